@@ -1,0 +1,396 @@
+"""A run: one notebook, its parameters and its folder outputs/<study>/<run>/.
+
+A run is finished when its own last act says so in manifest.json and its parameters, the hashes of
+its inputs and its notebook are still the same. An interrupted run continues; a stale one is never
+redone unasked.
+"""
+
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import parameters, tables
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
+# Paid for or answered by a doctor: no redo, no --force ever deletes these.
+KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
+NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
+PACKAGES = ("torch", "diffusers", "transformers", "openai", "numpy", "pandas", "scipy", "statsmodels", "scikit-learn", "pydicom", "pillow")
+
+
+class RunError(RuntimeError):
+    """A run that cannot start or be read; the message says what to do."""
+
+
+def params_folder(study: str) -> Path:
+    """params/<study>/ of this checkout (elsewhere by PARAMS=)."""
+    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
+
+
+def outputs_folder(study: str) -> Path:
+    """outputs/<study>/ (elsewhere by OUTPUTS=)."""
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study
+
+
+def keys_folder(study: str) -> Path:
+    """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
+    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / study
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def study_key(study: str, name: str) -> bytes:
+    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place printed."""
+    path = keys_folder(study) / name
+    if not path.exists():
+        tables.write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
+        print(f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked back).")
+    return bytes.fromhex(path.read_text())
+
+
+def cases_folder(study: str) -> Path | None:
+    """The folder of real images: CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else."""
+    remembered = keys_folder(study) / "cases_folder"
+    if os.environ.get("CASES"):
+        folder = Path(os.environ["CASES"]).expanduser().resolve()
+        if not remembered.exists() or remembered.read_text() != str(folder):
+            tables.write_atomically(remembered, str(folder).encode(), mode=0o600)
+        return folder
+    return Path(remembered.read_text()) if remembered.exists() else None
+
+
+def utc_now() -> str:
+    """The study's one clock: now, ISO 8601 UTC to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Run:
+    """One run of a study. `finished` means: show what is there, change nothing."""
+
+    study: str
+    name: str
+    parameters: dict
+    manifest: dict = field(default_factory=dict)
+    finished: bool = False
+    _lock: object = None
+
+    @property
+    def folder(self) -> Path:
+        """outputs/<study>/<run>/"""
+        return outputs_folder(self.study) / self.name
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook in this checkout."""
+        return NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
+
+    @property
+    def pretended(self) -> list[str]:
+        """What in this run or in the runs it reads is pretended; empty in a real study."""
+        return self.manifest.get("pretended", [])
+
+    def pretends(self, what: str) -> None:
+        """Mark this run, and every run that will read it, as resting on something pretended."""
+        if what not in self.manifest.setdefault("pretended", []):
+            self.manifest["pretended"].append(what)
+            self._save()
+
+    def file(self, relative: str) -> Path:
+        """A path in the run folder, its parent folders made."""
+        path = self.folder / relative
+        if not self.finished:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def read(self, relative: str) -> pd.DataFrame:
+        """A table of this run, checked against its declared columns."""
+        return tables.read(self.folder / relative)
+
+    def write(self, relative: str, frame: pd.DataFrame) -> pd.DataFrame:
+        """Check and write a declared table atomically; on a finished run only check."""
+        if self.finished:
+            return tables.check(frame, Path(relative).stem)
+        return tables.write(frame, self.file(relative))
+
+    def write_bytes(self, relative: str, content: bytes) -> Path:
+        """Write a file atomically; on a finished run change nothing."""
+        if not self.finished:
+            tables.write_atomically(self.file(relative), content)
+        return self.folder / relative
+
+    def write_json(self, relative: str, value) -> Path:
+        """Write JSON atomically; on a finished run change nothing."""
+        return self.write_bytes(relative, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    def beside(self, filename: str) -> Path:
+        """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
+        path = params_folder(self.study) / filename
+        if not path.is_file():
+            raise RunError(f"{self.name}: {path} does not exist; a parameter names it.")
+        return path
+
+    def reads(self, name: str) -> "Run":
+        """Another finished run of the same study. Raises RunError naming it when it is not finished."""
+        other = load(self.study, name)
+        if not other.finished:
+            raise RunError(f"{self.name} reads {name}, which is not finished: run it first (make study STUDY={self.study}).")
+        for what in other.pretended:
+            self.pretends(what)
+        return other
+
+    def say(self, message: str) -> None:
+        """One line about what is going on, to terminal, notebook and log alike."""
+        print(message, flush=True)
+
+    def finish(self, **summary) -> None:
+        """The run's last act: hash every file, note versions, say finished. `summary` is kept in the manifest."""
+        if self.finished:
+            return
+        self.manifest.update(
+            status="finished",
+            finished_utc=utc_now(),
+            summary=summary,
+            files=_files(self.folder),
+            packages=_versions(),
+            machine={"system": platform.system(), "machine": platform.machine(), "python": platform.python_version(), "cores": os.cpu_count()},
+        )
+        self._save()
+        self.finished = True
+        self.release()
+        self.say(f"{self.name} is finished: {len(self.manifest['files'])} files.")
+
+    def release(self) -> None:
+        """Let another process work on this run folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _save(self) -> None:
+        if not self.finished:
+            content = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+            tables.write_atomically(self.folder / "manifest.json", content.encode())
+
+
+def start(notebook: str, namespace: dict) -> Run:
+    """The run of a notebook: `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
+
+    Checks the parameters whoever set them (runner, plain papermill, a hand). On a finished run
+    everything is shown and nothing changed; on an interrupted one work goes on. Raises
+    parameters.ParameterError for a bad parameter, RunError for a stale or busy run.
+    """
+    values = parameters.from_kernel(NOTEBOOKS / f"{notebook}.ipynb", namespace)
+    variant = values.pop("variant")
+    return begin(values.pop("study"), f"{notebook}.{variant}" if variant else notebook, values)
+
+
+def begin(study: str, name: str, values: dict) -> Run:
+    """Open a run for work: continue it, start it afresh, or show it when it is finished."""
+    run = load(study, name, values)
+    wanted = wants(run)
+    changes = stale_reasons(run.manifest, wanted)
+    if run.finished and changes:
+        raise RunError(
+            f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was changed. "
+            f"Redo it with `python -m helpers.study run {study} --only {name} --force`, or give it another variant."
+        )
+    if run.finished:
+        run.say(f"{name} is finished: showing what is there.")
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _take_lock(run)
+    if run.manifest and changes:
+        run.say(f"{name} was interrupted and then changed ({changes[0]}): starting it afresh.")
+        clear(run.folder)
+        run.manifest = {}
+    if run.manifest:
+        run.say(f"{name} was interrupted: going on with it.")
+    else:
+        run.manifest = {"study": study, "run": name, "started_utc": utc_now(), "pretended": []}
+    run.manifest.update(status="running", git=_git(), seed=values.get("seed"), **wanted)
+    run._save()
+    return run
+
+
+def load(study: str, name: str, values: dict | None = None) -> Run:
+    """A run as it stands on disk, without touching it. `finished` is what its manifest says."""
+    path = outputs_folder(study) / name / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        manifest = {}
+    except json.JSONDecodeError:
+        raise RunError(f"{path} is damaged: move the run folder away and run it again.") from None
+    run = Run(study, name, values if values is not None else manifest.get("parameters", {}), manifest)
+    run.finished = manifest.get("status") == "finished"
+    return run
+
+
+def wants(run: Run) -> dict:
+    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes."""
+    cells = json.loads(run.notebook.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    inputs = {}
+    for name in references(run.study, run.parameters):
+        other = load(run.study, name)
+        inputs[name] = digest(other.manifest["files"]) if other.finished else ""
+    for path in csv_files(run.study, run.parameters):
+        inputs[path.name] = sha256(path)
+    if run.parameters.get("source") == "folder":
+        folder = cases_folder(run.study)
+        inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
+    return {"parameters": run.parameters, "notebook_sha256": digest(code), "inputs": inputs}
+
+
+def stale_reasons(manifest: dict, wanted: dict) -> list[str]:
+    """Why a run is no longer what its settings ask for, one phrase each; empty when it is."""
+    if not manifest:
+        return []
+    reasons = []
+    before, now = manifest.get("parameters", {}), wanted["parameters"]
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            reasons.append(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now")
+    if manifest.get("notebook_sha256") != wanted["notebook_sha256"]:
+        reasons.append("the notebook has changed")
+    before, now = manifest.get("inputs", {}), wanted["inputs"]
+    for key in sorted({*before, *now}):
+        # A cases folder that is not on this machine cannot be compared: the run folder may have been moved here.
+        if before.get(key) != now.get(key) and not (key == "cases folder" and not now.get(key)):
+            reasons.append(f"its input {key} has changed")
+    return reasons
+
+
+def references(study: str, values: dict) -> list[str]:
+    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside the YAML."""
+    named = set()
+    for value in values.values():
+        named.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and RUN_NAME.match(item))
+    for path in csv_files(study, values):
+        named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
+    return sorted(named)
+
+
+def csv_files(study: str, values: dict) -> list[Path]:
+    """The CSV files beside the YAML that parameters name."""
+    paths = [params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(".csv")]
+    return [path for path in paths if path.is_file()]
+
+
+def clear(folder: Path) -> None:
+    """Empty a run folder for a redo. What was paid for or answered by a reader stays (KEPT)."""
+    for path in folder.iterdir():
+        if any(fnmatch.fnmatch(path.name, kept) for kept in KEPT) or path.name == ".lock":
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def verify(run: Run) -> list[str]:
+    """What differs between a finished run folder and its manifest, one phrase each."""
+    now = {entry["path"]: entry for entry in _files(run.folder)}
+    then = {entry["path"]: entry for entry in run.manifest.get("files", [])}
+    differing = [f"{path} is missing" for path in then if path not in now]
+    differing += [f"{path} is not in the manifest" for path in now if path not in then]
+    differing += [f"{path} has changed" for path in then if path in now and now[path]["sha256"] != then[path]["sha256"]]
+    return sorted(differing)
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of the names, sizes and times of all files below a folder (nothing is opened)."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        status = path.stat()
+        entries.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
+    return digest(entries)
+
+
+def progress(items, label: str, total: int | None = None, every: float = 5.0):
+    """Iterate with progress: a bar when interactive, else a plain line at most every `every` seconds with the time left."""
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, desc=label, total=total)
+        return
+    began = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= every and total:
+            left = (now - began) / done * (total - done)
+            print(f"{label}: {done} of {total}, {left:.0f} s left", flush=True)
+            said = now
+
+
+def _files(folder: Path) -> list[dict]:
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        relative = path.relative_to(folder)
+        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in NOT_HASHED):
+            continue
+        entry = {"path": relative.as_posix(), "sha256": sha256(path), "bytes": path.stat().st_size}
+        if path.suffix == ".csv":
+            entry["rows"] = len(pd.read_csv(path, dtype=str))
+        entries.append(entry)
+    return entries
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> dict:
+    commands = {"commit": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain", "--untracked-files=no"]}
+    try:
+        answers = {
+            key: subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for key, arguments in commands.items()
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": answers["commit"], "dirty": bool(answers["changes"])}
+
+
+def _take_lock(run: Run) -> None:
+    run._lock = open(run.folder / ".lock", "w")
+    try:
+        fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        run.release()
+        raise RunError(f"{run.name} of study '{run.study}' is being worked on by another process: wait for it or stop it.") from None
+    except OSError:
+        pass  # some mounted drives know no locks

@@ -1,0 +1,344 @@
+"""The columns of every table on disk, written down once; checked on read and on write.
+
+`python -m helpers.tables` prints the text of outputs/README.md from this list.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+DTYPES = {"text": "string", "integer": "Int64", "number": "Float64", "yes/no": "boolean"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind (text, integer, number, yes/no), meaning with unit, choices, whether empty is an error."""
+
+    name: str
+    kind: str
+    meaning: str
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+
+def text(name, meaning, *choices, required=False):
+    return Column(name, "text", meaning, choices, required)
+
+
+def integer(name, meaning, required=False):
+    return Column(name, "integer", meaning, (), required)
+
+
+def number(name, meaning, required=False):
+    return Column(name, "number", meaning, (), required)
+
+
+def yes_no(name, meaning, required=False):
+    return Column(name, "yes/no", meaning, (), required)
+
+
+MODALITIES = ("xray", "ct")
+ORIGINS = ("real", "generated")
+LABELS = ("real", "fake", "uncertain")
+SPLITS = ("train", "validation", "test")
+SIDES = ("left", "right", "bilateral")
+
+TABLES = {
+    "images": (
+        "One row a picture, the same for every source (01, 02, 04).",
+        [
+            text("image_id", "opaque id, unique in the study", required=True),
+            text("path", "PNG file, relative to the run folder: one channel, 8 or 16 bit", required=True),
+            text("sha256", "of the PNG file", required=True),
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("view", "PA, AP, LL (lateral) or axial"),
+            text("finding", "ids from helpers/findings.py, several joined by |"),
+            text("side", "of the finding, the patient's side", *SIDES),
+            text("caption", "text written from modality, view, finding and side"),
+            text("origin", "real or generated", *ORIGINS, required=True),
+            text("generator", "model, checkpoint run or data set that made a generated picture"),
+            yes_no("pretended", "made by the rehearsal", required=True),
+            text("split", "patient-level split of the cases; missing for generated", *SPLITS),
+            text("patient", "keyed hash of the patient id; missing for generated"),
+            text("duplicate_group", "pictures that are copies of one another share it"),
+            text("sex", "F or M", "F", "M"),
+            text("age_band", "decade, e.g. 50-59; 90+ is one band"),
+            integer("width", "pixels", required=True),
+            integer("height", "pixels", required=True),
+            integer("bits", "grey depth of the stored pixels (1 to 16)", required=True),
+            text("licence", "of the picture"),
+            text("credit", "whom to name"),
+            text("prompt_id", "stable id of the prompt; generated only"),
+        ],
+    ),
+    "rejected": (
+        "One row a file that 01 did not take.",
+        [
+            text("file_hash", "keyed hash of the file's relative path; the names are in .keys/<study>/", required=True),
+            text("kind", "file type as found"),
+            text("reason", "why it was not taken", required=True),
+        ],
+    ),
+    "ledger": (
+        "One line an attempt at the image API, written before and after it (02).",
+        [
+            text("request_id", "of this attempt, made here", required=True),
+            text("image_id", "identity of the image asked for", required=True),
+            text("prompt_id", "stable id of the prompt", required=True),
+            text("prompt", "as sent"),
+            text("model", "as asked for"),
+            text("size", "WIDTHxHEIGHT as asked for"),
+            text("quality", "as asked for"),
+            integer("attempt", "1 for the first try of this image"),
+            text("requested_utc", "ISO 8601", required=True),
+            number("seconds", "from request to answer"),
+            integer("input_tokens", "as the service counted"),
+            integer("output_tokens", "as the service counted"),
+            number("cost_usd", "from the service's usage and the price table, USD"),
+            text("status", "sent, ok, refused, failed or unknown (may have been billed)", required=True),
+            text("error", "code and message of the service"),
+        ],
+    ),
+    "training": (
+        "One row a logged step of the fine-tuning (03).",
+        [
+            integer("step", "optimiser steps done", required=True),
+            number("epoch", "passes over the training cases"),
+            number("loss", "mean squared error of the prediction, mean since the last row"),
+            number("validation_loss", "same on the validation split, fixed noise and timesteps"),
+            number("learning_rate", "at this step"),
+            number("images_per_second", "training throughput since the last row"),
+        ],
+    ),
+    "samples": (
+        "How each sampled image was drawn (04).",
+        [
+            text("image_id", "as in images.csv", required=True),
+            text("checkpoint", "run that trained it", required=True),
+            text("prompt_id", "stable id of the prompt", required=True),
+            integer("replicate", "0, 1, … within the prompt", required=True),
+            integer("seed", "of this image's own noise", required=True),
+            text("scheduler", "sampler"),
+            integer("steps", "denoising steps"),
+            number("guidance", "classifier-free guidance scale"),
+        ],
+    ),
+    "quality": (
+        "Fidelity and diversity of each generated source (05).",
+        [
+            text("metric", "name of the measure", required=True),
+            text("source", "run and generator, or the real-against-real baseline", required=True),
+            text("modality", "what the pictures are of", *MODALITIES),
+            integer("images", "pictures of the source", required=True),
+            integer("reference_images", "real pictures compared with"),
+            number("estimate", "value", required=True),
+            number("low", "lower end of the 95 % interval"),
+            number("high", "upper end of the 95 % interval"),
+            text("extractor", "feature extractor and resize rule"),
+        ],
+    ),
+    "nearest": (
+        "The nearest training case of every sample of a generator trained here (05).",
+        [
+            text("image_id", "the sample", required=True),
+            text("nearest_image_id", "the training case"),
+            number("distance", "see the notebook; smaller is more alike"),
+            yes_no("copy", "nearer than the calibrated threshold", required=True),
+            yes_no("release", "false for copies", required=True),
+        ],
+    ),
+    "leakage": (
+        "What gives a source away without looking at the anatomy (05).",
+        [
+            text("source", "run and generator", required=True),
+            text("modality", "what the pictures are of", *MODALITIES),
+            text("stage", "before or after the standardisation of 06", "before", "after", required=True),
+            text("feature", "one feature, or joint", required=True),
+            number("auc", "grouped cross-validated area under the curve, generated against real", required=True),
+            number("low", "lower end of the 95 % interval"),
+            number("high", "upper end of the 95 % interval"),
+            number("p", "permutation, two-sided"),
+        ],
+    ),
+    "reading_set": (
+        "All that the reading server is told (06).",
+        [
+            text("blind_id", "opaque id of a presentation", required=True),
+            text("path", "PNG file, relative to reading_set/", required=True),
+            text("checksum", "keyed (HMAC-SHA256), so that repeats do not show", required=True),
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            yes_no("training", "shown before the read, not scored", required=True),
+        ],
+    ),
+    "key": (
+        "The sealed truth (06); readable only after unsealing in 08.",
+        [
+            text("blind_id", "as in reading_set.csv", required=True),
+            text("image_id", "as in images.csv of its source", required=True),
+            text("run", "the source run"),
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("generator", "what made it; missing for real"),
+            text("finding", "ids joined by |"),
+            text("repeat_of", "blind_id of the first presentation of the same image"),
+            yes_no("training", "not scored"),
+            yes_no("pretended", "made by the rehearsal"),
+        ],
+    ),
+    "events": (
+        "The record of the read, append-only, hash-chained per reader (07).",
+        [
+            text("reader_id", "opaque id", required=True),
+            integer("sequence", "1, 2, … per reader", required=True),
+            text("event", "what happened", required=True),
+            text("blind_id", "of the image it is about"),
+            text("payload", "JSON"),
+            text("browser_utc", "ISO 8601, the browser's clock"),
+            text("server_utc", "ISO 8601, the server's clock", required=True),
+            text("hash", "SHA-256 over the previous hash and this row", required=True),
+        ],
+    ),
+    "readings": (
+        "The answer that stands for every image and reader (07).",
+        [
+            text("reader_id", "opaque id", required=True),
+            text("blind_id", "as in reading_set.csv", required=True),
+            integer("position", "1, 2, … in this reader's order", required=True),
+            text("label", "the answer", *LABELS, required=True),
+            integer("confidence", "1 (a guess) upwards, as the study's parameter declares it"),
+            text("description", "the lung condition in the reader's words"),
+            text("findings", "ticked ids joined by |"),
+            text("side", "ticked side", *SIDES),
+            text("cues", "what made the reader decide, joined by |"),
+            number("seconds", "on screen until answered, pauses out"),
+            integer("changes", "how often the answer was changed", required=True),
+        ],
+    ),
+    "readers": (
+        "One row a reader (07).",
+        [
+            text("reader_id", "opaque id", required=True),
+            number("years", "of experience"),
+            text("specialty", "as registered"),
+            yes_no("prior_ai", "prior knowledge of AI and generative models"),
+            text("consent_utc", "ISO 8601"),
+            text("locked_utc", "ISO 8601; missing while the read is open"),
+            yes_no("pretended", "a pretended reader", required=True),
+        ],
+    ),
+}
+
+
+class TableError(ValueError):
+    """A table on disk or in memory that does not have the declared columns."""
+
+
+def columns(name: str) -> list[Column]:
+    """The declared columns of a table. Raises KeyError for an unknown table."""
+    return TABLES[name][1]
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A table with its columns and no rows."""
+    return check(pd.DataFrame({column.name: [] for column in columns(name)}), name)
+
+
+def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
+    """The frame with declared dtypes and order of columns (missing optional ones added empty).
+
+    Raises TableError naming the table, the column and the first offending row.
+    """
+    where = where or f"{name}.csv"
+    declared = columns(name)
+    unknown = [c for c in frame.columns if c not in {column.name for column in declared}]
+    if unknown:
+        raise TableError(f"{where}: unknown column '{unknown[0]}'; known are {', '.join(c.name for c in declared)}.")
+    checked = {}
+    for column in declared:
+        if column.name not in frame.columns:
+            if column.required:
+                raise TableError(f"{where}: column '{column.name}' ({column.meaning}) is missing.")
+            values = pd.Series([pd.NA] * len(frame), index=frame.index)
+        else:
+            values = frame[column.name]
+        checked[column.name] = _typed(values, column, where)
+    return pd.DataFrame(checked).reset_index(drop=True)
+
+
+def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
+    if column.kind == "yes/no":
+        values = values.map(lambda v: {"True": True, "true": True, "False": False, "false": False}.get(v, v), na_action="ignore")
+    try:
+        typed = values.astype(DTYPES[column.kind])
+    except (ValueError, TypeError) as error:
+        raise TableError(f"{where}: column '{column.name}' must be {column.kind} ({column.meaning}): {error}.") from None
+    if column.required and typed.isna().any():
+        raise TableError(f"{where}: column '{column.name}' is empty in row {int(typed.isna().to_numpy().argmax()) + 1}.")
+    if column.choices:
+        wrong = ~(typed.isna() | typed.isin(column.choices)).to_numpy(dtype=bool)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise TableError(f"{where}: column '{column.name}' row {row + 1} is '{typed.iloc[row]}'; allowed: {', '.join(column.choices)}.")
+    return typed
+
+
+def read(path: Path, name: str = "") -> pd.DataFrame:
+    """A table from disk, checked. `name` defaults to the file's stem. Raises TableError or FileNotFoundError."""
+    path = Path(path)
+    try:
+        frame = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: run the stage that writes it first.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: not a CSV table: {error}.") from None
+    return check(frame, name or path.stem, str(path))
+
+
+def write(frame: pd.DataFrame, path: Path, name: str = "") -> pd.DataFrame:
+    """Check the frame and write it atomically as UTF-8 CSV; returns the checked frame."""
+    path = Path(path)
+    checked = check(frame, name or path.stem, str(path))
+    write_atomically(path, checked.to_csv(index=False).encode())
+    return checked
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def document() -> str:
+    """The text of outputs/README.md: every table with its columns."""
+    lines = [
+        "# What a study writes",
+        "",
+        "`outputs/<study>/<run>/` holds what one run made; this file is printed by `python -m helpers.tables` and checked by a test.",
+        "Every run folder also has `manifest.json` (status, times, commit, parameters, inputs and files with hashes, versions) and,",
+        "from a batch run, the executed `notebook.ipynb`. Empty cells are missing values; lists inside a cell are joined by `|`.",
+    ]
+    for name, (purpose, declared) in TABLES.items():
+        lines += ["", f"## {name}.csv", "", purpose, "", "| column | kind | meaning |", "|---|---|---|"]
+        for column in declared:
+            choices = f" ({', '.join(column.choices)})" if column.choices else ""
+            star = " *" if column.required else ""
+            lines.append(f"| {column.name}{star} | {column.kind} | {column.meaning.replace('|', chr(92) + '|')}{choices} |")
+    return "\n".join([*lines, "", "\\* never empty", ""])
+
+
+if __name__ == "__main__":
+    print(document(), end="")
