@@ -51,7 +51,7 @@ def cell(notebook: Path) -> str:
         cells = json.loads(Path(notebook).read_text())["cells"]
     except FileNotFoundError:
         known = [path.stem for path in sorted(Path(notebook).parent.glob("[0-9]*.ipynb"))]
-        raise ParameterError(f"There is no notebook {notebook.name}{_nearest(Path(notebook).stem, known)}.") from None
+        raise ParameterError(f"There is no notebook {notebook.name}{nearest(Path(notebook).stem, known)}.") from None
     tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ParameterError(f"{notebook.name}: one cell must be tagged 'parameters', {len(tagged)} are.")
@@ -88,7 +88,7 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
         if SECRET.search(str(key)):
             raise ParameterError(f"{where}: '{key}' looks like a secret; put it into the environment or .keys/, never into a parameter.")
         if key not in declared:
-            raise ParameterError(f"{where}: unknown key '{key}'{_nearest(str(key), declared)}.")
+            raise ParameterError(f"{where}: unknown key '{key}'{nearest(str(key), declared)}.")
         parameter = declared[key]
         try:
             checked[key] = _typed(value, parameter.type)
@@ -99,7 +99,7 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
             raise ParameterError(f"{where}: '{key}' must be {parameter.type.__name__}, not {value!r}{hint}; {parameter.comment}.") from None
         if parameter.choices and checked[key] not in parameter.choices:
             raise ParameterError(
-                f"{where}: '{key}' is {value!r}; one of: {', '.join(parameter.choices)}{_nearest(str(value), parameter.choices)}."
+                f"{where}: '{key}' is {value!r}; one of: {', '.join(parameter.choices)}{nearest(str(value), parameter.choices)}."
             )
     return checked
 
@@ -112,7 +112,8 @@ def _typed(value, kind: type):
     return value
 
 
-def _nearest(word: str, known) -> str:
+def nearest(word: str, known) -> str:
+    """A hint for a misspelt word: the closest known one, else all of them."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
 
@@ -144,9 +145,11 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
         run, dot, key = target.strip().rpartition(".")
         if not equals or not dot:
             raise ParameterError(f"SET '{setting}' must read run.key=value, for example 03_finetune_diffusion.steps=200.")
-        matching = [name for name in names if name == run] or [name for name in names if name.startswith(f"{run}_") or name.startswith(f"{run}.")]
+        matching = [name for name in names if name == run] or [
+            name for name in names if name.startswith(f"{run}_") or name.startswith(f"{run}.")
+        ]
         if len(matching) != 1:
-            raise ParameterError(f"SET '{setting}': no run of this study is named '{run}'{_nearest(run, names)}.")
+            raise ParameterError(f"SET '{setting}': no run of this study is named '{run}'{nearest(run, names)}.")
         chosen.setdefault(matching[0], {})[key] = yaml.safe_load(value) if value else ""
     return chosen
 

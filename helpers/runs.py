@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -78,12 +78,12 @@ def cases_folder(study: str) -> Path | None:
 
 def utc_now() -> str:
     """The study's one clock: now, ISO 8601 UTC to the millisecond."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -181,7 +181,12 @@ class Run:
             summary=summary,
             files=_files(self.folder),
             packages=_versions(),
-            machine={"system": platform.system(), "machine": platform.machine(), "python": platform.python_version(), "cores": os.cpu_count()},
+            machine={
+                "system": platform.system(),
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+                "cores": os.cpu_count(),
+            },
         )
         self._save()
         self.finished = True
@@ -257,7 +262,9 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
 def wants(run: Run) -> dict:
     """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes."""
     cells = json.loads(run.notebook.read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    code = [
+        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
     inputs = {}
     for name in references(run.study, run.parameters):
         other = load(run.study, name)
@@ -306,9 +313,10 @@ def csv_files(study: str, values: dict) -> list[Path]:
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder for a redo. What was paid for or answered by a reader stays (KEPT)."""
+    """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); pretended readings go."""
+    kept = KEPT if (folder / "begun.json").exists() else [name for name in KEPT if "sqlite" not in name]
     for path in folder.iterdir():
-        if any(fnmatch.fnmatch(path.name, kept) for kept in KEPT) or path.name == ".lock":
+        if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -385,12 +393,20 @@ def _git() -> dict:
     return {"commit": answers["commit"], "dirty": bool(answers["changes"])}
 
 
-def _take_lock(run: Run) -> None:
-    run._lock = open(run.folder / ".lock", "w")
-    try:
-        fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        run.release()
-        raise RunError(f"{run.name} of study '{run.study}' is being worked on by another process: wait for it or stop it.") from None
-    except OSError:
-        pass  # some mounted drives know no locks
+def _take_lock(run: Run, patience: float = 10.0) -> None:
+    """One process at a time in a run folder. A kernel whose runner was killed needs a moment to notice and go."""
+    run._lock = (run.folder / ".lock").open("w")  # noqa: SIM115 - held until release()
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                run.release()
+                raise RunError(
+                    f"{run.name} of study '{run.study}' is being worked on by another process: wait for it or stop it."
+                ) from None
+            time.sleep(0.2)
+        except OSError:
+            return  # some mounted drives know no locks

@@ -1,0 +1,342 @@
+"""Run a study: every params/<study>/<run>.yaml through its notebook into outputs/<study>/<run>/, in order.
+
+python -m helpers.study run rehearsal [--only RUN] [--from RUN] [--force] [--set RUN.key=value]
+python -m helpers.study status rehearsal      what is finished, interrupted, stale and why
+python -m helpers.study verify rehearsal      do the files still have the hashes of their manifests
+python -m helpers.study new mine --like rehearsal
+"""
+
+import argparse
+import errno
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers import parameters, runs
+
+DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
+READING_STAGE = "07_read_cases"
+
+
+class StudyError(RuntimeError):
+    """Something that stops the study; the message says what to do."""
+
+
+@dataclass
+class Step:
+    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for stale."""
+
+    run: runs.Run
+    state: str
+    reasons: list[str] = field(default_factory=list)
+
+
+def plan(study: str, settings: list[str]) -> list[runs.Run]:
+    """Every run of a study in order, with its parameters: notebook's defaults, then YAML, then SET.
+
+    Everything is checked before anything runs. Raises parameters.ParameterError or StudyError.
+    """
+    folder = runs.params_folder(study)
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+        raise StudyError(f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new STUDY={study}`.")
+    files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
+    if not files:
+        raise StudyError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
+    misnamed = [path for path in files if not runs.RUN_NAME.match(path.stem)]
+    if misnamed:
+        raise StudyError(
+            f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for example 02_generate_openai.yaml."
+        )
+    chosen = parameters.read_set(settings, [path.stem for path in files])
+    planned = [runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {}))) for path in files]
+    _check_references(planned)
+    return planned
+
+
+def _values(study: str, path: Path, chosen: dict) -> dict:
+    notebook, _, variant = path.stem.partition(".")
+    declared = parameters.schema(runs.NOTEBOOKS / f"{notebook}.ipynb")
+    given = parameters.check(parameters.read_yaml(path), declared, str(path))
+    for key, place in (("study", study), ("variant", variant)):
+        if given.pop(key, place) != place:
+            raise parameters.ParameterError(f"{path}: '{key}' does not fit the file's place; leave the line out.")
+    given |= parameters.check(chosen, declared, f"SET {path.stem}")
+    return {name: given.get(name, p.default) for name, p in declared.items() if name not in ("study", "variant")}
+
+
+def _check_references(planned: list[runs.Run]) -> None:
+    names = [run.name for run in planned]
+    for run in planned:
+        for name in runs.references(run.study, run.parameters):
+            if name not in names and not runs.load(run.study, name).finished:
+                raise StudyError(
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this study{parameters.nearest(name, names)}."
+                )
+            if name >= run.name:
+                raise StudyError(f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come before it.")
+    reading = [name for name in names if name.startswith(READING_STAGE)]
+    if len(reading) > 1:
+        raise StudyError(f"A study has exactly one reading stage, here are {' and '.join(reading)}.")
+
+
+def states(planned: list[runs.Run]) -> list[Step]:
+    """Where each run stands on disk. A run is stale with the runs that it reads."""
+    steps: dict[str, Step] = {}
+    for run in planned:
+        onto = runs.load(run.study, run.name, run.parameters)
+        wanted = runs.wants(onto)
+        reasons = runs.stale_reasons(onto.manifest, wanted)
+        reasons += [
+            f"reads {name}, which is {steps[name].state}" for name in wanted["inputs"] if name in steps and steps[name].state != "finished"
+        ]
+        state = "new" if not onto.manifest else "interrupted" if not onto.finished else "stale" if reasons else "finished"
+        steps[run.name] = Step(onto, state, list(dict.fromkeys(reasons)))
+    return list(steps.values())
+
+
+def run_study(study: str, settings: list[str], only: list[str], first: str, force: bool) -> int:
+    """Run what is not finished; returns the exit code. `force` redoes what is selected or, with no selection, what is stale."""
+    planned = plan(study, settings)
+    names = [run.name for run in planned]
+    for name in [*only, *([first] if first else [])]:
+        if name not in names:
+            raise StudyError(f"Study '{study}' has no run '{name}'{parameters.nearest(name, names)}.")
+    selected = [n for n in names if (not only or n in only) and (not first or n >= first)]
+    forced = set(selected) if force and (only or first) else set()
+    _preflight([step for step in states(planned) if step.run.name in selected and step.state != "finished"])
+    began, left_stale = time.monotonic(), []
+    for number, run in enumerate(planned, 1):
+        if run.name not in selected:
+            continue
+        step = next(s for s in states(planned) if s.run.name == run.name)
+        head = f"[{number}/{len(planned)}] {run.name}"
+        if step.state == "stale" and not force:
+            left_stale.append(step)
+            print(f"{head}: stale, left as it is ({step.reasons[0]})", flush=True)
+            continue
+        if step.state == "finished" and run.name not in forced:
+            print(f"{head}: finished, skipped", flush=True)
+            continue
+        unready = [n for n in runs.references(study, run.parameters) if not runs.load(study, n).finished]
+        if unready:
+            raise StudyError(f"{run.name} reads {unready[0]}, which is not finished: run it first.")
+        if step.run.finished:
+            _clear_for_redo(step.run, planned)
+        print(f"{head}: {'going on' if step.state == 'interrupted' else 'running'}", flush=True)
+        waiting = _read(run) if run.name.startswith(READING_STAGE) else _execute(run)
+        if waiting:
+            print(f"{head}: {waiting}", flush=True)
+            return DONE
+    if left_stale:
+        print(f"\nNothing of the {len(left_stale)} stale run{'s' * (len(left_stale) > 1)} was changed. Redo with FORCE=1 "
+              f"(python -m helpers.study run {study} --force), or give the YAML another variant.")  # fmt: skip
+        return STALE
+    print(f"\nStudy '{study}' is complete ({time.monotonic() - began:.0f} s).")
+    for run in planned:
+        report = run.folder / "report.html"
+        if report.exists():
+            print(f"Report: {report}")
+    return DONE
+
+
+def _preflight(steps: list[Step]) -> None:
+    """What would stop a stage for want of a folder or a key is said before the first one starts."""
+    for step in steps:
+        run = step.run
+        if run.parameters.get("source") == "folder":
+            folder = runs.cases_folder(run.study)
+            if folder is None:
+                raise StudyError(f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>.")
+            if not folder.is_dir() or not any(folder.iterdir()):
+                raise StudyError(f"CASES: {folder} is {'empty' if folder.is_dir() else 'not a folder'}; give the folder of real images.")
+        if run.name.startswith("02_"):
+            from helpers import openai_images
+
+            missing = openai_images.missing_credentials(run.study, run.parameters)
+            if missing:
+                raise StudyError(missing)
+
+
+def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
+    for other in planned:
+        if run.name in runs.references(other.study, other.parameters) and (other.folder / "begun.json").exists():
+            raise StudyError(
+                f"{run.name} has been read in part and is never redone: another draw is another variant (copy its YAML to a new name)."
+            )
+    runs.clear(run.folder)
+
+
+def _execute(run: runs.Run) -> str:
+    """One notebook through papermill. Raises StudyError with the failing cell; returns ""."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    variant = run.name.partition(".")[2]
+    output = run.folder / "notebook.ipynb"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    os.environ["STUDY_BATCH"] = "1"
+    try:
+        papermill.execute_notebook(
+            run.notebook, output, parameters={"study": run.study, "variant": variant, **run.parameters},
+            cwd=runs.ROOT, kernel_name="python3", progress_bar=False, stdout_file=_Indented(sys.stdout), autosave_cell_every=0,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise StudyError(_failure(run, error, output)) from None
+    finally:
+        _strip_paths(output)
+    if not runs.load(run.study, run.name).finished:
+        raise StudyError(
+            f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run again to go on; executed notebook: {output}"
+        )
+    print(f"    {time.monotonic() - began:.0f} s", flush=True)
+    return ""
+
+
+def _failure(run: runs.Run, error, output: Path) -> str:
+    first_line = next((line for line in error.source.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))), "")
+    remedy = ""
+    if "Errno 28" in error.evalue or "No space left" in error.evalue:
+        remedy = "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>; run again to go on."
+    name = "" if error.ename in ("ParameterError", "RunError", "TableError") else f"{error.ename}: "
+    return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {name}{error.evalue}{remedy}\n  Executed notebook: {output}"
+
+
+def _strip_paths(output: Path) -> None:
+    """papermill notes absolute paths in the notebook's metadata; they name people's folders."""
+    import nbformat
+
+    if not output.exists():
+        return
+    notebook = nbformat.read(output, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    runs.tables.write_atomically(output, nbformat.writes(notebook).encode())
+
+
+def _read(run: runs.Run) -> str:
+    """Stage 07 runs no kernel: look at the locks, export and finish, or say who still has to read what."""
+    from helpers.reading import export
+
+    opened = runs.begin(run.study, run.name, run.parameters)
+    try:
+        waiting = export.collect(opened)
+        if not waiting:
+            opened.finish()
+        return waiting
+    finally:
+        opened.release()
+
+
+class _Indented:
+    """What a kernel prints, indented under its run's line; bars that redraw a line become plain lines."""
+
+    def __init__(self, stream):
+        self.stream, self.fresh = stream, True
+
+    def write(self, text: str) -> int:
+        for part in re.split(r"(\n)", text.replace("\r", "\n")):
+            if part == "\n":
+                self.stream.write(part)
+                self.fresh = True
+            elif part:
+                self.stream.write(("    " if self.fresh else "") + part)
+                self.fresh = False
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def show_status(study: str, settings: list[str]) -> int:
+    """Print where every run stands."""
+    steps = states(plan(study, settings))
+    width = max(len(step.run.name) for step in steps)
+    for step in steps:
+        detail = step.run.manifest.get("finished_utc", "")[:16].replace("T", " ") if step.state == "finished" else "; ".join(step.reasons)
+        print(f"{step.run.name:<{width}}  {step.state:<11}  {detail}".rstrip())
+    return DONE
+
+
+def show_verify(study: str) -> int:
+    """Compare every finished run folder with its manifest."""
+    folders = sorted(path.parent for path in runs.outputs_folder(study).glob("*/manifest.json"))
+    if not folders:
+        raise StudyError(f"{runs.outputs_folder(study)} holds no runs.")
+    bad = 0
+    for folder in folders:
+        run = runs.load(study, folder.name)
+        differing = runs.verify(run) if run.finished else []
+        bad += len(differing)
+        good = f"{len(run.manifest.get('files', []))} files as written"
+        print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
+    return FAILED if bad else DONE
+
+
+def new_study(study: str, like: str) -> int:
+    """Copy a study's parameters to begin one's own."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
+        raise StudyError(f"STUDY '{study}': use letters, digits, - and _.")
+    source, target = runs.params_folder(like), runs.params_folder(study)
+    if not source.is_dir():
+        raise StudyError(f"There is no study {source} to begin from.")
+    if target.exists():
+        raise StudyError(f"{target} exists already; nothing was changed.")
+    shutil.copytree(source, target)
+    print(
+        f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's parameters cell), then: make study STUDY={study}"
+    )
+    return DONE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "status", "verify", "new"):
+        command = commands.add_parser(name)
+        command.add_argument("study")
+        if name in ("run", "status"):
+            command.add_argument(
+                "--set", action="append", default=[], metavar="RUN.key=value", help="a parameter for this call; repeat for more"
+            )
+        if name == "run":
+            command.add_argument("--only", action="append", default=[], metavar="RUN", help="this run alone; repeat for more")
+            command.add_argument("--from", dest="first", default="", metavar="RUN", help="this run and the later ones")
+            command.add_argument(
+                "--force", action="store_true", help="redo what is selected, or all that is stale; never paid images or readings"
+            )
+        if name == "new":
+            command.add_argument("--like", default="rehearsal")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "run":
+            return run_study(given.study, given.set, given.only, given.first, given.force)
+        if given.command == "status":
+            return show_status(given.study, given.set)
+        return show_verify(given.study) if given.command == "verify" else new_study(given.study, given.like)
+    except parameters.ParameterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    except (StudyError, runs.RunError, runs.tables.TableError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        full = " The disk is full: free space or give OUTPUTS=<folder>." if error.errno == errno.ENOSPC else ""
+        print(f"error: {error}.{full} Nothing that was finished is lost; run again to go on.", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nstopped; run again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
