@@ -27,7 +27,7 @@ import pandas as pd
 from helpers import parameters, tables
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
 # Paid for or answered by a doctor: no redo, no --force ever deletes these.
 KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
@@ -395,7 +395,7 @@ def _git() -> dict:
 
 def _take_lock(run: Run, patience: float = 10.0) -> None:
     """One process at a time in a run folder. A kernel whose runner was killed needs a moment to notice and go."""
-    run._lock = (run.folder / ".lock").open("w")  # noqa: SIM115 - held until release()
+    run._lock = (run.folder / ".lock").open("w")
     deadline = time.monotonic() + patience
     while True:
         try:

@@ -1,0 +1,59 @@
+# make study · reader · new · lab · test · soak · speed · lint      (README.md says what each is for)
+STUDY ?= rehearsal
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# On Linux without an NVIDIA GPU torch comes as its CPU build: from wherever pip is set up to find one, else from PyTorch's own index.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+export CASES OUTPUTS KEYS PARAMS
+quoted = '$(subst ','\'',$(1))'
+
+.PHONY: study status verify reader new lab test soak speed lint
+.DEFAULT_GOAL := study
+
+study: $(VENV)/study.stamp
+	@$(BIN)/python -m helpers.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(ONLY),--only $(ONLY)) $(if $(FROM),--from $(FROM)) $(if $(FORCE),--force)
+
+status verify: $(VENV)/study.stamp
+	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY))
+
+new: $(VENV)/study.stamp
+	@$(BIN)/python -m helpers.study new $(call quoted,$(STUDY)) --like $(or $(LIKE),rehearsal)
+
+reader: $(VENV)/study.stamp
+	@$(BIN)/python -m helpers.reading.server $(or $(DO),serve) $(call quoted,$(STUDY)) $(ARGS)
+
+lab: $(VENV)/study.stamp
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/test.stamp
+	@mkdir -p outputs/soak
+	$(BIN)/python -m pytest -m soak -rA --junitxml=outputs/soak/results.xml
+
+speed: $(VENV)/test.stamp
+	@$(BIN)/python -m helpers.study run speed --force
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill metadata.colab cell.metadata.papermill cell.metadata.colab cell.metadata.outputId" notebooks/*.ipynb
+
+$(VENV)/study.stamp: pyproject.toml constraints.txt
+	@echo "Making the environment in $(VENV) (about two minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; say which with PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@torch=$$(grep '^torch==' constraints.txt); \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null \
+	   && ! $(BIN)/pip install -q --dry-run --no-deps --ignore-installed --report - "$$torch" 2>/dev/null | grep -q '"version": "[0-9.]*+cpu"'; \
+	then $(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_CPU_INDEX) --extra-index-url https://pypi.org/simple "$$torch"; \
+	else $(BIN)/pip install -q -c constraints.txt "$$torch"; fi
+	@$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/study.stamp tests/install_tools.sh
+	@$(BIN)/pip install -q -c constraints.txt -e '.[all,test]'
+	@BIN=$(BIN) sh tests/install_tools.sh
+	@touch $@

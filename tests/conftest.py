@@ -1,0 +1,44 @@
+"""Shared fixtures. The fast test modules run first, the browser last."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SLOW_LAST = ("test_finetune", "test_sampling", "test_study", "test_notebooks", "test_reading", "browser")
+
+
+def pytest_collection_modifyitems(items):
+    """Fast modules first, then those that train, start kernels, servers or a browser."""
+
+    def weight(item):
+        name = str(item.path)
+        return next((place for place, part in enumerate(SLOW_LAST, 1) if part in name), 0)
+
+    items.sort(key=weight)
+
+
+@pytest.fixture
+def study_folders(tmp_path, monkeypatch):
+    """PARAMS, OUTPUTS and KEYS in a temporary place, for this process and the kernels it starts."""
+    for name in ("PARAMS", "OUTPUTS", "KEYS"):
+        (tmp_path / name.lower()).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.delenv("CASES", raising=False)
+    return tmp_path
+
+
+def notebook(path: Path, parameters: str, *cells: str) -> None:
+    """Write a small notebook: a parameters cell, then code cells."""
+    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    made.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    made.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(made))
+
+
+def manifest(folder: Path) -> dict:
+    """The manifest of a run folder."""
+    return json.loads((folder / "manifest.json").read_text())

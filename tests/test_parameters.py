@@ -1,0 +1,91 @@
+"""The parameters cell is the schema: what it doesn't declare is refused before anything runs."""
+
+import pytest
+from conftest import notebook
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import parameters
+
+CELL = """study: str = "rehearsal"  # folder in params/
+steps: int = 600  # optimiser steps
+learning_rate: float = 1.0e-4  # per step
+method: str = "full"  # one of: full, lora; what is trained
+ema: bool = True  # keep an average
+targets: list = ["to_q", "to_v"]  # layers
+"""
+
+
+@pytest.fixture
+def declared(tmp_path):
+    notebook(tmp_path / "03_train.ipynb", CELL)
+    return parameters.schema(tmp_path / "03_train.ipynb")
+
+
+def test_schema_reads_types_defaults_and_comments(declared):
+    assert {name: p.type for name, p in declared.items()} == {
+        "study": str, "steps": int, "learning_rate": float, "method": str, "ema": bool, "targets": list,
+    }  # fmt: skip
+    assert declared["method"].choices == ["full", "lora"]
+    assert declared["steps"].comment == "optimiser steps"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"stepps": 3}, "unknown key 'stepps'; did you mean 'steps'?"),
+        ({"steps": "many"}, "'steps' must be int, not 'many'"),
+        ({"steps": 3.5}, "'steps' must be int"),
+        ({"steps": True}, "'steps' must be int"),
+        ({"learning_rate": "1e-4"}, "a number like 1e-4 needs a dot"),
+        ({"method": "lorra"}, "one of: full, lora; did you mean 'lora'?"),
+        ({"ema": "yes please"}, "'ema' must be bool"),
+        ({"targets": [1, 2]}, "'targets' must be list"),
+        ({"openai_api_key": "sk"}, "looks like a secret"),
+        ({"password": "x"}, "looks like a secret"),
+    ],
+)
+def test_what_does_not_fit_names_file_and_key(declared, values, said):
+    with pytest.raises(parameters.ParameterError) as error:
+        parameters.check(values, declared, "params/x/03_train.yaml")
+    assert str(error.value).startswith("params/x/03_train.yaml: ")
+    assert said in str(error.value)
+
+
+@given(steps=st.integers(), rate=st.floats(allow_nan=False) | st.integers(-5, 5), targets=st.lists(st.text()))
+def test_what_fits_passes_unchanged(tmp_path_factory, steps, rate, targets):
+    path = tmp_path_factory.mktemp("n") / "03_train.ipynb"
+    notebook(path, CELL)
+    given_values = {"steps": steps, "learning_rate": rate, "targets": targets}
+    checked = parameters.check(given_values, parameters.schema(path), "here")
+    assert checked == given_values
+    assert type(checked["learning_rate"]) is float
+
+
+@pytest.mark.parametrize("line", ["steps = 3", "steps: int = 2 + 1", "steps: tuple = (1, 2)", "import os", "api_key: str = ''"])
+def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
+    notebook(tmp_path / "03_train.ipynb", line)
+    with pytest.raises(parameters.ParameterError, match="line 1 of the parameters cell|looks like a secret"):
+        parameters.schema(tmp_path / "03_train.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("steps: [1", "not valid YAML"), ("- a\n- b", "lines of `key: value`"), ("a: {b: 1}", "scalar or a list"), ("a:", "leave a line out")],
+)
+def test_bad_yaml_is_one_sentence(tmp_path, text, said):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(parameters.ParameterError) as error:
+        parameters.read_yaml(tmp_path / "x.yaml")
+    assert said in str(error.value)
+    assert str(tmp_path / "x.yaml") in str(error.value)
+
+
+def test_set_takes_the_run_with_or_without_its_title():
+    names = ["01_prepare_cases", "03_finetune_diffusion.lora"]
+    chosen = parameters.read_set(["03_finetune_diffusion.lora.steps=200", "01.seed=7"], names)
+    assert chosen == {"03_finetune_diffusion.lora": {"steps": 200}, "01_prepare_cases": {"seed": 7}}
+    with pytest.raises(parameters.ParameterError, match="did you mean '01_prepare_cases'"):
+        parameters.read_set(["01_prepare_case.seed=7"], names)
+    with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):
+        parameters.read_set(["seed"], names)
