@@ -171,6 +171,7 @@ TABLES = {
             text("checksum", "keyed (HMAC-SHA256), so that repeats do not show", required=True),
             text("modality", "what the picture is of", *MODALITIES, required=True),
             yes_no("training", "shown before the read, not scored", required=True),
+            integer("part", "0 training, then 1, 2, 3: a reader's order shuffles within parts only, so that repeats keep their distance"),
         ],
     ),
     "key": (
@@ -183,6 +184,9 @@ TABLES = {
             text("origin", "the truth", *ORIGINS, required=True),
             text("generator", "what made it; missing for real"),
             text("finding", "ids joined by |"),
+            text("view", "PA, AP, LL (lateral) or axial"),
+            text("prompt_id", "stable id of the prompt; generated only"),
+            text("patient", "keyed hash of the patient id; real only"),
             text("repeat_of", "blind_id of the first presentation of the same image"),
             yes_no("training", "not scored"),
             yes_no("pretended", "made by the rehearsal"),

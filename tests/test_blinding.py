@@ -1,0 +1,335 @@
+"""Draw, blind and seal, on small pictures made here."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import blinding, images, runs, seal, tables
+
+STUDY = "unit"
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("PARAMS", str(tmp_path / "params"))
+    (tmp_path / "params" / STUDY).mkdir(parents=True)
+    (tmp_path / "params" / STUDY / "study.yaml").write_text("title: Lungs\nconsent: I agree.\nsecret_ratio: half are fake\n")
+    return tmp_path
+
+
+def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, finding="effusion", prompts=4):
+    """A finished run with `count` random pictures and their images.csv."""
+    random, rows = np.random.default_rng(seed), []
+    folder = runs.outputs_folder(STUDY) / name
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        array = random.integers(0, 2**bits, (side, side)).astype(np.uint8 if bits <= 8 else np.uint16)
+        image_id = f"{name[:2]}{origin[0]}{modality}{number:03d}"
+        path = folder / "images" / f"{image_id}.png"
+        path.write_bytes(images.write_png(array))
+        row = {"image_id": image_id, "path": f"images/{image_id}.png", "sha256": runs.sha256(path), "modality": modality, "view": "PA"}
+        row |= {"finding": finding if isinstance(finding, str) else finding[number % len(finding)], "origin": origin, "pretended": True}
+        row |= {"width": side, "height": side, "bits": bits}
+        if origin == "real":
+            row |= {"split": ("test", "train")[number % 5 == 0], "patient": f"patient{number // 2}"}
+        else:
+            row |= {"generator": "made", "prompt_id": f"prompt{number % prompts}"}
+        rows.append(row)
+    tables.write(pd.DataFrame(rows), folder / "images.csv")
+    (folder / "manifest.json").write_text(json.dumps({"status": "finished", "run": name, "files": [], "pretended": []}))
+    return runs.load(STUDY, name)
+
+
+@pytest.fixture
+def pool():
+    real = make_run("01_prepare_cases", 60, "real", finding=["effusion", "no_finding"])
+    made = make_run("02_generate_openai", 40, "generated", bits=8, side=48, seed=1, prompts=10)
+    return blinding.candidates([real, made])
+
+
+def wanted(*rows):
+    columns = ("run", "origin", "modality", "count", "finding", "training", "generator")
+    return pd.DataFrame([dict(zip(columns, [*row, *[pd.NA, False, pd.NA][len(row) - 4 :]])) for row in rows])
+
+
+HALF = (("01_prepare_cases", "real", "xray", 12), ("02_generate_openai", "generated", "xray", 12))
+TRAINING = (("01_prepare_cases", "real", "xray", 2, pd.NA, True), ("02_generate_openai", "generated", "xray", 2, pd.NA, True))
+
+
+def sealed_set(pool, folder, rows=HALF + TRAINING, size=32, **choices):
+    drawn = blinding.draw(pool, wanted(*rows), **({"repeats": 0.15, "min_distance": 6, "seed": 3} | choices))
+    key = blinding.write_set(drawn, folder / "reading_set", STUDY, size=size, margin=0.02)
+    blinding.seal(key, folder / "reading_set", folder / "sealed", STUDY, readers=2)
+    return key
+
+
+LOCKED = {"one": "2026-01-01T00:00:00Z", "two": "2026-01-02T00:00:00Z"}
+
+
+def opened(folder, locks=None, **choices):
+    return blinding.unseal(folder / "reading_set", folder / "sealed", STUDY, LOCKED if locks is None else locks, **choices)
+
+
+def test_only_the_test_split_is_drawn_and_copies_are_refused(pool):
+    assert set(pool.loc[pool["origin"] == "real", "split"]) == {"test"}
+    copy = pool.loc[pool["origin"] == "generated", "image_id"].iloc[0]
+    left = blinding.candidates([runs.load(STUDY, name) for name in ("01_prepare_cases", "02_generate_openai")], copies=[copy])
+    assert copy not in set(left["image_id"]) and left.attrs["refused"] == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), repeats=st.floats(0, 0.2), distance=st.integers(1, 10))
+def test_every_draw_keeps_its_promises(seed, repeats, distance):
+    rows = [
+        {"image_id": f"{kind}{n}", "run": kind, "origin": kind, "modality": "ct" if n % 3 == 0 else "xray", "finding": "", "view": ""}
+        | {
+            "generator": "",
+            "patient": f"p{n // 2}" if kind == "real" else pd.NA,
+            "prompt_id": f"q{n % 9}" if kind == "generated" else pd.NA,
+        }
+        | {"duplicate_group": f"g{n // 4}" if n < 12 else pd.NA}
+        for kind in ("real", "generated")
+        for n in range(90)
+    ]
+    asked = wanted(
+        *((kind, kind, modality, count, pd.NA, training) for kind in ("real", "generated") for modality, count, training in CASES),
+    )
+    drawn = blinding.draw(pd.DataFrame(rows).convert_dtypes(), asked, repeats, distance, seed)
+    read, training = drawn[~drawn["training"]], drawn[drawn["training"]]
+    first = read[~read["repeat"]]
+    assert len(first) == 44 and len(training) == 4 and first["image_id"].is_unique
+    assert len(read) - len(first) == round(repeats * 44)
+    assert not first["duplicate_group"].dropna().duplicated().any()
+    for name in ("image_id", "patient", "prompt_id", "duplicate_group"):
+        assert not set(training[name].dropna()) & set(read[name].dropna())
+    assert set(training["part"]) == {0}
+    order = np.random.default_rng(seed)
+    for modality in ("xray", "ct", None):  # read modality by modality, or mixed
+        some = read if modality is None else read[read["modality"] == modality]
+        shuffled = some.iloc[order.permutation(len(some))].sort_values("part", kind="stable").reset_index(drop=True)
+        for image in shuffled.loc[shuffled["repeat"], "image_id"]:
+            places = shuffled.index[shuffled["image_id"] == image]
+            assert places[1] - places[0] > distance and shuffled["repeat"][places[1]]
+
+
+CASES = (("xray", 12, False), ("ct", 10, False), ("xray", 2, True))
+
+
+def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
+    first, again, other = (blinding.draw(pool, wanted(*HALF), 0.1, 5, seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert set(first["image_id"]) != set(other["image_id"])
+
+
+def test_a_draw_from_too_few_says_which_row(pool):
+    with pytest.raises(blinding.BlindingError, match="asks for 500 pictures.*02_generate_openai, 40 are left"):
+        blinding.draw(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
+    with pytest.raises(blinding.BlindingError, match="repeats at a distance of 30"):
+        blinding.draw(pool, wanted(*HALF), 0.2, 30, 1)
+
+
+def test_matched_real_pictures_follow_the_generated_ones(pool):
+    drawn = blinding.draw(pool, wanted(HALF[1], ("01_prepare_cases", "real", "xray", 12, "match")), 0, 0, 1)
+    real = drawn[drawn["origin"] == "real"]
+    assert set(real["finding"]) == {"effusion"} and set(real["match"]) == {"finding and view"}
+
+
+def test_files_differ_in_pixels_only(pool, tmp_path):
+    key = sealed_set(pool, tmp_path)
+    files = sorted((tmp_path / "reading_set/images").iterdir())
+    heads, stats = set(), set()
+    for path in files:
+        content, status = path.read_bytes(), path.stat()
+        stats.add((status.st_size, status.st_mtime, status.st_mode, len(path.name)))
+        chunks, at = [], 8
+        while at < len(content):
+            length, kind = struct.unpack(">I4s", content[at : at + 8])
+            chunks.append((kind, length, content[at + 8 : at + 8 + length] if kind != b"IDAT" else b""))
+            at += 12 + length
+        heads.add(tuple(chunks))
+    assert len(files) == len(key) and len(stats) == 1 and len(heads) == 1
+    assert {kind for kind, _, _ in heads.pop()} == {b"IHDR", b"IDAT", b"IEND"}
+    assert {(images.read_png(path).shape, images.read_png(path).dtype.name) for path in files} == {((32, 32), "uint8")}
+    shown = tables.read(tmp_path / "reading_set/reading_set.csv")
+    assert shown["checksum"].is_unique and set(shown["blind_id"]) == {path.stem for path in files}
+    told = "".join(path.read_text() for path in (tmp_path / "reading_set").glob("*.*"))
+    for word in ("effusion", "made", "generated", "01_", "02_", "half are fake", *key["image_id"]):
+        assert word not in told
+    assert {path.name for path in (tmp_path / "reading_set").iterdir()} == {"images", "reading_set.csv", "study.json", "commitment.json"}
+
+
+def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
+    drawn = blinding.draw(pool, wanted(HALF[0]), 0, 0, 1)
+    blinding.write_set(drawn, tmp_path / "deep", STUDY, size=32, margin=0.02)
+    assert json.loads((tmp_path / "deep/study.json").read_text())["bits"] == 12
+    stretched = Path(drawn["file"].iloc[0])
+    stretched.write_bytes(images.write_png((images.read_png(stretched) // 16 * 16).astype(np.uint16)))
+    blinding.write_set(drawn, tmp_path / "poor", STUDY, size=32, margin=0.02)
+    assert json.loads((tmp_path / "poor/study.json").read_text())["bits"] == 8
+
+
+def test_nothing_is_upsampled(pool, tmp_path):
+    with pytest.raises(blinding.BlindingError, match="01_prepare_cases are smaller than the reading size of 44 px.*at most 38"):
+        sealed_set(pool, tmp_path, size=44)
+
+
+def test_the_key_opens_after_every_lock(pool, tmp_path):
+    key = sealed_set(pool, tmp_path)
+    back = opened(tmp_path)
+    pd.testing.assert_frame_equal(back, key, check_like=True)
+    assert back.attrs["unsealed"]["how"] == "all readers locked"
+    repeats = back[back["repeat_of"].notna()].merge(back, left_on="repeat_of", right_on="blind_id")
+    assert len(repeats) == 4 and (repeats["image_id_x"] == repeats["image_id_y"]).all()
+
+
+@pytest.mark.parametrize("locks", [{}, {"one": "2026"}, {"one": "2026", "two": ""}, {"one": "2026", "two": None}])
+def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp_path, locks):
+    sealed_set(pool, tmp_path)
+    with pytest.raises(seal.SealError, match="stays sealed"):
+        opened(tmp_path, locks)
+    with pytest.raises(seal.SealError, match="stays sealed"):
+        opened(tmp_path, locks, emergency="  ")
+    key = opened(tmp_path, locks, emergency="reader fell ill")
+    assert key.attrs["unsealed"]["how"] == "emergency" and key.attrs["unsealed"]["reason"] == "reader fell ill"
+    opened(tmp_path, locks, emergency="reader fell ill")
+    assert len((tmp_path / "sealed/.unsealed.jsonl").read_text().splitlines()) == 1
+    assert [entry["how"] for entry in opened(tmp_path).attrs["unsealed"]["history"]] == ["emergency", "all readers locked"]
+
+
+def test_tampering_is_refused(pool, tmp_path):
+    sealed_set(pool, tmp_path)
+    folder = tmp_path / "reading_set"
+    originals = {path: path.read_bytes() for path in [tmp_path / "sealed/key.enc", *folder.rglob("*.*")] if path.name != "study.json"}
+    for path, content in originals.items():
+        changed = bytearray(content)
+        changed[len(changed) // 2] ^= 1
+        path.write_bytes(bytes(changed))
+        with pytest.raises((seal.SealError, tables.TableError)):
+            opened(tmp_path)
+        path.write_bytes(content)
+    opened(tmp_path)
+    other = tmp_path / "other"
+    sealed_set(pool, other, seed=9)
+    (tmp_path / "sealed/key.enc").write_bytes((other / "sealed/key.enc").read_bytes())
+    with pytest.raises(seal.SealError, match="another reading set"):
+        opened(tmp_path)
+
+
+def test_a_key_rewritten_by_someone_who_has_the_seal_is_refused(pool, tmp_path):
+    key = sealed_set(pool, tmp_path)
+    commitment = seal.read_commitment(tmp_path / "reading_set")
+    forged = key.assign(origin=["generated"] * len(key)).to_csv(index=False)
+    plain = json.dumps({"salt": "00" * 32, "key": forged}).encode()
+    (tmp_path / "sealed/key.enc").write_bytes(seal._encrypt(plain, commitment["commitment"], STUDY))
+    with pytest.raises(seal.SealError, match="not hold the key that was committed"):
+        opened(tmp_path)
+
+
+def test_a_passphrase_locks_the_key(pool, tmp_path, monkeypatch):
+    monkeypatch.setenv(seal.PASSPHRASE, "three blind mice")
+    sealed_set(pool, tmp_path)
+    assert len(opened(tmp_path)) == 32
+    monkeypatch.setenv(seal.PASSPHRASE, "two blind mice")
+    with pytest.raises(seal.SealError, match="passphrase is wrong"):
+        opened(tmp_path)
+    monkeypatch.delenv(seal.PASSPHRASE)
+    with pytest.raises(seal.SealError, match="set SEAL_PASSPHRASE"):
+        opened(tmp_path)
+
+
+def test_without_the_seal_nothing_opens_and_none_is_made(pool, tmp_path):
+    sealed_set(pool, tmp_path)
+    (tmp_path / "keys" / STUDY / "seal").unlink()
+    with pytest.raises(seal.SealError, match="bring it from the machine"):
+        opened(tmp_path)
+    assert not (tmp_path / "keys" / STUDY / "seal").exists()
+
+
+def test_doing_it_again_changes_nothing(pool, tmp_path):
+    sealed_set(pool, tmp_path)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "reading_set/images").iterdir()}
+    whole = {path: path.read_bytes() for path in tmp_path.glob("*/*.*")}
+    sealed_set(pool, tmp_path)
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "reading_set/images").iterdir()}
+    assert whole == {path: path.read_bytes() for path in tmp_path.glob("*/*.*")}
+
+
+def test_the_plan_is_frozen(pool, tmp_path):
+    settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
+    settings_file.write_text("margin: 0.1\n")
+    sealed_set(pool, tmp_path)
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == []
+    assert (tmp_path / "sealed/plan/08_analyse_readings.yaml").read_text() == "margin: 0.1\n"
+    settings_file.write_text("margin: 0.2\n")
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == ["08_analyse_readings.yaml was changed after the reading set was sealed"]
+
+
+def test_a_set_that_somebody_reads_is_known(places):
+    folder = runs.outputs_folder(STUDY) / "07_read_cases"
+    folder.mkdir(parents=True)
+    assert blinding.begun(STUDY, "06_assemble_reading_set") == []
+    (folder / "begun.json").write_text("{}")
+    assert blinding.begun(STUDY, "06_assemble_reading_set") == ["07_read_cases"]
+    assert blinding.begun(STUDY, "06_assemble_reading_set.second") == []
+
+
+def test_weak_designs_are_named(pool):
+    fakes = blinding.draw(pool, wanted(HALF[1]), 0, 0, 1)
+    told = " ".join(blinding.weak_points(fakes, readers=2, needed=191))
+    for word in ("false alarms", "12 pictures are read; the question about agreement needs 191", "2 readers", "No hidden repeats"):
+        assert word in told
+    strong = blinding.draw(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
+    assert blinding.weak_points(strong, readers=6, needed=20) == []
+
+
+def returned(folder, shown, **changes):
+    """Tables as a reading host exports them."""
+    events = [
+        {"reader_id": "r1", "sequence": n, "event": "answered", "blind_id": b, "server_utc": "x", "hash": "x"}
+        for n, b in enumerate(shown, 1)
+    ]
+    readings = [{"reader_id": "r1", "blind_id": b, "position": n, "label": "real", "changes": 0} for n, b in enumerate(shown, 1)]
+    readers = [{"reader_id": "r1", "pretended": True, "locked_utc": "x"}]
+    for name, rows in {"events": events, "readings": readings, "readers": readers, **changes}.items():
+        tables.write(pd.DataFrame(rows), folder / f"{name}.csv")
+
+
+def test_readings_that_come_back_are_checked(pool, tmp_path):
+    sealed_set(pool, tmp_path)
+    back, reading_set = tmp_path / "back", tmp_path / "reading_set"
+    shown = tables.read(reading_set / "reading_set.csv")["blind_id"].tolist()
+    returned(back, shown)
+    assert len(blinding.import_readings(back, reading_set)["readings"]) == len(shown)
+    returned(back, ["strange", *shown])
+    with pytest.raises(blinding.BlindingError, match="readings of another set"):
+        blinding.import_readings(back, reading_set)
+    returned(back, shown, readers=[{"reader_id": "r2", "pretended": True}])
+    with pytest.raises(blinding.BlindingError, match="not in readers.csv"):
+        blinding.import_readings(back, reading_set)
+    gap = [{"reader_id": "r1", "sequence": 2, "event": "answered", "blind_id": shown[0], "server_utc": "x", "hash": "x"}]
+    returned(back, shown, events=gap)
+    with pytest.raises(blinding.BlindingError, match="events of reader r1 are missing"):
+        blinding.import_readings(back, reading_set)
+    returned(back, shown)
+    events = tables.read(back / "events.csv").iloc[:-1]
+    tables.write(events, back / "events.csv")
+    with pytest.raises(blinding.BlindingError, match="has no event"):
+        blinding.import_readings(back, reading_set)
+
+
+@pytest.mark.parametrize(
+    "line", ["01_prepare_cases,real,,mri,,3,false", "01_prepare_cases,real,,xray,,x,false", "02_g,generated,,xray,match,3,false"]
+)
+def test_a_bad_draw_names_its_row(tmp_path, line):
+    path = tmp_path / "draw.csv"
+    path.write_text("run,origin,generator,modality,finding,count,training\n" + line + "\n")
+    with pytest.raises(blinding.BlindingError, match="row 1"):
+        blinding.read_draw(path)
