@@ -1,0 +1,157 @@
+"""Pictures as the study keeps them: one channel, square, 8 or 16 bit PNG.
+
+Depth is kept: a 12-bit picture is stored in uint16 with values 0..4095, and `bits` says so.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+from scipy import sparse
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read or does not fit; the message is the reason given in rejected.csv."""
+
+
+def read_png(path: Path) -> np.ndarray:
+    """A stored picture, shape (H, W), uint8 or uint16. Raises ImageError when it is no one-channel PNG."""
+    try:
+        with Image.open(path) as picture:
+            if picture.format != "PNG" or picture.mode not in ("L", "I;16", "I;16B", "I"):
+                raise ImageError(f"{Path(path).name}: is {picture.format} {picture.mode}, not a one-channel PNG of 8 or 16 bit.")
+            array = np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{Path(path).name}: cannot be read as PNG ({error}).") from None
+    return array if array.dtype == np.uint8 else array.astype(np.uint16)
+
+
+def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
+    """The PNG file of a picture, shape (H, W), uint8 (mode L) or uint16 (I;16). No text, time or other chunk is written.
+
+    Level 1 is the fast choice: compression is nine tenths of the cost of an import. Raises ImageError for other arrays.
+    """
+    array = np.asarray(array)
+    if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
+        raise ImageError(f"A picture must have shape (H, W) and dtype uint8 or uint16, not {array.shape} {array.dtype}.")
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG", compress_level=compress_level)
+    return buffer.getvalue()
+
+
+def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixels that make a picture square: (top, bottom, left, right), centred."""
+    height, width = shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return top, side - height - top, left, side - width - left
+
+
+def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.ndarray:
+    """The picture padded to a square and, if it is larger than `size`, resized down to (size, size) by area; never up.
+
+    `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits, else uint16.
+    Nothing is cropped, flipped or clipped. Padding has the value `fill`. Raises ImageError for values out of range.
+    """
+    array = np.asarray(array)
+    if array.ndim != 2 or array.size == 0 or size < 1 or not 1 <= bits <= 16:
+        raise ImageError(f"Cannot standardise shape {array.shape} to {size} pixels with {bits} bits.")
+    if array.min() < 0 or array.max() >= 2**bits:
+        raise ImageError(f"Grey values {array.min()} to {array.max()} do not fit {bits} bits.")
+    top, bottom, left, right = padding(array.shape)
+    square = np.pad(array, ((top, bottom), (left, right)), constant_values=fill)
+    if square.shape[0] > size:
+        square = np.floor(area_resize(square, size, size) + 0.5)
+    return square.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def area_resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mean grey over each target pixel's exact area, shape (height, width), float32; for making smaller only."""
+    rows, columns = _overlap(array.shape[0], height), _overlap(array.shape[1], width)
+    return (columns @ (rows @ array.astype(np.float32)).T).T
+
+
+def _overlap(before: int, after: int) -> sparse.csr_matrix:
+    """Sparse (after, before) matrix: the share of each new pixel that each old pixel covers; rows sum to 1."""
+    edges = np.unique(np.concatenate([np.arange(before + 1) * after, np.arange(after + 1) * before]))
+    middles, lengths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+    new, old = (middles // before).astype(int), (middles // after).astype(int)
+    return sparse.csr_matrix((lengths.astype(np.float32) / before, (new, old)), shape=(after, before))
+
+
+def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
+    """The picture's full range 0..2**bits-1 as 0..255 uint8, for the eye."""
+    return np.floor(array.astype(np.float32) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
+
+
+def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "finding", columns: int = 8, tile: int = 128) -> Image.Image:
+    """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L, row by row.
+
+    `titles` is a column of the frame or one text a row; pretended pictures say so.
+    """
+    texts = frame[titles].fillna("").tolist() if isinstance(titles, str) else list(titles)
+    columns = max(1, min(columns, len(frame)))
+    caption = 16
+    rows = max(1, -(-len(frame) // columns))
+    sheet = Image.new("L", (columns * (tile + 4), rows * (tile + caption + 4)), 255)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):
+        x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
+        thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
+        sheet.paste(Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX), (x + 2, y + caption))
+        mark = "pretended " if getattr(row, "pretended", False) is True else ""
+        draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
+    return sheet
+
+
+def _shortened(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
+    while len(text) > 1 and draw.textlength(text, font=font) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: float) -> np.ndarray:
+    """The one path of every picture into a reading set (06), and into the audit that goes before it (05).
+
+    Centred padding is undone, the central square taken, `margin` of its side cut off all round (overlays and
+    border artefacts), the rest resized down to (size, size) by area and its range 0..2**bits-1 mapped to
+    0..2**depth-1. Raises ImageError when less than `size` pixels are left: pictures are never upsampled.
+    """
+    square = _central_square(array, margin)
+    if square.shape[0] < size:
+        raise ImageError(f"{square.shape[0]} pixels are left of it, {size} are asked for: pictures are never upsampled.")
+    grey = area_resize(square, size, size) if square.shape[0] > size else square.astype(np.float32)
+    return np.floor(grey * ((2**depth - 1) / (2**bits - 1)) + 0.5).astype(np.uint8 if depth <= 8 else np.uint16)
+
+
+def reading_side(array: np.ndarray, margin: float) -> int:
+    """The largest size that for_reading can give of this picture, in pixels."""
+    return _central_square(array, margin).shape[0]
+
+
+def effective_bits(array: np.ndarray, bits: int) -> int:
+    """Grey depth as the grey levels show it: 8 for a picture of 8 bits that was stretched to 12."""
+    levels = np.unique(array).astype(np.int64)
+    step = int(np.diff(levels).min()) if levels.size > 1 else 1
+    return max(1, bits - int(np.log2(step)))
+
+
+def _central_square(array: np.ndarray, margin: float) -> np.ndarray:
+    array = _unpadded(array)
+    side = min(array.shape)
+    cut = int(np.ceil(margin * side))
+    top, left = ((length - side) // 2 + cut for length in array.shape)
+    return array[top : top + side - 2 * cut, left : left + side - 2 * cut]
+
+
+def _unpadded(array: np.ndarray) -> np.ndarray:
+    """Without bars of one grey value that are as wide on one side as on the other, which only padding makes."""
+    for rows in (array, array.T):
+        same = (rows == rows[:1, :1]).all(axis=1)
+        first, last = np.argmin(same), np.argmin(same[::-1])
+        if first and abs(int(first) - int(last)) <= 1:
+            inner = rows[first : len(rows) - last]
+            return inner if rows is array else inner.T
+    return array
