@@ -8,7 +8,6 @@ python -m helpers.study new mine --like rehearsal
 
 import argparse
 import errno
-import os
 import re
 import shutil
 import sys
@@ -16,14 +15,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers import parameters, runs
+from helpers import execution, parameters, runs
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
 READING_STAGE = "07_read_cases"
-
-
-class StudyError(RuntimeError):
-    """Something that stops the study; the message says what to do."""
 
 
 @dataclass
@@ -38,18 +33,18 @@ class Step:
 def plan(study: str, settings: list[str]) -> list[runs.Run]:
     """Every run of a study in order, with its parameters: notebook's defaults, then YAML, then SET.
 
-    Everything is checked before anything runs. Raises parameters.ParameterError or StudyError.
+    Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
     """
     folder = runs.params_folder(study)
     if not folder.is_dir():
         known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
-        raise StudyError(f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new STUDY={study}`.")
+        raise runs.RunError(f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new STUDY={study}`.")
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
-        raise StudyError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
+        raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
     misnamed = [path for path in files if not runs.RUN_NAME.match(path.stem)]
     if misnamed:
-        raise StudyError(
+        raise runs.RunError(
             f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for example 02_generate_openai.yaml."
         )
     chosen = parameters.read_set(settings, [path.stem for path in files])
@@ -74,14 +69,14 @@ def _check_references(planned: list[runs.Run]) -> None:
     for run in planned:
         for name in runs.references(run.study, run.parameters):
             if name not in names and not runs.load(run.study, name).finished:
-                raise StudyError(
+                raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this study{parameters.nearest(name, names)}."
                 )
             if name >= run.name:
-                raise StudyError(f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come before it.")
+                raise runs.RunError(f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come before it.")
     reading = [name for name in names if name.startswith(READING_STAGE)]
     if len(reading) > 1:
-        raise StudyError(f"A study has exactly one reading stage, here are {' and '.join(reading)}.")
+        raise runs.RunError(f"A study has exactly one reading stage, here are {' and '.join(reading)}.")
 
 
 def states(planned: list[runs.Run]) -> list[Step]:
@@ -102,46 +97,59 @@ def states(planned: list[runs.Run]) -> list[Step]:
 def run_study(study: str, settings: list[str], only: list[str], first: str, force: bool) -> int:
     """Run what is not finished; returns the exit code. `force` redoes what is selected or, with no selection, what is stale."""
     planned = plan(study, settings)
-    names = [run.name for run in planned]
-    for name in [*only, *([first] if first else [])]:
-        if name not in names:
-            raise StudyError(f"Study '{study}' has no run '{name}'{parameters.nearest(name, names)}.")
-    selected = [n for n in names if (not only or n in only) and (not first or n >= first)]
-    forced = set(selected) if force and (only or first) else set()
+    selected = _select([run.name for run in planned], only, first)
     _preflight([step for step in states(planned) if step.run.name in selected and step.state != "finished"])
-    began, left_stale = time.monotonic(), []
+    began, stale = time.monotonic(), []
     for number, run in enumerate(planned, 1):
         if run.name not in selected:
             continue
-        step = next(s for s in states(planned) if s.run.name == run.name)
+        # Asked anew for every run: the one before may have made this one stale.
+        step = next(step for step in states(planned) if step.run.name == run.name)
         head = f"[{number}/{len(planned)}] {run.name}"
-        if step.state == "stale" and not force:
-            left_stale.append(step)
-            print(f"{head}: stale, left as it is ({step.reasons[0]})", flush=True)
-            continue
-        if step.state == "finished" and run.name not in forced:
+        blocked = [reason for reason in step.reasons if any(reason.startswith(f"reads {name}") for name in stale)]
+        if (step.state == "stale" or blocked) and not force:
+            stale.append(run.name)
+            print(f"{head}: stale, left as it is ({(blocked or step.reasons)[0]})", flush=True)
+        elif step.state == "finished" and not (force and (only or first)):
             print(f"{head}: finished, skipped", flush=True)
-            continue
-        unready = [n for n in runs.references(study, run.parameters) if not runs.load(study, n).finished]
-        if unready:
-            raise StudyError(f"{run.name} reads {unready[0]}, which is not finished: run it first.")
-        if step.run.finished:
-            _clear_for_redo(step.run, planned)
-        print(f"{head}: {'going on' if step.state == 'interrupted' else 'running'}", flush=True)
-        waiting = _read(run) if run.name.startswith(READING_STAGE) else _execute(run)
-        if waiting:
-            print(f"{head}: {waiting}", flush=True)
-            return DONE
-    if left_stale:
-        print(f"\nNothing of the {len(left_stale)} stale run{'s' * (len(left_stale) > 1)} was changed. Redo with FORCE=1 "
-              f"(python -m helpers.study run {study} --force), or give the YAML another variant.")  # fmt: skip
+        else:
+            print(f"{head}: {'going on' if step.state == 'interrupted' else 'running'}", flush=True)
+            waiting = _work(step.run, planned)
+            if waiting:
+                print(f"{head}: {waiting}", flush=True)
+                return DONE
+    if stale:
+        print(
+            f"\nNothing of what is stale was changed ({', '.join(stale)}). "
+            f"Redo it with FORCE=1 (python -m helpers.study run {study} --force), or give the YAML another variant."
+        )
         return STALE
-    print(f"\nStudy '{study}' is complete ({time.monotonic() - began:.0f} s).")
-    for run in planned:
-        report = run.folder / "report.html"
-        if report.exists():
-            print(f"Report: {report}")
+    print(
+        f"\n{f'Study {study!r}' if len(selected) == len(planned) else ', '.join(selected)} is complete ({time.monotonic() - began:.0f} s)."
+    )
+    for report in [run.folder / "report.html" for run in planned if (run.folder / "report.html").exists()]:
+        print(f"Report: {report}")
     return DONE
+
+
+def _select(names: list[str], only: list[str], first: str) -> list[str]:
+    for name in [*only, *([first] if first else [])]:
+        if name not in names:
+            raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")
+    return [name for name in names if (not only or name in only) and (not first or name >= first)]
+
+
+def _work(run: runs.Run, planned: list[runs.Run]) -> str:
+    """Do one run; returns what people have to do first, or "" when it is finished."""
+    for name in runs.references(run.study, run.parameters):
+        if not runs.load(run.study, name).finished:
+            raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
+    if run.finished:
+        _clear_for_redo(run, planned)
+    if run.name.startswith(READING_STAGE):
+        return _read(run)
+    execution.execute(run)
+    return ""
 
 
 def _preflight(steps: list[Step]) -> None:
@@ -151,73 +159,24 @@ def _preflight(steps: list[Step]) -> None:
         if run.parameters.get("source") == "folder":
             folder = runs.cases_folder(run.study)
             if folder is None:
-                raise StudyError(f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>.")
+                raise runs.RunError(f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>.")
             if not folder.is_dir() or not any(folder.iterdir()):
-                raise StudyError(f"CASES: {folder} is {'empty' if folder.is_dir() else 'not a folder'}; give the folder of real images.")
-        if run.name.startswith("02_"):
+                raise runs.RunError(f"CASES: {folder} is {'empty' if folder.is_dir() else 'not a folder'}; give the folder of real images.")
+        if run.name.startswith("02_generate_openai"):
             from helpers import openai_images
 
             missing = openai_images.missing_credentials(run.study, run.parameters)
             if missing:
-                raise StudyError(missing)
+                raise runs.RunError(missing)
 
 
 def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
     for other in planned:
         if run.name in runs.references(other.study, other.parameters) and (other.folder / "begun.json").exists():
-            raise StudyError(
+            raise runs.RunError(
                 f"{run.name} has been read in part and is never redone: another draw is another variant (copy its YAML to a new name)."
             )
     runs.clear(run.folder)
-
-
-def _execute(run: runs.Run) -> str:
-    """One notebook through papermill. Raises StudyError with the failing cell; returns ""."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    variant = run.name.partition(".")[2]
-    output = run.folder / "notebook.ipynb"
-    run.folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    os.environ["STUDY_BATCH"] = "1"
-    try:
-        papermill.execute_notebook(
-            run.notebook, output, parameters={"study": run.study, "variant": variant, **run.parameters},
-            cwd=runs.ROOT, kernel_name="python3", progress_bar=False, stdout_file=_Indented(sys.stdout), autosave_cell_every=0,
-        )  # fmt: skip
-    except PapermillExecutionError as error:
-        raise StudyError(_failure(run, error, output)) from None
-    finally:
-        _strip_paths(output)
-    if not runs.load(run.study, run.name).finished:
-        raise StudyError(
-            f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run again to go on; executed notebook: {output}"
-        )
-    print(f"    {time.monotonic() - began:.0f} s", flush=True)
-    return ""
-
-
-def _failure(run: runs.Run, error, output: Path) -> str:
-    first_line = next((line for line in error.source.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))), "")
-    remedy = ""
-    if "Errno 28" in error.evalue or "No space left" in error.evalue:
-        remedy = "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>; run again to go on."
-    name = "" if error.ename in ("ParameterError", "RunError", "TableError") else f"{error.ename}: "
-    return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {name}{error.evalue}{remedy}\n  Executed notebook: {output}"
-
-
-def _strip_paths(output: Path) -> None:
-    """papermill notes absolute paths in the notebook's metadata; they name people's folders."""
-    import nbformat
-
-    if not output.exists():
-        return
-    notebook = nbformat.read(output, as_version=4)
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-    runs.tables.write_atomically(output, nbformat.writes(notebook).encode())
 
 
 def _read(run: runs.Run) -> str:
@@ -234,26 +193,6 @@ def _read(run: runs.Run) -> str:
         opened.release()
 
 
-class _Indented:
-    """What a kernel prints, indented under its run's line; bars that redraw a line become plain lines."""
-
-    def __init__(self, stream):
-        self.stream, self.fresh = stream, True
-
-    def write(self, text: str) -> int:
-        for part in re.split(r"(\n)", text.replace("\r", "\n")):
-            if part == "\n":
-                self.stream.write(part)
-                self.fresh = True
-            elif part:
-                self.stream.write(("    " if self.fresh else "") + part)
-                self.fresh = False
-        return len(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-
 def show_status(study: str, settings: list[str]) -> int:
     """Print where every run stands."""
     steps = states(plan(study, settings))
@@ -268,7 +207,7 @@ def show_verify(study: str) -> int:
     """Compare every finished run folder with its manifest."""
     folders = sorted(path.parent for path in runs.outputs_folder(study).glob("*/manifest.json"))
     if not folders:
-        raise StudyError(f"{runs.outputs_folder(study)} holds no runs.")
+        raise runs.RunError(f"{runs.outputs_folder(study)} holds no runs.")
     bad = 0
     for folder in folders:
         run = runs.load(study, folder.name)
@@ -282,12 +221,12 @@ def show_verify(study: str) -> int:
 def new_study(study: str, like: str) -> int:
     """Copy a study's parameters to begin one's own."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
-        raise StudyError(f"STUDY '{study}': use letters, digits, - and _.")
+        raise runs.RunError(f"STUDY '{study}': use letters, digits, - and _.")
     source, target = runs.params_folder(like), runs.params_folder(study)
     if not source.is_dir():
-        raise StudyError(f"There is no study {source} to begin from.")
+        raise runs.RunError(f"There is no study {source} to begin from.")
     if target.exists():
-        raise StudyError(f"{target} exists already; nothing was changed.")
+        raise runs.RunError(f"{target} exists already; nothing was changed.")
     shutil.copytree(source, target)
     print(
         f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's parameters cell), then: make study STUDY={study}"
@@ -326,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     except parameters.ParameterError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
-    except (StudyError, runs.RunError, runs.tables.TableError) as error:
+    except (runs.RunError, runs.tables.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:

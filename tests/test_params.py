@@ -1,0 +1,38 @@
+"""Every YAML fits its notebook, every CSV that one names is there, every study can be planned."""
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from helpers import parameters, runs, study
+
+STUDIES = sorted(path.name for path in (ROOT / "params").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_can_be_planned(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path))
+    assert study.plan(name, [])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/[0-9]*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_yaml_says_only_what_differs(path):
+    declared = parameters.schema(ROOT / "notebooks" / f"{path.stem.split('.')[0]}.ipynb")
+    values = parameters.check(parameters.read_yaml(path), declared, str(path))
+    same = [key for key, value in values.items() if value == declared[key].default]
+    assert not same, f"{same[0]} repeats the notebook's default"
+    for value in values.values():
+        if isinstance(value, str) and value.endswith(".csv"):
+            assert (path.parent / value).is_file(), f"{value} is not beside {path.name}"
+
+
+@pytest.mark.parametrize("name", [s for s in STUDIES if s != "speed"])
+def test_study_says_what_it_is(name):
+    told = yaml.safe_load((ROOT / "params" / name / "study.yaml").read_text())
+    for key in ("title", "question", "consent"):
+        assert told.get(key), f"params/{name}/study.yaml lacks '{key}'"
+
+
+def test_unknown_study_names_the_known_ones():
+    with pytest.raises(runs.RunError, match="known: .*rehearsal"):
+        study.plan("nowhere", [])

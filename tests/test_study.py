@@ -1,0 +1,251 @@
+"""The runner on real kernels: skip, stale, continue after kill -9, fail by name, bad input in one sentence."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, manifest, notebook
+
+from helpers import runs, study
+
+HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
+START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
+
+
+@pytest.fixture
+def small(study_folders, monkeypatch):
+    """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands alone."""
+    folder = study_folders
+    monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
+    monkeypatch.setattr(runs, "NOTEBOOKS", folder / "notebooks")
+    notebook(
+        folder / "notebooks" / "01_count.ipynb",
+        HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
+        START.format(name="01_count"),
+        "for i in range(numbers):\n    if not run.file(f'parts/{i}.json').exists():\n        time.sleep(wait)\n"
+        "        run.write_json(f'parts/{i}.json', i)\n        run.say(f'counted {i}')",
+        "run.finish()",
+    )
+    notebook(
+        folder / "notebooks" / "02_double.ipynb",
+        HEAD + 'counted: str = "01_count"  # run\nfactor: int = 2  # times',
+        START.format(name="02_double"),
+        "parts = sorted(run.reads(counted).folder.glob('parts/*.json'))",
+        "run.write_json('doubled.json', [factor * json.loads(p.read_text()) for p in parts])",
+        "run.finish()",
+    )
+    notebook(
+        folder / "notebooks" / "03_alone.ipynb",
+        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full',
+        START.format(name="03_alone"),
+        "if mishap == 'error': raise ValueError('the data are odd')",
+        "if mishap == 'kill': os.kill(os.getpid(), 9)",
+        "if mishap == 'full':\n    with open('/dev/full', 'w') as f: f.write('x')",
+        "run.write_json('alone.json', 1)\nrun.finish()",
+    )
+    (folder / "params" / "small").mkdir()
+    for name in ("01_count", "02_double", "03_alone"):
+        (folder / "params" / "small" / f"{name}.yaml").write_text("")
+    return folder
+
+
+def run(*arguments):
+    return study.main(["run", "small", *arguments])
+
+
+def results(folder: Path) -> dict:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.json")) if p.name != "manifest.json"}
+
+
+def states() -> dict:
+    return {step.run.name: step.state for step in study.states(study.plan("small", []))}
+
+
+def test_runs_in_order_then_skips_and_changes_nothing(small, capsys):
+    assert run() == study.DONE
+    assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [0, 2, 4, 6]
+    before = {p: p.stat().st_mtime_ns for p in (small / "outputs").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert run() == study.DONE
+    assert capsys.readouterr().out.count("finished, skipped") == 3
+    assert {p: p.stat().st_mtime_ns for p in (small / "outputs").rglob("*") if p.is_file()} == before
+    told = manifest(small / "outputs/small/01_count")
+    assert told["status"] == "finished"
+    assert {f["path"] for f in told["files"]} == {f"parts/{i}.json" for i in range(4)}
+    assert str(small) not in (small / "outputs/small/01_count/notebook.ipynb").read_text(), "no absolute paths in the executed notebook"
+
+
+def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, capsys):
+    run()
+    (small / "params/small/01_count.yaml").write_text("numbers: 5\n")
+    assert states() == {"01_count": "stale", "02_double": "stale", "03_alone": "finished"}
+    before = results(small / "outputs")
+    assert run() == study.STALE
+    assert "numbers: 4 before, 5 now" in capsys.readouterr().out
+    assert results(small / "outputs") == before, "stale runs are left as they are"
+    assert run("--force") == study.DONE
+    assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [0, 2, 4, 6, 8]
+    assert set(states().values()) == {"finished"}
+
+
+def test_a_changed_notebook_or_input_file_is_noticed(small):
+    run()
+    path = small / "notebooks" / "03_alone.ipynb"
+    path.write_text(path.read_text().replace("alone.json', 1", "alone.json', 2"))
+    assert states()["03_alone"] == "stale"
+    assert states()["01_count"] == "finished"
+
+
+def test_set_only_from(small, capsys):
+    assert run("--only", "01_count", "--set", "01_count.numbers=2") == study.DONE
+    assert states()["02_double"] == "new"
+    assert len(list((small / "outputs/small/01_count/parts").iterdir())) == 2
+    assert run("--only", "02_doubel") == study.FAILED
+    assert "did you mean '02_double'" in capsys.readouterr().err
+    assert run("--from", "02_double", "--set", "01_count.numbers=2") == study.DONE
+    assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("mishap", "said"),
+    [
+        ("error", ["failed in cell 4 (`if mishap == 'error'", "ValueError: the data are odd", "notebook.ipynb"]),
+        ("kill", ["03_alone", "kernel", "notebook.ipynb"]),
+        ("full", ["The disk is full", "OUTPUTS="]),
+    ],
+)
+def test_a_failure_is_named_and_the_study_goes_on_from_there(small, capsys, mishap, said):
+    (small / "params/small/03_alone.yaml").write_text(f"mishap: {mishap}\n")
+    assert run() == study.FAILED
+    error = capsys.readouterr().err
+    for part in said:
+        assert part.lower() in error.lower()
+    assert "Traceback" not in error
+    assert states()["03_alone"] == "interrupted"
+    (small / "params/small/03_alone.yaml").write_text("")
+    assert run() == study.DONE
+
+
+def test_killed_with_9_and_started_again_ends_in_the_same(small):
+    (small / "params/small/01_count.yaml").write_text("numbers: 6\nwait: 0.4\n")
+    command = [sys.executable, "-m", "helpers.study", "run", "small"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    first = small / "outputs/small/01_count/parts/1.json"
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert states()["01_count"] == "interrupted"
+    kept = first.stat().st_mtime_ns
+    assert run() == study.DONE
+    assert first.stat().st_mtime_ns == kept, "what was done is not done again"
+    killed = results(small / "outputs")
+    shutil.rmtree(small / "outputs/small")
+    assert run() == study.DONE
+    assert results(small / "outputs") == killed
+
+
+def test_interrupted_and_then_changed_starts_afresh_but_keeps_what_was_paid(small):
+    (small / "params/small/03_alone.yaml").write_text("mishap: error\n")
+    run("--only", "03_alone")
+    folder = small / "outputs/small/03_alone"
+    (folder / "paid").mkdir()
+    (folder / "paid" / "image.png").write_bytes(b"bought")
+    (folder / "half.json").write_text("1")
+    (small / "params/small/03_alone.yaml").write_text("")
+    assert run("--only", "03_alone") == study.DONE
+    assert not (folder / "half.json").exists()
+    assert run("--only", "03_alone", "--force") == study.DONE
+    assert (folder / "paid" / "image.png").read_bytes() == b"bought"
+
+
+def test_verify_finds_a_changed_file(small, capsys):
+    run("--only", "03_alone")
+    assert study.main(["verify", "small"]) == study.DONE
+    (small / "outputs/small/03_alone/alone.json").write_text("3")
+    assert study.main(["verify", "small"]) == study.FAILED
+    assert "alone.json has changed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("02_double", "factr: 3", "unknown key 'factr'; did you mean 'factor'"),
+        ("02_double", "factor: three", "'factor' must be int"),
+        ("02_double", "factor: 3\n  x: [", "not valid YAML"),
+        ("02_double", "counted: 01_cuont", "did you mean '01_count'"),
+        ("02_double", "counted: 03_alone", "does not come before it"),
+        ("02_double", "api_token: abc", "looks like a secret"),
+        ("02_double.x", "study: other", "does not fit the file's place"),
+        ("05_nothing", "", "There is no notebook"),
+        ("double", "", "the name must be <notebook>.yaml"),
+    ],
+)
+def test_bad_settings_are_said_before_any_kernel_starts(small, capsys, name, text, said):
+    (small / "params/small" / f"{name}.yaml").write_text(text + "\n")
+    assert run() != study.DONE
+    error = capsys.readouterr().err
+    assert said in error
+    assert "small/" in error or "notebook" in error
+    assert not (small / "outputs/small").exists()
+
+
+def test_unknown_study_and_new_study(small, capsys):
+    assert study.main(["run", "smal"]) == study.FAILED
+    assert "known: small" in capsys.readouterr().err
+    assert study.main(["new", "mine", "--like", "small"]) == study.DONE
+    assert study.main(["status", "mine"]) == study.DONE
+    assert study.main(["new", "mine", "--like", "small"]) == study.FAILED
+    assert study.main(["new", "../x", "--like", "small"]) == study.FAILED
+
+
+def papermill(small, *arguments):
+    command = [sys.executable, "-m", "papermill", str(small / "notebooks/01_count.ipynb"), str(small / "out.ipynb"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=small)
+
+
+def test_plain_papermill_checks_the_same(small):
+    (small / "bad.yaml").write_text("numbrs: 3\n")
+    failed = papermill(small, "-f", str(small / "bad.yaml"))
+    assert failed.returncode != 0
+    assert "unknown key 'numbrs'; did you mean 'numbers'" in failed.stderr
+    failed = papermill(small, "-p", "numbers", "many")
+    assert failed.returncode != 0
+    assert "'numbers' must be int" in failed.stderr
+    assert papermill(small, "-p", "numbers", "3").returncode == 0
+    again = papermill(small, "-p", "numbers", "4")
+    assert again.returncode != 0
+    assert "finished with other settings" in again.stderr
+    assert len(results(small / "outputs/small/01_count")) == 3
+
+
+def test_two_at_once_is_one_sentence(small, monkeypatch):
+    first = runs.begin("small", "01_count", {"numbers": 4, "wait": 0.0})
+    monkeypatch.setattr(runs._take_lock, "__defaults__", (0.3,))
+    with pytest.raises(runs.RunError, match="being worked on by another process"):
+        runs.begin("small", "01_count", {"numbers": 4, "wait": 0.0})
+    first.release()
+
+
+def test_a_reading_set_that_has_been_begun_is_never_redone(small, capsys):
+    run()
+    (small / "outputs/small/02_double/begun.json").write_text("{}")
+    assert run("--only", "01_count", "--force") == study.FAILED
+    assert "another draw is another variant" in capsys.readouterr().err
+    assert (small / "outputs/small/01_count/parts/0.json").exists()
+
+
+def test_nothing_new_is_built_on_something_stale(small, capsys):
+    run("--only", "01_count")
+    (small / "params/small/01_count.yaml").write_text("numbers: 5\n")
+    assert run() == study.STALE
+    assert "02_double: stale, left as it is (reads 01_count, which is stale)" in capsys.readouterr().out
+    assert not (small / "outputs/small/02_double/doubled.json").exists()
+    assert (small / "outputs/small/03_alone/alone.json").exists(), "what does not rest on it goes on"
