@@ -1,0 +1,88 @@
+"""Run folders: secrets are private, names of people's folders stay in .keys, a finished run changes nothing."""
+
+import stat
+
+import pandas as pd
+import pytest
+from conftest import notebook
+
+from helpers import runs, tables
+
+
+@pytest.fixture
+def run(study_folders, monkeypatch):
+    (study_folders / "params" / "s").mkdir()
+    monkeypatch.setattr(runs, "NOTEBOOKS", study_folders)
+    for name in ("01_prepare_cases", "02_generate_openai"):
+        notebook(study_folders / f"{name}.ipynb", "seed: int = 1  # any")
+    opened = runs.begin("s", "01_prepare_cases", {"seed": 1})
+    yield opened
+    opened.release()
+
+
+def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
+    made = runs.study_key("s", "pseudonym")
+    assert "pseudonym" in capsys.readouterr().out
+    path = study_folders / "keys" / "s" / "pseudonym"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert runs.study_key("s", "pseudonym") == made
+    assert len(made) == 32
+    assert runs.study_key("s", "other") != made
+
+
+def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(study_folders, monkeypatch, tmp_path):
+    assert runs.cases_folder("s") is None
+    monkeypatch.setenv("CASES", str(tmp_path))
+    assert runs.cases_folder("s") == tmp_path
+    monkeypatch.delenv("CASES")
+    assert runs.cases_folder("s") == tmp_path
+    held = [p for p in study_folders.rglob("*") if p.is_file() and str(tmp_path).encode() in p.read_bytes()]
+    assert [p.relative_to(study_folders).parts[0] for p in held] == ["keys"]
+
+
+def test_a_finished_run_shows_and_changes_nothing(run):
+    row = {"image_id": "a", "checkpoint": "03_x", "prompt_id": "p", "replicate": 0, "seed": 1}
+    run.write("samples.csv", pd.DataFrame([row]))
+    run.finish(samples=1)
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    run.write("samples.csv", pd.DataFrame([row, row]))
+    run.write_json("new.json", 1)
+    run.write_bytes("new.bin", b"1")
+    run.pretends("nothing")
+    run.finish(samples=2)
+    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+    assert run.manifest["files"][0]["rows"] == 1
+    with pytest.raises(tables.TableError):
+        run.write("samples.csv", pd.DataFrame([{"image_id": "a"}]))
+
+
+def test_what_is_pretended_is_handed_on_to_every_run_that_reads_it(run):
+    run.pretends("phantom cases")
+    run.finish()
+    second = runs.begin("s", "02_generate_openai", {"cases": "01_prepare_cases"})
+    second.reads("01_prepare_cases")
+    assert second.pretended == ["phantom cases"]
+    second.release()
+
+
+def test_an_unfinished_run_is_not_read(run):
+    second = runs.begin("s", "02_generate_openai", {"cases": "01_prepare_cases"})
+    with pytest.raises(runs.RunError, match="reads 01_prepare_cases, which is not finished"):
+        second.reads("01_prepare_cases")
+    second.release()
+
+
+def test_a_damaged_manifest_is_one_sentence(run):
+    run.release()
+    (run.folder / "manifest.json").write_text('{"status": "fin')
+    with pytest.raises(runs.RunError, match="is damaged"):
+        runs.load("s", "01_prepare_cases")
+
+
+def test_progress_in_a_batch_is_plain_lines_with_the_time_left(monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_BATCH", "1")
+    assert list(runs.progress(range(5), "images", every=0)) == list(range(5))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("images: 2 of 5, ")
+    assert lines[1].endswith(" s left")
