@@ -1,0 +1,30 @@
+"""Small drawing tools of the phantom: resampling, smooth noise, points spread over pixels."""
+
+import numpy as np
+from PIL import Image
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """Cubic or area resampling to (size, size)."""
+    if picture.shape[0] == size:
+        return picture
+    method = Image.Resampling.BOX if size < picture.shape[0] else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture.astype(np.float32), mode="F").resize((size, size), method)).copy()
+
+
+def noise(seed: int, size: int, cells: int, draw: int = 0) -> np.ndarray:
+    """Smooth noise with standard deviation about 1 and `cells` bumps across the picture, the same at every size."""
+    rng = np.random.default_rng([seed, 6, cells, draw])
+    return resized(rng.standard_normal((cells, cells), dtype=np.float32) * 1.4, size)
+
+
+def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> np.ndarray:
+    """Masses added to a picture, each shared by the four pixels around it."""
+    picture = np.zeros(size * size, np.float64)
+    left, top = np.floor(column).astype(int), np.floor(row).astype(int)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            share = mass * np.abs(1 - dx - (column - left)) * np.abs(1 - dy - (row - top))
+            inside = (left + dx >= 0) & (left + dx < size) & (top + dy >= 0) & (top + dy < size)
+            picture += np.bincount((top + dy)[inside] * size + (left + dx)[inside], share[inside], size * size)
+    return picture.reshape(size, size).astype(np.float32)

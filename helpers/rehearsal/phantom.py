@@ -1,0 +1,111 @@
+"""Pretended patients: X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
+
+The patient's right is on the picture's left. Everything follows from a seed.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.rehearsal.anatomy import FINDINGS, Patient
+from helpers.rehearsal.phantom_ct import ct_slice
+from helpers.rehearsal.phantom_xray import FIELD_MM, xray
+from helpers.tables import write_atomically
+
+__all__ = ["FINDINGS", "Patient", "ct_slice", "write_cases", "xray"]
+
+METADATA = ("file", "modality", "origin", "finding", "patient_id", "sex", "age", "view", "licence", "credit", "sha256")
+LABELS = {
+    "no_finding": "No Finding",
+    "effusion": "Effusion",
+    "consolidation": "Consolidation",
+    "infiltrates": "Infiltration",
+    "nodule": "Nodule",
+    "pneumothorax": "Pneumothorax",
+    "cardiomegaly": "Cardiomegaly",
+}
+SHARES = (0.34, 0.15, 0.13, 0.13, 0.09, 0.07, 0.09)
+CREDIT = "rehearsal phantom, no patient"
+DX, CT = "1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
+
+
+def write_cases(folder: Path, patients: int = 230, seed: int = 0, size: int = 320, ct_patients: int = 30) -> pd.DataFrame:
+    """A folder of pretended patients: DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
+
+    Idempotent: files that are there are kept, so an interrupted call is simply repeated. Returns the metadata, whose
+    columns are METADATA. A side is given in the label as hospitals do: "Effusion (left)".
+    """
+    folder = Path(folder)
+    if (folder / "metadata.csv").exists():
+        return pd.read_csv(folder / "metadata.csv", dtype=str)
+    rows = []
+    for number in range(patients + ct_patients):
+        modality = "xray" if number < patients else "ct"
+        rows += [_write_case(folder, modality, seed * 100_003 + number, visit, size) for visit in range(_visits(seed, number, modality))]
+    frame = pd.DataFrame(rows, columns=list(METADATA)).astype(str)
+    write_atomically(folder / "metadata.csv", frame.to_csv(index=False).encode())
+    return frame
+
+
+def _visits(seed, number, modality):
+    return 2 if modality == "ct" else 1 + int(np.random.default_rng([seed, number, 8]).choice(3, p=(0.5, 0.28, 0.22)))
+
+
+def _write_case(folder, modality, person, visit, size):
+    rng = np.random.default_rng([person, 9])
+    finding, side = str(rng.choice(FINDINGS, p=SHARES)), str(rng.choice(["left", "right"]))
+    sex, age, view = str(rng.choice(["F", "M"])), int(rng.integers(21, 92)), str(rng.choice(["PA", "AP"], p=(0.65, 0.35)))
+    # Most people come back with what they had; some are well again.
+    if visit and rng.random() < 0.3:
+        finding = "no_finding"
+    patient = {"id": f"PHANTOM-{person:06d}", "sex": sex, "age": age, "view": view if modality == "xray" else "axial", "visit": visit}
+    file = f"{modality}/{patient['id'].lower()}_{visit}.dcm"
+    if not (folder / file).exists():
+        pixels = (
+            xray(person, finding, side, size, view, visit, sex)
+            if modality == "xray"
+            else np.clip(ct_slice(person, finding, side, size, visit=visit, sex=sex).astype(np.int32) + 1024, 0, 4095).astype(np.uint16)
+        )
+        write_atomically(folder / file, _dicom(pixels, modality, patient))
+    shown = Patient(person, finding, side).side
+    label = LABELS[finding] + (f" ({shown})" if shown else "")
+    digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+    return [file, modality, "real", label, patient["id"], sex, age, patient["view"], "MIT (pretended)", CREDIT, digest]
+
+
+def _dicom(pixels, modality, patient) -> bytes:
+    """A DICOM file with 12 bits stored in 16, MONOCHROME2; a CT's stored values are HU + 1024."""
+    import io
+
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (DX if modality == "xray" else CT), uid
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
+    data.StudyInstanceUID, data.SeriesInstanceUID = uid + ".1", uid + ".2"
+    data.Modality = "DX" if modality == "xray" else "CT"
+    data.PatientName, data.PatientID = "Pretended^Patient", patient["id"]
+    data.PatientSex, data.PatientAge = patient["sex"], f"{patient['age']:03d}Y"
+    data.StudyDate, data.SeriesDescription = f"2020{1 + patient['visit']:02d}15", "rehearsal phantom"
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    if modality == "xray":
+        data.ViewPosition, data.PresentationIntentType, data.BurnedInAnnotation = patient["view"], "FOR PRESENTATION", "NO"
+        data.PixelSpacing = [FIELD_MM / pixels.shape[0]] * 2
+        data.WindowCenter, data.WindowWidth = 2048, 4096
+        data.RescaleIntercept, data.RescaleSlope, data.PresentationLUTShape = 0, 1, "IDENTITY"
+    else:
+        data.PixelSpacing, data.SliceThickness = [FIELD_MM / pixels.shape[0]] * 2, 3
+        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = -1024, 1, "HU"
+        data.WindowCenter, data.WindowWidth = -600, 1500
+    data.PixelData = pixels.astype("<u2").tobytes()
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
