@@ -6,6 +6,7 @@ A solid is what lies between its front and its back surface: a function of (x, z
 description serves both modalities: the thickness is a ray's path length, and a row of constant z is a slice.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +41,8 @@ class Patient:
         self.side = CLEAN_SIDE.get(self.finding, self.side or "right")
         person, pose = np.random.default_rng([self.seed, 1]), np.random.default_rng([self.seed, 2, self.visit])
         self.sex = self.sex or ("F" if person.random() < 0.45 else "M")
-        self.p = _habitus(person, pose, self.sex, self.view, self.finding)
+        # Plain floats: a numpy float64 would widen every picture to double precision.
+        self.p = {name: float(value) for name, value in _habitus(person, pose, self.sex, self.view, self.finding).items()}
         self.vessels = {side: _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side) for k, side in enumerate((-1, 1))}
         self.lesions = _lesions(np.random.default_rng([self.seed, 4, self.visit]), self)
 
@@ -51,7 +53,7 @@ class Patient:
 
     def turned(self, x: float, y: float) -> tuple[float, float]:
         """A point after the patient's rotation about the long axis."""
-        c, s = np.cos(self.p["turn"]), np.sin(self.p["turn"])
+        c, s = math.cos(self.p["turn"]), math.sin(self.p["turn"])
         return c * x - s * y, s * x + c * y
 
     def cage(self, x, z):
@@ -74,7 +76,7 @@ class Patient:
         roof = np.sqrt(np.clip((top - z) / 60, 0, 1))
         trunk = depth * roof * _superellipse(x / width, 2.6)
         neck = np.where(z > 120, 58 * _superellipse(x / 58, 2.2), 0)
-        return np.full(np.broadcast(x, z).shape, 4.0), np.maximum(trunk, neck)
+        return 4.0, np.maximum(trunk, neck)
 
     def breasts(self, x, z):
         """Soft tissue in front of the chest wall, both sides, as one thickness each: list of (middle, half)."""
@@ -192,32 +194,28 @@ def _habitus(person, pose, sex, view, finding):
 
 def _vessel_tree(rng, patient, side):
     """Straight pieces of the pulmonary vessels of one lung: (n, 7) of start xyz, end xyz, radius in mm."""
-    start = np.array([side * 36.0, 6.0, 14.0 if side > 0 else 4.0])
-    pieces, tips = [], []
-    for angle in np.linspace(-1.35, 1.3, 9) + rng.normal(0, 0.1, 9):
-        direction = np.array([side * np.cos(angle), rng.uniform(-0.7, 0.7), np.sin(angle) - 0.1])
-        tips.append((start + rng.normal(0, 4, 3), direction / np.linalg.norm(direction), rng.uniform(3.0, 4.4) if angle < 0.4 else 2.4))
+    angle = np.linspace(-1.35, 1.3, 9) + rng.normal(0, 0.1, 9)
+    direction = np.stack([side * np.cos(angle), rng.uniform(-0.7, 0.7, 9), np.sin(angle) - 0.1], axis=1)
+    origin = np.array([side * 36.0, 6.0, 14.0 if side > 0 else 4.0]) + rng.normal(0, 4, (9, 3))
+    radius = np.where(angle < 0.4, rng.uniform(3.0, 4.4, 9), 2.4)
+    pieces = []
     for generation in range(6):
-        following = []
-        for origin, direction, radius in tips:
-            length = rng.uniform(15, 30) * 0.86**generation
-            end = origin + direction * length
-            if not _inside_lung(patient, end, side):
-                continue
-            pieces.append([*origin, *end, radius])
-            for _ in range(2):
-                turned = direction + rng.normal(0, 0.42, 3)
-                following.append((end, turned / np.linalg.norm(turned), radius * rng.uniform(0.68, 0.84)))
-        tips = following
-    return np.array(pieces).reshape(-1, 7)
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        end = origin + direction * (rng.uniform(15, 30, len(origin)) * 0.86**generation)[:, None]
+        inside = _inside_lung(patient, end, side)
+        pieces.append(np.column_stack([origin, end, radius])[inside])
+        origin = np.repeat(end[inside], 2, axis=0)
+        direction = np.repeat(direction[inside], 2, axis=0) + rng.normal(0, 0.42, (2 * inside.sum(), 3))
+        radius = np.repeat(radius[inside], 2) * rng.uniform(0.68, 0.84, len(origin))
+    return np.concatenate(pieces)
 
 
-def _inside_lung(patient, point, side):
-    width, depth = patient.cage_size(point[2])
-    radial = (abs(point[0]) / (width - 4)) ** 2 + (point[1] / (depth - 4)) ** 2
+def _inside_lung(patient, points, side):
+    x, y, z = points.T
+    width, depth = patient.cage_size(z)
     top = patient.p["dome"] - (patient.p["dome_step"] if side > 0 else 0)
-    dome = top - 62 * ((point[0] - side * 66) / (0.58 * patient.p["width"])) ** 2
-    return radial < 1 and point[2] > dome + 3 and point[0] * side > 18
+    dome = top - 62 * ((x - side * 66) / (0.58 * patient.p["width"])) ** 2
+    return ((np.abs(x) / (width - 4)) ** 2 + (y / (depth - 4)) ** 2 < 1) & (z > dome + 3) & (x * side > 18)
 
 
 def _lesions(rng, patient):
@@ -248,7 +246,7 @@ def _superellipse(u, power):
 
 def _tilted(x, z, angle, a, b):
     """Quadratic form of an ellipse with half axes a, b, turned by `angle` in the frontal plane; 1 on its edge."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return ((c * x - s * z) / a) ** 2 + ((s * x + c * z) / b) ** 2
 
 

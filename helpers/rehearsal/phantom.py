@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.rehearsal.anatomy import FINDINGS, Patient
+from helpers.rehearsal.anatomy import CLEAN_SIDE, FINDINGS, Patient
 from helpers.rehearsal.phantom_ct import ct_slice
 from helpers.rehearsal.phantom_xray import FIELD_MM, xray
 from helpers.tables import write_atomically
@@ -68,11 +68,18 @@ def _write_case(folder, modality, person, visit, size):
             if modality == "xray"
             else np.clip(ct_slice(person, finding, side, size, visit=visit, sex=sex).astype(np.int32) + 1024, 0, 4095).astype(np.uint16)
         )
-        write_atomically(folder / file, _dicom(pixels, modality, patient))
-    shown = Patient(person, finding, side).side
+        _write(folder / file, _dicom(pixels, modality, patient))
+    shown = CLEAN_SIDE.get(finding, side)
     label = LABELS[finding] + (f" ({shown})" if shown else "")
     digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
     return [file, modality, "real", label, patient["id"], sex, age, patient["view"], "MIT (pretended)", CREDIT, digest]
+
+
+def _write(path, content):
+    # Renamed into place but not flushed: hundreds of flushes cost more than drawing again what a power cut loses.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_bytes(content)
+    path.with_suffix(".part").replace(path)
 
 
 def _dicom(pixels, modality, patient) -> bytes:

@@ -11,7 +11,7 @@ from helpers.rehearsal.drawing import noise, resized, splat
 
 MU_WATER, MU_BONE = 0.0195, 0.034  # per mm at about 70 keV; bone beyond the water it displaces
 FIELD_MM = 400.0
-COARSE = 224  # grid of the smooth organs; ribs, vessels and noise are drawn at full size
+COARSE = 160  # grid of the smooth organs; ribs, vessels and noise are drawn at full size
 
 
 def xray(

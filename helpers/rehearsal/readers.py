@@ -28,7 +28,7 @@ def read(run: runs.Run, setting: Setting) -> None:
     """Let every pretended reader answer every image and lock. What is in the store already is not answered again."""
     set_run = run.reads(run.parameters["reading_set"])
     key = seal.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON)
-    truth = {row["blind_id"]: row for row in key.fillna("").to_dict("records")}
+    truth = {row["blind_id"]: row for row in key[["blind_id", "origin", "finding"]].fillna("").to_dict("records")}
     engine = store.open_store(setting.store_place)
     try:
         for number in range(setting.asked["number_of_readers"]):
