@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import runs, tables
+from helpers import places, runs, tables
 
 
 def execute(run: runs.Run) -> None:
@@ -24,7 +24,7 @@ def execute(run: runs.Run) -> None:
     try:
         papermill.execute_notebook(
             run.notebook, output, parameters={"study": run.study, "variant": variant, **run.parameters},
-            cwd=runs.ROOT, kernel_name="python3", progress_bar=False, stdout_file=_Indented(sys.stdout), autosave_cell_every=0,
+            cwd=places.ROOT, kernel_name="python3", progress_bar=False, stdout_file=_Indented(sys.stdout), autosave_cell_every=0,
             config=Config({"KernelManager": {"transport": "ipc"}, "AsyncKernelManager": {"transport": "ipc"}}),  # no open ports
         )  # fmt: skip
     except PapermillExecutionError as error:

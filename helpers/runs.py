@@ -7,12 +7,9 @@ redone unasked.
 
 import fcntl
 import fnmatch
-import hashlib
 import json
 import os
 import platform
-import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -24,11 +21,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parameters, tables
+from helpers import freshness, parameters, places, tables
+from helpers.freshness import sha256
+from helpers.places import cases_folder, keys_folder, outputs_folder, params_folder, study_key
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
-RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
+__all__ = ["cases_folder", "keys_folder", "outputs_folder", "params_folder", "sha256", "study_key"]
+
 # Paid for or answered by a doctor: no redo, no --force ever deletes these.
 KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
 NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
@@ -39,57 +37,9 @@ class RunError(RuntimeError):
     """A run that cannot start or be read; the message says what to do."""
 
 
-def params_folder(study: str) -> Path:
-    """params/<study>/ of this checkout (elsewhere by PARAMS=)."""
-    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
-
-
-def outputs_folder(study: str) -> Path:
-    """outputs/<study>/ (elsewhere by OUTPUTS=)."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study
-
-
-def keys_folder(study: str) -> Path:
-    """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
-    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / study
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
-
-
-def study_key(study: str, name: str) -> bytes:
-    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place printed."""
-    path = keys_folder(study) / name
-    if not path.exists():
-        tables.write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
-        print(f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked back).")
-    return bytes.fromhex(path.read_text())
-
-
-def cases_folder(study: str) -> Path | None:
-    """The folder of real images: CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else."""
-    remembered = keys_folder(study) / "cases_folder"
-    if os.environ.get("CASES"):
-        folder = Path(os.environ["CASES"]).expanduser().resolve()
-        if not remembered.exists() or remembered.read_text() != str(folder):
-            tables.write_atomically(remembered, str(folder).encode(), mode=0o600)
-        return folder
-    return Path(remembered.read_text()) if remembered.exists() else None
-
-
 def utc_now() -> str:
     """The study's one clock: now, ISO 8601 UTC to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(value) -> str:
-    """SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -111,7 +61,7 @@ class Run:
     @property
     def notebook(self) -> Path:
         """The notebook in this checkout."""
-        return NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
+        return places.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
 
     @property
     def pretended(self) -> list[str]:
@@ -212,7 +162,7 @@ def start(notebook: str, namespace: dict) -> Run:
     everything is shown and nothing changed; on an interrupted one work goes on. Raises
     parameters.ParameterError for a bad parameter, RunError for a stale or busy run.
     """
-    values = parameters.from_kernel(NOTEBOOKS / f"{notebook}.ipynb", namespace)
+    values = parameters.from_kernel(places.NOTEBOOKS / f"{notebook}.ipynb", namespace)
     variant = values.pop("variant")
     return begin(values.pop("study"), f"{notebook}.{variant}" if variant else notebook, values)
 
@@ -220,8 +170,8 @@ def start(notebook: str, namespace: dict) -> Run:
 def begin(study: str, name: str, values: dict) -> Run:
     """Open a run for work: continue it, start it afresh, or show it when it is finished."""
     run = load(study, name, values)
-    wanted = wants(run)
-    changes = stale_reasons(run.manifest, wanted)
+    wanted = freshness.wanted(study, run.notebook, values)
+    changes = freshness.stale_reasons(run.manifest, wanted)
     if run.finished and changes:
         raise RunError(
             f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was changed. "
@@ -259,59 +209,6 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
     return run
 
 
-def wants(run: Run) -> dict:
-    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes."""
-    cells = json.loads(run.notebook.read_text())["cells"]
-    code = [
-        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    ]
-    inputs = {}
-    for name in references(run.study, run.parameters):
-        other = load(run.study, name)
-        inputs[name] = digest(other.manifest["files"]) if other.finished else ""
-    for path in csv_files(run.study, run.parameters):
-        inputs[path.name] = sha256(path)
-    if run.parameters.get("source") == "folder":
-        folder = cases_folder(run.study)
-        inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
-    return {"parameters": run.parameters, "notebook_sha256": digest(code), "inputs": inputs}
-
-
-def stale_reasons(manifest: dict, wanted: dict) -> list[str]:
-    """Why a run is no longer what its settings ask for, one phrase each; empty when it is."""
-    if not manifest:
-        return []
-    reasons = []
-    before, now = manifest.get("parameters", {}), wanted["parameters"]
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            reasons.append(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now")
-    if manifest.get("notebook_sha256") != wanted["notebook_sha256"]:
-        reasons.append("the notebook has changed")
-    before, now = manifest.get("inputs", {}), wanted["inputs"]
-    for key in sorted({*before, *now}):
-        # A cases folder that is not on this machine cannot be compared: the run folder may have been moved here.
-        if before.get(key) != now.get(key) and not (key == "cases folder" and not now.get(key)):
-            reasons.append(f"its input {key} has changed")
-    return reasons
-
-
-def references(study: str, values: dict) -> list[str]:
-    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside the YAML."""
-    named = set()
-    for value in values.values():
-        named.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and RUN_NAME.match(item))
-    for path in csv_files(study, values):
-        named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
-    return sorted(named)
-
-
-def csv_files(study: str, values: dict) -> list[Path]:
-    """The CSV files beside the YAML that parameters name."""
-    paths = [params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(".csv")]
-    return [path for path in paths if path.is_file()]
-
-
 def clear(folder: Path) -> None:
     """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); pretended readings go."""
     kept = KEPT if (folder / "begun.json").exists() else [name for name in KEPT if "sqlite" not in name]
@@ -329,15 +226,6 @@ def verify(run: Run) -> list[str]:
     differing += [f"{path} is not in the manifest" for path in now if path not in then]
     differing += [f"{path} has changed" for path in then if path in now and now[path]["sha256"] != then[path]["sha256"]]
     return sorted(differing)
-
-
-def folder_digest(folder: Path) -> str:
-    """Digest of the names, sizes and times of all files below a folder (nothing is opened)."""
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        status = path.stat()
-        entries.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
-    return digest(entries)
 
 
 def progress(items, label: str, total: int | None = None, every: float = 5.0):
@@ -385,7 +273,7 @@ def _git() -> dict:
     commands = {"commit": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain", "--untracked-files=no"]}
     try:
         answers = {
-            key: subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            key: subprocess.run(["git", "-C", str(places.ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
             for key, arguments in commands.items()
         }
     except (OSError, subprocess.CalledProcessError):

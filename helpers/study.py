@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers import execution, parameters, runs
+from helpers import execution, freshness, parameters, places, runs
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
 READING_STAGE = "07_read_cases"
@@ -35,14 +35,14 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
     Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
     """
-    folder = runs.params_folder(study)
+    folder = places.params_folder(study)
     if not folder.is_dir():
         known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
         raise runs.RunError(f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new STUDY={study}`.")
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
         raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
-    misnamed = [path for path in files if not runs.RUN_NAME.match(path.stem)]
+    misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
     if misnamed:
         raise runs.RunError(
             f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for example 02_generate_openai.yaml."
@@ -55,7 +55,7 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
 def _values(study: str, path: Path, chosen: dict) -> dict:
     notebook, _, variant = path.stem.partition(".")
-    declared = parameters.schema(runs.NOTEBOOKS / f"{notebook}.ipynb")
+    declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
     given = parameters.check(parameters.read_yaml(path), declared, str(path))
     for key, place in (("study", study), ("variant", variant)):
         if given.pop(key, place) != place:
@@ -67,7 +67,7 @@ def _values(study: str, path: Path, chosen: dict) -> dict:
 def _check_references(planned: list[runs.Run]) -> None:
     names = [run.name for run in planned]
     for run in planned:
-        for name in runs.references(run.study, run.parameters):
+        for name in freshness.references(run.study, run.parameters):
             if name not in names and not runs.load(run.study, name).finished:
                 raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this study{parameters.nearest(name, names)}."
@@ -84,8 +84,8 @@ def states(planned: list[runs.Run]) -> list[Step]:
     steps: dict[str, Step] = {}
     for run in planned:
         onto = runs.load(run.study, run.name, run.parameters)
-        wanted = runs.wants(onto)
-        reasons = runs.stale_reasons(onto.manifest, wanted)
+        wanted = freshness.wanted(run.study, onto.notebook, run.parameters)
+        reasons = freshness.stale_reasons(onto.manifest, wanted)
         reasons += [
             f"reads {name}, which is {steps[name].state}" for name in wanted["inputs"] if name in steps and steps[name].state != "finished"
         ]
@@ -141,7 +141,7 @@ def _select(names: list[str], only: list[str], first: str) -> list[str]:
 
 def _work(run: runs.Run, planned: list[runs.Run]) -> str:
     """Do one run; returns what people have to do first, or "" when it is finished."""
-    for name in runs.references(run.study, run.parameters):
+    for name in freshness.references(run.study, run.parameters):
         if not runs.load(run.study, name).finished:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
     if run.finished:
@@ -157,7 +157,7 @@ def _preflight(steps: list[Step]) -> None:
     for step in steps:
         run = step.run
         if run.parameters.get("source") == "folder":
-            folder = runs.cases_folder(run.study)
+            folder = places.cases_folder(run.study)
             if folder is None:
                 raise runs.RunError(f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>.")
             if not folder.is_dir() or not any(folder.iterdir()):
@@ -172,7 +172,7 @@ def _preflight(steps: list[Step]) -> None:
 
 def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
     for other in planned:
-        if run.name in runs.references(other.study, other.parameters) and (other.folder / "begun.json").exists():
+        if run.name in freshness.references(other.study, other.parameters) and (other.folder / "begun.json").exists():
             raise runs.RunError(
                 f"{run.name} has been read in part and is never redone: another draw is another variant (copy its YAML to a new name)."
             )
@@ -205,9 +205,9 @@ def show_status(study: str, settings: list[str]) -> int:
 
 def show_verify(study: str) -> int:
     """Compare every finished run folder with its manifest."""
-    folders = sorted(path.parent for path in runs.outputs_folder(study).glob("*/manifest.json"))
+    folders = sorted(path.parent for path in places.outputs_folder(study).glob("*/manifest.json"))
     if not folders:
-        raise runs.RunError(f"{runs.outputs_folder(study)} holds no runs.")
+        raise runs.RunError(f"{places.outputs_folder(study)} holds no runs.")
     bad = 0
     for folder in folders:
         run = runs.load(study, folder.name)
@@ -222,7 +222,7 @@ def new_study(study: str, like: str) -> int:
     """Copy a study's parameters to begin one's own."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
         raise runs.RunError(f"STUDY '{study}': use letters, digits, - and _.")
-    source, target = runs.params_folder(like), runs.params_folder(study)
+    source, target = places.params_folder(like), places.params_folder(study)
     if not source.is_dir():
         raise runs.RunError(f"There is no study {source} to begin from.")
     if target.exists():

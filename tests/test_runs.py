@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from conftest import notebook
 
-from helpers import runs, tables
+from helpers import places, runs, tables
 
 
 @pytest.fixture
 def run(study_folders, monkeypatch):
     (study_folders / "params" / "s").mkdir()
-    monkeypatch.setattr(runs, "NOTEBOOKS", study_folders)
+    monkeypatch.setattr(places, "NOTEBOOKS", study_folders)
     for name in ("01_prepare_cases", "02_generate_openai"):
         notebook(study_folders / f"{name}.ipynb", "seed: int = 1  # any")
     opened = runs.begin("s", "01_prepare_cases", {"seed": 1})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, manifest, notebook
 
-from helpers import runs, study
+from helpers import places, runs, study
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
@@ -23,7 +23,7 @@ def small(study_folders, monkeypatch):
     """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands alone."""
     folder = study_folders
     monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
-    monkeypatch.setattr(runs, "NOTEBOOKS", folder / "notebooks")
+    monkeypatch.setattr(places, "NOTEBOOKS", folder / "notebooks")
     notebook(
         folder / "notebooks" / "01_count.ipynb",
         HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
