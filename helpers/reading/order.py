@@ -1,0 +1,24 @@
+"""Each reader's own order, reproducible from the study's seed and the reader's id."""
+
+import random
+from collections.abc import Iterable, Mapping
+
+
+def reading_order(pictures: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed") -> list[str]:
+    """blind_ids in a reader's own order: training cases first, then the read.
+
+    `pictures` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2, 3) in
+    which 06 laid first presentations, pictures without repeat and repeats: so repeats keep their distance
+    and this code need not know which they are. `mixing` is "mixed", or "blocked": one modality after
+    the other, which one first by chance.
+    """
+    drawn = random.Random(f"{seed}/{reader_id}")
+    ordered = sorted(pictures, key=lambda picture: picture["blind_id"])
+    blocks = sorted({picture["modality"] for picture in ordered})
+    drawn.shuffle(blocks)
+
+    def place(picture: Mapping) -> tuple:
+        block = blocks.index(picture["modality"]) if mixing == "blocked" else 0
+        return (not picture["training"], block, picture["part"], drawn.random())
+
+    return [picture["blind_id"] for picture in sorted(ordered, key=place)]

@@ -1,0 +1,84 @@
+"""Pretended readers answer through the store, resume after a kill, and end in the tables of stage 07."""
+
+import pandas as pd
+import pytest
+import reading_studies
+
+from helpers import parameters, runs
+from helpers.reading import export, setting, store
+from helpers.rehearsal import readers
+
+
+@pytest.fixture
+def opened(study_folders):
+    reading_studies.make(study_folders, read=24, readers="pretended", confidence="6-step", cues_asked=True)
+    return begin()
+
+
+def begin() -> runs.Run:
+    given = parameters.read_yaml(runs.params_folder(reading_studies.STUDY) / "07_read_cases.yaml")
+    values = {key: p.default for key, p in parameters.schema(setting.NOTEBOOK).items() if key not in ("study", "variant")} | given
+    return runs.begin(reading_studies.STUDY, "07_read_cases", values)
+
+
+def test_pretended_readers_read_everything_and_lock(opened):
+    assert export.collect(opened) == ""
+    readings, people, events = (opened.read(f"{name}.csv") for name in ("readings", "readers", "events"))
+    assert readings.groupby("reader_id").size().to_dict() == {"pretended-1": 24, "pretended-2": 24}
+    assert people["pretended"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
+    assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
+    assert opened.pretended == ["readers"] and (opened.folder / "begun.json").exists()
+    assert export.check_export(events) == []
+    events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
+    assert export.check_export(events)
+
+
+def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monkeypatch):
+    export.collect(opened)
+    undisturbed = pd.read_csv(opened.folder / "events.csv")
+    opened.release()
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "again"))
+    (tmp_path / "again").mkdir()
+    (tmp_path / "outputs" / reading_studies.STUDY / reading_studies.SET).rename(tmp_path / "moved")
+    (tmp_path / "again" / reading_studies.STUDY).mkdir()
+    (tmp_path / "moved").rename(tmp_path / "again" / reading_studies.STUDY / reading_studies.SET)
+    real, calls = store.append, []
+
+    def killed(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(store, "append", killed)
+    run = begin()
+    with pytest.raises(KeyboardInterrupt):
+        export.collect(run)
+    run.release()
+    monkeypatch.setattr(store, "append", real)
+    run = begin()
+    assert export.collect(run) == ""
+    pd.testing.assert_frame_equal(pd.read_csv(run.folder / "events.csv"), undisturbed)
+
+
+def test_stated_accuracy_is_what_comes_out():
+    asked = {"seed": 1, "pretended_sensitivity": 0.7, "pretended_specificity": 0.8, "pretended_uncertain": 0.2, "pretended_ai_gain": 0.5}
+    asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    for knows_ai, origin, right in ((False, "generated", 0.7), (False, "real", 0.8), (True, "generated", 0.85)):
+        truths = [{"blind_id": f"b{n}", "origin": origin, "finding": "nodule"} for n in range(3000)]
+        labels = [readers.answer(truth, asked, "r", knows_ai)["label"] for truth in truths]
+        decided = [label for label in labels if label != "uncertain"]
+        assert decided.count("fake" if origin == "generated" else "real") / len(decided) == pytest.approx(right, abs=0.04)
+        assert 1 - len(decided) / 3000 == pytest.approx(0.2 * (0.6 if knows_ai else 1), abs=0.03)
+
+
+def test_people_are_waited_for(opened):
+    opened.parameters["readers"] = "people"
+    assert "make reader STUDY=reading_test" in export.collect(opened)
+    engine = store.open_store(opened.folder / "readings.sqlite")
+    store.add_reader(engine, "reader-x")
+    assert export.collect(opened).startswith("reader-x has 24 of 24 images left; 1 more reader must be added")
+
+
+def test_formulas_are_inert_in_csv():
+    assert [export.inert(text) for text in ("=1+1", "+a", "@x", "nodule")] == ["'=1+1", "'+a", "'@x", "nodule"]
