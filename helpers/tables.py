@@ -230,6 +230,7 @@ TABLES = {
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
+            text("withdrawn_utc", "ISO 8601; consent withdrawn: no readings, no particulars"),
             yes_no("pretended", "a pretended reader", required=True),
         ],
     ),
