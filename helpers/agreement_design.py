@@ -1,0 +1,128 @@
+"""Planning agreement studies: how many images, and what partly published counts still allow."""
+
+from itertools import combinations
+from math import ceil, comb
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+EXACT_TABLES = 2_000_000
+
+
+def sample_size(kappa0: float, kappa1: float, prevalence: float, readers: int = 2, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Images needed to tell kappa1 from kappa0 (two-sided, goodness of fit; Donner and Eliasziw 1992, Altaye et al. 2001).
+
+    A binary label with the given prevalence; every image rated by all `readers`. Raises ValueError for
+    impossible values.
+    """
+    if not (0 <= kappa0 < 1 and 0 <= kappa1 <= 1 and 0 < prevalence < 1 and readers >= 2):
+        raise ValueError("kappa0 and kappa1 must lie in [0, 1), prevalence in (0, 1), and readers must be at least 2")
+    if kappa0 == kappa1:
+        raise ValueError("kappa0 and kappa1 are equal: no number of images tells them apart")
+    null, other = (_votes(kappa, prevalence, readers) for kappa in (kappa0, kappa1))
+    effect = ((other - null) ** 2 / null).sum()
+    critical = stats.chi2.ppf(1 - alpha, 1)
+    noncentrality = optimize.brentq(lambda value: stats.ncx2.sf(critical, 1, value) - power, 1e-6, 1e4)
+    return ceil(noncentrality / effect)
+
+
+def _votes(kappa: float, prevalence: float, readers: int) -> np.ndarray:
+    """P(0, 1, …, readers say yes): with probability kappa all say the same, else each on their own."""
+    independent = stats.binom.pmf(np.arange(readers + 1), readers, prevalence)
+    together = np.zeros(readers + 1)
+    together[0], together[-1] = 1 - prevalence, prevalence
+    return kappa * together + (1 - kappa) * independent
+
+
+def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
+    """Lowest and highest value of every two-reader coefficient over all tables that agree with published counts.
+
+    `both` gives, for some categories, how many of the `images` both readers put into it; everything else is
+    free. Returns columns low, high, exact, tables (looked at) and undefined (tables without a value), one row
+    a coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond that only tables whose free
+    images lie in at most three cells are looked at, `exact` is False and the true range is at least as wide.
+    Raises ValueError for counts that cannot be.
+    """
+    if unknown := [c for c in both if c not in categories]:
+        raise ValueError(f"both names {unknown[0]!r}, which is not among the categories {list(categories)}")
+    left = images - sum(both.values())
+    if images < 1 or left < 0 or min(both.values(), default=0) < 0:
+        raise ValueError(f"{sum(both.values())} images labelled alike by both cannot be among {images}")
+    size = len(categories)
+    known = [list(categories).index(c) * (size + 1) for c in both]
+    free = np.array([cell for cell in range(size * size) if cell not in known], dtype=int)
+    if len(free) == 0 and left:
+        raise ValueError(f"both accounts for {images - left} of {images} images and no other cell is left")
+    exact = len(free) == 0 or comb(left + len(free) - 1, len(free) - 1) <= EXACT_TABLES
+    parts = _compositions(left, len(free)) if exact else _faces(left, len(free))
+    tables = np.zeros((len(parts), size * size), dtype=np.int32)
+    tables[:, known] = list(both.values())
+    tables[:, free] = parts
+    values = two_reader_coefficients(tables.reshape(-1, size, size))
+    rows = {
+        name: (
+            np.nanmin(v) if np.isfinite(v).any() else np.nan,
+            np.nanmax(v) if np.isfinite(v).any() else np.nan,
+            exact,
+            len(v),
+            int(np.isnan(v).sum()),
+        )
+        for name, v in values.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["low", "high", "exact", "tables", "undefined"])
+
+
+def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
+    """Unweighted coefficients of many cross tables at once, (tables, q, q) -> name: (tables,); nan where undefined."""
+    total = tables.sum(axis=(1, 2)).astype(float)
+    size = tables.shape[1]
+    observed = np.trace(tables, axis1=1, axis2=2) / total
+    rows, columns = tables.sum(axis=2) / total[:, None], tables.sum(axis=1) / total[:, None]
+    mean = (rows + columns) / 2
+    own, pooled = (rows * columns).sum(axis=1), (mean**2).sum(axis=1)
+    spread = (1 - pooled) / (size - 1) if size > 1 else np.ones(len(tables))
+    corrected = observed + (1 - observed) / (2 * total)
+    return {
+        "percent": observed,
+        "cohen": _beyond(observed, own),
+        "scott": _beyond(observed, pooled),
+        "conger": _beyond(observed, own),
+        "fleiss": _beyond(observed, pooled),
+        "gwet": _beyond(observed, spread),
+        "brennan_prediger": _beyond(observed, np.full(len(tables), 1 / size)),
+        "krippendorff": _beyond(corrected, pooled),
+    }
+
+
+def _beyond(observed: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    possible = 1 - chance
+    return np.where(possible > 1e-12, (observed - chance) / np.where(possible > 1e-12, possible, 1), np.nan)
+
+
+def _compositions(total: int, parts: int) -> np.ndarray:
+    """All ways to put `total` images into `parts` cells, (ways, parts)."""
+    if parts == 0:
+        return np.zeros((1, 0), dtype=np.int32)
+    rows, left = np.zeros((1, 0), dtype=np.int32), np.array([total])
+    for _ in range(parts - 1):
+        times = left + 1
+        ends = np.cumsum(times)
+        value = np.arange(ends[-1]) - np.repeat(ends - times, times)
+        rows = np.column_stack([np.repeat(rows, times, axis=0), value.astype(np.int32)])
+        left = np.repeat(left, times) - value
+    return np.column_stack([rows, left.astype(np.int32)])
+
+
+def _faces(total: int, parts: int, levels: int = 40) -> np.ndarray:
+    """Ways that use at most three cells, in steps that make about `levels` levels."""
+    grid = np.unique(np.linspace(0, total, min(total, levels) + 1).astype(int))
+    first, second = np.meshgrid(grid, grid, indexing="ij")
+    fits = first + second <= total
+    trio = np.column_stack([first[fits], second[fits], total - first[fits] - second[fits]])
+    found = []
+    for cells in combinations(range(parts), min(3, parts)):
+        rows = np.zeros((len(trio), parts), dtype=np.int32)
+        rows[:, cells] = trio
+        found.append(rows)
+    return np.unique(np.concatenate(found), axis=0)
