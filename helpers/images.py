@@ -4,6 +4,8 @@ Depth is kept: a 12-bit picture is stored in uint16 with values 0..4095, and `bi
 """
 
 import io
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,72 @@ from scipy import sparse
 
 class ImageError(ValueError):
     """A picture that cannot be read or does not fit; the message is the reason given in rejected.csv."""
+
+
+@dataclass
+class Picture:
+    """One picture as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
+
+    `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped` which share of
+    the pixels lay outside it; `header` holds the few columns a DICOM header gives.
+    """
+
+    pixels: np.ndarray
+    bits: int
+    kind: str
+    frame: int = 0
+    header: object = None
+    hounsfield: np.ndarray | None = None
+    window: str = ""
+    clipped: float = 0.0
+    original_bits: int = 8
+
+
+def read(
+    path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8, xray_window: str = "file"
+) -> Iterator[Picture]:  # fmt: skip
+    """Every picture in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
+
+    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct). Raises ImageError with the reason.
+    """
+    from helpers import dicom, rasters, volumes
+
+    with Path(path).open("rb") as file:
+        start = file.read(400)
+    if not start:
+        raise ImageError("empty file")
+    if dicom.looks_like(start):
+        yield from dicom.read(path, lung_center, lung_width, bits, modality, xray_window)
+    elif volumes.looks_like(start):
+        yield from volumes.read(path, lung_center, lung_width, bits, slices)
+    else:
+        yield from rasters.read(path, start, bits)
+
+
+def window(values: np.ndarray, center: float, width: float, bits: int, function: str = "LINEAR") -> tuple[np.ndarray, float]:
+    """Values in a window as grey 0..2**bits-1 (uint8 or uint16), and the share of pixels outside it.
+
+    PS3.3 C.11.2.1.2: LINEAR, LINEAR_EXACT or SIGMOID; rounded to the nearest grey. Raises ImageError for a width that is too small.
+    """
+    if width < (1 if function == "LINEAR" else np.finfo(np.float32).tiny):
+        raise ImageError(f"window width {width:g} is too small")
+    values = np.asarray(values, dtype=np.float32 if np.asarray(values).dtype.itemsize <= 4 else np.float64)
+    if function == "SIGMOID":
+        share = 1 / (1 + np.exp(-4 * (values - center) / width))
+    elif function == "LINEAR_EXACT":
+        share = (values - center) / width + 0.5
+    else:
+        share = (values - (center - 0.5)) / (width - 1) + 0.5 if width > 1 else (values > center - 0.5).astype(np.float32)
+    clipped = float(np.mean((share < 0) | (share > 1)))
+    np.clip(share, 0, 1, out=share)
+    return np.floor(share * (2**bits - 1) + 0.5).astype(np.uint8 if bits <= 8 else np.uint16), clipped
+
+
+def luminance(colour: np.ndarray) -> np.ndarray:
+    """Grey of an RGB picture (H, W, 3), same depth; equal channels give that channel, others ITU-R BT.601 luma."""
+    if (colour[..., 0] == colour[..., 1]).all() and (colour[..., 1] == colour[..., 2]).all():
+        return np.ascontiguousarray(colour[..., 0])
+    return np.floor(colour[..., :3].astype(np.float32) @ np.float32([0.299, 0.587, 0.114]) + 0.5).astype(colour.dtype)
 
 
 def read_png(path: Path) -> np.ndarray:

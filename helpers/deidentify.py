@@ -1,0 +1,45 @@
+"""What leaves stage 01 about a person: keyed pseudonyms, an age band, a sex. Nothing else."""
+
+import hashlib
+import hmac
+import re
+
+
+def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
+    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` keeps equal texts of different meaning apart."""
+    return hmac.new(secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:length]
+
+
+def age_band(age) -> str:
+    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour); '' when unknown or impossible.
+
+    Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as '50-59' (their middle).
+    """
+    text = "" if age is None or age != age else str(age).strip().upper()
+    match = re.fullmatch(r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?", text)
+    if not match:
+        return ""
+    years = float(match[1]) if not match[2] else (float(match[1]) + float(match[2])) / 2
+    years /= {"M": 12, "W": 52.18, "D": 365.25}.get(match[3] or "", 1)
+    if years > 120:
+        return ""
+    return "90+" if years >= 90 else f"{int(years // 10) * 10}-{int(years // 10) * 10 + 9}"
+
+
+def sex(value) -> str:
+    """F or M; '' for anything else."""
+    text = "" if value is None or value != value else str(value).strip().lower()
+    return {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}.get(text, "")
+
+
+def view(value, modality: str) -> str:
+    """PA, AP, LL or axial; '' when unknown."""
+    if modality == "ct":
+        return "axial"
+    text = "" if value is None or value != value else re.sub(r"[^a-z]", " ", str(value).lower()).strip()
+    words = set(text.split())
+    if words & {"ll", "rl", "lateral", "lat", "l", "llat", "rlat", "ld"}:
+        return "LL"
+    if words & {"ap", "anteroposterior", "antero"}:
+        return "AP"
+    return "PA" if words & {"pa", "posteroanterior", "postero"} else ""

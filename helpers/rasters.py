@@ -1,0 +1,145 @@
+"""PNG, JPEG, TIFF, WebP, BMP and their like as grey pictures with their full depth.
+
+Pillow opens 16-bit colour as 8-bit without a word; here it keeps its 16 bits.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from helpers.images import ImageError, Picture, luminance
+
+Image.MAX_IMAGE_PIXELS = 200_000_000
+NOT_IMAGES = {
+    b"PK\x03\x04": "zip archive",
+    b"\x1f\x8b": "gzip archive",
+    b"%PDF": "PDF",
+    b"Rar!": "rar archive",
+    b"7z\xbc\xaf": "7z archive",
+}
+TEXT = ("csv", "tsv", "txt", "md", "json", "xml", "html", "xlsx", "xls", "yaml", "yml", "dump", "log", "py", "ipynb")
+
+
+def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
+    """Every page of a raster image as a Picture. `start` is the file's first bytes. Raises ImageError with the reason."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            picture = Image.open(path)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            raise ImageError(_what(path, start)) from None
+        try:
+            with picture:
+                pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+                for number in range(pages):
+                    picture.seek(number)
+                    yield _page(picture, number, bits)
+        except ImageError:
+            raise
+        except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception
+            raise ImageError(f"damaged {picture.format} ({type(error).__name__})") from None
+
+
+def _what(path: Path, start: bytes) -> str:
+    for magic, name in NOT_IMAGES.items():
+        if start.startswith(magic):
+            return f"{name}, not an image: unpack it if it holds images"
+    if start[:8].startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF")):
+        return "damaged image: its header cannot be read"
+    return "text, not an image" if path.suffix[1:].lower() in TEXT or b"\x00" not in start else "not an image"
+
+
+def _page(picture: Image.Image, number: int, bits: int) -> Picture:
+    values, deep = _values(picture)
+    turned = _turned(values, picture)
+    if turned.ndim == 3:
+        turned = luminance(turned)
+    pixels, depth = _as_grey(turned, deep, bits)
+    kind = f"{picture.format}, {deep} bit{'' if values.ndim == 2 else ' colour'}"
+    return Picture(pixels, depth, kind=kind, frame=number, window="as stored" if deep <= bits else "full range", original_bits=deep)
+
+
+def _values(picture: Image.Image) -> tuple[np.ndarray, int]:
+    """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, and their depth in bits."""
+    rawmode = _rawmode(picture)
+    if rawmode in ("RGB;16B", "RGB;16L", "RGB;16N", "RGBA;16B", "RGBA;16L", "RGBA;16N", "RGBX;16L", "RGBX;16B", "LA;16B"):
+        return _on_black(_sixteen_bit_colour(picture, rawmode), 65535), 16
+    picture.load()
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L")), 8
+    if picture.mode in ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
+        values = np.asarray(picture)
+        return values, 8 if picture.mode == "L" else 16 if picture.mode.startswith("I;16") or _sixteen(values) else 32
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        return _on_black(np.asarray(picture.convert("RGBA")), 255), 8
+    return np.asarray(picture.convert("RGB")), 8
+
+
+def _sixteen(values: np.ndarray) -> bool:
+    return np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() < 65536
+
+
+def _rawmode(picture: Image.Image) -> str:
+    arguments = picture.tile[0].args if getattr(picture, "tile", None) else ""
+    arguments = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return arguments if isinstance(arguments, str) else ""
+
+
+def _sixteen_bit_colour(picture: Image.Image, rawmode: str) -> np.ndarray:
+    """Both bytes of 16-bit colour: Pillow keeps the one its raw mode names, so the file is decoded once for each."""
+    if rawmode == "LA;16B":
+        # Four bytes a pixel, as in 8-bit RGBA: grey high, grey low, alpha high, alpha low.
+        both = _decoded(picture, rawmode, "RGBA", "RGBA").astype(np.uint16)
+        grey, alpha = both[..., 0] * 256 + both[..., 1], both[..., 2] * 256 + both[..., 3]
+        return np.dstack([grey, grey, grey, alpha])
+    family, order = rawmode.split(";")
+    stored = {"16B": "16B", "16L": "16L"}.get(order) or ("16L" if np.little_endian else "16B")
+    other = "16L" if stored == "16B" else "16B"
+    high = _decoded(picture, rawmode, f"{family};{stored}", picture.mode).astype(np.uint16)
+    low = _decoded(picture, rawmode, f"{family};{other}", picture.mode).astype(np.uint16)
+    return high * 256 + low
+
+
+def _decoded(picture: Image.Image, rawmode: str, wanted: str, mode: str) -> np.ndarray:
+    with Image.open(picture.filename) as again:
+        again.seek(picture.tell())
+        again.tile = [tile._replace(args=(wanted, *tile.args[1:]) if isinstance(tile.args, tuple) else wanted) for tile in again.tile]
+        again._mode = mode
+        again.load()
+        return np.asarray(again)
+
+
+def _on_black(colour: np.ndarray, full: int) -> np.ndarray:
+    if colour.shape[2] == 3:
+        return colour
+    alpha = colour[..., 3:].astype(np.float64) / full
+    return np.floor(colour[..., :3] * alpha + 0.5).astype(colour.dtype)
+
+
+def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """The picture as its EXIF orientation says it must be looked at (EXIF 2.3, tag 0x0112)."""
+    orientation = picture.getexif().get(0x0112, 1)
+    if orientation in (5, 6, 7, 8):
+        values = np.swapaxes(values, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return np.ascontiguousarray(values[:, ::-1] if orientation in (2, 3, 6, 7) else values)
+
+
+def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]:
+    from helpers.dicom import full_range, reduced
+
+    if deep == 8:
+        return values.astype(np.uint8), 8
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ImageError("grey values are not finite numbers")
+    if deep == 32:
+        return full_range(values, bits)
+    used = int(values.max())
+    kept = max(8, used.bit_length())
+    if used <= 255:
+        return values.astype(np.uint8), 8
+    return reduced(values, kept, min(kept, bits)), min(kept, bits)

@@ -1,0 +1,87 @@
+"""NIfTI volumes and the lung in CT slices: which slices show it, and how much of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from helpers.images import ImageError, Picture, window
+
+LUNG_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+
+
+def looks_like(start: bytes) -> bool:
+    """Whether a file's first bytes are NIfTI-1 or NIfTI-2, plain or gzipped."""
+    import zlib
+
+    if start[:2] == b"\x1f\x8b":
+        try:
+            start = zlib.decompressobj(31).decompress(start, 400)
+        except zlib.error:
+            return False
+    return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
+
+
+def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: int) -> Iterator[Picture]:
+    """Axial slices of a NIfTI chest CT that show lung, at most `slices`, evenly spaced from apex to base.
+
+    They lie as radiologists look at them: the patient's right on the left, front up. Raises ImageError.
+    """
+    try:
+        volume = axial(path)
+    except ImageError:
+        raise
+    except Exception as error:  # damaged files fail anywhere inside nibabel, with any exception
+        raise ImageError(f"damaged or unsupported NIfTI ({type(error).__name__})") from None
+    if volume.min() > -500:
+        raise ImageError("NIfTI volume whose values are not Hounsfield units")
+    shares = np.array([lung_share(volume[k]) for k in range(len(volume))])
+    for number, k in enumerate(spaced(shares, slices)):
+        pixels, clipped = window(volume[k], lung_center, lung_width, bits)
+        yield Picture(
+            pixels,
+            bits,
+            kind="NIfTI",
+            frame=number,
+            hounsfield=volume[k],
+            window=f"{lung_center:g}/{lung_width:g}",
+            clipped=clipped,
+            original_bits=16,
+        )
+
+
+def axial(path: Path) -> np.ndarray:
+    """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back, columns to the patient's left."""
+    import nibabel
+
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    if len(image.shape) == 4 and image.shape[3] == 1:
+        image = image.slicer[..., 0]
+    if len(image.shape) != 3:
+        raise ImageError(f"NIfTI with {len(image.shape)} dimensions, not a volume")
+    return np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0))
+
+
+def lung_share(hounsfield: np.ndarray) -> float:
+    """Share of the body's area in a CT slice, shape (H, W) in HU, that is air inside the body: lung, mostly."""
+    step = max(1, min(hounsfield.shape) // 128)
+    small = hounsfield[::step, ::step]
+    tissue = ndimage.binary_opening(small > LUNG_HU, iterations=1)
+    labels, count = ndimage.label(tissue)
+    if not count:
+        return 0.0
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    body = ndimage.binary_fill_holes(labels == sizes.argmax())
+    inside = body & (small <= LUNG_HU)
+    return float(inside.sum() / body.sum())
+
+
+def spaced(shares: np.ndarray, slices: int) -> list[int]:
+    """Indices of at most `slices` slices, evenly spaced among those with at least a third of the largest lung share."""
+    if not len(shares) or shares.max() <= 0:
+        return []
+    showing = np.flatnonzero(shares >= shares.max() / 3)
+    places = np.linspace(0, len(showing) - 1, min(slices, len(showing)) + 2)[1:-1] if slices < len(showing) else np.arange(len(showing))
+    return [int(showing[round(place)]) for place in places]
