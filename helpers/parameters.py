@@ -138,9 +138,12 @@ def read_yaml(path: Path) -> dict:
 
 
 def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
-    """`run.key=value` settings by run. Values are read as YAML. Raises ParameterError for a run not among `names`."""
+    """`run.key=value` settings by run, several in one text parted by `;`. Values are read as YAML.
+
+    Raises ParameterError for a run not among `names`.
+    """
     chosen: dict[str, dict] = {}
-    for setting in settings:
+    for setting in [part.strip() for text in settings for part in text.split(";") if part.strip()]:
         target, equals, value = setting.partition("=")
         run, dot, key = target.strip().rpartition(".")
         if not equals or not dot:

@@ -83,8 +83,8 @@ def test_bad_yaml_is_one_sentence(tmp_path, text, said):
 
 def test_set_takes_the_run_with_or_without_its_title():
     names = ["01_prepare_cases", "03_finetune_diffusion.lora"]
-    chosen = parameters.read_set(["03_finetune_diffusion.lora.steps=200", "01.seed=7"], names)
-    assert chosen == {"03_finetune_diffusion.lora": {"steps": 200}, "01_prepare_cases": {"seed": 7}}
+    chosen = parameters.read_set(["03_finetune_diffusion.lora.steps=200; 03_finetune_diffusion.lora.ema=false", "01.seed=7"], names)
+    assert chosen == {"03_finetune_diffusion.lora": {"steps": 200, "ema": False}, "01_prepare_cases": {"seed": 7}}
     with pytest.raises(parameters.ParameterError, match="did you mean '01_prepare_cases'"):
         parameters.read_set(["01_prepare_case.seed=7"], names)
     with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):
