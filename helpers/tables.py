@@ -101,6 +101,19 @@ TABLES = {
             number("lung_share", "CT: share of the body's area that is air inside it"),
         ],
     ),
+    "prompts": (
+        "Beside the YAML: what 02 asks an image API for.",
+        [
+            text("prompt_id", "stable id; when empty a hash of the prompt"),
+            text("modality", "what the picture is to be of", *MODALITIES, required=True),
+            text("view", "PA, AP, LL (lateral) or axial"),
+            text("finding", "ids from helpers/findings.py, several joined by |"),
+            text("side", "of the finding, the patient's side", *SIDES),
+            text("wording", "how helpers/findings.py words it: caption, sentence or detailed"),
+            text("prompt", "the prompt in full; when empty it is worded from the columns before"),
+            integer("count", "images asked for", required=True),
+        ],
+    ),
     "ledger": (
         "One line an attempt at the image API, written before and after it (02).",
         [
@@ -116,8 +129,8 @@ TABLES = {
             number("seconds", "from request to answer"),
             integer("input_tokens", "as the service counted"),
             integer("output_tokens", "as the service counted"),
-            number("cost_usd", "from the service's usage and the price table, USD"),
-            text("status", "sent, ok, refused, failed or unknown (may have been billed)", required=True),
+            number("cost_usd", "from the service's usage and the price table, USD; while sent or unknown, the amount set aside"),
+            text("status", "sent, submitted (in a batch), ok, refused, failed or unknown (may have been billed)", required=True),
             text("error", "code and message of the service"),
         ],
     ),
@@ -143,6 +156,16 @@ TABLES = {
             text("scheduler", "sampler"),
             integer("steps", "denoising steps"),
             number("guidance", "classifier-free guidance scale"),
+        ],
+    ),
+    "failures": (
+        "Samples that are no pictures: black (a safety checker's), not a number, one grey value (04).",
+        [
+            text("image_id", "that it would have had", required=True),
+            text("prompt_id", "stable id of the prompt", required=True),
+            integer("replicate", "0, 1, … within the prompt", required=True),
+            integer("seed", "of this image's own noise", required=True),
+            text("reason", "what is wrong with it", required=True),
         ],
     ),
     "quality": (

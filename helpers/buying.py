@@ -1,0 +1,303 @@
+"""Sending the orders: so many requests in flight as the service allows, within the budget, nothing ever paid twice.
+
+What is on disk at any moment: before a request is sent its line in ledger.csv; after its answer paid/<image_id>.json (what
+was asked and answered), then paid/<image_id>.<suffix> byte for byte as received, then the settled line. So a kill at
+any moment loses at most the answers that were on their way, and those stay in the ledger as perhaps billed.
+"""
+
+import asyncio
+import heapq
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import ledger as ledgers
+from helpers import openai_images, paid_images, prices, provenance, retry_policy, runs, tables
+from helpers.openai_images import BuyingError, Service
+from helpers.prompts import Order
+
+FAILURES_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt: done, refused, throttled, retry, again or stop."""
+
+    action: str
+    message: str = ""
+    retry_after: float = 0.0
+
+
+class Purchase:
+    """The orders of one run against one service: what is on disk, what is still wanted, what it costs."""
+
+    def __init__(self, run: runs.Run, asked: Service, orders: list[Order], budget_usd: float, batch: bool = False):
+        self.run, self.asked, self.orders, self.budget_usd, self.batch = run, asked, orders, budget_usd, batch
+        self.paid = run.folder / "paid"
+        self.ledger = ledgers.Ledger(run.folder / "ledger.csv")
+        if not run.finished:
+            reconcile(self.ledger, self.paid)
+        asked_alike = [
+            row
+            for row in self.ledger.rows.values()
+            if (row["model"], row["size"], row["quality"]) == (asked.model, asked.size, asked.quality)
+        ]
+        self.seen_tokens = [int(row["output_tokens"]) for row in asked_alike if row["output_tokens"]]
+        self.rest()
+
+    def rest(self) -> None:
+        """Work out anew what is still wanted: not on disk, not refused, not waiting in a batch."""
+        settled = {row["image_id"] for row in self.ledger.rows.values() if row["status"] in ("refused", "submitted")}
+        self.wanted = [
+            order for order in self.orders if order.image_id not in settled and not paid_images.on_disk(self.paid, order.image_id)
+        ]
+
+    def estimate(self, prompt: str) -> prices.Estimate:
+        """Expected cost of one image, and what is set aside for it."""
+        return prices.estimate(self.asked.price, prompt, self.asked.size, self.asked.quality, self.seen_tokens, self.batch)
+
+    def plan(self) -> str:
+        """What will be asked for and what it is expected to cost, in a few sentences."""
+        there = len(self.orders) - len(self.wanted)
+        text = f"{len(self.orders)} images ordered, {there} on disk, refused or in a batch: {len(self.wanted)} requests to send."
+        unanswered = [row for row in self.ledger.rows.values() if row["status"] == "unknown"]
+        if unanswered:
+            usd = sum(row["cost_usd"] or 0 for row in unanswered)
+            text += f" {len(unanswered)} earlier attempts have no answer on record and may have been billed: {usd:.4f} USD are counted for them."
+        if self.wanted:
+            each = self.estimate(max((order.prompt for order in self.wanted), key=len))
+            total = each.usd * len(self.wanted)
+            text += f" Estimated {total:.4f} USD ({each.basis}). Spent so far {self.ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."
+            if self.ledger.spent_usd + total > self.budget_usd:
+                text += " The budget will not reach for all of them: buying stops where it ends."
+        return text
+
+
+def reconcile(ledger: ledgers.Ledger, paid: Path) -> None:
+    """Settle the attempts that a killed process left open: from what it put on disk, else as perhaps billed."""
+    left_open = [row for row in ledger.rows.values() if row["status"] == "sent"]
+    for row in left_open:
+        sidecar = paid / f"{row['image_id']}.json"
+        record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+        if record.get("request_id") != row["request_id"]:
+            ledger.settle(row["request_id"], "unknown", error=ledgers.LOST)
+        elif paid_images.on_disk(paid, row["image_id"]):
+            ledger.settle(row["request_id"], "ok", **record["settled"])
+        else:
+            ledger.settle(
+                row["request_id"], "unknown", **{**record["settled"], "error": "answered and billed, but lost before it was on disk"}
+            )
+    if left_open:
+        ledger.save_now()
+
+
+async def buy(
+    purchase: Purchase, in_flight: int = 8, tries: int = 6, ask_again: int = 2, patience_seconds: float = 900.0, seed: int = 0
+) -> None:
+    """Buy everything that is still wanted.
+
+    `tries` bounds attempts that failed before an answer, `ask_again` those that were perhaps billed and lost, and
+    `patience_seconds` the waiting under rate limits. Raises BuyingError, after every open request has been settled,
+    when images remain to be bought: the budget or quota is used up, a request is refused as wrong, or too much failed.
+    """
+    if purchase.run.finished or not purchase.wanted:
+        return
+    purchase.paid.mkdir(parents=True, exist_ok=True)
+    counter = _Counter(purchase, in_flight, tries, ask_again, patience_seconds, random.Random(seed))
+    async with purchase.asked.client() as client:
+        await counter.serve(client)
+    await purchase.ledger.save()
+    remaining = [order for order in purchase.wanted if order.image_id not in counter.settled]
+    if remaining:
+        why = counter.stopped or f"{counter.last_failure}"
+        there = len(purchase.orders) - len(remaining)
+        raise BuyingError(
+            f"{len(remaining)} of {len(purchase.orders)} images are missing, {there} are safe: {why}. Nothing paid is lost; run the stage again to go on."
+        )
+
+
+class _Counter:
+    """One loop that starts requests, waits for any to end, and decides what to do next; no request decides for itself."""
+
+    def __init__(self, purchase, in_flight, tries, ask_again, patience_seconds, chance):
+        self.purchase, self.tries, self.ask_again, self.patience, self.chance = purchase, tries, ask_again, patience_seconds, chance
+        self.flow = retry_policy.InFlight(in_flight)
+        self.queue = [(0.0, number, order) for number, order in enumerate(purchase.wanted)]
+        self.failures: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        self.throttled_since: dict[str, float] = {}
+        self.settled: set[str] = set()
+        self.stopped = self.last_failure = ""
+        self.given_up = 0
+        self.estimate = None
+
+    async def serve(self, client):
+        running: dict[asyncio.Task, tuple] = {}
+        began = said = time.monotonic()
+        try:
+            while self.queue or running:
+                self._start(client, running)
+                if not running and self.stopped:
+                    return
+                wait = self._until_next(running)
+                if running:
+                    done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        self._decide(running.pop(task), task.result(), len(running))
+                else:
+                    await asyncio.sleep(wait)
+                if time.monotonic() - said > 5:
+                    said = time.monotonic()
+                    self._say(said - began)
+        finally:
+            for task in running:
+                task.cancel()
+        self._say(time.monotonic() - began)
+
+    def _start(self, client, running):
+        """Start what is due, what the service allows and what the budget covers."""
+        while self.queue and not self.stopped and len(running) < self.flow.allowed and self.queue[0][0] <= time.monotonic():
+            _, number, order = self.queue[0]
+            reserve = self._affordable(order, bool(running))
+            if reserve is None:
+                if not running:
+                    spent = self.purchase.ledger.spent_usd
+                    self.stopped = (
+                        f"the budget of {self.purchase.budget_usd:g} USD does not cover another image ({spent:.4f} USD spent or set aside)"
+                    )
+                return
+            heapq.heappop(self.queue)
+            asked = self.purchase.asked
+            request_id = self.purchase.ledger.begin(order, asked.model, asked.size, asked.quality, reserve)
+            running[asyncio.create_task(attempt(client, self.purchase, order, request_id))] = (number, order)
+
+    def _affordable(self, order, others_running) -> float | None:
+        """What to set aside for an image, or None when the budget cannot cover it now."""
+        if self.estimate is None:
+            self.estimate = self.purchase.estimate(max((o.prompt for _, _, o in self.queue), key=len))
+        left = self.purchase.budget_usd - self.purchase.ledger.spent_usd + 1e-9
+        if self.estimate.reserve_usd <= left:
+            return self.estimate.reserve_usd
+        # The very first image may use the budget to its end, alone: its answer tells what the others will cost.
+        if not others_running and not self.estimate.seen and self.estimate.usd <= left:
+            return left
+        return None
+
+    def _until_next(self, running):
+        due = self.queue[0][0] - time.monotonic() if self.queue and not self.stopped and len(running) < self.flow.allowed else 5.0
+        return min(5.0, max(0.0, due)) if not running or due > 0 else 5.0
+
+    def _decide(self, started, outcome: Outcome, others_running: int):
+        number, order = started
+        if outcome.action == "throttled":
+            self.flow.throttled(others_running)
+        else:
+            self.flow.answered()
+        if outcome.action in ("done", "refused"):
+            self.settled.add(order.image_id)
+            self.given_up, self.estimate = 0, None if outcome.action == "done" else self.estimate
+        elif outcome.action == "stop":
+            self.stopped = self.stopped or outcome.message
+        else:
+            self._again(number, order, outcome)
+
+    def _again(self, number, order, outcome):
+        """Put an order back into the queue, later, unless it has had its share."""
+        self.last_failure = outcome.message
+        now, name = time.monotonic(), order.image_id
+        counts = self.lost if outcome.action == "again" else self.failures
+        counts[name] = counts.get(name, 0) + 1
+        wait = retry_policy.wait_seconds(counts[name] - 1, outcome.retry_after, self.chance)
+        if outcome.action == "throttled":
+            given_up = now + wait - self.throttled_since.setdefault(name, now) > self.patience
+        else:
+            self.throttled_since.pop(name, None)
+            given_up = counts[name] > self.ask_again if outcome.action == "again" else counts[name] >= self.tries
+        if not given_up:
+            heapq.heappush(self.queue, (now + wait, number, order))
+            return
+        self.given_up += 1
+        if outcome.action == "throttled":
+            self.stopped = self.stopped or f"the service asks to wait longer than {self.patience:g} s ({outcome.message})"
+        elif self.given_up >= FAILURES_IN_A_ROW:
+            self.stopped = self.stopped or f"{self.given_up} images in a row failed, the last with: {outcome.message}"
+
+    def _say(self, seconds):
+        got, total = len(self.settled), len(self.purchase.wanted)
+        left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
+        self.purchase.run.say(
+            f"Buying: {got} of {total} images, {self.purchase.ledger.spent_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
+        )
+
+
+async def attempt(client, purchase: Purchase, order: Order, request_id: str) -> Outcome:
+    """One request from its ledger line to its settled line; raises for nothing that the service or the network does."""
+    await purchase.ledger.save()
+    body, began = purchase.asked.request(order), time.monotonic()
+    try:
+        content, headers = await openai_images.ask(client, body, request_id)
+        outcome = await keep(purchase, order, request_id, body, content, headers, time.monotonic() - began)
+    except openai_images.Refused as error:
+        status = "refused" if error.verdict.action == "refused" else "failed"
+        purchase.ledger.settle(request_id, status, cost_usd=0.0, seconds=time.monotonic() - began, error=str(error))
+        outcome = Outcome(error.verdict.action, str(error), error.verdict.retry_after)
+    except openai_images.Disconnected as error:
+        outcome = _disconnected(purchase, request_id, error, time.monotonic() - began)
+    await purchase.ledger.save()
+    return outcome
+
+
+def _disconnected(purchase, request_id, error, seconds) -> Outcome:
+    """What was never sent is free; anything else may have been billed and keeps what was set aside for it."""
+    if error.when == "unsent":
+        purchase.ledger.settle(request_id, "failed", cost_usd=0.0, seconds=seconds, error=str(error))
+        return Outcome("retry", f"no connection ({error})")
+    purchase.ledger.settle(request_id, "unknown", seconds=seconds, error=f"{error}; may have been billed")
+    if error.when == "within":
+        return Outcome("again", f"the answer was lost ({error})")
+    return Outcome("retry", f"hung up before an answer ({error})")
+
+
+async def keep(purchase, order, request_id, body, content, headers, seconds) -> Outcome:
+    """Put an answer on disk: what it said, then its bytes as received; settle the line."""
+    asked, settled = purchase.asked, {} if seconds is None else {"seconds": seconds}
+    answer = None
+    try:
+        answer = await asyncio.to_thread(openai_images.read_answer, _json(content), openai_images.fetch_url)
+        usage = answer.usage
+        found = await asyncio.to_thread(provenance.examine, answer.content)
+    except (openai_images.UnusableAnswer, provenance.UnusableImage) as error:
+        usage = answer.usage if answer else error.usage
+        settled |= charge(asked, usage, purchase.batch)
+        kept = answer.content if answer else error.content
+        if kept:
+            await asyncio.to_thread(tables.write_atomically, purchase.paid / "unusable" / f"{request_id}.bin", kept)
+        known = "cost_usd" in settled
+        purchase.ledger.settle(request_id, "failed" if known else "unknown", **settled, error=str(error))
+        return Outcome("again", str(error))
+    settled |= charge(asked, usage, purchase.batch)
+    if settled.get("output_tokens"):
+        purchase.seen_tokens.append(settled["output_tokens"])
+    size = f"{found['width']}x{found['height']}"
+    if "x" in asked.size and size != asked.size:
+        settled["error"] = f"another size than asked for: {size}"
+    record = {**paid_images.sidecar(asked, order, request_id, body, headers, answer, found), "settled": settled}
+    await asyncio.to_thread(paid_images.write_paid, purchase.paid, order.image_id, record, answer.content)
+    purchase.ledger.settle(request_id, "ok", **settled)
+    return Outcome("done")
+
+
+def charge(asked: Service, usage: dict | None, batch: bool = False) -> dict:
+    """Ledger fields that follow from what the service counted; no cost where it counted nothing and charges by tokens."""
+    counted = {key: usage.get(key) for key in ("input_tokens", "output_tokens")} if usage else {}
+    usd = prices.cost(asked.price, usage, batch=batch)
+    return counted | ({} if usd is None else {"cost_usd": usd})
+
+
+def _json(content: bytes):
+    try:
+        return json.loads(content)
+    except (ValueError, UnicodeDecodeError):
+        raise openai_images.UnusableAnswer("the answer is not JSON", None, content) from None

@@ -1,0 +1,72 @@
+"""The figures of the buying stage: the grid by finding, the spend, the latency."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from helpers import findings
+
+COLOURS = {"ok": "#0072B2", "refused": "#D55E00", "failed": "#999999", "unknown": "#E69F00", "submitted": "#56B4E9", "sent": "#000000"}
+
+
+def first_of_each(frame: pd.DataFrame, each: int = 4) -> pd.DataFrame:
+    """The first images of every modality and finding, with a `title`, in the order of the contact sheet."""
+    shown = frame.groupby(["modality", "finding", "side"], dropna=False, sort=True).head(each).sort_values(["modality", "finding", "side"])
+    labels = [
+        f"{'CT' if modality == 'ct' else 'X-ray'} {'' if pd.isna(side) else side + ' '}{', '.join(findings.FINDINGS[name].lower() for name in found.split('|'))}"
+        for modality, found, side in zip(shown["modality"], shown["finding"].fillna("other"), shown["side"])
+    ]
+    return shown.assign(title=labels)
+
+
+def spend(ledger: pd.DataFrame, budget_usd: float) -> plt.Figure:
+    """Money over time against the budget: every attempt's cost added up, by what came of it, and how many of each there are."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=(2, 1), layout="constrained")
+    ordered = ledger.sort_values("requested_utc")
+    left.step(np.arange(1, len(ordered) + 1), ordered["cost_usd"].fillna(0).cumsum().astype(float), where="post", color=COLOURS["ok"])
+    left.axhline(budget_usd, color=COLOURS["refused"], linestyle="--", linewidth=1)
+    left.annotate(f"budget {budget_usd:g} USD", (1, budget_usd), va="bottom", fontsize=9, color=COLOURS["refused"])
+    left.set(xlabel="attempts, in the order of sending", ylabel="USD, added up", ylim=(0, None))
+    counts = ledger["status"].value_counts()
+    right.barh(counts.index, counts.to_numpy(), color=[COLOURS.get(status, "#999999") for status in counts.index])
+    right.bar_label(right.containers[0], padding=3)
+    right.set(xlabel="attempts", xlim=(0, counts.max() * 1.18))
+    right.invert_yaxis()
+    return figure
+
+
+def latency(ledger: pd.DataFrame) -> plt.Figure:
+    """How long answers took: every successful attempt's seconds, with the median and the 95th percentile."""
+    seconds = ledger.loc[(ledger["status"] == "ok") & ledger["seconds"].notna(), "seconds"].astype(float)
+    figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
+    axis.hist(seconds, bins=min(30, max(5, len(seconds) // 3)), color=COLOURS["ok"], edgecolor="white")
+    for share, name in ((0.5, "median"), (0.95, "95th percentile")):
+        value = seconds.quantile(share)
+        axis.axvline(value, color="#000000", linestyle="--" if share < 0.9 else ":", linewidth=1, label=f"{name} {value:.2g} s")
+    axis.set(xlabel="seconds from request to answer", ylabel="images", xlim=(0, None))
+    axis.legend(frameon=False)
+    return figure
+
+
+def refusals(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The prompts that the service would not draw, how often, and what it said."""
+    refused = ledger[ledger["status"] == "refused"]
+    return refused.groupby(["prompt_id", "prompt", "error"], dropna=False).size().rename("images").reset_index()
+
+
+def summary(ledger: pd.DataFrame, bought: pd.DataFrame, folder) -> pd.DataFrame:
+    """The stage in one line: images, refusals, attempts, USD in all and an image, content credentials found."""
+    records = [json.loads((folder / "paid" / f"{name}.json").read_text()) for name in bought["image_id"]]
+    refused = ledger.loc[ledger["status"] == "refused", "image_id"].nunique()
+    usd = float(ledger["cost_usd"].sum())
+    row = {
+        "images": len(bought),
+        "refused": refused,
+        "attempts": len(ledger),
+        "perhaps billed, no answer": int((ledger["status"] == "unknown").sum()),
+    }
+    row |= {"USD in all": f"{usd:.4f}", "USD an image": f"{usd / max(1, len(bought)):.4f}"}
+    row["with content credentials"] = sum(record["c2pa"]["present"] for record in records)
+    return pd.DataFrame([row]).style.hide(axis="index")

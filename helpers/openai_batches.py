@@ -1,0 +1,192 @@
+"""The Batch API: half the price, an answer within a day. Submit, leave, come back and collect.
+
+What is on disk at any moment: paid/batches/<submission>.json is written before a batch is created and carries the same
+submission number as the batch's metadata, so a kill in between neither loses a batch nor submits it twice.
+"""
+
+import asyncio
+import json
+import uuid
+
+from helpers import buying, openai_images, retry_policy, tables
+from helpers.openai_images import BuyingError
+from helpers.prompts import Order
+
+ENDPOINT = "/v1/images/generations"
+MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
+OVER = ("completed", "expired", "cancelled", "failed")
+
+
+async def buy(purchase: buying.Purchase) -> None:
+    """Collect what earlier batches have done, submit what is still wanted.
+
+    Raises BuyingError while a batch is at work (come back later), and when the budget or the service stops it.
+    """
+    if purchase.run.finished:
+        return
+    async with purchase.asked.client() as client:
+        waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
+        await purchase.ledger.save()
+        if not waiting and not purchase.wanted:
+            return
+        purchase.rest()
+        if purchase.wanted and not waiting:
+            waiting = await _submit(client, purchase)
+    if waiting:
+        raise BuyingError("; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice.")
+
+
+def _records(purchase) -> list[dict]:
+    paths = sorted((purchase.paid / "batches").glob("*.json"))
+    records = [json.loads(path.read_text()) for path in paths]
+    return [record for record in records if record["status"] not in (*OVER, "never created")]
+
+
+def _keep(purchase, record) -> None:
+    path = purchase.paid / "batches" / f"{record['submission']}.json"
+    tables.write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
+
+async def _submit(client, purchase) -> list[str]:
+    """Upload and create batches for everything wanted that the budget covers; returns a sentence for each."""
+    asked, texts = purchase.asked, []
+    covered = purchase.budget_usd - purchase.ledger.spent_usd
+    each = purchase.estimate(max((order.prompt for order in purchase.wanted), key=len))
+    affordable = len(purchase.wanted) if not each.reserve_usd else int((covered + 1e-9) / each.reserve_usd)
+    if not affordable:
+        raise BuyingError(
+            f"The budget of {purchase.budget_usd:g} USD does not cover another image ({purchase.ledger.spent_usd:.4f} USD spent or set aside)."
+        )
+    for part in _parts(purchase.wanted[:affordable], asked):
+        record = {"submission": f"study-{uuid.uuid4().hex}", "status": "submitting", "batch_id": "", "requests": {}}
+        for order in part:
+            record["requests"][order.image_id] = purchase.ledger.begin(
+                order, asked.model, asked.size, asked.quality, each.reserve_usd, "submitted"
+            )
+        await asyncio.to_thread(_keep, purchase, record)
+        await purchase.ledger.save()
+        await _create(client, purchase, record, part)
+        texts.append(f"batch {record['batch_id']} with {len(part)} requests was submitted; it takes up to a day")
+    if affordable < len(purchase.wanted):
+        texts.append(f"the budget covers {affordable} of {len(purchase.wanted)} images wanted")
+    return texts
+
+
+def _parts(orders, asked):
+    """Orders in parts within the Batch API's limits of requests and bytes."""
+    part, size = [], 0
+    for order in orders:
+        line = len(_line(order, asked))
+        if part and (len(part) == MOST_REQUESTS or size + line > MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(order)
+        size += line
+    if part:
+        yield part
+
+
+def _line(order, asked) -> bytes:
+    request = {"custom_id": order.image_id, "method": "POST", "url": ENDPOINT, "body": asked.request(order)}
+    return json.dumps(request).encode() + b"\n"
+
+
+async def _create(client, purchase, record, part) -> None:
+    content = b"".join(_line(order, purchase.asked) for order in part)
+    try:
+        file = await openai_images.call(
+            lambda: client.files.create(file=(f"{record['submission']}.jsonl", content), purpose="batch"), "take a batch file"
+        )
+        # Not repeated by itself: a second try after a lost answer could create the batch twice. The next start looks for it.
+        made = await openai_images.call(
+            lambda: client.batches.create(
+                input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", metadata={"submission": record["submission"]}
+            ),
+            "create a batch",
+            tries=1,
+        )
+    except openai_images.Refused as error:
+        _abandon(purchase, record, str(error))
+        await purchase.ledger.save()
+        raise BuyingError(f"The batch was refused: {error}. Nothing was submitted.") from None
+    record |= {"batch_id": made.id, "status": made.status}
+    await asyncio.to_thread(_keep, purchase, record)
+
+
+def _abandon(purchase, record, why) -> None:
+    for request_id in record["requests"].values():
+        purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+    record["status"] = "never created"
+    _keep(purchase, record)
+
+
+async def _collect(client, purchase, record) -> str:
+    """Bring in what a batch has done; returns a sentence while it is at work, '' when it is over."""
+    if not record["batch_id"] and not await _found(client, record):
+        _abandon(purchase, record, "the batch was never created")
+        return ""
+    batch = await openai_images.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
+    if batch.status not in OVER:
+        counts = batch.request_counts
+        done = f"{counts.completed} of {counts.total} done" if counts else "not begun"
+        return f"batch {batch.id} is {batch.status.replace('_', ' ')} ({done})"
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        if file_id:
+            answer = await openai_images.call(lambda file_id=file_id: client.files.content(file_id), "hand out a batch's results")
+            for line in answer.content.splitlines():
+                if line.strip():
+                    await _take(purchase, record, json.loads(line))
+    why = (
+        "; ".join(error.message or "" for error in (batch.errors.data or []))
+        if batch.errors
+        else f"the batch {batch.status} before this request"
+    )
+    _close(purchase, record, why)
+    await purchase.ledger.save()
+    record["status"] = batch.status
+    await asyncio.to_thread(_keep, purchase, record)
+    if batch.status == "failed":
+        raise BuyingError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
+    return ""
+
+
+async def _found(client, record) -> bool:
+    """Look for a batch that was perhaps created before this process' predecessor was killed."""
+    page = await openai_images.call(lambda: client.batches.list(limit=100), "list its batches")
+    for batch in page.data:
+        if (batch.metadata or {}).get("submission") == record["submission"]:
+            record["batch_id"] = batch.id
+            return True
+    return False
+
+
+def _close(purchase, record, why) -> None:
+    """Requests of a batch that is over and that no result names were not executed, hence not charged."""
+    for request_id in record["requests"].values():
+        if purchase.ledger.rows[request_id]["status"] == "submitted":
+            purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+
+
+async def _take(purchase, record, line) -> None:
+    """One line of a result file: an image, a refusal or a failure."""
+    image_id = line["custom_id"]
+    request_id = record["requests"].get(image_id)
+    order = next((order for order in purchase.orders if order.image_id == image_id), None)
+    if request_id is None or purchase.ledger.rows[request_id]["status"] != "submitted":
+        return
+    response, error = line.get("response") or {}, line.get("error")
+    if response.get("status_code") == 200:
+        body = purchase.asked.request(order) if order else {"model": purchase.asked.model}
+        headers = {"x-request-id": response.get("request_id") or ""}
+        await buying.keep(
+            purchase, order or _forgotten(purchase, request_id), request_id, body, json.dumps(response["body"]).encode(), headers, None
+        )
+        return
+    verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": error or {}}, {})
+    purchase.ledger.settle(request_id, "refused" if verdict.action == "refused" else "failed", cost_usd=0.0, error=verdict.message)
+
+
+def _forgotten(purchase, request_id):
+    """An order that is no longer in prompts.csv but was paid for: its image is kept all the same."""
+    row = purchase.ledger.rows[request_id]
+    return Order(row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "", 0)

@@ -1,0 +1,207 @@
+"""A pretended text-to-image service: a real HTTP server on loopback that answers the openai client as the real one does.
+
+    with ImageServer(latency_seconds=0.2) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="any")
+
+It speaks POST /v1/images/generations (today's models and DALL-E's shape, and Azure's deployment paths),
+GET /v1/models, and files and batches of the Batch API; it draws phantoms from the prompt's words, counts
+what it would have billed, and misbehaves where `faults` say so.
+"""
+
+import json
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from helpers.rehearsal import image_api_answers as answers
+from helpers.rehearsal import image_api_batches as batches
+
+FAULTS = (
+    "throttle",  # 429 with Retry-After
+    "throttle_silent",  # 429 without
+    "quota",  # 429 of the other meaning: nothing left to spend
+    "unauthorised",  # 401
+    "forbidden",  # 403
+    "server_error",  # 500
+    "detail",  # 503 in the words of a local server
+    "moderation",  # 400 moderation_blocked, whatever the prompt
+    "slow",  # twice the latency and more
+    "drop",  # the connection closes before any answer
+    "cut",  # the connection closes within the body: billed, and lost
+    "empty",  # 200 with no data: billed
+    "truncated",  # base64 that ends too early: billed
+    "wrong_size",  # another size than asked for: billed
+)
+
+
+@dataclass
+class ImageServer:
+    """The service. `faults` gives each kind a probability per request; `script` forces kinds on the first requests.
+
+    `in_flight_limit` requests are worked on at once, the next gets a 429. `sketch` draws a cheap pattern in place of
+    phantoms. `requests` has one record for every generation asked for: prompt, status, billed_usd, client_request_id.
+    """
+
+    latency_seconds: float = 0.0
+    in_flight_limit: int = 0
+    faults: dict[str, float] = field(default_factory=dict)
+    script: list[str] = field(default_factory=list)
+    seed: int = 0
+    sketch: bool = False
+    answer_by_url: bool = False
+    retry_after: str = "1"
+    batch_seconds: float = 0.0
+    batch_expires_after: int = 0  # requests done before a batch expires; 0 lets it complete
+    key: str = ""  # the only accepted key; empty accepts any
+    port: int = 0
+
+    def __post_init__(self):
+        unknown = [kind for kind in [*self.faults, *self.script] if kind not in (*FAULTS, "")]
+        if unknown:
+            raise ValueError(f"The stand-in has no fault '{unknown[0]}'; one of: {', '.join(FAULTS)}.")
+        self.requests: list[dict] = []
+        self.files: dict[str, tuple[str, bytes]] = {}
+        self.batches: dict[str, dict] = {}
+        self.pictures: dict[str, bytes] = {}
+        self.working = self.most_working = 0
+        self.lock = threading.Lock()
+        self._random = random.Random(self.seed)
+
+    def __enter__(self) -> "ImageServer":
+        self._http = _Server(("127.0.0.1", self.port), _Handler)
+        self._http.api = self
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def url(self) -> str:
+        """base_url for the client."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def billed_usd(self) -> float:
+        """What the service would put on the bill."""
+        return sum(record["billed_usd"] for record in self.requests)
+
+    def fault(self) -> str:
+        """What goes wrong with the next request: scripted first, then by chance; empty for nothing."""
+        with self.lock:
+            if self.script:
+                return self.script.pop(0)
+            chance = self._random.random()
+        for kind, share in self.faults.items():
+            chance -= share
+            if chance < 0:
+                return kind
+        return ""
+
+    def record(self, **entry) -> dict:
+        """Note a generation that was asked for."""
+        entry = {"billed_usd": 0.0, "utc": time.time(), **entry}
+        with self.lock:
+            self.requests.append(entry)
+        return entry
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request, client_address):
+        pass  # a client that was killed leaves a broken connection behind
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        if path.startswith("/pictures/"):
+            return self._send(200, self.server.api.pictures[path.rsplit("/", 1)[1]], "image/png")
+        self._json(*self._authorised() or self._get(path))
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.split("?")[0]
+        refused = self._authorised()
+        if refused:
+            return self._json(*refused)
+        if path.endswith("/images/generations"):
+            return self._generate(path, body)
+        self._json(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
+
+    def _authorised(self):
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ") or self.headers.get("api-key", "")
+        if not given:
+            return answers.error(401, "You didn't provide an API key.", "invalid_request_error", None)
+        if self.server.api.key and given != self.server.api.key:
+            return answers.error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key")
+        return None
+
+    def _get(self, path):
+        if path == "/v1/models":
+            return 200, {"object": "list", "data": answers.models()}
+        if path.startswith("/v1/files/") and path.endswith("/content"):
+            return 200, self.server.api.files[path.split("/")[3]][1]
+        return batches.get(self.server.api, path)
+
+    def _generate(self, path, body):
+        api, request = self.server.api, json.loads(body)
+        if "/deployments/" in path:
+            request["model"] = answers.DEPLOYED
+        kind = api.fault()
+        entry = api.record(prompt=request.get("prompt"), client_request_id=self.headers.get("X-Client-Request-Id"), status=0, fault=kind)
+        with api.lock:
+            full = api.in_flight_limit and api.working >= api.in_flight_limit
+            api.working += not full
+            api.most_working = max(api.working, api.most_working)
+        if full:
+            entry["status"] = 429
+            return self._json(*answers.error(429, "Rate limit reached for images.", "requests", "rate_limit_exceeded"))
+        try:
+            self._answer(api, request, kind, entry)
+        finally:
+            with api.lock:
+                api.working -= 1
+
+    def _answer(self, api, request, kind, entry):
+        time.sleep(api.latency_seconds * (2.5 if kind == "slow" else 1))
+        if kind == "drop":
+            self.close_connection = True
+            return
+        status, answer = answers.failure(kind) or answers.generation(request, api, kind)
+        entry["status"] = status
+        if status == 200:
+            entry["billed_usd"] = answers.price(request, answer)
+            entry["images"] = len(answer["data"])
+        headers = {"Retry-After": api.retry_after} if kind == "throttle" else {}
+        self._json(status, answer, headers, cut=kind == "cut")
+
+    def _json(self, status, answer, headers=None, cut=False):
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self._send(status, content, "application/json", headers, cut)
+
+    def _send(self, status, content, kind, headers=None, cut=False):
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+            "x-request-id": f"req_{uuid.uuid4().hex}",
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        self.close_connection = self.close_connection or cut
