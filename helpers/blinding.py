@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import images, parameters, runs, tables
-from helpers.seal import derive, seal, unseal
+from helpers.seal import derive, read_commitment, seal, unseal
 
 __all__ = [
     "BlindingError",
@@ -262,6 +262,28 @@ def begun(study: str, name: str) -> list[str]:
         if reading.parameters.get("reading_set", "06_assemble_reading_set") == name:
             found.append(reading.name)
     return found
+
+
+def assemble(run: runs.Run, drawn: pd.DataFrame, size: int, margin: float, readers: int) -> dict:
+    """Write and seal the reading set of a run of stage 06; returns its commitment. On a finished run only that.
+
+    Raises BlindingError when somebody has begun to read this set: another draw is another variant.
+    """
+    reading_set, sealed = run.folder / "reading_set", run.folder / "sealed"
+    if run.finished:
+        return read_commitment(reading_set)
+    if reading := begun(run.study, run.name):
+        raise BlindingError(f"{reading[0]} has begun to read {run.name}: it is never redone. Give the new draw another variant.")
+    if any(drawn["pretended"]):
+        run.pretends("images")
+    key = write_set(drawn, reading_set, run.study, size, margin, run.name)
+    return seal(key, reading_set, sealed, run.study, readers, run.manifest.get("git"))
+
+
+def read_set(folder: Path) -> pd.DataFrame:
+    """reading_set.csv with the grey depth `bits` that all its pictures have."""
+    bits = json.loads((Path(folder) / "study.json").read_text())["bits"]
+    return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
 
 
 def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from helpers import runs, tables
+from helpers import places, runs, tables
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 PLAN_NOTEBOOK = "08_analyse_readings"
@@ -133,7 +133,7 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
 
 def _plan_files(study: str) -> list[Path]:
     settings = sorted(runs.params_folder(study).glob(f"{PLAN_NOTEBOOK}*.yaml"))
-    return [path for path in [*settings, runs.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()]
+    return [path for path in [*settings, places.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()]
 
 
 def _still_open(locks, planned: int) -> str:

@@ -1,0 +1,143 @@
+"""Feature vectors of pictures: handcrafted, or of any transformers vision model or TorchScript file."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+
+from helpers import images, runs
+
+HANDCRAFTED = "handcrafted"
+BATCH = 32
+
+
+def extract(pool: pd.DataFrame, extractor: str, size: int, margin: float) -> np.ndarray:
+    """Features of the pictures of `pool` (columns file, bits), shape (n, d) float32, one picture in memory at a time.
+
+    Every picture goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`: `handcrafted`,
+    a TorchScript file (.pt; takes (n, 3, size, size) in 0..1) or a transformers vision model by id or folder
+    (resized bicubically to the model's own size). Raises ImageError for a picture smaller than `size`.
+    """
+    pictures = (
+        images.for_reading(images.read_png(file), int(bits), size, 8, margin).astype(np.float32) / 255
+        for file, bits in zip(pool["file"], pool["bits"])
+    )
+    pictures = runs.progress(pictures, "features", len(pool))
+    if extractor == HANDCRAFTED:
+        found = [handcrafted(picture) for picture in pictures]
+        return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
+    return _by_network(pictures, extractor)
+
+
+def describe(extractor: str, size: int, margin: float) -> str:
+    """One phrase for tables: the extractor and the resize rule."""
+    return f"{extractor}; central square without {margin:.1%} margin, by area to {size} px, 8 bit"
+
+
+def scale(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(centre, spread) of real features, so that each counts alike; a hundredth at least, or one that never varies would rule all."""
+    return real.mean(0), np.maximum(real.std(0), 0.01)
+
+
+def handcrafted(picture: np.ndarray) -> np.ndarray:
+    """First-order (10), layout (9), texture (20) and spectral (8) features of a square picture in 0..1, float32 of length 47."""
+    return np.concatenate([_first_order(picture), _layout(picture), _texture(picture), _spectrum(picture)]).astype(np.float32)
+
+
+def _first_order(picture: np.ndarray) -> list[float]:
+    values = picture.ravel()
+    shares = np.histogram(values, 64, (0, 1))[0] / values.size
+    entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
+    spread = values.std()
+    skew, kurtosis = (stats.skew(values), stats.kurtosis(values)) if spread > 0 else (0.0, 0.0)
+    return [values.mean(), spread, skew, kurtosis, entropy, *np.percentile(values, (5, 25, 50, 75, 95))]
+
+
+def _layout(picture: np.ndarray) -> np.ndarray:
+    coarse = images.area_resize(picture, 3, 3)
+    return ((coarse - coarse.mean()) / (picture.std() + 1e-6)).ravel()
+
+
+def _texture(picture: np.ndarray) -> list[float]:
+    found = []
+    for sigma in (0.7, 1.5, 3.0):
+        smooth = ndimage.gaussian_filter(picture, sigma)
+        across, down = np.diff(smooth, axis=1), np.diff(smooth, axis=0)
+        found += [np.abs(across).mean(), np.abs(down).mean(), np.log(np.var(picture - smooth) + 1e-8)]
+    grey = picture - picture.mean()
+    power = (grey**2).mean() + 1e-8
+    for lag in (1, 2, 4):
+        found += [(grey[:, lag:] * grey[:, :-lag]).mean() / power, (grey[lag:] * grey[:-lag]).mean() / power]
+    # Local binary patterns as sign counts of the four forward neighbours (Ojala 1996): how rough the texture is, free of contrast.
+    inner, neighbours = picture[1:-1, 1:-1], (picture[1:-1, 2:], picture[2:, 1:-1], picture[2:, 2:], picture[2:, :-2])
+    brighter = sum((neighbour > inner).astype(np.int8) for neighbour in neighbours)
+    return [*found, *(np.bincount(brighter.ravel(), minlength=5) / brighter.size)]
+
+
+def _spectrum(picture: np.ndarray, bands: int = 8) -> np.ndarray:
+    power = radial_power(picture, bands)
+    return np.log10(power / power.sum() + 1e-8)
+
+
+def radial_power(picture: np.ndarray, bands: int) -> np.ndarray:
+    """Mean spectral power in `bands` rings of equal width up to the Nyquist frequency (Hann window, mean removed)."""
+    height, width = picture.shape
+    window = np.outer(np.hanning(height), np.hanning(width))
+    power = np.abs(np.fft.rfft2((picture - picture.mean()) * window)) ** 2
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    ring = np.minimum((radius * 2 * bands).astype(int), bands).ravel()
+    return (np.bincount(ring, power.ravel(), bands + 1) / np.maximum(np.bincount(ring, minlength=bands + 1), 1))[:bands]
+
+
+def _by_network(pictures, extractor: str) -> np.ndarray:
+    import torch  # slow to import and not needed by the default extractor
+
+    network, size, mean, deviation = _script(extractor) if Path(extractor).suffix in (".pt", ".pth", ".ts") else _transformer(extractor)
+    found, batch = [], []
+
+    def flush():
+        stacked = torch.from_numpy(np.stack(batch))[:, None].expand(-1, 3, -1, -1)
+        if size:
+            stacked = torch.nn.functional.interpolate(stacked, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.inference_mode():
+            found.append(network((stacked - mean) / deviation).float().cpu().numpy())
+        batch.clear()
+
+    for picture in pictures:
+        batch.append(picture)
+        if len(batch) == BATCH:
+            flush()
+    if batch:
+        flush()
+    return np.concatenate(found).astype(np.float32)
+
+
+def _script(path: str):
+    import torch
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"The extractor {path} does not exist: give a TorchScript file, a transformers model or 'handcrafted'.")
+    return torch.jit.load(path, map_location="cpu").eval(), 0, 0.0, 1.0
+
+
+def _transformer(name: str):
+    import torch
+    from transformers import AutoModel
+    from transformers.image_processing_utils import get_size_dict
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModel.from_pretrained(name).eval().to(device)
+    model = getattr(model, "vision_model", model)
+    wanted = get_image_processor_config(name)
+    size = get_size_dict(wanted.get("crop_size") or wanted.get("size") or model.config.image_size, default_to_square=True)
+    pixels = size.get("height") or size.get("shortest_edge")
+    mean, deviation = (torch.tensor(wanted.get(key, [0.5] * 3)).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
+
+    def network(batch):
+        answer = model(pixel_values=batch.to(device))
+        pooled = getattr(answer, "pooler_output", None)
+        return (answer.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1)
+
+    return network, int(pixels), mean, deviation

@@ -1,0 +1,218 @@
+"""Fidelity and diversity of generated pictures against real ones, each number beside real against real."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, ndimage, stats
+
+from helpers import images, tables
+from helpers.audit import features
+
+BLOCK = 1024  # rows of a distance matrix in memory at once
+FEWEST = 10  # pictures a side, below which no distribution is compared
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
+
+
+def measure(
+    pool: pd.DataFrame, extractor: str, size: int, margin: float, seed: int, replicates: int = 40, neighbours: int = 5
+) -> pd.DataFrame:
+    """The table quality.csv: every generated source of `pool` (audit.gather) against real pictures of its modality.
+
+    Real patients are halved: one half is the reference, the other the baseline; all three sides have the same
+    number of pictures, because every one of these measures depends on it. `size` is in pixels and is lowered to
+    what the smallest picture compared has. Intervals: delete-half jackknife over patients and prompts.
+    """
+    rows = []
+    for (modality, source), made in pool[pool["origin"] == "generated"].groupby(["modality", "source"], sort=True):
+        real = pool[(pool["origin"] == "real") & (pool["modality"] == modality)]
+        sides = _equal_sides(made, real, seed)
+        if min(map(len, sides)) < FEWEST:
+            continue
+        common = min(size, smallest_side(pd.concat(sides), margin))
+        found = [features.extract(side, extractor, common, margin) for side in sides]
+        if extractor == features.HANDCRAFTED:
+            centre, spread = features.scale(np.concatenate(found[1:]))
+            found = [(side - centre) / spread for side in found]
+        groups = [side["group"].to_numpy(dtype=object) for side in sides]
+        table = _compare(found, groups, seed, replicates, neighbours) + _diversity(sides, common, margin, seed)
+        told = features.describe(extractor, common, margin)
+        rows += [{**row, "source": source, "modality": modality, "images": len(sides[0]), "extractor": told} for row in table]
+    return pd.DataFrame(rows, columns=[column.name for column in tables.columns("quality")])
+
+
+def smallest_side(pool: pd.DataFrame, margin: float) -> int:
+    """Pixels that every picture of the pool has without its margin."""
+    return min(images.reading_side(images.read_png(file), margin) for file in pool["file"])
+
+
+def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
+    """Generated pictures, the real reference and the real baseline: the same number each, no patient on both sides."""
+    random = np.random.default_rng(seed)
+    patients = random.permutation(np.unique(real["group"].to_numpy(dtype=object)))
+    first = real["group"].isin(patients[: len(patients) // 2])
+    sides = [made, real[first], real[~first]]
+    count = min(map(len, sides))
+    return [side.sort_values("image_id").iloc[np.sort(random.permutation(len(side))[:count])] for side in sides]
+
+
+def _compare(found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int, neighbours: int) -> list[dict]:
+    made, reference, baseline = found
+    values, others = distances(made, reference, neighbours), distances(baseline, reference, neighbours)
+    random = np.random.default_rng(seed)
+    errors = half_sample_error(lambda a, b: distances(made[a], reference[b], neighbours), groups[0], groups[1], random, replicates)
+    spread = half_sample_error(lambda a, b: distances(baseline[a], reference[b], neighbours), groups[2], groups[1], random, replicates)
+    rows = []
+    for name in values:
+        low, high = values[name] - 1.96 * errors[name], values[name] + 1.96 * errors[name]
+        row = {
+            "metric": name,
+            "reference_images": len(reference),
+            "estimate": values[name],
+            "low": low,
+            "high": high,
+            "baseline": others[name],
+        }
+        rows.append(row | {"baseline_low": others[name] - 1.96 * spread[name], "baseline_high": others[name] + 1.96 * spread[name]})
+    for row in rows:
+        floor, ceiling = (
+            0.0 if row["metric"] != "kernel_distance" else -np.inf,
+            1.0 if row["metric"] in ("precision", "recall", "coverage") else np.inf,
+        )
+        for end in ("low", "high", "baseline_low", "baseline_high"):
+            row[end] = float(np.clip(row[end], floor, ceiling))
+    return rows
+
+
+def distances(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
+    """All feature-distribution measures of `made` against `real`, both (n, d), by name."""
+    return {
+        "frechet_distance": frechet_distance(made, real),
+        "kernel_distance": kernel_distance(made, real),
+        **neighbourhoods(made, real, neighbours),
+    }
+
+
+def frechet_distance(made: np.ndarray, real: np.ndarray) -> float:
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to (n, d) features (Dowson & Landau 1982; Heusel 2017)."""
+    made, real = made.astype(np.float64), real.astype(np.float64)
+    gap = ((made.mean(0) - real.mean(0)) ** 2).sum()
+    one, two = np.cov(made, rowvar=False), np.cov(real, rowvar=False)
+    # The trace of the root of one·two by the singular values of the centred features: no root of a singular matrix is taken.
+    a, b = _factor(one), _factor(two)
+    return float(max(gap + np.trace(one) + np.trace(two) - 2 * linalg.svdvals(a.T @ b).sum(), 0.0))
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = linalg.eigh(np.atleast_2d(covariance))
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³ (Bińkowski 2018); can be below zero."""
+
+    def total(one, two, without_diagonal):
+        summed = sum(float(((block @ two.T / two.shape[1] + 1) ** 3).sum(dtype=np.float64)) for block in _blocks(one))
+        return summed - float((((two**2).sum(1) / two.shape[1] + 1) ** 3).sum(dtype=np.float64)) if without_diagonal else summed
+
+    n, m = len(made), len(real)
+    return total(made, made, True) / (n * (n - 1)) + total(real, real, True) / (m * (m - 1)) - 2 * total(made, real, False) / (n * m)
+
+
+def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
+    """Precision and recall (Kynkäänniemi 2019), density and coverage (Naeem 2020), from balls to the k-th neighbour."""
+    k = min(neighbours, len(real) - 1, len(made) - 1)
+    real_radius, made_radius = _kth_neighbour(real, k), _kth_neighbour(made, k)
+    inside, covered, recalled = [], np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for block, radius in zip(_blocks(made), _blocks(made_radius)):
+        distance = _distances(block, real)
+        within = distance <= real_radius[None]
+        inside.append(within.sum(1))
+        covered |= within.any(0)
+        recalled |= (distance <= radius[:, None]).any(0)
+    balls = np.concatenate(inside)
+    return {"precision": (balls > 0).mean(), "recall": recalled.mean(), "density": balls.mean() / k, "coverage": covered.mean()}
+
+
+def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Euclidean distance of every point to the nearest of the others, shape (n,)."""
+    return np.concatenate([_distances(block, others).min(1) for block in _blocks(points)])
+
+
+def _kth_neighbour(points: np.ndarray, k: int) -> np.ndarray:
+    return np.concatenate([np.partition(_distances(block, points), k, axis=1)[:, k] for block in _blocks(points)])
+
+
+def _distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    squared = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def _blocks(rows: np.ndarray):
+    return (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+
+
+def half_sample_error(
+    measure: Callable, first: np.ndarray, second: np.ndarray, random: np.random.Generator, replicates: int
+) -> dict[str, float]:
+    """Standard error of each measure by the delete-half jackknife over groups (Shao & Wu 1989).
+
+    The spread over halves drawn without replacement estimates that of the whole; unlike the bootstrap it makes
+    no ties, which nearest-neighbour measures take for copies. `measure` takes two index arrays.
+    """
+
+    def half(groups):
+        names = np.unique(groups)
+        return np.flatnonzero(np.isin(groups, random.permutation(names)[: max(1, len(names) // 2)]))
+
+    halves = ((half(first), half(second)) for _ in range(replicates))
+    values = pd.DataFrame([measure(a, b) for a, b in halves if min(len(a), len(b)) > 2])
+    return values.std().to_dict()
+
+
+def _diversity(sides: list[pd.DataFrame], size: int, margin: float, seed: int) -> list[dict]:
+    (value, low, high, pairs), (base, base_low, base_high, _) = (within_source(side, size, margin, seed) for side in (sides[0], sides[2]))
+    row = {"metric": "ms_ssim_within", "reference_images": len(sides[2]), "estimate": value, "low": low, "high": high, "baseline": base}
+    return [row | {"baseline_low": base_low, "baseline_high": base_high}] if pairs > 1 else []
+
+
+def within_source(pool: pd.DataFrame, size: int, margin: float, seed: int, most: int = 200) -> tuple[float, float, float, int]:
+    """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of pairs; higher is less diverse."""
+    order = np.random.default_rng(seed).permutation(len(pool))
+    pairs = min(len(order) // 2, most)
+    files = list(zip(pool["file"], pool["bits"]))
+
+    def read(index):
+        file, bits = files[index]
+        return images.for_reading(images.read_png(file), int(bits), size, 8, margin)
+
+    values = np.array([ms_ssim(read(order[2 * n]), read(order[2 * n + 1])) for n in range(pairs)])
+    error = values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1) if pairs > 1 else np.nan
+    return float(values.mean()), float(values.mean() - error), float(values.mean() + error), pairs
+
+
+def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:
+    """Multi-scale structural similarity of two 8-bit pictures (Wang 2003), 11-pixel Gaussian window of 1.5 pixels.
+
+    A picture too small for five scales gets as many as fit, their weights scaled to sum to 1.
+    """
+    scales = max(1, min(5, int(np.log2(min(one.shape) / 11)) + 1))
+    weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])
+    one, two, value = one.astype(np.float32), two.astype(np.float32), 1.0
+    for scale, weight in enumerate(weights):
+        structure, whole = _ssim(one, two)
+        value *= max(whole if scale == scales - 1 else structure, 0.0) ** weight
+        one, two = (images.area_resize(picture, picture.shape[0] // 2, picture.shape[1] // 2) for picture in (one, two))
+    return value
+
+
+def _ssim(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
+    def blur(picture):
+        return ndimage.gaussian_filter(picture, 1.5, truncate=3.4)[5:-5, 5:-5]
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean1, mean2 = blur(one), blur(two)
+    var1, var2, both = blur(one**2) - mean1**2, blur(two**2) - mean2**2, blur(one * two) - mean1 * mean2
+    structure = (2 * both + c2) / (var1 + var2 + c2)
+    light = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
+    return float(structure.mean()), float((structure * light).mean())

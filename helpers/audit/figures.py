@@ -1,0 +1,154 @@
+"""Figures of stage 05: one function each, a matplotlib figure back."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers import images, runs
+from helpers.figures import COLOURS
+
+GENERATED, REAL, GREY = COLOURS["generated"], COLOURS["real"], COLOURS["uncertain"]
+NAMES = {
+    "frechet_distance": "Fréchet distance\n(lower: closer)",
+    "kernel_distance": "Kernel distance\n(lower: closer)",
+    "precision": "Precision\n(higher: more real-looking)",
+    "recall": "Recall\n(higher: more varied)",
+    "density": "Density\n(higher: more real-looking)",
+    "coverage": "Coverage\n(higher: more varied)",
+    "ms_ssim_within": "MS-SSIM within\n(higher: less varied)",
+}
+
+
+def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
+    """Keep a figure in the run folder as PNG and give it back for the notebook to show."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    run.write_bytes(relative, buffer.getvalue())
+    return figure
+
+
+def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
+    """Each measure of each source with its interval (orange) beside real against real with as many pictures (blue)."""
+    shown = [name for name in NAMES if name in set(quality["metric"])]
+    sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
+    figure, axes = plt.subplots(
+        1, max(len(shown), 1), figsize=(2.1 * max(len(shown), 1) + 2.4, 1.3 + 0.55 * len(sources)), sharey=True, squeeze=False
+    )
+    for axis, metric in zip(axes[0], shown):
+        for place, (modality, source) in enumerate(sources):
+            row = quality[(quality["metric"] == metric) & (quality["source"] == source) & (quality["modality"] == modality)]
+            for shift, prefix, colour in ((-0.14, "", GENERATED), (0.14, "baseline", REAL)) if len(row) else ():
+                value = float(row[prefix or "estimate"].iloc[0])
+                low, high = (float(row[f"{prefix}_{end}".lstrip("_")].iloc[0]) for end in ("low", "high"))
+                axis.plot([low, high], [place + shift] * 2, color=colour, lw=2)
+                axis.plot(
+                    value,
+                    place + shift,
+                    "o",
+                    color=colour,
+                    ms=6,
+                    label={"": "generated against real", "baseline": "real against real"}[prefix],
+                )
+        axis.set_title(NAMES[metric], fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
+    axes[0][0].invert_yaxis()
+    named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
+    figure.legend(named.values(), named.keys(), loc="lower center", ncols=2, fontsize=9, frameon=False)
+    return _done(figure, pretended, (0, 0.09, 1, 0.97))
+
+
+def nearest_figure(nearest: pd.DataFrame, limit: float, pretended: bool = False) -> Figure:
+    """Distances of the samples to their nearest training case, with the calibrated threshold of that modality."""
+    figure, axis = plt.subplots(figsize=(7, 2.6))
+    axis.hist(nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85)
+    axis.axvline(limit, color="black", ls="--")
+    axis.annotate(
+        "copies are left of this line",
+        (limit, 0.95),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=9,
+        va="top",
+    )
+    axis.set(xlabel="distance to the nearest training case (1 − correlation of local structure)", ylabel="samples", xlim=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    return _done(figure, pretended)
+
+
+def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6) -> Figure:
+    """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real pictures."""
+    closest = nearest.sort_values("distance").head(count)
+    at = pool.drop_duplicates("image_id").set_index("image_id")
+    figure, axes = plt.subplots(2, max(len(closest), 1), figsize=(1.7 * max(len(closest), 1) + 0.4, 3.9), squeeze=False)
+    for column, row in zip(axes.T, closest.to_dict("records")):
+        for axis, image_id, title in zip(
+            column, (row["image_id"], row["nearest_image_id"]), (f"sample, {row['distance']:.2f}", "training case")
+        ):
+            axis.imshow(images.read_png(at.loc[image_id, "file"]), cmap="gray")
+            axis.set_title(title + (" · copy" if row["copy"] and title.startswith("sample") else ""), fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
+    return _done(figure, False)
+
+
+def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = False) -> Figure:
+    """How well non-anatomical signs tell each source from real pictures, before and after the standardisation of stage 06."""
+    joint = leakage[leakage["feature"] == "joint"]
+    sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
+    figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.6 * len(sources)))
+    for place, (modality, source) in enumerate(sources):
+        for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
+            row = joint[(joint["source"] == source) & (joint["modality"] == modality) & (joint["stage"] == stage)]
+            if len(row):
+                axis.plot([float(row["low"].iloc[0]), float(row["high"].iloc[0])], [place + shift] * 2, color=colour, lw=2)
+                axis.plot(float(row["auc"].iloc[0]), place + shift, "o", color=colour, label=f"{stage} standardisation")
+            else:
+                axis.text(0.5, place + shift, f"none {stage}: too small for the reading size", fontsize=8, va="center", color=colour)
+    axis.axvline(0.5, color="black", lw=0.8)
+    axis.axvline(warn_above, color="black", lw=0.8, ls=":")
+    axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
+    axis.spines[["top", "right"]].set_visible(False)
+    named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
+    figure.legend(named.values(), named.keys(), loc="upper center", ncols=2, fontsize=9, frameon=False)
+    return _done(figure, pretended, (0, 0, 1, 0.93))
+
+
+def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
+    """The area under the curve of every single sign, one column a source and stage; darker tells more."""
+    single = leakage[leakage["feature"] != "joint"].copy()
+    single["column"] = [
+        f"{_label(modality, source)}\n{stage}" for modality, source, stage in zip(single["modality"], single["source"], single["stage"])
+    ]
+    order, features = list(dict.fromkeys(single["column"])), list(dict.fromkeys(single["feature"]))
+    table = single.pivot_table(index="feature", columns="column", values="auc").reindex(index=features, columns=order).astype(float)
+    figure, axis = plt.subplots(figsize=(2.5 + 1.25 * len(order), 1.6 + 0.2 * len(features)))
+    axis.imshow(table, cmap="Oranges", vmin=0.5, vmax=1, aspect="auto")
+    for row, column in np.argwhere(table.notna().to_numpy()):
+        value = table.iloc[row, column]
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color="white" if value > 0.85 else "black")
+    axis.set_yticks(range(len(features)), [feature.replace("_", " ") for feature in features], fontsize=7.5)
+    axis.set_xticks(range(len(order)), order, fontsize=7)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    return _done(figure, pretended)
+
+
+def _label(modality: str, source: str) -> str:
+    run, _, generator = source.partition(": ")
+    return f"{ {'ct': 'CT', 'xray': 'X-ray'}[modality] } · {run.split('_')[0]}\n{generator or run}"
+
+
+def _done(figure: Figure, pretended: bool, rect: tuple = (0, 0, 1, 1)) -> Figure:
+    if pretended:
+        figure.text(0.995, 0.995, "pretended", ha="right", va="top", fontsize=9, color=GREY, style="italic")
+    figure.tight_layout(rect=rect)
+    plt.close(figure)  # a notebook shows what a cell returns, once
+    return figure
