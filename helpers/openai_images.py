@@ -106,10 +106,10 @@ def service(
         raise BuyingError("Azure needs base_url (https://NAME.openai.azure.com) and api_version beside the deployment's name as model.")
     price = prices.find(priced_as or model, size, price_input, price_output, price_image, free=provider == "local")
     asked = (provider, model, size, quality, base_url.rstrip("/"), api_version, request_shape, moderation)
-    return Service(*asked, extra, seed_field, timeout_seconds, price, _credential(provider, base_url, study))
+    return Service(*asked, extra, seed_field, timeout_seconds, price, credential(provider, base_url, study))
 
 
-def _credential(provider: str, base_url: str, study: str) -> str:
+def credential(provider: str, base_url: str, study: str) -> str:
     """The key from the environment or .keys/<study>/; servers on one's own address need none."""
     name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
     if provider == "rehearsal":

@@ -153,21 +153,33 @@ def _work(run: runs.Run, planned: list[runs.Run]) -> str:
 
 
 def _preflight(steps: list[Step]) -> None:
-    """What would stop a stage for want of a folder or a key is said before the first one starts."""
-    for step in steps:
-        run = step.run
-        if run.parameters.get("source") == "folder":
-            folder = places.cases_folder(run.study)
-            if folder is None:
-                raise runs.RunError(f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>.")
-            if not folder.is_dir() or not any(folder.iterdir()):
-                raise runs.RunError(f"CASES: {folder} is {'empty' if folder.is_dir() else 'not a folder'}; give the folder of real images.")
-        if run.name.startswith("02_generate_openai"):
-            from helpers import openai_images
+    """What would stop a stage for want of a folder or a key is said, all of it at once, before the first one starts."""
+    missing = [sentence for step in steps for sentence in (_missing_cases(step.run), _missing_api(step.run)) if sentence]
+    if missing:
+        raise runs.RunError(" Also: ".join(missing))
 
-            missing = openai_images.missing_credentials(run.study, run.parameters)
-            if missing:
-                raise runs.RunError(missing)
+
+def _missing_cases(run: runs.Run) -> str:
+    if run.parameters.get("source") != "folder":
+        return ""
+    folder = places.cases_folder(run.study)
+    if folder is None:
+        return f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>."
+    if not folder.is_dir():
+        return f"{run.name} needs the folder of real images, and {folder} is no folder: make study STUDY={run.study} CASES=<folder>."
+    return "" if any(folder.iterdir()) else f"{run.name} needs the folder of real images, and {folder} is empty."
+
+
+def _missing_api(run: runs.Run) -> str:
+    if not run.name.startswith("02_generate_openai") or run.parameters["provider"] == "rehearsal":
+        return ""
+    from helpers import openai_images
+
+    try:
+        openai_images.credential(run.parameters["provider"], run.parameters["base_url"], run.study)
+    except runs.RunError as error:
+        return f"{run.name}: {error}"
+    return ""
 
 
 def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
