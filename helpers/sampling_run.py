@@ -1,0 +1,131 @@
+"""A sampling run: prompts of the study -> pictures in the run folder, sharded and resumable."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import base_models, findings, freshness, runs, sampling
+from helpers.base_models import ModelError
+from helpers.sampling import SamplingError
+
+
+def read_prompts(path: Path, modality: str) -> pd.DataFrame:
+    """The prompts of one modality: columns prompt_id, modality, view, finding, side, wording, count, and `prompt` as text.
+
+    Raises SamplingError naming the file and the column or row that does not fit.
+    """
+    prompts = pd.read_csv(path, dtype="string", keep_default_na=False)
+    needed = ("prompt_id", "modality", "view", "finding", "side", "count")
+    if missing := [column for column in needed if column not in prompts.columns]:
+        raise SamplingError(f"{Path(path).name}: column '{missing[0]}' is missing; it needs {', '.join(needed)}.")
+    prompts = prompts[prompts.modality == modality].reset_index(drop=True)
+    if repeated := list(prompts.prompt_id[prompts.prompt_id.duplicated()]):
+        raise SamplingError(f"{Path(path).name}: prompt_id '{repeated[0]}' is there twice.")
+    if not prompts["count"].str.fullmatch(r"\d+").all():
+        raise SamplingError(f"{Path(path).name}: column 'count' must hold whole numbers.")
+    wording = prompts["wording"] if "wording" in prompts else pd.Series("caption", index=prompts.index)
+    texts = []
+    for row, words in zip(prompts.itertuples(), wording):
+        try:
+            texts.append(findings.prompt(row.modality, row.view, [f for f in row.finding.split("|") if f], row.side, words or "caption"))
+        except ValueError as error:
+            raise SamplingError(f"{Path(path).name}: prompt '{row.prompt_id}': {error}") from None
+    return prompts.assign(prompt=texts, count=prompts["count"].astype(int))
+
+
+def load(run: runs.Run):
+    """The pipeline that the run's `checkpoint` names: a finished run of 03 (LoRA with its base), or any base model."""
+    asked = run.parameters
+    checkpoint, base, revision = asked["checkpoint"], "", asked["revision"]
+    if freshness.RUN_NAME.match(checkpoint):
+        trained = run.reads(checkpoint)
+        if not (trained.folder / "checkpoint").is_dir():
+            raise ModelError(f"{checkpoint} has no checkpoint/ folder: name a finished run of 03_finetune_diffusion.")
+        about = json.loads((trained.folder / "checkpoint" / "recipe.json").read_text())
+        base, revision = base_models.resolve(run.study, about["base"]), about["revision"]
+        checkpoint = str(trained.folder / "checkpoint")
+    return sampling.load(checkpoint, asked["scheduler"], asked["lora_scale"], base, revision)
+
+
+def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Draw what is missing into images/ and return the tables images, samples and failures of this run's shard.
+
+    Batches are the same whatever is there already, so an interrupted run ends in the same bits. Black pictures and
+    pictures that are no numbers are failures: listed, not written. Raises SamplingError when none succeeded.
+    """
+    asked = run.parameters
+    if run.finished:
+        return run.read("images.csv"), run.read("samples.csv"), run.read("failures.csv")
+    pipeline = load(run)
+    bits = asked["bits"] or int(run.reads(asked["cases"]).read("images.csv").query("origin == 'real'").bits.max())
+    if not 0 <= asked["shard"] < asked["shards"]:
+        raise SamplingError(f"shard is {asked['shard']}: it must be 0 to {asked['shards'] - 1} (shards is {asked['shards']}).")
+    size = asked["size"] or base_models.picture_size(pipeline)
+    if size % pipeline.vae_scale_factor:
+        raise SamplingError(f"size {size} must be a multiple of {pipeline.vae_scale_factor}.")
+    steps, guidance = [int(value) for value in asked["steps"]], [float(value) for value in asked["guidance"]]
+    jobs = sampling.plan(prompts, run.study, asked["checkpoint"], asked["scheduler"], steps, guidance)
+    jobs = jobs.iloc[asked["shard"] :: asked["shards"]].sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
+    failures = _draw(run, pipeline, jobs, size, bits)
+    made = jobs[~jobs.image_id.isin([failure["image_id"] for failure in failures])].reset_index(drop=True)
+    if made.empty:
+        raise SamplingError(f"All {len(jobs)} pictures failed ({failures[0]['reason']}): use another checkpoint, or precision fp32.")
+    samples = made[["image_id", "prompt_id", "replicate", "seed", "scheduler", "steps", "guidance"]].assign(checkpoint=asked["checkpoint"])
+    failed = pd.DataFrame(failures, columns=["image_id", "prompt_id", "replicate", "seed", "reason"])
+    images_table = run.write("images.csv", _rows(run, made.merge(prompts.drop(columns="prompt"), on="prompt_id"), size, bits))
+    return images_table, run.write("samples.csv", samples), run.write("failures.csv", failed)
+
+
+def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> list[dict]:
+    asked, failures = run.parameters, []
+    bf16 = asked["precision"] == "bf16" or (asked["precision"] == "auto" and base_models.has_bf16())
+    sampling.to_device(pipeline, bf16)
+    batches = [some for _, same in jobs.groupby(["guidance", "steps"], sort=False) for some in _pieces(same, asked["batch"])]
+    for some in runs.progress(batches, "sampling"):
+        if all((run.folder / _path(image_id)).exists() for image_id in some.image_id):
+            continue
+        drawn = sampling.draw(pipeline, some, size, asked["negative_prompt"], bf16)
+        for job, picture in zip(some.itertuples(), drawn):
+            if reason := sampling.fault(picture):
+                failures.append(
+                    {"image_id": job.image_id, "prompt_id": job.prompt_id, "replicate": job.replicate, "seed": job.seed, "reason": reason}
+                )
+            elif not (run.folder / _path(job.image_id)).exists():
+                sampling.write_picture(run.file(_path(job.image_id)), picture, bits)
+    return failures
+
+
+def _pieces(frame: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
+    return [frame.iloc[begin : begin + batch] for begin in range(0, len(frame), batch)]
+
+
+def _path(image_id: str) -> str:
+    return f"images/{image_id}.png"
+
+
+def _rows(run: runs.Run, made: pd.DataFrame, size: int, bits: int) -> pd.DataFrame:
+    paths = [_path(image_id) for image_id in made.image_id]
+    captions = [
+        findings.caption(row.modality, row.view, [finding for finding in row.finding.split("|") if finding], row.side)
+        for row in made.itertuples()
+    ]
+    return pd.DataFrame(
+        {
+            "image_id": made.image_id,
+            "path": paths,
+            "sha256": [runs.sha256(run.folder / path) for path in paths],
+            "modality": made.modality,
+            "view": made["view"].replace("", pd.NA),
+            "finding": made.finding.replace("", pd.NA),
+            "side": made.side.replace("", pd.NA),
+            "caption": captions,
+            "origin": "generated",
+            "generator": run.name if not run.parameters["label"] else run.parameters["label"],
+            "pretended": bool(run.pretended),
+            "width": size,
+            "height": size,
+            "bits": bits,
+            "prompt_id": made.prompt_id,
+        }
+    )

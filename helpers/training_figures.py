@@ -1,0 +1,53 @@
+"""Figures of stages 03 and 04: the training curve, and how far captions are obeyed."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from helpers import figures
+
+
+def curve(training: pd.DataFrame) -> Figure:
+    """Loss and held-out loss by step, the learning rate below, from the table `training`."""
+    figures.theme()
+    figure, (losses, rate) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, height_ratios=(3, 1))
+    steps = training.step.astype(float)
+    losses.plot(steps, training.loss.astype(float), color=figures.COLOURS["uncertain"], label="training cases")
+    held_out = training.dropna(subset="validation_loss")
+    if len(held_out):
+        losses.plot(
+            held_out.step.astype(float),
+            held_out.validation_loss.astype(float),
+            "o-",
+            color=figures.COLOURS["real"],
+            label="held-out cases, fixed noise",
+        )
+    losses.set(ylabel="mean squared error", title="Loss", yscale="log")
+    losses.legend()
+    rate.plot(steps, training.learning_rate.astype(float), color=figures.COLOURS["uncertain"])
+    rate.set(ylabel="learning rate", xlabel="optimiser steps")
+    plt.close(figure)
+    return figure
+
+
+def obedience(measured: pd.DataFrame) -> Figure:
+    """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from caption_check.measure."""
+    figures.theme()
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(measured) + 1.4))
+    places = range(len(measured))
+    axes.hlines(places, measured.low, measured.high, color=figures.COLOURS["generated"])
+    axes.plot(measured.agreement, places, "o", color=figures.COLOURS["generated"], label="samples")
+    axes.plot(measured.chance, places, "|", markersize=14, color="black", label="chance")
+    axes.plot(measured.on_cases, places, "s", markerfacecolor="none", color=figures.COLOURS["real"], label="held-out cases")
+    axes.set(
+        yticks=list(places),
+        yticklabels=measured.what,
+        xlim=(-0.02, 1.02),
+        xlabel="share in which the classifier sees what the caption says",
+    )
+    axes.invert_yaxis()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, frameon=False)
+    sns.despine(figure)
+    plt.close(figure)
+    return figure
