@@ -40,6 +40,15 @@ def yes_no(name, meaning, required=False):
     return Column(name, "yes/no", meaning, (), required)
 
 
+def _estimate():
+    return (number("estimate", "value"), number("low", "lower end of the 95 % interval"), number("high", "upper end of the 95 % interval"))
+
+
+def _coefficient():
+    names = (text("coefficient", "name", required=True), *_estimate(), number("se", "standard error"))
+    return (*names, integer("images", "that enter"), integer("readers", "that enter"), text("reason", "why a number is missing"))
+
+
 MODALITIES = ("xray", "ct")
 ORIGINS = ("real", "generated")
 LABELS = ("real", "fake", "uncertain")
@@ -279,6 +288,218 @@ TABLES = {
             text("locked_utc", "ISO 8601; missing while the read is open"),
             text("withdrawn_utc", "ISO 8601; consent withdrawn: no readings, no particulars"),
             yes_no("pretended", "a pretended reader", required=True),
+        ],
+    ),
+    "per_image": (
+        "One row an image of the read: the truth, the votes, and how near it is to a training case (08).",
+        [
+            text("image_id", "as in images.csv of its source", required=True),
+            text("blind_id", "of the first presentation", required=True),
+            text("run", "the source run"),
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("view", "PA, AP, LL (lateral) or axial"),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("generator", "what made it; missing for real"),
+            text("finding", "ids joined by |"),
+            text("prompt_id", "stable id of the prompt; generated only"),
+            yes_no("pretended", "made by the rehearsal"),
+            *(integer(f"votes_{label}", f"readers whose first answer was {label}", required=True) for label in LABELS),
+            integer("readers", "readers who answered", required=True),
+            text("labels", "reader:label, joined by |"),
+            number("median_seconds", "on screen, over readers"),
+            number("mean_confidence", "over readers"),
+            text("cues", "cue:number of readers, joined by |"),
+            text("descriptions", "reader: words, joined by /"),
+            yes_no("fooled", "generated, and more readers called it real than fake", required=True),
+            text("nearest_image_id", "the nearest training case; generators trained here only"),
+            number("distance", "to it, as in nearest.csv"),
+            yes_no("copy", "nearer than the calibrated threshold"),
+        ],
+    ),
+    "answers": (
+        "One row an answer that counts, in the clear: training cases and readers who withdrew are out (08).",
+        [
+            text("image_id", "as in images.csv of its source", required=True),
+            text("reader", "R1, R2, …", required=True),
+            integer("presentation", "1 first, 2 the hidden repeat", required=True),
+            integer("position", "in this reader's order", required=True),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("label", "the answer", *LABELS, required=True),
+            integer("confidence", "1 (a guess) upwards"),
+            number("score", "from sure real (negative) over uncertain (0) to sure fake"),
+            text("description", "the lung condition in the reader's words"),
+            text("findings", "ticked ids joined by |"),
+            text("side", "ticked side", *SIDES),
+            text("cues", "joined by |"),
+            number("seconds", "on screen until answered, pauses out"),
+            integer("changes", "how often the answer was changed"),
+        ],
+    ),
+    "reader_summary": (
+        "One row a reader who has not withdrawn (08).",
+        [
+            text("reader", "R1, R2, …", required=True),
+            number("years", "of experience"),
+            text("specialty", "as registered"),
+            yes_no("prior_ai", "prior knowledge of AI and generative models"),
+            yes_no("pretended", "a pretended reader"),
+            integer("answered", "images", required=True),
+            integer("missing", "images", required=True),
+            number("median_seconds", "on screen"),
+            *(integer(f"labelled_{label}", "images", required=True) for label in LABELS),
+            yes_no("locked", "said that the read is complete"),
+        ],
+    ),
+    "agreement": ("Agreement between readers over groups of images (08).", [text("group", "of images", required=True), *_coefficient()]),
+    "agreement_pairs": (
+        "Agreement of every pair of readers over all images (08).",
+        [text("reader_a", "one", required=True), text("reader_b", "the other", required=True), *_coefficient()],
+    ),
+    "agreement_weighted": (
+        "Agreement with the labels as an order real, uncertain, fake (08).",
+        [text("weights", "of all but krippendorff, which is ordinal", required=True), *_coefficient()],
+    ),
+    "intra_reader": (
+        "Agreement of readers with themselves on the repeats (08).",
+        [text("reader", "R1, R2, …", required=True), *_coefficient()],
+    ),
+    "accuracy": (
+        "Accuracy of every reader under the three policies for uncertain (08).",
+        [
+            text("reader", "R1, R2, …", required=True),
+            text("policy", "own category, wrong, dropped", "own", "wrong", "dropped", required=True),
+            text("measure", "sensitivity, specificity, accuracy, dprime, criterion, or label of kind", required=True),
+            *_estimate(),
+            integer("count", "images counted"),
+            integer("total", "of these"),
+            integer("left_out", "uncertain answers left out"),
+            text("reason", "why a number is missing"),
+        ],
+    ),
+    "areas": (
+        "Area under the ROC curve of every reader, DeLong (08).",
+        [
+            text("reader", "R1, R2, …", required=True),
+            *_estimate(),
+            number("se", "standard error"),
+            number("df", "degrees of freedom; inf for normal"),
+            number("statistic", "against 0.5"),
+            number("p", "two-sided"),
+            integer("images", "with a score"),
+            integer("dropped", "without a score"),
+            text("reason", "why a number is missing"),
+        ],
+    ),
+    "roc": (
+        "ROC curves, every threshold (08).",
+        [
+            text("reader", "R1, R2, …", required=True),
+            number("threshold", "scores at least this high count as fake"),
+            number("false_alarms", "share of real images"),
+            number("hits", "share of generated images"),
+        ],
+    ),
+    "subgroups": (
+        "Shares of the labels within groups, over these readers (08).",
+        [
+            text("by", "what makes the group", required=True),
+            text("group", "which one", required=True),
+            text("truth", "origin of the images", *ORIGINS, required=True),
+            text("measure", "called real, called fake, uncertain", required=True),
+            *_estimate(),
+            integer("count", "answers"),
+            integer("answers", "of these"),
+            integer("images", "different ones"),
+        ],
+    ),
+    "findings_counted": (
+        "Findings that readers gave, ticked or in words (08).",
+        [
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("finding", "id", required=True),
+            text("name", "for people"),
+            integer("answers", "with this finding", required=True),
+            integer("images", "different ones", required=True),
+            integer("ticked", "answers where it was ticked"),
+            integer("in_text", "answers where the words say it"),
+            integer("of_answers", "all answers of this modality and origin", required=True),
+            number("share", "of the answers"),
+        ],
+    ),
+    "findings_agreement": (
+        "Agreement on whether a finding is there (08).",
+        [
+            text("finding", "id", required=True),
+            text("name", "for people"),
+            integer("answers", "with this finding", required=True),
+            integer("images", "different ones", required=True),
+            *(
+                number(f"{name}{end}", "coefficient or end of its 95 % interval")
+                for name in ("percent", "fleiss", "gwet")
+                for end in ("", "_low", "_high")
+            ),
+            text("reason", "why a number is missing"),
+        ],
+    ),
+    "descriptions": (
+        "Examples in the readers' words (08).",
+        [
+            text("modality", "what the picture is of", *MODALITIES, required=True),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("label", "the answer", *LABELS, required=True),
+            text("reader", "R1, R2, …", required=True),
+            text("image_id", "as in images.csv of its source", required=True),
+            text("description", "the lung condition in the reader's words", required=True),
+        ],
+    ),
+    "coverage": (
+        "How often 95 % intervals hold the true coefficient at the study's own size, by simulation (08).",
+        [
+            text("coefficient", "name", required=True),
+            number("truth", "in the simulation"),
+            number("coverage", "share of the simulated studies with an interval"),
+            number("undefined", "share of the simulated studies without one"),
+            integer("images", "per study", required=True),
+            integer("studies", "simulated", required=True),
+        ],
+    ),
+    "checklist": (
+        "Items of GRRAS, STARD and CLAIM (08).",
+        [
+            text("guideline", "which", required=True),
+            text("item", "number"),
+            text("topic", "what it asks for", required=True),
+            text("status", "filled from the study's files, or open", "filled", "open", required=True),
+            text("text", "where or what"),
+        ],
+    ),
+    "comparison": (
+        "The published numbers beside this study's (09).",
+        [
+            text("what", "the number", required=True),
+            text("published", "as printed, or not published", required=True),
+            number("published_share", "of the images"),
+            number("published_low", "lower end of the Wilson interval, 95 %"),
+            number("published_high", "upper end of the Wilson interval, 95 %"),
+            text("here", "this study's", required=True),
+            number("share", "of the images"),
+            number("low", "lower end of the Wilson interval, 95 %"),
+            number("high", "upper end of the Wilson interval, 95 %"),
+            text("note", "what differs"),
+        ],
+    ),
+    "bounds": (
+        "Agreement that the published counts allow (09).",
+        [
+            text("both_fake", "images both called fake: a number, or any", required=True),
+            text("coefficient", "name", required=True),
+            number("low", "lowest value over all tables"),
+            number("high", "highest value over all tables"),
+            yes_no("exact", "all tables were looked at", required=True),
+            integer("tables", "looked at", required=True),
+            integer("undefined", "tables where the coefficient has no value", required=True),
         ],
     ),
 }
