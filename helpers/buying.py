@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import json
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,17 @@ async def buy(
     if purchase.run.finished or not purchase.wanted:
         return
     purchase.paid.mkdir(parents=True, exist_ok=True)
+    needed = len(purchase.wanted) * 3 * prices.area(purchase.asked.size)
+    free = shutil.disk_usage(purchase.paid).free
+    if free < needed:
+        raise BuyingError(
+            f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free space or set OUTPUTS to another drive."
+        )
     counter = _Counter(purchase, in_flight, tries, ask_again, patience_seconds, random.Random(seed))
     async with purchase.asked.client() as client:
         await counter.serve(client)
-    await purchase.ledger.save()
+    if not counter.stopped:
+        await purchase.ledger.save()
     remaining = [order for order in purchase.wanted if order.image_id not in counter.settled]
     if remaining:
         why = counter.stopped or f"{counter.last_failure}"
@@ -130,7 +138,7 @@ class _Counter:
         self.throttled_since: dict[str, float] = {}
         self.settled: set[str] = set()
         self.stopped = self.last_failure = ""
-        self.given_up = 0
+        self.silent, self.paused_until = 0, 0.0
         self.estimate = None
 
     async def serve(self, client):
@@ -145,7 +153,7 @@ class _Counter:
                 if running:
                     done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
-                        self._decide(running.pop(task), task.result(), len(running))
+                        self._decide(running.pop(task), _result(task), len(running))
                 else:
                     await asyncio.sleep(wait)
                 if time.monotonic() - said > 5:
@@ -158,7 +166,7 @@ class _Counter:
 
     def _start(self, client, running):
         """Start what is due, what the service allows and what the budget covers."""
-        while self.queue and not self.stopped and len(running) < self.flow.allowed and self.queue[0][0] <= time.monotonic():
+        while self.queue and not self.stopped and len(running) < self.flow.allowed and self._due() <= time.monotonic():
             _, number, order = self.queue[0]
             reserve = self._affordable(order, bool(running))
             if reserve is None:
@@ -185,9 +193,16 @@ class _Counter:
             return left
         return None
 
-    def _until_next(self, running):
-        due = self.queue[0][0] - time.monotonic() if self.queue and not self.stopped and len(running) < self.flow.allowed else 5.0
-        return min(5.0, max(0.0, due)) if not running or due > 0 else 5.0
+    def _due(self) -> float:
+        return max(self.paused_until, self.queue[0][0])
+
+    def _until_next(self, running) -> float:
+        """Seconds to sleep unless a request ends before: until the next order is due, at most until the next line of progress."""
+        if not self.queue or self.stopped or len(running) >= self.flow.allowed:
+            return 5.0
+        due = self._due() - time.monotonic()
+        # Due and yet not started: the budget waits for what is under way.
+        return min(5.0, due) if due > 0 else 5.0 if running else 0.0
 
     def _decide(self, started, outcome: Outcome, others_running: int):
         number, order = started
@@ -195,15 +210,16 @@ class _Counter:
             self.flow.throttled(others_running)
         else:
             self.flow.answered()
+        self.silent = self.silent + 1 if outcome.action == "retry" else 0
         if outcome.action in ("done", "refused"):
             self.settled.add(order.image_id)
-            self.given_up, self.estimate = 0, None if outcome.action == "done" else self.estimate
+            self.estimate = None if outcome.action == "done" else self.estimate
         elif outcome.action == "stop":
             self.stopped = self.stopped or outcome.message
         else:
-            self._again(number, order, outcome)
+            self._again(number, order, outcome, others_running)
 
-    def _again(self, number, order, outcome):
+    def _again(self, number, order, outcome, others_running):
         """Put an order back into the queue, later, unless it has had its share."""
         self.last_failure = outcome.message
         now, name = time.monotonic(), order.image_id
@@ -215,14 +231,15 @@ class _Counter:
         else:
             self.throttled_since.pop(name, None)
             given_up = counts[name] > self.ask_again if outcome.action == "again" else counts[name] >= self.tries
+        if not others_running and outcome.action != "again":
+            # Nothing gets through at all: the other orders would only run into the same wall.
+            self.paused_until = now + max(wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance))
         if not given_up:
             heapq.heappush(self.queue, (now + wait, number, order))
-            return
-        self.given_up += 1
-        if outcome.action == "throttled":
+        elif outcome.action == "throttled":
             self.stopped = self.stopped or f"the service asks to wait longer than {self.patience:g} s ({outcome.message})"
-        elif self.given_up >= FAILURES_IN_A_ROW:
-            self.stopped = self.stopped or f"{self.given_up} images in a row failed, the last with: {outcome.message}"
+        if self.silent >= FAILURES_IN_A_ROW * self.tries:
+            self.stopped = self.stopped or f"{self.silent} attempts in a row failed, the last with: {outcome.message}"
 
     def _say(self, seconds):
         got, total = len(self.settled), len(self.purchase.wanted)
@@ -230,6 +247,14 @@ class _Counter:
         self.purchase.run.say(
             f"Buying: {got} of {total} images, {self.purchase.ledger.spent_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
         )
+
+
+def _result(task) -> Outcome:
+    """What came of an attempt; a disk that takes no more stops the run, and its open lines stay counted."""
+    try:
+        return task.result()
+    except OSError as error:
+        return Outcome("stop", f"the run folder cannot be written ({error.strerror or error})")
 
 
 async def attempt(client, purchase: Purchase, order: Order, request_id: str) -> Outcome:

@@ -90,11 +90,11 @@ def service(
     price_input: float = 0.0,
     price_output: float = 0.0,
     price_image: float = 0.0,
-    study: str = "",
+    run: runs.Run | None = None,
 ) -> Service:
     """The service that the parameters describe, with its price and its key.
 
-    Raises BuyingError without a key and base_url, PriceError for a model without a price.
+    Raises BuyingError without a key and base_url (not for a finished run, which sends nothing), PriceError for a model without a price.
     """
     try:
         extra = json.loads(extra_body or "{}")
@@ -106,17 +106,17 @@ def service(
         raise BuyingError("Azure needs base_url (https://NAME.openai.azure.com) and api_version beside the deployment's name as model.")
     price = prices.find(priced_as or model, size, price_input, price_output, price_image, free=provider == "local")
     asked = (provider, model, size, quality, base_url.rstrip("/"), api_version, request_shape, moderation)
-    return Service(*asked, extra, seed_field, timeout_seconds, price, credential(provider, base_url, study))
+    return Service(*asked, extra, seed_field, timeout_seconds, price, credential(provider, base_url, run))
 
 
-def credential(provider: str, base_url: str, study: str) -> str:
+def credential(provider: str, base_url: str, run: runs.Run | None) -> str:
     """The key from the environment or .keys/<study>/; servers on one's own address need none."""
     name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
     if provider == "rehearsal":
         return "rehearsal"
-    kept = runs.keys_folder(study) / name if study else None
+    kept = runs.keys_folder(run.study) / name if run else None
     found = os.environ.get(name, "").strip() or (kept.read_text().strip() if kept and kept.is_file() else "")
-    if not found and not base_url:
+    if not found and not base_url and not (run and run.finished):
         raise BuyingError(
             f"No key: set the environment variable {name} or put the key into {kept or f'.keys/<study>/{name}'}, "
             "or name a server of your own in base_url, or set provider to rehearsal, which needs neither."

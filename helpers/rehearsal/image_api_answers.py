@@ -130,14 +130,21 @@ def price(request: dict, answer: dict) -> float:
 def draw(prompt: str, width: int, height: int, seed: int, sketch: bool = False) -> bytes:
     """The picture a prompt asks for, as a PNG with content credentials."""
     if sketch:
-        grey = _pattern(width, height, seed)
-    else:
-        words = prompt.lower()
-        found = [NEAREST.get(name, name) for name in findings.in_text(prompt)] or ["no_finding"]
-        side = findings.side_in_text(prompt)
-        found = "infiltrates" if side == "bilateral" and found[0] != "effusion" else found[0]
-        modality = "ct" if re.search(r"\bct\b|tomogra", words) else "xray"
-        grey = _imagined(modality, found, side, seed)
+        return _sketched(width, height, seed % 16)
+    found = [NEAREST.get(name, name) for name in findings.in_text(prompt)] or ["no_finding"]
+    side = findings.side_in_text(prompt)
+    finding = "infiltrates" if side == "bilateral" and found[0] != "effusion" else found[0]
+    modality = "ct" if re.search(r"\bct\b|tomogra", prompt.lower()) else "xray"
+    return _painted(_imagined(modality, finding, side, seed), width, height)
+
+
+@functools.lru_cache(maxsize=64)
+def _sketched(width, height, seed):
+    grey = (np.add.outer(np.arange(height // 8), np.arange(width // 8)) * (1 + seed % 5) + 16 * seed) % 256
+    return _painted(grey.astype(np.uint8), width, height)
+
+
+def _painted(grey, width, height):
     picture = Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC)
     # A service paints in colour: the channels differ a little, as a painter's greys do.
     coloured = Image.merge("RGB", [picture, picture, picture.point(lambda value: min(255, value + 2))])
@@ -157,15 +164,6 @@ def _imagined(modality, finding, side, seed, size=288):
         grey = np.clip((phantom.ct_slice(seed % 2**31, finding, side, size) + 1350.0) / 1500, 0, 1)
     picture = Image.fromarray(np.clip((0.5 + 1.12 * (grey - 0.5)) * 255, 0, 255).astype(np.uint8))
     return np.asarray(picture.resize((size // 2, size // 2), Image.Resampling.BOX))
-
-
-@functools.lru_cache(maxsize=64)
-def _ramp(width, height):
-    return np.add.outer(np.arange(height), np.arange(width))
-
-
-def _pattern(width, height, seed):
-    return ((_ramp(width, height) * (1 + seed % 5) + seed % 251) % 256).astype(np.uint8)
 
 
 def with_credentials(png: bytes) -> bytes:

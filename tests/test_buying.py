@@ -1,0 +1,316 @@
+"""Buying through the real client from a real server on loopback: money, failures, kills."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from helpers import buying, openai_images, paid_images, places, prompts, retry_policy, runs, tables
+from helpers.rehearsal.image_api import FAULTS, ImageServer
+
+MODEL = "gpt-image-2-2026-04-21"
+EACH = 196 * 30e-6  # USD of an image's output tokens at low quality
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setattr(retry_policy, "FIRST_WAIT_SECONDS", 0.02)
+
+
+def table(count=6, prompt="chest X-ray with left pleural effusion"):
+    rows = pd.DataFrame([{"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": prompt, "count": count}])
+    return tables.check(rows, "prompts").assign(caption="a caption")
+
+
+def purchase(server, count=6, budget_usd=5.0, batch=False, prompt="chest X-ray with left pleural effusion", **service):
+    run = runs.Run("s", "02_generate_openai", {})
+    asked = {"provider": "openai", "model": MODEL, "size": "1024x1024", "quality": "low", "base_url": server.url, **service}
+    asked = openai_images.service(**asked, run=run)
+    return buying.Purchase(run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch)
+
+
+def buy(bought, **how):
+    asyncio.run(buying.buy(bought, **how))
+    return bought.ledger.frame()
+
+
+def on_disk(bought):
+    return [order for order in bought.orders if paid_images.on_disk(bought.paid, order.image_id)]
+
+
+def test_every_image_arrives_and_the_ledger_is_the_bill():
+    with ImageServer() as server:
+        bought = purchase(server, 4)
+        ledger = buy(bought)
+    assert len(on_disk(bought)) == 4
+    assert (ledger["status"] == "ok").all()
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
+    written = tables.read(bought.run.folder / "ledger.csv")
+    pd.testing.assert_frame_equal(written, ledger, check_exact=False)
+    assert {record["client_request_id"] for record in server.requests} == set(ledger["request_id"])
+    record = json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())
+    assert record["request"] == {"model": MODEL, "prompt": bought.orders[0].prompt, "n": 1, "size": "1024x1024", "quality": "low"}
+    assert record["effective"]["size"] == "1024x1024" and record["c2pa"]["present"] and record["service_request_id"]
+
+
+def test_what_is_on_disk_is_never_asked_for_again():
+    with ImageServer(sketch=True) as server:
+        buy(purchase(server))
+        again = purchase(server)
+        assert again.wanted == []
+        buy(again)
+        more = purchase(server, 8)
+        assert len(more.wanted) == 2
+        buy(more)
+    assert len(server.requests) == 8
+
+
+def test_identity_follows_from_what_is_asked_for_and_nothing_else():
+    asked = openai_images.service("openai", MODEL, "1024x1024", "low", "http://a")
+    same = openai_images.service("openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0)
+    ids = {prompts.identity(asked, "p", 0), prompts.identity(same, "p", 0)}
+    assert len(ids) == 1
+    others = [("local", MODEL, "1024x1024", "low"), ("openai", "gpt-image-1.5", "1024x1024", "low")]
+    others += [("openai", MODEL, "1536x1024", "low"), ("openai", MODEL, "1024x1024", "high")]
+    ids |= {prompts.identity(openai_images.service(*other, base_url="http://a"), "p", 0) for other in others}
+    ids |= {prompts.identity(asked, "p", 1), prompts.identity(asked, "q", 0)}
+    assert len(ids) == 7
+
+
+@pytest.mark.parametrize("kind", ["throttle", "throttle_silent", "server_error", "detail", "slow"])
+def test_passing_failures_are_tried_again_and_cost_nothing(kind):
+    with ImageServer(sketch=True, script=[kind, kind], retry_after="0.1") as server:
+        bought = purchase(server)
+        ledger = buy(bought)
+    assert len(on_disk(bought)) == 6
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd) == pytest.approx(6 * (EACH + 9 * 5e-6), rel=0.01)
+    assert len(ledger) == len(server.requests)
+
+
+@pytest.mark.parametrize("kind", ["cut", "drop", "empty", "truncated"])
+def test_lost_answers_are_asked_for_again_and_counted(kind):
+    with ImageServer(sketch=True, script=[kind, kind]) as server:
+        bought = purchase(server)
+        ledger = buy(bought)
+    assert len(on_disk(bought)) == 6
+    lost = ledger[ledger["status"] != "ok"]
+    assert len(lost) == 2 and (lost["cost_usd"] > 0).all() and lost["error"].notna().all()
+    assert ledger["cost_usd"].sum() >= server.billed_usd - 1e-9
+
+
+def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
+    with ImageServer(sketch=True, faults={"cut": 1.0}) as server, pytest.raises(openai_images.BuyingError, match="missing"):
+        buy(purchase(server, 2), ask_again=2)
+    assert len(server.requests) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [("quota", "nothing is left to spend"), ("unauthorised", "Incorrect API key"), ("forbidden", "must be verified")]
+)
+def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(kind, says):
+    with ImageServer(sketch=True, script=["", "", kind]) as server:
+        bought = purchase(server, 20)
+        with pytest.raises(openai_images.BuyingError, match=says):
+            buy(bought, in_flight=1)
+        assert len(server.requests) == 3
+        assert len(on_disk(bought)) == 2
+        buy(purchase(server, 20), in_flight=4)
+    assert sum(record["status"] == 200 for record in server.requests) == 20
+
+
+def test_a_retired_model_stops_the_run():
+    with ImageServer() as server, pytest.raises(openai_images.BuyingError, match="model_not_found"):
+        buy(purchase(server, 9, model="gpt-image-1", priced_as="gpt-image-2"), in_flight=2)
+    assert len(server.requests) <= 2
+
+
+def test_refusals_are_recorded_and_never_asked_again():
+    with ImageServer(sketch=True, script=["", "moderation"]) as server:
+        bought = purchase(server)
+        ledger = buy(bought, in_flight=1)
+        assert ledger["status"].value_counts().to_dict() == {"ok": 5, "refused": 1}
+        assert "moderation_blocked" in ledger.loc[ledger["status"] == "refused", "error"].item()
+        assert purchase(server).wanted == []
+    assert len(server.requests) == 6
+
+
+def test_another_size_is_recorded_and_kept():
+    with ImageServer(script=["wrong_size"]) as server:
+        bought = purchase(server, 1)
+        ledger = buy(bought)
+    assert ledger["status"].item() == "ok" and "512x512" in ledger["error"].item()
+    assert json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())["width"] == 512
+
+
+@pytest.mark.parametrize("images", [1, 3, 7, 10])
+def test_the_budget_holds_while_many_requests_are_under_way(images):
+    budget = images * (EACH + 9 * 5e-6) * 1.06
+    with ImageServer(sketch=True, latency_seconds=0.05) as server:
+        bought = purchase(server, 30, budget_usd=budget)
+        with pytest.raises(openai_images.BuyingError, match="budget"):
+            buy(bought, in_flight=16)
+    assert server.billed_usd <= budget
+    assert len(on_disk(bought)) == images
+    assert tables.read(bought.run.folder / "ledger.csv")["cost_usd"].sum() <= budget
+
+
+def test_a_higher_budget_goes_on_where_the_first_ended():
+    with ImageServer(sketch=True) as server:
+        with pytest.raises(openai_images.BuyingError, match="budget"):
+            buy(purchase(server, 6, budget_usd=0.02))
+        buy(purchase(server, 6, budget_usd=1.0))
+    assert len(server.requests) == 6
+
+
+def test_the_number_in_flight_settles_at_what_the_service_accepts():
+    with ImageServer(sketch=True, latency_seconds=0.1, in_flight_limit=3) as server:
+        bought = purchase(server, 30)
+        buy(bought, in_flight=12)
+    assert server.most_working == 3
+    assert len(on_disk(bought)) == 30
+    refused = sum(record["status"] == 429 for record in server.requests)
+    assert refused <= 9 + 10 + 3, "the first wave, then one probe a round"
+
+
+def test_a_service_that_is_gone_stops_the_run_soon():
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, 40)
+    with pytest.raises(openai_images.BuyingError, match="in a row failed"):
+        buy(bought, in_flight=4, tries=2)
+    assert (bought.ledger.frame()["cost_usd"] == 0).all()
+    assert len(bought.ledger.rows) < 40
+
+
+def test_rate_limits_are_waited_out_but_not_for_ever():
+    with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="30") as server:
+        began = time.monotonic()
+        with pytest.raises(openai_images.BuyingError, match="wait longer than"):
+            buy(purchase(server, 2), patience_seconds=5.0)
+        assert time.monotonic() - began < 25
+
+
+def test_a_faulty_service_is_bought_empty():
+    few = {kind: 0.03 for kind in FAULTS if kind not in ("quota", "unauthorised", "forbidden", "moderation")}
+    with ImageServer(sketch=True, faults=few, retry_after="0.05", seed=3) as server:
+        bought = purchase(server, 60)
+        ledger = buy(bought, in_flight=8, ask_again=5)
+    assert len(on_disk(bought)) == 60
+    assert len(ledger) == len(server.requests)
+    known = ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum()
+    assert known - 1e-9 <= server.billed_usd <= ledger["cost_usd"].sum() + 1e-9
+
+
+@pytest.mark.soak
+def test_four_hundred_images_from_a_faulty_service():
+    few = {kind: 0.03 for kind in FAULTS if kind not in ("quota", "unauthorised", "forbidden")}
+    with ImageServer(sketch=True, faults=few, retry_after="0.2", latency_seconds=0.2, seed=5) as server:
+        bought = purchase(server, 400)
+        ledger = buy(bought, in_flight=16, ask_again=5)
+    refused = set(ledger.loc[ledger["status"] == "refused", "image_id"])
+    assert len(on_disk(bought)) + len(refused) == 400
+    assert ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum() - 1e-9 <= server.billed_usd <= ledger["cost_usd"].sum() + 1e-9
+
+
+BUYER = """
+import asyncio, sys
+import pandas as pd
+from helpers import buying, openai_images, prompts, runs, tables
+run = runs.Run("s", "02_generate_openai", {})
+asked = openai_images.service("openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run)
+row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": "left pleural effusion", "count": 60}
+table = tables.check(pd.DataFrame([row]), "prompts").assign(caption="")
+bought = buying.Purchase(run, asked, prompts.orders(table, asked), 50.0)
+print("ready", flush=True)
+asyncio.run(buying.buy(bought, in_flight=4))
+"""
+
+
+def killed_often(kills, latency_seconds, seed):
+    chance = random.Random(seed)
+    with ImageServer(sketch=True, latency_seconds=latency_seconds) as server:
+        for _ in range(kills):
+            process = subprocess.Popen([sys.executable, "-c", BUYER, server.url], stdout=subprocess.PIPE, env=os.environ, cwd=places.ROOT)
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.35))
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+        before = purchase(server, 60, prompt="left pleural effusion")
+        complete = {order.image_id for order in on_disk(before)}
+        assert len(before.wanted) == 60 - len(complete)
+        ledger = buy(before)
+    assert len(on_disk(before)) == 60
+    assert (ledger["status"] == "unknown").sum() >= kills // 2, "kills must hit requests under way"
+    return server, ledger
+
+
+def check_books(server, ledger):
+    """Every request that reached the server is on the ledger; what is known adds up; nothing was asked after its answer was on disk."""
+    reached = {record["client_request_id"]: record for record in server.requests}
+    assert set(reached) <= set(ledger["request_id"])
+    known = ledger[ledger["status"] != "unknown"]
+    billed = sum(reached[name]["billed_usd"] for name in known["request_id"] if name in reached)
+    assert known["cost_usd"].sum() == pytest.approx(billed)
+    assert known["cost_usd"].sum() <= server.billed_usd + 1e-9 <= ledger["cost_usd"].sum() + 1e-8
+    for _, attempts in ledger.groupby("image_id"):
+        by_time = attempts.sort_values("requested_utc")["status"].tolist()
+        assert by_time.count("ok") == 1 and by_time[-1] == "ok"
+
+
+def test_killed_five_times():
+    check_books(*killed_often(5, 0.08, seed=1))
+
+
+@pytest.mark.soak
+def test_killed_fifty_times():
+    check_books(*killed_often(50, 0.25, seed=2))
+
+
+@pytest.mark.parametrize("there", ["nothing", "record", "image"])
+def test_an_attempt_left_open_is_settled_from_what_is_on_disk(there):
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, 1)
+        buy(bought)
+        order = bought.orders[0]
+        (row,) = bought.ledger.rows.values()
+        paid_usd = row["cost_usd"]
+        row |= {"status": "sent", "cost_usd": 0.5}
+        bought.ledger.save_now()
+        if there != "image":
+            (bought.paid / f"{order.image_id}.png").unlink()
+        if there == "nothing":
+            (bought.paid / f"{order.image_id}.json").unlink()
+        again = purchase(server, 1)
+    (row,) = again.ledger.rows.values()
+    status, cost = {"nothing": ("unknown", 0.5), "record": ("unknown", paid_usd), "image": ("ok", paid_usd)}[there]
+    assert (row["status"], row["cost_usd"]) == (status, pytest.approx(cost))
+    assert len(again.wanted) == (there != "image")
+    if there == "nothing":
+        assert "may have been billed" in again.plan()
+
+
+def test_the_study_copies_are_grey_and_bare():
+    with ImageServer() as server:
+        bought = purchase(server, 2)
+        buy(bought)
+        frame = paid_images.study_copies(bought.run, bought.orders, 256)
+    assert frame["path"].map(lambda path: (bought.run.folder / path).exists()).all()
+    content = (bought.run.folder / frame["path"].iloc[0]).read_bytes()
+    kinds = set()
+    at = 8
+    while at < len(content):
+        kinds.add(content[at + 4 : at + 8])
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    assert kinds == {b"IHDR", b"IDAT", b"IEND"}
+    assert frame["width"].tolist() == [256, 256] and (frame["bits"] == 8).all()
+    assert frame["sha256"].nunique() == 2
