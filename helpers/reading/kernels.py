@@ -1,0 +1,91 @@
+"""Kernels of the reading page: one a visit, owned by its reader, started ahead, with an allow-listed environment."""
+
+import asyncio
+import json
+import os
+from contextvars import ContextVar
+from pathlib import Path
+
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets import Dict, Integer, List
+
+from helpers.reading.setting import ROOT
+
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
+PAGE = "READING_PAGE"
+VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader of the request that is starting a kernel
+WARM_UP = "from helpers.reading import page"
+
+
+def environment(told: dict, home: Path) -> dict[str, str]:
+    """All that a kernel is told of this machine: the allow-listed variables, an empty home, and the page's texts."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    own = {"HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return passed | own | {PAGE: json.dumps(told)}
+
+
+class ReaderKernels(AsyncMappingKernelManager):
+    """Gives each visit a kernel of its own, from a small stock that was started ahead, and remembers whose it is."""
+
+    owners = Dict()
+    warm = List()
+    stock = Integer(1)
+    starting = Integer(0)
+
+    async def start_kernel(self, **asked) -> str:
+        """A kernel for the reader of the current request; the reader's kernels without a page are ended."""
+        reader_id = VISITOR.get()
+        kernel_id = await self._ready() or await self._fresh()
+        self.owners[kernel_id] = reader_id
+        asyncio.get_running_loop().call_later(1.5, lambda: asyncio.ensure_future(self.keep_warm()))
+        asyncio.get_running_loop().call_later(10, lambda: asyncio.ensure_future(self._retire(reader_id, kernel_id)))
+        return kernel_id
+
+    async def _ready(self) -> str:
+        while self.warm:
+            kernel_id = self.warm.pop()
+            if kernel_id in self and await self.get_kernel(kernel_id).is_alive():
+                return kernel_id
+        return ""
+
+    async def _fresh(self) -> str:
+        self.starting += 1
+        try:
+            given = environment(self.parent.page_told(), Path(self.parent.kernel_home))
+            return await super().start_kernel(kernel_name="python3", path="", env=given)
+        finally:
+            self.starting -= 1
+
+    async def keep_warm(self) -> None:
+        """Fill the stock again, when no visitor is waiting for a kernel."""
+        if self.starting or len(self.warm) >= self.stock:
+            return
+        kernel_id = await self._fresh()
+        client = self.get_kernel(kernel_id).client()
+        client.start_channels()
+        try:
+            await client.wait_for_ready(timeout=60)
+            await client.execute_interactive(WARM_UP, store_history=False, silent=True, timeout=60)
+        finally:
+            client.stop_channels()
+        self.warm.append(kernel_id)
+
+    async def _retire(self, reader_id: str, newest: str) -> None:
+        """End what reloads left behind: this reader's older kernels that no page is connected to."""
+        for kernel_id in [k for k, owner in self.owners.items() if owner == reader_id and k != newest]:
+            if kernel_id in self and not self._kernel_connections.get(kernel_id):
+                await self.shutdown_kernel(kernel_id, now=True)
+            if kernel_id not in self:
+                self.owners.pop(kernel_id, None)
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        if kernel_id not in self.warm:
+            await super().cull_kernel_if_idle(kernel_id)
+
+
+def prepare_home(home: Path) -> Path:
+    """An empty home for kernels, whose IPython keeps no history."""
+    profile = Path(home) / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c.HistoryManager.enabled = False\nc.IPKernelApp.exec_lines = []\n")
+    return Path(home)

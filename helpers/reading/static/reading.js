@@ -1,0 +1,297 @@
+// The read: one picture after another. The next one is shown at once; the outbox sees to the saving.
+import { newId } from "./api.js";
+import { fetchOne, show } from "./app.js";
+import { ask, h } from "./dom.js";
+import { Panel } from "./panel.js";
+import { menu, savedState } from "./screens.js";
+import { Viewer } from "./viewer.js";
+
+export class Reading {
+  constructor(app, changing = "") {
+    this.app = app;
+    this.words = app.texts.read;
+    this.answered = new Map(); // answers given on this page that the state may not know yet
+    this.panel = new Panel(app, () => this.submit());
+    this.build();
+    this.viewer = new Viewer(this.canvas, (viewer) => this.showWindow(viewer));
+    this.keys = (event) => this.key(event);
+    // A reload hides the page for a moment too: only a page that stays hidden is paused.
+    this.hide = () => document.hidden && setTimeout(() => document.hidden && this.pause(), 400);
+    document.addEventListener("keydown", this.keys);
+    document.addEventListener("visibilitychange", this.hide);
+    window.addEventListener("pagehide", (this.away = () => this.keepTime()));
+    changing ? this.change(changing) : this.next();
+    if (app.state.paused) this.pause(false);
+  }
+
+  leave() {
+    document.removeEventListener("keydown", this.keys);
+    document.removeEventListener("visibilitychange", this.hide);
+    window.removeEventListener("pagehide", this.away);
+  }
+
+  build() {
+    const { texts } = this.app;
+    const tools = texts.tools;
+    const tool = (name, act, label = tools[name]) => h("button", { type: "button", className: "tool", text: label, onclick: act, "data-tool": name });
+    this.canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": texts.tools.label });
+    this.loading = h("p", { className: "loading", text: this.words.loading, hidden: true });
+    this.windowText = h("span", { className: "window" });
+    const presets = ["auto", "full", "soft", "hard", "dark", "light"].map((name) => tool(name, () => this.viewer.preset(name)));
+    const bar = h("div", { className: "tools", role: "toolbar", "aria-label": tools.label }, presets, h("i"), tool("invert", () => this.viewer.invert()), tool("zoom_out", () => this.viewer.zoomBy(0.8), "−"), tool("zoom_in", () => this.viewer.zoomBy(1.25), "+"), tool("reset", () => this.viewer.reset()), tool("full_screen", () => this.fullScreen()), tool("help", () => this.help()));
+    for (const [name, label] of [["zoom_out", tools.zoom_out], ["zoom_in", tools.zoom_in]]) bar.querySelector(`[data-tool=${name}]`).setAttribute("aria-label", label);
+    this.progress = h("strong", { className: "progress" });
+    this.kind = h("span", { className: "kind" });
+    this.meter = h("progress", { max: 1, value: 0, "aria-label": texts.read.progress(0, 0) });
+    this.saved = h("span", { className: "saved", role: "status", "aria-live": "polite" });
+    this.back = h("button", { type: "button", className: "quiet", text: this.words.previous, onclick: () => this.change(this.last()) });
+    this.keep = h("button", { type: "button", className: "quiet", text: this.words.keep, hidden: true, onclick: () => this.leaveChange() });
+    const pause = h("button", { type: "button", text: tools.pause, onclick: () => this.pause(), "data-tool": "pause" });
+    const side = h(
+      "aside",
+      { className: "panel" },
+      h("header", {}, h("div", { className: "row between" }, this.progress, pause), this.meter, h("div", { className: "row between" }, this.kind, this.saved)),
+      this.panel.node,
+      h("div", { className: "finish" }, this.panel.problem, this.panel.go, h("div", { className: "row between" }, this.back, this.keep)),
+      h("footer", { className: "row between" }, menu(this.app)),
+    );
+    this.app.root.replaceChildren(h("div", { className: "read" }, h("section", { className: "stage", "aria-label": tools.label }, bar, h("div", { className: "film" }, this.canvas, this.loading), h("div", { className: "under" }, this.windowText)), side));
+  }
+
+  // The first picture that has no answer, neither saved nor on its way.
+  first() {
+    const { state, outbox } = this.app;
+    return [state.current, ...state.next].find((id) => id && !this.answered.has(id) && !outbox.has("answered", id)) ?? "";
+  }
+
+  last() {
+    const { state } = this.app;
+    const given = [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
+    return this.app.told.going_back === "never" ? "" : given;
+  }
+
+  needs(id) {
+    return id === this.current || id === this.last();
+  }
+
+  async next() {
+    const id = this.first();
+    this.changing = false;
+    this.current = id;
+    this.draws = (this.draws ?? 0) + 1;
+    const turn = this.draws;
+    if (!id) {
+      this.cover(true);
+      if (!this.app.outbox.waiting.length && this.app.state.phase !== "read") show();
+      return;
+    }
+    this.message = newId(); // made once for this picture: a double click is the same message
+    this.panel.open(id, null, false);
+    this.heading();
+    await this.see(id, turn);
+  }
+
+  // Put a picture on the screen; the clock starts when it is painted.
+  async see(id, turn) {
+    const coming = fetchOne(id);
+    if (!coming.ready) this.cover(true);
+    const ready = coming.ready ?? (await coming);
+    if (turn !== this.draws) return;
+    if (!ready) {
+      await this.app.outbox.empty(2000);
+      if (turn === this.draws) setTimeout(() => turn === this.draws && this.see(id, turn), 300);
+      return;
+    }
+    this.cover(false);
+    this.viewer.show(ready);
+    requestAnimationFrame(() => requestAnimationFrame(() => this.painted(id, turn)));
+  }
+
+  painted(id, turn) {
+    if (turn !== this.draws) return;
+    this.seconds = this.changing ? 0 : Number(sessionStorage.getItem(`reading-seconds/${id}`) ?? 0);
+    this.since = this.paused ? 0 : performance.now();
+    this.app.outbox.put("shown", id, { ...this.viewer.view(), milliseconds: Math.round(performance.now()) });
+    this.onPainted?.(id);
+    this.canvas.dataset.shown = id;
+  }
+
+  cover(on) {
+    this.loading.hidden = !on;
+    if (on) {
+      this.viewer.clear();
+      delete this.canvas.dataset.shown;
+    }
+  }
+
+  heading() {
+    const { state } = this.app;
+    const about = state.pictures[this.current];
+    if (!about) return;
+    const total = about.training ? state.training_total : state.total;
+    const words = about.training ? this.words.training : this.words.progress;
+    this.progress.textContent = this.changing ? this.words.changing(about.position) : words(about.position, total);
+    this.kind.textContent = this.app.texts.modality[about.modality] ?? about.modality;
+    this.meter.max = total;
+    this.meter.value = about.position - 1;
+    this.meter.setAttribute("aria-label", words(about.position, total));
+    const editable = this.last();
+    this.back.hidden = this.changing || !editable || Boolean(state.pictures[editable] && state.pictures[editable].training !== about.training && about.training);
+    this.keep.hidden = !this.changing;
+  }
+
+  time() {
+    return Math.round(((this.seconds ?? 0) + (this.since ? (performance.now() - this.since) / 1000 : 0)) * 100) / 100;
+  }
+
+  keepTime() {
+    if (this.current && !this.changing && this.since) sessionStorage.setItem(`reading-seconds/${this.current}`, String(this.time()));
+  }
+
+  submit() {
+    const missing = this.panel.missing();
+    if (missing) return this.panel.say(this.words.needed[missing]);
+    if (!this.current || this.canvas.dataset.shown !== this.current || this.paused) return undefined;
+    const id = this.current;
+    const about = this.app.state.pictures[id];
+    const answer = { ...this.panel.get(), seconds: this.time(), ...this.viewer.view() };
+    if (!answer.side) delete answer.side;
+    this.answered.set(id, answer);
+    this.app.outbox.put(this.changing ? "changed" : "answered", id, answer, this.message);
+    this.panel.dropDraft(id);
+    sessionStorage.removeItem(`reading-seconds/${id}`);
+    if (this.changing) return this.leaveChange();
+    this.next();
+    return this.between(about);
+  }
+
+  // What may come between two pictures: the end of the training, a suggested break.
+  async between(about) {
+    const { state, told, texts } = this.app;
+    const after = state.pictures[this.current];
+    if (about?.training && after && !after.training) {
+      this.hold();
+      await ask(texts.training.title, h("p", { text: texts.training.body }), [["go", texts.training.go_on, "primary"]]);
+      this.release();
+    } else if (about && !about.training && told.break_after && about.position % told.break_after === 0 && about.position < state.total) {
+      this.hold();
+      const chosen = await ask(texts.rest.title, h("p", { text: texts.rest.body(about.position) }), [["pause", texts.rest.pause], ["go", texts.rest.go_on, "primary"]]);
+      this.release();
+      if (chosen === "pause") this.pause();
+    }
+  }
+
+  hold() {
+    this.seconds = this.time();
+    this.since = 0;
+    this.paused = true;
+  }
+
+  release() {
+    this.paused = false;
+    this.since = performance.now();
+  }
+
+  async pause(tell = true) {
+    if (this.paused) return;
+    this.keepTime();
+    this.hold();
+    const words = this.app.texts.pause;
+    if (tell) this.app.outbox.put("paused", this.current, { seconds: this.seconds });
+    this.app.root.classList.add("covered");
+    const began = performance.now();
+    await ask(words.title, h("p", { text: words.body }), [["go", words.go_on, "primary"]]);
+    this.app.root.classList.remove("covered");
+    this.app.outbox.put("resumed", this.current, { seconds: Math.round((performance.now() - began) / 1000) });
+    this.app.state.paused = false;
+    this.release();
+  }
+
+  change(id) {
+    const earlier = this.answered.get(id) ?? this.app.state.answers[id];
+    if (!id || !earlier) return;
+    this.keepTime();
+    this.changing = true;
+    this.current = id;
+    this.message = newId();
+    this.panel.open(id, earlier, true);
+    this.heading();
+    this.draws = (this.draws ?? 0) + 1;
+    this.see(id, this.draws);
+  }
+
+  leaveChange() {
+    if (this.app.state.phase === "summary") return this.app.outbox.empty().then(() => show());
+    return this.next();
+  }
+
+  // An acknowledgement came: perhaps the next picture is known now.
+  follow() {
+    if (!this.current) this.next();
+    else this.heading();
+  }
+
+  waiting(count, trouble) {
+    savedState(this.app, this.saved, count, trouble);
+  }
+
+  notice(text) {
+    this.panel.say(text);
+  }
+
+  showWindow(viewer) {
+    if (!viewer.picture) return;
+    const { window_center, window_width, zoom } = viewer.view();
+    this.windowText.textContent = this.app.texts.tools.window(Math.round(window_center), Math.round(window_width), Math.round(zoom * 100));
+  }
+
+  fullScreen() {
+    document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.().catch(() => {});
+  }
+
+  async help() {
+    const { help, page } = this.app.texts;
+    const rows = help.rows.map(([keys, what]) => h("tr", {}, h("th", { scope: "row", text: keys }), h("td", { text: what })));
+    await ask(help.title, h("table", { className: "keys" }, h("tbody", {}, rows)), [["", page.close, "primary"]]);
+  }
+
+  key(event) {
+    if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const writing = event.target.matches("textarea, input");
+    if (event.key === "Escape" && writing) return event.target.blur();
+    if (event.key === "Enter" && !event.shiftKey && (writing || !event.target.matches("button"))) {
+      event.preventDefault();
+      return event.repeat ? undefined : this.submit();
+    }
+    if (writing) return undefined;
+    const act = this.shortcut(event.key.length === 1 ? event.key.toLowerCase() : event.key);
+    if (!act || (event.repeat && !event.key.startsWith("Arrow"))) return undefined;
+    event.preventDefault();
+    return act();
+  }
+
+  shortcut(key) {
+    const { viewer, panel } = this;
+    if (/^[1-6]$/.test(key)) return panel.confidence && Number(key) <= parseInt(this.app.told.confidence, 10) ? () => panel.pickStep(Number(key)) : null;
+    return {
+      r: () => panel.pickLabel("real"),
+      f: () => panel.pickLabel("fake"),
+      u: () => panel.pickLabel("uncertain"),
+      d: () => panel.description.focus(),
+      a: () => viewer.preset("auto"),
+      s: () => viewer.preset("soft"),
+      h: () => viewer.preset("hard"),
+      i: () => viewer.invert(),
+      0: () => viewer.reset(),
+      x: () => this.fullScreen(),
+      p: () => this.pause(),
+      "?": () => this.help(),
+      "+": () => viewer.zoomBy(1.25),
+      "-": () => viewer.zoomBy(0.8),
+      ArrowLeft: () => viewer.panBy(40, 0),
+      ArrowRight: () => viewer.panBy(-40, 0),
+      ArrowUp: () => viewer.panBy(0, 40),
+      ArrowDown: () => viewer.panBy(0, -40),
+    }[key];
+  }
+}

@@ -1,0 +1,206 @@
+// The picture on a canvas: 16-bit grey values go through a window/level table to the screen; zoom, pan, invert.
+const SHARES = { auto: [0, 1], full: null, soft: [-0.35, 1.35], hard: [0.2, 0.8], dark: [0, 0.5], light: [0.5, 1] };
+const LOW_SHARE = 0.005;
+
+// A fetched picture made ready: first window by the same rule for every picture, already drawn once off the screen.
+export function prepare({ values, width, height }, rule, bits) {
+  const top = values instanceof Uint8Array ? 255 : 2 ** (bits || 16) - 1;
+  const range = rule === "full" ? [0, top] : percentiles(values, top);
+  const canvas = new OffscreenCanvas(width, height);
+  const ctx = canvas.getContext("2d", { alpha: false });
+  const pixels = ctx.createImageData(width, height);
+  const ready = { values, width, height, top, range, canvas, ctx, pixels, out: new Uint32Array(pixels.data.buffer), table: new Uint32Array(65536) };
+  develop(ready, range[0], range[1], false);
+  return ready;
+}
+
+function percentiles(values, top) {
+  const counts = new Uint32Array(65536);
+  for (let i = 0; i < values.length; i++) counts[values[i]]++;
+  const find = (share) => {
+    let left = share * values.length;
+    for (let grey = 0; grey < 65536; grey++) if ((left -= counts[grey]) < 0) return grey;
+    return top;
+  };
+  const low = find(LOW_SHARE);
+  const high = find(1 - LOW_SHARE);
+  return high > low ? [low, high] : [0, top];
+}
+
+// DICOM PS3.3 C.11.2.1.2.1, linear, for the window [low, high].
+function develop(picture, low, high, inverted) {
+  const { values, table, out } = picture;
+  const width = Math.max(high - low + 1, 1.0001);
+  const center = low + width / 2;
+  const last = Math.max(picture.top, 255);
+  for (let grey = 0; grey <= last; grey++) {
+    let shown = ((grey - (center - 0.5)) / (width - 1) + 0.5) * 255;
+    shown = shown < 0 ? 0 : shown > 255 ? 255 : shown + 0.5;
+    if (inverted) shown = 255.5 - shown;
+    const byte = shown & 255;
+    table[grey] = 0xff000000 | (byte << 16) | (byte << 8) | byte;
+  }
+  for (let grey = last + 1; grey < 65536; grey++) table[grey] = table[last];
+  for (let i = 0, n = values.length; i < n; i++) out[i] = table[values[i]];
+  picture.ctx.putImageData(picture.pixels, 0, 0);
+  picture.shown = [low, high, inverted];
+}
+
+export class Viewer {
+  constructor(canvas, changed) {
+    this.canvas = canvas;
+    this.ctx = canvas.getContext("2d", { alpha: false });
+    this.changed = changed;
+    this.pointers = new Map();
+    this.picture = null;
+    this.frames = [];
+    this.listen();
+    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    this.resize();
+  }
+
+  // Puts a prepared picture on the screen at once.
+  show(picture) {
+    this.picture = picture;
+    this.reset();
+    this.draw();
+  }
+
+  clear() {
+    this.picture = null;
+    this.draw();
+  }
+
+  reset() {
+    Object.assign(this, { zoom: 1, panX: 0, panY: 0, inverted: false });
+    if (this.picture) [this.low, this.high] = this.picture.range;
+    this.ask();
+  }
+
+  preset(name) {
+    if (!this.picture) return;
+    const share = SHARES[name];
+    const [low, high] = this.picture.range;
+    [this.low, this.high] = share ? [low + share[0] * (high - low), low + share[1] * (high - low)] : [0, this.picture.top];
+    this.ask();
+  }
+
+  invert() {
+    this.inverted = !this.inverted;
+    this.ask();
+  }
+
+  window(dx, dy) {
+    if (!this.picture) return;
+    const step = (this.picture.range[1] - this.picture.range[0] || 1) / Math.max(this.canvas.clientHeight, 200);
+    const width = Math.max(this.high - this.low + dx * step * 1.5, 2);
+    const center = (this.low + this.high) / 2 + dy * step;
+    this.low = center - width / 2;
+    this.high = center + width / 2;
+    this.ask();
+  }
+
+  zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+    const zoom = Math.min(Math.max(this.zoom * factor, 0.5), 20);
+    const [middleX, middleY] = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+    this.panX = x - middleX - ((x - middleX - this.panX) * zoom) / this.zoom;
+    this.panY = y - middleY - ((y - middleY - this.panY) * zoom) / this.zoom;
+    this.zoom = zoom;
+    this.ask();
+  }
+
+  panBy(dx, dy) {
+    this.panX += dx;
+    this.panY += dy;
+    this.ask();
+  }
+
+  // What the record keeps of how the picture was looked at.
+  view() {
+    const round = (value) => Math.round(value * 100) / 100;
+    return {
+      window_center: round((this.low + this.high) / 2),
+      window_width: round(this.high - this.low),
+      zoom: round(this.zoom),
+      inverted: this.inverted,
+    };
+  }
+
+  resize() {
+    const ratio = window.devicePixelRatio || 1;
+    const { clientWidth, clientHeight } = this.canvas.parentElement;
+    if (!clientWidth || !clientHeight) return;
+    this.canvas.width = Math.round(clientWidth * ratio);
+    this.canvas.height = Math.round(clientHeight * ratio);
+    this.draw();
+  }
+
+  ask() {
+    if (this.asked) return;
+    this.asked = requestAnimationFrame(() => {
+      this.asked = 0;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const began = performance.now();
+    const { canvas, ctx, picture } = this;
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.fillStyle = "#000";
+    ctx.fillRect(0, 0, canvas.width, canvas.height);
+    if (picture) {
+      const [low, high, inverted] = picture.shown;
+      if (low !== this.low || high !== this.high || inverted !== this.inverted) develop(picture, this.low, this.high, this.inverted);
+      const ratio = canvas.width / Math.max(canvas.clientWidth, 1);
+      const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
+      const scale = fit * this.zoom;
+      ctx.imageSmoothingEnabled = scale < 4;
+      const left = canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2;
+      const top = canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2;
+      ctx.drawImage(picture.canvas, left, top, picture.width * scale, picture.height * scale);
+    }
+    this.frames.push(performance.now() - began);
+    if (this.frames.length > 500) this.frames.splice(0, 250);
+    this.changed?.(this);
+  }
+
+  listen() {
+    const { canvas, pointers } = this;
+    const spread = () => {
+      const [a, b] = [...pointers.values()];
+      return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, far: Math.hypot(a.x - b.x, a.y - b.y) };
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+      this.panning = event.button === 1 || event.button === 2 || event.shiftKey;
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const before = pointers.get(event.pointerId);
+      if (!before) return;
+      const [dx, dy] = [event.offsetX - before.x, event.offsetY - before.y];
+      if (pointers.size === 2) {
+        const first = spread();
+        pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+        const then = spread();
+        this.panBy(then.x - first.x, then.y - first.y);
+        if (first.far > 10) this.zoomBy(then.far / first.far, then.x, then.y);
+        return;
+      }
+      pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+      this.panning ? this.panBy(dx, dy) : this.window(dx, dy);
+    });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("dblclick", () => this.reset());
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        this.zoomBy(Math.exp(-Math.max(-60, Math.min(60, event.deltaY)) / 300), event.offsetX, event.offsetY);
+      },
+      { passive: false },
+    );
+  }
+}
