@@ -3,14 +3,13 @@
 Layouts are read in layouts.py, files in images.py, the loop over them is importing.py.
 """
 
-import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import deidentify, duplicates, findings, importing, layouts, places, runs, splits, tables, volumes
+from helpers import burned_in_text, deidentify, duplicates, findings, importing, layouts, places, review, runs, splits, tables, volumes
 
 
 class CasesError(ValueError):
@@ -58,6 +57,10 @@ def prepare(
     files = importing.files_below(folder)
     if not files:
         raise CasesError(f"The folder of images {folder} is empty: put X-rays or CT slices into it, or name another with CASES=.")
+    if settings.burned_in_text != "keep":
+        burned_in_text.check()
+    reviews = places.keys_folder(run.study) / f"{run.name}.review"
+    settings = replace(settings, decisions=review.decisions(reviews))
     described = layouts.describe(folder, files, table, columns)
     secret = places.study_key(run.study, "pseudonyms")
     known = described[["file", "modality", "sha256", "skip"]].to_dict("records")
@@ -70,8 +73,18 @@ def prepare(
         raise CasesError(
             f"None of the {len(files)} files in {folder} can be used; most often: {counted.index[0]} ({counted.iloc[0]} files)."
         )
+    pictures = _held_back(run, pictures, reviews)
     reports = _reports(folder, pictures) if captions_from_reports else None
-    frame = _images(pictures, seed, {"validation": validation_share, "test": test_share}, source == "phantom", reports)
+    size = duplicates.SIDE
+    fingerprints = np.memmap(importing.fingerprints_file(journal), dtype=np.int8, mode="r").reshape(-1, size, size)
+    frame = _images(
+        pictures,
+        duplicate_groups(pictures, fingerprints),
+        seed,
+        {"validation": validation_share, "test": test_share},
+        source == "phantom",
+        reports,
+    )
     _write_names(run, taken, pictures, secret)
     written = run.write("images.csv", frame)
     imported = run.write("imported.csv", pictures[[column.name for column in tables.columns("imported")]])
@@ -97,13 +110,28 @@ def _pictures(taken: list[importing.Taken], described: pd.DataFrame, secret: byt
         pictures["layout"] != "", np.where(pictures["kind"].str.startswith("DICOM"), "DICOM header", "files alone")
     )
     pictures["origin"] = pictures["origin"].replace("", "real")
-    pictures["masked"] = pictures.get("masked", 0.0)
     pictures["file_hash"] = [deidentify.pseudonym(secret, "file", file) for file in pictures["file"]]
     pictures["patient"] = [
         deidentify.pseudonym(secret, "patient", patient) if patient else deidentify.pseudonym(secret, "patient unknown", file)
         for patient, file in zip(pictures["patient_id"], pictures["file"])
     ]
     return _chosen_slices(pictures, slices)
+
+
+def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataFrame:
+    """Without the pictures whose burned-in text a person has to look at first. Raises CasesError when none is left."""
+    waiting = pictures["crops"].map(len) > 0
+    if not waiting.any():
+        return pictures
+    review.ask(reviews, pictures[waiting])
+    run.say(
+        f"{waiting.sum()} pictures with text wait for a decision: fill in list.csv in {reviews.name} beside the study's keys, then redo this run."
+    )
+    if waiting.all():
+        raise CasesError(
+            f"All {len(pictures)} pictures wait for a decision on their text: fill in {reviews / 'list.csv'}, then run this again."
+        )
+    return pictures[~waiting].reset_index(drop=True)
 
 
 def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
@@ -118,10 +146,11 @@ def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
     return pictures[kept].reset_index(drop=True)
 
 
-def _images(pictures: pd.DataFrame, seed: int, shares: dict[str, float], pretended: bool, reports: pd.Series | None) -> pd.DataFrame:
+def _images(
+    pictures: pd.DataFrame, copies: pd.Series, seed: int, shares: dict[str, float], pretended: bool, reports: pd.Series | None
+) -> pd.DataFrame:
     real = (pictures["origin"] == "real").to_numpy()
     view = [deidentify.view(value, modality) for value, modality in zip(pictures["view"], pictures["modality"])]
-    copies = duplicate_groups(pictures)
     split = np.full(len(pictures), None, dtype=object)
     strata = [
         {f"{modality} {one}" for one in finding.split("|")} | {f"{modality} view {seen}"}
@@ -146,12 +175,13 @@ def _images(pictures: pd.DataFrame, seed: int, shares: dict[str, float], pretend
     return frame.replace("", pd.NA)
 
 
-def duplicate_groups(pictures: pd.DataFrame) -> pd.Series:
-    """The group of every picture that has copies (named after its first picture); missing for the others."""
+def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Series:
+    """The group of every picture that has copies (named after its first picture); missing for the others.
+
+    `fingerprints` has shape (n, 64, 64), and each picture's column `fingerprint` says which is its own.
+    """
     hashes = np.array([int(value, 16) for value in pictures["phash"]], dtype=np.uint64)
-    side = duplicates.SIDE
-    thumbnails = np.stack([np.frombuffer(base64.b64decode(value), dtype=np.uint8).reshape(side, side) for value in pictures["thumbnail"]])
-    group = pd.Series(duplicates.groups(hashes, thumbnails))
+    group = pd.Series(duplicates.groups(hashes, fingerprints, pictures["fingerprint"].to_numpy(dtype=int)))
     names = pictures["image_id"].iloc[group].reset_index(drop=True)
     return names.where(group.groupby(group).transform("size") > 1)
 
@@ -174,6 +204,12 @@ def _rejected(taken: list[importing.Taken], pictures: pd.DataFrame, secret: byte
         if one.file not in kept
     ]
     return pd.DataFrame(rows, columns=["file_hash", "kind", "reason"]).replace("", pd.NA)
+
+
+def _why(one: importing.Taken) -> str:
+    if any(picture["crops"] for picture in one.pictures):
+        return "text in the pixels: waits for a decision"
+    return one.reason or "CT series: other slices were chosen"
 
 
 def _write_names(run: runs.Run, taken: list[importing.Taken], pictures: pd.DataFrame, secret: bytes) -> None:

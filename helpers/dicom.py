@@ -58,8 +58,7 @@ def read(
         try:
             dataset = pydicom.dcmread(path, force=True)
             header = _header(dataset, known_modality)
-            frames = list(_frames(dataset)) if int(dataset.get("NumberOfFrames") or 1) == 1 else _frames(dataset)
-            for number, values in enumerate(frames):
+            for number, values in enumerate(_frames(dataset)):
                 yield _picture(dataset, values, number, header, lung_center, lung_width, bits, xray_window)
         except ImageError:
             raise
@@ -118,13 +117,33 @@ def _header(dataset, known_modality: str) -> Header:
 def _frames(dataset) -> Iterator[np.ndarray]:
     """Frames as stored values, shape (H, W) or (H, W, 3), colour already RGB."""
     from pydicom.pixels import apply_color_lut, iter_pixels
+    from pydicom.uid import JPEGExtended12Bit
 
     if "PhotometricInterpretation" not in dataset:
         dataset.PhotometricInterpretation = "MONOCHROME2"
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-    for frame in iter_pixels(dataset):
+    if dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit and int(dataset.get("BitsStored") or 8) != 8:
+        frames = _jpeg_of_12_bits(dataset)
+    elif int(dataset.get("NumberOfFrames") or 1) == 1:
+        frames = [dataset.pixel_array]
+    else:
+        frames = iter_pixels(dataset)
+    for frame in frames:
         yield apply_color_lut(frame, dataset) if dataset.PhotometricInterpretation == "PALETTE COLOR" else frame
+
+
+def _jpeg_of_12_bits(dataset) -> np.ndarray:
+    """All frames of 12-bit JPEG Extended, shape (frames, H, W): GDCM decodes it, but pydicom's plugin does not ask it to."""
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(dataset.filename))
+    if not reader.Read():
+        raise ImageError("damaged or unsupported DICOM (12-bit JPEG)")
+    image = reader.GetImage()
+    stored = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), dtype="<i2" if dataset.PixelRepresentation else "<u2")
+    return stored.reshape(-1, int(dataset.Rows), int(dataset.Columns))
 
 
 def _guessed_syntax(dataset) -> str:
@@ -208,10 +227,10 @@ def stored_window(dataset) -> tuple[float, float, str] | None:
 def full_range(values: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
     """Values spread over a depth just large enough to keep every step apart (8 to `bits`): (pixels, depth).
 
-    8-bit values come back as they are.
+    Whole numbers that fill 8 bits come back as they are.
     """
     low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 255 and np.issubdtype(values.dtype, np.integer):
+    if low >= 0 and 127 < high <= 255 and values.dtype.kind in "iu":
         return values.astype(np.uint8), 8
     depth = min(bits, max(8, int(np.ceil(np.log2(max(high - low, 1) + 1))))) if values.dtype.kind in "iu" else bits
     span = max(high - low, 1e-12)

@@ -1,38 +1,46 @@
 """Copies of the same picture: found by perceptual hash, confirmed by correlation, grouped.
 
 A perceptual hash is the sign of the low frequencies of the picture (Zauner 2010, "pHash"): it survives recompression,
-resizing, another depth and another brightness.
+resizing, another depth and another brightness. All chests are alike in it, so that fine structure decides: on 1,019 real
+X-rays the most alike pictures of different patients correlated 0.88, recompressed, halved and rewindowed copies 0.91 to 1.
+Pictures that were cropped or turned are not found.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
+from scipy import ndimage
 from scipy.fft import dctn
 
 from helpers.images import area_resize
 
-SIDE = 32  # pixels of a thumbnail
+SIDE = 64  # pixels of a fingerprint
 DISTANCE = 10  # of 64 bits; candidates only, correlation decides
-CORRELATION = 0.985
-BLOCK = 4096
+CORRELATION = 0.91
+ROWS, BLOCK = 64, 8192  # hashes compared at once: small enough for a core's cache
 
 
-def thumbnail(array: np.ndarray, bits: int) -> np.ndarray:
-    """The picture at 32 x 32, shape (32, 32) uint8, its grey values spread evenly by rank so that windowing does not matter."""
-    height, width = min(SIDE, array.shape[0]), min(SIDE, array.shape[1])
-    small = area_resize(array, height, width)
-    if small.shape != (SIDE, SIDE):
-        small = small[np.arange(SIDE) * height // SIDE][:, np.arange(SIDE) * width // SIDE]
-    low, high = float(small.min()), float(small.max())
-    return np.floor((small - low) * (255 / max(high - low, 1e-9)) + 0.5).astype(np.uint8)
+def small(array: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """The picture at (side, side), float32; smaller pictures are enlarged by repeating pixels."""
+    height, width = min(side, array.shape[0]), min(side, array.shape[1])
+    reduced = area_resize(array, height, width)
+    return reduced[np.arange(side) * height // side][:, np.arange(side) * width // side]
 
 
-def perceptual_hash(small: np.ndarray) -> int:
-    """64 bits: the signs of the 8 x 8 lowest frequencies of a thumbnail against their median, the mean left out."""
-    low = dctn(small.astype(np.float32), norm="ortho")[:8, :8].ravel()
+def perceptual_hash(array: np.ndarray) -> int:
+    """64 bits: the signs of the 8 x 8 lowest frequencies of the picture at 32 x 32 against their median, the mean left out."""
+    low = dctn(small(array, 32), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])
     bits[0] = False
     return int(np.packbits(bits).view(">u8")[0])
+
+
+def fingerprint(array: np.ndarray) -> np.ndarray:
+    """Fine structure of the picture, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels takes away."""
+    picture = small(array)
+    fine = picture - ndimage.gaussian_filter(picture, 3)
+    return np.round(fine * (127 / max(float(np.abs(fine).max()), 1e-9))).astype(np.int8)
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> Iterator[np.ndarray]:
@@ -41,9 +49,8 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> Iterator[np.ndar
     All pairs are compared, block by block: the result is exact, memory does not grow with the number of hashes.
     """
     hashes = np.ascontiguousarray(hashes, dtype=np.uint64)
-    rows = 64
-    for top in range(0, len(hashes), rows):
-        own = hashes[top : top + rows, None]
+    for top in range(0, len(hashes), ROWS):
+        own = hashes[top : top + ROWS, None]
         for left in range(top, len(hashes), BLOCK):
             near = np.bitwise_count(own ^ hashes[None, left : left + BLOCK]) <= distance
             if near.any():
@@ -52,28 +59,46 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> Iterator[np.ndar
                 yield pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def groups(hashes: np.ndarray, thumbnails: np.ndarray, correlation: float = CORRELATION, distance: int = DISTANCE) -> np.ndarray:
+def groups(
+    hashes: np.ndarray,
+    fingerprints: np.ndarray,
+    places: np.ndarray | None = None,
+    correlation: float = CORRELATION,
+    distance: int = DISTANCE,
+) -> np.ndarray:
     """Group number of every picture, shape (n,): the index of its group's first picture; alone means its own index.
 
-    Two pictures are copies when their hashes are near and their thumbnails, shape (n, 32, 32) uint8, correlate at least so much.
+    Two pictures are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8 (may be a memory map),
+    correlate at least so much; copies of copies are one group. `places` says which fingerprint belongs to which hash.
     """
-    parent = np.arange(len(hashes))
-    for pairs in near_pairs(hashes, distance):
-        for start in range(0, len(pairs), BLOCK):
-            part = pairs[start : start + BLOCK]
-            for i, j in part[correlations(thumbnails[part[:, 0]], thumbnails[part[:, 1]]) >= correlation]:
+    places = np.arange(len(hashes)) if places is None else places
+    seen: dict[bytes, int] = {}
+    first = np.array(
+        [
+            seen.setdefault(hashlib.sha256(np.ascontiguousarray(one)).digest(), n)
+            for n, one in enumerate(fingerprints[place] for place in places)
+        ],
+        dtype=int,
+    )
+    parent = first.copy()
+    different = np.flatnonzero(first == np.arange(len(first)))
+    for pairs in near_pairs(np.asarray(hashes, dtype=np.uint64)[different], distance):
+        for start in range(0, len(pairs), 4096):
+            part = different[pairs[start : start + 4096]]
+            alike = correlations(fingerprints[places[part[:, 0]]], fingerprints[places[part[:, 1]]]) >= correlation
+            for i, j in part[alike]:
                 _join(parent, int(i), int(j))
     return np.array([_root(parent, i) for i in range(len(parent))], dtype=int)
 
 
 def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each pair of thumbnails, shapes (n, 32, 32) -> (n,)."""
-    a, b = (_centred(thumbnails) for thumbnails in (first, second))
+    """Pearson correlation of each pair of fingerprints, shapes (n, 64, 64) -> (n,)."""
+    a, b = (_centred(fingerprints) for fingerprints in (first, second))
     return np.einsum("ij,ij->i", a, b) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9)
 
 
-def _centred(thumbnails: np.ndarray) -> np.ndarray:
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+def _centred(fingerprints: np.ndarray) -> np.ndarray:
+    flat = fingerprints.reshape(len(fingerprints), -1).astype(np.float32)
     return flat - flat.mean(axis=1, keepdims=True)
 
 

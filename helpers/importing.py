@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import deidentify, duplicates, images, volumes
+from helpers import burned_in_text, deidentify, duplicates, images, volumes
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
 ENDINGS = (
@@ -43,6 +43,7 @@ ENDINGS = (
     "nii",
     "npy",
 )
+PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
 CHUNK = 16  # files handed to a worker at once
 
 
@@ -59,7 +60,8 @@ class Settings:
     min_pixels: int
     xray_window: str
     default_modality: str
-    burned_in_text: str
+    burned_in_text: str  # mask, reject, keep or review
+    decisions: tuple[tuple[str, str], ...] = ()  # (image id, mask | reject | keep) from an earlier review
 
 
 @dataclass
@@ -90,14 +92,29 @@ def take(
     its PNG is missing or damaged. `workers` 0 means all cores this process may use.
     """
     target.mkdir(parents=True, exist_ok=True)
+    prints = fingerprints_file(journal)
     done = _resumed(journal, _mark(folder, settings, known), target)
     yield from done.values()
     waiting = [row for row in known if row["file"] not in done]
-    with os.fdopen(os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as record:
+    with _private(journal, "a") as record, _private(prints, "ab") as fingerprints:
         for chunk in _parallel(waiting, (folder, target, settings, secret), workers or len(os.sched_getaffinity(0))):
+            for picture in (picture for taken in chunk for picture in taken.pictures):
+                place = fingerprints.tell() // PRINT_BYTES
+                fingerprints.write(picture["fingerprint"].tobytes())
+                picture["fingerprint"] = place
+            fingerprints.flush()
             record.writelines(json.dumps(asdict(taken)) + "\n" for taken in chunk)
             record.flush()
             yield from chunk
+
+
+def fingerprints_file(journal: Path) -> Path:
+    """Where an import keeps the fingerprints of its pictures, one after the other; each picture's row says which is its own."""
+    return journal.with_suffix(".fingerprints")
+
+
+def _private(path: Path, mode: str):
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if "w" in mode else os.O_APPEND), 0o600), mode)
 
 
 def _mark(folder: Path, settings: Settings, known: list[dict]) -> str:
@@ -107,15 +124,23 @@ def _mark(folder: Path, settings: Settings, known: list[dict]) -> str:
 
 def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
     """What an interrupted import with the same settings finished, PNG files checked by hash; else a new journal."""
-    lines = journal.read_text().split("\n") if journal.is_file() else []
     done = {}
-    if lines and lines[0] == mark:
+    prints = fingerprints_file(journal)
+    lines = journal.read_text().split("\n") if journal.is_file() else []
+    if lines and lines[0] == mark and prints.is_file():
+        stored = prints.stat().st_size // PRINT_BYTES
         for line in lines[1:-1]:  # what follows the last line end was cut off
             taken = Taken(**json.loads(line))
-            if all(_intact(target.parent / picture["path"], picture["sha256"]) for picture in taken.pictures):
+            if all(
+                picture["fingerprint"] < stored and _intact(target.parent / picture["path"], picture["sha256"])
+                for picture in taken.pictures
+            ):
                 done[taken.file] = taken
+        os.truncate(prints, stored * PRINT_BYTES)
+    else:
+        _private(prints, "wb").close()
     temporary = journal.with_suffix(".part")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as record:
+    with _private(temporary, "w") as record:
         record.writelines([mark + "\n", *(json.dumps(asdict(taken)) + "\n" for taken in done.values())])
     temporary.replace(journal)
     return done
@@ -212,6 +237,18 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
     return taken
 
 
+def _without_text(picture: images.Picture, image_id: str, settings: Settings) -> tuple[np.ndarray, float, list[str]]:
+    """The picture as the policy on burned-in text wants it, the share masked, and crops (PNG, base64) to be looked at."""
+    policy = dict(settings.decisions).get(image_id, settings.burned_in_text)
+    boxes = burned_in_text.find(picture.pixels, picture.bits) if policy != "keep" else []
+    if boxes and policy == "reject":
+        raise images.ImageError("text in the pixels")
+    if policy == "review":
+        crops = [burned_in_text.crop(picture.pixels, picture.bits, corners) for corners in boxes]
+        return picture.pixels, 0.0, [base64.b64encode(images.write_png(np.asarray(crop))).decode() for crop in crops]
+    return *burned_in_text.mask(picture.pixels, boxes), []
+
+
 def _store(picture: images.Picture, row: dict, target: Path, settings: Settings, secret: bytes) -> dict:
     header = picture.header
     modality = (
@@ -227,20 +264,21 @@ def _store(picture: images.Picture, row: dict, target: Path, settings: Settings,
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < settings.min_lung_share:
         raise images.ImageError(f"CT slice that shows little lung (less than {settings.min_lung_share:.0%} of the body)")
-    pixels = images.standardise(picture.pixels, settings.size, picture.bits)
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
+    shown, masked, crops = _without_text(picture, image_id, settings)
+    pixels = images.standardise(shown, settings.size, picture.bits)
     content = images.write_png(pixels)
     stored = target / f"{image_id}.png"
     partial = stored.with_suffix(".part")
     partial.write_bytes(content)
     partial.replace(stored)
-    thumbnail = duplicates.thumbnail(pixels, picture.bits)
     return {
         "image_id": image_id, "path": f"{target.name}/{stored.name}", "sha256": hashlib.sha256(content).hexdigest(), "modality": modality,
         "width": pixels.shape[1], "height": pixels.shape[0], "bits": picture.bits, "frame": picture.frame, "kind": picture.kind,
         "original_width": width, "original_height": height, "original_bits": picture.original_bits,
         "padded_columns": max(height - width, 0), "padded_rows": max(width - height, 0), "window": picture.window, "clipped": round(picture.clipped, 5),
         "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5), "lung_share": None if lung is None else round(lung, 4),
-        "phash": f"{duplicates.perceptual_hash(thumbnail):016x}", "thumbnail": base64.b64encode(thumbnail.astype(np.uint8).tobytes()).decode(),
+        "phash": f"{duplicates.perceptual_hash(pixels):016x}", "fingerprint": duplicates.fingerprint(pixels),
+        "masked": round(masked, 5), "crops": crops,
         "header": {name: getattr(header, name) for name in ("view", "patient_id", "sex", "age", "series", "position")} if header else {},
     }  # fmt: skip

@@ -1,0 +1,108 @@
+"""Text in the pixels - names, dates, "PORTABLE", L and R - found by OCR and masked by one rule for every source.
+
+What is masked in real images must be masked in generated ones too, or the mask would give the source away.
+"""
+
+import functools
+from importlib.util import find_spec
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from helpers.images import ImageError, area_resize, eight_bits
+
+OCR_SIDE = 1024  # pixels at which text is looked for
+BOX_THRESHOLD = 0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
+CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the picture
+THIN = 0.12  # of the picture's side: the shorter side of what can be a line of text
+SMALL = 0.03  # of the picture's area, for what could not be read
+MARGIN = 0.15  # of the picture's side: where markers lie, and anatomy that a reader needs does not
+
+
+class MissingOCR(RuntimeError):
+    """The OCR package is not there; the message says how to get it or do without."""
+
+
+@functools.cache
+def _engine():
+    if find_spec("rapidocr_onnxruntime") is None:
+        raise MissingOCR(
+            "Finding burned-in text needs the package rapidocr-onnxruntime: pip install -e '.[ocr]' (Python below 3.13), "
+            "or set burned_in_text: keep if you know that the images carry no names."
+        )
+    try:
+        from rapidocr_onnxruntime import RapidOCR
+    except ImportError as error:
+        raise MissingOCR(f"rapidocr-onnxruntime does not load ({error}): on Debian `apt install libgl1 libglib2.0-0` helps.") from None
+    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, det_limit_side_len=OCR_SIDE, det_limit_type="min", det_thresh=0.2)
+
+
+def check() -> None:
+    """Raises MissingOCR, with what to do, when text cannot be looked for on this machine."""
+    _engine()
+
+
+def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
+    """Boxes of burned-in text in a picture (H, W) of values 0..2**bits-1: corners (4, 2) as shares (x, y) of width and height.
+
+    A box counts when letters were read in it with confidence, or when it is small and lies near the edge, where markers are.
+    """
+    height, width = array.shape
+    scale = min(1.0, OCR_SIDE / min(height, width))
+    grey = eight_bits(array, bits)
+    if scale < 1:
+        grey = np.floor(area_resize(grey, round(height * scale), round(width * scale)) + 0.5).astype(np.uint8)
+    found, _ = _engine()(np.dstack([grey] * 3), use_det=True, use_cls=False, use_rec=True, text_score=0.0, box_thresh=BOX_THRESHOLD)
+    size = np.array([grey.shape[1], grey.shape[0]], dtype=float)
+    boxes = [(np.asarray(corners, dtype=float) / size, str(text), float(score)) for corners, text, score in found or []]
+    return [corners for corners, text, score in boxes if _is_text(corners, text, score)]
+
+
+def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
+    if min(sides) > THIN:
+        return False
+    if score >= CONFIDENT and text.strip():
+        return True
+    x, y = corners.mean(axis=0)
+    return float(np.prod(np.ptp(corners, axis=0))) < SMALL and not (MARGIN < x < 1 - MARGIN and MARGIN < y < 1 - MARGIN)
+
+
+def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The picture with every box painted over in the median grey around it, and the share of the picture painted."""
+    painted, touched = array.copy(), np.zeros(array.shape, dtype=bool)
+    for corners in boxes:
+        inside = _filled(corners, array.shape, 1.25)
+        ring = _filled(corners, array.shape, 1.8) & ~inside
+        painted[inside] = np.median(array[ring]) if ring.any() else np.median(array)
+        touched |= inside
+    return painted, float(touched.mean())
+
+
+def _filled(corners: np.ndarray, shape: tuple[int, int], growth: float) -> np.ndarray:
+    """Which pixels lie in a box that has grown about its centre by a share of its shorter side."""
+    centre = corners.mean(axis=0)
+    points = corners * [shape[1], shape[0]]
+    middle = centre * [shape[1], shape[0]]
+    away = points - middle
+    shorter = min(np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1))
+    grown = points + np.sign(away) * ((growth - 1) * shorter / 2 + 1)
+    picture = Image.new("1", (shape[1], shape[0]))
+    ImageDraw.Draw(picture).polygon([tuple(point) for point in grown], fill=1)
+    return np.asarray(picture)
+
+
+def mask_text(array: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
+    """Find and mask: the rule for every source. Returns the picture and the share of it that was painted over."""
+    return mask(array, find(array, bits))
+
+
+def crop(array: np.ndarray, bits: int, corners: np.ndarray) -> Image.Image:
+    """The neighbourhood of a box, for a person to look at."""
+    if array.ndim != 2:
+        raise ImageError("a crop needs one channel")
+    height, width = array.shape
+    low, high = corners.min(axis=0) - 0.03, corners.max(axis=0) + 0.03
+    left, top = (np.clip(low, 0, 1) * [width, height]).astype(int)
+    right, bottom = np.ceil(np.clip(high, 0, 1) * [width, height]).astype(int)
+    return Image.fromarray(eight_bits(array[top:bottom, left:right], bits))
