@@ -41,7 +41,12 @@ def agreement_on(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
         ratings = rated.mask(yes.reindex(index=rated.index, columns=rated.columns).notna(), "yes")
         ratings = ratings.where(rated.notna())
         measured = agreement.coefficients(ratings, ["no", "yes"])
-        row = {"finding": finding, "name": findings.FINDINGS.get(finding, finding), "answers": int(len(given)), "images": given["image_id"].nunique()}
+        row = {
+            "finding": finding,
+            "name": findings.FINDINGS.get(finding, finding),
+            "answers": len(given),
+            "images": given["image_id"].nunique(),
+        }
         for name in ("percent", "fleiss", "gwet"):
             row |= {name: measured.estimate[name], f"{name}_low": measured.low[name], f"{name}_high": measured.high[name]}
         rows.append(row | {"reason": measured.reason["fleiss"]})

@@ -20,17 +20,25 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
     stays = readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
     strangers = readings[~readings["reader_id"].isin(readers["reader_id"])]
     if len(strangers):
-        raise AnalysisError(f"readings.csv has answers of {strangers['reader_id'].iloc[0]}, who is not in readers.csv: export the read again.")
+        raise AnalysisError(
+            f"readings.csv has answers of {strangers['reader_id'].iloc[0]}, who is not in readers.csv: export the read again."
+        )
     unknown = readings[~readings["blind_id"].isin(key["blind_id"])]
     if len(unknown):
-        raise AnalysisError(f"readings.csv has an answer to {unknown['blind_id'].iloc[0]}, which this reading set does not have: it is another set's.")
+        raise AnalysisError(
+            f"readings.csv has an answer to {unknown['blind_id'].iloc[0]}, which this reading set does not have: it is another set's."
+        )
     twice = readings[readings.duplicated(["reader_id", "blind_id"])]
     if len(twice):
-        raise AnalysisError(f"{twice['reader_id'].iloc[0]} has answered {twice['blind_id'].iloc[0]} twice in readings.csv: export the read again.")
+        raise AnalysisError(
+            f"{twice['reader_id'].iloc[0]} has answered {twice['blind_id'].iloc[0]} twice in readings.csv: export the read again."
+        )
     truths = key.rename(columns={"finding": "true_finding"})
     if "finding" in readings:
         raise AnalysisError("readings.csv has a column 'finding', which belongs to the key.")
-    joined = readings.merge(truths, on="blind_id").merge(stays.drop(columns=["pretended", "withdrawn_utc"], errors="ignore"), on="reader_id")
+    joined = readings.merge(truths, on="blind_id").merge(
+        stays.drop(columns=["pretended", "withdrawn_utc"], errors="ignore"), on="reader_id"
+    )
     joined = joined[~joined["training"].fillna(False).astype(bool)]
     if joined.empty:
         raise AnalysisError("No reader who has not withdrawn has answered any image: there is nothing to analyse.")
@@ -41,7 +49,7 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
 
 
 def reader_names(readers: pd.DataFrame) -> dict[str, str]:
-    """"R1", "R2", … by reader_id, readers who withdrew left out."""
+    """ "R1", "R2", … by reader_id, readers who withdrew left out."""
     stays = readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
     return {reader_id: f"R{number}" for number, reader_id in enumerate(sorted(stays["reader_id"]), 1)}
 
@@ -67,7 +75,9 @@ def per_image(joined: pd.DataFrame, shown: pd.DataFrame, nearest: pd.DataFrame |
     """
     first = joined[joined["presentation"] == 1]
     groups = first.groupby("image_id")
-    votes = first.pivot_table(index="image_id", columns="label", values="blind_id", aggfunc="count").reindex(index=shown.index, columns=LABELS)
+    votes = first.pivot_table(index="image_id", columns="label", values="blind_id", aggfunc="count").reindex(
+        index=shown.index, columns=LABELS
+    )
     table = shown[["blind_id", "run", "modality", "view", "origin", "generator", "finding", "prompt_id", "pretended"]].copy()
     for label in LABELS:
         table[f"votes_{label}"] = votes[label].fillna(0).astype(int)

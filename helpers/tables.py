@@ -504,6 +504,11 @@ TABLES = {
     ),
 }
 
+ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)
+for _name in ANALYSIS:
+    if all(column.name != "pretended" for column in TABLES[_name][1]):
+        TABLES[_name][1].append(yes_no("pretended", "rests on something pretended"))
+
 
 class TableError(ValueError):
     """A table on disk or in memory that does not have the declared columns."""

@@ -1,0 +1,139 @@
+"""Methods text and the items of GRRAS, STARD and CLAIM: filled from the results where they can be, else listed as open.
+
+Items by number: GRRAS, Kottner et al., J Clin Epidemiol 64 (2011); STARD 2015, Bossuyt et al., BMJ 351 (2015);
+CLAIM, Mongan et al., Radiol Artif Intell 2 (2020). The wording here is this project's own.
+"""
+
+from helpers import sentences
+from helpers.sentences import percent, value
+
+
+def methods(results: dict, context: dict) -> list[str]:
+    """The methods section, one paragraph an entry. `context`: see `report.context`."""
+    design, settings, asked = results["design"], results["settings"], context["reading"]
+    source = "; ".join(sentences.source(row) for row in design["by_source"])
+    changed = "; ".join(context["plan_changes"])
+    paragraphs = [
+        f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, and given opaque names; "
+        f"{design['training']} training cases were shown before and not scored, and {design['repeats']} images came a second time without notice.",
+        f"Readers. {design['readers']} readers worked independently and did not see the truth, one another's answers or how many images were generated; "
+        f"{design['prior_ai']} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and an answer could be changed: {asked.get('going_back', 'not recorded')}.",
+        "Rating. Every image was labelled real, fake or uncertain and the lung condition described in words"
+        + (
+            f"; confidence was asked ({asked['confidence']})."
+            if asked.get("confidence", "none") != "none"
+            else "; no confidence was asked."
+        )
+        + " The truth of an image is where it came from, which is known without error.",
+        f"Blinding. The key was sealed and committed to ({context['committed_utc']}) before the read and opened for this analysis under the rule “{context['unsealed']}”. "
+        + (
+            f"The plan of the analysis was changed after that: {changed}."
+            if changed
+            else "The plan of the analysis (notebook and settings) was committed to with it and is unchanged."
+        ),
+        "Agreement. Percent agreement, Cohen's and Conger's kappa, Scott's pi, Fleiss' kappa, Gwet's AC1, Brennan–Prediger's coefficient and Krippendorff's alpha over first answers; "
+        "standard errors by linearisation, divided by n(n − 1) over images, t intervals with n − 1 degrees of freedom (Cohen: asymptotic, normal). Answers to repeats count only for agreement of readers with themselves.",
+        "Accuracy. Positive means generated. “Uncertain” is shown as a category of its own, as an error, and left out. Shares have Wilson intervals; over several answers to one image they are "
+        "Wilson's at the effective number of answers. d′ and criterion use the log-linear correction. ROC curves run from “real, sure” over “uncertain” to “fake, sure”; their areas have DeLong's standard errors. "
+        f"Many readers: Obuchowski–Rockette with random readers and images, covariances by {settings['covariance']}, Hillis' degrees of freedom, against 0.5, two-sided; images without a score of every reader were left out there. "
+        f"Equivalence to chance: two one-sided tests at 5 % within ± {settings['margin']:g}. Bootstrap: {settings['replicates']} draws of readers and images. No correction for multiple testing was made.",
+    ]
+    if context["pretended"]:
+        paragraphs.insert(0, f"Pretended: {', '.join(context['pretended'])}. The procedure is real, its material is not.")
+    return paragraphs
+
+
+def checklist(results: dict, context: dict) -> list[dict]:
+    """Rows guideline, item, topic, status (filled or open), text."""
+    design, flow, told = results["design"], results["flow"], context["told"]
+    people = "; ".join(
+        f"{r['reader']}: {value(r['years'], 0)} years, {r['specialty'] or 'specialty not stated'}, prior knowledge of AI "
+        + {True: "yes", False: "no"}.get(r["prior_ai"], "not stated")
+        for r in results["readers"]
+    )
+    sampling = "random draw with a stored seed: " + "; ".join(sentences.source(row) for row in design["by_source"])
+    numbers = f"{flow['images']} images, {flow['readers']} readers analysed ({context['planned_readers']} planned)"
+    process = f"independent, blinded, order per reader; changing an answer: {context['reading'].get('going_back', 'not recorded')}"
+    missing = f"{flow['missing_answers']} of {flow['expected_answers']} answers missing; left out of paired counts, kept elsewhere"
+    uncertain = f"{flow['uncertain_answers']} of {flow['answers']} first answers; three policies side by side"
+    rows = [
+        ("GRRAS", "4", "Who the readers are", people),
+        ("GRRAS", "6", "Numbers planned and why", numbers + "; sample size for kappa is in notebook 06"),
+        ("GRRAS", "7", "Sampling of images", sampling),
+        ("GRRAS", "8", "Rating process", process),
+        ("GRRAS", "9", "Independence and blinding", "the key was sealed until " + context["unsealed"]),
+        ("GRRAS", "10", "Statistical analysis", "see Methods"),
+        ("GRRAS", "11", "Actual numbers", f"{numbers}; {flow['answers']} first answers, {flow['repeat_answers']} answers to repeats"),
+        ("GRRAS", "12", "Characteristics of readers and images", people),
+        ("GRRAS", "13", "Estimates with uncertainty", "tables agreement.csv, intra_reader.csv"),
+        ("GRRAS", "15", "Raw results", "release folder: readings and per-image table"),
+        ("STARD", "9", "Sampling", sampling),
+        ("STARD", "10b", "Reference standard", "origin of the image, known without error"),
+        (
+            "STARD",
+            "12a",
+            "Cut-offs fixed before",
+            "labels are the cut-off; the plan was committed to before the read"
+            + ("" if not context["plan_changes"] else ", and changed after it: " + "; ".join(context["plan_changes"])),
+        ),
+        ("STARD", "13a", "Blinding of readers", process),
+        ("STARD", "15", "Indeterminate answers", uncertain),
+        ("STARD", "16", "Missing data", missing),
+        ("STARD", "18", "Sample size", numbers),
+        ("STARD", "19", "Flow of images and readers", "flow diagram"),
+        ("STARD", "24", "Accuracy with intervals", "tables accuracy.csv, areas.csv" if design["real"] and design["generated"] else ""),
+        ("STARD", "28", "Registration", told.get("protocol", "")),
+        ("CLAIM", "14", "Reference standard", "origin of the image, known without error"),
+        ("CLAIM", "7", "Data sources", sampling),
+        ("CLAIM", "41", "Raw results and failure analysis", "release folder; galleries of images that fooled readers"),
+        ("GRRAS", "1", "Identified in title and abstract as a study of agreement", ""),
+        ("GRRAS", "2", "What is rated, on what scale", "the origin of a chest image: real, fake, uncertain"),
+        ("GRRAS", "3", "Population of interest", ""),
+        ("GRRAS", "5", "What is known already", ""),
+        ("GRRAS", "14", "Practical meaning", ""),
+        ("STARD", "3", "Background and intended use", ""),
+        ("STARD", "6", "Eligibility criteria of the real images", ""),
+        ("STARD", "26", "Limitations", "see Limits"),
+        ("STARD", "30", "Funding", ""),
+        ("CLAIM", "6", "Study goal and hypothesis", told.get("question", "")),
+        ("CLAIM", "8", "Eligibility of patients", ""),
+        ("CLAIM", "42", "Funding", ""),
+        ("Ethics", "–", "Approval or waiver", told.get("ethics", "")),
+    ]
+    placeholder = ("enter ", "none, because no patient")
+    return [
+        {
+            "guideline": guideline,
+            "item": item,
+            "topic": topic,
+            "status": "filled" if text and not text.startswith(placeholder[0]) else "open",
+            "text": "" if text.startswith(placeholder[0]) else text,
+        }
+        for guideline, item, topic, text in rows
+    ]
+
+
+def policy_rows(results: dict) -> list[dict]:
+    """The three policies side by side: one row a reader and measure, columns wrong and dropped; own category apart."""
+    rows = []
+    for reader in [row["reader"] for row in results["readers"]]:
+        own = {(r["policy"], r["measure"]): r for r in results["accuracy"] if r["reader"] == reader}
+        for measure in ("sensitivity", "specificity", "accuracy", "dprime", "criterion"):
+            rows.append(
+                {"reader": reader, "measure": measure} | {policy: _cell(own.get((policy, measure))) for policy in ("wrong", "dropped")}
+            )
+        for kind in ("generated", "real"):
+            for label in ("fake", "uncertain", "real"):
+                rows.append({"reader": reader, "measure": f"{label} of {kind}", "own": _cell(own.get(("own", f"{label} of {kind}")))})
+    return rows
+
+
+def _cell(row: dict | None) -> str:
+    if row is None:
+        return ""
+    if row["estimate"] is None:
+        return row["reason"]
+    if row["count"] is None:
+        return f"{value(row['estimate'])} ({sentences.interval(row['low'], row['high'], 2)})"
+    left = f"; {row['left_out']} left out" if row["left_out"] else ""
+    return f"{row['count']} of {row['total']}, {percent(row['estimate'])} ({sentences.interval(row['low'], row['high'])}){left}"

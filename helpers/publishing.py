@@ -1,0 +1,85 @@
+"""From results to files: figures drawn and written in three formats, tables, results.json, report.html."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers import checklists, figures, images, joined, report, results, runs
+
+
+def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, most: int = 12) -> dict[str, Figure]:
+    """Every figure of the report by name. `most`: images in a gallery."""
+    figures.theme()
+    rows = tables["per_image"].set_index("image_id")
+    labels = joined.wide(tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]])
+    # Image by image: several sources share a panel only where modality and origin are the same.
+    kinds = rows["modality"].map(figures.NAMES) + ", " + rows["origin"]
+    drawn = {
+        "labels_by_source": figures.labels_by_source(tables["per_image"]),
+        "agreement_intervals": figures.agreement_intervals(tables["agreement"]),
+        "subgroups": figures.subgroup_shares(tables["subgroups"]),
+        "findings": figures.findings_counted(tables["findings_counted"]),
+        "times": figures.reading_times(tables["answers"]),
+        "flow": figures.reading_flow(found["flow"]),
+    }
+    if labels.shape[1] > 1:
+        drawn["label_matrix"] = figures.label_matrix(labels, kinds.sort_values())
+    if found["design"]["real"] and found["design"]["generated"]:
+        drawn["roc"] = figures.roc_curves(tables["roc"], tables["areas"])
+    if "distance" in rows and rows["distance"].notna().any():
+        drawn["distance"] = figures.votes_and_distance(tables["per_image"])
+    for name, chosen in chosen_images(rows, labels).items():
+        drawn[name] = figures.gallery(*_shown(rows.loc[chosen[:most]], set_run))
+    for figure in drawn.values():
+        plt.close(figure)
+    return drawn
+
+
+def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[str]]:
+    """The images of the three published galleries; `rows` indexed by image_id, `labels` one column a reader."""
+    complete = labels.dropna()
+    generated = rows["origin"] == "generated"
+    all_of = {label: complete.index[(complete == label).all(axis=1)] for label in ("real", "uncertain")}
+    return {
+        "gallery_real": [image for image in all_of["real"] if generated[image]],
+        "gallery_uncertain": list(all_of["uncertain"]),
+        "gallery_fake": list(rows.index[generated & (rows["votes_fake"] >= 2)]),
+    }
+
+
+def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], list[str]]:
+    folder = set_run.folder / "reading_set"
+    paths = set_run.read("reading_set/reading_set.csv").set_index("blind_id")["path"]
+    depth = 2 ** json.loads((folder / "study.json").read_text())["bits"] - 1
+    pictures = [images.read_png(folder / paths[blind_id]).astype(np.float32) / depth for blind_id in rows["blind_id"]]
+    names = [f"{figures.NAMES[m]}, {g if isinstance(g, str) else 'real'}" for m, g in zip(rows["modality"], rows["generator"])]
+    return pictures, [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+
+
+def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: dict[str, Figure], context: dict) -> Path:
+    """Write results.json, tables/, figures/ (png, svg, pdf) and report.html of a run; returns the report's path.
+
+    On a finished run nothing is written.
+    """
+    path = run.folder / "report.html"
+    if run.finished:
+        return path
+    pretended = bool(run.pretended)
+    items = pd.DataFrame(checklists.checklist(found, context))
+    for name, frame in {**tables, "checklist": items}.items():
+        marked = frame if "pretended" in frame or name == "per_image" else frame.assign(pretended=pretended)
+        run.write(f"tables/{name}.csv", marked)
+    pictures = {}
+    for name, figure in drawn.items():
+        figures.mark(figure, run.pretended)
+        pictures[name] = figures.as_bytes(figure, "png")
+        run.write_bytes(f"figures/{name}.png", pictures[name])
+        for kind in ("svg", "pdf"):
+            run.write_bytes(f"figures/{name}.{kind}", figures.as_bytes(figure, kind))
+    run.write_bytes("results.json", results.as_json(found | {"study": run.study, "pretended": run.pretended}))
+    run.write_bytes("report.html", report.render(found, context, pictures))
+    return path

@@ -1,0 +1,237 @@
+"""Sentences with numbers, written from results.json's dictionary and from nothing else."""
+
+from helpers.figures import COEFFICIENTS, NAMES
+
+KINDS = {"xray": "X-rays", "ct": "CT images"}
+BANDS = ((0.0, "below chance"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"), (1.01, "almost perfect"))
+
+
+def percent(share: float | None) -> str:
+    """62 %."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def interval(low: float | None, high: float | None, digits: int = 0) -> str:
+    """5 to 36 % for shares (digits 0), .12 to .44 for coefficients (digits 2); empty when there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{100 * low:.0f} to {100 * high:.0f} %" if digits == 0 else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def value(number: float | str | None, digits: int = 2) -> str:
+    """A number for people; ∞ and – for what is not finite."""
+    return "–" if number is None else "∞" if number == "inf" else f"{number:.{digits}f}"
+
+
+def p_value(p: float | None) -> str:
+    """p = .031, p < .001."""
+    return "p not defined" if p is None else "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def count(part: dict) -> str:
+    """3 of 20 (15 %, 95 % interval 5 to 36 %)."""
+    if not part["total"]:
+        return "none (no image was labelled by all of them)"
+    return f"{part['count']} of {part['total']} ({percent(part['count'] / part['total'])}; 95 % interval {interval(part['low'], part['high'])})"
+
+
+def everyone(readers: int) -> str:
+    """both readers, all 5 readers, the only reader."""
+    return {1: "the only reader", 2: "both readers"}.get(readers, f"all {readers} readers")
+
+
+def headline(row: dict) -> list[str]:
+    """What the poster tells, for one kind of image: labelled real, left uncertain, seen through, conditions."""
+    people, kind = everyone(row["readers"]), f"{row['origin']} {KINDS[row['modality']]}"
+    called = row["all_real"]
+    said = [f"Of {row['images']} {kind}, {people} called {count(called)} real and left {count(row['all_uncertain'])} uncertain."]
+    if called["total"] < row["images"]:
+        said[0] = said[0].replace("Of ", f"Of {row['images']} {kind}, {called['total']} were labelled by {people}. Of these, ", 1)
+        said[0] = said[0].replace(f"{row['images']} {kind}, {people} called", f"{people} called", 1)
+    if row["readers"] >= 2:
+        about = "identified as fake" if row["origin"] == "generated" else "wrongly called fake"
+        said.append(f"{count(row['two_fake'])} were {about} by at least two readers.")
+    conditions = [f"{item['name'].lower()} ({item['answers']} of {item['of_answers']} answers)" for item in row["conditions"][:4]]
+    said.append(f"Described: {', '.join(conditions)}." if conditions else "No condition was described.")
+    return said
+
+
+def agreement(results: dict) -> list[str]:
+    """How far readers agree, and what the intervals are worth at this size."""
+    rows = {row["coefficient"]: row for row in results["agreement"] if row["group"] == "all"}
+    said = []
+    if results["design"]["readers"] < 2:
+        return ["One reader: agreement between readers does not exist."]
+    main = rows["cohen"] if results["design"]["readers"] == 2 else rows["fleiss"]
+    for row in (main, rows["gwet"], rows["krippendorff"]):
+        name = COEFFICIENTS[row["coefficient"]]
+        if row["estimate"] is None:
+            said.append(f"{name} is not defined here: {row['reason']}.")
+        elif row["low"] is None:
+            said.append(f"{name} is {value(row['estimate'])}; it has no interval: {row['reason']}.")
+        else:
+            said.append(
+                f"{name} is {value(row['estimate'])} (95 % interval {interval(row['low'], row['high'], 2)}; {row['images']} images)."
+            )
+    if main["estimate"] is not None:
+        band = next(name for edge, name in BANDS if main["estimate"] < edge)
+        said.append(f"By the usual words (Landis and Koch) this {COEFFICIENTS[main['coefficient']]} is {band}; agreement is not accuracy.")
+    covered = {row["coefficient"]: row for row in results["coverage"]}
+    known = covered.get(main["coefficient"], {})
+    if known.get("coverage") is not None:
+        said.append(
+            f"Measured by simulation at {known['images']} images and two readers, such a 95 % interval holds the true value of "
+            f"{COEFFICIENTS[main['coefficient']]} in {percent(known['coverage'])} of {known['studies']} studies."
+        )
+    return said
+
+
+def intra(results: dict) -> list[str]:
+    """Agreement of readers with themselves."""
+    rows = [row for row in results["intra_reader"] if row["coefficient"] == "percent" and row["images"]]
+    if not rows:
+        return ["No image was read twice: agreement of a reader with himself or herself is unknown."]
+    gwet = {row["reader"]: row for row in results["intra_reader"] if row["coefficient"] == "gwet"}
+    return [
+        f"{row['reader']} gave the same label to {percent(row['estimate'])} of {row['images']} repeated images"
+        f" (AC1 {value(gwet[row['reader']]['estimate'])}"
+        + (
+            f", 95 % interval {interval(gwet[row['reader']]['low'], gwet[row['reader']]['high'], 2)})."
+            if gwet[row["reader"]]["low"] is not None
+            else ", no interval)."
+        )
+        for row in rows
+    ]
+
+
+def accuracy(results: dict) -> list[str]:
+    """Sensitivity, specificity and d' of every reader under the policy of the settings."""
+    policy, design = results["settings"]["policy"], results["design"]
+    meaning = {"wrong": "counted as an error", "dropped": "left out", "own": "kept as a category of its own"}[policy]
+    said = [f'In these sentences "uncertain" is {meaning}; the table has all three policies side by side.']
+    for kind, missing in (
+        ("real", "false alarms, specificity, d′ and ROC curves cannot exist: calling everything fake would look perfect"),
+        ("generated", "sensitivity, d′ and ROC curves cannot exist"),
+    ):
+        if not design[kind]:
+            said.append(f"No {kind} image was read, so {missing}.")
+    for reader in [row["reader"] for row in results["readers"]]:
+        rows = {r["measure"]: r for r in results["accuracy"] if r["reader"] == reader and r["policy"] == policy}
+        if policy == "own":
+            parts = [
+                f"called {percent(r['estimate'])} of {r['total']} {kind} images fake"
+                for kind in ("generated", "real")
+                if (r := rows.get(f"fake of {kind}")) and r["total"]
+            ]
+        else:
+            found, kept, d = rows["sensitivity"], rows["specificity"], rows["dprime"]
+            parts = [f"found {count(found)} generated images"] if found["total"] else []
+            parts += [f"recognised {count(kept)} real ones"] if kept["total"] else []
+            parts += [f"d′ {value(d['estimate'])} ({interval(d['low'], d['high'], 2)})"] if d["estimate"] is not None else []
+        said.append(f"{reader} {'; '.join(parts)}." if parts else f"{reader} answered nothing that counts here.")
+    return said
+
+
+def readers_in_general(results: dict) -> list[str]:
+    """The multi-reader analysis, equivalence to chance, bootstrap."""
+    chosen = results["settings"]["covariance"]
+    found, same, boot = results["multireader"][chosen], results["multireader"]["equivalence"], results["multireader"]["bootstrap"]
+    if found["estimate"] is None or found["se"] is None:
+        return [f"No analysis over random readers and images: {found['reason']}."]
+    if found["low"] is None:
+        return [f"The mean area is {value(found['estimate'])}, without an interval: {found['reason']}."]
+    said = [
+        f"Over random readers and random images the mean area under the ROC curve is {value(found['estimate'])} "
+        f"(95 % interval {interval(found['low'], found['high'], 2)}; against 0.5: t = {value(found['statistic'])}, "
+        f"{value(found['df'], 1)} degrees of freedom, two-sided {p_value(found['p'])}; {found['readers']} readers, {found['images']} images"
+        + (f", {found['dropped']} left out because a reader had not answered)." if found["dropped"] else ").")
+    ]
+    if found["low"] < 0 or found["high"] > 1:
+        said.append(
+            f"The interval leaves the possible range from 0 to 1: {found['readers']} readers tell next to nothing about readers in general."
+        )
+    margin = results["settings"]["margin"]
+    if same["p"] is None:
+        said.append(f"Equivalence to chance was not tested: {same['reason']}.")
+    else:
+        verdict = "is shown" if same["equivalent"] else "is not shown"
+        said.append(f"Equivalence to chance within 0.5 ± {margin:g} {verdict} (two one-sided tests, {p_value(same['p'])}).")
+    if boot["low"] is not None:
+        said.append(f"Resampling readers and images {boot['replicates']} times gives {interval(boot['low'], boot['high'], 2)}.")
+    return said
+
+
+def planning(results: dict) -> list[str]:
+    """What a study of this size could have found."""
+    rows = results["power"]
+    if not rows:
+        return ["The power of the multi-reader analysis does not exist for this design."]
+    parts = [f"{percent(row['power'])} for a true area of {row['auc']:g}" for row in rows]
+    first = rows[0]
+    return [
+        f"By simulation, a study with {first['readers']} readers, {first['real']} real and {first['generated']} generated images finds a difference from chance with a "
+        f"probability of {', '.join(parts)} (areas of readers scattered with a standard deviation of 0.05; {int(first['studies'])} simulated studies)."
+    ]
+
+
+def fooled(results: dict) -> list[str]:
+    """Which images fool readers, and whether those are near copies."""
+    found = results["fooled"]
+    if not found["generated"]:
+        return ["No generated image was read."]
+    said = [f"{found['fooled']} of {found['generated']} generated images were called real by more readers than fake."]
+    if not found["distance_known"]:
+        return [*said, "The distance to the nearest training case is not known for any of them."]
+    if not found["fooled_measured"]:
+        return [*said, f"The distance to the nearest training case is known for {found['measured']} images, none of them among these."]
+    other = f", {value(found['median_distance_other'], 3)} for the others" if found["median_distance_other"] is not None else ""
+    return [
+        *said,
+        f"{found['fooled_measured']} of these come from a generator trained here: {found['fooled_copies']} of them are near copies of a training case; "
+        f"their median distance to the nearest one is {value(found['median_distance_fooled'], 3)}{other}.",
+    ]
+
+
+def limits(results: dict) -> list[str]:
+    """Limits that follow from the design, one sentence each."""
+    design, flow, said = results["design"], results["flow"], []
+    if not design["real"]:
+        said.append(
+            "Only generated images were read: false alarms, specificity, d′ and ROC curves do not exist; a reader who calls everything fake looks perfect."
+        )
+    elif not design["generated"]:
+        said.append("Only real images were read: sensitivity, d′ and ROC curves do not exist.")
+    elif not 1 / 3 <= design["real"] / design["images"] <= 2 / 3:
+        said.append(
+            f"{design['real']} of {design['images']} images are real: readers adapt to what is rare; half and half is the strongest design."
+        )
+    if design["readers"] < 6:
+        said.append(
+            f"{design['readers']} reader{'s' if design['readers'] != 1 else ''}: what holds for them need not hold for readers in general; at least 6 over strata of experience would be needed."
+        )
+    if design["images"] < 100:
+        said.append(
+            f"{design['images']} images: intervals are wide, and below about 200 images intervals of kappa hold the true value less often than they say."
+        )
+    if flow["missing_answers"]:
+        said.append(
+            f"{flow['missing_answers']} of {flow['expected_answers']} answers are missing; {design['images'] - design['complete_images']} images were not labelled by every reader "
+            "and do not enter counts such as “called real by both”."
+        )
+    if not design["repeats"]:
+        said.append("No hidden repeats: how far readers agree with themselves is unknown.")
+    if not design["confidence_asked"]:
+        said.append("No confidence was asked: ROC curves rest on three steps only (real, uncertain, fake).")
+    if 0 < design["prior_ai"] < design["readers"] and design["readers"] < 6:
+        said.append(
+            "Prior knowledge of AI cannot be told apart from the person who has it: with so few readers a difference may be one of persons."
+        )
+    said.append("Readers knew that images may be generated; in daily work nobody warns them.")
+    said.append("Conditions in free text were found by rules that respect negation, not by a person.")
+    return said
+
+
+def source(row: dict) -> str:
+    """X-ray, generated by tiny-sd: 20 images."""
+    by = f" by {row['generator']}" if row["generator"] else ""
+    return f"{NAMES[row['modality']]}, {row['origin']}{by}: {row['images']} images"
