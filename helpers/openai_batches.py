@@ -27,8 +27,6 @@ async def buy(purchase: buying.Purchase) -> None:
     async with purchase.asked.client() as client:
         waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
         await purchase.ledger.save()
-        if not waiting and not purchase.wanted:
-            return
         purchase.rest()
         if purchase.wanted and not waiting:
             waiting = await _submit(client, purchase)
@@ -39,7 +37,7 @@ async def buy(purchase: buying.Purchase) -> None:
 def _records(purchase) -> list[dict]:
     paths = sorted((purchase.paid / "batches").glob("*.json"))
     records = [json.loads(path.read_text()) for path in paths]
-    return [record for record in records if record["status"] not in (*OVER, "never created")]
+    return [record for record in records if record["status"] not in ("collected", "never created")]
 
 
 def _keep(purchase, record) -> None:
@@ -109,7 +107,7 @@ async def _create(client, purchase, record, part) -> None:
         _abandon(purchase, record, str(error))
         await purchase.ledger.save()
         raise BuyingError(f"The batch was refused: {error}. Nothing was submitted.") from None
-    record |= {"batch_id": made.id, "status": made.status}
+    record |= {"batch_id": made.id, "status": "submitted"}
     await asyncio.to_thread(_keep, purchase, record)
 
 
@@ -130,12 +128,13 @@ async def _collect(client, purchase, record) -> str:
         counts = batch.request_counts
         done = f"{counts.completed} of {counts.total} done" if counts else "not begun"
         return f"batch {batch.id} is {batch.status.replace('_', ' ')} ({done})"
+    wrong = []
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
             answer = await openai_images.call(lambda file_id=file_id: client.files.content(file_id), "hand out a batch's results")
             for line in answer.content.splitlines():
                 if line.strip():
-                    await _take(purchase, record, json.loads(line))
+                    wrong += await _take(purchase, record, json.loads(line))
     why = (
         "; ".join(error.message or "" for error in (batch.errors.data or []))
         if batch.errors
@@ -143,10 +142,12 @@ async def _collect(client, purchase, record) -> str:
     )
     _close(purchase, record, why)
     await purchase.ledger.save()
-    record["status"] = batch.status
+    record |= {"status": "collected", "ended": batch.status}
     await asyncio.to_thread(_keep, purchase, record)
     if batch.status == "failed":
         raise BuyingError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
+    if wrong:
+        raise BuyingError(f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0]}. What it made is safe.")
     return ""
 
 
@@ -167,23 +168,20 @@ def _close(purchase, record, why) -> None:
             purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
 
 
-async def _take(purchase, record, line) -> None:
-    """One line of a result file: an image, a refusal or a failure."""
-    image_id = line["custom_id"]
-    request_id = record["requests"].get(image_id)
-    order = next((order for order in purchase.orders if order.image_id == image_id), None)
+async def _take(purchase, record, line) -> list[str]:
+    """One line of a result file: an image, a refusal or a failure. Returns the message of a request that was wrong in itself."""
+    request_id = record["requests"].get(line["custom_id"])
     if request_id is None or purchase.ledger.rows[request_id]["status"] != "submitted":
-        return
-    response, error = line.get("response") or {}, line.get("error")
+        return []
+    response = line.get("response") or {}
     if response.get("status_code") == 200:
-        body = purchase.asked.request(order) if order else {"model": purchase.asked.model}
+        order = next((order for order in purchase.orders if order.image_id == line["custom_id"]), None) or _forgotten(purchase, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
-        await buying.keep(
-            purchase, order or _forgotten(purchase, request_id), request_id, body, json.dumps(response["body"]).encode(), headers, None
-        )
-        return
-    verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": error or {}}, {})
+        await buying.keep(purchase, order, request_id, purchase.asked.request(order), json.dumps(response["body"]).encode(), headers, None)
+        return []
+    verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": line.get("error") or {}}, {})
     purchase.ledger.settle(request_id, "refused" if verdict.action == "refused" else "failed", cost_usd=0.0, error=verdict.message)
+    return [verdict.message] if verdict.action == "stop" else []
 
 
 def _forgotten(purchase, request_id):

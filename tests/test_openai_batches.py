@@ -1,0 +1,134 @@
+"""The Batch API through the real client: submit, leave, collect; partial, expired and interrupted batches."""
+
+import asyncio
+import json
+
+import pytest
+from test_buying import EACH, elsewhere, on_disk, purchase  # noqa: F401
+
+from helpers import openai_batches, openai_images
+from helpers.rehearsal.image_api import ImageServer
+
+
+def visit(bought):
+    asyncio.run(openai_batches.buy(bought))
+    return bought.ledger.frame()
+
+
+def submit(server, count=6, **how):
+    bought = purchase(server, count, batch=True, **how)
+    with pytest.raises(openai_images.BuyingError, match="was submitted"):
+        visit(bought)
+    return bought
+
+
+def test_submit_leave_and_collect_for_half_the_price():
+    with ImageServer(sketch=True, batch_seconds=0.3) as server:
+        submit(server)
+        at_work = purchase(server, batch=True)
+        assert at_work.wanted == []
+        with pytest.raises(openai_images.BuyingError, match="in progress"):
+            visit(at_work)
+        assert len(server.batches) == 1
+        server.batches[next(iter(server.batches))]["ready"] = 0
+        bought = purchase(server, batch=True)
+        ledger = visit(bought)
+        assert len(on_disk(bought)) == 6
+        assert visit(purchase(server, batch=True)).equals(ledger)
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
+    assert server.billed_usd == pytest.approx(6 * (EACH + 9 * 5e-6) / 2)
+    assert len(server.requests) == 6 and len(server.batches) == 1
+
+
+def test_images_bought_one_way_are_not_asked_for_the_other_way():
+    with ImageServer(sketch=True) as server:
+        submit(server)
+        visit(purchase(server, batch=True))
+        assert purchase(server).wanted == []
+
+
+def test_what_an_expired_batch_did_is_kept_and_the_rest_is_submitted_again():
+    with ImageServer(sketch=True, batch_expires_after=4) as server:
+        submit(server)
+        again = purchase(server, batch=True)
+        with pytest.raises(openai_images.BuyingError, match="2 requests was submitted"):
+            visit(again)
+        assert len(on_disk(again)) == 4
+        bought = purchase(server, batch=True)
+        ledger = visit(bought)
+    assert len(on_disk(bought)) == 6
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
+
+
+def test_refusals_and_failures_in_a_batch():
+    with ImageServer(sketch=True, script=["moderation", "server_error", "truncated"]) as server:
+        submit(server)
+        again = purchase(server, batch=True)
+        with pytest.raises(openai_images.BuyingError, match="2 requests was submitted"):
+            visit(again)
+        bought = purchase(server, batch=True)
+        ledger = visit(bought)
+    assert len(on_disk(bought)) == 5
+    assert ledger["status"].value_counts().to_dict() == {"ok": 5, "failed": 2, "refused": 1}
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
+
+
+def test_a_batch_created_just_before_a_kill_is_found_again():
+    with ImageServer(sketch=True) as server:
+        bought = submit(server)
+        (path,) = (bought.paid / "batches").glob("*.json")
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"batch_id": "", "status": "submitting"}))
+        after = purchase(server, batch=True)
+        visit(after)
+        assert len(on_disk(after)) == 6 and len(server.batches) == 1
+
+
+def test_a_batch_that_was_never_created_is_submitted_anew():
+    with ImageServer(sketch=True, batch_seconds=60) as server:
+        bought = submit(server)
+        (path,) = (bought.paid / "batches").glob("*.json")
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"batch_id": "", "status": "submitting"}))
+        server.batches.clear()
+        submit(server)
+        server.batches[next(iter(server.batches))]["ready"] = 0
+        after = purchase(server, batch=True)
+        visit(after)
+    assert len(on_disk(after)) == 6 and len(server.requests) == 6
+
+
+def test_a_batch_keeps_within_the_budget():
+    with ImageServer(sketch=True) as server:
+        budget = 3 * 3.3 * EACH / 2
+        bought = submit(server, 30, budget_usd=budget)
+        assert bought.ledger.spent_usd <= budget
+        for _ in range(3):
+            with pytest.raises(openai_images.BuyingError):
+                visit(purchase(server, 30, budget_usd=budget, batch=True))
+    assert 3 < len(server.requests) < 10 and server.billed_usd <= budget
+
+
+def test_without_any_budget_nothing_is_submitted():
+    with ImageServer(sketch=True) as server, pytest.raises(openai_images.BuyingError, match="does not cover"):
+        visit(purchase(server, budget_usd=0.0001, batch=True))
+    assert not server.batches and not server.files
+
+
+def test_parts_keep_within_the_limits_of_a_batch(monkeypatch):
+    monkeypatch.setattr(openai_batches, "MOST_REQUESTS", 4)
+    with ImageServer(sketch=True) as server:
+        submit(server, 10)
+        assert sorted(len(content.splitlines()) for name, content in server.files.values() if name == "input.jsonl") == [2, 4, 4]
+        bought = purchase(server, 10, batch=True)
+        visit(bought)
+    assert len(on_disk(bought)) == 10
+
+
+def test_requests_that_are_wrong_in_themselves_are_not_submitted_again():
+    with ImageServer(sketch=True, script=["", "forbidden"]) as server:
+        submit(server)
+        bought = purchase(server, batch=True)
+        with pytest.raises(openai_images.BuyingError, match="would fail again"):
+            visit(bought)
+        assert len(on_disk(bought)) == 5 and len(server.batches) == 1
