@@ -60,9 +60,8 @@ def detection(labels: pd.Series, truth: pd.Series, policy: str = "wrong", confid
         raise ValueError(f"label {wrong[0]!r} is none of {', '.join(LABELS)}")
     if policy == "own":
         return _own_category(labels, truth, confidence)
-    left_out = int((labels == "uncertain").sum()) if policy == "dropped" else 0
-    if policy == "dropped":
-        truth, labels = truth[labels != "uncertain"], labels[labels != "uncertain"]
+    undecided = truth[labels == "uncertain"] if policy == "dropped" else truth.iloc[:0]
+    truth, labels = truth.drop(undecided.index), labels.drop(undecided.index)
     hits, generated = int(((labels == "fake") & (truth == 1)).sum()), int((truth == 1).sum())
     rejections, real = int(((labels == "real") & (truth == 0)).sum()), int((truth == 0).sum())
     rows = [
@@ -71,7 +70,9 @@ def detection(labels: pd.Series, truth: pd.Series, policy: str = "wrong", confid
         _share("accuracy", hits + rejections, generated + real, "no images", confidence),
         *_signal_detection(hits, generated, real - rejections, real, confidence),
     ]
-    return pd.DataFrame(rows).assign(policy=policy, left_out=left_out)[COLUMNS]
+    left_out = {"sensitivity": int((undecided == 1).sum()), "specificity": int((undecided == 0).sum())}
+    table = pd.DataFrame(rows).assign(policy=policy)
+    return table.assign(left_out=[left_out.get(measure, len(undecided)) for measure in table["measure"]])[COLUMNS]
 
 
 def policies(labels: pd.Series, truth: pd.Series, confidence: float = 0.95) -> pd.DataFrame:

@@ -307,5 +307,5 @@ def _with_interval(name, estimate, se, images, reason, readers, confidence) -> t
     quantile = stats.norm.ppf((1 + confidence) / 2) if name == "cohen" else stats.t.ppf((1 + confidence) / 2, images - 1)
     low, high = estimate - quantile * se, estimate + quantile * se
     if name != "cohen":
-        low, high = np.clip([low, high], -1.0, 1.0)
+        low, high = np.clip([low, high], 0.0 if name == "percent" else -1.0, 1.0)
     return estimate, se, low, high, images, readers, reason

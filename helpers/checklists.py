@@ -7,6 +7,8 @@ CLAIM, Mongan et al., Radiol Artif Intell 2 (2020). The wording here is this pro
 from helpers import sentences
 from helpers.sentences import percent, value
 
+NAMED = {"delong": "DeLong's method", "jackknife": "the jackknife over images"}
+
 
 def methods(results: dict, context: dict) -> list[str]:
     """The methods section, one paragraph an entry. `context`: see `report.context`."""
@@ -16,7 +18,7 @@ def methods(results: dict, context: dict) -> list[str]:
     paragraphs = [
         f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, and given opaque names; "
         f"{design['training']} training cases were shown before and not scored, and {design['repeats']} images came a second time without notice.",
-        f"Readers. {design['readers']} readers worked independently and did not see the truth, one another's answers or how many images were generated; "
+        f"Readers. {design['readers']} readers answered on pages of their own, which show neither the truth nor other readers' answers nor how many images were generated; "
         f"{design['prior_ai']} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and an answer could be changed: {asked.get('going_back', 'not recorded')}.",
         "Rating. Every image was labelled real, fake or uncertain and the lung condition described in words"
         + (
@@ -25,7 +27,7 @@ def methods(results: dict, context: dict) -> list[str]:
             else "; no confidence was asked."
         )
         + " The truth of an image is where it came from, which is known without error.",
-        f"Blinding. The key was sealed and committed to ({context['committed_utc']}) before the read and opened for this analysis under the rule “{context['unsealed']}”. "
+        f"Blinding. The key was sealed and committed to ({context['committed_utc']}) before the read and opened: {'; '.join(context['openings'])}. "
         + (
             f"The plan of the analysis was changed after that: {changed}."
             if changed
@@ -35,7 +37,7 @@ def methods(results: dict, context: dict) -> list[str]:
         "standard errors by linearisation, divided by n(n − 1) over images, t intervals with n − 1 degrees of freedom (Cohen: asymptotic, normal). Answers to repeats count only for agreement of readers with themselves.",
         "Accuracy. Positive means generated. “Uncertain” is shown as a category of its own, as an error, and left out. Shares have Wilson intervals; over several answers to one image they are "
         "Wilson's at the effective number of answers. d′ and criterion use the log-linear correction. ROC curves run from “real, sure” over “uncertain” to “fake, sure”; their areas have DeLong's standard errors. "
-        f"Many readers: Obuchowski–Rockette with random readers and images, covariances by {settings['covariance']}, Hillis' degrees of freedom, against 0.5, two-sided; images without a score of every reader were left out there. "
+        f"Many readers: Obuchowski–Rockette with random readers and images, covariances by {NAMED[settings['covariance']]}, Hillis' degrees of freedom, against 0.5, two-sided; images without a score of every reader were left out there. "
         f"Equivalence to chance: two one-sided tests at 5 % within ± {settings['margin']:g}. Bootstrap: {settings['replicates']} draws of readers and images. No correction for multiple testing was made.",
     ]
     if context["pretended"]:
@@ -53,7 +55,7 @@ def checklist(results: dict, context: dict) -> list[dict]:
     )
     sampling = "random draw with a stored seed: " + "; ".join(sentences.source(row) for row in design["by_source"])
     numbers = f"{flow['images']} images, {flow['readers']} readers analysed ({context['planned_readers']} planned)"
-    process = f"independent, blinded, order per reader; changing an answer: {context['reading'].get('going_back', 'not recorded')}"
+    process = f"pages of their own, blinded, order per reader; changing an answer: {context['reading'].get('going_back', 'not recorded')}"
     missing = f"{flow['missing_answers']} of {flow['expected_answers']} answers missing; left out of paired counts, kept elsewhere"
     uncertain = f"{flow['uncertain_answers']} of {flow['answers']} first answers; three policies side by side"
     rows = [
@@ -61,7 +63,7 @@ def checklist(results: dict, context: dict) -> list[dict]:
         ("GRRAS", "6", "Numbers planned and why", numbers + "; sample size for kappa is in notebook 06"),
         ("GRRAS", "7", "Sampling of images", sampling),
         ("GRRAS", "8", "Rating process", process),
-        ("GRRAS", "9", "Independence and blinding", "the key was sealed until " + context["unsealed"]),
+        ("GRRAS", "9", "Independence and blinding", "pages of their own; the key was opened: " + "; ".join(context["openings"])),
         ("GRRAS", "10", "Statistical analysis", "see Methods"),
         ("GRRAS", "11", "Actual numbers", f"{numbers}; {flow['answers']} first answers, {flow['repeat_answers']} answers to repeats"),
         ("GRRAS", "12", "Characteristics of readers and images", people),
@@ -100,14 +102,16 @@ def checklist(results: dict, context: dict) -> list[dict]:
         ("CLAIM", "42", "Funding", ""),
         ("Ethics", "–", "Approval or waiver", told.get("ethics", "")),
     ]
-    placeholder = ("enter ", "none, because no patient")
+    order = {"GRRAS": 0, "STARD": 1, "CLAIM": 2, "Ethics": 3}
+    rows.sort(key=lambda row: (order[row[0]], int("".join(c for c in row[1] if c.isdigit()) or 0), row[1]))
+    placeholder = "enter "  # study.yaml of a new study says what to enter
     return [
         {
             "guideline": guideline,
             "item": item,
             "topic": topic,
-            "status": "filled" if text and not text.startswith(placeholder[0]) else "open",
-            "text": "" if text.startswith(placeholder[0]) else text,
+            "status": "filled" if text and not text.startswith(placeholder) else "open",
+            "text": "" if text.startswith(placeholder) else text,
         }
         for guideline, item, topic, text in rows
     ]

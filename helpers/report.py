@@ -208,6 +208,7 @@ def agreement_rows(results: dict) -> dict:
             row["reason"],
         ]
         for row in results["agreement"]
+        if " " not in row["group"]
     ]
     return table(
         "Agreement coefficients",

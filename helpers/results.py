@@ -189,8 +189,8 @@ def subgroups(answers: pd.DataFrame) -> pd.DataFrame:
 def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
     """What the published poster tells, per modality and origin: labelled alike by every reader, fake by at least two, conditions."""
     rows = []
-    for modality in sorted(shown["modality"].unique()):
-        for origin in ("generated", "real"):
+    for origin in ("generated", "real"):
+        for modality in sorted(shown["modality"].unique()):
             inside = (shown["modality"] == modality) & (shown["origin"] == origin)
             if not inside.any():
                 continue

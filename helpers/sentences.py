@@ -8,19 +8,27 @@ BANDS = ((0.0, "below chance"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"
 
 def percent(share: float | None) -> str:
     """62 %."""
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else f"{100 * share:.0f}\u00a0%"
 
 
 def interval(low: float | None, high: float | None, digits: int = 0) -> str:
     """5 to 36 % for shares (digits 0), .12 to .44 for coefficients (digits 2); empty when there is none."""
     if low is None or high is None:
         return ""
-    return f"{100 * low:.0f} to {100 * high:.0f} %" if digits == 0 else f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{100 * low:.0f} to {100 * high:.0f}\u00a0%" if digits == 0 else f"{value(low, digits)} to {value(high, digits)}"
 
 
 def value(number: float | str | None, digits: int = 2) -> str:
     """A number for people; ∞ and – for what is not finite."""
-    return "–" if number is None else "∞" if number == "inf" else f"{number:.{digits}f}"
+    return (
+        "–"
+        if number is None
+        else "∞"
+        if number == "inf"
+        else f"{number + 0.0:.{digits}f}".replace("-", "−")
+        if round(number, digits)
+        else f"{0:.{digits}f}"
+    )
 
 
 def p_value(p: float | None) -> str:
@@ -226,7 +234,7 @@ def limits(results: dict) -> list[str]:
         said.append(
             "Prior knowledge of AI cannot be told apart from the person who has it: with so few readers a difference may be one of persons."
         )
-    said.append("Readers knew that images may be generated; in daily work nobody warns them.")
+    said.append("The page told readers that images may be generated; in daily work nobody warns them.")
     said.append("Conditions in free text were found by rules that respect negation, not by a person.")
     return said
 
