@@ -9,7 +9,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import burned_in_text, deidentify, duplicates, findings, importing, layouts, places, review, runs, splits, tables, volumes
+from helpers import (
+    burned_in_text,
+    deidentify,
+    duplicates,
+    findings,
+    freshness,
+    importing,
+    layouts,
+    places,
+    review,
+    runs,
+    splits,
+    tables,
+    volumes,
+)
 
 
 class CasesError(ValueError):
@@ -91,6 +105,22 @@ def prepare(
     rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
     _tidy(run.folder, written)
     return Cases(written, imported, rejected)
+
+
+def summary(prepared: Cases) -> dict:
+    """What the manifest keeps of the cases: counts, and the split's hash over (image_id, split) in order of image_id."""
+    images = prepared.images
+    pairs = images[["image_id", "split"]].fillna("").sort_values("image_id")
+    together = images[images["split"].notna()].groupby("patient")["split"].nunique().max()
+    return {
+        "pictures": len(images),
+        "files_kept": int(prepared.imported["file_hash"].nunique()),
+        "files_rejected": len(prepared.rejected),
+        "splits": {name: int((images["split"] == name).sum()) for name in tables.SPLITS},
+        "most_splits_of_a_patient": int(together) if together == together else 0,
+        "split_sha256": freshness.digest(pairs.to_numpy().tolist()),
+        "layouts": sorted(prepared.imported["layout"].unique()),
+    }
 
 
 def _pictures(taken: list[importing.Taken], described: pd.DataFrame, secret: bytes, slices: int) -> pd.DataFrame:

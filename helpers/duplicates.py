@@ -18,7 +18,7 @@ from helpers.images import area_resize
 SIDE = 64  # pixels of a fingerprint
 DISTANCE = 10  # of 64 bits; candidates only, correlation decides
 CORRELATION = 0.91
-ROWS, BLOCK = 64, 8192  # hashes compared at once: small enough for a core's cache
+ROWS, BLOCK = 64, 4096  # hashes compared at once: small enough for a core's cache
 
 
 def small(array: np.ndarray, side: int = SIDE) -> np.ndarray:

@@ -38,11 +38,13 @@ class Picture:
 
 
 def read(
-    path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8, xray_window: str = "file"
+    path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8,
+    xray_window: str = "file", min_lung_share: float = 0.0,
 ) -> Iterator[Picture]:  # fmt: skip
     """Every picture in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
 
-    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct). Raises ImageError with the reason.
+    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct); CT is windowed in HU; `xray_window`
+    is `file` or `full`. Raises ImageError with the reason.
     """
     from helpers import dicom, rasters, volumes
 
@@ -53,7 +55,7 @@ def read(
     if dicom.looks_like(start):
         yield from dicom.read(path, lung_center, lung_width, bits, modality, xray_window)
     elif volumes.looks_like(start):
-        yield from volumes.read(path, lung_center, lung_width, bits, slices)
+        yield from volumes.read(path, lung_center, lung_width, bits, slices, min_lung_share)
     else:
         yield from rasters.read(path, start, bits)
 
@@ -159,10 +161,13 @@ def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "
 
     `titles` is a column of the frame or one text a row; pretended pictures say so.
     """
+    if not len(frame):
+        sheet = Image.new("L", (2 * tile, 24), 255)
+        ImageDraw.Draw(sheet).text((4, 4), "no such pictures", fill=90, font=ImageFont.load_default(13))
+        return sheet
     texts = frame[titles].fillna("").tolist() if isinstance(titles, str) else list(titles)
-    columns = max(1, min(columns, len(frame)))
-    caption = 16
-    rows = max(1, -(-len(frame) // columns))
+    columns, caption = min(columns, len(frame)), 16
+    rows = -(-len(frame) // columns)
     sheet = Image.new("L", (columns * (tile + 4), rows * (tile + caption + 4)), 255)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):

@@ -219,7 +219,9 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
         if row.get("sha256") and hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"].lower():
             raise images.ImageError("is not the file the metadata means: another SHA-256")
         s = settings
-        for picture in images.read(path, s.lung_center, s.lung_width, s.bits, row.get("modality", ""), s.slices, s.xray_window):
+        for picture in images.read(
+            path, s.lung_center, s.lung_width, s.bits, row.get("modality", ""), s.slices, s.xray_window, s.min_lung_share
+        ):
             taken.kind = picture.kind
             try:
                 taken.pictures.append(_store(picture, row, target, settings, secret))

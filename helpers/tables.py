@@ -107,7 +107,7 @@ TABLES = {
             number("clipped", "share of the pixels outside the window", required=True),
             number("mean_grey", "mean of the stored pixels, share of the full range", required=True),
             number("masked", "share of the picture masked because of burned-in text", required=True),
-            number("lung_share", "CT: share of the body's area that is air inside it"),
+            number("lung_share", "CT: share of the body's area that is aerated lung"),
         ],
     ),
     "prompts": (

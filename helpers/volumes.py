@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from helpers.images import ImageError, Picture, window
 
-LUNG_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+TISSUE_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissue brighter
 
 
 def looks_like(start: bytes) -> bool:
@@ -23,7 +24,7 @@ def looks_like(start: bytes) -> bool:
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
-def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: int) -> Iterator[Picture]:
+def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: int, min_lung_share: float = 0.0) -> Iterator[Picture]:
     """Axial slices of a NIfTI chest CT that show lung, at most `slices`, evenly spaced from apex to base.
 
     They lie as radiologists look at them: the patient's right on the left, front up. Raises ImageError.
@@ -37,7 +38,10 @@ def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: i
     if volume.min() > -500:
         raise ImageError("NIfTI volume whose values are not Hounsfield units")
     shares = np.array([lung_share(volume[k]) for k in range(len(volume))])
-    for number, k in enumerate(spaced(shares, slices)):
+    chosen = spaced(shares, slices, min_lung_share)
+    if not chosen:
+        raise ImageError("NIfTI volume that shows little lung in every slice")
+    for number, k in enumerate(chosen):
         pixels, clipped = window(volume[k], lung_center, lung_width, bits)
         yield Picture(
             pixels,
@@ -64,24 +68,31 @@ def axial(path: Path) -> np.ndarray:
 
 
 def lung_share(hounsfield: np.ndarray) -> float:
-    """Share of the body's area in a CT slice, shape (H, W) in HU, that is air inside the body: lung, mostly."""
+    """Share of the body's area in a CT slice, shape (H, W) in HU, that is lung: as dark as aerated lung, inside the body."""
     step = max(1, min(hounsfield.shape) // 128)
     small = hounsfield[::step, ::step]
-    tissue = ndimage.binary_opening(small > LUNG_HU, iterations=1)
+    tissue = ndimage.binary_opening(small > TISSUE_HU, iterations=1)
     labels, count = ndimage.label(tissue)
     if not count:
         return 0.0
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    body = ndimage.binary_fill_holes(labels == sizes.argmax())
-    inside = body & (small <= LUNG_HU)
+    body = _enclosed(labels == sizes.argmax())
+    inside = body & (small >= LUNG_HU[0]) & (small <= LUNG_HU[1])
     return float(inside.sum() / body.sum())
 
 
-def spaced(shares: np.ndarray, slices: int) -> list[int]:
-    """Indices of at most `slices` slices, evenly spaced among those with at least a third of the largest lung share."""
+def _enclosed(tissue: np.ndarray) -> np.ndarray:
+    """The tissue and what lies between tissue along both axes: also where the field of view cuts the chest open."""
+    along_rows = np.maximum.accumulate(tissue, axis=1) & np.maximum.accumulate(tissue[:, ::-1], axis=1)[:, ::-1]
+    along_columns = np.maximum.accumulate(tissue, axis=0) & np.maximum.accumulate(tissue[::-1], axis=0)[::-1]
+    return along_rows & along_columns
+
+
+def spaced(shares: np.ndarray, slices: int, min_share: float = 0.0) -> list[int]:
+    """Indices of at most `slices` slices, evenly spaced among those with enough lung: `min_share` and a third of the largest share."""
     if not len(shares) or shares.max() <= 0:
         return []
-    showing = np.flatnonzero(shares >= shares.max() / 3)
+    showing = np.flatnonzero(shares >= max(shares.max() / 3, min_share))
     places = np.linspace(0, len(showing) - 1, min(slices, len(showing)) + 2)[1:-1] if slices < len(showing) else np.arange(len(showing))
     return [int(showing[round(place)]) for place in places]
