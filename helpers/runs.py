@@ -229,7 +229,11 @@ def verify(run: Run) -> list[str]:
 
 
 def progress(items, label: str, total: int | None = None, every: float = 5.0):
-    """Iterate with progress: a bar when interactive, else a plain line at most every `every` seconds with the time left."""
+    """Iterate with progress: a bar when interactive, else plain lines with the time left.
+
+    The first line comes after `every` seconds and each next one after a quarter more of the time
+    gone by, so that an hour is some thirty lines in a log and not seven hundred.
+    """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
         from tqdm.auto import tqdm
@@ -240,7 +244,7 @@ def progress(items, label: str, total: int | None = None, every: float = 5.0):
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - said >= every and total:
+        if total and now - said >= max(every, (said - began) / 4):
             left = (now - began) / done * (total - done)
             print(f"{label}: {done} of {total}, {left:.0f} s left", flush=True)
             said = now
