@@ -11,24 +11,14 @@ import json
 import random
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import attempts, paid_images, prices, retry_policy, runs
 from helpers import ledger as ledgers
-from helpers import openai_images, paid_images, prices, provenance, retry_policy, runs, tables
 from helpers.openai_images import BuyingError, Service
 from helpers.prompts import Order
 
 FAILURES_IN_A_ROW = 5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one attempt: done, refused, throttled, retry, again or stop."""
-
-    action: str
-    message: str = ""
-    retry_after: float = 0.0
 
 
 class Purchase:
@@ -78,6 +68,8 @@ class Purchase:
 
 def reconcile(ledger: ledgers.Ledger, paid: Path) -> None:
     """Settle the attempts that a killed process left open: from what it put on disk, else as perhaps billed."""
+    for half_written in [*ledger.path.parent.glob(".*.part"), *paid.rglob(".*.part")]:
+        half_written.unlink()
     left_open = [row for row in ledger.rows.values() if row["status"] == "sent"]
     for row in left_open:
         sidecar = paid / f"{row['image_id']}.json"
@@ -95,7 +87,7 @@ def reconcile(ledger: ledgers.Ledger, paid: Path) -> None:
 
 
 async def buy(
-    purchase: Purchase, in_flight: int = 8, tries: int = 6, ask_again: int = 2, patience_seconds: float = 900.0, seed: int = 0
+    purchase: Purchase, in_flight: int = 8, tries: int = 6, ask_again: int = 4, patience_seconds: float = 900.0, seed: int = 0
 ) -> None:
     """Buy everything that is still wanted.
 
@@ -179,7 +171,7 @@ class _Counter:
             heapq.heappop(self.queue)
             asked = self.purchase.asked
             request_id = self.purchase.ledger.begin(order, asked.model, asked.size, asked.quality, reserve)
-            running[asyncio.create_task(attempt(client, self.purchase, order, request_id))] = (number, order)
+            running[asyncio.create_task(attempts.attempt(client, self.purchase, order, request_id))] = (number, order)
 
     def _affordable(self, order, others_running) -> float | None:
         """What to set aside for an image, or None when the budget cannot cover it now."""
@@ -204,7 +196,7 @@ class _Counter:
         # Due and yet not started: the budget waits for what is under way.
         return min(5.0, due) if due > 0 else 5.0 if running else 0.0
 
-    def _decide(self, started, outcome: Outcome, others_running: int):
+    def _decide(self, started, outcome: attempts.Outcome, others_running: int):
         number, order = started
         if outcome.action == "throttled":
             self.flow.throttled(others_running)
@@ -245,84 +237,13 @@ class _Counter:
         got, total = len(self.settled), len(self.purchase.wanted)
         left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
         self.purchase.run.say(
-            f"Buying: {got} of {total} images, {self.purchase.ledger.spent_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
+            f"Buying: {got} of {total} images, {self.purchase.ledger.settled_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
         )
 
 
-def _result(task) -> Outcome:
+def _result(task) -> attempts.Outcome:
     """What came of an attempt; a disk that takes no more stops the run, and its open lines stay counted."""
     try:
         return task.result()
     except OSError as error:
-        return Outcome("stop", f"the run folder cannot be written ({error.strerror or error})")
-
-
-async def attempt(client, purchase: Purchase, order: Order, request_id: str) -> Outcome:
-    """One request from its ledger line to its settled line; raises for nothing that the service or the network does."""
-    await purchase.ledger.save()
-    body, began = purchase.asked.request(order), time.monotonic()
-    try:
-        content, headers = await openai_images.ask(client, body, request_id)
-        outcome = await keep(purchase, order, request_id, body, content, headers, time.monotonic() - began)
-    except openai_images.Refused as error:
-        status = "refused" if error.verdict.action == "refused" else "failed"
-        purchase.ledger.settle(request_id, status, cost_usd=0.0, seconds=time.monotonic() - began, error=str(error))
-        outcome = Outcome(error.verdict.action, str(error), error.verdict.retry_after)
-    except openai_images.Disconnected as error:
-        outcome = _disconnected(purchase, request_id, error, time.monotonic() - began)
-    await purchase.ledger.save()
-    return outcome
-
-
-def _disconnected(purchase, request_id, error, seconds) -> Outcome:
-    """What was never sent is free; anything else may have been billed and keeps what was set aside for it."""
-    if error.when == "unsent":
-        purchase.ledger.settle(request_id, "failed", cost_usd=0.0, seconds=seconds, error=str(error))
-        return Outcome("retry", f"no connection ({error})")
-    purchase.ledger.settle(request_id, "unknown", seconds=seconds, error=f"{error}; may have been billed")
-    if error.when == "within":
-        return Outcome("again", f"the answer was lost ({error})")
-    return Outcome("retry", f"hung up before an answer ({error})")
-
-
-async def keep(purchase, order, request_id, body, content, headers, seconds) -> Outcome:
-    """Put an answer on disk: what it said, then its bytes as received; settle the line."""
-    asked, settled = purchase.asked, {} if seconds is None else {"seconds": seconds}
-    answer = None
-    try:
-        answer = await asyncio.to_thread(openai_images.read_answer, _json(content), openai_images.fetch_url)
-        usage = answer.usage
-        found = await asyncio.to_thread(provenance.examine, answer.content)
-    except (openai_images.UnusableAnswer, provenance.UnusableImage) as error:
-        usage = answer.usage if answer else error.usage
-        settled |= charge(asked, usage, purchase.batch)
-        kept = answer.content if answer else error.content
-        if kept:
-            await asyncio.to_thread(tables.write_atomically, purchase.paid / "unusable" / f"{request_id}.bin", kept)
-        known = "cost_usd" in settled
-        purchase.ledger.settle(request_id, "failed" if known else "unknown", **settled, error=str(error))
-        return Outcome("again", str(error))
-    settled |= charge(asked, usage, purchase.batch)
-    if settled.get("output_tokens"):
-        purchase.seen_tokens.append(settled["output_tokens"])
-    size = f"{found['width']}x{found['height']}"
-    if "x" in asked.size and size != asked.size:
-        settled["error"] = f"another size than asked for: {size}"
-    record = {**paid_images.sidecar(asked, order, request_id, body, headers, answer, found), "settled": settled}
-    await asyncio.to_thread(paid_images.write_paid, purchase.paid, order.image_id, record, answer.content)
-    purchase.ledger.settle(request_id, "ok", **settled)
-    return Outcome("done")
-
-
-def charge(asked: Service, usage: dict | None, batch: bool = False) -> dict:
-    """Ledger fields that follow from what the service counted; no cost where it counted nothing and charges by tokens."""
-    counted = {key: usage.get(key) for key in ("input_tokens", "output_tokens")} if usage else {}
-    usd = prices.cost(asked.price, usage, batch=batch)
-    return counted | ({} if usd is None else {"cost_usd": usd})
-
-
-def _json(content: bytes):
-    try:
-        return json.loads(content)
-    except (ValueError, UnicodeDecodeError):
-        raise openai_images.UnusableAnswer("the answer is not JSON", None, content) from None
+        return attempts.Outcome("stop", f"the run folder cannot be written ({error.strerror or error})")

@@ -31,6 +31,11 @@ class Ledger:
         """Everything charged, set aside, or perhaps charged so far: what a budget is held against."""
         return sum(row["cost_usd"] or 0.0 for row in self.rows.values())
 
+    @property
+    def settled_usd(self) -> float:
+        """The same without what is only set aside for attempts still under way."""
+        return sum(row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN)
+
     def frame(self) -> pd.DataFrame:
         """The ledger as its declared table, in the order of sending."""
         return tables.check(pd.DataFrame(list(self.rows.values())), "ledger") if self.rows else tables.empty("ledger")

@@ -8,7 +8,7 @@ import asyncio
 import json
 import uuid
 
-from helpers import buying, openai_images, retry_policy, tables
+from helpers import attempts, buying, openai_images, retry_policy, tables
 from helpers.openai_images import BuyingError
 from helpers.prompts import Order
 
@@ -177,7 +177,9 @@ async def _take(purchase, record, line) -> list[str]:
     if response.get("status_code") == 200:
         order = next((order for order in purchase.orders if order.image_id == line["custom_id"]), None) or _forgotten(purchase, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
-        await buying.keep(purchase, order, request_id, purchase.asked.request(order), json.dumps(response["body"]).encode(), headers, None)
+        await attempts.keep(
+            purchase, order, request_id, purchase.asked.request(order), json.dumps(response["body"]).encode(), headers, None
+        )
         return []
     verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": line.get("error") or {}}, {})
     purchase.ledger.settle(request_id, "refused" if verdict.action == "refused" else "failed", cost_usd=0.0, error=verdict.message)

@@ -266,7 +266,10 @@ def read_answer(body, fetch) -> Answer:
         if url.startswith("data:"):
             encoded = url.partition(",")[2]
         else:
-            return Answer(fetch(url), usage, effective)
+            try:
+                return Answer(fetch(url), usage, effective)
+            except UnusableAnswer as error:
+                raise UnusableAnswer(str(error), usage) from None
     if not encoded:
         raise UnusableAnswer("neither b64_json nor url", usage)
     try:
