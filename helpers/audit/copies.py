@@ -19,27 +19,27 @@ SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
 BLOCK = 512  # samples searched at once
-CROPS = [(1.0, 0.5, 0.5)] + [(scale, x, y) for scale in (0.9, 0.8) for x, y in itertools.product((0.0, 0.5, 1.0), repeat=2)]
+CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5}  # side of the crop: places along each side
+REFINED = 2  # of the aligned cases, the best are refined below one pixel
 
 
-def nearest(samples: pd.DataFrame, training: pd.DataFrame, margin: float) -> pd.DataFrame:
+def nearest(samples: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
     """The nearest training case of every sample; both are rows of images.csv with `file`.
 
     Columns image_id, nearest_image_id, distance (1 − correlation of local structure after alignment: 0 the same,
     about 1 unrelated) and hash_distance (bits of 64 in which the perceptual hashes differ, mirror allowed).
     A training case with the sample's own image_id is left out.
     """
-    cases = np.stack([structure(picture) for picture in _pictures(training, margin, "training cases")])
-    hashes = np.stack([perceptual_hash(picture) for picture in _pictures(training, margin, "")])
-    looked_for = [(structure(picture), _both_hashes(picture)) for picture in _pictures(samples, margin, "samples")]
-    likeliest = _search(np.stack([small for small, _ in looked_for]), cases)
-    own = training["image_id"].to_numpy(dtype=object)
+    cases, hashes = zip(*[(structure(picture), perceptual_hash(picture)) for picture in _pictures(training, "training cases")])
+    looked_for = [(structure(picture), _both_hashes(picture)) for picture in _pictures(samples, "samples")]
+    likeliest = _search(np.stack([small for small, _ in looked_for]), np.stack(cases))
+    cases, own = np.stack(cases), training["image_id"].to_numpy(dtype=object)
     rows = []
-    for (sample, hashed), image_id, indices in zip(looked_for, samples["image_id"], likeliest):
-        indices = [index for index in indices if own[index] != image_id]
-        distances = [aligned_distance(sample, cases[index]) for index in indices]
+    for (sample, hashed), image_id, indices in zip(looked_for, samples["image_id"], runs.progress(likeliest, "aligning")):
+        indices = indices[own[indices] != image_id]
+        distances = aligned_distances(sample, cases[indices])
         best = int(np.argmin(distances))
-        bits = min(np.count_nonzero(hashes != one, axis=1).min() for one in hashed)
+        bits = min(np.count_nonzero(np.stack(hashes) != one, axis=1).min() for one in hashed)
         rows.append({"image_id": image_id, "nearest_image_id": own[indices[best]], "distance": distances[best], "hash_distance": bits})
     return pd.DataFrame(rows)
 
@@ -77,8 +77,8 @@ def judge(
         held_out = held_out[held_out["duplicate_group"].isna() | ~held_out["duplicate_group"].isin(training["duplicate_group"])]
         if training.empty or held_out.empty:
             continue
-        limit, rate, between = threshold(nearest(held_out, training, margin)["distance"], false_alarms)
-        table = nearest(samples, training, margin)
+        limit, rate, between = threshold(nearest(held_out, training)["distance"], false_alarms)
+        table = nearest(samples, training)
         common = min(size, fidelity.smallest_side(pd.concat([samples, training]), margin))
         vectors = [features.extract(side, extractor, common, margin) for side in (samples, training)]
         table["feature_distance"] = fidelity.nearest_distance(*[side / features.scale(vectors[1])[1] for side in vectors])
@@ -133,62 +133,95 @@ def _both_hashes(picture: np.ndarray) -> list[np.ndarray]:
     return [perceptual_hash(picture), perceptual_hash(picture[:, ::-1])]
 
 
-def _pictures(pool: pd.DataFrame, margin: float, label: str):
-    rows = zip(pool["file"], pool["bits"])
-    for file, bits in runs.progress(rows, label, len(pool)) if label else rows:
-        array = images.read_png(file)
-        side = min(images.reading_side(array, margin), 4 * SIDE)
-        yield images.for_reading(array, int(bits), side, min(int(bits), 12), margin).astype(np.float32)
+def _pictures(pool: pd.DataFrame, label: str):
+    """Whole pictures, padded to squares: bars that padding made are part of what a generator may have learnt."""
+    for file, bits in runs.progress(list(zip(pool["file"], pool["bits"])), label, len(pool)):
+        yield images.standardise(images.read_png(file), 4 * SIDE, int(bits)).astype(np.float32)
 
 
 def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """Indices of the likeliest cases of every sample, (n, LIKELIEST): best correlation of any crop of the case, mirrored or not."""
-    looks = np.stack([_unit(images.area_resize(sample, COARSE, COARSE)) for sample in samples])
+    """Indices of the likeliest cases of every sample, (n, LIKELIEST + 1): best correlation of any crop of the case, mirrored or not."""
+    looks = _units(_reduced(samples, 1.0, 0.5, 0.5))
     best = np.full((len(samples), len(cases)), -1, dtype=np.float32)
-    for scale, x, y in CROPS:
-        crops = np.stack([images.area_resize(_crop(case, scale, x, y), COARSE, COARSE) for case in cases])
-        for mirrored in (crops, crops[:, :, ::-1]):
-            units = np.stack([_unit(crop) for crop in mirrored])
-            for start in range(0, len(samples), BLOCK):
-                np.maximum(best[start : start + BLOCK], looks[start : start + BLOCK] @ units.T, out=best[start : start + BLOCK])
+    for scale, places in CROPS.items():
+        steps = np.linspace(0, 1, places) if places > 1 else [0.5]
+        for x, y in itertools.product(steps, repeat=2):
+            crops = _reduced(cases, scale, x, y)
+            for units in (_units(crops), _units(crops[:, :, ::-1])):
+                for start in range(0, len(samples), BLOCK):
+                    block = best[start : start + BLOCK]
+                    np.maximum(block, looks[start : start + BLOCK] @ units.T, out=block)
     count = min(LIKELIEST + 1, len(cases))  # one more, because a picture itself may be left out
     return np.argsort(-best, axis=1, kind="stable")[:, :count]
 
 
-def _crop(picture: np.ndarray, scale: float, x: float, y: float) -> np.ndarray:
-    side = round(scale * picture.shape[0])
-    top, left = round(y * (picture.shape[0] - side)), round(x * (picture.shape[1] - side))
-    return picture[top : top + side, left : left + side]
+def _reduced(pictures: np.ndarray, scale: float, x: float, y: float) -> np.ndarray:
+    """A square crop of all pictures at once, by area to (n, COARSE, COARSE)."""
+    side = round(scale * SIDE)
+    down, across = (round(place * (SIDE - side)) for place in (y, x))
+    shrink = images.area_resize(np.eye(side), COARSE, side)
+    return shrink @ pictures[:, down : down + side, across : across + side] @ shrink.T
 
 
-def _unit(picture: np.ndarray) -> np.ndarray:
-    centred = picture.ravel() - picture.mean()
-    return centred / (np.linalg.norm(centred) + 1e-6)
+def _units(pictures: np.ndarray) -> np.ndarray:
+    flat = pictures.reshape(len(pictures), -1)
+    centred = flat - flat.mean(1, keepdims=True)
+    return (centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-6)).astype(np.float32)
 
 
-def aligned_distance(sample: np.ndarray, case: np.ndarray) -> float:
-    """1 − the best correlation of two structures over mirrors, scales 0.75 to 1 and every shift, either of which is the crop.
+def aligned_distances(sample: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """1 − the best correlation with each case, (n,): the sample mirrored or not, shrunk to 0.7 to 1, anywhere on the case.
 
-    The smaller one is slid over the larger one (normalised cross-correlation, Lewis 1995).
+    Found on a grid by normalised cross-correlation (Lewis 1995); the best few are refined below one pixel.
     """
-    best = -1.0
-    for scale in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75):
+    spectra = fft.rfft2(cases)
+    sums = np.pad(np.stack([cases, cases**2], 1).astype(np.float64).cumsum(2).cumsum(3), ((0, 0), (0, 0), (1, 0), (1, 0)))
+    found = []
+    for scale in np.arange(1.0, 0.69, -0.05):
         side = round(scale * SIDE)
         small = images.area_resize(sample, side, side) if side < SIDE else sample
-        for template in (small, small[:, ::-1]):
-            best = max(best, _slide(template, case))
-    return 1 - best
+        found += [_slide(template, spectra, sums, scale, mirror) for mirror, template in enumerate((small, small[:, ::-1]))]
+    best = np.stack(found).transpose(1, 0, 2)  # cases, attempts, (correlation, top, left, scale, mirror)
+    best = np.take_along_axis(best, best[:, :, :1].argmax(1)[:, None], axis=1)[:, 0]
+    for index in np.argsort(-best[:, 0])[:REFINED]:
+        value, *place, mirror = best[index]
+        best[index, 0] = max(value, _refined(sample[:, ::-1] if mirror else sample, cases[index], place))
+    return 1 - best[:, 0]
 
 
-def _slide(template: np.ndarray, case: np.ndarray) -> float:
-    reach = max(0, case.shape[0] - template.shape[0])
-    # At full size a shift of a few pixels is allowed by cutting the template's rim.
-    if reach == 0:
-        template, reach = template[2:-2, 2:-2], 4
+def _slide(template: np.ndarray, spectra: np.ndarray, sums: np.ndarray, scale: float, mirror: int) -> np.ndarray:
+    """Best place of a template on every case: rows of (correlation, top, left, scale, mirror)."""
+    cut = 3 if template.shape[0] == SIDE else 0  # at full size a shift needs a rim to give way
+    template = template[cut : template.shape[0] - cut, cut : template.shape[1] - cut]
     template = template - template.mean()
-    side, size = template.shape[0], case.shape[0]
-    match = fft.irfft2(fft.rfft2(case) * np.conj(fft.rfft2(template, case.shape)), case.shape)[: reach + 1, : reach + 1]
-    summed = np.pad(np.stack([case, case**2]).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))[:, : size + 1, : size + 1]
-    box = summed[:, side:, side:] - summed[:, :-side, side:] - summed[:, side:, :-side] + summed[:, :-side, :-side]
-    spread = np.sqrt(np.maximum(box[1] - box[0] ** 2 / side**2, 1e-6))[: reach + 1, : reach + 1]
-    return float((match / (spread * np.linalg.norm(template) + 1e-6)).max())
+    side = template.shape[0]
+    reach = SIDE - side + 1
+    match = fft.irfft2(spectra * np.conj(fft.rfft2(template, (SIDE, SIDE))), (SIDE, SIDE))[:, :reach, :reach]
+    box = sums[:, :, side:, side:] - sums[:, :, :-side, side:] - sums[:, :, side:, :-side] + sums[:, :, :-side, :-side]
+    spread = np.sqrt(np.maximum(box[:, 1] - box[:, 0] ** 2 / side**2, 1e-6))
+    correlation = (match / (spread * np.linalg.norm(template) + 1e-6)).reshape(len(match), -1)
+    at = correlation.argmax(1)
+    value, top, left = correlation[np.arange(len(at)), at], at // reach - cut, at % reach - cut
+    return np.column_stack([value, top, left, np.full(len(at), scale), np.full(len(at), mirror)])
+
+
+def _refined(sample: np.ndarray, case: np.ndarray, start: list[float]) -> float:
+    """Best correlation near a start (top, left, scale) when the case is sampled at fractions of a pixel."""
+    rim = 3
+    grid = np.arange(rim, SIDE - rim)
+    inner = sample[rim:-rim, rim:-rim]
+    inner = (inner - inner.mean()) / (inner.std() + 1e-6)
+
+    def correlation(place):
+        # The centre of sample pixel g lies at top + (g + 1/2)·scale − 1/2 on the case.
+        down, across = (corner + (grid + 0.5) * place[2] - 0.5 for corner in place[:2])
+        look = ndimage.map_coordinates(case, np.meshgrid(down, across, indexing="ij"), order=1, mode="nearest")
+        return float((inner * (look - look.mean())).mean() / (look.std() + 1e-6))
+
+    place, best = np.array(start), -1.0
+    for step in (0.5, 0.25):
+        moves = [np.array([a, b, c]) * (step, step, step / SIDE * 2) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]
+        tried = [(correlation(place + move), number) for number, move in enumerate(moves)]
+        value, number = max(tried)
+        best, place = max(best, value), place + moves[number]
+    return best
