@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy import sparse
+from scipy import sparse, special
 
 
 class ImageError(ValueError):
@@ -69,7 +69,7 @@ def window(values: np.ndarray, center: float, width: float, bits: int, function:
         raise ImageError(f"window width {width:g} is too small")
     values = np.asarray(values, dtype=np.float32 if np.asarray(values).dtype.itemsize <= 4 else np.float64)
     if function == "SIGMOID":
-        share = 1 / (1 + np.exp(-4 * (values - center) / width))
+        share = special.expit(4 * (values - center) / width)
     elif function == "LINEAR_EXACT":
         share = (values - center) / width + 0.5
     else:
@@ -174,7 +174,7 @@ def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
         thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
         sheet.paste(Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX), (x + 2, y + caption))
-        mark = "pretended " if getattr(row, "pretended", False) is True else ""
+        mark = "pretended " if str(getattr(row, "pretended", "")) == "True" else ""
         draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
     return sheet
 

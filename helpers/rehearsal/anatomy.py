@@ -85,15 +85,15 @@ class Patient:
         spans = []
         for side in (-1, 1):
             q = ((x - side * 72) / (size + 12)) ** 2 + np.where(z > -84, (z + 84) / (2.2 * size), (z + 84) / (0.8 * size)) ** 2
-            spans.append((front + 0.25 * np.abs(x), 0.5 * size * np.clip(1 - q, 0, None) ** 0.8))
+            spans.append((front + 0.25 * np.abs(x), 0.55 * size * np.clip(1 - q, 0, None) ** 1.3))
         return spans
 
     def heart(self, x, z):
-        """An ellipsoid leaning to the patient's left and front."""
+        """An ellipsoid leaning to the patient's left and front, its apex nearest to the breast bone."""
         p = self.p
-        cx, cy = self.turned(24 + p["heart_x"], -22)
+        cx, cy = self.turned(24 + p["heart_x"], -20)
         q = _tilted(x - cx, z - p["heart_z"], 0.66, 79 * p["heart"], 57 * p["heart"])
-        return cy, 62 * p["heart"] * np.sqrt(np.clip(1 - q, -1, None) * (q < 1))
+        return cy - 0.3 * (x - cx), 55 * p["heart"] * np.sqrt(np.clip(1 - q, -1, None) * (q < 1))
 
     def mediastinum(self, x, z):
         """Great vessels, trachea's sleeve and fat between the lungs."""

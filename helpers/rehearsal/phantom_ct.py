@@ -22,14 +22,14 @@ def ct_slice(
     p = patient.p
     low = p["dome"] - 12
     z = low + (level if level >= 0 else _telling_level(patient, rng, low)) * (TOP - 30 - low)
-    step = 2.16 * (p["width"] + p["wall"]) * p["zoom"] / size
+    step = 2.1 * (p["width"] + p["wall"]) * p["zoom"] / size
     along = ((np.arange(size) - (size - 1) / 2) * step).astype(np.float32)
     x, y = along[None, :] - p["shift_x"], along[:, None] + p["depth"] * 0.02 - 6
     hu = _tissues(patient, x, y, z, step)
     lung = _lung_mask(patient, x, y, z, step)
     hu = hu + lung * (_lung_hu(patient, x, y, z, size, step) - hu)
     hu = _airways(patient, x, y, z, _bones(patient, x, y, z, step, hu), step)
-    hu = np.where(np.abs(y - (p["depth"] + p["wall"] + 16 - 0.0011 * x**2)) < 2.2, -350, hu)
+    hu = np.where(np.abs(y - (p["depth"] + 0.8 * p["wall"] + 14 - 0.0011 * x**2)) < 2.2, -350, hu)
     grain = ndimage.gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), 0.7)
     return np.clip(ndimage.gaussian_filter(hu, 0.6) + 55 * grain, -1024, 3000).astype(np.int16)
 
@@ -70,7 +70,7 @@ def _tissues(patient, x, y, z, step):
 
 def _body(patient, x, y, z, scale, step):
     p = patient.p
-    width, depth = (p["width"] + p["wall"]) * scale, (p["depth"] + p["wall"]) * scale
+    width, depth = (p["width"] + p["wall"]) * scale, (p["depth"] + 0.8 * p["wall"]) * scale
     wide = 1 + 0.12 * smooth_step((z - 40) / 80)
     # The back is flatter than the front: the patient lies on it.
     back = np.where(y > 4, 0.93, 1.0)
