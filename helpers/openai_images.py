@@ -105,18 +105,19 @@ def service(
     if provider == "azure" and not (base_url and api_version):
         raise BuyingError("Azure needs base_url (https://NAME.openai.azure.com) and api_version beside the deployment's name as model.")
     price = prices.find(priced_as or model, size, price_input, price_output, price_image, free=provider == "local")
+    found = "" if run and run.finished else credential(provider, base_url, run.study if run else "")
     asked = (provider, model, size, quality, base_url.rstrip("/"), api_version, request_shape, moderation)
-    return Service(*asked, extra, seed_field, timeout_seconds, price, credential(provider, base_url, run))
+    return Service(*asked, extra, seed_field, timeout_seconds, price, found)
 
 
-def credential(provider: str, base_url: str, run: runs.Run | None) -> str:
-    """The key from the environment or .keys/<study>/; servers on one's own address need none."""
+def credential(provider: str, base_url: str, study: str = "") -> str:
+    """The key from the environment or .keys/<study>/; servers on one's own address need none. Raises BuyingError without one."""
     name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
     if provider == "rehearsal":
         return "rehearsal"
-    kept = runs.keys_folder(run.study) / name if run else None
+    kept = runs.keys_folder(study) / name if study else None
     found = os.environ.get(name, "").strip() or (kept.read_text().strip() if kept and kept.is_file() else "")
-    if not found and not base_url and not (run and run.finished):
+    if not found and not base_url:
         raise BuyingError(
             f"No key: set the environment variable {name} or put the key into {kept or f'.keys/<study>/{name}'}, "
             "or name a server of your own in base_url, or set provider to rehearsal, which needs neither."

@@ -32,9 +32,9 @@ def test_the_key_is_taken_from_the_environment_else_from_the_studys_keys(monkeyp
     run = runs.Run("s", "02_generate_openai", {})
     kept = runs.keys_folder("s") / "OPENAI_API_KEY"
     kept.write_text("sk-kept\n")
-    assert openai_images.credential("openai", "", run) == "test"
+    assert openai_images.credential("openai", "", "s") == "test"
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert openai_images.credential("openai", "", run) == "sk-kept"
+    assert openai_images.credential("openai", "", "s") == "sk-kept"
     assert "sk-kept" not in repr(openai_images.service("openai", MODEL, "1024x1024", "low", run=run))
 
 
