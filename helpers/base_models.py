@@ -1,12 +1,20 @@
 """The base of a fine-tuning: any Stable Diffusion 1.x/2.x pipeline by hub id, folder or single file; what it is, by hash."""
 
 import hashlib
-import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 
 import torch
+
+# Set before diffusers and transformers are imported: they advertise torchvision, which is not needed, at import.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
+import diffusers
+import huggingface_hub
+import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
@@ -26,8 +34,11 @@ def use_cores(cores: int = 0) -> int:
     torch.set_num_threads(cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     warnings.filterwarnings("ignore", message=".*deterministic.*")
-    for name in ("diffusers", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+    if not (sys.stdout.isatty() or "ipykernel" in sys.modules) or os.environ.get("STUDY_BATCH"):
+        for library in (diffusers.utils.logging, transformers.utils.logging):
+            library.disable_progress_bar()
+        huggingface_hub.utils.disable_progress_bars()
     return cores
 
 

@@ -127,10 +127,7 @@ def train(
             # The one place where the device is waited for.
             mean_loss = accelerator.reduce(loss_sum / loss_count, "mean").item()
             if not math.isfinite(mean_loss):
-                raise TrainingError(
-                    f"The loss is no number any more between steps {step - loss_count // recipe.accumulate + 1} and {step}. "
-                    f"The last good checkpoint is kept in {folder.name}/. Lower learning_rate (now {recipe.learning_rate:g}) or set precision to fp32."
-                )
+                raise TrainingError(not_a_number(folder, step - loss_count // recipe.accumulate + 1, step, recipe))
             seconds = time.monotonic() - clock
             rows.append(
                 {
@@ -152,6 +149,8 @@ def train(
                 f"step {step}: loss {mean_loss:.4f}, held-out loss {validation:.4f}, {rows[-1]['images_per_second']:.1f} images/s, {memory(device)}, {left:.0f} s left",
                 flush=True,
             )
+            if not math.isfinite(validation):
+                raise TrainingError(not_a_number(folder, step, step, recipe))
             if validation < best:
                 best, waited = validation, 0
                 if recipe.patience:
@@ -252,6 +251,14 @@ def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     sampling.write_picture(path, sheet, 8)
+
+
+def not_a_number(folder: Path, first: int, last: int, recipe: Recipe) -> str:
+    """The sentence for a loss that is no number any more."""
+    return (
+        f"The loss is no number any more between steps {first} and {last}. The last good checkpoint is kept in {folder.name}/. "
+        f"Lower learning_rate (now {recipe.learning_rate:g}) or set precision to fp32."
+    )
 
 
 def memory(device) -> str:

@@ -44,6 +44,8 @@ def build(captions: list[str], size: int, channels: int = 1, prediction: str = "
         in_channels=channels, out_channels=channels, latent_channels=latents, sample_size=size, norm_num_groups=8, layers_per_block=0,
         block_out_channels=(32,) * levels, down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
     )  # fmt: skip
+    # The posterior begins nearly exact, or a short training would spend itself on the noise that it draws.
+    torch.nn.init.constant_(vae.quant_conv.bias[latents:], -6.0)
     unet = UNet2DConditionModel(
         sample_size=LATENT_SIDE, in_channels=latents, out_channels=latents, layers_per_block=2, block_out_channels=(64, 128),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -1,0 +1,238 @@
+"""Training: exact, resumable, the same however its batch is split; its errors say what to do."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from small_training import QUICK, training, write_cases
+
+from helpers import base_models, finetune, places, recipes, runs, tiny_model, training_run
+from helpers.finetune import TrainingError
+from helpers.recipes import Recipe
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("STUDY_BATCH", "1")
+    write_cases("t")
+    return "t"
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's checkpoint, by file and name."""
+    files = sorted((run.folder / "checkpoint").rglob("*.safetensors"))
+    return {f"{path.parent.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
+
+
+def same(left: dict, right: dict) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def trained(study, variant="", **values):
+    run = training(study, variant, **values)
+    training_run.fine_tune(run)
+    run.release()
+    return run
+
+
+def killed_and_resumed(study, variant, after: float, **values):
+    """Train in a process that is killed after so many seconds of training, again until it ends; returns the run and the kills."""
+    command = [sys.executable, str(places.ROOT / "tests" / "small_training.py"), study, variant, json.dumps(values)]
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            command, cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(places.ROOT)}
+        )
+        if kills == 0:
+            folder = runs.outputs_folder(study) / f"03_finetune_diffusion.{variant}" / training_run.STATE
+            while process.poll() is None and not folder.exists():
+                time.sleep(0.01)
+            time.sleep(after)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                process.communicate()
+                continue
+        output, _ = process.communicate()
+        assert process.returncode == 0, output.decode()[-2000:]
+        return runs.load(study, f"03_finetune_diffusion.{variant}"), kills
+
+
+def assert_survives_kills(study, moments):
+    values = {"steps": 12, "checkpoint_every": 3, "validate_every": 6, "vae_steps": 6}
+    undisturbed = trained(study, "whole", **values)
+    for number, moment in enumerate(moments):
+        run, kills = killed_and_resumed(study, f"killed{number}", moment, **values)
+        assert same(weights(run), weights(undisturbed)), f"killed after {moment:.2f} s ({kills} kills): other weights"
+        losses = run.read("training.csv").validation_loss.dropna().tolist()
+        assert losses == undisturbed.read("training.csv").validation_loss.dropna().tolist()
+
+
+def test_killed_and_resumed_training_ends_in_the_same_bits(study):
+    assert_survives_kills(study, (0.05, 0.8, 1.8))
+
+
+@pytest.mark.soak
+def test_twenty_kills_at_random_moments(study):
+    rng = random.Random(20)
+    assert_survives_kills(study, [rng.uniform(0, 3.5) for _ in range(20)])
+
+
+def test_two_processes_equal_one_with_twice_the_batch(study):
+    one = trained(study, "one", batch=4, processes=1)
+    two = trained(study, "two", batch=2, processes=2)
+    split = trained(study, "split", batch=2, accumulate=2)
+    for other in (two, split):
+        for name, tensor in weights(one).items():
+            torch.testing.assert_close(weights(other)[name], tensor, rtol=0, atol=2e-4, msg=name)
+    assert two.read("training.csv").loss.iloc[-1] == pytest.approx(one.read("training.csv").loss.iloc[-1], rel=1e-3)
+
+
+def test_training_lowers_the_held_out_loss_and_is_repeatable(study):
+    values = {"steps": 40, "checkpoint_every": 40, "validate_every": 20, "learning_rate": 2e-3, "vae_steps": 30}
+    first, again = trained(study, "first", **values), trained(study, "again", **values)
+    losses = first.read("training.csv").validation_loss.dropna()
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert same(weights(first), weights(again))
+
+
+def test_lora_and_full_from_a_trained_base(study):
+    base = trained(study)
+    base.finish()
+    lora = trained(study, "lora", base="03_finetune_diffusion", method="lora", lora_rank=4)
+    full = trained(
+        study,
+        "full",
+        base="03_finetune_diffusion",
+        method="full",
+        prediction="epsilon",
+        min_snr=0.0,
+        offset_noise=0.1,
+        accumulate=2,
+        schedule="constant",
+    )
+    assert [path.name for path in sorted((lora.folder / "checkpoint").iterdir())] == [
+        "README.md",
+        "pytorch_lora_weights.safetensors",
+        "recipe.json",
+    ]
+    assert any(tensor.abs().max() > 0 for name, tensor in weights(lora).items() if "lora_B" in name or "lora.up" in name)
+    about = json.loads((lora.folder / "checkpoint" / "recipe.json").read_text())
+    assert about["base_sha256"] == base_models.fingerprint(base_models.load(str(base.folder / "checkpoint")))
+    unet = {name: tensor for name, tensor in weights(base).items() if name.startswith("text_encoder")}
+    assert all(torch.equal(weights(full)[name], tensor) for name, tensor in unet.items()), "method full must leave the text encoder alone"
+
+
+def test_stops_early_with_the_best_weights(study):
+    run = trained(study, steps=40, validate_every=2, patience=2, learning_rate=0.03, ema=0.1)
+    table = run.read("training.csv")
+    losses = table.validation_loss.dropna()
+    assert table.step.max() < 40
+    assert (losses.iloc[-2:] >= losses.min()).all()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(study, monkeypatch):
+    draw = recipes.draw
+
+    def poisoned(places_of_batch, *rest):
+        noise, *others = draw(places_of_batch, *rest)
+        return noise * (float("nan") if places_of_batch[0] >= 4 * 4 else 1), *others
+
+    monkeypatch.setattr(finetune, "draw", poisoned)
+    with pytest.raises(TrainingError, match=r"no number any more between steps 5 and 6.*learning_rate"):
+        trained(study)
+    folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004"]
+
+
+@given(
+    batch=st.integers(1, 4), accumulate=st.integers(1, 3), processes=st.integers(1, 3), step=st.integers(1, 50), cases=st.integers(1, 30)
+)  # fmt: skip
+def test_a_batch_holds_the_same_pictures_however_it_is_split(batch, accumulate, processes, step, cases):
+    whole = batch * accumulate * processes
+    places_of_step = [
+        (step - 1) * whole + (part * processes + rank) * batch + index
+        for part in range(accumulate) for rank in range(processes) for index in range(batch)
+    ]  # fmt: skip
+    assert sorted(places_of_step) == list(range((step - 1) * whole, step * whole))
+    epoch = [recipes.case_in_place(place, cases, seed=1) for place in range(cases)]
+    assert sorted(epoch) == list(range(cases)), "an epoch shows every case once"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=6, unique=True))
+def test_randomness_belongs_to_the_place_alone(chosen):
+    recipe, device = Recipe(seed=3, offset_noise=0.2), torch.device("cpu")
+    together = recipes.draw(chosen, (4, 8, 8), recipe, device)
+    for index, place in enumerate(chosen):
+        for many, one in zip(together, recipes.draw([place], (4, 8, 8), recipe, device)):
+            assert torch.equal(many[index], one[0])
+
+
+def test_random_timesteps_and_dropped_captions_are_uniform():
+    noise, _, timesteps, dropped = recipes.draw(range(4000), (1, 2, 2), Recipe(caption_dropout=0.1), torch.device("cpu"))
+    assert abs(dropped.float().mean() - 0.1) < 0.02
+    assert abs(timesteps.float().mean() - 499.5) < 15
+    assert timesteps.min() >= 0 and timesteps.max() <= 999
+    assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+
+
+def test_offset_noise_shifts_a_whole_picture():
+    plain = recipes.draw(range(500), (1, 8, 8), Recipe(offset_noise=0.0), torch.device("cpu"))[0]
+    shifted = recipes.draw(range(500), (1, 8, 8), Recipe(offset_noise=0.5), torch.device("cpu"))[0]
+    assert shifted.mean(dim=(2, 3)).std() == pytest.approx((0.5**2 + 1 / 64) ** 0.5, rel=0.1)
+    assert (shifted - plain).std(dim=(2, 3)).max() < 1e-5
+
+
+def test_min_snr_weights_are_those_of_the_paper():
+    snr = torch.tensor([0.1, 5.0, 50.0])
+    np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "epsilon"), [1, 1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "v_prediction"), [0.1 / 1.1, 5 / 6, 5 / 51], rtol=1e-6)
+    np.testing.assert_allclose(recipes.snr_weights(snr, 0.0, "epsilon"), 1)
+
+
+def test_learning_rate_warms_up_then_falls_or_stays():
+    recipe = Recipe(steps=100, warmup=10, learning_rate=1.0)
+    assert [recipes.learning_rate(step, recipe) for step in (1, 10)] == pytest.approx([0.1, 1.0])
+    assert recipes.learning_rate(55, recipe) == pytest.approx(0.505)
+    assert recipes.learning_rate(100, recipe) == pytest.approx(0.01)
+    assert recipes.learning_rate(90, replace(recipe, schedule="constant")) == 1.0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(study):
+    plain, saving = trained(study, "plain", steps=2), trained(study, "saving", steps=2, gradient_checkpointing=True)
+    for name, tensor in weights(plain).items():
+        torch.testing.assert_close(weights(saving)[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_grey_depth_reaches_the_vae(tmp_path):
+    from helpers import images, latents
+
+    array = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 4
+    (tmp_path / "a.png").write_bytes(images.write_png(array))
+    pixels = latents.picture(tmp_path / "a.png", 32, 12, 3)
+    assert pixels.shape == (3, 32, 32)
+    np.testing.assert_allclose((pixels[2].numpy() + 1) / 2 * 4095, array, atol=1e-3)
+
+
+def test_vae_learns_to_give_pictures_back(study):
+    frame = training_run.read_cases(training(study))
+    recipe = recipes.recipe(QUICK)
+    pipeline = tiny_model.build(list(frame.caption), 32)
+    few = tiny_model.train_vae(pipeline.vae, frame, replace(recipe, vae_steps=3), runs.outputs_folder(study) / "few", False)
+    pipeline = tiny_model.build(list(frame.caption), 32)
+    many = tiny_model.train_vae(pipeline.vae, frame, replace(recipe, vae_steps=60), runs.outputs_folder(study) / "many", False)
+    assert many > few + 3

@@ -1,0 +1,258 @@
+"""Sampling: each picture has its own noise; failures are no results; runs resume and shard."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_training import FINDINGS, begin, training, write_cases
+
+from helpers import base_models, caption_check, dry_run, images, runs, sampling, sampling_run, training_run
+from helpers.sampling import SamplingError
+
+PROMPTS = "prompt_id,modality,view,finding,side,wording,count\nn,xray,PA,no_finding,,caption,3\ne,xray,PA,effusion,left,caption,3\nc,ct,axial,nodule,left,caption,3\n"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study with a finished tiny model, a LoRA of it, and prompts; shared by this module's tests."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PARAMS", "OUTPUTS", "KEYS"):
+            patch.setenv(name, str(folder / name.lower()))
+        patch.setenv("STUDY_BATCH", "1")
+        (folder / "params" / "t").mkdir(parents=True)
+        (folder / "params" / "t" / "sampling_prompts.csv").write_text(PROMPTS)
+        write_cases("t")
+        for variant, values in (("", {}), ("lora", {"base": "03_finetune_diffusion", "method": "lora", "lora_rank": 4})):
+            run = training("t", variant, **values)
+            dry_run.check(run)
+            run.finish(**training_run.summary(run, training_run.fine_tune(run)))
+            training_run.tidy(run)
+        yield "t"
+
+
+@pytest.fixture
+def pipeline(study):
+    return sampling.load(str(runs.load(study, "03_finetune_diffusion").folder / "checkpoint"))
+
+
+def jobs(count=6, **columns) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"prompt": [f"chest X-ray {index % 2}" for index in range(count)], "seed": range(count), "guidance": 2.0, "steps": 3}
+    )
+    return frame.assign(**columns)
+
+
+def sampled(study, variant="", **values):
+    run = begin("04_sample_diffusion", study, variant, **{"steps": ["3"], "batch": 4, "precision": "fp32", **values})
+    tables = sampling_run.draw_missing(run, sampling_run.read_prompts(run.beside("sampling_prompts.csv"), "xray"))
+    return run, *tables
+
+
+def pictures(run, table) -> dict[str, np.ndarray]:
+    return {row.image_id: images.read_png(run.folder / row.path) for row in table.itertuples()}
+
+
+def test_a_picture_does_not_depend_on_its_batch(pipeline):
+    together = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
+    for batch in (1, 4):
+        apart = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False, batch=batch))
+        assert np.abs(apart - together).max() < sampling.TOLERANCE
+    again = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
+    assert np.array_equal(again, together), "the same batch must give the same bits"
+    assert np.abs(together[0] - together[2]).max() > 10 * sampling.TOLERANCE, "another seed must give another picture"
+
+
+def test_seeds_follow_from_study_prompt_and_replicate():
+    prompts = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": ["one", "two"], "count": [3, 2]})
+    plan = sampling.plan(prompts, "s", "r", "dpm++", [10, 20], [1.0, 3.0])
+    assert len(plan) == 5 * 4 and plan.image_id.is_unique
+    assert plan.groupby(["prompt_id", "replicate"]).seed.nunique().eq(1).all(), "settings are compared on the same noise"
+    assert plan.seed.nunique() == 5
+    fewer = sampling.plan(prompts.assign(count=[2, 1]), "s", "r", "dpm++", [10, 20], [1.0, 3.0])
+    kept = plan.merge(fewer, on="image_id", suffixes=("", "_fewer"))
+    assert len(kept) == len(fewer) and (kept.seed == kept.seed_fewer).all()
+    assert sampling.image_seed("other", "one", 0) != sampling.image_seed("s", "one", 0)
+    assert (plan.seed < 2**63).all() and (plan.seed >= 0).all()
+
+
+def test_a_run_draws_its_prompts_in_the_cases_depth(study):
+    run, made, samples, failures = sampled(study)
+    assert len(made) == 6 and failures.empty
+    assert set(made.prompt_id) == {"n", "e"} and (made.bits == 12).all() and (made.origin == "generated").all() and made.pretended.all()
+    assert samples.seed.nunique() == 6
+    for array in pictures(run, made).values():
+        assert array.dtype == np.uint16 and array.shape == (32, 32) and array.max() <= 4095
+    assert (made.caption[made.prompt_id == "e"] == "chest X-ray, PA view, with left pleural effusion").all()
+
+
+def test_what_is_missing_is_drawn_again_to_the_same_bits(study):
+    run, made, *_ = sampled(study, "resumed")
+    before = pictures(run, made)
+    for row in made.iloc[1:3].itertuples():
+        (run.folder / row.path).unlink()
+    run.release()
+    run, made, *_ = sampled(study, "resumed")
+    after = pictures(run, made)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_shards_draw_what_one_run_draws(study):
+    whole = pictures(*sampled(study, "whole")[:2])
+    parts = {}
+    for shard in range(2):
+        parts |= pictures(*sampled(study, f"shard{shard}", shard=shard, shards=2)[:2])
+    assert parts.keys() == whole.keys()
+    for name, array in parts.items():
+        assert np.abs(array.astype(float) - whole[name]).max() < sampling.TOLERANCE * 4095
+
+
+def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, monkeypatch):
+    drawn = sampling.draw
+
+    def spoilt(*arguments, **keywords):
+        result = [picture.copy() for picture in drawn(*arguments, **keywords)]
+        result[0][:] = 0
+        result[1][3, 3] = np.nan
+        return result
+
+    monkeypatch.setattr(sampling, "draw", spoilt)
+    run, made, samples, failures = sampled(study, "spoilt", batch=6)
+    assert sorted(failures.reason) == ["black", "not a number"]
+    assert len(made) == len(samples) == 4 == len(list((run.folder / "images").iterdir()))
+    assert not set(failures.image_id) & set(made.image_id)
+
+
+def test_all_failures_is_an_error(study, monkeypatch):
+    monkeypatch.setattr(sampling, "draw", lambda _, some, size, *rest: [np.zeros((size, size), np.float32)] * len(some))
+    with pytest.raises(SamplingError, match=r"All 6 pictures failed \(black\)"):
+        sampled(study, "black")
+
+
+def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
+    whole = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
+    stock, sizes = sampling._batch, []
+
+    def small_memory(pipeline, some, *rest):
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(some))
+        return stock(pipeline, some, *rest)
+
+    monkeypatch.setattr(sampling, "_batch", small_memory)
+    assert np.abs(np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False)) - whole).max() < sampling.TOLERANCE
+    assert sizes == [2, 2, 2] and "batches of 2" in capsys.readouterr().out
+    monkeypatch.setattr(sampling, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(SamplingError, match="does not fit into memory"):
+        sampling.draw(pipeline, jobs(1), 32)
+
+
+def test_guidance_and_steps_may_differ_between_jobs(pipeline):
+    drawn = sampling.draw(pipeline, jobs(4, guidance=[1.0, 1.0, 3.0, 3.0], steps=[3, 3, 3, 2]), 32, bf16=False)
+    alone = sampling.draw(pipeline, jobs(4, guidance=3.0, steps=2).iloc[3:], 32, bf16=False)
+    assert len(drawn) == 4 and np.abs(drawn[3] - alone[0]).max() < sampling.TOLERANCE
+
+
+@pytest.mark.parametrize("scheduler", sampling.SCHEDULERS)
+def test_every_scheduler_draws(study, scheduler):
+    folder = runs.load(study, "03_finetune_diffusion").folder / "checkpoint"
+    drawn = sampling.draw(sampling.load(str(folder), scheduler), jobs(2, steps=4), 32, bf16=False)
+    assert not any(sampling.fault(picture) for picture in drawn)
+
+
+def test_lora_is_drawn_with_its_base_and_scale(study):
+    base = pictures(*sampled(study, "base")[:2])
+    run, made, *_ = sampled(study, "lora0", checkpoint="03_finetune_diffusion.lora", lora_scale=0.0)
+    seeds = dict(zip(run.read("samples.csv").seed, made.image_id))
+    plain = dict(zip(runs.load(study, "04_sample_diffusion.base").folder.glob("images/*"), [0] * 9))
+    assert len(seeds) == len(plain) == 6
+    samples = pd.read_csv(runs.load(study, "04_sample_diffusion.base").folder / "samples.csv")
+    for row in samples.itertuples():
+        difference = base[row.image_id].astype(float) - pictures(run, made)[seeds[row.seed]]
+        assert np.abs(difference).max() < sampling.TOLERANCE * 4095, "LoRA at scale 0 is the base"
+
+
+def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path):
+    full, lora = (runs.load(study, f"03_finetune_diffusion{variant}").folder / "checkpoint" for variant in ("", ".lora"))
+    script = tmp_path / "stranger.py"
+    script.write_text(
+        "import sys\n"
+        "sys.meta_path.insert(0, type('Refuse', (), {'find_spec': staticmethod(lambda name, *_: (_ for _ in ()).throw(ImportError(name)) "
+        "if name.split('.')[0] == 'helpers' else None)}))\n"
+        "try:\n    import helpers\n    sys.exit('helpers can be imported')\nexcept ImportError:\n    pass\n"
+        "from diffusers import StableDiffusionPipeline\n"
+        f"pipeline = StableDiffusionPipeline.from_pretrained({str(full)!r})\n"
+        "picture = pipeline('chest X-ray', num_inference_steps=3, output_type='np').images\n"
+        "assert picture.shape == (1, 32, 32, 1), picture.shape\n"
+        f"pipeline.load_lora_weights({str(lora)!r})\n"
+        "assert pipeline('chest X-ray', num_inference_steps=3, output_type='np').images.shape == (1, 32, 32, 1)\n"
+        "print('loaded')\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    assert done.returncode == 0 and "loaded" in done.stdout, done.stderr[-2000:]
+
+
+def test_model_card_says_what_the_model_learned_from(study):
+    card = (runs.load(study, "03_finetune_diffusion").folder / "checkpoint" / "README.md").read_text()
+    for words in (
+        "24 training pictures of 12 patients",
+        "Pretended",
+        "## Memorisation",
+        "Cardiomegaly: 6",
+        "sha256",
+        "Licences of the pictures: MIT (24)",
+    ):
+        assert words in card, f"the model card does not say {words!r}"
+
+
+def test_finished_run_shows_what_is_there(study):
+    run = training(study)
+    assert run.finished and not (run.folder / training_run.STATE).exists()
+    assert len(training_run.fine_tune(run)) and len(dry_run.check(run)) > 5 and "## Data" in training_run.card(run)
+    assert run.manifest["summary"]["base_sha256"].keys() == set(base_models.TRAINABLE)
+
+
+def test_caption_check_tells_obedience_from_chance(study):
+    cases = runs.load(study, "01_prepare_cases").read("images.csv")
+    labels = caption_check.labelled(cases)
+    assert set(labels.label) == {" ".join(part for part in pair if part) for pair in FINDINGS}
+    pixels = caption_check.thumbnails(labels, runs.load(study, "01_prepare_cases").folder)
+    classifier = caption_check.taught(pixels[:24], labels.label[:24])
+    seen = classifier.predict(pixels[24:])
+    obeyed = caption_check.agreement(labels.label[24:].to_numpy(), seen, np.array([]), np.array([]))
+    assert obeyed.agreement[0] > 0.8 > 0.45 > obeyed.chance[0]
+    ignored = caption_check.agreement(labels.label[24:].to_numpy(), np.full(6, "no_finding"), np.array([]), np.array([]))
+    assert ignored.agreement[0] == pytest.approx(ignored.chance[0]), "an answer that is always the same agrees as chance does"
+
+
+def test_caption_check_of_a_run(study):
+    run, made, *_ = sampled(study, "checked")
+    table = caption_check.measure(run, made)
+    assert list(table.what) == ["all", "effusion left", "no_finding"] and (table.samples == [6, 3, 3]).all()
+    assert caption_check.summary(table).keys() == {"captions_obeyed", "chance", "on_cases"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prompt_id,modality\n", "column 'view' is missing"),
+        (PROMPTS.replace("e,xray", "n,xray"), "prompt_id 'n' is there twice"),
+        (PROMPTS.replace("caption,3", "caption,three"), "whole numbers"),
+        (PROMPTS.replace("effusion", "efusion"), "prompt 'e': Unknown finding 'efusion'"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(tmp_path, text, says):
+    (tmp_path / "sampling_prompts.csv").write_text(text)
+    with pytest.raises(SamplingError, match=says):
+        sampling_run.read_prompts(tmp_path / "sampling_prompts.csv", "xray")
+
+
+def test_quantisation_keeps_range_and_depth():
+    ramp = np.linspace(-0.1, 1.1, 4096, dtype=np.float32).reshape(64, 64)
+    for bits in (8, 12, 16):
+        grey = sampling.quantised(ramp, bits)
+        assert grey.min() == 0 and grey.max() == 2**bits - 1 and grey.dtype == (np.uint8 if bits == 8 else np.uint16)
