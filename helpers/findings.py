@@ -182,12 +182,12 @@ def _denied(before: str) -> bool:
 def side_in_text(text: str) -> str:
     """The patient's side that free text affirms: left, right, bilateral, or '' when it names none."""
     sides = set()
-    for clause in re.split(r"[.;:,!?\n]|\bbut\b|\bhowever\b|\bwhile\b", _plain(text)):
-        if _HEALTHY.search(clause) or _NEGATION.search(_NOT_A_NEGATION.sub(" ", clause)):
+    for clause in re.split(r"[.;:,!?\n]|\bbut\b|\bhowever\b|\bwhile\b", _NOT_A_NEGATION.sub(" ", _plain(text))):
+        if _HEALTHY.search(clause):
             continue
-        if re.search(r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar)\b", clause):
-            sides.update(("left", "right"))
-        sides.update(side for side in ("left", "right") if re.search(rf"\b{side}\b(?! ?(?:ventric|atri|heart))", clause))
+        for match in re.finditer(r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar|(?:left|right)\b(?! ?(?:ventric|atri|heart)))", clause):
+            if not (_NEGATION.search(clause[: match.start()]) or _NEGATED_AFTER.match(clause[match.end() :])):
+                sides.update((match[0],) if match[0] in ("left", "right") else ("left", "right"))
     return "bilateral" if len(sides) == 2 else next(iter(sides), "")
 
 

@@ -1,0 +1,53 @@
+"""What leaves stage 01 about a person."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import deidentify
+
+
+@given(st.text(), st.text(), st.binary(min_size=1), st.binary(min_size=1))
+def test_pseudonyms_depend_on_secret_and_value(first, second, secret, other):
+    assert deidentify.pseudonym(secret, "patient", first) == deidentify.pseudonym(secret, "patient", first)
+    assert (deidentify.pseudonym(secret, "patient", first) == deidentify.pseudonym(secret, "patient", second)) == (first == second)
+    assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(secret, "file", first)
+    if secret.rstrip(b"\0") != other.rstrip(b"\0"):
+        assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(other, "patient", first)
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        ("056Y", "50-59"), ("56", "50-59"), (56, "50-59"), (56.0, "50-59"), ("018M", "0-9"), ("010D", "0-9"), ("003W", "0-9"), ("89", "80-89"),
+        ("90", "90+"), ("103Y", "90+"), ("90+", "90+"), ("414", ""), ("", ""), (None, ""), (float("nan"), ""), ("unknown", ""),
+        ("50-59", "50-59"), ("0", "0-9"),
+    ],
+)  # fmt: skip
+def test_age_bands(age, band):
+    assert deidentify.age_band(age) == band
+
+
+@given(st.integers(90, 120))
+def test_all_above_89_are_one_band(age):
+    assert deidentify.age_band(age) == "90+"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("Male", "M"), ("f", "F"), ("w", "F"), ("O", ""), ("", ""), (None, "")])
+def test_sex(value, expected):
+    assert deidentify.sex(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "modality", "expected"),
+    [
+        ("PA", "xray", "PA"),
+        ("AP supine", "xray", "AP"),
+        ("LATERAL", "xray", "LL"),
+        ("LL", "xray", "LL"),
+        ("frontal", "xray", ""),
+        ("", "ct", "axial"),
+    ],
+)
+def test_view(value, modality, expected):
+    assert deidentify.view(value, modality) == expected

@@ -1,0 +1,246 @@
+"""DICOM: every transfer syntax, both photometric interpretations, windows, frames; compared with DCMTK's rendering."""
+
+import re
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import chest_slice, chest_xray, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import uid
+
+from helpers import dicom, images
+
+SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def frames(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(SAMPLES / name, force=True)
+        return dataset, list(dicom._frames(dataset))
+
+
+@pytest.mark.parametrize(
+    ("name", "syntax"),
+    [
+        ("MR_small.dcm", uid.ExplicitVRLittleEndian),
+        ("MR_small_implicit.dcm", uid.ImplicitVRLittleEndian),
+        ("MR_small_bigendian.dcm", uid.ExplicitVRBigEndian),
+        ("image_dfl.dcm", uid.DeflatedExplicitVRLittleEndian),
+        ("MR_small_RLE.dcm", uid.RLELossless),
+        ("SC_rgb_small_odd_jpeg.dcm", uid.JPEGBaseline8Bit),
+        ("JPGExtended.dcm", uid.JPEGExtended12Bit),
+        ("SC_rgb_jpeg_gdcm.dcm", uid.JPEGLosslessSV1),
+        ("MR_small_jpeg_ls_lossless.dcm", uid.JPEGLSLossless),
+        ("JPEGLSNearLossless_16.dcm", uid.JPEGLSNearLossless),
+        ("MR_small_jp2klossless.dcm", uid.JPEG2000Lossless),
+        ("JPEG2000.dcm", uid.JPEG2000),
+    ],
+)
+def test_every_transfer_syntax_is_decoded(name, syntax):
+    dataset, decoded = frames(name)
+    assert dataset.file_meta.TransferSyntaxUID == syntax
+    assert decoded[0].shape[:2] == (dataset.Rows, dataset.Columns)
+    assert decoded[0].min() < decoded[0].max()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MR_small_implicit", "MR_small_bigendian", "MR_small_expb", "MR_small_RLE", "MR_small_jpeg_ls_lossless", "MR_small_jp2klossless"],
+)
+def test_lossless_encodings_of_one_picture_give_the_same_values(name):
+    np.testing.assert_array_equal(frames(f"{name}.dcm")[1][0], frames("MR_small.dcm")[1][0])
+
+
+@pytest.mark.parametrize("name", ["JPEG2000.dcm", "MR_small_jp2klossless.dcm", "693_J2KI.dcm", "examples_jpeg2k.dcm"])
+def test_two_decoders_agree_on_jpeg_2000(name):
+    """DCMTK reads no JPEG 2000: GDCM and OpenJPEG are compared with each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first, second = (pydicom.dcmread(SAMPLES / name) for _ in range(2))
+        first.pixel_array_options(decoding_plugin="gdcm")
+        second.pixel_array_options(decoding_plugin="pylibjpeg")
+        assert np.abs(first.pixel_array.astype(int) - second.pixel_array.astype(int)).max() <= 1
+
+
+# What DCMTK shows otherwise, and why; measured with DCMTK 3.6.7.
+DIFFERENT = {
+    "SC_rgb_rle_32bit.dcm": "32-bit colour: DCMTK renders 8 of 32 bits by another rule",
+    "SC_rgb_rle_32bit_2frame.dcm": "32-bit colour, as above",
+    "liver_1frame.dcm": "one bit a pixel: DCMTK unpacks the bits of a segmentation in another order",
+    "liver_expb_1frame.dcm": "one bit a pixel, as above",
+    "rtdose_expb.dcm": "32-bit big endian: DCMTK swaps words, our values equal those of the little-endian file",
+    "rtdose_expb_1frame.dcm": "32-bit big endian, as above",
+}
+
+
+def test_the_big_endian_dose_equals_the_little_endian_one():
+    np.testing.assert_array_equal(frames("rtdose_expb.dcm")[1][0], frames("rtdose.dcm")[1][0])
+
+
+def reference(path, options, folder):
+    """DCMTK's 8-bit rendering, grey or colour; None when it cannot read the file."""
+    target = folder / "reference.pnm"
+    for tool in ("dcm2pnm", "dcmj2pnm", "dcml2pnm"):
+        if shutil.which(tool) is None:
+            continue
+        done = subprocess.run([tool, "-O", *options, "--write-raw-pnm", str(path), str(target)], capture_output=True)
+        if done.returncode == 0 and target.exists():
+            content = target.read_bytes()
+            header = re.match(rb"P([56])\s+(\d+)\s+(\d+)\s+255\s", content)
+            shape = (int(header[3]), int(header[2]), *((3,) if header[1] == b"6" else ()))
+            return np.frombuffer(content[header.end() :], np.uint8, int(np.prod(shape))).reshape(shape)
+    return None
+
+
+def ours(path):
+    """Our rendering at 8 bits by the same rule, and DCMTK's options for it."""
+    dataset = pydicom.dcmread(path, force=True)
+    values = next(iter(dicom._frames(dataset)))
+    if values.ndim == 3:
+        grey = images.luminance(values)
+        return images.eight_bits(grey, grey.dtype.itemsize * 8), []
+    pixels, bits, used, _ = dicom.grey(dataset, values, 16)
+    wanted = dicom.stored_window(dataset)
+    if used == "full range" or not wanted:
+        return images.eight_bits(pixels, bits), ["+Wm"]
+    shown, _ = images.window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
+    return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), ["+Ww", str(wanted[0]), str(wanted[1])]
+
+
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="needs Debian's package dcmtk")
+@pytest.mark.filterwarnings("ignore")
+def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
+    compared, differing = 0, {}
+    for path in sorted([*SAMPLES.glob("*.dcm"), *SHARED.glob("*_dicom/*.dcm"), *SHARED.glob("ct_dicom/*.dcm")]):
+        try:
+            shown, options = ours(path)
+        except Exception:  # not every sample of pydicom is a picture; what we reject is tested below
+            continue
+        expected = reference(path, options, tmp_path)
+        (tmp_path / "reference.pnm").unlink(missing_ok=True)
+        if expected is None:
+            continue
+        expected = images.luminance(expected) if expected.ndim == 3 else expected
+        compared += 1
+        if expected.shape != shown.shape or np.abs(expected.astype(int) - shown.astype(int)).max() > 1:
+            differing[path.name] = np.abs(expected.astype(int) - shown.astype(int)).max()
+    assert compared >= 45
+    assert set(differing) <= set(DIFFERENT), differing
+
+
+def picture(path, **options):
+    return next(iter(images.read(path, **options)))
+
+
+def test_monochrome1_is_shown_white_on_black(tmp_path):
+    pixels = chest_xray()
+    two = picture(write(tmp_path / "2.dcm", pixels, BodyPartExamined="CHEST"))
+    one = picture(write(tmp_path / "1.dcm", pixels.max() - pixels + pixels.min(), photometric="MONOCHROME1"))
+    assert np.abs(two.pixels.astype(int) - one.pixels.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_odd_depths_keep_every_step(tmp_path, bits):
+    pixels = np.linspace(0, 2**bits - 1, 100 * 100).astype(np.uint16).reshape(100, 100)
+    shown = picture(write(tmp_path / "x.dcm", pixels, bits=bits))
+    assert shown.bits == bits and shown.original_bits == bits and shown.clipped == 0
+    np.testing.assert_array_equal(shown.pixels, pixels)
+
+
+def test_sixteen_bits_are_not_white(tmp_path):
+    shown = picture(write(tmp_path / "x.dcm", chest_xray(bits=16), bits=16), bits=12)
+    assert 0.2 < shown.pixels.mean() / 4095 < 0.8
+
+
+def test_signed_values_and_rescale(tmp_path):
+    hounsfield = chest_slice()
+    shown = picture(write(tmp_path / "x.dcm", hounsfield, bits=16, modality="CT", RescaleSlope=2, RescaleIntercept=0), bits=12)
+    np.testing.assert_allclose(shown.hounsfield, hounsfield.astype(float) * 2)
+    expected, _ = images.window(hounsfield * 2, -600, 1500, 12)
+    np.testing.assert_array_equal(shown.pixels, expected)
+    assert shown.window == "-600/1500"
+
+
+def test_window_and_voi_lut_of_the_file(tmp_path):
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    shown = picture(write(tmp_path / "w.dcm", pixels, WindowCenter=[1000, 5], WindowWidth=[500, 5]))
+    expected, clipped = images.window(pixels, 1000, 500, 12)
+    np.testing.assert_array_equal(shown.pixels, expected)
+    assert shown.clipped == pytest.approx(clipped) and clipped > 0.8 and shown.window == "1000/500"
+    whole = picture(tmp_path / "w.dcm", xray_window="full")
+    np.testing.assert_array_equal(whole.pixels, pixels)
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, 12], np.arange(4095, -1, -1, dtype="<u2").tobytes()
+    looked_up = picture(write(tmp_path / "v.dcm", pixels, VOILUTSequence=[table]))
+    np.testing.assert_array_equal(looked_up.pixels, 4095 - pixels)
+
+
+def test_a_window_that_shows_nothing_is_not_used(tmp_path):
+    shown = picture(write(tmp_path / "w.dcm", chest_xray(), WindowCenter=-5000, WindowWidth=10))
+    assert shown.window == "full range" and shown.pixels.min() < shown.pixels.max()
+
+
+def test_every_frame_is_read(tmp_path):
+    stack = np.stack([chest_xray(seed=seed) for seed in range(3)])
+    shown = list(images.read(write(tmp_path / "m.dcm", stack)))
+    assert [one.frame for one in shown] == [0, 1, 2]
+    np.testing.assert_array_equal(shown[2].pixels.argmax(), stack[2].argmax())
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"modality": "MR"}, "MR is neither X-ray nor CT"),
+        ({"BodyPartExamined": "HAND"}, "another body part"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "modality": "CT"}, "localizer"),
+        ({"modality": "CT"}, "Hounsfield"),
+        ({"Rows": 60000, "Columns": 60000}, "impossible number of pixels"),
+    ],
+)
+def test_what_is_no_chest_picture_says_why(tmp_path, tags, reason):
+    with pytest.raises(images.ImageError, match=reason):
+        picture(write(tmp_path / "x.dcm", chest_xray(), **tags))
+
+
+def test_metadata_overrules_the_modality_of_the_header(tmp_path):
+    assert picture(write(tmp_path / "x.dcm", chest_xray(), modality="OT"), modality="xray").pixels.any()
+
+
+@pytest.mark.parametrize("name", ["test-SR.dcm", "rtplan.dcm", "MR_truncated.dcm", "badVR.dcm", "waveform_ecg.dcm"])
+@pytest.mark.filterwarnings("ignore")
+def test_samples_without_a_usable_picture_are_refused(name):
+    with pytest.raises(images.ImageError):
+        list(images.read(SAMPLES / name, modality="xray"))
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    names = ["JPEGLSNearLossless_16.dcm", "JPGExtended.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm"]
+    plain = write(folder / "plain.dcm", chest_xray(), WindowCenter=2048, WindowWidth=4096)
+    return folder / "damaged.dcm", [plain.read_bytes(), *((SAMPLES / name).read_bytes() for name in names)]
+
+
+@given(st.integers(0, 5), st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4))
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_give_a_picture_or_a_reason(encoded, which, cut, flips):
+    path, contents = encoded
+    content = bytearray(contents[which][: int(len(contents[which]) * cut)])
+    for place, value in flips:
+        if content:
+            content[int(place * (len(content) - 1))] = value
+    path.write_bytes(bytes(content))
+    try:
+        for one in images.read(path, modality="xray"):
+            assert one.pixels.ndim == 2 and one.pixels.max() < 2**one.bits
+    except images.ImageError as error:
+        assert str(error) and "Secret" not in str(error)

@@ -1,0 +1,69 @@
+"""NIfTI volumes: which slices, how they lie, and how much lung a slice shows."""
+
+import nibabel
+import numpy as np
+import pytest
+from dicom_files import chest_slice
+
+from helpers import images, volumes
+
+
+def volume(tmp_path, slices=20, name="v.nii.gz", axes="RAS"):
+    """A chest of `slices` slices, lungs only in the middle half, a nodule in the right lung's front."""
+    stack = np.stack(
+        [
+            chest_slice(seed=k) if slices // 4 <= k < 3 * slices // 4 else np.where(chest_slice(seed=k) > -900, 40, -1000)
+            for k in range(slices)
+        ]
+    )
+    stack[:, 50:56, 36:44] = np.where(stack[:, 50:56, 36:44] < -700, 60, stack[:, 50:56, 36:44])
+    array = stack[:, ::-1, ::-1].transpose(2, 1, 0)  # rows to the back and columns to the left become RAS
+    image = nibabel.Nifti1Image(array.astype(np.int16), np.diag([2.0, 2.0, 5.0, 1.0]))
+    turned = image.as_reoriented(
+        nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes))
+    )
+    nibabel.save(turned, tmp_path / name)
+    return tmp_path / name, stack
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "SRA", "PIR"])
+@pytest.mark.parametrize("name", ["v.nii.gz", "v.nii"])
+def test_slices_lie_as_radiologists_look_whatever_the_file_order(tmp_path, axes, name):
+    path, stack = volume(tmp_path, name=name, axes=axes)
+    np.testing.assert_array_equal(volumes.axial(path), stack)
+
+
+def test_slices_with_lung_are_chosen_evenly(tmp_path):
+    path, stack = volume(tmp_path)
+    taken = list(images.read(path, slices=4))
+    assert len(taken) == 4 and all(volumes.lung_share(one.hounsfield) > 0.2 for one in taken)
+    places = [next(k for k in range(20) if (stack[k] == one.hounsfield).all()) for one in taken]
+    assert all(5 <= place < 15 for place in places)
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1 and places[-1] - places[0] >= 5
+
+
+def test_lung_share_knows_lung_from_air_around_and_gas_inside():
+    assert volumes.lung_share(chest_slice()) > 0.2
+    body = np.where(chest_slice() > -900, 40, -1000)
+    assert volumes.lung_share(body) < 0.01
+    gas = body.copy()
+    gas[50:70, 50:70] = -1010
+    assert volumes.lung_share(gas) < 0.02
+    assert volumes.lung_share(np.full((64, 64), -1000)) == 0
+    assert volumes.lung_share(chest_slice()[20:-20, 14:-14]) > 0.2, "also where the field of view cuts the chest open"
+
+
+def test_spaced_takes_all_when_few_and_none_without_lung():
+    assert volumes.spaced(np.array([0.3, 0.3, 0.01, 0.3]), 8) == [0, 1, 3]
+    assert volumes.spaced(np.zeros(5), 3) == []
+    assert volumes.spaced(np.array([0.05, 0.2]), 3, min_share=0.1) == [1]
+
+
+def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), tmp_path / "mri.nii.gz")
+    with pytest.raises(images.ImageError, match="Hounsfield"):
+        list(images.read(tmp_path / "mri.nii.gz"))
+    path, _ = volume(tmp_path)
+    (tmp_path / "cut.nii.gz").write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(images.ImageError, match="damaged"):
+        list(images.read(tmp_path / "cut.nii.gz"))
