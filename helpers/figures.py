@@ -217,7 +217,7 @@ def roc_curves(roc: pd.DataFrame, areas: pd.DataFrame) -> Figure:
 def subgroup_shares(table: pd.DataFrame) -> Figure:
     """How often an answer was "fake", by group and truth: hits beside false alarms, 95 % intervals."""
     called = table[table["measure"] == "called fake"].reset_index(drop=True)
-    called = called[called["by"] != "finding"].assign(row=lambda t: t["by"] + ": " + t["group"].astype(str).str.slice(0, 34))
+    called = called[called["by"] != "finding"].assign(row=lambda t: t["by"] + ": " + t["group"].astype(str).replace(NAMES).str.slice(0, 34))
     rows = list(dict.fromkeys(called["row"]))[::-1]
     figure, axes = plt.subplots(figsize=(8.2, 1.1 + 0.36 * max(len(rows), 1)))
     for shift, truth in ((0.13, "generated"), (-0.13, "real")):

@@ -105,6 +105,8 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
             linewidth=width,
             label=label,
         )
+        # A range that is a point would not be seen.
+        axes.plot(rows["low"].astype(float), [i + shifts.get(both_fake, 0) for i in range(len(names))], "|", color=colour, markersize=width)
     here = {r["coefficient"]: r for r in results["agreement"] if r["group"] == "ct generated"} or {
         r["coefficient"]: r for r in results["agreement"] if r["group"] == "ct"
     }

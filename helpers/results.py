@@ -46,7 +46,7 @@ def analyse(
         "answers": answer_table(answers),
         "reader_summary": reader_table(answers, readers, names, len(shown)),
         "agreement": agreement_table(labels, shown),
-        "agreement_pairs": agreement.pairs(labels, LABELS) if len(people) > 1 else pd.DataFrame(),
+        "agreement_pairs": agreement.pairs(labels, LABELS),
         "agreement_weighted": weighted_table(labels),
         "intra_reader": intra_reader(answers, people),
         "accuracy": per_reader(labels, truth, accuracy.policies),

@@ -1,0 +1,204 @@
+"""The report: one source for every number, nothing false in awkward studies, a page that stands alone."""
+
+import html
+import json
+import re
+
+import pandas as pd
+import pytest
+import studies
+
+from helpers import blinding, figures, joined, published, publishing, release, report, results, runs, sentences, tables
+
+FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory):
+    """One study with all its figures, analysed once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("ordinary")
+        patch.setenv("OUTPUTS", str(folder / "outputs"))
+        patch.setenv("KEYS", str(folder / "keys"))
+        yield analyse(draw=True)
+
+
+def analyse(study="small", draw=False, **options):
+    """What notebook 08 does, in one call: the run, results, tables, the page and its text. Without `draw` no figures."""
+    studies.make(study, **options)
+    run = studies.begin(study, "08_analyse_readings")
+    set_run, reading_run = run.reads("06_assemble_reading_set"), run.reads("07_read_cases")
+    readers = reading_run.read("readers.csv")
+    staying = readers[readers["withdrawn_utc"].isna()]
+    reason = "a reader withdrew" if len(staying) < len(readers) else ""
+    key = blinding.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason)
+    context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
+    nearest = run.reads("05_audit_images").read("nearest.csv")
+    found, frames = results.analyse(key, reading_run.read("readings.csv"), readers, nearest, **FAST)
+    drawn = publishing.draw(found, frames, set_run) if draw else {}
+    publishing.write(run, found, frames, drawn, context)
+    sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
+    release.write(run, found, frames, sources, context, "cc-by-4.0", "INSERT_OWNER")
+    page = (run.folder / "report.html").read_text()
+    text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", " ", page, flags=re.S))))
+    return run, found, frames, page, text
+
+
+def test_an_ordinary_study(ordinary):
+    run, found, frames, _, text = ordinary
+    stored = json.loads((run.folder / "results.json").read_text())
+    assert {name: stored[name] for name in found} == json.loads(results.as_json(found))
+    for row in found["headline"]:
+        labels = frames["answers"].query("presentation == 1 and modality == @row['modality'] and origin == @row['origin']")
+        wide = labels.pivot(index="image_id", columns="reader", values="label")
+        assert row["all_real"]["count"] == (wide == "real").all(axis=1).sum()
+        assert row["all_uncertain"]["count"] == (wide == "uncertain").all(axis=1).sum()
+        assert row["two_fake"]["count"] == ((wide == "fake").sum(axis=1) >= 2).sum()
+        assert f"{row['images']} {row['origin']} {sentences.KINDS[row['modality']]}" in text
+    for name in frames:
+        tables.read(run.folder / "tables" / f"{name}.csv")
+    for name in ("flow", "label_matrix", "agreement_intervals", "roc", "gallery_real", "gallery_uncertain", "gallery_fake"):
+        assert {path.suffix for path in (run.folder / "figures").glob(f"{name}.*")} == {".png", ".svg", ".pdf"}
+
+
+def test_the_page_stands_alone_and_shows_no_code(ordinary):
+    _, _, _, page, text = ordinary
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert "<script" not in page
+    assert "import " not in text
+    assert "Traceback" not in text
+    assert "nan" not in text.split()
+    assert "None" not in text.split()
+
+
+def test_pretended_is_said_where_it_cannot_be_missed(ordinary):
+    run, _, _, page, text = ordinary
+    assert run.pretended == ["phantom cases", "readers"]
+    assert text.index("PRETENDED") < text.index("called real by both readers")
+    captions = re.findall(r"<(?:figcaption|caption)>(.*?)</", page)
+    assert captions
+    assert all("pretended" in caption for caption in captions)
+    assert tables.read(run.folder / "tables" / "agreement.csv")["pretended"].all()
+
+
+def test_a_real_study_is_not_called_pretended(place):
+    run, _, _, _, text = analyse(pretended=False)
+    assert run.pretended == []
+    assert "pretended" not in text.lower()
+
+
+def test_repeats_training_and_withdrawn_readers_do_not_count(place):
+    _, found, frames, _, text = analyse(readers=3, withdrawn=(0,), training=2, repeats=5)
+    assert found["flow"]["images"] == 24
+    assert found["flow"]["answers"] == 48
+    assert found["flow"]["repeat_answers"] == 10
+    assert found["flow"]["withdrawn"] == 1
+    assert frames["agreement"].query("group == 'all'")["images"].max() == 24
+    assert {row["images"] for row in found["intra_reader"] if row["coefficient"] == "percent"} == {5}
+    assert not frames["answers"]["image_id"].isin([f"xrayr{n:02d}" for n in (6, 7)]).any()
+    assert "opened before every reader had locked" in text
+
+
+def test_all_labels_equal(place):
+    _, found, frames, _, text = analyse(answer=lambda reader, image, random: "real")
+    agreed = frames["agreement"].query("group == 'all'").set_index("coefficient")
+    assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
+    assert agreed.reason["cohen"]
+    assert "R1 called every image real." in text
+    assert "Cohen's kappa is not defined here" in text
+    assert found["headline"][0]["all_real"]["count"] == 6
+    assert "substantial" not in text
+
+
+def test_a_reader_missing_half(place):
+    _, found, _, _, text = analyse(skips=lambda reader, position: reader == 1 and position > 12, repeats=0)
+    assert found["design"]["complete_images"] == 12
+    assert found["flow"]["missing_answers"] == 12
+    assert "12 of 48 answers are missing" in text
+    for row in found["headline"]:
+        assert row["all_real"]["total"] <= 12
+        assert row["all_real"]["total"] < row["images"] or "lack an answer" in text
+    assert "No image was read twice" in text
+    assert (
+        f"{found['multireader']['delong']['dropped']} left out because a reader had not answered" in text
+        or found["multireader"]["delong"]["reason"]
+    )
+
+
+def test_no_real_images(place):
+    _, found, _, _, text = analyse(per=studies.NONE_REAL)
+    assert "Only generated images were read" in text
+    assert "nothing here is a measure of detection" in text
+    assert found["multireader"]["delong"]["reason"].startswith("fewer than two real images")
+    assert "no real images" in text
+    assert "wrongly called fake" not in text
+    assert found["power"] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"readers": 1}, {"readers": 4}, {"per": {"xray": (5, 0)}}, {"confidence": "none"}, {"repeats": 0, "training": 0}]
+)
+def test_other_designs_come_to_a_report_without_holes(place, options):
+    _, found, _, _, text = analyse(**options)
+    assert "None" not in text.split()
+    assert "nan" not in text.lower().split()
+    assert found["design"]["readers"] == options.get("readers", 2)
+    assert ("both readers" in text) == (options.get("readers", 2) == 2)
+
+
+def test_a_finished_run_changes_nothing(place):
+    run, found, frames, _, _ = analyse()
+    run.finish()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.folder.rglob("*") if path.is_file()}
+    again = studies.begin("small", "08_analyse_readings")
+    assert again.finished
+    publishing.write(again, found, frames, {}, {})
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_figures_are_the_same_bytes_every_time(ordinary):
+    found = ordinary[1]
+    for kind in ("png", "svg", "pdf"):
+        assert figures.as_bytes(figures.reading_flow(found["flow"]), kind) == figures.as_bytes(figures.reading_flow(found["flow"]), kind)
+
+
+def test_what_does_not_fit_is_refused(place):
+    key = studies.make("small")
+    readings, readers = (tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv") for name in ("readings", "readers"))
+    with pytest.raises(joined.AnalysisError, match="another set's"):
+        joined.answers(key[key["blind_id"] != readings["blind_id"][0]], readings, readers)
+    with pytest.raises(joined.AnalysisError, match="twice"):
+        joined.answers(key, pd.concat([readings, readings.head(1)]), readers)
+    with pytest.raises(joined.AnalysisError, match="not in readers"):
+        joined.answers(key, readings, readers.tail(1))
+    with pytest.raises(joined.AnalysisError, match="nothing to analyse"):
+        joined.answers(key, readings.head(0), readers)
+
+
+def test_the_first_presentation_is_the_one_that_was_seen_first(place):
+    key = studies.make("small", answer=lambda reader, image, random: "fake" if pd.notna(image["repeat_of"]) else "real")
+    readings, readers = (tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv") for name in ("readings", "readers"))
+    first = joined.answers(key, readings, readers).query("presentation == 1")
+    assert (first["label"] == "real").all()
+    again = joined.answers(key, readings, readers).query("presentation == 2")
+    assert (again["label"] == "fake").all()
+
+
+def test_beside_the_published_study(place):
+    _, found, _, _, _ = analyse(per={"xray": (6, 6)})
+    table = published.comparison(json.loads(results.as_json(found)))
+    checked = tables.check(table.assign(pretended=True), "comparison")
+    ct = checked[checked["what"] == "CT images labelled real by both readers"].iloc[0]
+    assert (ct["published"], round(ct["published_low"], 3), round(ct["published_high"], 3)) == ("3 of 20", 0.052, 0.360)
+    assert pd.isna(ct["share"])
+    assert "no generated CT images" in ct["here"]
+    bounds = tables.check(published.bounds(), "bounds").set_index(["both_fake", "coefficient"])
+    assert bounds.loc[("8", "cohen"), ["low", "high"]].astype(float).round(3).tolist() == [0.369, 0.514]
+    assert any("0.14 to 0.36 if both called 5 fake" in sentence for sentence in published.could_show(published.bounds(), found))
