@@ -122,7 +122,7 @@ def open_store(place: str | Path) -> Engine:
         kind = file_system(path.parent)
         if kind.startswith(NETWORK_FILE_SYSTEMS):
             raise StoreError(f"{path} lies on a network file system ({kind}): put the store on a local disk, or use PostgreSQL by URL.")
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 5, "check_same_thread": False})
+        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 2, "check_same_thread": False})
         _prepare_sqlite(engine)
     with engine.begin() as connection:
         metadata.create_all(connection)

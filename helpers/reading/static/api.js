@@ -1,6 +1,6 @@
 // Talk to the server: every call has a time limit, so a half-open connection is noticed.
 export const base = document.body.dataset.reading ?? "/";
-const LIMIT = 5000;
+const LIMIT = 3000;
 
 // {status, data}; status 0 when nothing came back in time.
 export async function call(path, body, limit = LIMIT) {

@@ -88,6 +88,7 @@ export class Reading {
     this.message = newId(); // made once for this picture: a double click is the same message
     this.panel.open(id, null, false);
     this.heading();
+    this.canvas.focus({ preventScroll: true }); // out of the text, so that the keys are keys again
     await this.see(id, turn);
   }
 
