@@ -36,9 +36,10 @@ class ReaderKernels(AsyncMappingKernelManager):
         """A kernel for the reader of the current request; the reader's kernels without a page are ended."""
         reader_id = VISITOR.get()
         kernel_id = await self._ready() or await self._fresh()
+        earlier = [kernel for kernel, owner in self.owners.items() if owner == reader_id]
         self.owners[kernel_id] = reader_id
         asyncio.get_running_loop().call_later(1.5, lambda: asyncio.ensure_future(self.keep_warm()))
-        asyncio.get_running_loop().call_later(10, lambda: asyncio.ensure_future(self._retire(reader_id, kernel_id)))
+        asyncio.get_running_loop().call_later(10, lambda: asyncio.ensure_future(self._retire(earlier)))
         return kernel_id
 
     async def _ready(self) -> str:
@@ -70,9 +71,9 @@ class ReaderKernels(AsyncMappingKernelManager):
             client.stop_channels()
         self.warm.append(kernel_id)
 
-    async def _retire(self, reader_id: str, newest: str) -> None:
-        """End what reloads left behind: this reader's older kernels that no page is connected to."""
-        for kernel_id in [k for k, owner in self.owners.items() if owner == reader_id and k != newest]:
+    async def _retire(self, earlier: list[str]) -> None:
+        """End what reloads left behind: a reader's earlier kernels that no page is connected to."""
+        for kernel_id in earlier:
             if kernel_id in self and not self._kernel_connections.get(kernel_id):
                 await self.shutdown_kernel(kernel_id, now=True)
             if kernel_id not in self:

@@ -43,8 +43,15 @@ function signIn() {
   return new Promise(() => {});
 }
 
-// Put the page on the screen.
-export async function mount() {
+let mounted = null;
+
+// Put the page on the screen, once.
+export function mount() {
+  mounted ??= put();
+  return mounted;
+}
+
+async function put() {
   await begin();
   const { state, told } = app;
   app.root = h("div", { className: "reading", id: "reading" });

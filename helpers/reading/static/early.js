@@ -1,4 +1,8 @@
-// While the kernel starts and the widget loads, fetch what the first screen needs.
-import { begin } from "./app.js";
+// While the kernel starts and the widget loads, fetch what the first screen needs. Answers need no kernel, so a
+// kernel that does not come (a crowded machine, a broken one) delays the page and does not keep the reader from it.
+import { begin, mount } from "./app.js";
+
+const PATIENCE = 12000;
 
 begin();
+setTimeout(mount, PATIENCE);
