@@ -68,8 +68,10 @@ async def keep(purchase, order, request_id, body, content, headers, seconds) -> 
     if settled.get("output_tokens"):
         purchase.seen_tokens.append(settled["output_tokens"])
     size = f"{found['width']}x{found['height']}"
-    if "x" in asked.size and size != asked.size:
-        settled["error"] = f"another size than asked for: {size}"
+    notes = [f"another size than asked for: {size}"] if "x" in asked.size and size != asked.size else []
+    notes += [] if "cost_usd" in settled else ["no usage in the answer: the cost is what was set aside"]
+    if notes:
+        settled["error"] = "; ".join(notes)
     record = {**paid_images.sidecar(asked, order, request_id, body, headers, answer, found), "settled": settled}
     await asyncio.to_thread(paid_images.write_paid, purchase.paid, order.image_id, record, answer.content)
     purchase.ledger.settle(request_id, "ok", **settled)

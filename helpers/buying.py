@@ -92,10 +92,15 @@ async def buy(
     """Buy everything that is still wanted.
 
     `tries` bounds attempts that failed before an answer, `ask_again` those that were perhaps billed and lost, and
-    `patience_seconds` the waiting under rate limits. Raises BuyingError, after every open request has been settled,
+    `patience_seconds` the waiting under rate limits while nothing gets through. Raises BuyingError, after every open request has been settled,
     when images remain to be bought: the budget or quota is used up, a request is refused as wrong, or too much failed.
     """
-    if purchase.run.finished or not purchase.wanted:
+    if purchase.run.finished:
+        return
+    in_batches = sum(row["status"] == "submitted" for row in purchase.ledger.rows.values())
+    if in_batches:
+        raise BuyingError(f"{in_batches} images are waiting in a batch: set mode to batch and run again to collect them first.")
+    if not purchase.wanted:
         return
     purchase.paid.mkdir(parents=True, exist_ok=True)
     needed = len(purchase.wanted) * 3 * prices.area(purchase.asked.size)
@@ -127,7 +132,7 @@ class _Counter:
         self.queue = [(0.0, number, order) for number, order in enumerate(purchase.wanted)]
         self.failures: dict[str, int] = {}
         self.lost: dict[str, int] = {}
-        self.throttled_since: dict[str, float] = {}
+        self.last_answer = time.monotonic()
         self.settled: set[str] = set()
         self.stopped = self.last_failure = ""
         self.silent, self.paused_until = 0, 0.0
@@ -202,6 +207,7 @@ class _Counter:
             self.flow.throttled(others_running)
         else:
             self.flow.answered()
+            self.last_answer = time.monotonic()
         self.silent = self.silent + 1 if outcome.action == "retry" else 0
         if outcome.action in ("done", "refused"):
             self.settled.add(order.image_id)
@@ -219,9 +225,8 @@ class _Counter:
         counts[name] = counts.get(name, 0) + 1
         wait = retry_policy.wait_seconds(counts[name] - 1, outcome.retry_after, self.chance)
         if outcome.action == "throttled":
-            given_up = now + wait - self.throttled_since.setdefault(name, now) > self.patience
+            given_up = now + wait - self.last_answer > self.patience
         else:
-            self.throttled_since.pop(name, None)
             given_up = counts[name] > self.ask_again if outcome.action == "again" else counts[name] >= self.tries
         if not others_running and outcome.action != "again":
             # Nothing gets through at all: the other orders would only run into the same wall.

@@ -24,14 +24,24 @@ async def buy(purchase: buying.Purchase) -> None:
     """
     if purchase.run.finished:
         return
+    if purchase.asked.provider == "azure":
+        raise BuyingError("Batches are made with provider openai or an own server; on Azure set mode to now.")
     async with purchase.asked.client() as client:
         waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
         await purchase.ledger.save()
         purchase.rest()
         if purchase.wanted and not waiting:
             waiting = await _submit(client, purchase)
+            if purchase.asked.provider == "rehearsal":
+                # The stand-in lives as long as this process, and its batches are over at once.
+                waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
     if waiting:
         raise BuyingError("; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice.")
+    purchase.rest()
+    if purchase.wanted:
+        raise BuyingError(
+            f"{len(purchase.wanted)} of {len(purchase.orders)} images failed in their batch; run the stage again to submit them anew."
+        )
 
 
 def _records(purchase) -> list[dict]:
@@ -123,7 +133,12 @@ async def _collect(client, purchase, record) -> str:
     if not record["batch_id"] and not await _found(client, record):
         _abandon(purchase, record, "the batch was never created")
         return ""
-    batch = await openai_images.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
+    try:
+        batch = await openai_images.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
+    except openai_images.Refused as error:
+        raise BuyingError(
+            f"Batch {record['batch_id']} cannot be asked after ({error}): is it the same key and address as when it was submitted?"
+        ) from None
     if batch.status not in OVER:
         counts = batch.request_counts
         done = f"{counts.completed} of {counts.total} done" if counts else "not begun"

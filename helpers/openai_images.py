@@ -259,7 +259,8 @@ def read_answer(body, fetch) -> Answer:
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
     data = body.get("data") or []
     if not data or not isinstance(data[0], dict):
-        raise UnusableAnswer("empty data", usage)
+        said = retry_policy.describe(body)[2] if {"error", "detail"} & set(body) else ""
+        raise UnusableAnswer(f"empty data{': ' + said if said else ''}", usage)
     effective = {key: body[key] for key in ("created", "size", "quality", "background", "output_format") if body.get(key) is not None}
     effective |= {key: data[0][key] for key in ("revised_prompt",) if data[0].get(key)}
     encoded, url = data[0].get("b64_json"), data[0].get("url")

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from test_buying import EACH, elsewhere, on_disk, purchase  # noqa: F401
+from test_buying import EACH, buy, elsewhere, on_disk, purchase  # noqa: F401
 
 from helpers import openai_batches, openai_images
 from helpers.rehearsal.image_api import ImageServer
@@ -132,3 +132,27 @@ def test_requests_that_are_wrong_in_themselves_are_not_submitted_again():
         with pytest.raises(openai_images.BuyingError, match="would fail again"):
             visit(bought)
         assert len(on_disk(bought)) == 5 and len(server.batches) == 1
+
+
+def test_a_batch_of_another_account_is_left_alone():
+    with ImageServer(sketch=True, batch_seconds=60) as server:
+        bought = submit(server)
+        server.batches.clear()
+        with pytest.raises(openai_images.BuyingError, match="same key and address"):
+            visit(purchase(server, batch=True))
+    assert (bought.ledger.frame()["status"] == "submitted").all()
+
+
+def test_a_rehearsed_batch_is_collected_at_once():
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, batch=True, provider="rehearsal")
+        visit(bought)
+    assert len(on_disk(bought)) == 6
+
+
+def test_images_in_a_batch_are_not_bought_beside_it():
+    with ImageServer(sketch=True, batch_seconds=60) as server:
+        submit(server)
+        with pytest.raises(openai_images.BuyingError, match="waiting in a batch"):
+            buy(purchase(server, 9))
+    assert not server.requests
