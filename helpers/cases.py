@@ -88,6 +88,10 @@ def prepare(
             f"None of the {len(files)} files in {folder} can be used; most often: {counted.index[0]} ({counted.iloc[0]} files)."
         )
     pictures = _held_back(run, pictures, reviews)
+    if captions_from_reports:
+        run.say(
+            "Warning: captions are taken from reports. Reports are patient data, and a generator may learn them by heart and show them."
+        )
     reports = _reports(folder, pictures) if captions_from_reports else None
     size = duplicates.SIDE
     fingerprints = np.memmap(importing.fingerprints_file(journal), dtype=np.int8, mode="r").reshape(-1, size, size)

@@ -168,8 +168,7 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
                 pool.shutdown(cancel_futures=True)
                 for chunk in _alive(under_way):
                     yield chunk
-                for chunk in [chunk for future, chunk in under_way.items() if not _succeeded(future)]:
-                    yield [_alone(row, common) for row in chunk]
+                yield from _one_by_one([row for future, chunk in under_way.items() if not _succeeded(future) for row in chunk], common)
                 pool, under_way = _pool(workers), {}
                 continue
             for future in finished:
@@ -181,7 +180,9 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not fork: a notebook kernel has threads, and a child of it may wait for their locks for ever.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.importing"])
+    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 def _succeeded(future: Future) -> bool:
@@ -192,13 +193,19 @@ def _alive(under_way: dict[Future, list[dict]]) -> list[list[Taken]]:
     return [future.result() for future in under_way if _succeeded(future)]
 
 
-def _alone(row: dict, common: tuple) -> Taken:
-    """One file in a process of its own, so that its crash is its own."""
-    with _pool(1) as pool:
-        try:
-            return pool.submit(take_chunk, [row], *common).result()[0]
-        except BrokenProcessPool:
-            return Taken(row["file"], reason="damaged: the decoder crashed on it")
+def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
+    """Each file for itself in one worker, so that the file on which it dies is known; then another worker goes on."""
+    pool = _pool(1)
+    try:
+        for row in rows:
+            try:
+                yield pool.submit(take_chunk, [row], *common).result()
+            except BrokenProcessPool:
+                yield [Taken(row["file"], reason="damaged: the decoder crashed on it")]
+                pool.shutdown()
+                pool = _pool(1)
+    finally:
+        pool.shutdown()
 
 
 def take_chunk(rows: list[dict], folder: Path, target: Path, settings: Settings, secret: bytes) -> list[Taken]:

@@ -1,0 +1,308 @@
+"""Stage 01 from folder to tables: everything accounted for, nobody named, nothing crossing a split, interruptions harmless."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from dicom_files import chest_slice, chest_xray, write
+from PIL import Image
+
+from helpers import cases, images, importing, layouts, places, runs
+
+VALUES = {"source": "folder", "seed": 1}
+
+
+def settings(**changes):
+    plain = {
+        "size": 96, "bits": 12, "lung_center": -600.0, "lung_width": 1500.0, "min_lung_share": 0.1, "slices": 3, "min_pixels": 64,
+        "xray_window": "file", "default_modality": "", "burned_in_text": "keep",
+    }  # fmt: skip
+    return importing.Settings(**{**plain, **changes})
+
+
+def hospital(folder, patients=12):
+    """A messy folder: DICOM X-rays, a CT series, PNG copies, a generated picture, damaged files, tables and notes."""
+    rows = []
+    for patient in range(patients):
+        for visit in range(2):
+            name = f"clinic/Doe_Jane_{patient}/scan.{visit}.dcm"
+            write(
+                folder / name,
+                chest_xray(128, patient * 10 + visit),
+                PatientAge="091Y",
+                PatientSex="F",
+                ViewPosition="PA",
+                PatientBirthDate="19300101",
+            )
+            rows.append(
+                {
+                    "file": name,
+                    "finding": ["No Finding", "Effusion (left)", "Mass"][patient % 3],
+                    "patient_id": f"DOE-{patient}",
+                    "modality": "xray",
+                }
+            )
+    Image.fromarray(images.eight_bits(chest_xray(128, 0), 12)).save(folder / "copy of Doe.png")
+    rows.append({"file": "copy of Doe.png", "finding": "No Finding", "patient_id": "SOMEONE", "modality": "xray"})
+    Image.fromarray(chest_xray(128, 999, 8)).save(folder / "gan.png")
+    rows.append({"file": "gan.png", "modality": "xray", "origin": "generated", "generator": "A GAN"})
+    for k in range(6):
+        lung = chest_slice(seed=k) if k else np.where(chest_slice() > -900, 40, -1000).astype(np.int16)
+        write(
+            folder / f"series/{k}.dcm",
+            lung,
+            bits=16,
+            modality="CT",
+            SeriesInstanceUID="1.2.3",
+            PatientID="CT-1",
+            ImagePositionPatient=[0, 0, k],
+        )
+    (folder / "broken.dcm").write_bytes((folder / "series/1.dcm").read_bytes()[:900])
+    (folder / "notes.txt").write_text("Mrs Doe came in on Monday")
+    (folder / "empty.png").write_bytes(b"")
+    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+def prepared(folder, monkeypatch, study="s", **options):
+    monkeypatch.setenv("CASES", str(folder))
+    run = runs.begin(study, "01_prepare_cases", VALUES)
+    made = cases.prepare(run, "folder", 0, options.pop("seed", 1), options.pop("settings", settings()), **options)
+    return run, made
+
+
+@pytest.fixture
+def made(tmp_path, study_folders, monkeypatch):
+    return prepared(hospital(tmp_path / "in"), monkeypatch)
+
+
+def test_every_file_is_taken_or_refused_with_a_reason(made, tmp_path):
+    run, of = made
+    found = importing.files_below(tmp_path / "in")
+    assert of.imported["file_hash"].nunique() + len(of.rejected) == len(found)
+    assert not set(of.imported["file_hash"]) & set(of.rejected["file_hash"])
+    reasons = of.rejected["reason"].value_counts()
+    assert reasons["text, not an image"] == reasons["empty file"] == reasons["metadata table, read for labels"] == 1
+    assert reasons[reasons.index.str.startswith("damaged")].sum() == 1
+    assert (
+        reasons["CT series: other slices were chosen"] == 2
+        and reasons[reasons.index.str.startswith("CT slice that shows little")].sum() == 1
+    )
+    stored = {f"images/{path.name}" for path in (run.folder / "images").iterdir()}
+    assert stored == set(of.images["path"]), "no picture without a row, no row without a picture"
+    for row in of.images.itertuples():
+        array = images.read_png(run.folder / row.path)
+        assert array.shape == (row.height, row.width) == (96, 96) and array.max() < 2**row.bits
+        assert runs.sha256(run.folder / row.path) == row.sha256
+
+
+def test_nothing_that_names_a_person_leaves(made, tmp_path):
+    run, of = made
+    everything = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
+    for word in (
+        b"Doe_Jane",
+        b"of Doe",
+        b"SECRET",
+        b"Secret",
+        b"SOMEONE",
+        b"19300101",
+        b"clinic",
+        b"091Y",
+        b"scan.",
+        b"1.2.3",
+        b"notes",
+        b"GAN.png",
+        str(tmp_path).encode(),
+    ):
+        assert word not in everything, word
+    assert set(of.images["age_band"].dropna()) == {"90+"} and set(of.images["sex"].dropna()) == {"F"}
+    keys = places.keys_folder("s")
+    for path in keys.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path.name
+    names = pd.read_csv(keys / "01_prepare_cases.names.csv", dtype=str)
+    assert set(names["image_id"].dropna()) == set(of.images["image_id"]) and names["file"].str.contains("Doe_Jane_3").any()
+
+
+def test_patients_and_copies_stay_together(made):
+    _, of = made
+    real = of.images[of.images["origin"] == "real"]
+    assert real.groupby("patient")["split"].nunique().max() == 1
+    copies = real[real["duplicate_group"].notna()]
+    assert len(copies[copies["modality"] == "xray"]) == 2 and copies.groupby("duplicate_group")["split"].nunique().max() == 1
+    assert copies[copies["modality"] == "xray"]["patient"].nunique() == 2, "the copy came under another patient id"
+    assert real["split"].notna().all()
+
+
+def test_generated_pictures_come_in_by_the_same_door(made):
+    _, of = made
+    row = of.images[of.images["origin"] == "generated"].iloc[0]
+    assert row["generator"] == "A GAN" and pd.isna(row["split"]) and pd.isna(row["patient"])
+
+
+def test_findings_sides_captions_and_slices(made):
+    _, of = made
+    effusion = of.images[of.images["finding"] == "effusion"].iloc[0]
+    assert effusion["side"] == "left" and effusion["caption"] == "chest X-ray, PA view, with left pleural effusion"
+    slices = of.images[of.images["modality"] == "ct"]
+    assert len(slices) == 3 and set(slices["view"]) == {"axial"}
+
+
+def test_a_finished_run_is_shown_and_not_touched(made, monkeypatch):
+    run, of = made
+    run.finish(**cases.summary(of))
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    again, shown = prepared(runs_folder_moved_away(monkeypatch), monkeypatch)
+    assert again.finished
+    pd.testing.assert_frame_equal(shown.images, of.images)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == {
+        p: t for p, t in before.items() if p.name != ".lock"
+    }
+
+
+def runs_folder_moved_away(monkeypatch):
+    """The cases folder as a colleague has it who was given the run folder alone: not there."""
+    monkeypatch.delenv("CASES")
+    return "/nowhere"
+
+
+def test_same_folder_and_keys_give_the_same_cases_whatever_the_workers(tmp_path, study_folders, monkeypatch):
+    folder = hospital(tmp_path / "in", 10)
+    run, _ = prepared(folder, monkeypatch, workers=1)
+    tables = {name: (run.folder / name).read_bytes() for name in ("images.csv", "imported.csv", "rejected.csv")}
+    run.release()
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "elsewhere"))
+    run, _ = prepared(folder, monkeypatch, workers=3)
+    for name, content in tables.items():
+        assert (run.folder / name).read_bytes() == content, name
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_folders, monkeypatch):
+    folder = hospital(tmp_path / "in", 60)
+    run, undisturbed = prepared(folder, monkeypatch, study="whole")
+    keys = places.keys_folder("whole")
+    script = textwrap.dedent(f"""
+        import sys; sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT)!r}]
+        from test_cases import VALUES, settings
+        from helpers import cases, runs
+        if __name__ == "__main__":
+            run = runs.begin("killed", "01_prepare_cases", VALUES)
+            cases.prepare(run, "folder", 0, 1, settings(), workers=2)
+    """)
+    (tmp_path / "killed.py").write_text(script)
+    (places.keys_folder("killed") / "pseudonyms").write_bytes((keys / "pseudonyms").read_bytes())
+    process = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], start_new_session=True)
+    target = places.outputs_folder("killed") / "01_prepare_cases" / "images"
+    while process.poll() is None and (not target.is_dir() or len(list(target.glob("*.png"))) < 20):
+        pass
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (target.parent / "images.csv").exists(), "it was killed in the middle"
+    next(target.glob("*.png")).write_bytes(b"half a pic")
+    run, continued = prepared(folder, monkeypatch, study="killed")
+    pd.testing.assert_frame_equal(continued.images, undisturbed.images)
+    for path in continued.images["path"]:
+        assert (run.folder / path).read_bytes() == (places.outputs_folder("whole") / "01_prepare_cases" / path).read_bytes()
+
+
+@pytest.mark.parametrize("many", [20, 4])
+def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(tmp_path, monkeypatch, many):
+    folder = tmp_path / "in"
+    for number in range(many):
+        write(folder / f"{number}.dcm", chest_xray(96, number), BodyPartExamined="CHEST")
+    known = [{"file": f"{number}.dcm", "modality": "xray", "sha256": "", "skip": ""} for number in range(many)]
+    monkeypatch.setattr(importing, "take_chunk", take_chunk_with_a_fatal_file)
+    taken = list(importing.take(folder, known, tmp_path / "images", tmp_path / "journal.jsonl", settings(), b"key", workers=2))
+    assert sorted(one.file for one in taken) == sorted(row["file"] for row in known)
+    assert [one.file for one in taken if one.reason] == ["3.dcm"]
+    assert "crashed" in next(one.reason for one in taken if one.reason)
+
+
+def take_chunk_with_a_fatal_file(rows, *common):
+    if any(row["file"] == "3.dcm" for row in rows):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return [importing.take_file(row, *common) for row in rows]
+
+
+def empty(folder):
+    folder.mkdir()
+
+
+def only_notes(folder):
+    folder.mkdir()
+    (folder / "a.txt").write_text("words")
+
+
+def no_columns(folder):
+    hospital(folder, 1)
+    (folder / "metadata.csv").write_text("name,age\nx,3\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (empty, cases.CasesError, "is empty"),
+        (only_notes, cases.CasesError, "None of the 1 files .* text, not an image"),
+        (no_columns, layouts.LayoutError, "needs a column 'file'"),
+        (lambda folder: None, cases.CasesError, "is not there"),
+    ],
+)
+def test_folders_that_cannot_become_cases_say_what_to_do(tmp_path, study_folders, monkeypatch, make, error, message):
+    make(tmp_path / "in")
+    with pytest.raises(error, match=message):
+        prepared(tmp_path / "in", monkeypatch)
+
+
+def test_no_folder_named_says_how_to_name_one(study_folders):
+    run = runs.begin("s", "01_prepare_cases", VALUES)
+    with pytest.raises(cases.CasesError, match="CASES="):
+        cases.prepare(run, "folder", 0, 1, settings())
+
+
+def test_captions_from_reports_are_opt_in_and_warned_about(tmp_path, study_folders, monkeypatch, capsys):
+    folder = tmp_path / "in"
+    for number in range(3):
+        write(folder / f"{number}.dcm", chest_xray(96, number))
+    pd.DataFrame({"file": [f"{n}.dcm" for n in range(3)], "report": ["Small effusion.", "", "Clear\nlungs."]}).to_csv(
+        folder / "metadata.csv", index=False
+    )
+    _, plain = prepared(folder, monkeypatch, study="plain")
+    assert not plain.images["caption"].str.contains("Small").any()
+    _, told = prepared(folder, monkeypatch, study="told", captions_from_reports=True)
+    assert {"Small effusion.", "Clear lungs.", "chest X-ray"} == set(told.images["caption"])
+    assert "patient data" in capsys.readouterr().out
+
+
+def test_checksums_of_the_metadata_are_obeyed(tmp_path, study_folders, monkeypatch):
+    folder = tmp_path / "in"
+    for number in range(2):
+        write(folder / f"{number}.dcm", chest_xray(96, number))
+    pd.DataFrame({"file": ["0.dcm", "1.dcm"], "sha256": [runs.sha256(folder / "0.dcm"), "0" * 64]}).to_csv(
+        folder / "metadata.csv", index=False
+    )
+    _, of = prepared(folder, monkeypatch)
+    assert len(of.images) == 1 and of.rejected["reason"].str.contains("SHA-256").sum() == 1
+
+
+@pytest.mark.soak
+def test_memory_stays_flat_from_1000_to_20000_files(tmp_path, record_property):
+    from helpers.speed import importing as speed
+
+    frame = speed.memory([1000, 20000])
+    record_property("megabytes", frame["ours"].round().tolist())
+    assert frame["ours"].iloc[1] < frame["ours"].iloc[0] + 150
+
+
+def test_shared_data_imports_with_every_file_accounted_for(study_folders, monkeypatch):
+    shared = ROOT.parent / "shared" / "data"
+    if not shared.is_dir():
+        pytest.skip("the real images are not on this machine")
+    _, of = prepared(shared, monkeypatch, settings=settings(size=64))
+    assert of.imported["file_hash"].nunique() + len(of.rejected) == len(importing.files_below(shared))
+    assert of.rejected["reason"].str.startswith(("CT slice", "text", "metadata")).all()
+    assert (of.images["origin"] == "generated").sum() == 101
