@@ -11,6 +11,7 @@ from helpers import images, runs
 from helpers.figures import COLOURS
 
 GENERATED, REAL, GREY = COLOURS["generated"], COLOURS["real"], COLOURS["uncertain"]
+KINDS = {"ct": "CT", "xray": "X-ray"}
 NAMES = {
     "frechet_distance": "Fréchet distance\n(lower: closer)",
     "kernel_distance": "Kernel distance\n(lower: closer)",
@@ -143,7 +144,9 @@ def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
 
 def _label(modality: str, source: str) -> str:
     run, _, generator = source.partition(": ")
-    return f"{ {'ct': 'CT', 'xray': 'X-ray'}[modality] } · {run.split('_')[0]}\n{generator or run}"
+    name = generator or run
+    name = name if len(name) <= 26 else name[:25] + "…"
+    return f"{KINDS[modality]} · {run.split('_')[0]}\n{name}"
 
 
 def _done(figure: Figure, pretended: bool, rect: tuple = (0, 0, 1, 1)) -> Figure:
