@@ -151,7 +151,7 @@ def _vessel_path(patient, x, z, size):
 
 
 def _bone_path(patient, x, z):
-    """Path through bone seen from the front: ribs behind and in front, clavicles, vertebrae, shoulder blades, upper arms."""
+    """Path through bone seen from the front: ribs behind and in front, clavicles, vertebrae, shoulders."""
     p = patient.p
     width = patient.cage_size(z)[0] + 3
     across = np.clip(np.abs(x) / width, 0, 0.9995)
@@ -167,11 +167,22 @@ def _bone_path(patient, x, z):
         if strength < 1:
             profile = profile * smooth_step((across - 0.32) / 0.12)
         bone += profile * strength * 4.4 * lean * (np.abs(x) < width) * (number <= 0) * (number > -12)
+    for part, where in (
+        (_clavicles, np.s_[(z > 70).any(axis=1), :]),
+        (_vertebrae, np.s_[:, (np.abs(x) < 70).any(axis=0)]),
+        (_shoulders, np.s_[:, (x < -90).any(axis=0)]),
+        (_shoulders, np.s_[:, (x > 90).any(axis=0)]),
+    ):
+        # Each only where it can be: most of the picture holds none of them.
+        bone[where] += part(patient, x[where], z[where])
+    return bone
+
+
+def _clavicles(patient, x, z):
     side = np.abs(x)
-    clavicle_z = 106 + p["clavicle"] + 0.26 * (side - 18) + 7 * np.sin((side - 10) / 26)
-    tube = np.clip(1 - ((z - clavicle_z) / (6.3 + 2.5 * np.exp(-(((side - 18) / 12) ** 2)))) ** 2, 0, 1)
-    bone += 9 * np.sqrt(tube) * (1.25 - 0.4 * tube) * smooth_step((side - 12) / 5) * smooth_step((172 - side) / 8)
-    return bone + _vertebrae(patient, x, z) + _shoulders(patient, x, z)
+    height = 106 + patient.p["clavicle"] + 0.26 * (side - 18) + 7 * np.sin((side - 10) / 26)
+    tube = np.clip(1 - ((z - height) / (6.3 + 2.5 * np.exp(-(((side - 18) / 12) ** 2)))) ** 2, 0, 1)
+    return 9 * np.sqrt(tube) * (1.25 - 0.4 * tube) * smooth_step((side - 12) / 5) * smooth_step((172 - side) / 8)
 
 
 def _vertebrae(patient, x, z):
