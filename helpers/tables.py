@@ -219,6 +219,18 @@ TABLES = {
             number("p", "permutation, two-sided"),
         ],
     ),
+    "speed": (
+        "One row a measurement of 90: ours and a plain baseline, taken in one run.",
+        [
+            text("path", "which hot path", required=True),
+            text("what", "what was measured, with its size", required=True),
+            number("baseline", "of the plain loop; empty where there is nothing to compare with"),
+            number("ours", "of these helpers", required=True),
+            text("unit", "s, ms, MB or things a second", required=True),
+            number("ratio", "how many times better ours is"),
+            text("note", "what the baseline is"),
+        ],
+    ),
     "reading_set": (
         "All that the reading server is told (06).",
         [

@@ -1,0 +1,53 @@
+"""The rows that the speed measurements share: one form, one meaning of the ratio, the machine they were taken on."""
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers import figures, runs
+
+FASTER_WHEN_LESS = ("s", "ms", "MB")
+
+
+def measured(run: runs.Run, name: str, measure: Callable[..., pd.DataFrame], **settings) -> pd.DataFrame:
+    """The rows of one `measure`, taken now or as this run took them before: measuring again is never needed to go on."""
+    path = f"{name}/speed.csv"
+    if not (run.folder / path).exists():
+        rows = measure(**settings)
+        rows["ratio"] = [_gain(*row) for row in rows[["baseline", "ours", "unit"]].itertuples(index=False)]
+        run.write(path, rows)
+    return run.read(path)
+
+
+def _gain(baseline: float | None, ours: float, unit: str) -> float | None:
+    """How many times better ours is: above 1 is a gain, whether the unit counts time and memory or things per second."""
+    if baseline is None or pd.isna(baseline):
+        return None
+    return baseline / ours if unit in FASTER_WHEN_LESS else ours / baseline
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores and memory, for the line below every table of speeds."""
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"processor": names[0] if names else platform.processor(), "cores": os.cpu_count(), "memory_gb": round(memory_gb)}
+
+
+def chart(rows: pd.DataFrame) -> Figure:
+    """A bar a measurement: how many times better than its plain baseline, on a logarithmic axis with a line at 1."""
+    figures.theme()
+    known = rows[rows["ratio"].notna()]
+    names, ratios = (known["path"] + ": " + known["what"]).tolist(), known["ratio"].astype(float).tolist()
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(names) + 1.2), layout="constrained")
+    bars = axes.barh(names, [ratio - 1 for ratio in ratios], left=1, color=["#0072B2" if ratio >= 1 else "#D55E00" for ratio in ratios])
+    axes.bar_label(bars, [f"{ratio:.2g}×" for ratio in ratios], padding=3)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="times better than the plain baseline in the same run")
+    axes.invert_yaxis()
+    plt.close(figure)
+    return figure
