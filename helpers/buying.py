@@ -26,6 +26,7 @@ class Purchase:
 
     def __init__(self, run: runs.Run, asked: Service, orders: list[Order], budget_usd: float, batch: bool = False):
         self.run, self.asked, self.orders, self.budget_usd, self.batch = run, asked, orders, budget_usd, batch
+        self.by_id = {order.image_id: order for order in orders}
         self.paid = run.folder / "paid"
         self.ledger = ledgers.Ledger(run.folder / "ledger.csv")
         if not run.finished:

@@ -3,7 +3,9 @@
 import asyncio
 import csv
 import io
+import math
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -25,11 +27,14 @@ class Ledger:
         if self.path.exists():
             for row in tables.read(self.path).astype(object).to_dict("records"):
                 self.rows[row["request_id"]] = {key: None if pd.isna(value) else value for key, value in row.items()}
+        # Kept up to date by begin and settle: a sum over all rows for every request would take its time in a long ledger.
+        self._attempts = Counter(row["image_id"] for row in self.rows.values())
+        self._spent = math.fsum(row["cost_usd"] or 0.0 for row in self.rows.values())
 
     @property
     def spent_usd(self) -> float:
         """Everything charged, set aside, or perhaps charged so far: what a budget is held against."""
-        return sum(row["cost_usd"] or 0.0 for row in self.rows.values())
+        return self._spent
 
     @property
     def settled_usd(self) -> float:
@@ -43,9 +48,16 @@ class Ledger:
     def begin(self, order, model: str, size: str, quality: str, reserve_usd: float, status: str = "sent") -> str:
         """Put down an attempt that is about to be sent; returns its request id. Not on disk before `save`."""
         request_id = f"req-{uuid.uuid4().hex}"
-        attempt = 1 + sum(row["image_id"] == order.image_id for row in self.rows.values())
+        self._attempts[order.image_id] += 1
+        self._spent += reserve_usd
         identity = {"request_id": request_id, "image_id": order.image_id, "prompt_id": order.prompt_id, "prompt": order.prompt}
-        asked = {"model": model, "size": size, "quality": quality, "attempt": attempt, "requested_utc": runs.utc_now()}
+        asked = {
+            "model": model,
+            "size": size,
+            "quality": quality,
+            "attempt": self._attempts[order.image_id],
+            "requested_utc": runs.utc_now(),
+        }
         answer = dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error"))
         self.rows[request_id] = {**identity, **asked, **answer, "cost_usd": reserve_usd, "status": status}
         self._changes += 1
@@ -53,7 +65,10 @@ class Ledger:
 
     def settle(self, request_id: str, status: str, **answer) -> None:
         """Put down what came of an attempt. Fields that are not given stay: an unknown one keeps what was set aside."""
-        self.rows[request_id].update(status=status, **answer)
+        row = self.rows[request_id]
+        before = row["cost_usd"] or 0.0
+        row.update(status=status, **answer)
+        self._spent += (row["cost_usd"] or 0.0) - before
         self._changes += 1
 
     async def save(self) -> None:

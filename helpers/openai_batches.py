@@ -146,10 +146,7 @@ async def _collect(client, purchase, record) -> str:
     wrong = []
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
-            answer = await openai_images.call(lambda file_id=file_id: client.files.content(file_id), "hand out a batch's results")
-            for line in answer.content.splitlines():
-                if line.strip():
-                    wrong += await _take(purchase, record, json.loads(line))
+            wrong += await _take_file(client, purchase, record, file_id)
     why = (
         "; ".join(error.message or "" for error in (batch.errors.data or []))
         if batch.errors
@@ -183,6 +180,19 @@ def _close(purchase, record, why) -> None:
             purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
 
 
+async def _take_file(client, purchase, record, file_id) -> list[str]:
+    """Every line of a result file, which may be far larger than the memory: through the disk, line by line."""
+    path = purchase.paid / "batches" / f".{record['submission']}.part"
+    wrong = []
+    await openai_images.call(lambda: openai_images.download(client, file_id, path), "hand out a batch's results")
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.strip():
+                wrong += await _take(purchase, record, json.loads(line))
+    path.unlink()
+    return wrong
+
+
 async def _take(purchase, record, line) -> list[str]:
     """One line of a result file: an image, a refusal or a failure. Returns the message of a request that was wrong in itself."""
     request_id = record["requests"].get(line["custom_id"])
@@ -190,7 +200,7 @@ async def _take(purchase, record, line) -> list[str]:
         return []
     response = line.get("response") or {}
     if response.get("status_code") == 200:
-        order = next((order for order in purchase.orders if order.image_id == line["custom_id"]), None) or _forgotten(purchase, request_id)
+        order = purchase.by_id.get(line["custom_id"]) or _forgotten(purchase, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
         await attempts.keep(
             purchase, order, request_id, purchase.asked.request(order), json.dumps(response["body"]).encode(), headers, None

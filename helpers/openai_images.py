@@ -13,6 +13,7 @@ import random
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 
 import httpx2
 import openai
@@ -233,6 +234,14 @@ async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[
         cause = error.__cause__ or error
         late = answered or isinstance(cause, httpx2.ReadTimeout)
         raise Disconnected("unsent" if isinstance(cause, NEVER_SENT) else "within" if late else "unanswered", cause) from None
+
+
+async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:
+    """Bring a file of the service onto the disk, piece by piece."""
+    async with client.files.with_streaming_response.content(file_id) as response:
+        with path.open("wb") as file:
+            async for piece in response.iter_bytes(1 << 20):
+                file.write(piece)
 
 
 @dataclass(frozen=True)
