@@ -67,7 +67,8 @@ def detection(labels: pd.Series, truth: pd.Series, policy: str = "wrong", confid
     rows = [
         _share("sensitivity", hits, generated, "no generated images", confidence),
         _share("specificity", rejections, real, "no real images", confidence),
-        _share("accuracy", hits + rejections, generated + real, "no images", confidence),
+        # Of one kind only, accuracy would be another name for sensitivity or specificity.
+        _share("accuracy", hits + rejections, generated + real if generated and real else 0, _lacking(generated, real), confidence),
         *_signal_detection(hits, generated, real - rejections, real, confidence),
     ]
     left_out = {"sensitivity": int((undecided == 1).sum()), "specificity": int((undecided == 0).sum())}
@@ -108,7 +109,7 @@ def _signal_detection(hits: int, generated: int, alarms: int, real: int, confide
     """d' and criterion with 0.5 added to hits and false alarms and 1 to the images of each kind (Hautus 1995)."""
     measures = {"dprime": np.nan, "criterion": np.nan}
     se = dict(measures)
-    reason = "" if generated and real else f"no {'generated' if not generated else 'real'} images"
+    reason = _lacking(generated, real)
     if not reason:
         hit, alarm = (hits + 0.5) / (generated + 1), (alarms + 0.5) / (real + 1)
         z_hit, z_alarm = stats.norm.ppf(hit), stats.norm.ppf(alarm)
@@ -128,6 +129,10 @@ def _signal_detection(hits: int, generated: int, alarms: int, real: int, confide
         }
         for m, v in measures.items()
     ]
+
+
+def _lacking(generated: int, real: int) -> str:
+    return "" if generated and real else "no images" if not generated + real else f"no {'generated' if not generated else 'real'} images"
 
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:

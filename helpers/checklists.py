@@ -40,6 +40,12 @@ def methods(results: dict, context: dict) -> list[str]:
         f"Many readers: Obuchowski–Rockette with random readers and images, covariances by {NAMED[settings['covariance']]}, Hillis' degrees of freedom, against 0.5, two-sided; images without a score of every reader were left out there. "
         f"Equivalence to chance: two one-sided tests at 5 % within ± {settings['margin']:g}. Bootstrap: {settings['replicates']} draws of readers and images. No correction for multiple testing was made.",
     ]
+    if not (design["real"] and design["generated"]):
+        paragraphs.append(
+            f"No {'real' if not design['real'] else 'generated'} image was read: of the methods for accuracy, those that need both kinds (accuracy, d′, ROC curves, many readers, equivalence, bootstrap) could not be used."
+        )
+    elif design["readers"] < 2:
+        paragraphs.append("One reader: the methods for agreement between readers and for many readers could not be used.")
     if context["pretended"]:
         paragraphs.insert(0, f"Pretended: {', '.join(context['pretended'])}. The procedure is real, its material is not.")
     return paragraphs

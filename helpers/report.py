@@ -79,9 +79,7 @@ def card(row: dict) -> dict:
         "origin": row["origin"],
         "title": f"{row['images']} {row['origin']} {sentences.KINDS[row['modality']]}",
         "lines": [_line(row[name], text, row["images"]) for name, text in lines],
-        "conditions": f"Conditions described, in {answers} answers: {', '.join(conditions)}."
-        if conditions
-        else "No condition was described.",
+        "conditions": f"Described, in {answers} answers: {', '.join(conditions)}." if conditions else "No condition was described.",
     }
 
 
@@ -154,7 +152,12 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
                     for r in checklists.policy_rows(results)
                 ],
             ),
-            _figure(figures, "roc", "ROC curve of every reader, from label and confidence."),
+            _figure(
+                figures,
+                "roc",
+                "ROC curve of every reader, from "
+                + ("label and confidence." if results["design"]["confidence_asked"] else "the label alone: no confidence was asked."),
+            ),
             {"kind": "heading", "text": "Readers and images in general"},
             {"kind": "list", "texts": sentences.readers_in_general(results) + sentences.planning(results)},
         ),
@@ -205,7 +208,7 @@ def agreement_rows(results: dict) -> dict:
             sentences.interval(row["low"], row["high"], 2),
             row["images"],
             row["readers"],
-            row["reason"],
+            row["reason"] or ("no variation: the interval has no width" if row["se"] == 0 else ""),
         ]
         for row in results["agreement"]
         if " " not in row["group"]

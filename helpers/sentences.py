@@ -1,8 +1,10 @@
 """Sentences with numbers, written from results.json's dictionary and from nothing else."""
 
+from helpers.accuracy import wilson
 from helpers.figures import COEFFICIENTS, NAMES
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
+NO_WIDTH = "the images do not differ in it, so its interval has no width and says nothing about other images"
 BANDS = ((0.0, "below chance"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"), (1.01, "almost perfect"))
 
 
@@ -74,7 +76,7 @@ def agreement(results: dict) -> list[str]:
     for row in (main, rows["gwet"], rows["krippendorff"]):
         name = COEFFICIENTS[row["coefficient"]]
         if row["estimate"] is None:
-            said.append(f"{name} is not defined here: {row['reason']}.")
+            said.append(f"{name} has no value: {row['reason']}.")
         elif row["low"] is None:
             said.append(f"{name} is {value(row['estimate'])}; it has no interval: {row['reason']}.")
         else:
@@ -86,10 +88,10 @@ def agreement(results: dict) -> list[str]:
         said.append(f"By the usual words (Landis and Koch) this {COEFFICIENTS[main['coefficient']]} is {band}; agreement is not accuracy.")
     covered = {row["coefficient"]: row for row in results["coverage"]}
     known = covered.get(main["coefficient"], {})
-    if known.get("coverage") is not None:
+    if main["low"] is not None and known.get("coverage") is not None:
         said.append(
-            f"Measured by simulation at {known['images']} images and two readers, such a 95 % interval holds the true value of "
-            f"{COEFFICIENTS[main['coefficient']]} in {percent(known['coverage'])} of {known['studies']} studies."
+            f"Measured by simulation at {known['images']} images and two readers, with the labels of the first two readers taken as the truth (half an image added to every cell), "
+            f"such a 95 % interval of {COEFFICIENTS[main['coefficient']]} holds the true value in {percent(known['coverage'])} of {known['studies']} studies."
         )
     return said
 
@@ -100,16 +102,17 @@ def intra(results: dict) -> list[str]:
     if not rows:
         return ["No image was read twice: agreement of a reader with himself or herself is unknown."]
     gwet = {row["reader"]: row for row in results["intra_reader"] if row["coefficient"] == "gwet"}
-    return [
-        f"{row['reader']} gave the same label to {percent(row['estimate'])} of {row['images']} repeated images"
-        f" (AC1 {value(gwet[row['reader']]['estimate'])}"
-        + (
-            f", 95 % interval {interval(gwet[row['reader']]['low'], gwet[row['reader']]['high'], 2)})."
-            if gwet[row["reader"]]["low"] is not None
-            else ", no interval)."
-        )
-        for row in rows
-    ]
+    said = []
+    for row in rows:
+        same = round(row["estimate"] * row["images"])
+        low, high = wilson(same, row["images"])
+        alike = f"{row['reader']} gave the same label twice to {same} of {row['images']} repeated images ({percent(row['estimate'])}; 95 % interval {interval(low, high)})"
+        ac1 = gwet[row["reader"]]
+        if ac1["low"] is None or ac1["se"] == 0:
+            said.append(f"{alike}; AC1 {value(ac1['estimate'])}, without a usable interval.")
+        else:
+            said.append(f"{alike}; AC1 {value(ac1['estimate'])} ({interval(ac1['low'], ac1['high'], 2)}).")
+    return said
 
 
 def accuracy(results: dict) -> list[str]:
@@ -133,8 +136,8 @@ def accuracy(results: dict) -> list[str]:
             ]
         else:
             found, kept, d = rows["sensitivity"], rows["specificity"], rows["dprime"]
-            parts = [f"found {count(found)} generated images"] if found["total"] else []
-            parts += [f"recognised {count(kept)} real ones"] if kept["total"] else []
+            parts = [f"called {count(found)} generated images fake"] if found["total"] else []
+            parts += [f"called {count(kept)} real ones real"] if kept["total"] else []
             parts += [f"d′ {value(d['estimate'])} ({interval(d['low'], d['high'], 2)})"] if d["estimate"] is not None else []
         said.append(f"{reader} {'; '.join(parts)}." if parts else f"{reader} answered nothing that counts here.")
     return said
@@ -195,7 +198,7 @@ def fooled(results: dict) -> list[str]:
     other = f", {value(found['median_distance_other'], 3)} for the others" if found["median_distance_other"] is not None else ""
     return [
         *said,
-        f"{found['fooled_measured']} of these come from a generator trained here: {found['fooled_copies']} of them are near copies of a training case; "
+        f"{found['fooled_measured']} of these come from a generator trained here: near copies of a training case among them: {found['fooled_copies']}; "
         f"their median distance to the nearest one is {value(found['median_distance_fooled'], 3)}{other}.",
     ]
 

@@ -82,7 +82,8 @@ def test_without_real_images_there_is_a_reason():
     found = accuracy.detection(pd.Series(["fake", "real"]), pd.Series([1, 1])).set_index("measure")
     assert found.estimate["sensitivity"] == 0.5
     assert found.reason["specificity"] == found.reason["dprime"] == "no real images"
-    assert found.estimate[["specificity", "dprime", "criterion"]].isna().all()
+    assert found.reason["accuracy"] == "no real images"
+    assert found.estimate[["specificity", "accuracy", "dprime", "criterion"]].isna().all()
 
 
 def test_scores_run_from_sure_real_to_sure_fake():

@@ -112,7 +112,7 @@ def test_all_labels_equal(place):
     assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
     assert agreed.reason["cohen"]
     assert "R1 called every image real." in text
-    assert "Cohen's kappa is not defined here" in text
+    assert "Cohen's kappa has no value: undefined, because all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
 
