@@ -313,10 +313,9 @@ def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
         weak.append("No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to 20 % is usual).")
     if not drawn["training"].any():
         weak.append("No training cases: the first answers also measure getting used to the page.")
-    if "match" in drawn and drawn["match"].notna().any():
-        loose = drawn[drawn["match"].notna() & (drawn["match"] != "finding and view")]
-        if len(loose):
-            weak.append(f"{len(loose)} of {int(drawn['match'].notna().sum())} real pictures could not be matched by finding and view.")
+    matched = read["match"].dropna()
+    if len(loose := matched[matched != "finding and view"]):
+        weak.append(f"{len(loose)} of {len(matched)} real pictures could not be matched by finding and view.")
     return weak
 
 

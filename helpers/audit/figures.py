@@ -54,6 +54,8 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
                     label={"": "generated against real", "baseline": "real against real"}[prefix],
                 )
         axis.set_title(NAMES[metric], fontsize=9)
+        if metric.endswith("_distance"):
+            axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
@@ -151,7 +153,7 @@ def _label(modality: str, source: str) -> str:
 
 def _done(figure: Figure, pretended: bool, rect: tuple = (0, 0, 1, 1)) -> Figure:
     if pretended:
-        figure.text(0.995, 0.995, "pretended", ha="right", va="top", fontsize=9, color=GREY, style="italic")
+        figure.text(0.995, 0.005, "pretended", ha="right", va="bottom", fontsize=9, color=GREY, style="italic")
     figure.tight_layout(rect=rect)
     plt.close(figure)  # a notebook shows what a cell returns, once
     return figure

@@ -14,7 +14,7 @@ from helpers.audit.features import radial_power
 
 WARN_ABOVE = 0.6
 FOLDS = 5
-FEWEST_GROUPS = 5  # patients or prompts a side, below which no cross-validation is meant
+FEWEST_GROUPS = 3  # patients or prompts a side, below which no cross-validation is meant
 BANDS = 10
 TILE = 256  # central pixels on which spectrum and compression are measured, at the picture's own sampling
 
@@ -49,7 +49,7 @@ def separability(facts: pd.DataFrame, generated: np.ndarray, groups: np.ndarray,
 
     Grouped, stratified cross-validation of a ridge discriminant on normal scores and their squares; interval
     clustered by group (Obuchowski 1997); two-sided permutation p with whole groups permuted and the discriminant
-    refitted. Empty with fewer than 5 groups a side.
+    refitted. Empty with fewer than 3 groups a side.
     """
     names = pd.Series(groups)
     side = pd.Series(generated).groupby(names.to_numpy()).first()
@@ -59,7 +59,8 @@ def separability(facts: pd.DataFrame, generated: np.ndarray, groups: np.ndarray,
     random = np.random.default_rng(seed)
     permuted = np.stack([random.permutation(side.to_numpy())[codes] for _ in range(permutations)], axis=1)
     targets = np.column_stack([generated, permuted]).astype(float)
-    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(targets, generated, codes))
+    count = int(min(FOLDS, side.sum(), (~side).sum()))
+    folds = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(targets, generated, codes))
     varying = [name for name in facts.columns if facts[name].nunique() > 1]
     rows = []
     for feature in ["joint", *facts.columns]:
