@@ -75,10 +75,10 @@ def _table(engine: Engine, opened: Setting) -> str:
 
 def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
     """events.csv, readings.csv and readers.csv into a folder (--to), or the whole store into another one (--to FILE.sqlite or a URL)."""
-    target = asked.to or opened.folder / "export"
-    if target.suffix == ".sqlite":
+    target = asked.to or str(opened.folder / "export")
+    if "://" in target or target.endswith(".sqlite"):
         other = store.open_store(target)
-        print(f"{store.copy(engine, other)} events copied into {target}.")
+        print(f"{store.copy(engine, other)} events copied into {other.url.render_as_string(hide_password=True)}.")
         other.dispose()
         return 0
     from helpers import tables  # pandas only here, never where readers are served
@@ -93,7 +93,7 @@ def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
 def backup(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
     """A consistent copy of the store while readers go on."""
     stamp = store.utc_now().replace(":", "").replace(".", "")
-    print(f"Backed up to {store.backup(engine, asked.to or opened.folder / 'backups' / f'readings-{stamp}.sqlite')}.")
+    print(f"Backed up to {store.backup(engine, Path(asked.to) if asked.to else opened.folder / 'backups' / f'readings-{stamp}.sqlite')}.")
     return 0
 
 

@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", default="", help="address that readers use, for their links, e.g. https://study.example.org/")
     parser.add_argument("--proxied", action="store_true", help="trust the X-Forwarded headers of the proxy in front")
     parser.add_argument("--reading-set", type=Path, help="a reading_set/ folder that was copied to this host")
-    parser.add_argument("--to", type=Path, help="where export and backup write")
+    parser.add_argument("--to", default="", help="where export and backup write: a folder, a .sqlite file, or for export a database URL")
     parser.add_argument("--hash", default="", help="the hash that a reader kept from the lock, for verify")
     parser.add_argument("--reason", default="", help="for erase: why")
     asked = parser.parse_args(arguments)

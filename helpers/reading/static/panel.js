@@ -49,6 +49,7 @@ export class Panel {
     this.changing = changing;
     this.go.textContent = changing ? this.app.texts.read.change : this.app.texts.read.save;
     this.say("");
+    this.node.scrollTop = 0;
   }
 
   draftKey(id) {

@@ -132,7 +132,8 @@ export class Reading {
     const total = about.training ? state.training_total : state.total;
     const words = about.training ? this.words.training : this.words.progress;
     this.progress.textContent = this.changing ? this.words.changing(about.position) : words(about.position, total);
-    this.kind.textContent = this.app.texts.modality[about.modality] ?? about.modality;
+    const kind = this.app.texts.modality[about.modality] ?? about.modality;
+    this.kind.textContent = about.training ? `${kind}, ${this.words.not_scored}` : kind;
     this.meter.max = total;
     this.meter.value = about.position - 1;
     this.meter.setAttribute("aria-label", words(about.position, total));

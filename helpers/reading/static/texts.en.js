@@ -63,7 +63,8 @@ export default {
     go_on: "Begin the read",
   },
   read: {
-    training: (n, of) => `Training ${n} of ${of}, not scored`,
+    training: (n, of) => `Training ${n} of ${of}`,
+    not_scored: "not scored",
     progress: (n, of) => `${n} of ${of}`,
     loading: "Loading the image …",
     label: "This image is",
@@ -98,7 +99,7 @@ export default {
   },
   modality: { xray: "X-ray", ct: "CT slice" },
   tools: {
-    label: "Image tools", auto: "Auto", full: "Full range", soft: "Soft", hard: "Hard", dark: "Dark parts", light: "Light parts",
+    label: "Image tools", auto: "Auto", full: "Full", soft: "Soft", hard: "Hard", dark: "Dark", light: "Light",
     invert: "Invert", reset: "Reset", zoom_in: "Zoom in", zoom_out: "Zoom out", full_screen: "Full screen", pause: "Pause", help: "Keys",
     window: (center, width, zoom) => `C ${center}  W ${width}  ${zoom} %`,
   },
@@ -121,7 +122,7 @@ export default {
       ["Wheel, + and −", "Zoom"],
       ["Shift or right button and drag, arrows", "Move the image"],
       ["One finger, two fingers", "Window and level; zoom and move"],
-      ["A, S, H", "Auto, soft, hard window"],
+      ["A, S, H", "Auto, soft, hard window; the buttons Dark and Light bring out the dark or the light parts"],
       ["I, 0, X", "Invert, reset, full screen"],
       ["P", "Pause"],
     ],

@@ -1,0 +1,112 @@
+"""The same record in PostgreSQL, for real: a private cluster on a socket in a temporary folder."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from test_store import MESSAGE, message
+
+from helpers.reading import store
+
+
+def programs() -> Path | None:
+    """Where initdb and pg_ctl are: on the PATH or where Debian puts them."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "pg_ctl").exists() and (place / "initdb").exists()), None)
+
+
+def run_as_owner(*command: str) -> None:
+    """PostgreSQL refuses to run as root: there the account that its package made is taken."""
+    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    subprocess.run([*prefix, *command], check=True, capture_output=True, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def address():
+    place = programs()
+    if place is None:
+        pytest.fail("PostgreSQL is not installed: the record must be tested there too (Debian: apt-get install postgresql).")
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path must be short
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+    data = str(folder / "data")
+    run_as_owner(str(place / "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync")
+    run_as_owner(str(place / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''", "start")
+    yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    run_as_owner(str(place / "pg_ctl"), "-D", data, "-m", "fast", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def engine(address):
+    engine = store.open_store(address)
+    yield engine
+    engine.dispose()
+    admin = sa.create_engine(address)
+    with admin.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    admin.dispose()
+
+
+def test_append_resend_refuse_verify_and_erase(engine):
+    store.add_reader(engine, "reader-a")
+    assert store.append(engine, "reader-a", MESSAGE)["again"] is False
+    assert store.append(engine, "reader-a", MESSAGE)["again"] is True
+    with pytest.raises(store.Refused):
+        store.append(engine, "reader-a", {**MESSAGE, "blind_id": "b2"})
+    for number in range(3):
+        store.append(engine, "reader-a", message(number + 10))
+    assert store.verify(engine) == []
+    store.erase(engine, "reader-a", "asked")
+    assert store.verify(engine) == [] and [event.payload is None for event in store.events(engine)] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE events SET event = 'x'", "DELETE FROM payloads", "UPDATE payloads SET payload = '{}'", "TRUNCATE payloads"]
+)
+def test_change_and_deletion_are_refused(engine, statement):
+    store.add_reader(engine, "reader-a")
+    store.append(engine, "reader-a", MESSAGE)
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def test_several_hosts_write_one_reader_s_record(engine, address):
+    store.add_reader(engine, "reader-a")
+    hosts = [store.open_store(address) for _ in range(3)]
+
+    def write(host, offset):
+        for number in range(20):
+            store.append(host, "reader-a", message(offset + number))
+
+    threads = [threading.Thread(target=write, args=(host, 100 * place)) for place, host in enumerate(hosts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.events(engine)) == 60 and store.verify(engine) == []
+    for host in hosts:
+        host.dispose()
+
+
+def test_from_sqlite_to_postgres_and_back(engine, tmp_path):
+    first = store.open_store(tmp_path / "first.sqlite")
+    store.add_reader(first, "reader-a")
+    store.set_code(first, "reader-a", "digest", "2100-01-01T00:00:00.000Z")
+    for number in range(5):
+        store.append(first, "reader-a", message(number))
+    assert store.copy(first, engine) == 5
+    assert store.events(engine) == store.events(first) and store.verify(engine) == []
+    assert store.code_holder(engine, "digest") == "reader-a"
+    back = store.open_store(tmp_path / "back.sqlite")
+    store.copy(engine, back)
+    assert store.events(back) == store.events(first)
+    store.append(engine, "reader-a", message(99))
+    assert store.verify(engine) == []
