@@ -179,7 +179,12 @@ def rescaled(dataset, values: np.ndarray) -> np.ndarray:
     """Modality values: the modality LUT or slope and intercept (PS3.3 C.11.1), Hounsfield units for CT."""
     from pydicom.pixels import apply_modality_lut
 
-    return apply_modality_lut(values, dataset)
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    if dataset.get("ModalityLUTSequence") or values.dtype.itemsize > 2:
+        return apply_modality_lut(values, dataset)
+    if slope == 1 and intercept == int(intercept):
+        return values.astype(np.int32) + int(intercept)  # whole numbers stay whole, so that their depth is known
+    return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def grey(dataset, values: np.ndarray, bits: int, xray_window: str = "file") -> tuple[np.ndarray, int, str, float]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pandas as pd
@@ -183,7 +184,7 @@ def test_same_folder_and_keys_give_the_same_cases_whatever_the_workers(tmp_path,
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_folders, monkeypatch):
-    folder = hospital(tmp_path / "in", 60)
+    folder = hospital(tmp_path / "in", 40)
     run, undisturbed = prepared(folder, monkeypatch, study="whole")
     keys = places.keys_folder("whole")
     script = textwrap.dedent(f"""
@@ -199,7 +200,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     process = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], start_new_session=True)
     target = places.outputs_folder("killed") / "01_prepare_cases" / "images"
     while process.poll() is None and (not target.is_dir() or len(list(target.glob("*.png"))) < 20):
-        pass
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (target.parent / "images.csv").exists(), "it was killed in the middle"

@@ -12,10 +12,10 @@ from helpers import images
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
 
-@given(hnp.arrays(np.uint8, SHAPES) | hnp.arrays(np.uint16, SHAPES))
-def test_png_keeps_every_value(tmp_path_factory, array):
+@given(hnp.arrays(np.uint8, SHAPES) | hnp.arrays(np.uint16, SHAPES), st.sampled_from([0, 1, 6]))
+def test_png_keeps_every_value(tmp_path_factory, array, level):
     path = tmp_path_factory.mktemp("png") / "picture.png"
-    path.write_bytes(images.write_png(array))
+    path.write_bytes(images.write_png(array, level))
     back = images.read_png(path)
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)

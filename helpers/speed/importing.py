@@ -1,0 +1,135 @@
+"""How fast stage 01 imports, beside the plain loop that anyone would write, and how much memory it takes.
+
+The work of both is the same: 512 px CT slices as 12-bit DICOM to PNG. Ours also hashes, fingerprints and keeps a journal.
+"""
+
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import duplicates, importing
+
+SETTINGS = importing.Settings(512, 12, -600.0, 1500.0, 0.0, 10**6, 64, "file", "", "keep")
+
+
+def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
+    """One row a measurement: path, what, baseline, ours, unit, ratio, note."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = slices(Path(folder) / "in", files)
+        plain = files / _timed(lambda: plain_loop(source, Path(folder) / "plain"))
+        ours = files / _timed(lambda: list(_import(source, Path(folder), "ours")))
+        one = files / _timed(lambda: list(_import(source, Path(folder), "one", workers=1)))
+    cores = len(os.sched_getaffinity(0))
+    values = np.random.default_rng(0).integers(0, 2**63, hashes, dtype=np.uint64)
+    fraction = min(hashes, 5000)
+    naive = _timed(lambda: naive_pairs(values[:fraction].tolist())) * (hashes / fraction) ** 2
+    pairs = _timed(lambda: sum(len(some) for some in duplicates.near_pairs(values)))
+    rows = [
+        (
+            "import",
+            f"DICOM to PNG, {cores} cores",
+            plain,
+            ours,
+            "files/s",
+            ours / plain,
+            "baseline: pydicom, window, resize, Pillow's default PNG, one process",
+        ),
+        ("import", "DICOM to PNG, 1 process", plain, one, "files/s", one / plain, "hashes, fingerprints and journal included"),
+        (
+            "duplicates",
+            f"near pairs of {hashes:,} hashes",
+            naive,
+            pairs,
+            "s",
+            naive / pairs,
+            f"baseline: two Python loops over {fraction:,} hashes, extrapolated",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["path", "what", "baseline", "ours", "unit", "ratio", "note"])
+
+
+def memory(counts: list[int]) -> pd.DataFrame:
+    """Peak resident memory of the importing process and its largest worker together, for each number of files, in MB."""
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder, context.Pool(1) as pool:
+            peak = pool.apply(_peak, (folder, count))
+        rows.append(("import", f"peak memory, {count:,} files", np.nan, peak, "MB", np.nan, "parent and largest worker"))
+    return pd.DataFrame(rows, columns=["path", "what", "baseline", "ours", "unit", "ratio", "note"])
+
+
+def _peak(folder: str, count: int) -> float:
+    source = slices(Path(folder) / "in", count, size=128, different=50)
+    for _ in _import(source, Path(folder), "ours"):
+        pass
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def slices(folder: Path, count: int, size: int = 512, different: int = 20) -> Path:
+    """A folder of CT slices as uncompressed DICOM, a few different ones under many names."""
+    from helpers.rehearsal import phantom
+
+    folder.mkdir(parents=True)
+    contents = []
+    for number in range(min(count, different)):
+        hounsfield = phantom.ct_slice(number, size=size)
+        contents.append(_dicom(hounsfield))
+    for number in range(count):
+        (folder / f"{number:06d}.dcm").write_bytes(contents[number % len(contents)])
+    return folder
+
+
+def _dicom(hounsfield: np.ndarray) -> bytes:
+    import io
+
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = CTImageStorage, generate_uid(), "CT"
+    dataset.Rows, dataset.Columns = hounsfield.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+    dataset.PixelData = np.ascontiguousarray(hounsfield, dtype="<i2").tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _import(source: Path, folder: Path, name: str, workers: int = 0):
+    known = [{"file": file, "modality": "ct", "sha256": "", "skip": ""} for file in importing.files_below(source)]
+    return importing.take(source, known, folder / name, folder / f"{name}.jsonl", SETTINGS, b"speed", workers)
+
+
+def plain_loop(source: Path, target: Path) -> None:
+    """The baseline: one process, pydicom, a window in numpy, Pillow's resize and default PNG; no hashes, no bookkeeping."""
+    import pydicom
+    from PIL import Image
+
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        dataset = pydicom.dcmread(path)
+        hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        shown = np.clip((hounsfield + 600) / 1500 + 0.5, 0, 1) * 255
+        Image.fromarray(shown.astype(np.uint8)).resize((512, 512), Image.Resampling.BILINEAR).save(target / f"{path.stem}.png")
+
+
+def naive_pairs(hashes: list[int]) -> int:
+    """The baseline: two loops."""
+    return sum((a ^ b).bit_count() <= duplicates.DISTANCE for i, a in enumerate(hashes) for b in hashes[i + 1 :])
+
+
+def _timed(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
