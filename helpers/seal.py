@@ -48,7 +48,7 @@ def seal(key: pd.DataFrame, reading_set: Path, sealed: Path, study: str, readers
         "git": git or {},
         "committed_utc": runs.utc_now(),
     }
-    envelope = _encrypt(json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment["commitment"], study)
+    envelope = _encrypt(json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment, study)
     tables.write_atomically(Path(sealed) / "key.enc", envelope, mode=0o600)
     tables.write_atomically(Path(reading_set) / "commitment.json", (json.dumps(commitment, indent=1, sort_keys=True) + "\n").encode())
     return commitment
@@ -72,7 +72,7 @@ def unseal(
         )
     if fingerprint(reading_set_folder) != commitment["reading_set"]:
         raise SealError(f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before the read.")
-    secret = json.loads(_decrypt(Path(sealed_folder) / "key.enc", commitment["commitment"], study))
+    secret = json.loads(_decrypt(Path(sealed_folder) / "key.enc", commitment, study))
     content = secret["key"].encode()
     if not hmac.compare_digest(hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(), commitment["commitment"]):
         raise SealError(f"{sealed_folder}/key.enc does not hold the key that was committed to before the read: it is refused.")
@@ -109,7 +109,7 @@ def read_commitment(reading_set: Path) -> dict:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise SealError(f"{path} is missing: the reading set was not finished; run 06 again.") from None
-    except json.JSONDecodeError:
+    except ValueError:
         raise SealError(f"{path} is damaged: take it from the run folder of 06 again.") from None
 
 
@@ -160,13 +160,18 @@ def _record(sealed: Path, open_readers: str, emergency: str) -> dict:
     return {**entry, "history": [*before, entry]}
 
 
-def _encrypt(plain: bytes, bound_to: str, study: str) -> bytes:
+def _bound_to(commitment: dict) -> bytes:
+    """The whole commitment, the plan's hashes included: a key is opened beside the very one it was sealed with."""
+    return json.dumps(commitment, sort_keys=True).encode()
+
+
+def _encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
     phrase = os.environ.get(PASSPHRASE, "")
     salt = os.urandom(16) if phrase else b""
     secret = _stretch(phrase, salt) if phrase else derive(study, "encryption", b"")
-    # The nonce follows from secret and content, so an interrupted run ends in the same file and no nonce serves two contents.
-    nonce = hmac.digest(secret, b"nonce\0" + plain, "sha256")[:12]
-    box = AESGCM(secret).encrypt(nonce, plain, bound_to.encode())
+    # The nonce follows from the secret and everything that is sealed, so no nonce serves two contents.
+    nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
+    box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
     envelope = {
         "cipher": "AES-256-GCM",
         "locked_by": "passphrase" if phrase else "seal",
@@ -177,7 +182,7 @@ def _encrypt(plain: bytes, bound_to: str, study: str) -> bytes:
     return (json.dumps(envelope, indent=1) + "\n").encode()
 
 
-def _decrypt(path: Path, bound_to: str, study: str) -> bytes:
+def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
     try:
         envelope = json.loads(path.read_text())
         salt, nonce, box = (bytes.fromhex(envelope[name]) for name in ("salt", "nonce", "box"))
@@ -193,10 +198,12 @@ def _decrypt(path: Path, bound_to: str, study: str) -> bytes:
         raise SealError(f"The seal of study '{study}' is not in {runs.keys_folder(study)}: bring it from the machine that sealed the set.")
     secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")
     try:
-        return AESGCM(secret).decrypt(nonce, box, bound_to.encode())
+        return AESGCM(secret).decrypt(nonce, box, _bound_to(commitment))
     except (InvalidTag, ValueError):
         why = "the passphrase is wrong, or it" if by_phrase else "it"
-        raise SealError(f"{path} cannot be opened: {why} was tampered with or belongs to another reading set or seal.") from None
+        raise SealError(
+            f"{path} cannot be opened: {why} was tampered with (or commitment.json was), or belongs to another reading set or seal."
+        ) from None
 
 
 def _stretch(phrase: str, salt: bytes) -> bytes:

@@ -228,7 +228,7 @@ def test_a_key_rewritten_by_someone_who_has_the_seal_is_refused(pool, tmp_path):
     commitment = seal.read_commitment(tmp_path / "reading_set")
     forged = key.assign(origin=["generated"] * len(key)).to_csv(index=False)
     plain = json.dumps({"salt": "00" * 32, "key": forged}).encode()
-    (tmp_path / "sealed/key.enc").write_bytes(seal._encrypt(plain, commitment["commitment"], STUDY))
+    (tmp_path / "sealed/key.enc").write_bytes(seal._encrypt(plain, commitment, STUDY))
     with pytest.raises(seal.SealError, match="not hold the key that was committed"):
         opened(tmp_path)
 
