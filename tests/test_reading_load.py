@@ -46,9 +46,9 @@ def read(server: Server, number: int, answers: int, pause: float) -> list[str]:
     return given
 
 
-def play(root, readers: int, reading: int, answers: int, pause: float) -> float:
+def play(root, readers: int, reading: int, answers: int, pause: float, images: int) -> float:
     """`readers` arrive together, `reading` of them read; returns the seconds until the last one could read."""
-    server = serve(root, readers, max(answers, 5))
+    server = serve(root, readers, images)
     try:
         with ThreadPoolExecutor(readers) as pool:
             arrived = list(pool.map(lambda number: arrive(server, number), range(readers)))
@@ -68,11 +68,11 @@ def play(root, readers: int, reading: int, answers: int, pause: float) -> float:
 
 
 def test_five_arrive_together_and_read(tmp_path):
-    play(tmp_path, readers=5, reading=5, answers=6, pause=0.05)
+    play(tmp_path, readers=5, reading=5, answers=6, pause=0.05, images=30)
 
 
 @pytest.mark.soak
 def test_twenty_five_arrive_together_and_ten_read_for_five_minutes(tmp_path, record_property):
-    seconds = play(tmp_path, readers=25, reading=10, answers=100, pause=3.0)
+    seconds = play(tmp_path, readers=25, reading=10, answers=100, pause=3.0, images=100)
     record_property("seconds until the last of 25 could read", round(seconds, 1))
     print(f"the last of 25 readers could read after {seconds:.1f} s")

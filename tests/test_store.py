@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.reading import store
+from helpers.reading import keeping, schema, store
 
 MESSAGE = {
     "id": "message-1",
@@ -80,7 +80,7 @@ def test_verify_finds_tampering_behind_the_triggers(engine, what):
     assert store.verify(engine) == []
     engine.dispose()
     raw = sqlite3.connect(engine.url.database)
-    for table, change, _ in store._REFUSALS:
+    for table, change, _ in schema._REFUSALS:
         raw.execute(f"DROP TRIGGER no_{change.lower()}_of_{table}")
     raw.executescript(TAMPERINGS[what])
     raw.commit()
@@ -128,11 +128,11 @@ def test_codes_are_renewed_revoked_and_expire(engine):
 
 def test_network_file_systems_are_told_apart():
     mounts = "a / ext4 rw\nb /mnt nfs4 rw\nc /mnt/local xfs rw\n"
-    assert [store.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == ["ext4", "nfs4", "xfs"]
+    assert [schema.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == ["ext4", "nfs4", "xfs"]
 
 
 def test_a_store_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(schema, "file_system", lambda path: "nfs4")
     with pytest.raises(store.StoreError, match="local disk"):
         store.open_store(tmp_path / "readings.sqlite")
 
@@ -159,9 +159,9 @@ def test_several_processes_write_at_once(engine):
 def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
     for number in range(3):
         store.append(engine, "reader-a", message(number))
-    kept = store.open_store(store.backup(engine, tmp_path / "backups" / "one.sqlite"))
+    kept = store.open_store(keeping.backup(engine, tmp_path / "backups" / "one.sqlite"))
     assert store.events(kept) == store.events(engine) and store.verify(kept) == []
     other = store.open_store(tmp_path / "other.sqlite")
-    assert store.copy(engine, other) == 3 and store.events(other) == store.events(engine)
+    assert keeping.copy(engine, other) == 3 and store.events(other) == store.events(engine)
     with pytest.raises(store.StoreError, match="not empty"):
-        store.copy(engine, other)
+        keeping.copy(engine, other)

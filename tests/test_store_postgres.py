@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from test_store import MESSAGE, message
 
-from helpers.reading import store
+from helpers.reading import keeping, store
 
 
 def programs() -> Path | None:
@@ -102,11 +102,11 @@ def test_from_sqlite_to_postgres_and_back(engine, tmp_path):
     store.set_code(first, "reader-a", "digest", "2100-01-01T00:00:00.000Z")
     for number in range(5):
         store.append(first, "reader-a", message(number))
-    assert store.copy(first, engine) == 5
+    assert keeping.copy(first, engine) == 5
     assert store.events(engine) == store.events(first) and store.verify(engine) == []
     assert store.code_holder(engine, "digest") == "reader-a"
     back = store.open_store(tmp_path / "back.sqlite")
-    store.copy(engine, back)
+    keeping.copy(engine, back)
     assert store.events(back) == store.events(first)
     store.append(engine, "reader-a", message(99))
     assert store.verify(engine) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from helpers.reading import identity, record, store
+from helpers.reading import identity, keeping, record, store
 from helpers.reading.setting import Setting
 
 
@@ -78,7 +78,7 @@ def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
     target = asked.to or str(opened.folder / "export")
     if "://" in target or target.endswith(".sqlite"):
         other = store.open_store(target)
-        print(f"{store.copy(engine, other)} events copied into {other.url.render_as_string(hide_password=True)}.")
+        print(f"{keeping.copy(engine, other)} events copied into {other.url.render_as_string(hide_password=True)}.")
         other.dispose()
         return 0
     from helpers import tables  # pandas only here, never where readers are served
@@ -93,7 +93,7 @@ def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
 def backup(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
     """A consistent copy of the store while readers go on."""
     stamp = store.utc_now().replace(":", "").replace(".", "")
-    print(f"Backed up to {store.backup(engine, Path(asked.to) if asked.to else opened.folder / 'backups' / f'readings-{stamp}.sqlite')}.")
+    print(f"Backed up to {keeping.backup(engine, Path(asked.to) if asked.to else opened.folder / 'backups' / f'readings-{stamp}.sqlite')}.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The durable record of the read: append-only events, hash-chained per reader, in SQLite or PostgreSQL.
+"""The durable record of the read: append-only events, hash-chained per reader.
 
 An event is committed to disk before its acknowledgement leaves. Each event's hash is SHA-256 over the
 hash before it and the event itself, its payload by digest, so that a payload can be erased on request
@@ -8,80 +8,16 @@ and the chain still holds. Triggers refuse change and deletion; `verify` finds w
 import hashlib
 import json
 import secrets
-import shutil
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, exc
 
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "afs",
-    "ceph",
-    "gluster",
-    "lustre",
-    "fuse.sshfs",
-    "fuse.rclone",
-    "fuse.gcsfuse",
-    "drvfs",
-)
-FIRST = "0" * 64
-HOLLOW = "erased"
+from helpers.reading.schema import CODES, EVENTS, FIRST, HOLLOW, PAYLOADS, READERS, StoreError, open_store
 
-metadata = sa.MetaData()
-READERS = sa.Table(
-    "readers",
-    metadata,
-    sa.Column("reader_id", sa.String(40), primary_key=True),
-    sa.Column("pretended", sa.Boolean, nullable=False),
-    sa.Column("added_utc", sa.String(30), nullable=False),
-    sa.Column("events", sa.Integer, nullable=False),
-    sa.Column("head", sa.String(64), nullable=False),
-)
-CODES = sa.Table(
-    "codes",
-    metadata,
-    sa.Column("code_sha256", sa.String(64), primary_key=True),
-    sa.Column("reader_id", sa.String(40), sa.ForeignKey("readers.reader_id"), nullable=False),
-    sa.Column("made_utc", sa.String(30), nullable=False),
-    sa.Column("expires_utc", sa.String(30), nullable=False),
-    sa.Column("revoked_utc", sa.String(30)),
-)
-EVENTS = sa.Table(
-    "events",
-    metadata,
-    sa.Column("reader_id", sa.String(40), sa.ForeignKey("readers.reader_id"), primary_key=True),
-    sa.Column("sequence", sa.Integer, primary_key=True),
-    sa.Column("message_id", sa.String(64), nullable=False),
-    sa.Column("event", sa.String(20), nullable=False),
-    sa.Column("blind_id", sa.String(64), nullable=False),
-    sa.Column("payload_sha256", sa.String(64), nullable=False),
-    sa.Column("browser_utc", sa.String(30), nullable=False),
-    sa.Column("server_utc", sa.String(30), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-    sa.UniqueConstraint("reader_id", "message_id"),
-)
-PAYLOADS = sa.Table(
-    "payloads",
-    metadata,
-    sa.Column("reader_id", sa.String(40), primary_key=True),
-    sa.Column("sequence", sa.Integer, primary_key=True),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.ForeignKeyConstraint(["reader_id", "sequence"], ["events.reader_id", "events.sequence"]),
-)
-
-_REFUSALS = (("events", "UPDATE", ""), ("events", "DELETE", ""), ("payloads", "UPDATE", ""), ("payloads", "DELETE", HOLLOW))
-
-
-class StoreError(RuntimeError):
-    """The store cannot be opened or used as asked; the message says what to do."""
+__all__ = ["StoreError", "open_store"]
 
 
 class Refused(ValueError):
@@ -109,78 +45,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def open_store(place: str | Path) -> Engine:
-    """The store at a path (SQLite: WAL, every commit flushed to disk) or a database URL; made when absent.
-
-    Raises StoreError on a network file system, where SQLite's locks cannot be relied on.
-    """
-    if "://" in str(place):
-        engine = sa.create_engine(str(place), pool_pre_ping=True)
-    else:
-        path = Path(place).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kind = file_system(path.parent)
-        if kind.startswith(NETWORK_FILE_SYSTEMS):
-            raise StoreError(f"{path} lies on a network file system ({kind}): put the store on a local disk, or use PostgreSQL by URL.")
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 2, "check_same_thread": False})
-        _prepare_sqlite(engine)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        for statement in _triggers(engine.dialect.name):
-            connection.exec_driver_sql(statement)
-    return engine
-
-
-def file_system(path: Path, mounts: str | None = None) -> str:
-    """The kind of file system a path lies on, from /proc/mounts (or its text); '' where there is none."""
-    if mounts is None:
-        listed = Path("/proc/mounts")
-        mounts = listed.read_text() if listed.exists() else ""
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        _, folder, found = line.split()[:3]
-        if Path(path).resolve().is_relative_to(folder) and len(folder) >= len(best):
-            best, kind = folder, found
-    return kind
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def settings(connection, _):
-        connection.isolation_level = None  # transactions are begun below, before the first read
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {setting}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection):
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if not connection.get_execution_options().get("reading") else "BEGIN")
-
-
-def _triggers(dialect: str) -> list[str]:
-    made = []
-    for table, change, unless in _REFUSALS:
-        name = f"no_{change.lower()}_of_{table}"
-        exception = f"NOT EXISTS (SELECT 1 FROM events WHERE events.reader_id = OLD.reader_id AND events.event = '{unless}')"
-        if dialect == "sqlite":
-            when = f"WHEN {exception}" if unless else ""
-            body = "BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"
-            made.append(f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {change} ON {table} {when} {body}")
-        else:
-            refuse = f"IF {exception if unless else 'TRUE'} THEN RAISE EXCEPTION 'the record is append-only'; END IF; RETURN OLD;"
-            made.append(f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger AS $$ BEGIN {refuse} END $$ LANGUAGE plpgsql")
-            made.append(f"CREATE OR REPLACE TRIGGER {name} BEFORE {change} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
-    if dialect != "sqlite":
-        made.append(
-            "CREATE OR REPLACE FUNCTION no_truncate() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$ LANGUAGE plpgsql"
-        )
-        made += [
-            f"CREATE OR REPLACE TRIGGER no_truncate_{t} BEFORE TRUNCATE ON {t} EXECUTE FUNCTION no_truncate()"
-            for t in ("events", "payloads")
-        ]
-    return made
-
-
-def _reading(store: Engine):
+def reading(store: Engine):
     return store.execution_options(reading=True).begin()
 
 
@@ -224,7 +89,7 @@ def add_reader(store: Engine, reader_id: str = "", pretended: bool = False) -> s
 
 def readers(store: Engine) -> list[dict]:
     """All readers with reader_id, pretended, added_utc, events, head, in the order they were added."""
-    with _reading(store) as connection:
+    with reading(store) as connection:
         return [dict(row._mapping) for row in connection.execute(sa.select(READERS).order_by(READERS.c.added_utc, READERS.c.reader_id))]
 
 
@@ -256,14 +121,14 @@ def _known(connection, reader_id: str) -> None:
 def code_holder(store: Engine, code_sha256: str, now: str | None = None) -> str:
     """The reader whose valid code has this digest; '' for an unknown, expired or revoked one."""
     valid = (CODES.c.code_sha256 == code_sha256) & CODES.c.revoked_utc.is_(None) & (CODES.c.expires_utc > (now or utc_now()))
-    with _reading(store) as connection:
+    with reading(store) as connection:
         return connection.execute(sa.select(CODES.c.reader_id).where(valid)).scalar() or ""
 
 
 def code_states(store: Engine, now: str | None = None) -> dict[str, str]:
     """By reader: valid, expired, revoked or none, of the latest code."""
     states = {reader["reader_id"]: "none" for reader in readers(store)}
-    with _reading(store) as connection:
+    with reading(store) as connection:
         for row in connection.execute(sa.select(CODES).order_by(CODES.c.made_utc)):
             states[row.reader_id] = "revoked" if row.revoked_utc else "valid" if row.expires_utc > (now or utc_now()) else "expired"
     return states
@@ -327,7 +192,7 @@ def _chain(reader, message: dict, server_utc: str) -> Event:
 
 def events(store: Engine, reader_id: str = "") -> list[Event]:
     """The record of one reader, or of all, in order."""
-    with _reading(store) as connection:
+    with reading(store) as connection:
         return _events(connection, EVENTS.c.reader_id == reader_id if reader_id else sa.true())
 
 
@@ -346,7 +211,7 @@ def erase(store: Engine, reader_id: str, reason: str) -> None:
         connection.execute(PAYLOADS.delete().where((PAYLOADS.c.reader_id == reader_id) & (PAYLOADS.c.sequence < sequence)))
 
 
-# --- keeping
+# --- checking
 
 
 def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
@@ -355,7 +220,7 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
     `heads` are the hashes that readers kept from their lock: each must still be in that reader's record.
     """
     found = []
-    with _reading(store) as connection:
+    with reading(store) as connection:
         everything = _events(connection, sa.true())
         known = {row.reader_id: row for row in connection.execute(sa.select(READERS))}
     by_reader: dict[str, list[Event]] = {reader_id: [] for reader_id in known}
@@ -389,38 +254,6 @@ def check_chain(record: list[Event]) -> list[str]:
             found.append(f"event {number}: does not fit the hash chain")
         before = event.hash
     return found
-
-
-def backup(store: Engine, target: Path) -> Path:
-    """A consistent copy of a SQLite store into a new file while it is in use. Raises StoreError for PostgreSQL or a full disk."""
-    if store.dialect.name != "sqlite":
-        raise StoreError("Back up PostgreSQL with pg_dump, or copy it into a SQLite file with `export --to FILE`.")
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    source, copied = sqlite3.connect(store.url.database), sqlite3.connect(partial)
-    try:
-        source.backup(copied)
-    except sqlite3.Error as error:
-        raise StoreError(f"{target} could not be written ({error}); free space on {shutil.disk_usage(target.parent).free} bytes.") from None
-    finally:
-        source.close()
-        copied.close()
-    return partial.replace(target)
-
-
-def copy(source: Engine, target: Engine) -> int:
-    """Copy a whole store into an empty one (SQLite to PostgreSQL or back); returns the number of events. Raises StoreError."""
-    with _reading(source) as reading, target.begin() as writing:
-        if writing.execute(sa.select(READERS.c.reader_id)).first():
-            raise StoreError("The target store is not empty: nothing was copied.")
-        for table in metadata.sorted_tables:
-            rows = [dict(row._mapping) for row in reading.execute(sa.select(table))]
-            if rows:
-                writing.execute(table.insert(), rows)
-            if table is EVENTS:
-                copied = len(rows)
-    return copied
 
 
 def unavailable(error: Exception) -> bool:

@@ -1,0 +1,173 @@
+"""The rules of reading: orders of one's own, what a record accepts, what comes out of it."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.reading import desk, operations, order, record, setting, store
+from helpers.reading.export import export
+
+PICTURES = [
+    {
+        "blind_id": f"b{number:02d}",
+        "modality": ("xray", "ct")[number % 2],
+        "training": number < 4,
+        "part": 0 if number < 4 else 1 + (number - 4) // 12,
+    }
+    for number in range(40)
+]
+ASKED = {"going_back": "until next", "confidence": "none", "description_required": False, "findings_required": False, "cues_asked": False}
+ASKED |= {
+    "cues_required": False,
+    "cues": [],
+    "findings_offered": ["effusion"],
+    "seed": 7,
+    "mixing": "mixed",
+    "number_of_readers": 1,
+    "reading_set": "06",
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9), reader=st.text("abc", min_size=1, max_size=3), mixing=st.sampled_from(["mixed", "blocked"]))
+def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_apart(seed, reader, mixing):
+    found = order.reading_order(PICTURES, seed, reader, mixing)
+    assert sorted(found) == [picture["blind_id"] for picture in PICTURES]
+    assert found == order.reading_order(PICTURES[::-1], seed, reader, mixing)
+    about = {picture["blind_id"]: picture for picture in PICTURES}
+    assert [about[blind_id]["training"] for blind_id in found] == [True] * 4 + [False] * 36
+    for modality in ("xray", "ct"):
+        parts = [
+            about[blind_id]["part"] for blind_id in found if about[blind_id]["modality"] == modality and not about[blind_id]["training"]
+        ]
+        assert parts == sorted(parts), "a repeat lies in a later part: its distance holds"
+    if mixing == "blocked":
+        kinds = [about[blind_id]["modality"] for blind_id in found[4:]]
+        assert sum(a != b for a, b in pairwise(kinds)) == 1
+
+
+def test_readers_and_seeds_have_different_orders():
+    orders = {tuple(order.reading_order(PICTURES, seed, reader)) for seed in range(3) for reader in "abcdef"}
+    assert len(orders) == 18
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["id", "event", "blind_id", "payload", "browser_utc", "label"]), inner, max_size=5)
+        ),
+        max_leaves=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_anything_sent_is_cleaned_or_refused(sent):
+    try:
+        cleaned = record.clean(sent)
+    except store.Refused:
+        return
+    assert set(cleaned) == {"id", "event", "blind_id", "payload", "browser_utc"} and json.dumps(cleaned, allow_nan=False)
+
+
+@given(st.text(max_size=300))
+def test_text_keeps_its_words_and_loses_control_characters(text):
+    message = {"id": "message-1", "event": "answered", "payload": {"description": text}, "browser_utc": "2026-01-01T00:00:00.000Z"}
+    kept = record.clean(message)["payload"]["description"]
+    assert not record._CONTROL.search(kept)
+    kept.encode()
+    if not record._CONTROL.search(text):
+        assert kept == text.strip()
+
+
+@pytest.fixture
+def opened(tmp_path):
+    pictures = {f"b{n}": setting.Picture(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1) for n in range(4)}
+    return setting.Setting("s", ASKED, {}, pictures, tmp_path)
+
+
+@pytest.fixture
+def engine(tmp_path, opened):
+    engine = store.open_store(tmp_path / "readings.sqlite")
+    store.add_reader(engine, "reader-a")
+    desk.enter(engine, opened, "reader-a")
+    yield engine
+    engine.dispose()
+
+
+def send(engine, opened, event, blind_id="", **payload):
+    identity = f"{event}-{blind_id}-{len(store.events(engine))}-xxxx"
+    message = {"id": identity, "event": event, "blind_id": blind_id, "payload": payload, "browser_utc": "2026-01-01T00:00:00.000Z"}
+    return desk.receive(engine, opened, "reader-a", message)
+
+
+def read_all(engine, opened) -> list[str]:
+    send(engine, opened, "consented")
+    send(engine, opened, "registered", years=4, specialty="Radiology", prior_ai=True)
+    send(engine, opened, "display", steps_seen=True)
+    own = desk.where(engine, opened, "reader-a")
+    answered = []
+    while own["current"]:
+        send(engine, opened, "shown", own["current"])
+        send(engine, opened, "answered", own["current"], label="fake", seconds=2)
+        answered.append(own["current"])
+        own = desk.where(engine, opened, "reader-a")
+    return answered
+
+
+def test_the_way_through_is_consent_registration_display_read_lock(engine, opened):
+    with pytest.raises(store.Refused, match="Consent"):
+        send(engine, opened, "registered", years=4, specialty="Radiology", prior_ai=True)
+    with pytest.raises(store.Refused, match="Consent"):
+        send(engine, opened, "shown", "b0")
+    assert not desk.may_fetch(engine, opened, "reader-a", "b0"), "no image before consent"
+    answered = read_all(engine, opened)
+    assert answered[0] == "b0" and len(answered) == 4
+    assert json.loads((opened.folder / "begun.json").read_text())["reading_set"] == "06"
+    send(engine, opened, "locked")
+    with pytest.raises(store.Refused, match="locked"):
+        send(engine, opened, "changed", answered[-1], label="real", reason="r")
+    tables = export(engine, opened)
+    assert tables["readings"]["blind_id"].tolist() == answered[1:] and tables["readings"]["position"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [("never", []), ("until next", [3]), ("until locked", [0, 1, 2, 3])])
+def test_going_back(engine, opened, policy, allowed):
+    opened.asked["going_back"] = policy
+    try:
+        answered = read_all(engine, opened)
+        for number, blind_id in enumerate(answered):
+            if number in allowed:
+                send(engine, opened, "changed", blind_id, label="real", reason="looked again")
+            else:
+                with pytest.raises(store.Refused):
+                    send(engine, opened, "changed", blind_id, label="real", reason="looked again")
+        send(engine, opened, "locked")
+        readings = export(engine, opened)["readings"]
+        assert readings["changes"].sum() == len([n for n in allowed if n > 0])
+        assert (readings["seconds"] == 2).all(), "the time to the first answer stays"
+    finally:
+        opened.asked["going_back"] = ASKED["going_back"] = "until next"
+
+
+def test_a_withdrawal_leaves_the_analysis_and_an_erasure_the_record(engine, opened):
+    read_all(engine, opened)
+    send(engine, opened, "locked")
+    send(engine, opened, "withdrawn", reason="private")
+    with pytest.raises(store.Refused, match="withdrawn"):
+        send(engine, opened, "consented")
+    found = export(engine, opened)
+    assert found["readings"].empty and found["readers"]["withdrawn_utc"].notna().all() and found["readers"]["specialty"].isna().all()
+    store.erase(engine, "reader-a", "asked by the reader")
+    assert store.verify(engine) == []
+    erased = export(engine, opened)["events"]
+    assert not erased["payload"].str.contains("Radiology|private").any() and erased["event"].iloc[-1] == "erased"
+
+
+def test_status_shows_progress_without_labels(engine, opened):
+    read_all(engine, opened)
+    told = operations._table(engine, opened)
+    assert "3 of 3" in told and "summary" in told and "fake" not in told
