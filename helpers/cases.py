@@ -232,7 +232,7 @@ def _rejected(taken: list[importing.Taken], pictures: pd.DataFrame, secret: byte
         {
             "file_hash": deidentify.pseudonym(secret, "file", one.file),
             "kind": one.kind,
-            "reason": one.reason or "CT series: other slices were chosen",
+            "reason": _why(one),
         }
         for one in taken
         if one.file not in kept

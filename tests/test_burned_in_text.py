@@ -1,0 +1,126 @@
+"""Text in the pixels: found, masked by one rule, or held back for a person to look at."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import chest_xray, write
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
+
+from helpers import burned_in_text, cases, importing, places, review, runs
+
+# The OCR package has no build for Python 3.13 and later; below it the test environment has it.
+ocr = pytest.mark.skipif(burned_in_text.find_spec("rapidocr_onnxruntime") is None, reason="the OCR package is not installed")
+
+
+def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):
+    """A 12-bit X-ray with text burned in, and where."""
+    array = chest_xray(size, seed)
+    drawn = Image.new("L", (size, size))
+    for x, y, word, height in words:
+        ImageDraw.Draw(drawn).text((x, y), word, fill=255, font=ImageFont.load_default(height))
+    letters = np.asarray(drawn) > 100
+    array[letters] = 4095
+    return array, letters
+
+
+@ocr
+def test_names_and_markers_are_found_and_painted_over():
+    array, letters = lettered()
+    masked, share = burned_in_text.mask_text(array, 12)
+    assert (masked[letters] == 4095).mean() < 0.05, "the letters are gone"
+    assert share < 0.1
+    np.testing.assert_array_equal(masked[200:], array[200:])
+
+
+@ocr
+def test_a_picture_without_text_stays_as_it_is():
+    array = chest_xray(512, 3)
+    masked, share = burned_in_text.mask_text(array, 12)
+    assert share < 0.01 and (masked == array).mean() > 0.99
+
+
+@given(st.floats(0.1, 0.8), st.floats(0.1, 0.8), st.floats(0.05, 0.2), st.floats(0.03, 0.1))
+def test_a_mask_covers_its_box_and_little_more(x, y, width, height):
+    array = np.random.default_rng(0).integers(0, 4096, (200, 300)).astype(np.uint16)
+    box = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+    masked, share = burned_in_text.mask(array, [box])
+    inside = masked[int(y * 200) + 1 : int((y + height) * 200), int(x * 300) + 1 : int((x + width) * 300)]
+    assert inside.min() == inside.max(), "one grey"
+    assert width * height * 0.8 < share < (width + 0.08) * (height + 0.08)
+    assert masked.dtype == array.dtype and masked.shape == array.shape
+
+
+@pytest.mark.parametrize(
+    ("corners", "text", "score", "expected"),
+    [
+        ([[0.4, 0.4], [0.5, 0.4], [0.5, 0.45], [0.4, 0.45]], "PORTABLE", 0.98, True),
+        ([[0.4, 0.4], [0.45, 0.4], [0.45, 0.45], [0.4, 0.45]], "?", 0.2, False),
+        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "?", 0.2, True),
+        ([[0.1, 0.1], [0.5, 0.1], [0.5, 0.8], [0.1, 0.8]], "lung", 0.9, False),
+        ([[0.0, 0.0], [0.99, 0.0], [0.99, 0.06], [0.0, 0.06]], "a long banner", 0.9, True),
+    ],
+)
+def test_what_counts_as_text(corners, text, score, expected):
+    assert burned_in_text._is_text(np.array(corners), text, score) == expected
+
+
+def test_without_the_package_one_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(burned_in_text, "find_spec", lambda name: None)
+    burned_in_text._engine.cache_clear()
+    with pytest.raises(burned_in_text.MissingOCR, match=r"pip install -e '.\[ocr\]'"):
+        burned_in_text.check()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(4):
+        write(tmp_path / "in" / f"{number}.dcm", lettered(number)[0] if number == 0 else chest_xray(512, number))
+    return tmp_path / "in"
+
+
+def imported(folder, monkeypatch, policy, **changes):
+    monkeypatch.setenv("CASES", str(folder))
+    run = runs.begin("s", "01_prepare_cases", {"source": "folder", "burned_in_text": policy, **changes})
+    settings = importing.Settings(256, 12, -600.0, 1500.0, 0.1, 8, 64, "file", "", policy)
+    made = cases.prepare(run, "folder", 0, 1, settings, workers=1)
+    run.release()
+    return made
+
+
+@ocr
+def test_policies(folder, study_folders, monkeypatch):
+    kept = imported(folder, monkeypatch, "keep")
+    assert len(kept.images) == 4 and (kept.imported["masked"] == 0).all()
+    masked = imported(folder, monkeypatch, "mask")
+    assert len(masked.images) == 4 and (masked.imported["masked"] > 0.005).sum() == 1
+    rejected = imported(folder, monkeypatch, "reject")
+    assert len(rejected.images) == 3 and rejected.rejected["reason"].tolist() == ["text in the pixels"]
+
+
+@ocr
+def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(folder, study_folders, monkeypatch):
+    first = imported(folder, monkeypatch, "review")
+    assert len(first.images) == 3 and "waits for a decision" in first.rejected["reason"].iloc[0]
+    place = places.keys_folder("s") / "01_prepare_cases.review"
+    listed = pd.read_csv(place / "list.csv", dtype=str, keep_default_na=False)
+    assert listed["decision"].tolist() == [""] and len(list(place.glob("*.png"))) == int(listed["crops"].iloc[0])
+    assert not list((places.outputs_folder("s") / "01_prepare_cases").glob("*review*"))
+    listed.assign(decision="mask").to_csv(place / "list.csv", index=False)
+    second = imported(folder, monkeypatch, "review", again=1)
+    assert len(second.images) == 4 and (second.imported["masked"] > 0).sum() == 1
+    assert review.decisions(place) == ((listed["image_id"].iloc[0], "mask"),)
+
+
+def test_a_wrong_decision_is_named(tmp_path):
+    waiting = pd.DataFrame({"image_id": ["a"], "file": ["x.dcm"], "crops": [[base64.b64encode(b"png").decode()]]})
+    review.ask(tmp_path, waiting)
+    review.ask(tmp_path, waiting)
+    assert len(pd.read_csv(tmp_path / "list.csv")) == 1, "asked once"
+    text = (tmp_path / "list.csv").read_text().replace(",1,", ",1,msk")
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(review.ReviewError, match=r"list\.csv line 2: decision is 'msk'"):
+        review.decisions(tmp_path)
