@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +15,6 @@ def execute(run: runs.Run) -> None:
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     variant = run.name.partition(".")[2]
     output = run.folder / "notebook.ipynb"
@@ -22,11 +22,18 @@ def execute(run: runs.Run) -> None:
     began = time.monotonic()
     os.environ["STUDY_BATCH"] = "1"
     try:
-        papermill.execute_notebook(
-            run.notebook, output, parameters={"study": run.study, "variant": variant, **run.parameters},
-            cwd=places.ROOT, kernel_name="python3", progress_bar=False, stdout_file=_Indented(sys.stdout), autosave_cell_every=0,
-            config=Config({"KernelManager": {"transport": "ipc"}, "AsyncKernelManager": {"transport": "ipc"}}),  # no open ports
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as sockets:
+            papermill.execute_notebook(
+                run.notebook,
+                output,
+                parameters={"study": run.study, "variant": variant, **run.parameters},
+                cwd=places.ROOT,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=_Indented(sys.stdout),
+                autosave_cell_every=0,
+                config=_without_ports(sockets),
+            )
     except PapermillExecutionError as error:
         raise runs.RunError(_failure(run, error, output)) from None
     except (DeadKernelError, CellTimeoutError):
@@ -38,6 +45,14 @@ def execute(run: runs.Run) -> None:
             f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run again to go on; executed notebook: {output}"
         )
     print(f"    {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _without_ports(sockets: str):
+    """The kernel talks over sockets in a private folder: nobody else on the machine can listen."""
+    from traitlets.config import Config
+
+    manager = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+    return Config({"KernelManager": manager, "AsyncKernelManager": manager})
 
 
 def _failure(run: runs.Run, error, output: Path) -> str:
