@@ -5,7 +5,7 @@ import pytest
 import reading_studies
 
 from helpers import parameters, runs
-from helpers.reading import export, setting, store
+from helpers.reading import desk, export, setting, store
 from helpers.rehearsal import readers
 
 
@@ -82,3 +82,25 @@ def test_people_are_waited_for(opened):
 
 def test_formulas_are_inert_in_csv():
     assert [export.inert(text) for text in ("=1+1", "+a", "@x", "nodule")] == ["'=1+1", "'+a", "'@x", "nodule"]
+
+
+def test_when_people_have_locked_the_study_goes_on(opened):
+    opened.parameters.update(readers="people", number_of_readers=1)
+    told = setting.load(reading_studies.STUDY, values=opened.parameters)
+    engine = store.open_store(opened.folder / "readings.sqlite")
+    store.add_reader(engine, "reader-x")
+    desk.enter(engine, told, "reader-x")
+
+    def send(event: str, blind_id: str = "", **payload) -> None:
+        message = {"id": f"{event}-{blind_id}-message", "event": event, "blind_id": blind_id, "payload": payload}
+        desk.receive(engine, told, "reader-x", message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
+
+    send("consented")
+    send("registered", years=4, specialty="Radiology", prior_ai=False)
+    for blind_id in desk.record.fold(store.events(engine, "reader-x")).order:
+        send("answered", blind_id, label="uncertain", confidence=1, seconds=3.5)
+    assert export.collect(opened) == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the study again."
+    send("locked")
+    assert export.collect(opened) == ""
+    assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
+    assert opened.pretended == []
