@@ -21,7 +21,7 @@ new: $(VENV)/study.stamp
 	@$(BIN)/python -m helpers.study new $(call quoted,$(STUDY)) --like $(or $(LIKE),rehearsal)
 
 reader: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.reading.server $(or $(DO),serve) $(call quoted,$(STUDY)) $(ARGS)
+	@$(BIN)/python -m helpers.reading.server $(call quoted,$(STUDY)) $(or $(DO),serve) $(ARGS)
 
 lab: $(VENV)/study.stamp
 	$(BIN)/jupyter lab --notebook-dir=notebooks
