@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from helpers import checklists, figures, images, joined, report, results, runs
 
 
-def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, most: int = 12) -> dict[str, Figure]:
-    """Every figure of the report by name. `most`: images in a gallery."""
+def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, pretended: list[str], most: int = 12) -> dict[str, Figure]:
+    """Every figure of the report by name. `most`: images in a gallery; `pretended`: what is, marked on every figure."""
     figures.theme()
     rows = tables["per_image"].set_index("image_id")
     labels = joined.wide(tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]])
@@ -35,6 +35,7 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, most: 
     for name, chosen in chosen_images(rows, labels).items():
         drawn[name] = figures.gallery(*_shown(rows.loc[chosen[:most]], set_run))
     for figure in drawn.values():
+        figures.mark(figure, pretended)
         plt.close(figure)
     return drawn
 
@@ -75,7 +76,6 @@ def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: di
         run.write(f"tables/{name}.csv", marked)
     pictures = {}
     for name, figure in drawn.items():
-        figures.mark(figure, run.pretended)
         pictures[name] = figures.as_bytes(figure, "png")
         run.write_bytes(f"figures/{name}.png", pictures[name])
         for kind in ("svg", "pdf"):

@@ -57,7 +57,12 @@ def write(
     }
     for name, frame in parts.items():
         run.write_bytes(f"release/{name}", frame.to_csv(index=False).encode())
-    run.write_bytes("release/results.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    # Years and specialty stay out here too: with few readers they would tell who somebody is.
+    shared = found | {
+        "pretended": pretended,
+        "readers": [{k: v for k, v in row.items() if k not in ("years", "specialty")} for row in found["readers"]],
+    }
+    run.write_bytes("release/results.json", (json.dumps(shared, indent=1, ensure_ascii=False) + "\n").encode())
     card = data_card(found, context, manifest, parts, licence, pretended)
     run.write_bytes("release/README.md", card.encode())
     run.write_bytes("release/LICENSES.md", licences(manifest, licence).encode())
@@ -156,7 +161,8 @@ def licences(manifest: pd.DataFrame, licence: str) -> str:
 def kaggle(found: dict, context: dict, parts: dict, licence: str, owner: str, pretended: list[str]) -> str:
     """dataset-metadata.json as Kaggle's API reads it: title of 6 to 50 characters, subtitle of 20 to 80, id owner/slug."""
     title = context["told"].get("title", context["study"])
-    title = (f"Rehearsal: {title}" if pretended and "rehears" not in title.lower() else title)[:50].rstrip()
+    title = f"Rehearsal: {title}" if pretended and "rehears" not in title.lower() else title
+    title = title if len(title) <= 50 else title[:51].rsplit(" ", 1)[0][:50]
     title = title if len(title) >= 6 else f"Reader study {title}"
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50].strip("-")
     resources = [

@@ -113,7 +113,7 @@ def warnings(results: dict, context: dict) -> list[str]:
     said += [f"{reader} called every image {used[0]}." for reader, used in labels.items() if len(used) == 1]
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
-    if "emergency" in context["unsealed"]:
+    if any(opening.startswith("emergency") for opening in context["openings"]):
         said.append(f"The key was opened before every reader had locked: {'; '.join(context['openings'])}.")
     return said
 
@@ -288,7 +288,12 @@ def table(caption: str, columns: list[str], rows: list[list], numeric: tuple = (
 def _figure(figures: dict[str, bytes], name: str, caption: str) -> list[dict]:
     if name not in figures:
         return []
-    return [{"kind": "figure", "data": base64.b64encode(figures[name]).decode(), "caption": caption}]
+    return [{"kind": "figure", "data": base64.b64encode(figures[name]).decode(), "caption": caption, "width": _width(figures[name])}]
+
+
+def _width(png: bytes) -> int:
+    """CSS pixels: half of those stored (the header's first number), so that text has one size in all figures."""
+    return int.from_bytes(png[16:20], "big") // 2
 
 
 def _section(title: str, texts: list[str], *items) -> dict:

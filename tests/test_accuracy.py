@@ -252,3 +252,11 @@ def test_multireader_intervals_cover():
         held.append(found.low <= true <= found.high)
     print(f"Obuchowski-Rockette, 6 readers, 200 images: {np.mean(held):.3f} of 2000 intervals hold the true area")
     assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_speed_is_measured_beside_a_plain_loop():
+    from helpers.speed import analysis
+
+    found = analysis.measure(images=400, readers=4, replicates=100)
+    assert found.columns.tolist() == ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
+    assert (found[["baseline", "ours"]] > 0).all(axis=None)

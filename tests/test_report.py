@@ -42,7 +42,7 @@ def analyse(study="small", draw=False, **options):
     context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
     nearest = run.reads("05_audit_images").read("nearest.csv")
     found, frames = results.analyse(key, reading_run.read("readings.csv"), readers, nearest, **FAST)
-    drawn = publishing.draw(found, frames, set_run) if draw else {}
+    drawn = publishing.draw(found, frames, set_run, run.pretended) if draw else {}
     publishing.write(run, found, frames, drawn, context)
     sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
     release.write(run, found, frames, sources, context, "cc-by-4.0", "INSERT_OWNER")
