@@ -36,7 +36,7 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
     figure, axes = plt.subplots(
-        1, max(len(shown), 1), figsize=(2.1 * max(len(shown), 1) + 2.4, 1.3 + 0.55 * len(sources)), sharey=True, squeeze=False
+        1, max(len(shown), 1), figsize=(2.1 * max(len(shown), 1) + 2.4, 1.6 + 0.6 * len(sources)), sharey=True, squeeze=False
     )
     for axis, metric in zip(axes[0], shown):
         for place, (modality, source) in enumerate(sources):
@@ -54,12 +54,12 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
                     label={"": "generated against real", "baseline": "real against real"}[prefix],
                 )
         axis.set_title(NAMES[metric], fontsize=9)
-        if metric.endswith("_distance"):
+        if metric.endswith("_distance") and quality.loc[quality["metric"] == metric, "high"].max() > 200:
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(sources) - 0.5, -0.5)
     named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
     figure.legend(named.values(), named.keys(), loc="lower center", ncols=2, fontsize=9, frameon=False)
     return _done(figure, pretended, (0, 0.09, 1, 0.97))
@@ -116,7 +116,7 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = F
     axis.axvline(0.5, color="black", lw=0.8)
     axis.axvline(warn_above, color="black", lw=0.8, ls=":")
     axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(sources) - 0.5, -0.5)
     axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
     axis.spines[["top", "right"]].set_visible(False)
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
