@@ -67,7 +67,7 @@ class Server:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def code(self, number: int = 0) -> str:
         return list(self.links.values())[number].split("#")[1]

@@ -1,9 +1,11 @@
 """The rules of reading: orders of one's own, what a record accepts, what comes out of it."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import pytest
+import reading_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +173,16 @@ def test_status_shows_progress_without_labels(engine, opened):
     read_all(engine, opened)
     told = operations._table(engine, opened)
     assert "3 of 3" in told and "summary" in told and "fake" not in told
+
+
+def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp_path):
+    copied = shutil.copytree(reading_studies.make(study_folders, read=4), tmp_path / "host" / "reading_set")
+    for name in ("params", "outputs"):
+        shutil.rmtree(study_folders / name)
+    opened = setting.load("elsewhere", reading_set=copied)
+    assert len(opened.pictures) == 6 and opened.told["title"] == "Reading test" and opened.asked["going_back"] == "until next"
+    with pytest.raises(setting.SettingError, match="run 06 first, or copy"):
+        setting.load("elsewhere")
+    (copied / "images" / "b000000000000001.png").unlink()
+    with pytest.raises(setting.SettingError, match="row 2"):
+        setting.load("elsewhere", reading_set=copied)

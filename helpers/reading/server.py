@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jupyter_core.utils import run_sync
 from jupyter_server.utils import url_path_join
 from sqlalchemy import Engine
 from tornado.ioloop import IOLoop
@@ -98,8 +99,6 @@ class ReadingServer(Voila):
         ]
 
     def listen(self) -> None:
-        if self.proxied:
-            self.app.settings["trust_xheaders"] = True
         self.app.listen(self.port, self.ip, xheaders=self.proxied)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self.kernel_manager.keep_warm)
@@ -112,7 +111,8 @@ class ReadingServer(Voila):
             self.stop()
 
     def stop(self) -> None:
-        super().stop()
+        run_sync(self.kernel_manager.shutdown_all)(now=True)  # kernels hold nothing: there is nothing to wait for
+        shutil.rmtree(self.connection_dir, ignore_errors=True)
         shutil.rmtree(self.kernel_home, ignore_errors=True)
         self.pool.shutdown(wait=True)
         self.engine.dispose()
