@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 from helpers import attempts, paid_images, prices, retry_policy, runs
@@ -93,8 +94,9 @@ async def buy(
     """Buy everything that is still wanted.
 
     `tries` bounds attempts that failed before an answer, `ask_again` those that were perhaps billed and lost, and
-    `patience_seconds` the waiting under rate limits while nothing gets through. Raises BuyingError, after every open request has been settled,
-    when images remain to be bought: the budget or quota is used up, a request is refused as wrong, or too much failed.
+    `patience_seconds` the waiting under rate limits while nothing gets through. Raises BuyingError, after every open
+    request has been settled, when images remain to be bought: the budget or quota is used up, a request is wrong, too
+    much failed.
     """
     if purchase.run.finished:
         return
@@ -110,29 +112,29 @@ async def buy(
         raise BuyingError(
             f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free space or set OUTPUTS to another drive."
         )
-    counter = _Counter(purchase, in_flight, tries, ask_again, patience_seconds, random.Random(seed))
+    desk = _Desk(purchase, in_flight, tries, ask_again, patience_seconds, random.Random(seed))
     async with purchase.asked.client() as client:
-        await counter.serve(client)
-    if not counter.stopped:
+        await desk.serve(client)
+    if not desk.stopped:
         await purchase.ledger.save()
-    remaining = [order for order in purchase.wanted if order.image_id not in counter.settled]
+    remaining = [order for order in purchase.wanted if order.image_id not in desk.settled]
     if remaining:
-        why = counter.stopped or f"{counter.last_failure}"
+        why = desk.stopped or desk.last_failure
         there = len(purchase.orders) - len(remaining)
         raise BuyingError(
             f"{len(remaining)} of {len(purchase.orders)} images are missing, {there} are safe: {why}. Nothing paid is lost; run the stage again to go on."
         )
 
 
-class _Counter:
+class _Desk:
     """One loop that starts requests, waits for any to end, and decides what to do next; no request decides for itself."""
 
     def __init__(self, purchase, in_flight, tries, ask_again, patience_seconds, chance):
         self.purchase, self.tries, self.ask_again, self.patience, self.chance = purchase, tries, ask_again, patience_seconds, chance
         self.flow = retry_policy.InFlight(in_flight)
         self.queue = [(0.0, number, order) for number, order in enumerate(purchase.wanted)]
-        self.failures: dict[str, int] = {}
-        self.lost: dict[str, int] = {}
+        self.longest = max((order.prompt for order in purchase.wanted), key=len)
+        self.failures = {action: Counter() for action in ("throttled", "retry", "again")}
         self.last_answer = time.monotonic()
         self.settled: set[str] = set()
         self.stopped = self.last_failure = ""
@@ -166,7 +168,7 @@ class _Counter:
         """Start what is due, what the service allows and what the budget covers."""
         while self.queue and not self.stopped and len(running) < self.flow.allowed and self._due() <= time.monotonic():
             _, number, order = self.queue[0]
-            reserve = self._affordable(order, bool(running))
+            reserve = self._affordable(bool(running))
             if reserve is None:
                 if not running:
                     spent = self.purchase.ledger.spent_usd
@@ -179,10 +181,10 @@ class _Counter:
             request_id = self.purchase.ledger.begin(order, asked.model, asked.size, asked.quality, reserve)
             running[asyncio.create_task(attempts.attempt(client, self.purchase, order, request_id))] = (number, order)
 
-    def _affordable(self, order, others_running) -> float | None:
+    def _affordable(self, others_running) -> float | None:
         """What to set aside for an image, or None when the budget cannot cover it now."""
         if self.estimate is None:
-            self.estimate = self.purchase.estimate(max((o.prompt for _, _, o in self.queue), key=len))
+            self.estimate = self.purchase.estimate(self.longest)
         left = self.purchase.budget_usd - self.purchase.ledger.spent_usd + 1e-9
         if self.estimate.reserve_usd <= left:
             return self.estimate.reserve_usd
@@ -222,13 +224,13 @@ class _Counter:
         """Put an order back into the queue, later, unless it has had its share."""
         self.last_failure = outcome.message
         now, name = time.monotonic(), order.image_id
-        counts = self.lost if outcome.action == "again" else self.failures
-        counts[name] = counts.get(name, 0) + 1
-        wait = retry_policy.wait_seconds(counts[name] - 1, outcome.retry_after, self.chance)
+        self.failures[outcome.action][name] += 1
+        failed = self.failures[outcome.action][name]
+        wait = retry_policy.wait_seconds(failed - 1, outcome.retry_after, self.chance)
         if outcome.action == "throttled":
             given_up = now + wait - self.last_answer > self.patience
         else:
-            given_up = counts[name] > self.ask_again if outcome.action == "again" else counts[name] >= self.tries
+            given_up = failed > self.ask_again if outcome.action == "again" else failed >= self.tries
         if not others_running and outcome.action != "again":
             # Nothing gets through at all: the other orders would only run into the same wall.
             self.paused_until = now + max(wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance))
