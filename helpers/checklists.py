@@ -7,6 +7,18 @@ CLAIM, Mongan et al., Radiol Artif Intell 2 (2020). The wording here is this pro
 from helpers import sentences
 from helpers.sentences import percent, value
 
+# Items that no file of a study can fill.
+OPEN = (
+    ("GRRAS", "1", "Identified in title and abstract as a study of agreement", ""),
+    ("GRRAS", "3", "Population of interest", ""),
+    ("GRRAS", "5", "What is known already", ""),
+    ("GRRAS", "14", "Practical meaning", ""),
+    ("STARD", "3", "Background and intended use", ""),
+    ("STARD", "6", "Eligibility criteria of the real images", ""),
+    ("STARD", "30", "Funding", ""),
+    ("CLAIM", "8", "Eligibility of patients", ""),
+    ("CLAIM", "42", "Funding", ""),
+)
 NAMED = {"delong": "DeLong's method", "jackknife": "the jackknife over images"}
 
 
@@ -94,20 +106,15 @@ def checklist(results: dict, context: dict) -> list[dict]:
         ("CLAIM", "14", "Reference standard", "origin of the image, known without error"),
         ("CLAIM", "7", "Data sources", sampling),
         ("CLAIM", "41", "Raw results and failure analysis", "release folder; galleries of images that fooled readers"),
-        ("GRRAS", "1", "Identified in title and abstract as a study of agreement", ""),
         ("GRRAS", "2", "What is rated, on what scale", "the origin of a chest image: real, fake, uncertain"),
-        ("GRRAS", "3", "Population of interest", ""),
-        ("GRRAS", "5", "What is known already", ""),
-        ("GRRAS", "14", "Practical meaning", ""),
-        ("STARD", "3", "Background and intended use", ""),
-        ("STARD", "6", "Eligibility criteria of the real images", ""),
         ("STARD", "26", "Limitations", "see Limits"),
-        ("STARD", "30", "Funding", ""),
         ("CLAIM", "6", "Study goal and hypothesis", told.get("question", "")),
-        ("CLAIM", "8", "Eligibility of patients", ""),
-        ("CLAIM", "42", "Funding", ""),
         ("Ethics", "–", "Approval or waiver", told.get("ethics", "")),
     ]
+    return _ordered([*rows, *OPEN])
+
+
+def _ordered(rows: list[tuple]) -> list[dict]:
     order = {"GRRAS": 0, "STARD": 1, "CLAIM": 2, "Ethics": 3}
     rows.sort(key=lambda row: (order[row[0]], int("".join(c for c in row[1] if c.isdigit()) or 0), row[1]))
     placeholder = "enter "  # study.yaml of a new study says what to enter

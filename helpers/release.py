@@ -102,17 +102,7 @@ def readers(summary: pd.DataFrame) -> pd.DataFrame:
 def data_card(found: dict, context: dict, manifest: pd.DataFrame, parts: dict, licence: str, pretended: list[str]) -> str:
     """README.md with the YAML header of a Hugging Face dataset card."""
     design, title = found["design"], context["told"].get("title", context["study"])
-    size = "n<1K" if len(manifest) < 1000 else "1K<n<10K"
-    header = {
-        "license": licence,
-        "pretty_name": title,
-        "language": ["en"],
-        "task_categories": ["image-classification"],
-        "tags": ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"] + (["pretended"] if pretended else []),
-        "size_categories": [size],
-        "configs": [{"config_name": "images", "data_dir": "images", "default": True}] if len(manifest) else [],
-    }
-    header["configs"] += [{"config_name": name.removesuffix(".csv"), "data_files": name} for name in parts if "/" not in name]
+    header = _card_header(title, manifest, parts, licence, pretended)
     lines = ["---", yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(), "---", "", f"# {title}", ""]
     if pretended:
         lines += [
@@ -144,6 +134,21 @@ def data_card(found: dict, context: dict, manifest: pd.DataFrame, parts: dict, l
         "",
     ]
     return "\n".join(lines)
+
+
+def _card_header(title: str, manifest: pd.DataFrame, parts: dict, licence: str, pretended: list[str]) -> dict:
+    size = "n<1K" if len(manifest) < 1000 else "1K<n<10K"
+    header = {
+        "license": licence,
+        "pretty_name": title,
+        "language": ["en"],
+        "task_categories": ["image-classification"],
+        "tags": ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"] + (["pretended"] if pretended else []),
+        "size_categories": [size],
+        "configs": [{"config_name": "images", "data_dir": "images", "default": True}] if len(manifest) else [],
+    }
+    header["configs"] += [{"config_name": name.removesuffix(".csv"), "data_files": name} for name in parts if "/" not in name]
+    return header
 
 
 def licences(manifest: pd.DataFrame, licence: str) -> str:

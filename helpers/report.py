@@ -141,6 +141,16 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
             {"kind": "heading", "text": "Readers with themselves"},
             {"kind": "list", "texts": sentences.intra(results)},
         ),
+        *_detection(results, figures),
+        _section("Flow", [], _figure(figures, "flow", "Flow of images, readers and answers.")),
+        _section("Limits that follow from the design", [], {"kind": "list", "texts": sentences.limits(results)}),
+        _section("Methods", checklists.methods(results, context)),
+        _section("Reporting items", ["Open items cannot be filled from the study's files."], checklist_rows(results, context)),
+    ]
+
+
+def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
+    return [
         _section(
             "Accuracy",
             sentences.accuracy(results),
@@ -180,10 +190,6 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
             _figure(figures, "distance", "Generated images: distance to the nearest training case, and the readers who called them real."),
             _figure(figures, "times", "Seconds on screen by reader and label."),
         ),
-        _section("Flow", [], _figure(figures, "flow", "Flow of images, readers and answers.")),
-        _section("Limits that follow from the design", [], {"kind": "list", "texts": sentences.limits(results)}),
-        _section("Methods", checklists.methods(results, context)),
-        _section("Reporting items", ["Open items cannot be filled from the study's files."], checklist_rows(results, context)),
     ]
 
 

@@ -40,24 +40,7 @@ def analyse(
     truth = shown["truth"]
     confidence = joined.wide(answers, shown.index, "confidence", readers=people)
     scores = labels.apply(lambda column: accuracy.scores(column, confidence[column.name]))
-    found = descriptions.seen(answers)
-    tables = {
-        "per_image": joined.per_image(answers, shown, nearest),
-        "answers": answer_table(answers),
-        "reader_summary": reader_table(answers, readers, names, len(shown)),
-        "agreement": agreement_table(labels, shown),
-        "agreement_pairs": agreement.pairs(labels, LABELS),
-        "agreement_weighted": weighted_table(labels),
-        "intra_reader": intra_reader(answers, people),
-        "accuracy": per_reader(labels, truth, accuracy.policies),
-        "areas": areas_table(scores, truth),
-        "roc": per_reader(scores, truth, lambda score, kind: accuracy.roc(kind, score)),
-        "subgroups": subgroups(answers),
-        "findings_counted": descriptions.counted(found, answers),
-        "findings_agreement": descriptions.agreement_on(found, answers),
-        "descriptions": descriptions.examples(answers),
-        "coverage": coverage_table(labels, coverage_studies, seed),
-    }
+    tables = make_tables(answers, shown, readers, labels, scores, nearest, coverage_studies, seed)
     results = {
         "design": design(key, shown, readers, names, labels, scores, confidence),
         "flow": flow(key, readings, readers, answers, shown),
@@ -81,6 +64,29 @@ def analyse(
     results |= {name: records(tables[name]) for name in kept}
     results |= {"readers": records(tables["reader_summary"]), "findings": records(tables["findings_counted"])}
     return plain(results), tables
+
+
+def make_tables(answers, shown, readers, labels, scores, nearest, coverage_studies: int, seed: int) -> dict[str, pd.DataFrame]:
+    """Every table of tables/, by name; columns as in tables.TABLES."""
+    names, people, truth = joined.reader_names(readers), list(labels.columns), shown["truth"]
+    found = descriptions.seen(answers)
+    return {
+        "per_image": joined.per_image(answers, shown, nearest),
+        "answers": answer_table(answers),
+        "reader_summary": reader_table(answers, readers, names, len(shown)),
+        "agreement": agreement_table(labels, shown),
+        "agreement_pairs": agreement.pairs(labels, LABELS),
+        "agreement_weighted": weighted_table(labels),
+        "intra_reader": intra_reader(answers, people),
+        "accuracy": per_reader(labels, truth, accuracy.policies),
+        "areas": areas_table(scores, truth),
+        "roc": per_reader(scores, truth, lambda score, kind: accuracy.roc(kind, score)),
+        "subgroups": subgroups(answers),
+        "findings_counted": descriptions.counted(found, answers),
+        "findings_agreement": descriptions.agreement_on(found, answers),
+        "descriptions": descriptions.examples(answers),
+        "coverage": coverage_table(labels, coverage_studies, seed),
+    }
 
 
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
