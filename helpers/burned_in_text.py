@@ -15,7 +15,7 @@ OCR_SIDE = 1280  # pixels at which text is looked for; at 1024 one marker in ten
 BOX_THRESHOLD = 0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
 CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the picture
 THIN = 0.12  # of the picture's side: the shorter side of what can be a line of text
-SMALL = 0.03  # of the picture's area, for what could not be read
+SMALL = 0.012  # of the picture's area: the most that one or two letters take, or what could not be read
 MARGIN = 0.15  # of the picture's side: where markers lie, and anatomy that a reader needs does not
 
 
@@ -60,12 +60,13 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
 
 def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
+    small = float(np.prod(np.ptp(corners, axis=0))) < SMALL
     if min(sides) > THIN:
         return False
     if score >= CONFIDENT and text.strip():
-        return True
+        return small or len(text.strip()) > 2
     x, y = corners.mean(axis=0)
-    return float(np.prod(np.ptp(corners, axis=0))) < SMALL and not (MARGIN < x < 1 - MARGIN and MARGIN < y < 1 - MARGIN)
+    return small and not (MARGIN < x < 1 - MARGIN and MARGIN < y < 1 - MARGIN)
 
 
 def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]:
