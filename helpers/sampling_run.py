@@ -37,6 +37,7 @@ def read_prompts(path: Path, modality: str) -> pd.DataFrame:
 def load(run: runs.Run):
     """The pipeline that the run's `checkpoint` names: a finished run of 03 (LoRA with its base), or any base model."""
     asked = run.parameters
+    base_models.use_cores()
     checkpoint, base, revision = asked["checkpoint"], "", asked["revision"]
     if freshness.RUN_NAME.match(checkpoint):
         trained = run.reads(checkpoint)
