@@ -185,7 +185,9 @@ def side_in_text(text: str) -> str:
     for clause in re.split(r"[.;:,!?\n]|\bbut\b|\bhowever\b|\bwhile\b", _NOT_A_NEGATION.sub(" ", _plain(text))):
         if _HEALTHY.search(clause):
             continue
-        for match in re.finditer(r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar|(?:left|right)\b(?! ?(?:ventric|atri|heart)))", clause):
+        for match in re.finditer(
+            r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar|(?:left|right)\b(?! ?(?:ventric|atri|heart)))", clause
+        ):
             if not (_NEGATION.search(clause[: match.start()]) or _NEGATED_AFTER.match(clause[match.end() :])):
                 sides.update((match[0],) if match[0] in ("left", "right") else ("left", "right"))
     return "bilateral" if len(sides) == 2 else next(iter(sides), "")
