@@ -59,7 +59,7 @@ class Reader:
     def open(self) -> None:
         """Sign in by the link."""
         self.page.goto(self.link)
-        self.page.wait_for_function("document.querySelector('.reading h1, canvas[data-shown], dialog[open]')")
+        self.page.wait_for_function("document.querySelector('#reading h1, canvas[data-shown], dialog[open]')")
 
     def register(self) -> None:
         """Consent, registration, instructions and display check, up to the first image."""

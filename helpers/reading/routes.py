@@ -27,6 +27,8 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
+    # No idle connections: one that has silently broken would be taken for the next answer or reload, and hang.
+    "Connection": "close",
 }
 
 
