@@ -74,6 +74,7 @@ function follow(state, message) {
   const before = app.state?.phase;
   app.state = { ...app.state, ...state };
   fetchAhead(app.state);
+  if (!app.screen) return; // an earlier page's messages are still being sent: the first screen comes after them
   if (app.screen instanceof Reading && app.state.phase === "read") app.screen.follow(message);
   else if (before !== app.state.phase || !(app.screen instanceof Reading)) {
     if (!app.outbox.waiting.length || app.state.phase !== "read") show();
