@@ -19,7 +19,8 @@ def test_study_can_be_planned(name, monkeypatch, tmp_path):
 def test_yaml_says_only_what_differs(path):
     declared = parameters.schema(ROOT / "notebooks" / f"{path.stem.split('.')[0]}.ipynb")
     values = parameters.check(parameters.read_yaml(path), declared, str(path))
-    same = [key for key, value in values.items() if value == declared[key].default]
+    # The published protocol is spelled out, each choice with its mark; elsewhere a repeated default would hide what differs.
+    same = [key for key, value in values.items() if value == declared[key].default and path.parent.name != "paper"]
     assert not same, f"{same[0]} repeats the notebook's default"
     for value in values.values():
         if isinstance(value, str) and value.endswith(".csv"):
