@@ -3,6 +3,8 @@ STUDY ?= rehearsal
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Python compiles what is imported when it is first imported; compiling everything at once would take a third of the install.
+PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 # On Linux without an NVIDIA GPU torch comes as its CPU build: from wherever pip is set up to find one, else from PyTorch's own index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export CASES OUTPUTS KEYS PARAMS
@@ -42,18 +44,19 @@ lint: $(VENV)/test.stamp
 	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill metadata.colab cell.metadata.papermill cell.metadata.colab cell.metadata.outputId" notebooks/*.ipynb
 
 $(VENV)/study.stamp: pyproject.toml constraints.txt
-	@echo "Making the environment in $(VENV) (about two minutes) ..."
+	@echo "Making the environment in $(VENV) (two to four minutes), first torch ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; say which with PYTHON=python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@torch=$$(grep '^torch==' constraints.txt); \
 	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null \
 	   && ! $(BIN)/pip install -q --dry-run --no-deps --ignore-installed --report - "$$torch" 2>/dev/null | grep -q '"version": "[0-9.]*+cpu"'; \
-	then $(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_CPU_INDEX) --extra-index-url https://pypi.org/simple "$$torch"; \
-	else $(BIN)/pip install -q -c constraints.txt "$$torch"; fi
-	@$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	then $(PIP) --index-url $(TORCH_CPU_INDEX) --extra-index-url https://pypi.org/simple "$$torch"; \
+	else $(PIP) "$$torch"; fi
+	@echo "... then the other packages ..."
+	@$(PIP) -e '.[all]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/study.stamp tests/install_tools.sh
-	@$(BIN)/pip install -q -c constraints.txt -e '.[all,test]'
+	@$(PIP) -e '.[all,test]'
 	@BIN=$(BIN) sh tests/install_tools.sh
 	@touch $@

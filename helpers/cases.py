@@ -85,7 +85,7 @@ def prepare(
     if not len(pictures):
         counted = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
-            f"None of the {len(files)} files in {folder} can be used; most often: {counted.index[0]} ({counted.iloc[0]} files)."
+            f"No file in the folder of images can be used ({len(files)} looked at); most often: {counted.index[0]} ({counted.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
     if captions_from_reports:

@@ -1,5 +1,6 @@
 """One notebook through papermill into its run folder, watched from outside."""
 
+import builtins
 import os
 import re
 import sys
@@ -60,8 +61,9 @@ def _failure(run: runs.Run, error, output: Path) -> str:
     remedy = ""
     if "Errno 28" in error.evalue or "No space left" in error.evalue:
         remedy = "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>; run again to go on."
-    name = "" if error.ename in ("ParameterError", "RunError", "TableError") else f"{error.ename}: "
-    return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {name}{error.evalue}{remedy}\n  Executed notebook: {output}"
+    # Errors of the helpers are whole sentences; what Python raises needs its kind to be understood.
+    kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
+    return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {kind}{error.evalue}{remedy}\n  Executed notebook: {output}"
 
 
 def _strip_paths(output: Path) -> None:

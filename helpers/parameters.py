@@ -115,7 +115,7 @@ def _typed(value, kind: type):
 def nearest(word: str, known) -> str:
     """A hint for a misspelt word: the closest known one, else all of them."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
+    return f" (did you mean '{close[0]}'?)" if close else f"; known: {', '.join(known)}" if known else ""
 
 
 def read_yaml(path: Path) -> dict:

@@ -41,7 +41,7 @@ def cases_folder(study: str) -> Path | None:
     remembered = keys_folder(study) / "cases_folder"
     if os.environ.get("CASES"):
         folder = Path(os.environ["CASES"]).expanduser().resolve()
-        if not remembered.exists() or remembered.read_text() != str(folder):
+        if folder.is_dir() and (not remembered.exists() or remembered.read_text() != str(folder)):
             tables.write_atomically(remembered, str(folder).encode(), mode=0o600)
         return folder
     return Path(remembered.read_text()) if remembered.exists() else None

@@ -248,7 +248,7 @@ def no_columns(folder):
     ("make", "error", "message"),
     [
         (empty, cases.CasesError, "is empty"),
-        (only_notes, cases.CasesError, "None of the 1 files .* text, not an image"),
+        (only_notes, cases.CasesError, "No file in the folder .* text, not an image"),
         (no_columns, layouts.LayoutError, "needs a column 'file'"),
         (lambda folder: None, cases.CasesError, "is not there"),
     ],

@@ -33,12 +33,12 @@ def test_schema_reads_types_defaults_and_comments(declared):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"stepps": 3}, "unknown key 'stepps'; did you mean 'steps'?"),
+        ({"stepps": 3}, "unknown key 'stepps' (did you mean 'steps'?)"),
         ({"steps": "many"}, "'steps' must be int, not 'many'"),
         ({"steps": 3.5}, "'steps' must be int"),
         ({"steps": True}, "'steps' must be int"),
         ({"learning_rate": "1e-4"}, "a number like 1e-4 needs a dot"),
-        ({"method": "lorra"}, "one of: full, lora; did you mean 'lora'?"),
+        ({"method": "lorra"}, "one of: full, lora (did you mean 'lora'?)"),
         ({"ema": "yes please"}, "'ema' must be bool"),
         ({"targets": [1, 2]}, "'targets' must be list"),
         ({"openai_api_key": "sk"}, "looks like a secret"),

@@ -177,7 +177,7 @@ def test_verify_finds_a_changed_file(small, capsys):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("02_double", "factr: 3", "unknown key 'factr'; did you mean 'factor'"),
+        ("02_double", "factr: 3", "unknown key 'factr' (did you mean 'factor'"),
         ("02_double", "factor: three", "'factor' must be int"),
         ("02_double", "factor: 3\n  x: [", "not valid YAML"),
         ("02_double", "counted: 01_cuont", "did you mean '01_count'"),
@@ -215,7 +215,7 @@ def test_plain_papermill_checks_the_same(small):
     (small / "bad.yaml").write_text("numbrs: 3\n")
     failed = papermill(small, "-f", str(small / "bad.yaml"))
     assert failed.returncode != 0
-    assert "unknown key 'numbrs'; did you mean 'numbers'" in failed.stderr
+    assert "unknown key 'numbrs' (did you mean 'numbers'" in failed.stderr
     failed = papermill(small, "-p", "numbers", "many")
     assert failed.returncode != 0
     assert "'numbers' must be int" in failed.stderr
