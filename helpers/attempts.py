@@ -1,11 +1,10 @@
 """One request for one image, from its line in the ledger to its settled line."""
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 
-from helpers import openai_images, paid_images, prices, provenance, tables
+from helpers import answers, openai_images, paid_images, prices, provenance, tables
 from helpers.openai_images import Service
 from helpers.prompts import Order
 
@@ -27,8 +26,9 @@ async def attempt(client, purchase, order: Order, request_id: str) -> Outcome:
         content, headers = await openai_images.ask(client, body, request_id)
         outcome = await keep(purchase, order, request_id, body, content, headers, time.monotonic() - began)
     except openai_images.Refused as error:
-        status = "refused" if error.verdict.action == "refused" else "failed"
-        purchase.ledger.settle(request_id, status, cost_usd=0.0, seconds=time.monotonic() - began, error=str(error))
+        status = {"refused": "refused", "again": "unknown"}.get(error.verdict.action, "failed")
+        settled = {"seconds": time.monotonic() - began, "error": str(error)} | ({} if status == "unknown" else {"cost_usd": 0.0})
+        purchase.ledger.settle(request_id, status, **settled)
         outcome = Outcome(error.verdict.action, str(error), error.verdict.retry_after)
     except openai_images.Disconnected as error:
         outcome = _disconnected(purchase, request_id, error, time.monotonic() - began)
@@ -52,24 +52,26 @@ async def keep(purchase, order, request_id, body, content, headers, seconds) -> 
     asked, settled = purchase.asked, {} if seconds is None else {"seconds": seconds}
     answer = None
     try:
-        answer = await asyncio.to_thread(openai_images.read_answer, decoded(content), openai_images.fetch_url)
+        answer = await asyncio.to_thread(answers.read_answer, answers.decoded(content), lambda url: _fetch(asked, url))
         usage = answer.usage
         found = await asyncio.to_thread(provenance.examine, answer.content)
-    except (openai_images.UnusableAnswer, provenance.UnusableImage) as error:
+    except (answers.UnusableAnswer, provenance.UnusableImage) as error:
         usage = answer.usage if answer else error.usage
-        settled |= charge(asked, usage, purchase.batch)
+        settled |= charge(asked, usage, False, purchase.batch)
         kept = answer.content if answer else error.content
         if kept:
             await asyncio.to_thread(tables.write_atomically, purchase.paid / "unusable" / f"{request_id}.bin", kept)
         known = "cost_usd" in settled
         purchase.ledger.settle(request_id, "failed" if known else "unknown", **settled, error=str(error))
         return Outcome("again", str(error))
-    settled |= charge(asked, usage, purchase.batch)
+    settled |= charge(asked, usage, True, purchase.batch)
     if settled.get("output_tokens"):
         purchase.seen_tokens.append(settled["output_tokens"])
     size = f"{found['width']}x{found['height']}"
     notes = [f"another size than asked for: {size}"] if "x" in asked.size and size != asked.size else []
-    notes += [] if "cost_usd" in settled else ["no usage in the answer: the cost is what was set aside"]
+    if "cost_usd" not in settled:
+        settled["cost_usd"] = purchase.estimate(order.prompt).usd
+        notes.append("no usage in the answer: the cost is estimated")
     if notes:
         settled["error"] = "; ".join(notes)
     record = {**paid_images.sidecar(asked, order, request_id, body, headers, answer, found), "settled": settled}
@@ -78,16 +80,16 @@ async def keep(purchase, order, request_id, body, content, headers, seconds) -> 
     return Outcome("done")
 
 
-def charge(asked: Service, usage: dict | None, batch: bool = False) -> dict:
-    """Ledger fields that follow from what the service counted; no cost where it counted nothing and charges by tokens."""
-    counted = {key: usage.get(key) for key in ("input_tokens", "output_tokens")} if usage else {}
-    usd = prices.cost(asked.price, usage, batch=batch)
-    return counted | ({} if usd is None else {"cost_usd": usd})
+def charge(asked: Service, usage: dict | None, pictured: bool, batch: bool = False) -> dict:
+    """Ledger fields that follow from what the service counted; no cost where that cannot be known.
+
+    It is known from the tokens counted (a picture of no tokens is a count left out), or by image where a picture came.
+    """
+    given, out = prices.tokens(usage)
+    known = (out if pictured else out is not None) if asked.price.by_tokens else pictured or not asked.price.image_usd
+    counted = {"input_tokens": given, "output_tokens": out}
+    return counted | ({"cost_usd": prices.cost(asked.price, given, out, batch)} if known else {})
 
 
-def decoded(content: bytes):
-    """The JSON of an answer. Raises UnusableAnswer with the bytes that came instead."""
-    try:
-        return json.loads(content)
-    except (ValueError, UnicodeDecodeError):
-        raise openai_images.UnusableAnswer("the answer is not JSON", None, content) from None
+def _fetch(asked: Service, url) -> bytes:
+    return answers.fetch_url(url, asked.base_url or openai_images.OPENAI_ADDRESS, trust_env=not asked.loopback)

@@ -139,7 +139,7 @@ class _Desk:
         self.settled: set[str] = set()
         self.stopped = self.last_failure = ""
         self.silent, self.paused_until = 0, 0.0
-        self.estimate = None
+        self.estimate = self.unforeseen = None
 
     async def serve(self, client):
         running: dict[asyncio.Task, tuple] = {}
@@ -148,27 +148,34 @@ class _Desk:
             while self.queue or running:
                 self._start(client, running)
                 if not running and self.stopped:
-                    return
+                    break
                 wait = self._until_next(running)
                 if running:
                     done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
-                        self._decide(running.pop(task), _result(task), len(running))
+                        self._decide(running.pop(task), self._result(task), len(running))
                 else:
                     await asyncio.sleep(wait)
                 if time.monotonic() - said > 5:
                     said = time.monotonic()
                     self._say(said - began)
+        except asyncio.CancelledError:
+            if running:
+                self.purchase.run.say(f"Interrupted: {len(running)} answers are under way and paid for; interrupt again to give them up.")
+                await asyncio.wait(running)
+            raise
         finally:
             for task in running:
                 task.cancel()
+        if self.unforeseen:
+            raise self.unforeseen
         self._say(time.monotonic() - began)
 
     def _start(self, client, running):
         """Start what is due, what the service allows and what the budget covers."""
         while self.queue and not self.stopped and len(running) < self.flow.allowed and self._due() <= time.monotonic():
             _, number, order = self.queue[0]
-            reserve = self._affordable(bool(running))
+            reserve = self._affordable([request_id for _, _, request_id in running.values()])
             if reserve is None:
                 if not running:
                     spent = self.purchase.ledger.spent_usd
@@ -179,19 +186,22 @@ class _Desk:
             heapq.heappop(self.queue)
             asked = self.purchase.asked
             request_id = self.purchase.ledger.begin(order, asked.model, asked.size, asked.quality, reserve)
-            running[asyncio.create_task(attempts.attempt(client, self.purchase, order, request_id))] = (number, order)
+            running[asyncio.create_task(attempts.attempt(client, self.purchase, order, request_id))] = (number, order, request_id)
 
-    def _affordable(self, others_running) -> float | None:
-        """What to set aside for an image, or None when the budget cannot cover it now."""
+    def _affordable(self, under_way: list[str]) -> float | None:
+        """What to set aside for an image, or None when the budget cannot cover it now, beside the requests under way."""
         if self.estimate is None:
             self.estimate = self.purchase.estimate(self.longest)
+        each, rows = self.estimate, self.purchase.ledger.rows
         left = self.purchase.budget_usd - self.purchase.ledger.spent_usd + 1e-9
-        if self.estimate.reserve_usd <= left:
-            return self.estimate.reserve_usd
+        if under_way:
+            # Those under way were set aside before we knew what we know now, and may cost as much as this one.
+            more = sum(max(0.0, each.beside_usd - rows[request_id]["cost_usd"]) for request_id in under_way)
+            return each.reserve_usd if more + each.beside_usd <= left else None
+        if each.reserve_usd <= left:
+            return each.reserve_usd
         # The very first image may use the budget to its end, alone: its answer tells what the others will cost.
-        if not others_running and not self.estimate.seen and self.estimate.usd <= left:
-            return left
-        return None
+        return left if not each.seen and each.usd <= left else None
 
     def _due(self) -> float:
         return max(self.paused_until, self.queue[0][0])
@@ -205,7 +215,7 @@ class _Desk:
         return min(5.0, due) if due > 0 else 5.0 if running else 0.0
 
     def _decide(self, started, outcome: attempts.Outcome, others_running: int):
-        number, order = started
+        number, order, _ = started
         if outcome.action == "throttled":
             self.flow.throttled(others_running)
         else:
@@ -227,8 +237,9 @@ class _Desk:
         self.failures[outcome.action][name] += 1
         failed = self.failures[outcome.action][name]
         wait = retry_policy.wait_seconds(failed - 1, outcome.retry_after, self.chance)
+        too_long = now + wait - (self.last_answer if outcome.action == "throttled" else now) > self.patience
         if outcome.action == "throttled":
-            given_up = now + wait - self.last_answer > self.patience
+            given_up = too_long
         else:
             given_up = failed > self.ask_again if outcome.action == "again" else failed >= self.tries
         if not others_running and outcome.action != "again":
@@ -236,10 +247,20 @@ class _Desk:
             self.paused_until = now + max(wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance))
         if not given_up:
             heapq.heappush(self.queue, (now + wait, number, order))
-        elif outcome.action == "throttled":
+        if too_long:
             self.stopped = self.stopped or f"the service asks to wait longer than {self.patience:g} s ({outcome.message})"
         if self.silent >= FAILURES_IN_A_ROW * self.tries:
             self.stopped = self.stopped or f"{self.silent} attempts in a row failed, the last with: {outcome.message}"
+
+    def _result(self, task) -> attempts.Outcome:
+        """What came of an attempt; a disk that takes no more, or an error of our own, stops the run once the others have ended."""
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, OSError):
+            return attempts.Outcome("stop", f"the run folder cannot be written ({error.strerror or error})")
+        self.unforeseen = self.unforeseen or error
+        return attempts.Outcome("stop", f"an unforeseen error ({error!r})")
 
     def _say(self, seconds):
         got, total = len(self.settled), len(self.purchase.wanted)
@@ -247,11 +268,3 @@ class _Desk:
         self.purchase.run.say(
             f"Buying: {got} of {total} images, {self.purchase.ledger.settled_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
         )
-
-
-def _result(task) -> attempts.Outcome:
-    """What came of an attempt; a disk that takes no more stops the run, and its open lines stay counted."""
-    try:
-        return task.result()
-    except OSError as error:
-        return attempts.Outcome("stop", f"the run folder cannot be written ({error.strerror or error})")

@@ -114,6 +114,10 @@ async def _create(client, purchase, record, part) -> None:
             tries=1,
         )
     except openai_images.Refused as error:
+        if error.verdict.action in ("retry", "again"):
+            raise BuyingError(
+                f"Whether the batch was created is not certain ({error}): run the stage again, which looks for it before anything is submitted."
+            ) from None
         _abandon(purchase, record, str(error))
         await purchase.ledger.save()
         raise BuyingError(f"The batch was refused: {error}. Nothing was submitted.") from None
@@ -143,16 +147,17 @@ async def _collect(client, purchase, record) -> str:
         counts = batch.request_counts
         done = f"{counts.completed} of {counts.total} done" if counts else "not begun"
         return f"batch {batch.id} is {batch.status.replace('_', ' ')} ({done})"
-    wrong = []
+    wrong, unread = [], 0
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
-            wrong += await _take_file(client, purchase, record, file_id)
+            of_file, unread_of_file = await _take_file(client, purchase, record, file_id)
+            wrong, unread = wrong + of_file, unread + unread_of_file
     why = (
         "; ".join(error.message or "" for error in (batch.errors.data or []))
         if batch.errors
         else f"the batch {batch.status} before this request"
     )
-    _close(purchase, record, why)
+    _close(purchase, record, why, perhaps_billed=batch.status == "completed" or unread > 0)
     await purchase.ledger.save()
     record |= {"status": "collected", "ended": batch.status}
     await asyncio.to_thread(_keep, purchase, record)
@@ -165,37 +170,57 @@ async def _collect(client, purchase, record) -> str:
 
 async def _found(client, record) -> bool:
     """Look for a batch that was perhaps created before this process' predecessor was killed."""
-    page = await openai_images.call(lambda: client.batches.list(limit=100), "list its batches")
-    for batch in page.data:
-        if (batch.metadata or {}).get("submission") == record["submission"]:
-            record["batch_id"] = batch.id
-            return True
-    return False
+
+    async def look() -> str:
+        async for batch in client.batches.list(limit=100):
+            if (batch.metadata or {}).get("submission") == record["submission"]:
+                return batch.id
+        return ""
+
+    record["batch_id"] = await openai_images.call(look, "list its batches")
+    return bool(record["batch_id"])
 
 
-def _close(purchase, record, why) -> None:
-    """Requests of a batch that is over and that no result names were not executed, hence not charged."""
+def _close(purchase, record, why, perhaps_billed: bool) -> None:
+    """Requests of a batch that is over and that no result names: not executed, hence free, unless the batch says that it did all."""
     for request_id in record["requests"].values():
         if purchase.ledger.rows[request_id]["status"] == "submitted":
-            purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+            if perhaps_billed:
+                purchase.ledger.settle(request_id, "unknown", error="the batch is over without a readable result: may have been billed")
+            else:
+                purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
 
 
-async def _take_file(client, purchase, record, file_id) -> list[str]:
-    """Every line of a result file, which may be far larger than the memory: through the disk, line by line."""
+async def _take_file(client, purchase, record, file_id) -> tuple[list[str], int]:
+    """Every line of a result file, which may be far larger than the memory: through the disk, line by line.
+
+    Returns the messages of requests that were wrong in themselves, and how many lines (or whole files) could not be read.
+    """
     path = purchase.paid / "batches" / f".{record['submission']}.part"
-    wrong = []
-    await openai_images.call(lambda: openai_images.download(client, file_id, path), "hand out a batch's results")
+    wrong, unread = [], 0
+    try:
+        await openai_images.call(lambda: openai_images.download(client, file_id, path), "hand out a batch's results")
+    except openai_images.Refused as error:
+        if error.verdict.status == 404:
+            purchase.run.say(f"A result file of batch {record['batch_id']} is no longer there ({error}).")
+            return [], 1
+        raise BuyingError(f"The results of batch {record['batch_id']} cannot be had now ({error}): run the stage again.") from None
     with path.open("rb") as lines:
         for line in lines:
-            if line.strip():
-                wrong += await _take(purchase, record, json.loads(line))
+            try:
+                result = json.loads(line) if line.strip() else None
+            except ValueError:
+                unread += 1
+                continue
+            if isinstance(result, dict):
+                wrong += await _take(purchase, record, result)
     path.unlink()
-    return wrong
+    return wrong, unread
 
 
 async def _take(purchase, record, line) -> list[str]:
     """One line of a result file: an image, a refusal or a failure. Returns the message of a request that was wrong in itself."""
-    request_id = record["requests"].get(line["custom_id"])
+    request_id = record["requests"].get(line.get("custom_id"))
     if request_id is None or purchase.ledger.rows[request_id]["status"] != "submitted":
         return []
     response = line.get("response") or {}
@@ -203,7 +228,7 @@ async def _take(purchase, record, line) -> list[str]:
         order = purchase.by_id.get(line["custom_id"]) or _forgotten(purchase, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
         await attempts.keep(
-            purchase, order, request_id, purchase.asked.request(order), json.dumps(response["body"]).encode(), headers, None
+            purchase, order, request_id, purchase.asked.request(order), json.dumps(response.get("body")).encode(), headers, None
         )
         return []
     verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": line.get("error") or {}}, {})

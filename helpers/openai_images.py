@@ -4,16 +4,13 @@ buying.py sends the requests, openai_batches.py the Batch API's; retry_policy.py
 """
 
 import asyncio
-import base64
-import binascii
-import http.client
 import json
 import os
 import random
-import time
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -21,6 +18,7 @@ import openai
 from helpers import prices, retry_policy, runs
 
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+OPENAI_ADDRESS = "https://api.openai.com/v1"
 OWN_FIELDS = {"model", "prompt", "n", "size", "quality", "response_format", "moderation"}
 
 
@@ -55,10 +53,21 @@ class Service:
 
     def client(self) -> openai.AsyncOpenAI:
         """The asynchronous client, with its own retries off: it would pay a timed-out request twice."""
-        common = {"api_key": self.credential, "max_retries": 0, "timeout": self.timeout_seconds}
+        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
+        common = {"api_key": self.credential, "max_retries": 0, "timeout": self.timeout_seconds, "http_client": http}
         if self.provider == "azure":
             return openai.AsyncAzureOpenAI(azure_endpoint=self.base_url, api_version=self.api_version, **common)
-        return openai.AsyncOpenAI(base_url=self.base_url or "https://api.openai.com/v1", **common)
+        client = openai.AsyncOpenAI(base_url=self.base_url or OPENAI_ADDRESS, **common)
+        if self.provider != "openai":
+            # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI and nobody else.
+            client.organization = client.project = None
+        return client
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the service is on this very machine: a proxy of the environment would not find it."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
 
     def request(self, order) -> dict:
         """The request's JSON body for one image."""
@@ -67,7 +76,8 @@ class Service:
             body["response_format"] = "b64_json"
         elif self.moderation != "auto":
             body["moderation"] = self.moderation
-        if self.quality != "auto":
+        # The retired models know no low, medium or high; DALL-E 2 knows no quality at all.
+        if self.quality != "auto" and (self.shape == "gpt-image" or self.quality in ("standard", "hd")):
             body["quality"] = self.quality
         body |= self.extra_body
         if self.seed_field:
@@ -103,12 +113,29 @@ def service(
         raise BuyingError(f'extra_body must be a JSON object such as {{"steps": 30}}: {error}.') from None
     if not isinstance(extra, dict):
         raise BuyingError('extra_body must be a JSON object such as {"steps": 30}.')
+    base_url = _address(provider, base_url, api_version)
+    free = provider == "local" and not (urlsplit(base_url).hostname or "").endswith(("openai.com", "azure.com"))
+    price = prices.find(priced_as or model, size, price_input, price_output, price_image, free)
+    found = "" if run and run.finished else credential(provider, base_url, run.study if run else "")
+    asked = (provider, model, size, quality, base_url, api_version, request_shape, moderation)
+    return Service(*asked, extra, seed_field, timeout_seconds, price, found)
+
+
+def _address(provider: str, base_url: str, api_version: str) -> str:
+    """Where requests go, '' for OpenAI's own address; the API's /v1 is added to a bare host. Raises BuyingError."""
+    if provider == "openai":
+        # As the client itself does: who set this means this address, and the key beside it belongs to it.
+        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
+    base_url = base_url.strip().rstrip("/")
     if provider == "azure" and not (base_url and api_version):
         raise BuyingError("Azure needs base_url (https://NAME.openai.azure.com) and api_version beside the deployment's name as model.")
-    price = prices.find(priced_as or model, size, price_input, price_output, price_image, free=provider == "local")
-    found = "" if run and run.finished else credential(provider, base_url, run.study if run else "")
-    asked = (provider, model, size, quality, base_url.rstrip("/"), api_version, request_shape, moderation)
-    return Service(*asked, extra, seed_field, timeout_seconds, price, found)
+    if provider == "local" and not base_url:
+        raise BuyingError("provider local needs base_url, the address of your server, such as http://127.0.0.1:8000/v1.")
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise BuyingError(f"base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is '{base_url}'.")
+    if provider == "azure":
+        return base_url.removesuffix("/openai")
+    return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
 
 
 def credential(provider: str, base_url: str, study: str = "") -> str:
@@ -118,7 +145,7 @@ def credential(provider: str, base_url: str, study: str = "") -> str:
         return "rehearsal"
     kept = runs.keys_folder(study) / name if study else None
     found = os.environ.get(name, "").strip() or (kept.read_text().strip() if kept and kept.is_file() else "")
-    if not found and not base_url:
+    if not found and (not base_url or provider == "azure"):
         raise BuyingError(
             f"No key: set the environment variable {name} or put the key into {kept or f'.keys/<study>/{name}'}, "
             "or name a server of your own in base_url, or set provider to rehearsal, which needs neither."
@@ -135,30 +162,54 @@ async def preflight(asked: Service, needed_until: str = "") -> str:
     last = _day(needed_until) if needed_until else date.today()
     if asked.provider == "azure":
         return "Azure lists no deployments by name: not checked beforehand."
+    where = f" at {asked.base_url}" if asked.base_url and asked.provider == "openai" else ""
     listed = await _listed_models(asked)
     if listed is None:
-        return "The server has no list of models: not checked beforehand."
+        return f"The server{where} has no list of models for us: not checked beforehand."
     if asked.model not in listed:
         if asked.provider == "local":
             return f"The server's list does not name {asked.model}; asking for it all the same."
         near = [name for name in sorted(listed) if "image" in name or "dall" in name]
         raise BuyingError(f"Model '{asked.model}' is not offered (retired or misspelt); image models there: {', '.join(near) or 'none'}.")
-    end = listed[asked.model]
-    if end and _day(end[:10]) <= last:
-        raise BuyingError(f"Model '{asked.model}' shuts down on {end[:10]}, the study needs it until {last}: choose a model that stays.")
-    return f"{asked.model} is offered" + (f" until {end[:10]}." if end else ", no end announced.")
+    if not listed[asked.model]:
+        return f"{asked.model} is offered{where}, no end announced."
+    end = _end(listed[asked.model])
+    if end is None:
+        return f"{asked.model} is offered{where}; its end is announced as '{listed[asked.model]}', which is no date: see for yourself."
+    if end <= last:
+        raise BuyingError(f"Model '{asked.model}' shuts down on {end}, the study needs it until {last}: choose a model that stays.")
+    return f"{asked.model} is offered{where} until {end}."
 
 
-async def _listed_models(asked: Service) -> dict[str, str | None] | None:
-    """Models by id with their shutdown date; None when the server keeps no such list."""
+async def _listed_models(asked: Service) -> dict | None:
+    """Models by id with their shutdown date as it was said; None when the server keeps no such list or doesn't show it."""
     try:
         async with asked.client() as client:
-            page = await call(lambda: client.models.list(), "list its models")
+            response = await call(lambda: client.models.with_raw_response.list(), "list its models")
     except Refused as error:
-        if error.verdict.status in (404, 405, 501):
+        # A key may be allowed to make images and not to list models.
+        if error.verdict.status in (403, 404, 405, 501):
             return None
         raise BuyingError(f"The service refuses to list its models: {error}.") from None
-    return {model.id: getattr(model, "shutdown_date", None) for model in page.data}
+    try:
+        return {model["id"]: model.get("shutdown_date") for model in json.loads(response.content)["data"]}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _end(said) -> date | None:
+    """The day of a shutdown date: ISO 8601 with or without a time, or seconds (or milliseconds) since 1970; None for no date."""
+    try:
+        seconds = float(said)
+    except (TypeError, ValueError):
+        try:
+            return date.fromisoformat(str(said)[:10])
+        except ValueError:
+            return None
+    try:
+        return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC).date()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 async def call(send, what: str, tries: int = 6):
@@ -221,19 +272,32 @@ async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[
     """
     own = {key: value for key, value in body.items() if key in OWN_FIELDS}
     extra = {key: value for key, value in body.items() if key not in OWN_FIELDS}
-    answered = False
+    content, headers = bytearray(), None
     try:
         async with client.images.with_streaming_response.generate(
             **own, extra_body=extra or None, extra_headers={"X-Client-Request-Id": request_id}
         ) as response:
-            answered = True
-            return await response.read(), dict(response.headers)
+            headers = dict(response.headers)
+            async for piece in response.iter_bytes():
+                content += piece
+            return bytes(content), headers
     except openai.APIStatusError as error:
         raise Refused(retry_policy.judge_status(error.status_code, error_body(error), error.response.headers)) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         cause = error.__cause__ or error
-        late = answered or isinstance(cause, httpx2.ReadTimeout)
+        if headers is not None and _whole(content):
+            return bytes(content), headers
+        late = headers is not None or isinstance(cause, httpx2.ReadTimeout)
         raise Disconnected("unsent" if isinstance(cause, NEVER_SENT) else "within" if late else "unanswered", cause) from None
+
+
+def _whole(content: bytearray) -> bool:
+    """Whether an answer that was hung up on had come to its end all the same: it is paid for."""
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
 
 
 async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:
@@ -242,68 +306,6 @@ async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None
         with path.open("wb") as file:
             async for piece in response.iter_bytes(1 << 20):
                 file.write(piece)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One picture as the service sent it, with what it said about it."""
-
-    content: bytes
-    usage: dict | None
-    effective: dict
-
-
-class UnusableAnswer(ValueError):
-    """A successful answer without a usable picture; `usage` and `content` are what came instead."""
-
-    def __init__(self, message: str, usage: dict | None = None, content: bytes = b""):
-        super().__init__(message)
-        self.usage, self.content = usage, content
-
-
-def read_answer(body, fetch) -> Answer:
-    """The picture of an images response: base64, or a URL that `fetch` gets. Raises UnusableAnswer."""
-    if not isinstance(body, dict):
-        raise UnusableAnswer("the answer is not a JSON object")
-    usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
-    data = body.get("data") or []
-    if not data or not isinstance(data[0], dict):
-        said = retry_policy.describe(body)[2] if {"error", "detail"} & set(body) else ""
-        raise UnusableAnswer(f"empty data{': ' + said if said else ''}", usage)
-    effective = {key: body[key] for key in ("created", "size", "quality", "background", "output_format") if body.get(key) is not None}
-    effective |= {key: data[0][key] for key in ("revised_prompt",) if data[0].get(key)}
-    encoded, url = data[0].get("b64_json"), data[0].get("url")
-    if url and not encoded:
-        if url.startswith("data:"):
-            encoded = url.partition(",")[2]
-        else:
-            try:
-                return Answer(fetch(url), usage, effective)
-            except UnusableAnswer as error:
-                raise UnusableAnswer(str(error), usage) from None
-    if not encoded:
-        raise UnusableAnswer("neither b64_json nor url", usage)
-    try:
-        return Answer(base64.b64decode(encoded, validate=True), usage, effective)
-    except (binascii.Error, ValueError) as error:
-        raise UnusableAnswer(f"base64 that does not decode ({error})", usage, str(encoded).encode()) from None
-
-
-def fetch_url(url: str, tries: int = 4, timeout_seconds: float = 120.0) -> bytes:
-    """Download a picture that was answered by URL (already paid for, so tried several times). Raises UnusableAnswer."""
-    import urllib.request
-
-    if not url.startswith(("http://", "https://")):
-        raise UnusableAnswer("a url that is not http")
-    for attempt in range(tries):
-        try:
-            with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
-                return response.read()
-        except (OSError, http.client.HTTPException) as error:
-            if attempt == tries - 1:
-                raise UnusableAnswer(f"its url could not be fetched ({error})") from None
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
 
 
 def rehearse(asked: Service, run: runs.Run) -> Service:

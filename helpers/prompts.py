@@ -42,7 +42,11 @@ def read_prompts(path: Path) -> pd.DataFrame:
         try:
             ids = [part for part in row["finding"].split("|") if part]
             captions.append(findings.caption(row["modality"], row["view"], ids, row["side"]))
-            written.append(row["prompt"] or findings.prompt(row["modality"], row["view"], ids, row["side"], row["wording"] or "caption"))
+            written.append(
+                row["prompt"]
+                if row["prompt"].strip()
+                else findings.prompt(row["modality"], row["view"], ids, row["side"], row["wording"] or "caption")
+            )
         except ValueError as error:
             raise PromptError(f"{path} line {number}: {error}") from None
     table = table.assign(prompt=written, caption=captions)

@@ -23,8 +23,19 @@ def examine(content: bytes) -> dict:
         raise UnusableImage(f"does not decode: {error}") from None
     if kind not in SUFFIXES:
         raise UnusableImage(f"is {kind}, not PNG, JPEG or WebP")
+    if not _ends(content, kind):
+        raise UnusableImage(f"is a {kind} without its end")
     digest = hashlib.sha256(content).hexdigest()
     return {"format": kind, "width": width, "height": height, "bytes": len(content), "sha256": digest, "c2pa": content_credentials(content)}
+
+
+def _ends(content: bytes, kind: str) -> bool:
+    """Whether the file's last part is there; a decoder may be content with the pixels."""
+    if kind == "PNG":
+        return any(name == b"IEND" for name, _ in _png_chunks(content[: content.rfind(b"IEND") + 8]))
+    if kind == "JPEG":
+        return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
+    return len(content) >= 8 + struct.unpack("<I", content[4:8])[0]
 
 
 def content_credentials(content: bytes) -> dict:

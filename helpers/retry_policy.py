@@ -4,20 +4,21 @@
 |-----------------------------------------------------------|------------------------------------------------|
 | 429 rate limit                                            | wait as Retry-After says, or longer each time  |
 | 408, 409, 5xx, no connection, hung up before an answer    | try again, a bounded number of times           |
-| answer cut off, timed out, empty, not an image            | billed perhaps: ask again, bounded and counted |
+| answer cut off, timed out (504 too), empty, not an image  | billed perhaps: ask again, bounded and counted |
 | 429 with nothing left to spend                            | stop the run with what there is                |
 | moderation refusal                                        | record it, never again                         |
 | any other 4xx                                             | stop: it would fail for every image            |
 """
 
+import math
 import random
+import time
 from dataclasses import dataclass
-from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-QUOTA_TYPES = {"insufficient_quota"}
 QUOTA_CODES = {
     "insufficient_quota",
+    "billing_not_active",
     "credit_balance_exhausted",
     "organization_spend_limit_exceeded",
     "project_spend_limit_exceeded",
@@ -25,6 +26,8 @@ QUOTA_CODES = {
 }
 REFUSED_CODES = {"moderation_blocked", "content_policy_violation", "content_filter", "contentfilter", "responsibleaipolicyviolation"}
 PASSING_STATUS = {408, 409, 425}
+# A gateway's patience ended while the service behind it went on working, and billing.
+GATEWAY_TIMEOUT_STATUS = {504, 524}
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 
 
@@ -42,12 +45,15 @@ def judge_status(status: int, body, headers) -> Verdict:
     """The verdict on an answer with an error status; `body` is its decoded JSON or text."""
     code, kind, message = describe(body)
     text = " ".join(str(part) for part in (status, code or kind, message) if part)
-    if code.lower() in REFUSED_CODES or kind.lower() in REFUSED_CODES:
+    names = {code.lower(), kind.lower()}
+    if names & REFUSED_CODES:
         return Verdict("refused", text, status=status)
-    if code in QUOTA_CODES or kind in QUOTA_TYPES:
+    if names & QUOTA_CODES:
         return Verdict("stop", f"nothing is left to spend ({text})", status=status)
     if status == 429:
         return Verdict("throttled", text, retry_after_seconds(headers), status=status)
+    if status in GATEWAY_TIMEOUT_STATUS:
+        return Verdict("again", f"{text}; may have been billed", retry_after_seconds(headers), status=status)
     if status >= 500 or status in PASSING_STATUS:
         return Verdict("retry", text, retry_after_seconds(headers), status=status)
     return Verdict("stop", text, status=status)
@@ -56,7 +62,7 @@ def judge_status(status: int, body, headers) -> Verdict:
 def describe(body) -> tuple[str, str, str]:
     """Code, type and message of an error body: OpenAI's {"error": {…}}, {"detail": …} of local servers, or plain text."""
     if isinstance(body, dict):
-        error = body.get("error", body.get("detail", body))
+        error = body.get("error") or body.get("detail") or body
         if isinstance(error, list) and error:
             error = error[0]
         if isinstance(error, dict):
@@ -69,23 +75,30 @@ def describe(body) -> tuple[str, str, str]:
 
 def retry_after_seconds(headers) -> float:
     """Seconds that the service asks to wait (Retry-After in seconds or as a date, or retry-after-ms), 0 when it says nothing."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    if milliseconds and milliseconds.replace(".", "", 1).isdigit():
-        return float(milliseconds) / 1000
-    if not value:
-        return 0.0
-    if value.replace(".", "", 1).isdigit():
-        return float(value)
-    return _seconds_until(value)
+    milliseconds, value = _number(headers.get("retry-after-ms")), headers.get("retry-after")
+    if milliseconds:
+        return milliseconds / 1000
+    seconds = _number(value)
+    return seconds if seconds is not None else _seconds_until(value, headers.get("date"))
 
 
-def _seconds_until(date: str) -> float:
-    from datetime import datetime
-
+def _number(value: str | None) -> float | None:
     try:
-        return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+        return max(0.0, float(value)) if math.isfinite(float(value)) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _seconds_until(moment: str | None, now: str | None) -> float:
+    """Seconds from `now`, the service's own clock where it says it, to `moment`; 0 for what is no date."""
+    try:
+        until = parsedate_to_datetime(moment)
     except (TypeError, ValueError):
         return 0.0  # an unreadable Retry-After says nothing; the own back-off applies
+    try:
+        return max(0.0, (until - parsedate_to_datetime(now)).total_seconds())
+    except (TypeError, ValueError):
+        return max(0.0, until.timestamp() - time.time())
 
 
 def wait_seconds(failures: int, retry_after: float, chance: random.Random) -> float:

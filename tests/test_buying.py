@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers import buying, openai_images, paid_images, places, prompts, retry_policy, runs, tables
+from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import FAULTS, ImageServer
 
 MODEL = "gpt-image-2-2026-04-21"
@@ -161,6 +162,95 @@ def test_the_budget_holds_while_many_requests_are_under_way(images):
     assert server.billed_usd <= budget
     assert len(on_disk(bought)) == images
     assert tables.read(bought.run.folder / "ledger.csv")["cost_usd"].sum() <= budget
+
+
+@pytest.mark.parametrize("dearer", [3, 10])
+def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypatch, dearer):
+    monkeypatch.setattr(image_api_answers, "TOKENS", {"low": 196 * dearer})
+    budget = 5.5 * dearer * EACH
+    with ImageServer(sketch=True, latency_seconds=0.05) as server:
+        bought = purchase(server, 30, budget_usd=budget)
+        with pytest.raises(openai_images.BuyingError, match="budget"):
+            buy(bought, in_flight=8)
+    assert server.billed_usd <= budget and len(on_disk(bought)) >= 4
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, {"output_tokens": None}])
+def test_an_image_without_a_count_is_not_free(monkeypatch, usage):
+    generation = image_api_answers.generation
+
+    def uncounted(*asked):
+        status, answer = generation(*asked)
+        return status, answer | {"usage": usage}
+
+    monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
+    monkeypatch.setattr(image_api_answers, "generation", uncounted)
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, 3)
+        ledger = buy(bought)
+    assert (ledger["status"] == "ok").all() and ledger["error"].str.contains("estimated").all()
+    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd, rel=0.05)
+
+
+def test_a_gateway_that_gave_up_waiting_may_have_been_billed(monkeypatch):
+    monkeypatch.setattr(image_api_answers, "failure", lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None)
+    with ImageServer(sketch=True, script=["detail"]) as server:
+        ledger = buy(purchase(server, 2))
+    assert ledger["status"].value_counts().to_dict() == {"ok": 2, "unknown": 1} and (ledger["cost_usd"] > 0).all()
+
+
+def test_an_answer_that_came_whole_is_kept_though_the_connection_broke(monkeypatch):
+    def broken_off(handler, status, content, *_):
+        handler.send_response(status)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        handler.close_connection = True
+
+    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._send", broken_off)
+    with ImageServer(sketch=True) as server:
+        ledger = buy(purchase(server, 3))
+    assert ledger["status"].tolist() == ["ok"] * 3
+
+
+def test_an_error_of_our_own_loses_no_other_answer(monkeypatch):
+    request = openai_images.Service.request
+
+    def faulty(asked, order):
+        if order.replicate == 2:
+            raise KeyError("a mistake")
+        return request(asked, order)
+
+    monkeypatch.setattr(openai_images.Service, "request", faulty)
+    with ImageServer(sketch=True, latency_seconds=0.2) as server:
+        bought = purchase(server, 6)
+        with pytest.raises(KeyError, match="a mistake"):
+            buy(bought, in_flight=3)
+    assert len(on_disk(bought)) == len(server.requests) == 2
+
+
+def test_an_interruption_waits_for_answers_that_are_paid_for():
+    async def interrupted(bought):
+        task = asyncio.create_task(buying.buy(bought, in_flight=4))
+        await asyncio.sleep(0.6)
+        task.cancel()
+        await task
+
+    with ImageServer(sketch=True, latency_seconds=0.5) as server:
+        bought = purchase(server, 12)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(interrupted(bought))
+        again = purchase(server, 12)
+    assert len(on_disk(again)) == len(server.requests) < 12
+    assert (again.ledger.frame()["status"] == "ok").all()
+
+
+def test_an_outage_announced_for_longer_than_one_waits_stops_the_run():
+    with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="7200") as server:
+        began = time.monotonic()
+        with pytest.raises(openai_images.BuyingError, match="wait longer than"):
+            buy(purchase(server, 2))
+        assert time.monotonic() - began < 10
 
 
 def test_a_higher_budget_goes_on_where_the_first_ended():

@@ -7,6 +7,7 @@ import pytest
 from test_buying import EACH, buy, elsewhere, on_disk, purchase  # noqa: F401
 
 from helpers import openai_batches, openai_images
+from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
 
 
@@ -123,6 +124,75 @@ def test_parts_keep_within_the_limits_of_a_batch(monkeypatch):
         bought = purchase(server, 10, batch=True)
         visit(bought)
     assert len(on_disk(bought)) == 10
+
+
+def _results_lose_their_second_line(server, put):
+    taken = server.files.__class__.__getitem__
+
+    class Files(dict):
+        def __getitem__(self, name):
+            kind, content = taken(self, name)
+            lines = content.splitlines(keepends=True)
+            return (kind, b"".join([lines[0], put, *lines[2:]])) if kind == "output.jsonl" else (kind, content)
+
+    server.files = Files(server.files)
+
+
+@pytest.mark.parametrize("put", [b"", b'{"custom_id": "g1", "respo\n', b"[]\n"])
+def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
+    with ImageServer(sketch=True) as server:
+        _results_lose_their_second_line(server, put)
+        submit(server)
+        again = purchase(server, batch=True)
+        with pytest.raises(openai_images.BuyingError, match="1 requests was submitted"):
+            visit(again)
+        assert len(on_disk(again)) == 5
+        assert again.ledger.frame()["status"].value_counts()["unknown"] == 1
+        assert again.ledger.spent_usd >= server.billed_usd
+
+
+def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
+    with ImageServer(sketch=True) as server:
+        submit(server)
+        gone = openai_images.Refused(openai_images.retry_policy.Verdict("stop", "404 no such file", status=404))
+
+        async def download(*_):
+            raise gone
+
+        monkeypatch.setattr(openai_images, "download", download)
+        again = purchase(server, batch=True)
+        with pytest.raises(openai_images.BuyingError, match="6 requests was submitted"):
+            visit(again)
+    assert again.ledger.frame()["status"].value_counts().to_dict() == {"unknown": 6, "submitted": 6}
+
+
+def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twice(monkeypatch):
+    begin = image_api_batches._begin
+    with ImageServer(sketch=True) as server:
+        monkeypatch.setattr(image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0))
+        with pytest.raises(openai_images.BuyingError):
+            visit(purchase(server, batch=True))
+        monkeypatch.setattr(image_api_batches, "_begin", begin)
+        bought = purchase(server, batch=True)
+        assert bought.wanted == []
+        visit(bought)
+    assert len(on_disk(bought)) == 6 and len(server.batches) == 1
+
+
+def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
+    post = image_api_batches.post
+
+    def gateway(api, path, *rest):
+        status, answer = post(api, path, *rest)
+        return (502, {"detail": "bad gateway"}) if path == "/v1/batches" else (status, answer)
+
+    with ImageServer(sketch=True) as server:
+        monkeypatch.setattr(image_api_batches, "post", gateway)
+        with pytest.raises(openai_images.BuyingError, match="not certain"):
+            visit(purchase(server, batch=True))
+        bought = purchase(server, batch=True)
+        visit(bought)
+    assert len(on_disk(bought)) == 6 and len(server.batches) == 1
 
 
 def test_requests_that_are_wrong_in_themselves_are_not_submitted_again():

@@ -8,7 +8,8 @@ import os
 import pytest
 from test_buying import MODEL, buy, elsewhere, on_disk, purchase  # noqa: F401
 
-from helpers import openai_images, prices, runs
+from helpers import answers, openai_images, prices, runs
+from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import ImageServer
 
 
@@ -58,6 +59,81 @@ def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeyp
         checked(server)
 
 
+@pytest.mark.parametrize(
+    ("said", "until", "expected"),
+    [
+        ("2027-03-01", "2027-02-28", "until 2027-03-01"),
+        ("2027-03-01T00:00:00Z", "2027-03-01", None),
+        (1_803_859_200, "2027-02-28", "until 2027-03-01"),
+        (1_803_859_200_000, "2027-03-01", None),
+        ("1803859200", "2027-03-01", None),
+        ("2020-01-01", "", None),
+        ("", "2027-03-01", "no end announced"),
+        ("next spring", "2027-03-01", "which is no date"),
+    ],
+)
+def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until, expected):
+    monkeypatch.setitem(image_api_answers.TODAY, MODEL, said)
+    with ImageServer() as server:
+        if expected:
+            assert expected in checked(server, until)
+        else:
+            with pytest.raises(openai_images.BuyingError, match="shuts down"):
+                checked(server, until)
+
+
+@pytest.mark.parametrize("listed", [None, [], {"object": "list"}, {"data": None}, "<html>", {"data": ["a"]}])
+def test_a_server_without_a_usable_list_of_models_is_asked_all_the_same(monkeypatch, listed):
+    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._get", lambda handler, path: (200, listed))
+    with ImageServer() as server:
+        assert "not checked" in checked(server)
+
+
+def test_a_key_that_may_not_list_models_may_still_make_images(monkeypatch):
+    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._get", lambda handler, path: (403, {"error": {"message": "Missing scopes"}}))
+    with ImageServer() as server:
+        assert "not checked" in checked(server)
+
+
+@pytest.mark.parametrize("given", ["{0}", "{0}/", "{0}/v1", "{0}/v1/"])
+def test_an_address_with_or_without_its_version_and_slash(given):
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, 1, base_url=given.format(server.url.removesuffix("/v1")))
+        assert "is offered" in asyncio.run(openai_images.preflight(bought.asked))
+        buy(bought)
+    assert len(on_disk(bought)) == 1
+
+
+@pytest.mark.parametrize(("provider", "base_url", "says"), [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")])
+def test_an_address_that_cannot_be_one_is_refused(provider, base_url, says):
+    with pytest.raises(openai_images.BuyingError, match=says):
+        openai_images.service(provider, MODEL, "1024x1024", "low", base_url)
+
+
+def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert openai_images.service("openai", MODEL, "1024x1024", "low").base_url == "https://gateway.example/v1"
+    with ImageServer(sketch=True) as server:
+        bought = purchase(server, 1, provider="local", quality="auto")
+        assert bought.asked.client().organization is None
+        buy(bought, tries=1)
+    assert len(on_disk(bought)) == 1, "a proxy does not find this machine's own servers"
+
+
+def test_azure_without_a_key_says_so(monkeypatch):
+    monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
+    with pytest.raises(openai_images.BuyingError, match="AZURE_OPENAI_API_KEY"):
+        openai_images.service("azure", "d", "1024x1024", "low", "https://a.openai.azure.com/openai/", "v", priced_as="gpt-image-2")
+
+
+def test_a_model_at_openai_is_never_free():
+    with pytest.raises(prices.PriceError):
+        openai_images.service("local", "gpt-image-9", "1024x1024", "low", "https://api.openai.com/v1")
+
+
 def test_no_request_for_today_s_models_has_the_retired_models_fields():
     with ImageServer(sketch=True) as server:
         buy(purchase(server, 1, moderation="low"))
@@ -75,6 +151,12 @@ def test_the_request_of_dall_e_2_and_its_answers(by_url):
     assert bought.asked.request(bought.orders[0])["response_format"] == "b64_json"
 
 
+@pytest.mark.parametrize(("quality", "sent"), [("medium", None), ("auto", None), ("hd", "hd")])
+def test_the_retired_models_are_not_told_todays_qualities(quality, sent):
+    asked = openai_images.service("local", "dall-e-3", "1024x1024", quality, "http://a")
+    assert asked.request(openai_images_order(asked, 0)).get("quality") == sent
+
+
 def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted():
     with ImageServer(answer_by_url=True, sketch=True) as server:
         server.pictures = _Forgetful()
@@ -82,6 +164,12 @@ def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted():
         with pytest.raises(openai_images.BuyingError, match="url could not be fetched"):
             buy(bought, ask_again=0)
     assert bought.ledger.spent_usd == pytest.approx(server.billed_usd)
+
+
+def test_a_url_may_be_relative_to_the_server():
+    with ImageServer() as server:
+        server.pictures["1.png"] = b"picture"
+        assert answers.fetch_url("/pictures/1.png", server.url) == b"picture"
 
 
 class _Forgetful(dict):
@@ -139,18 +227,25 @@ def test_an_unknown_model_needs_a_price_unless_the_server_is_ones_own():
         ({"data": [{}]}, "neither"),
         ({"data": [{"b64_json": "%%%"}]}, "base64"),
         ({"data": [{"b64_json": "abc"}]}, "base64"),
+        ({"data": [{"b64_json": 12}]}, "base64"),
+        ({"data": [None]}, "empty"),
+        ({"data": {"url": "http://a"}}, "empty"),
+        ({"data": [{"b64_json": None}]}, "neither"),
         ({"data": [{"url": "file:///etc/hostname"}]}, "not http"),
     ],
 )
 def test_answers_without_a_picture_say_what_they_are(body, says):
-    with pytest.raises(openai_images.UnusableAnswer, match=says):
-        openai_images.read_answer(body, openai_images.fetch_url)
+    with pytest.raises(answers.UnusableAnswer, match=says):
+        answers.read_answer(body, answers.fetch_url)
 
 
 def test_answers_with_a_picture():
     encoded = base64.b64encode(b"picture").decode()
-    for body in ({"data": [{"b64_json": encoded}]}, {"data": [{"url": f"data:image/png;base64,{encoded}"}]}):
-        assert openai_images.read_answer(body, None).content == b"picture"
+    data = f"data:image/png;base64,{encoded}"
+    lines = encoded[:4] + "\r\n" + encoded[4:] + "\n"
+    for said in ({"b64_json": encoded}, {"b64_json": lines}, {"b64_json": data}, {"url": data}):
+        body = {"data": [said]}
+        assert answers.read_answer(body, None).content == b"picture"
     body = {"data": [{"b64_json": encoded, "revised_prompt": "r"}], "usage": {"output_tokens": 5}, "size": "1x1"}
-    answer = openai_images.read_answer(json.loads(json.dumps(body)), None)
+    answer = answers.read_answer(json.loads(json.dumps(body)), None)
     assert answer.usage == {"output_tokens": 5} and answer.effective == {"size": "1x1", "revised_prompt": "r"}

@@ -23,11 +23,54 @@ def test_an_unknown_model_has_no_price(model):
 def test_published_prices_of_an_image():
     price = prices.find("gpt-image-2", "1024x1024")
     for tokens, usd in ((196, 0.006), (1756, 0.053), (7024, 0.211)):
-        assert prices.cost(price, {"input_tokens": 0, "output_tokens": tokens}) == pytest.approx(usd, abs=5e-4)
-    assert prices.cost(price, {"input_tokens": 1_000_000, "output_tokens": 0}) == 5
-    assert prices.cost(price, {"input_tokens": 0, "output_tokens": 1_000_000}, batch=True) == 15
-    assert prices.cost(price, None) is None
-    assert prices.cost(prices.find("dall-e-2", "256x256"), None) == 0.016
+        assert prices.cost(price, 0, tokens) == pytest.approx(usd, abs=5e-4)
+    assert prices.cost(price, 1_000_000, 0) == 5
+    assert prices.cost(price, 0, 1_000_000, batch=True) == 15
+    assert prices.cost(prices.find("dall-e-2", "256x256"), None, None) == 0.016
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"input_tokens": 10, "output_tokens": 196, "total_tokens": 206}, (10, 196)),
+        ({"total_tokens": 206}, (None, 206)),
+        ({"input_tokens": 10, "total_tokens": 206}, (10, 196)),
+        ({"output_tokens": 196, "total_tokens": 206}, (10, 196)),
+        ({"input_tokens": "10", "output_tokens": "196"}, (10, 196)),
+        ({"input_tokens": None, "output_tokens": None}, (None, None)),
+        ({"output_tokens": -1}, (None, None)),
+        ({"output_tokens": [196]}, (None, None)),
+        ({}, (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_usage_is_read_as_far_as_it_goes(usage, counted):
+    assert prices.tokens(usage) == counted
+
+
+@pytest.mark.parametrize("given", [{"input_usd": 5.0}, {"image_usd": -1.0}, {"output_usd": -30.0}])
+def test_half_a_price_is_none(given):
+    with pytest.raises(prices.PriceError, match="price_output"):
+        prices.find("gpt-image-9", "1024x1024", **given)
+
+
+@pytest.mark.parametrize("size", ["large", "1024", "1024×1024", "0x512", ""])
+def test_a_size_is_two_numbers(size):
+    with pytest.raises(prices.PriceError, match="WIDTHxHEIGHT"):
+        prices.area(size)
+
+
+def test_those_under_way_together_may_surprise_by_as_much_as_answers_differ():
+    price = prices.find("gpt-image-2", "1024x1024")
+
+    def surprise(seen):
+        each = prices.estimate(price, "p", "1024x1024", "low", seen)
+        return (each.beside_usd - each.reserve_usd) / 30e-6
+
+    assert surprise([196]) == surprise([400, 400]) == pytest.approx(0, abs=1e-6)
+    assert surprise([400]) == pytest.approx(400)
+    assert surprise([200, 500, 300]) == pytest.approx(300)
+    assert surprise([]) == pytest.approx(7 * 196)
 
 
 def test_estimates_rest_on_what_was_really_counted():
@@ -45,4 +88,4 @@ def test_at_least_as_much_is_set_aside_as_the_dearest_answer_cost(seen, quality,
     estimate = prices.estimate(price, "p" * 100, "1024x1024", quality, seen, batch)
     assert estimate.reserve_usd >= estimate.usd
     for tokens in seen:
-        assert estimate.reserve_usd >= prices.cost(price, {"input_tokens": 30, "output_tokens": tokens}, batch=batch)
+        assert estimate.reserve_usd >= prices.cost(price, 30, tokens, batch)

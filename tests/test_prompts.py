@@ -51,6 +51,11 @@ def test_two_lines_with_the_same_words_are_different_images(tmp_path):
     assert len({order.image_id for order in same}) == 5
 
 
+def test_a_blank_prompt_is_written_out_like_a_missing_one(tmp_path):
+    table = read(tmp_path, "a,xray,PA,effusion,left,caption,,1\nb,xray,PA,effusion,left,caption,   ,1\n")
+    assert table["prompt"][0] == table["prompt"][1] and "left pleural effusion" in table["prompt"][1]
+
+
 def test_a_prompt_longer_than_the_request_takes_is_refused_before_anything_is_sent(tmp_path):
     table = read(tmp_path, f"a,xray,PA,effusion,left,,{'x' * 1001},1\n")
     assert len(prompts.orders(table, ASKED)) == 1

@@ -57,6 +57,14 @@ def test_what_does_not_decode_is_refused(content):
         provenance.examine(content)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_file_without_its_last_bytes_is_refused_though_its_pixels_are_there(kind):
+    content = picture(kind)
+    assert provenance.examine(content)["bytes"] == len(content)
+    with pytest.raises(provenance.UnusableImage):
+        provenance.examine(content[: -10 if kind == "PNG" else -1])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
 def test_grey_copies_of_every_kind_of_png(tmp_path, mode):
     path = tmp_path / "a.png"

@@ -33,6 +33,10 @@ def body(kind=None, code=None, message="m"):
         (503, {"detail": "model is loading"}, "retry"),
         (500, "<html>oops</html>", "retry"),
         (502, None, "retry"),
+        (500, {"error": None, "detail": "worker died"}, "retry"),
+        (504, "<html>Gateway timeout</html>", "again"),
+        (429, body("billing_not_active", "billing_not_active"), "stop"),
+        (400, body("image_generation_user_error", "billing_hard_limit_reached"), "stop"),
         (408, {}, "retry"),
         (409, {}, "retry"),
     ],
@@ -43,13 +47,23 @@ def test_what_a_failure_means(status, answer, action):
 
 def test_messages_say_what_the_server_said():
     assert "bad size" in retry_policy.judge_status(422, {"detail": [{"msg": "bad size"}]}, {}).message
+    assert "worker died" in retry_policy.judge_status(500, {"error": None, "detail": "worker died"}, {}).message
     assert "model is loading" in retry_policy.judge_status(503, {"detail": "model is loading"}, {}).message
     assert "moderation_blocked" in retry_policy.judge_status(400, body(None, "moderation_blocked"), {}).message
 
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({"retry-after": "7"}, 7), ({"retry-after": "0.5"}, 0.5), ({"retry-after-ms": "250"}, 0.25), ({}, 0), ({"retry-after": "soon"}, 0)],
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({}, 0),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after": "nan"}, 0),
+        ({"retry-after": "²"}, 0),
+    ],
 )
 def test_retry_after(headers, seconds):
     assert retry_policy.retry_after_seconds(headers) == seconds
@@ -58,6 +72,11 @@ def test_retry_after(headers, seconds):
 def test_retry_after_as_a_date():
     assert retry_policy.retry_after_seconds({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert retry_policy.retry_after_seconds({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e6
+
+
+def test_a_date_is_held_against_the_services_own_clock():
+    headers = {"retry-after": "Wed, 21 Oct 2015 07:28:09 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_policy.retry_after_seconds(headers) == 9
 
 
 @given(failures=st.integers(0, 60), asked=st.floats(0, 500), seed=st.integers(0, 9))

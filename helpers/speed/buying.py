@@ -11,7 +11,7 @@ from unittest import mock
 
 import pandas as pd
 
-from helpers import attempts, buying, openai_images, prompts, runs, tables
+from helpers import answers, buying, openai_images, prompts, runs, tables
 from helpers.rehearsal.image_api import ImageServer
 
 MODEL = "gpt-image-2-2026-04-21"
@@ -68,7 +68,7 @@ async def _loop(bought):
     async with bought.asked.client() as client:
         for number, order in enumerate(bought.orders):
             content, _ = await openai_images.ask(client, bought.asked.request(order), f"loop-{number}")
-            answer = openai_images.read_answer(attempts.decoded(content), openai_images.fetch_url)
+            answer = answers.read_answer(answers.decoded(content), answers.fetch_url)
             path = bought.run.folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(answer.content)
