@@ -247,7 +247,7 @@ def swapped(parameters, average):
 def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
     """Four samples a prompt with fixed seeds as one PNG."""
     jobs = pd.DataFrame([{"prompt": prompt, "seed": seed, "guidance": 3.0, "steps": 20} for prompt in prompts for seed in range(4)])
-    drawn = np.stack(sampling.draw(pipeline, jobs, size=recipe.size))
+    drawn = np.stack(sampling.draw(pipeline, jobs, size=recipe.size, bf16=use_bf16(recipe)))
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     sampling.write_picture(path, sheet, 8)

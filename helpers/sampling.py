@@ -114,7 +114,7 @@ def draw(
     jobs: pd.DataFrame,
     size: int,
     negative: str = "",
-    bf16: bool = True,
+    bf16: bool = False,
     batch: int = 0,
     done: Callable[[int, np.ndarray], None] | None = None,
 ) -> list[np.ndarray]:

@@ -150,3 +150,10 @@ def test_a_chart_and_the_grids_are_there_to_see(outputs):
     )
     assert training_figures.obedience(measured).axes
     assert isinstance(run, runs.Run)
+
+
+@pytest.mark.parametrize(("abilities", "fast"), [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)])
+def test_bf16_only_where_the_processor_has_it(monkeypatch, abilities, fast):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert base_models.has_bf16() is fast
