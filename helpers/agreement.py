@@ -29,13 +29,18 @@ def coefficients(
 
     Returns a DataFrame indexed by NAMES with columns estimate, se, low, high, images (that enter), readers
     and reason (why a number is missing, else ""). `weights` (identity, linear, quadratic, ordinal) acts on
-    all but krippendorff, `metric` (nominal, ordinal, interval, ratio) on krippendorff only. Standard errors
+    all but krippendorff, `metric` (nominal, ordinal, interval, ratio) on krippendorff only; both take categories
+    that are numbers by their value, all others as steps in the declared order. Standard errors
     divide by n(n-1) over images, intervals are t with n-1 degrees of freedom, cut to [-1, 1]; cohen has
     statsmodels' asymptotic standard error and a normal interval. cohen and scott use complete pairs.
-    Raises ValueError for a label outside `categories`, repeated categories, unknown weights or metric.
+    Raises ValueError for a label outside `categories`, repeated categories, unknown weights or metric, and a
+    confidence that is not between 0 and 1.
     """
     _known(weights, WEIGHTS, "weights")
     _known(metric, METRICS, "metric")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; it must lie between 0 and 1, such as 0.95")
+    categories = _in_order(categories)
     codes = _codes(ratings, categories)
     codes = codes[:, (codes >= 0).any(axis=0)]
     codes = codes[(codes >= 0).any(axis=1)]
@@ -140,9 +145,13 @@ def _known(value: str, allowed: tuple, what: str) -> None:
         raise ValueError(f"{what} is {value!r}; one of: {', '.join(allowed)}")
 
 
+def _in_order(categories: list) -> list:
+    """Numbers by value, words as declared: an ordinal weight must not depend on how numbers are listed."""
+    return sorted(categories) if _numeric(categories) else list(categories)
+
+
 def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
     """Category numbers, (images, readers), -1 where missing."""
-    categories = list(categories)
     if len(set(categories)) != len(categories) or not categories:
         raise ValueError("categories must be a non-empty list without repetition")
     codes = np.empty(ratings.shape, dtype=np.int64)
@@ -153,15 +162,18 @@ def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
         codes[column.isna().to_numpy(dtype=bool), j] = -1
         wrong = (codes[:, j] < 0) & column.notna().to_numpy(dtype=bool)
         if wrong.any():
-            label = column[wrong].iloc[0]
-            raise ValueError(f"reader {ratings.columns[j]!r} gave {label!r}, which is not among the declared categories {categories}")
+            label, reader = (v.item() if isinstance(v, np.generic) else v for v in (column[wrong].iloc[0], ratings.columns[j]))
+            raise ValueError(f"reader {reader!r} gave {label!r}, which is not among the declared categories {categories}")
     return codes
 
 
 def _values(categories: list) -> np.ndarray:
     """Numbers for distances: the categories where they are numbers, else 1, 2, … in their declared order."""
-    numeric = all(isinstance(c, (int, float, np.number)) and not isinstance(c, bool) for c in categories)
-    return np.array(categories if numeric else range(1, len(categories) + 1), dtype=float)
+    return np.array(categories if _numeric(categories) else range(1, len(categories) + 1), dtype=float)
+
+
+def _numeric(categories: list) -> bool:
+    return all(isinstance(c, (int, float, np.number)) and not isinstance(c, bool) for c in categories)
 
 
 def _weight_matrix(weights: str, categories: list) -> np.ndarray:
@@ -252,7 +264,7 @@ def _cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
     table = np.bincount(codes[:, 0] * categories + codes[:, 1], minlength=categories**2).reshape(categories, categories)
     if (table.sum(axis=1) > 0).sum() == 1 and np.array_equal(table.sum(axis=1) > 0, table.sum(axis=0) > 0):
         return _missing(images, ONE_CATEGORY)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table) if weights == "identity" else cohens_kappa(table, weights=1 - matrix)
     # At perfect agreement the variance is zero up to rounding, which may fall below it.
     return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, ""

@@ -160,6 +160,24 @@ def test_a_label_outside_the_categories_is_an_error():
         agreement.coefficients(pd.DataFrame({"a": [1], "b": [1]}), [1, 2], weights="cubic")
 
 
+@pytest.mark.parametrize("weights", ["linear", "quadratic", "ordinal"])
+@pytest.mark.parametrize("metric", ["ordinal", "interval", "ratio"])
+def test_numbers_are_ordered_by_value_however_they_are_listed(weights, metric):
+    ratings = pd.DataFrame(FOUR_RATERS)
+    options = {"weights": weights, "metric": metric}
+    same(agreement.coefficients(ratings, [1, 2, 3, 4, 5], **options), agreement.coefficients(ratings, [4, 1, 5, 3, 2], **options))
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_and_a_clear_word_for_what_cannot_be():
+    for frame in (pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), pd.DataFrame({"a": [1], "b": [2]}), pd.DataFrame({"a": [1], "b": [1]})):
+        agreement.coefficients(frame, [1, 2])
+    with pytest.raises(ValueError, match="confidence is 95"):
+        agreement.coefficients(pd.DataFrame(FOUR_RATERS), [1, 2, 3, 4, 5], confidence=95)
+    with pytest.raises(ValueError, match=r"reader 'a' gave 3, which"):
+        agreement.coefficients(pd.DataFrame({"a": [3], "b": [1]}), [1, 2])
+
+
 def test_intervals():
     found = table(RADIOLOGISTS).loc["gwet"]
     half = stats.t.ppf(0.975, 99) * found.se
