@@ -88,6 +88,12 @@ def prepare(
             f"No file in the folder of images can be used ({len(files)} looked at); most often: {counted.index[0]} ({counted.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
+    unknown = pictures.loc[(pictures["origin"] == "real") & ~pictures["patient_id"].map(deidentify.person).astype(bool), "patient"]
+    if len(unknown):
+        run.say(
+            f"No patient is known of {len(unknown)} pictures; each study, else each file, is taken for a person ({unknown.nunique()}): "
+            "whether a person crosses the splits cannot be told. A metadata table with patient_id can say it."
+        )
     if captions_from_reports:
         run.say(
             "Warning: captions are taken from reports. Reports are patient data, and a generator may learn them by heart and show them."
@@ -133,23 +139,33 @@ def _pictures(taken: list[importing.Taken], described: pd.DataFrame, secret: byt
     if not rows:
         return pd.DataFrame()
     header = pd.DataFrame(rows)
-    for name in ("view", "patient_id", "sex", "age", "series", "position"):
+    for name in ("view", "patient_id", "sex", "age", "study", "series", "position"):
         header[name] = header.get(name)
     metadata = described.set_index("file").loc[header["file"]].reset_index(drop=True)
     pictures = header.drop(columns=["view", "patient_id", "sex", "age"]).assign(
         **{name: metadata[name].where(metadata[name] != "", header[name].fillna("")) for name in ("view", "patient_id", "sex", "age")},
         **{name: metadata[name] for name in ("layout", "origin", "generator", "finding", "side", "licence", "credit", "report")},
     )
+    pictures["patient_id"] = pictures["patient_id"].where(pictures["patient_id"] != "", metadata["patient_in_path"])
     pictures["layout"] = pictures["layout"].where(
         pictures["layout"] != "", np.where(pictures["kind"].str.startswith("DICOM"), "DICOM header", "files alone")
     )
     pictures["origin"] = pictures["origin"].replace("", "real")
     pictures["file_hash"] = [deidentify.pseudonym(secret, "file", file) for file in pictures["file"]]
     pictures["patient"] = [
-        deidentify.pseudonym(secret, "patient", patient) if patient else deidentify.pseudonym(secret, "patient unknown", file)
-        for patient, file in zip(pictures["patient_id"], pictures["file"])
+        deidentify.pseudonym(secret, "patient", patient)
+        if (patient := deidentify.person(identity))
+        else deidentify.pseudonym(secret, "patient unknown", instead)
+        for identity, instead in zip(pictures["patient_id"], _instead_of_a_patient(pictures))
     ]
     return _chosen_slices(pictures, slices)
+
+
+def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
+    """What surely belongs to one person where no patient id is known: a study, a series, a folder of CT, at least a file."""
+    folders = pictures["file"].str.rpartition("/")[0].where(pictures["kind"].str.startswith("DICOM") & (pictures["modality"] == "ct"))
+    together = pictures["study"].replace("", None).fillna(pictures["series"].replace("", None)).fillna(folders)
+    return together.fillna(pictures["file"]).astype(str)
 
 
 def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataFrame:
@@ -221,8 +237,9 @@ def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Ser
 
 
 def _reports(folder: Path, pictures: pd.DataFrame) -> pd.Series:
-    """Report texts for captions: the column's text, or the text file it names."""
-    texts = [(folder / value).read_text(errors="replace") if value.endswith(".txt") else value for value in pictures["report"]]
+    """Report texts for captions: the column's text, or the text of the file it names."""
+    named = [value.endswith(".txt") and (folder / value).is_file() for value in pictures["report"]]
+    texts = [(folder / value).read_text(errors="replace") if isfile else value for value, isfile in zip(pictures["report"], named)]
     return pd.Series([" ".join(text.split()) for text in texts])
 
 

@@ -10,6 +10,24 @@ def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
     return hmac.new(secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:length]
 
 
+# What anonymisers and forms write where an id was.
+PLACEHOLDERS = {
+    "", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "removed", "unknown", "unbekannt", "none", "null", "nan", "na", "noid",
+    "noname", "missing", "xxx", "xxxx",
+}  # fmt: skip
+
+
+def person(identity) -> str:
+    """A patient id so that the same person is written the same way everywhere; '' for what only holds an id's place.
+
+    Case, spaces, leading zeros and a spreadsheet's '.0' make no other person: to take two for one costs little in a split,
+    to take one for two spoils it.
+    """
+    text = "" if identity is None or identity != identity else " ".join(str(identity).casefold().strip(" ^\0").split())
+    text = re.sub(r"\.0+$", "", re.sub(r"(?:^|(?<= ))0+(?=\d)", "", text))
+    return "" if re.sub(r"[^\w]|_", "", text) in PLACEHOLDERS else text
+
+
 def age_band(age) -> str:
     """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour); '' when unknown or impossible.
 

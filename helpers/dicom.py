@@ -1,117 +1,63 @@
 """DICOM files as grey pictures with their depth: decode, rescale, window, photometric interpretation.
 
-Of the header only what `Header` names is ever returned.
+What a header may tell is in dicom_header.py.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from helpers import dicom_header
 from helpers.images import ImageError, Picture, luminance, window
 
-XRAY_MODALITIES = ("CR", "DX", "RG", "XC", "RF", "DR")
-CHEST = re.compile(r"CHEST|THORA|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE ?BODY|TRUNK|PULMO", re.IGNORECASE)
-MOST_PIXELS = 200_000_000  # of one frame; more is taken for a damaged header
-
-
-@dataclass
-class Header:
-    """The columns of a DICOM header that may be used; identifying ones never leave the import unhashed."""
-
-    modality: str = ""
-    view: str = ""
-    patient_id: str = ""
-    sex: str = ""
-    age: str = ""
-    series: str = ""
-    position: float | None = None
-    extra: dict = field(default_factory=dict)
+AIR_HU = -1000
+USELESS_WINDOW = 0.95  # of the pixels outside a file's window: it was written for other values
 
 
 def looks_like(start: bytes) -> bool:
-    """Whether a file's first bytes are DICOM's: the marker after the preamble, or a first group 0002 or 0008 without one."""
-    return start[128:132] == b"DICM" or start[:4] in (
-        b"\x02\x00\x00\x00",
-        b"\x08\x00\x05\x00",
-        b"\x08\x00\x08\x00",
-        b"\x08\x00\x16\x00",
-        b"\x00\x08\x00\x05",
-    )
+    """Whether a file's first bytes are DICOM's: the marker with or without its preamble, or a first group 0002 or 0008 without either."""
+    first_group, first_element = start[:2], start[2:4]
+    little = first_group in (b"\x02\x00", b"\x08\x00") and first_element[1:] == b"\x00"
+    big = first_group == b"\x00\x08" and first_element[:1] == b"\x00"
+    return start[128:132] == b"DICM" or start[:4] == b"DICM" or little or big
 
 
 def read(
-    path: Path, lung_center: float, lung_width: float, bits: int, known_modality: str = "", xray_window: str = "file"
-) -> Iterator[Picture]:
+    path: Path, lung_center: float, lung_width: float, bits: int, known_modality: str = "", xray_window: str = "file",
+    default_modality: str = "",
+) -> Iterator[Picture]:  # fmt: skip
     """Every frame of a DICOM file as a Picture; CT in the lung window (Hounsfield units), X-rays as their file says.
 
-    `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says and overrules the header.
-    Raises ImageError with the reason when the file holds no picture of that kind.
+    `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says and overrules the header,
+    `default_modality` serves where neither says it. Raises ImageError with the reason when the file holds no picture of that kind.
     """
-    import pydicom
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = pydicom.dcmread(path, force=True)
-            header = _header(dataset, known_modality)
+            dataset = _dataset(path)
+            header = dicom_header.of_chest(dataset, known_modality, default_modality)
             for number, values in enumerate(_frames(dataset)):
-                yield _picture(dataset, values, number, header, lung_center, lung_width, bits, xray_window)
+                frame = dicom_header.of_frame(dataset, number)
+                place = dicom_header.slice_position(frame) if header.modality == "ct" else None
+                picture = Picture(None, bits, _kind(dataset), number, replace(header, position=place))
+                yield _drawn(picture, frame, values, lung_center, lung_width, xray_window)
         except ImageError:
             raise
         except Exception as error:  # a damaged file fails anywhere inside pydicom or a decoder, with any exception
             raise ImageError(f"damaged or unsupported DICOM ({type(error).__name__})") from None
 
 
-def header_only(path: Path) -> Header:
-    """The usable columns of a DICOM header, without its pixels. Raises ImageError."""
+def _dataset(path: Path):
     import pydicom
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _columns(pydicom.dcmread(path, force=True, stop_before_pixels=True))
-        except Exception as error:
-            raise ImageError(f"damaged or unsupported DICOM ({type(error).__name__})") from None
-
-
-def _columns(dataset) -> Header:
-    view = str(dataset.get("ViewPosition") or "").upper()
-    position = dataset.get("ImagePositionPatient")
-    modality = str(dataset.get("Modality") or "").upper()
-    return Header(
-        modality="ct" if modality == "CT" else "xray" if modality in XRAY_MODALITIES else modality,
-        view={"LATERAL": "LL", "RL": "LL", "LAT": "LL"}.get(view, view),
-        patient_id=str(dataset.get("PatientID") or ""),
-        sex=str(dataset.get("PatientSex") or ""),
-        age=str(dataset.get("PatientAge") or ""),
-        series=str(dataset.get("SeriesInstanceUID") or ""),
-        position=float(position[2]) if position and len(position) == 3 else None,
-    )
-
-
-def _header(dataset, known_modality: str) -> Header:
-    header = _columns(dataset)
-    if "PixelData" not in dataset and "FloatPixelData" not in dataset and "DoubleFloatPixelData" not in dataset:
-        raise ImageError("DICOM without pixel data" if "SOPClassUID" in dataset or "PatientID" in dataset else "not an image")
-    if known_modality:
-        header.modality = known_modality
-    elif header.modality not in ("xray", "ct"):
-        raise ImageError(
-            f"DICOM modality {re.sub('[^A-Z]', '', header.modality)[:6] or 'missing'} is neither X-ray nor CT; a metadata table can say what it is"
-        )
-    elif (part := str(dataset.get("BodyPartExamined") or "")) and not CHEST.search(part):
-        raise ImageError("DICOM of another body part than the chest")
-    if "LOCALIZER" in [str(value).upper() for value in dataset.get("ImageType") or []]:
-        raise ImageError("CT localizer, not a slice")
-    if header.modality == "ct":
-        header.view = "axial"
-    if int(dataset.Rows) * int(dataset.Columns) > MOST_PIXELS:
-        raise ImageError("DICOM header asks for an impossible number of pixels")
-    return header
+    with Path(path).open("rb") as file:
+        preamble_is_missing = file.read(4) == b"DICM"
+    return pydicom.dcmread(io.BytesIO(Path(path).read_bytes()[4:]) if preamble_is_missing else path, force=True)
 
 
 def _frames(dataset) -> Iterator[np.ndarray]:
@@ -154,24 +100,51 @@ def _guessed_syntax(dataset) -> str:
     return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
 
 
-def _picture(dataset, values, number, header, lung_center, lung_width, bits, xray_window) -> Picture:
+def _drawn(picture: Picture, frame, values: np.ndarray, lung_center: float, lung_width: float, xray_window: str) -> Picture:
+    picture.original_bits = int(frame.get("BitsStored") or values.dtype.itemsize * 8)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ImageError("grey values are not finite numbers")
     if values.ndim == 3:
-        values = luminance(values)
-    stored_bits = int(dataset.get("BitsStored") or values.dtype.itemsize * 8)
-    picture = Picture(None, bits, kind=_kind(dataset), frame=number, header=header, original_bits=stored_bits)
-    if header.modality == "ct":
-        picture.hounsfield = rescaled(dataset, values).astype(np.float32)
-        if picture.hounsfield.min() > -200:
-            raise ImageError("CT without air: its values are not in Hounsfield units")
+        grey_values = luminance(values)
+        depth = grey_values.dtype.itemsize * 8
+        picture.pixels, picture.bits, picture.window = (
+            reduced(grey_values, depth, min(depth, picture.bits)),
+            min(depth, picture.bits),
+            "as stored",
+        )
+    elif picture.header.modality == "ct":
+        picture.hounsfield = hounsfield(frame, values)
         picture.window = f"{lung_center:g}/{lung_width:g}"
-        picture.pixels, picture.clipped = window(picture.hounsfield, lung_center, lung_width, bits)
-        return picture
-    picture.pixels, picture.bits, picture.window, picture.clipped = grey(dataset, values, bits, xray_window)
+        picture.pixels, picture.clipped = window(picture.hounsfield, lung_center, lung_width, picture.bits)
+    else:
+        picture.pixels, picture.bits, picture.window, picture.clipped = grey(frame, values, picture.bits, xray_window)
     return picture
+
+
+def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
+    """A CT frame in Hounsfield units, float32; padding outside the field of view becomes air. Raises ImageError for other values."""
+    units, outside = rescaled(dataset, values).astype(np.float32), padding(dataset, values)
+    if units[~outside].min() > -200:
+        raise ImageError("CT without air: its values are not in Hounsfield units")
+    units[outside] = AIR_HU
+    return units
+
+
+def padding(dataset, values: np.ndarray) -> np.ndarray:
+    """Which stored values only fill the frame and are no measurement (PS3.3 C.7.5.1.1.2): boolean, shape as `values`."""
+    first = dataset.get("PixelPaddingValue")
+    if not isinstance(first, int) or values.dtype.kind not in "iu":
+        return np.zeros(values.shape, dtype=bool)
+    last = dataset.get("PixelPaddingRangeLimit", first)
+    low, high = sorted(int(np.int64(value).astype(values.dtype)) for value in (first, last))
+    outside = (values >= low) & (values <= high)
+    return outside if not outside.all() else np.zeros(values.shape, dtype=bool)
 
 
 def _kind(dataset) -> str:
     name = dataset.file_meta.TransferSyntaxUID.name
+    if name[:1].isdigit():
+        return "DICOM, private transfer syntax"
     return "DICOM, " + re.sub(r" \(.*|, (?:Hierarchical|Non-Hierarchical).*| Image Compression", "", name)
 
 
@@ -191,29 +164,35 @@ def grey(dataset, values: np.ndarray, bits: int, xray_window: str = "file") -> t
     """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window used, share clipped).
 
     `xray_window` 'file' takes the file's first VOI LUT or window; 'full', or a file without one, or one whose window
-    shows nothing, takes the range from the darkest to the brightest value, clipping nothing.
+    shows next to nothing, takes the range from the darkest to the brightest value, clipping nothing. Padding is black.
     """
-    from pydicom.pixels import apply_voi
-
-    modality_values = rescaled(dataset, values)
+    modality_values, outside = rescaled(dataset, values), padding(dataset, values)
+    if outside.any():
+        modality_values = np.where(outside, modality_values[~outside].min(), modality_values)
     depth = min(bits, max(int(dataset.get("BitsStored") or 16), 8))
-    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    used, clipped = "full range", 0.0
-    pixels = None
+    pixels, used, clipped = None, "full range", 0.0
     if xray_window == "file" and dataset.get("VOILUTSequence"):
-        shown = apply_voi(modality_values.astype(np.int64 if modality_values.dtype.kind == "f" else modality_values.dtype), dataset)
-        table_bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        depth, used = min(bits, table_bits), "VOI LUT"
-        pixels = reduced(shown, table_bits, depth)
+        pixels, depth = _looked_up(dataset, modality_values, bits)
+        used = "VOI LUT"
     elif xray_window == "file" and (wanted := stored_window(dataset)):
         pixels, clipped = window(modality_values, *wanted[:2], depth, wanted[2])
         used = f"{wanted[0]:g}/{wanted[1]:g}"
-    if pixels is None or pixels.min() == pixels.max():
+    if pixels is None or pixels.min() == pixels.max() or clipped > USELESS_WINDOW:
         pixels, depth = full_range(modality_values, bits)
         used, clipped = "full range", 0.0
-    if inverted:
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = (2**depth - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
+    pixels[outside] = 0
     return pixels, depth, used, clipped
+
+
+def _looked_up(dataset, modality_values: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
+    """Values through the file's first VOI LUT (PS3.3 C.11.2.1.1), and their depth."""
+    from pydicom.pixels import apply_voi
+
+    shown = apply_voi(modality_values.astype(np.int64 if modality_values.dtype.kind == "f" else modality_values.dtype), dataset)
+    table_bits = max(int(dataset.VOILUTSequence[0].LUTDescriptor[2]), int(shown.max()).bit_length())
+    return reduced(shown, table_bits, min(bits, table_bits)), min(bits, table_bits)
 
 
 def stored_window(dataset) -> tuple[float, float, str] | None:

@@ -42,12 +42,12 @@ class Picture:
 
 def read(
     path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8,
-    xray_window: str = "file", min_lung_share: float = 0.0,
+    xray_window: str = "file", min_lung_share: float = 0.0, default_modality: str = "",
 ) -> Iterator[Picture]:  # fmt: skip
     """Every picture in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
 
-    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct); CT is windowed in HU; `xray_window`
-    is `file` or `full`. Raises ImageError with the reason.
+    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct), `default_modality` what it is where the
+    file does not say it either; CT is windowed in HU; `xray_window` is `file` or `full`. Raises ImageError with the reason.
     """
     from helpers import dicom, rasters, volumes
 
@@ -56,11 +56,11 @@ def read(
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        yield from dicom.read(path, lung_center, lung_width, bits, modality, xray_window)
+        yield from dicom.read(path, lung_center, lung_width, bits, modality, xray_window, default_modality)
     elif volumes.looks_like(start):
-        yield from volumes.read(path, lung_center, lung_width, bits, slices, min_lung_share)
+        yield from volumes.read(Path(path), lung_center, lung_width, bits, slices, min_lung_share)
     else:
-        yield from rasters.read(path, start, bits)
+        yield from rasters.read(Path(path), start, bits)
 
 
 def window(values: np.ndarray, center: float, width: float, bits: int, function: str = "LINEAR") -> tuple[np.ndarray, float]:

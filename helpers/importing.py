@@ -19,7 +19,7 @@ import numpy as np
 from helpers import burned_in_text, deidentify, duplicates, images, volumes
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
-ENDINGS = (
+ENDINGS = [
     "csv",
     "tsv",
     "txt",
@@ -42,7 +42,7 @@ ENDINGS = (
     "gif",
     "nii",
     "npy",
-)
+]
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
 CHUNK = 16  # files handed to a worker at once
 
@@ -75,11 +75,11 @@ class Taken:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative POSIX paths of all files below a folder, sorted; links to folders are not followed."""
+    """Relative POSIX paths of all files below a folder, sorted; a link to a folder is listed like a file, and not followed."""
     found = []
     for parent, folders, names in os.walk(folder):
-        folders.sort()
-        found += [Path(parent, name).relative_to(folder).as_posix() for name in names]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        found += [Path(parent, name).relative_to(folder).as_posix() for name in [*names, *linked]]
     return sorted(found)
 
 
@@ -223,11 +223,23 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
     path = folder / row["file"]
     reasons = []
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise images.ImageError(
+                "link to a folder, not followed" if path.is_dir() else "cannot be read (a link to nothing, or no plain file)"
+            )
         if row.get("sha256") and hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"].lower():
             raise images.ImageError("is not the file the metadata means: another SHA-256")
         s = settings
         for picture in images.read(
-            path, s.lung_center, s.lung_width, s.bits, row.get("modality", ""), s.slices, s.xray_window, s.min_lung_share
+            path,
+            s.lung_center,
+            s.lung_width,
+            s.bits,
+            row.get("modality", ""),
+            s.slices,
+            s.xray_window,
+            s.min_lung_share,
+            s.default_modality,
         ):
             taken.kind = picture.kind
             try:
@@ -264,7 +276,7 @@ def _store(picture: images.Picture, row: dict, target: Path, settings: Settings,
         row.get("modality") or getattr(header, "modality", "") or ("ct" if picture.hounsfield is not None else settings.default_modality)
     )
     if modality not in ("xray", "ct"):
-        raise images.ImageError("neither the file nor a metadata table says whether it is an X-ray or CT")
+        raise images.ImageError("neither the file nor a metadata table says whether it is an X-ray or CT; default_modality can")
     height, width = picture.pixels.shape
     if min(height, width) < settings.min_pixels:
         raise images.ImageError(f"smaller than {settings.min_pixels} pixels ({width} x {height})")
@@ -289,5 +301,5 @@ def _store(picture: images.Picture, row: dict, target: Path, settings: Settings,
         "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5), "lung_share": None if lung is None else round(lung, 4),
         "phash": f"{duplicates.perceptual_hash(pixels):016x}", "fingerprint": duplicates.fingerprint(pixels),
         "masked": round(masked, 5), "crops": crops,
-        "header": {name: getattr(header, name) for name in ("view", "patient_id", "sex", "age", "series", "position")} if header else {},
+        "header": {name: getattr(header, name) for name in ("view", "patient_id", "sex", "age", "study", "series", "position")} if header else {},
     }  # fmt: skip

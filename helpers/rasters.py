@@ -13,6 +13,8 @@ from PIL import Image
 from helpers.images import ImageError, Picture, luminance
 
 Image.MAX_IMAGE_PIXELS = 200_000_000
+# No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for pictures.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF")
 NOT_IMAGES = {
     b"PK\x03\x04": "zip archive",
     b"\x1f\x8b": "gzip archive",
@@ -27,16 +29,19 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
     """Every page of a raster image as a Picture. `start` is the file's first bytes. Raises ImageError with the reason."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Opened here, since Pillow maps files that it opens itself, and reads turned TIFFs wrongly then.
+        file = path.open("rb")
         try:
-            picture = Image.open(path)
+            picture = Image.open(file, formats=FORMATS)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            file.close()
             raise ImageError(_what(path, start)) from None
         try:
-            with picture:
+            with file, picture:
                 pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
                 for number in range(pages):
                     picture.seek(number)
-                    yield _page(picture, number, bits)
+                    yield _page(picture, path, number, bits)
         except ImageError:
             raise
         except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception
@@ -44,6 +49,8 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
 
 
 def _what(path: Path, start: bytes) -> str:
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".xls", ".ods"):
+        return "spreadsheet, not an image: save it as CSV if it holds labels"
     for magic, name in NOT_IMAGES.items():
         if start.startswith(magic):
             return f"{name}, not an image: unpack it if it holds images"
@@ -52,9 +59,9 @@ def _what(path: Path, start: bytes) -> str:
     return "text, not an image" if path.suffix[1:].lower() in TEXT or b"\x00" not in start else "not an image"
 
 
-def _page(picture: Image.Image, number: int, bits: int) -> Picture:
-    values, deep = _values(picture)
-    turned = _turned(values, picture)
+def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
+    values, deep = _values(picture, path)
+    turned = values if picture.format == "TIFF" else _turned(values, picture)  # Pillow turns TIFFs by itself
     if turned.ndim == 3:
         turned = luminance(turned)
     pixels, depth = _as_grey(turned, deep, bits)
@@ -62,16 +69,19 @@ def _page(picture: Image.Image, number: int, bits: int) -> Picture:
     return Picture(pixels, depth, kind=kind, frame=number, window="as stored" if deep <= bits else "full range", original_bits=deep)
 
 
-def _values(picture: Image.Image) -> tuple[np.ndarray, int]:
+def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
     """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, and their depth in bits."""
     rawmode = _rawmode(picture)
     if rawmode in ("RGB;16B", "RGB;16L", "RGB;16N", "RGBA;16B", "RGBA;16L", "RGBA;16N", "RGBX;16L", "RGBX;16B", "LA;16B"):
-        return _on_black(_sixteen_bit_colour(picture, rawmode), 65535), 16
+        return _on_black(_sixteen_bit_colour(picture, path, rawmode), 65535), 16
     picture.load()
     if picture.mode == "1":
         return np.asarray(picture.convert("L")), 8
     if picture.mode in ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
         values = np.asarray(picture)
+        if picture.mode.startswith("I;16") and picture.format == "TIFF" and picture.tag_v2.get(0x0106) == 0:
+            # White is zero: Pillow turns 8-bit pictures round, deeper ones it leaves.
+            values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(np.uint16)
         return values, 8 if picture.mode == "L" else 16 if picture.mode.startswith("I;16") or _sixteen(values) else 32
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _on_black(np.asarray(picture.convert("RGBA")), 255), 8
@@ -88,23 +98,23 @@ def _rawmode(picture: Image.Image) -> str:
     return arguments if isinstance(arguments, str) else ""
 
 
-def _sixteen_bit_colour(picture: Image.Image, rawmode: str) -> np.ndarray:
+def _sixteen_bit_colour(picture: Image.Image, path: Path, rawmode: str) -> np.ndarray:
     """Both bytes of 16-bit colour: Pillow keeps the one its raw mode names, so the file is decoded once for each."""
     if rawmode == "LA;16B":
         # Four bytes a pixel, as in 8-bit RGBA: grey high, grey low, alpha high, alpha low.
-        both = _decoded(picture, rawmode, "RGBA", "RGBA").astype(np.uint16)
+        both = _decoded(picture, path, "RGBA", "RGBA").astype(np.uint16)
         grey, alpha = both[..., 0] * 256 + both[..., 1], both[..., 2] * 256 + both[..., 3]
         return np.dstack([grey, grey, grey, alpha])
     family, order = rawmode.split(";")
     stored = {"16B": "16B", "16L": "16L"}.get(order) or ("16L" if np.little_endian else "16B")
     other = "16L" if stored == "16B" else "16B"
-    high = _decoded(picture, rawmode, f"{family};{stored}", picture.mode).astype(np.uint16)
-    low = _decoded(picture, rawmode, f"{family};{other}", picture.mode).astype(np.uint16)
+    high = _decoded(picture, path, f"{family};{stored}", picture.mode).astype(np.uint16)
+    low = _decoded(picture, path, f"{family};{other}", picture.mode).astype(np.uint16)
     return high * 256 + low
 
 
-def _decoded(picture: Image.Image, rawmode: str, wanted: str, mode: str) -> np.ndarray:
-    with Image.open(picture.filename) as again:
+def _decoded(picture: Image.Image, path: Path, wanted: str, mode: str) -> np.ndarray:
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.seek(picture.tell())
         again.tile = [tile._replace(args=(wanted, *tile.args[1:]) if isinstance(tile.args, tuple) else wanted) for tile in again.tile]
         again._mode = mode

@@ -1,5 +1,7 @@
 """NIfTI volumes and the lung in CT slices: which slices show it, and how much of it."""
 
+import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from scipy import ndimage
 from helpers.images import ImageError, Picture, window
 
 TISSUE_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+NAMED = re.compile(r"\.(nii|nii\.gz|hdr|img)$", re.IGNORECASE)
 LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissue brighter
 
 
@@ -59,12 +62,26 @@ def axial(path: Path) -> np.ndarray:
     """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back, columns to the patient's left."""
     import nibabel
 
-    image = nibabel.as_closest_canonical(nibabel.load(path))
+    image = nibabel.as_closest_canonical(nibabel.load(path) if NAMED.search(path.name) else _unnamed(path))
     if len(image.shape) == 4 and image.shape[3] == 1:
         image = image.slicer[..., 0]
     if len(image.shape) != 3:
         raise ImageError(f"NIfTI with {len(image.shape)} dimensions, not a volume")
-    return np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0))
+    volume = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0))
+    known = np.isfinite(volume)
+    if not known.all():
+        volume[~known] = volume[known].min() if known.any() else 0  # outside the field of view
+    return volume
+
+
+def _unnamed(path: Path):
+    """A NIfTI image whose name does not end as nibabel wants it."""
+    import nibabel
+
+    content = path.read_bytes()
+    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    kind = nibabel.Nifti2Image if content[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Image
+    return kind.from_bytes(content)
 
 
 def lung_share(hounsfield: np.ndarray) -> float:

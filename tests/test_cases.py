@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -307,3 +308,39 @@ def test_shared_data_imports_with_every_file_accounted_for(study_folders, monkey
     assert of.imported["file_hash"].nunique() + len(of.rejected) == len(importing.files_below(shared))
     assert of.rejected["reason"].str.startswith(("CT slice", "text", "metadata")).all()
     assert (of.images["origin"] == "generated").sum() == 101
+
+
+def test_without_patient_ids_a_study_stays_together(tmp_path, study_folders, monkeypatch, capsys):
+    folder = tmp_path / "in"
+    for study in range(12):
+        for k in range(3):
+            tags = {"StudyInstanceUID": f"1.2.{study}", "SeriesInstanceUID": f"1.2.{study}.{k}", "PatientID": ["", "ANONYMOUS"][study % 2]}
+            write(folder / f"{study}_{k}.dcm", chest_xray(96, study * 3 + k), **tags)
+    _, of = prepared(folder, monkeypatch)
+    assert of.images["patient"].nunique() == 12
+    assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(of.images["split"]) >= {"train", "test"}
+    assert "No patient is known of 36 pictures" in capsys.readouterr().out
+
+
+def test_one_patient_under_several_spellings_is_one(tmp_path, study_folders, monkeypatch):
+    folder = tmp_path / "in"
+    for number, identity in enumerate(["00042", "42", "42 ", "AbC", "ABC", "abc"]):
+        write(folder / f"{number}.dcm", chest_xray(96, number), PatientID=identity)
+    _, of = prepared(folder, monkeypatch)
+    assert of.images["patient"].nunique() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_links_pipes_and_odd_names_are_accounted_for(tmp_path, study_folders, monkeypatch):
+    folder = tmp_path / "in"
+    write(folder / "a.dcm", chest_xray(96))
+    (folder / 'a, "b"\nc.dcm').write_bytes((folder / "a.dcm").read_bytes())
+    with Path(os.fsdecode(os.fsencode(folder) + b"/M\xfcller.dcm")).open("wb") as file:
+        file.write((folder / "a.dcm").read_bytes())
+    (folder / "back").symlink_to(folder)
+    (folder / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(50))
+    os.mkfifo(folder / "pipe.csv")
+    _, of = prepared(folder, monkeypatch)
+    assert len(of.images) == 3 and len(of.images) + len(of.rejected) == 7
+    assert of.rejected["reason"].str.startswith(("link to a folder", "cannot be read", "not an image")).all()

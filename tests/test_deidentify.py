@@ -51,3 +51,18 @@ def test_sex(value, expected):
 )
 def test_view(value, modality, expected):
     assert deidentify.view(value, modality) == expected
+
+
+@pytest.mark.parametrize("same", [("00012345", "12345"), ("12345", "12345.0"), ("AbC-1 ", "abc-1"), ("nih 00012", "nih 12"), (7, "7")])
+def test_one_person_under_two_spellings(same):
+    assert deidentify.person(same[0]) == deidentify.person(same[1]) != ""
+
+
+@pytest.mark.parametrize("value", ["ANONYMOUS", "Anonymized^", "  ", None, "unknown", "N/A", "de-identified"])
+def test_placeholders_name_nobody(value):
+    assert deidentify.person(value) == ""
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**9))
+def test_different_numbers_are_different_persons(first, second):
+    assert (deidentify.person(first) == deidentify.person(second)) == (first == second)

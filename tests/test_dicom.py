@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from helpers import dicom, images
+from helpers import deidentify, dicom, images
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -244,3 +244,100 @@ def test_damaged_files_give_a_picture_or_a_reason(encoded, which, cut, flips):
             assert one.pixels.ndim == 2 and one.pixels.max() < 2**one.bits
     except images.ImageError as error:
         assert str(error) and "Secret" not in str(error)
+
+
+def sequence(**values):
+    item = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def test_padding_is_black_and_leaves_the_contrast_alone(tmp_path):
+    pixels = chest_xray()
+    framed = np.pad(pixels, 20, constant_values=65535)
+    for photometric in ("MONOCHROME2", "MONOCHROME1"):
+        shown = picture(write(tmp_path / "x.dcm", framed, bits=16, photometric=photometric, PixelPaddingValue=65535))
+        plain = picture(write(tmp_path / "p.dcm", pixels, bits=16, photometric=photometric))
+        np.testing.assert_array_equal(shown.pixels[20:-20, 20:-20], plain.pixels)
+        assert shown.pixels[:20].max() == 0
+    hounsfield = chest_slice()
+    stored = np.where(hounsfield < -900, 63536, hounsfield + 1024).astype(np.uint16)
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1024, "PixelPaddingValue": 63536}
+    ct = picture(write(tmp_path / "ct.dcm", stored, bits=16, modality="CT", **tags))
+    assert ct.hounsfield.max() < 200 and ct.pixels[0, 0] < 0.3 * 4095 * 16
+
+
+def test_bits_above_those_stored_are_no_grey(tmp_path):
+    pixels = chest_xray()
+    expected = picture(write(tmp_path / "a.dcm", pixels)).pixels
+    overlay = (pixels | (np.indices(pixels.shape).sum(0) % 2 * 0x8000)).astype(np.uint16)
+    np.testing.assert_array_equal(picture(write(tmp_path / "b.dcm", overlay)).pixels, expected)
+
+
+def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
+    stack = np.stack([chest_slice(seed=seed) for seed in range(3)])
+    groups = {
+        "SharedFunctionalGroupsSequence": sequence(
+            PixelValueTransformationSequence=sequence(RescaleSlope=1, RescaleIntercept=-2048),
+            PlaneOrientationSequence=sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        ),
+        "PerFrameFunctionalGroupsSequence": [
+            sequence(PlanePositionSequence=sequence(ImagePositionPatient=[0, 0, 5 * k]))[0] for k in range(3)
+        ],
+    }
+    shown = list(images.read(write(tmp_path / "e.dcm", (stack + 2048).astype(np.uint16), bits=16, modality="CT", **groups)))
+    assert [one.header.position for one in shown] == [0, 5, 10]
+    np.testing.assert_array_equal([one.hounsfield for one in shown], stack)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"modality": "CT", "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "not axial"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "raw detector data"),
+        ({"modality": "XC"}, "neither X-ray nor CT"),
+        ({"modality": ""}, "default_modality"),
+    ],
+)
+def test_reformats_raw_data_and_photographs_are_refused(tmp_path, tags, reason):
+    with pytest.raises(images.ImageError, match=reason):
+        picture(write(tmp_path / "x.dcm", chest_xray() if "modality" not in tags or tags["modality"] != "CT" else chest_slice(), **tags))
+
+
+@pytest.mark.parametrize("part", ["TORAX AP", "UNKNOWN", "", "PORT CHEST"])
+def test_a_chest_in_other_words_is_a_chest(tmp_path, part):
+    assert picture(write(tmp_path / "x.dcm", chest_xray(), BodyPartExamined=part)).pixels.any()
+
+
+@pytest.mark.parametrize("modality", ["", "OT"])
+def test_the_default_modality_serves_where_a_header_does_not_say_it(tmp_path, modality):
+    path = write(tmp_path / "x.dcm", chest_xray(), modality=modality)
+    assert picture(path, default_modality="xray").header.modality == "xray"
+    with pytest.raises(images.ImageError, match="MR is neither"):
+        picture(write(tmp_path / "m.dcm", chest_xray(), modality="MR"), default_modality="xray")
+
+
+def test_a_view_may_stand_in_a_code(tmp_path):
+    path = write(tmp_path / "x.dcm", chest_xray(), ViewPosition="", ViewCodeSequence=sequence(CodeMeaning="postero-anterior"))
+    assert deidentify.view(picture(path).header.view, "xray") == "PA"
+
+
+def test_a_window_for_other_values_is_not_used(tmp_path):
+    shown = picture(write(tmp_path / "w.dcm", chest_xray() // 2 + 1500, WindowCenter=128, WindowWidth=256))
+    assert shown.window == "full range" and shown.clipped == 0
+
+
+def test_preambles_may_be_missing(tmp_path):
+    whole = write(tmp_path / "x.dcm", chest_xray())
+    expected, content = picture(whole).pixels, whole.read_bytes()
+    for number, start in enumerate((128, 132)):
+        (tmp_path / f"{number}").write_bytes(content[start:])
+        np.testing.assert_array_equal(picture(tmp_path / f"{number}").pixels, expected)
+
+
+def test_a_file_cut_off_before_its_pixels_is_damaged(tmp_path):
+    whole = (SAMPLES / "MR_small_RLE.dcm").read_bytes()
+    (tmp_path / "x.dcm").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(images.ImageError, match="damaged DICOM"):
+        picture(tmp_path / "x.dcm", modality="xray")

@@ -175,3 +175,89 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
 def test_a_table_that_cannot_be_used_says_what_to_do(tmp_path, table, options, message):
     with pytest.raises(layouts.LayoutError, match=message):
         described(tmp_path, {"metadata.csv": table, "a.png": ""}, **options)
+
+
+def test_a_part_of_chexpert_never_takes_the_labels_of_an_absent_patient(tmp_path):
+    header = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{','.join(layouts.CHEXPERT_LABELS)}\n"
+    row = "CheXpert-v1.0-small/train/{}/study1/view1_frontal.jpg,Female,68,Frontal,AP,{}\n"
+    table = header + row.format("patient00001", ",,,,,,,,,,1.0,,,") + row.format("patient00007", "1.0,,,,,,,,,,,,,")
+    one = "some/where/train/patient00007/study1/view1_frontal.jpg"
+    frame = described(tmp_path, {"train.csv": table, one: ""})
+    assert frame.loc[one, ["patient_id", "finding"]].tolist() == ["chexpert patient00007", "no_finding"]
+
+
+def test_tables_of_mimic_complete_each_other(tmp_path):
+    labels = "subject_id,study_id," + ",".join(layouts.CHEXPERT_LABELS)
+    frame = described(
+        tmp_path,
+        {
+            "cxr-record-list.csv.gz": gzip.compress(b"subject_id,study_id,dicom_id,path\n10000032,50414267,aaa-bbb,files/x.dcm\n"),
+            "mimic-cxr-2.0.0-metadata.csv.gz": gzip.compress(b"dicom_id,subject_id,study_id,ViewPosition\naaa-bbb,10000032,50414267,PA\n"),
+            "mimic-cxr-2.0.0-chexpert.csv.gz": gzip.compress(f"{labels}\n10000032,50414267,,,1.0,,,,,,,,,,,\n".encode()),
+            "mimic-cxr-2.0.0-negbio.csv.gz": gzip.compress(f"{labels}\n10000032,50414267,1.0,,,,,,,,,,,,,\n".encode()),
+            "files/p10/p10000032/s50414267/aaa-bbb.jpg": "",
+        },
+    )
+    row = frame.loc["files/p10/p10000032/s50414267/aaa-bbb.jpg"]
+    assert row[["view", "finding", "layout"]].tolist() == ["PA", "cardiomegaly", "MIMIC-CXR-JPG"]
+
+
+def test_several_rows_of_one_file_are_one_picture_with_all_findings(tmp_path):
+    table = "file,finding,side,age\na.png,effusion,left,\na.png,nodule,right,61\nb.png,no finding,,\n"
+    frame = described(tmp_path, {"boxes.csv": table, "a.png": "", "b.png": ""})
+    assert frame.loc["a.png", ["finding", "side", "age"]].tolist() == ["effusion|nodule", "bilateral", "61"]
+
+
+def test_kaggle_folders_are_x_rays_wherever_they_were_unpacked(tmp_path):
+    names = [f"{name}/images/{name}-1.png" for name in ("COVID", "Normal", "Lung_Opacity", "Viral Pneumonia")]
+    frame = described(tmp_path, dict.fromkeys([*names, "Normal/masks/Normal-1.png"], ""))
+    assert frame.loc[names, "modality"].tolist() == ["xray"] * 4
+    assert "mask" in frame.loc["Normal/masks/Normal-1.png", "skip"]
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("COVID-CT/non-COVID/1.png", ""),
+        ("COVID-CT/CT_NonCOVID/1.png", ""),
+        ("COVID-CT/CT_COVID/1.png", "covid19"),
+        ("COVID-19_Dataset/unsorted/1.png", ""),
+        ("train/No Finding/1.png", "no_finding"),
+        ("train/PNEUMONIA/person17_virus_42.jpeg", "pneumonia"),
+        ("Massachusetts General Hospital/1.png", ""),
+    ],
+)
+def test_what_folders_affirm_and_what_they_do_not(tmp_path, name, finding):
+    assert described(tmp_path, {name: ""}).loc[name, "finding"] == finding
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "patient", "view"),
+    [
+        ("images_001/00000013_004.png", "NIH ChestX-ray14", "nih 00000013", ""),
+        ("train/patient00002/study1/view2_lateral.jpg", "CheXpert", "chexpert patient00002", "lateral"),
+        (
+            "files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg",
+            "MIMIC-CXR-JPG",
+            "mimic 10000032",
+            "",
+        ),
+    ],
+)
+def test_known_data_sets_without_their_tables_are_known_by_their_names(tmp_path, name, layout, patient, view):
+    row = described(tmp_path, {name: ""}).loc[name]
+    assert row[["layout", "patient_id", "view", "modality", "finding"]].tolist() == [layout, patient, view, "xray", ""]
+
+
+def test_a_patient_named_in_the_path_is_told(tmp_path):
+    names = ["train/PNEUMONIA/person17_virus_42.jpeg", "test/PNEUMONIA/person17_bacteria_1.jpeg", "Patient_3/a.png"]
+    assert described(tmp_path, dict.fromkeys(names, "")).loc[names, "patient_in_path"].tolist() == ["person 17", "person 17", "patient 3"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_tables_as_spreadsheets_save_them(tmp_path, encoding, ends):
+    table = ends.join(["Dateiname;Größe;Befund", "Müller, Jürgen.png;3;Mass", ""]).encode(encoding)
+    options = {"table": "liste.csv", "mapping": ["Dateiname:file", "Befund:finding"]}
+    frame = described(tmp_path, {"liste.csv": table, "Müller, Jürgen.png": ""}, **options)
+    assert frame.loc["Müller, Jürgen.png", "finding"] == "mass"

@@ -176,3 +176,35 @@ def test_damaged_files_give_a_picture_or_a_reason(originals, which, cut, flips):
             assert one.pixels.ndim == 2
     except images.ImageError as error:
         assert str(error)
+
+
+def test_white_is_zero_tiffs_are_turned_round_at_every_depth(tmp_path):
+    for bits, values in ((8, FLAT), (16, DEEP)):
+        path = tmp_path / f"{bits}.tif"
+        Image.fromarray(values).save(path)
+        content = bytearray(path.read_bytes())
+        start = int.from_bytes(content[4:8], "little")
+        for entry in range(int.from_bytes(content[start : start + 2], "little")):
+            place = start + 2 + 12 * entry
+            if int.from_bytes(content[place : place + 2], "little") == 262:
+                content[place + 8 : place + 10] = b"\0\0"
+        path.write_bytes(content)
+        np.testing.assert_array_equal(read(path).pixels, 2 ** int(values.max()).bit_length() - 1 - values)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "webp"])
+def test_exif_orientation_is_obeyed_once_in_every_format(tmp_path, suffix):
+    upright = np.zeros((80, 100), np.uint8)
+    upright[:20, :30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / f"a.{suffix}", exif=exif)
+    assert np.abs(read(tmp_path / f"a.{suffix}").pixels.astype(int) - upright).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.ico", "a.pdf"])
+def test_what_pillow_would_also_open_is_no_radiograph(tmp_path, name):
+    Image.fromarray(FLAT).save(tmp_path / name)
+    with pytest.raises(images.ImageError, match="not an image"):
+        read(tmp_path / name)

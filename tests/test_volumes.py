@@ -67,3 +67,18 @@ def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
     (tmp_path / "cut.nii.gz").write_bytes(path.read_bytes()[:5000])
     with pytest.raises(images.ImageError, match="damaged"):
         list(images.read(tmp_path / "cut.nii.gz"))
+
+
+def test_a_volume_is_known_by_its_content_not_its_name(tmp_path):
+    path, stack = volume(tmp_path)
+    path.rename(tmp_path / "IM0001")
+    np.testing.assert_array_equal(volumes.axial(tmp_path / "IM0001"), stack)
+
+
+def test_missing_values_lie_outside_the_field_of_view(tmp_path):
+    _, stack = volume(tmp_path)
+    array = stack.astype(np.float32)[:, ::-1, ::-1].transpose(2, 1, 0).copy()
+    array[:5] = np.nan
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "nan.nii.gz")
+    read = volumes.axial(tmp_path / "nan.nii.gz")
+    assert np.isfinite(read).all() and read[..., -5:].max() == read.min()

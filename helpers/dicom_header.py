@@ -1,0 +1,126 @@
+"""What a DICOM header may tell the study, and whether it describes a picture of a chest at all.
+
+Nothing of a header but what `Header` names is ever returned; identifying columns never leave the import unhashed.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.images import ImageError
+
+XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
+UNSAID_MODALITIES = ("", "OT", "SC")  # "other" and what converters write: they do not say what the picture is of
+CHEST = re.compile(
+    r"CHEST|THORA|TORA[CX]|TÓRAX|POITRINE|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE ?BODY|TRUNK|PULMO", re.IGNORECASE
+)
+UNSAID_PARTS = re.compile(r"(UNKNOWN|UNDEFINED|UNSPECIFIED|OTHER|NONE|N/?A|-+)?", re.IGNORECASE)
+MOST_PIXELS = 200_000_000  # of one frame; more is taken for a damaged header
+FOR_PROCESSING = ("1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.3.1")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# Where enhanced multi-frame objects keep what single frames have at the top (PS3.3 C.7.6.16 and C.8.15).
+FUNCTIONAL_GROUPS = (
+    "PixelValueTransformationSequence", "FrameVOILUTSequence", "PlanePositionSequence", "PlaneOrientationSequence", "CTImageFrameTypeSequence",
+)  # fmt: skip
+
+
+@dataclass
+class Header:
+    """The columns of a DICOM header that may be used."""
+
+    modality: str = ""
+    view: str = ""
+    patient_id: str = ""
+    sex: str = ""
+    age: str = ""
+    study: str = ""
+    series: str = ""
+    position: float | None = None
+
+
+def columns(dataset) -> Header:
+    """The usable columns of a pydicom dataset."""
+    modality = str(dataset.get("Modality") or "").strip().upper()
+    return Header(
+        modality="ct" if modality == "CT" else "xray" if modality in XRAY_MODALITIES else modality,
+        view=_view(dataset),
+        patient_id=str(dataset.get("PatientID") or ""),
+        sex=str(dataset.get("PatientSex") or ""),
+        age=str(dataset.get("PatientAge") or ""),
+        study=str(dataset.get("StudyInstanceUID") or ""),
+        series=str(dataset.get("SeriesInstanceUID") or ""),
+    )
+
+
+def _view(dataset) -> str:
+    view = str(dataset.get("ViewPosition") or "").upper()
+    if not view:
+        view = " ".join(str(item.get("CodeMeaning") or "") for item in dataset.get("ViewCodeSequence") or [])
+    return {"LATERAL": "LL", "RL": "LL", "LAT": "LL"}.get(view, view)
+
+
+def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
+    """The header of a picture of a chest. Raises ImageError with the reason why it is none.
+
+    `known_modality` is what a metadata table says and overrules the header, `default_modality` serves where nothing says it.
+    """
+    header = columns(dataset)
+    if not any(name in dataset for name in PIXELS):
+        raise ImageError("DICOM without pixel data" if len(dataset) else "damaged DICOM: cut off before its end")
+    if known_modality:
+        header.modality = known_modality
+    elif default_modality and header.modality in UNSAID_MODALITIES:
+        header.modality = default_modality
+    if header.modality not in ("xray", "ct"):
+        raise ImageError(_of_another_kind(header.modality))
+    if not known_modality and not (
+        UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip()) or CHEST.search(part)
+    ):
+        raise ImageError("DICOM of another body part than the chest")
+    if str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING or dataset.get("PresentationIntentType") == "FOR PROCESSING":
+        raise ImageError("raw detector data (FOR PROCESSING), not the picture that radiologists see")
+    if header.modality == "ct":
+        header.view = "axial"
+        if int(dataset.get("SamplesPerPixel") or 1) > 1:
+            raise ImageError("CT in colour: a screen capture, not a slice")
+    if int(dataset.Rows) * int(dataset.Columns) > MOST_PIXELS:
+        raise ImageError("DICOM header asks for an impossible number of pixels")
+    return header
+
+
+def _of_another_kind(modality: str) -> str:
+    if not modality:
+        return "DICOM does not say its modality; default_modality or a metadata table can"
+    code = re.sub("[^A-Z]", "", modality)[:6]
+    return f"DICOM modality {code} is neither X-ray nor CT; a metadata table can say what it is"
+
+
+def of_frame(dataset, number: int):
+    """What holds for one frame: the dataset itself, or with the values of its functional groups where a single frame has them."""
+    from pydicom.dataset import Dataset
+
+    shared, per_frame = (dataset.get(f"{name}FunctionalGroupsSequence") or [] for name in ("Shared", "PerFrame"))
+    groups = [*shared, *per_frame[number : number + 1]]
+    if not groups:
+        return dataset
+    frame = Dataset()
+    frame.update({tag: dataset[tag] for tag in dataset.keys() if tag.group in (0x0008, 0x0028)})  # noqa: SIM118 keys alone, not elements
+    for group in groups:
+        for name in FUNCTIONAL_GROUPS:
+            for item in group.get(name) or []:
+                frame.update(dict(item.items()))
+    return frame
+
+
+def slice_position(frame) -> float | None:
+    """Where a CT slice lies along the body, mm. Raises ImageError for a localizer or a reformat that is not axial."""
+    kinds = [str(value).upper() for name in ("ImageType", "FrameType") for value in frame.get(name) or []]
+    if "LOCALIZER" in kinds:
+        raise ImageError("CT localizer, not a slice")
+    orientation, position = (frame.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient"))
+    if orientation and len(orientation) == 6:
+        rows, lines = np.array(orientation[:3], dtype=float), np.array(orientation[3:], dtype=float)
+        if abs(np.cross(rows, lines)[2]) < 0.8:  # a tilted gantry gives no less than 0.87
+            raise ImageError("CT reformat that is not axial")
+    return float(position[2]) if position and len(position) == 3 else None

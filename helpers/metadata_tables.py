@@ -1,0 +1,117 @@
+"""Metadata tables as data sets and hospitals write them, and which file a row of one means."""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+IMAGE_ENDING = re.compile(r"\.(?:png|jpe?g|dcm|tiff?|webp|bmp)$")
+
+
+class LayoutError(ValueError):
+    """A metadata table that cannot be used; the message says which and what to do."""
+
+
+def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.DataFrame]:
+    """Every CSV or TSV (also gzipped) below the folder by its name, as text. Raises LayoutError for a wanted one that is missing."""
+    names = [file for file in files if re.search(r"\.(csv|tsv)(\.gz)?$", file, re.IGNORECASE) and (folder / file).is_file()]
+    if wanted and wanted not in names:
+        raise LayoutError(f"The metadata table '{wanted}' is not in the folder; tables there: {', '.join(names) or 'none'}.")
+    tables = {}
+    for name in [wanted] if wanted else names:
+        try:
+            text = _text(folder / name)
+            separator = "\t" if ".tsv" in name.lower() else _separator(text)
+            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+        except (ValueError, OSError, csv.Error, EOFError, zlib.error) as error:
+            if wanted or name == "metadata.csv":
+                raise LayoutError(f"The metadata table '{name}' cannot be read ({error}): save it as CSV with one header line.") from None
+            continue
+        frame.columns = [str(column).lstrip("\ufeff").strip() for column in frame.columns]
+        tables[name] = frame
+    return tables
+
+
+def _text(path: Path) -> str:
+    """A table's text, unpacked, whether a spreadsheet saved it as UTF-8, as UTF-16 or as Windows does in western Europe."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _separator(text: str) -> str:
+    first = text.partition("\n")[0]
+    return max((",", ";", "\t"), key=first.count)
+
+
+class Finder:
+    """Which file a data set means by a path, a name or a name without its ending."""
+
+    def __init__(self, files: list[str]):
+        self.files = files
+        self.exact = set(files)
+        self.by_tail: dict[int, dict[str, list[str]]] = {}
+
+    def rows(self, frame: pd.DataFrame, column: str, table: str) -> Iterator[tuple[dict, str]]:
+        """The rows of a table whose column names a file that is there, each with that file."""
+        named = [str(value).strip().replace("\\", "/") for value in frame[column]]
+        parts = _telling(named)
+        for row, name in zip(frame.to_dict("records"), named):
+            if file := self.find(name, table, parts):
+                yield row, file
+
+    def find(self, named: str, table: str, parts: int = 1) -> str:
+        """The file, '' when there is none or when it could be several; the last `parts` of its path have to agree."""
+        named = named.removeprefix("./").strip("/")
+        if not named:
+            return ""
+        for path in ((PurePosixPath(table).parent / named).as_posix(), named):
+            if path in self.exact:
+                return path
+        tail = "/".join(named.lower().split("/")[-parts:])
+        tails = self._tails(parts)
+        found = tails.get(tail) or tails.get(IMAGE_ENDING.sub("", tail), [])
+        if len(found) > 1:
+            found = _longest_tail(found, named)
+        return found[0] if len(found) == 1 else ""
+
+    def _tails(self, parts: int) -> dict[str, list[str]]:
+        """Files by the last `parts` of their paths, with and without endings; lower case."""
+        if parts not in self.by_tail:
+            tails = self.by_tail[parts] = {}
+            for file in self.files:
+                *folders, name = file.lower().split("/")[-parts:]
+                for variant in {name, name.split(".")[0], PurePosixPath(name).stem}:
+                    tails.setdefault("/".join([*folders, variant]), []).append(file)
+        return self.by_tail[parts]
+
+
+def _telling(named: list[str]) -> int:
+    """How many last parts of the paths tell the files of a table apart: of CheXpert's three, since every study has a view1_frontal.jpg."""
+    different = {name.lower() for name in named}
+    for parts in range(1, 5):
+        if len({"/".join(name.split("/")[-parts:]) for name in different}) == len(different):
+            return parts
+    return 5
+
+
+def _longest_tail(found: list[str], named: str) -> list[str]:
+    """Those of the files whose last folders agree most with the named path."""
+
+    def agreeing(file: str) -> int:
+        ours, theirs = (PurePosixPath(path.lower()).parts[-2::-1] for path in (file, named))
+        return next((count for count, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+
+    best = max(agreeing(file) for file in found)
+    return [file for file in found if agreeing(file) == best]
