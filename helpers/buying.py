@@ -89,7 +89,7 @@ def reconcile(ledger: ledgers.Ledger, paid: Path) -> None:
 
 
 async def buy(
-    purchase: Purchase, in_flight: int = 8, tries: int = 6, ask_again: int = 4, patience_seconds: float = 900.0, seed: int = 0
+    purchase: Purchase, in_flight: int = 8, tries: int = 8, ask_again: int = 6, patience_seconds: float = 900.0, seed: int = 0
 ) -> None:
     """Buy everything that is still wanted.
 
@@ -121,8 +121,10 @@ async def buy(
     if remaining:
         why = desk.stopped or desk.last_failure
         there = len(purchase.orders) - len(remaining)
+        lost = sum(row["status"] in ("unknown", "sent") for row in purchase.ledger.rows.values())
+        perhaps = f" {lost} attempts have no answer and may have been billed." if lost else ""
         raise BuyingError(
-            f"{len(remaining)} of {len(purchase.orders)} images are missing, {there} are safe: {why}. Nothing paid is lost; run the stage again to go on."
+            f"{len(remaining)} of {len(purchase.orders)} images are missing, {there} are safe: {why}.{perhaps} Run the stage again to go on."
         )
 
 
