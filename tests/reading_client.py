@@ -29,15 +29,15 @@ def free_port() -> int:
 class Server:
     """`make reader` on a study below `root`; `links` maps reader ids to their links."""
 
-    def __init__(self, root: Path, **environment: str):
-        self.root, self.port, self.environment = Path(root), free_port(), environment
+    def __init__(self, root: Path, study: str = STUDY, **environment: str):
+        self.root, self.study, self.port, self.environment = Path(root), study, free_port(), environment
         self.links: dict[str, str] = {}
         self.log = self.root / "server.log"
         self.process = None
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         """Another subcommand on the same study."""
-        told = [sys.executable, "-m", "helpers.reading.server", STUDY, *arguments, "--port", str(self.port)]
+        told = [sys.executable, "-m", "helpers.reading.server", self.study, *arguments, "--port", str(self.port)]
         done = subprocess.run(told, env=self.env(), capture_output=True, text=True, timeout=60)
         self.links.update(re.findall(r"(\S+)  (http\S+login#\S+)", done.stdout))
         return done
@@ -47,7 +47,7 @@ class Server:
         return {**os.environ, **folders, **self.environment}
 
     def start(self) -> "Server":
-        told = [sys.executable, "-m", "helpers.reading.server", STUDY, "--port", str(self.port)]
+        told = [sys.executable, "-m", "helpers.reading.server", self.study, "--port", str(self.port)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(told, env=self.env(), stdout=log, stderr=subprocess.STDOUT)
         end = time.monotonic() + 60
