@@ -16,7 +16,8 @@ def enter(engine: Engine, setting: Setting, reader_id: str, clock: Callable[[], 
     pictures = [vars(picture) for picture in setting.pictures.values()]
     own = order.reading_order(pictures, setting.asked["seed"], reader_id, setting.asked["mixing"])
     if not any(event.event == "assigned" for event in store.events(engine, reader_id)):
-        payload = {"order": own, "seed": setting.asked["seed"], "mixing": setting.asked["mixing"], "salt": ""}
+        pretended = any(reader["pretended"] for reader in store.readers(engine) if reader["reader_id"] == reader_id)
+        payload = {"order": own, "seed": setting.asked["seed"], "mixing": setting.asked["mixing"], "pretended": pretended, "salt": ""}
         store.append(engine, reader_id, {"id": "assigned", "event": "assigned", "payload": payload}, clock=clock)
 
 

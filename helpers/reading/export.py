@@ -42,9 +42,10 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
     """Who still has to read what, in one sentence with what to do; "" when every reader has locked and there are enough of them."""
     open_readers, locked = [], 0
     for reader_id, own, code in _standing(engine):
-        if own.locked_utc and not own.withdrawn_utc:
+        gone = own.withdrawn_utc or own.erased
+        if own.locked_utc and not gone:
             locked += 1
-        elif not own.withdrawn_utc and code != "revoked":
+        elif not gone and code != "revoked":
             read = [blind_id for blind_id in own.order if not opened.pictures[blind_id].training] or [
                 picture.blind_id for picture in opened.pictures.values() if not picture.training
             ]

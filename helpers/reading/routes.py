@@ -79,7 +79,7 @@ class ReaderHandler(JupyterHandler):
             raise web.HTTPError(413)
         try:
             return json.loads(self.request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise web.HTTPError(400) from None
 
     def get_login_url(self) -> str:

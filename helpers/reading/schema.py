@@ -1,9 +1,10 @@
 """The tables of the record and how a store is opened: SQLite (WAL, every commit flushed) or PostgreSQL, with its triggers."""
 
+import re
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import Engine
+from sqlalchemy import Engine, exc
 
 NETWORK_FILE_SYSTEMS = (
     "nfs",
@@ -17,6 +18,15 @@ NETWORK_FILE_SYSTEMS = (
     "fuse.sshfs",
     "fuse.rclone",
     "fuse.gcsfuse",
+    "fuse.s3fs",
+    "fuse.glusterfs",
+    "fuse.davfs",
+    "fuse.vmhgfs",
+    "davfs",
+    "beegfs",
+    "gpfs",
+    "vboxsf",
+    "prl_fs",
     "drvfs",
 )
 FIRST = "0" * 64
@@ -74,10 +84,10 @@ class StoreError(RuntimeError):
 def open_store(place: str | Path) -> Engine:
     """The store at a path (SQLite: WAL, every commit flushed to disk) or a database URL; made when absent.
 
-    Raises StoreError on a network file system, where SQLite's locks cannot be relied on.
+    Raises StoreError on a network file system, where SQLite's locks cannot be relied on, and for a database that does not answer.
     """
     if "://" in str(place):
-        engine = sa.create_engine(str(place), pool_pre_ping=True)
+        engine = _by_url(str(place))
     else:
         path = Path(place).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,11 +96,24 @@ def open_store(place: str | Path) -> Engine:
             raise StoreError(f"{path} lies on a network file system ({kind}): put the store on a local disk, or use PostgreSQL by URL.")
         engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 2, "check_same_thread": False})
         _prepare_sqlite(engine)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        for statement in _triggers(engine.dialect.name):
-            connection.exec_driver_sql(statement)
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            for statement in _triggers(engine.dialect.name):
+                connection.exec_driver_sql(statement)
+    except exc.DBAPIError as error:
+        shown = engine.url.render_as_string(hide_password=True)
+        raise StoreError(f"The store {shown} cannot be opened ({str(error.orig).splitlines()[0]}).") from None
     return engine
+
+
+def _by_url(url: str) -> Engine:
+    scheme, rest = url.split("://", 1)
+    scheme = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
+    try:
+        return sa.create_engine(f"{scheme}://{rest}", pool_pre_ping=True)
+    except (exc.ArgumentError, ModuleNotFoundError, ValueError):
+        raise StoreError("The database URL is not understood: write postgresql://user:password@host/database.") from None
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
@@ -101,6 +124,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
     best, kind = "", ""
     for line in mounts.splitlines():
         _, folder, found = line.split()[:3]
+        folder = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), folder)  # a space is written \040
         if Path(path).resolve().is_relative_to(folder) and len(folder) >= len(best):
             best, kind = folder, found
     return kind
@@ -110,7 +134,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def settings(connection, _):
         connection.isolation_level = None  # transactions are begun below, before the first read
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {setting}")
 
     @sa.event.listens_for(engine, "begin")

@@ -31,6 +31,7 @@ from helpers.reading import identity, kernels, operations, routes, setting, stor
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90
+LARGEST_REQUEST = 1_000_000
 EXTENSIONS = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]
 
 
@@ -99,7 +100,7 @@ class ReadingServer(Voila):
         ]
 
     def listen(self) -> None:
-        self.app.listen(self.port, self.ip, xheaders=self.proxied)
+        self.app.listen(self.port, self.ip, xheaders=self.proxied, max_body_size=LARGEST_REQUEST)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self.kernel_manager.keep_warm)
         print(f"Readers are served on http://{self.ip or '0.0.0.0'}:{self.port}{self.base_url} (stop with Ctrl-C).", flush=True)
@@ -125,14 +126,19 @@ def labextensions() -> list[str]:
     return [str(shared / "labextensions"), str(shared / "voila" / "labextensions")]
 
 
-def serve(opened: setting.Setting, engine: Engine, port: int, ip: str, base_url: str, proxied: bool) -> None:
-    """Serve until stopped. Raises SettingError when the port is taken."""
-    with socket.socket() as probe:
+def refuse_taken(ip: str, port: int) -> None:
+    """Raises SettingError when the port cannot be listened on."""
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ip or "0.0.0.0", port))
-        except OSError as error:
-            raise setting.SettingError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from None
+        except (OSError, OverflowError) as error:
+            told = getattr(error, "strerror", None) or error
+            raise setting.SettingError(f"Port {port} of '{ip}' cannot be used ({told}): choose another with --port or --ip.") from None
+
+
+def serve(opened: setting.Setting, engine: Engine, port: int, ip: str, base_url: str, proxied: bool) -> None:
+    """Serve until stopped."""
     options = Config()
     options.VoilaConfiguration.multi_kernel_manager_class = kernels.ReaderKernels
     options.VoilaConfiguration.file_allowlist = [r"(?!)"]
@@ -173,15 +179,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         opened = setting.load(asked.study, asked.reading_set)
         engine = store.open_store(opened.store_place)
-        link = (asked.url or f"http://{asked.ip}:{asked.port}{asked.base_url}").rstrip("/") + "/login#"
+        here = socket.gethostname() if asked.ip in ("", "0.0.0.0", "::") else f"[{asked.ip}]" if ":" in asked.ip else asked.ip
+        link = (asked.url or f"http://{here}:{asked.port}{asked.base_url}").rstrip("/") + "/login#"
         if asked.command == "serve":
+            refuse_taken(asked.ip, asked.port)
             operations.greet(engine, opened, link)
             serve(opened, engine, asked.port, asked.ip, asked.base_url, asked.proxied)
             return 0
         return operations.COMMANDS[asked.command](engine, opened, asked, link)
-    except (setting.SettingError, store.StoreError, parameters.ParameterError) as error:
+    except (setting.SettingError, store.StoreError, store.Refused, parameters.ParameterError) as error:
         print(error, file=sys.stderr)
-        return 1
+    except Exception as error:
+        if not store.unavailable(error):
+            raise
+        print("The store cannot be read or written just now (locked, full or gone): try again.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def read_told(folder: Path, study: str) -> dict:
     """study.json of a reading set: what the page may say. Raises SettingError when it is missing or damaged."""
     path = Path(folder) / "study.json"
     try:
-        return {"study": study, "title": study, **json.loads(path.read_text())}
+        return {"title": study, **json.loads(path.read_text()), "study": study}
     except FileNotFoundError:
         raise SettingError(f"{path} does not exist: run 06 first, or copy the whole reading_set/ here.") from None
     except json.JSONDecodeError:

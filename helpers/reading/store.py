@@ -9,6 +9,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -175,8 +176,9 @@ def _acknowledge_again(earlier: Event, message: dict) -> dict:
 
 
 def _chain(reader, message: dict, server_utc: str) -> Event:
-    # The salt keeps short payloads from being guessed from their digest once they are erased.
-    payload = {"salt": secrets.token_hex(8), **message["payload"]}
+    # The salt keeps short payloads from being guessed from their digest once they are erased; it also ties the message's id into the chain.
+    salt = message["payload"].get("salt", secrets.token_hex(8))
+    payload = {**message["payload"], "salt": f"{salt}.{_tie(salt, message['id'])}"}
     told = (
         message["id"],
         message["event"],
@@ -188,6 +190,10 @@ def _chain(reader, message: dict, server_utc: str) -> Event:
     )
     event = Event(reader.reader_id, reader.events + 1, *told, "")
     return Event(*[getattr(event, name) for name in Event.__dataclass_fields__ if name != "hash"], chained(reader.head, event))
+
+
+def _tie(salt: str, message_id: str) -> str:
+    return digest(f"{salt} {message_id}")[:16]
 
 
 def events(store: Engine, reader_id: str = "") -> list[Event]:
@@ -205,10 +211,14 @@ def _events(connection, condition) -> list[Event]:
 
 def erase(store: Engine, reader_id: str, reason: str) -> None:
     """Erase what a reader wrote: an `erased` event is the tombstone, then the earlier payloads go. The chain still holds."""
+    tombstones = [event.sequence for event in events(store, reader_id) if event.event == HOLLOW]  # an erasure that broke off goes on
     message = {"id": HOLLOW, "event": HOLLOW, "payload": {"reason": reason}}
-    sequence = append(store, reader_id, message)["sequence"]
+    sequence = tombstones[0] if tombstones else append(store, reader_id, message)["sequence"]
     with store.begin() as connection:
         connection.execute(PAYLOADS.delete().where((PAYLOADS.c.reader_id == reader_id) & (PAYLOADS.c.sequence < sequence)))
+    if store.dialect.name == "sqlite":
+        with closing(store.raw_connection()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was erased must not stay in the log file
 
 
 # --- checking
@@ -227,7 +237,13 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
     for event in everything:
         by_reader.setdefault(event.reader_id, []).append(event)
     for reader_id, record in by_reader.items():
-        found += [f"{reader_id}: {phrase}" for phrase in check_chain(record)]
+        found += [f"{reader_id}: {phrase}" for phrase in check_chain(record) + _untied(record)]
+        if (
+            reader_id in known
+            and record
+            and (record[0].payload or {}).get("pretended", known[reader_id].pretended) != known[reader_id].pretended
+        ):
+            found.append(f"{reader_id}: the mark that tells people from pretended readers was changed")
         if reader_id not in known:
             found.append(f"{reader_id}: has events but is no reader of the study")
         elif (known[reader_id].events, known[reader_id].head) != (len(record), record[-1].hash if record else FIRST):
@@ -253,6 +269,16 @@ def check_chain(record: list[Event]) -> list[str]:
         if chained(before, event) != event.hash:
             found.append(f"event {number}: does not fit the hash chain")
         before = event.hash
+    return found
+
+
+def _untied(record: list[Event]) -> list[str]:
+    """Message ids that are not those that were written: a resend would not be recognised."""
+    found = []
+    for event in record:
+        salt, _, tie = str((event.payload or {}).get("salt", "")).rpartition(".")
+        if tie and event.message_id and tie != _tie(salt, event.message_id):
+            found.append(f"event {event.sequence}: the message id was changed")
     return found
 
 

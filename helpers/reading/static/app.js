@@ -21,6 +21,8 @@ export function begin() {
     app.state = answer.data;
     app.told = answer.data.page;
     app.texts = await words(app.told.language);
+    const wait = document.getElementById("reading-wait");
+    if (wait) wait.textContent = app.texts.page.opening;
     document.documentElement.lang = app.texts.language;
     document.title = app.told.title;
     if (app.state.phase === "read" || app.state.phase === "display") fetchAhead(app.state);

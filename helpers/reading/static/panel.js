@@ -89,6 +89,13 @@ export class Panel {
     return this.changing && !given.reason ? "reason" : "";
   }
 
+  // Say what is missing and bring that field into view.
+  need(name) {
+    this.say(this.app.texts.read.needed[name]);
+    const field = name === "description" || name === "reason" ? this[name] : this[name].node;
+    field.closest(".field").scrollIntoView({ block: "nearest" });
+  }
+
   say(text) {
     this.problem.textContent = text;
   }

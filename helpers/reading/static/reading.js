@@ -55,7 +55,12 @@ export class Reading {
       h("div", { className: "finish" }, this.panel.problem, this.panel.go, h("div", { className: "row between" }, this.back, this.keep)),
       h("footer", { className: "row between" }, menu(this.app)),
     );
-    this.app.root.replaceChildren(h("div", { className: "read" }, h("section", { className: "stage", "aria-label": tools.label }, bar, h("div", { className: "film" }, this.canvas, this.loading), h("div", { className: "under" }, this.windowText)), side));
+    this.app.root.replaceChildren(h("div", { className: "read", onclick: (event) => this.clicked(event) }, h("section", { className: "stage", "aria-label": tools.label }, bar, h("div", { className: "film" }, this.canvas, this.loading), h("div", { className: "under" }, this.windowText)), side));
+  }
+
+  // After a click the keys are the reader's again: Enter saves, and does not press the same button once more.
+  clicked(event) {
+    if (event.detail && event.target.closest(".choice, .tool") && !document.querySelector("dialog[open]")) this.canvas.focus({ preventScroll: true });
   }
 
   // The first picture that has no answer, neither saved nor on its way.
@@ -152,7 +157,7 @@ export class Reading {
 
   submit() {
     const missing = this.panel.missing();
-    if (missing) return this.panel.say(this.words.needed[missing]);
+    if (missing) return this.panel.need(missing);
     if (!this.current || this.canvas.dataset.shown !== this.current || this.paused) return undefined;
     const id = this.current;
     const about = this.app.state.pictures[id];

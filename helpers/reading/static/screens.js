@@ -135,7 +135,7 @@ export function summary(app) {
       show();
     } else screen.say(status === 403 ? words.wrong : status === 429 ? app.texts.signin.wait(wait) : data.error || app.texts.signin.trouble);
   }
-  const open = Object.keys(app.state.answers);
+  const open = Object.keys(app.state.answers).filter((id) => !app.state.pictures[id].training);
   const again = open.length > 0 && app.told.going_back !== "never" && h("details", {}, h("summary", { text: words.again }), h("div", { className: "choices" }, open.map((id) => h("button", { type: "button", className: "choice", text: words.image(app.state.pictures[id].position), onclick: () => change(app, id) }))));
   const screen = sheet(app, "summary", words.title, h("p", { text: words.body(app.state.total) }), again, form);
   return screen;
@@ -154,7 +154,7 @@ export function locked(app) {
     await navigator.clipboard?.writeText(app.state.head).catch(() => getSelection().selectAllChildren(head));
     copy.textContent = words.copied;
   } });
-  return sheet(app, "locked", words.title, h("p", { text: words.body }), h("p", {}, h("span", { className: "hint", text: `${app.state.reader}` })), head, h("div", { className: "row" }, copy, h("button", { type: "button", text: words.print, onclick: () => print() })));
+  return sheet(app, "locked", words.title, h("p", { text: words.body }), h("p", { text: words.reader(app.state.reader) }), head, h("div", { className: "row" }, copy, h("button", { type: "button", text: words.print, onclick: () => print() })));
 }
 
 export function withdrawn(app) {

@@ -14,7 +14,7 @@ const go = h("button", { type: "submit", className: "primary", text: words.enter
 const form = h("form", { onsubmit: (event) => (event.preventDefault(), send(code.value)) }, h("p", { text: words.lead }), h("label", {}, words.code, code), problem, h("div", { className: "row end" }, go));
 document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, h("main", { className: "sheet narrow" }, h("p", { className: "study", text: told.title }), h("h1", { text: words.enter }), form))));
 
-const given = decodeURIComponent(location.hash.slice(1));
+const given = location.hash.slice(1).replace(/%20/g, " ");
 history.replaceState(null, "", location.pathname);
 if (given) {
   code.value = given;

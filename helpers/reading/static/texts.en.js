@@ -1,7 +1,7 @@
 // Every word of the page in English. Another language is one more file like this one, named by study.yaml's `language`.
 export default {
   language: "en",
-  page: { opening: "Opening …", signedOut: "Your session has ended. Please sign in again; nothing is lost.", signIn: "Sign in", signOut: "Sign out", menu: "Menu", cancel: "Cancel", close: "Close", go_on: "Go on", back: "Back" },
+  page: { opening: "Opening …", signedOut: "Your session has ended. Please sign in again; nothing is lost.", signIn: "Sign in", signOut: "Sign out", cancel: "Cancel", close: "Close" },
   signin: {
     lead: "Enter the personal code that the study team gave you.",
     code: "Personal code",
@@ -87,7 +87,7 @@ export default {
     change: "Save the change",
     keep: "Keep it as it was",
     previous: "Change the last answer",
-    changing: (n) => `Changing the answer to image ${n}`,
+    changing: (n) => `Changing image ${n}`,
     needed: { label: "Choose Real, Fake or Uncertain.", confidence: "Say how sure you are.", description: "Describe the lung condition in a few words.", findings: "Tick at least one finding.", cues: "Tick what made you decide.", reason: "Say why you change it." },
     refused: "An answer was not accepted; the page shows where you are.",
   },
@@ -139,6 +139,7 @@ export default {
   },
   locked: {
     step: "Locked",
+    reader: (id) => `Your reader id: ${id}`,
     title: "Thank you. Your read is locked.",
     body: "This line identifies the record of your answers. Keep it: with it anybody can check that nothing was changed afterwards.",
     copy: "Copy",
