@@ -102,5 +102,9 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     assert export.collect(opened) == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the study again."
     send("locked")
     assert export.collect(opened) == ""
+    store.add_reader(engine, "reader-y")
+    desk.enter(engine, told, "reader-y")
+    store.erase(engine, "reader-y", "asked")
+    assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
     assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
     assert opened.pretended == []

@@ -209,6 +209,7 @@ def test_forged_messages_are_refused_and_leave_no_trace(server, two):
     assert reader.send("locked", code=server.code(1))[0] == 422
     assert reader.request("POST", "reading/record", "x" * 70_000)[0] == 413
     assert reader.request("POST", "reading/record", "{not json")[0] == 400
+    assert reader.request("POST", "reading/record", "[" * 50_000)[0] == 400
     assert reader.post("reading/record", [1])[0] == 422
     assert reader.post("reading/record", {"message": None})[0] == 422
     assert reader.post("reading/record", {"message": {"event": "consented"}}, **{"X-Reading": None})[0] == 403
@@ -301,6 +302,12 @@ def test_the_brake_lets_go_after_a_minute_and_forgets():
 def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch):
     done = server.command("serve")
     assert done.returncode == 1 and "choose another with --port" in done.stderr and "Traceback" not in done.stderr
+    assert "login#" not in done.stdout, "no link is given out by a server that does not start"
+    command = [sys.executable, "-m", "helpers.reading.server", reading_studies.STUDY, "status"]
+    done = subprocess.run(
+        command, env=server.env() | {"READING_DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/x"}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "cannot be opened" in done.stderr and not any(word in done.stderr for word in ("Traceback", "hidden"))
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import sqlite3
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -65,6 +66,15 @@ TAMPERINGS = {
     "payload": "UPDATE payloads SET payload = replace(payload, 'fake', 'real') WHERE sequence = 3",
     "digest too": "UPDATE events SET payload_sha256 = 'a' WHERE sequence = 3",
     "time": "UPDATE events SET server_utc = '2020-01-01T00:00:00.000Z' WHERE sequence = 2",
+    "message id": "UPDATE events SET message_id = 'message-x' WHERE sequence = 2",
+    "person or pretended": "UPDATE readers SET pretended = NOT pretended",
+    "order of two swapped": "UPDATE events SET sequence = sequence + 100 WHERE sequence IN (2, 3); "
+    "UPDATE events SET sequence = 105 - sequence WHERE sequence > 100",
+    "another reader's event": "INSERT INTO readers SELECT 'reader-b', pretended, added_utc, events, head FROM readers",
+    "made up event": "INSERT INTO events SELECT reader_id, 6, 'message-6', event, blind_id, payload_sha256, browser_utc, server_utc, hash "
+    "FROM events WHERE sequence = 5",
+    "head and count fitted": "DELETE FROM payloads WHERE sequence = 5; DELETE FROM events WHERE sequence = 5; UPDATE readers SET events = 4",
+    "made up erasure": "DELETE FROM payloads WHERE sequence = 2; UPDATE events SET event = 'erased' WHERE sequence = 5",
     "image": "UPDATE events SET blind_id = 'b9' WHERE sequence = 2",
     "payload gone": "DELETE FROM payloads WHERE sequence = 4",
     "event gone": "DELETE FROM payloads WHERE sequence = 2; DELETE FROM events WHERE sequence = 2",
@@ -75,7 +85,8 @@ TAMPERINGS = {
 
 @pytest.mark.parametrize("what", TAMPERINGS)
 def test_verify_finds_tampering_behind_the_triggers(engine, what):
-    for number in range(5):
+    store.append(engine, "reader-a", message(0, payload={"order": ["b1"], "pretended": False}))
+    for number in range(1, 5):
         store.append(engine, "reader-a", message(number))
     assert store.verify(engine) == []
     engine.dispose()
@@ -86,6 +97,22 @@ def test_verify_finds_tampering_behind_the_triggers(engine, what):
     raw.commit()
     raw.close()
     assert store.verify(engine)
+
+
+def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_kept(engine):
+    store.add_reader(engine, "reader-b")
+    heads = {name: store.append(engine, name, MESSAGE)["hash"] for name in ("reader-a", "reader-b")}
+    raw = sqlite3.connect(engine.url.database)
+    for table, change, _ in schema._REFUSALS:
+        raw.execute(f"DROP TRIGGER no_{change.lower()}_of_{table}")
+    raw.executescript("DELETE FROM payloads; DELETE FROM events; DELETE FROM readers WHERE reader_id = 'reader-b'")
+    raw.execute("UPDATE readers SET events = 0, head = ?", (schema.FIRST,))
+    raw.commit()
+    raw.close()
+    assert store.verify(engine, heads) == [
+        "reader-a: the hash that the reader kept is not in the record",
+        "reader-b: is unknown, yet a hash was kept",
+    ]
 
 
 def test_a_rewritten_record_is_found_by_the_hash_that_the_reader_kept(engine):
@@ -111,8 +138,17 @@ def test_erasure_leaves_a_tombstone_and_the_chain_holds(engine):
     kept = store.events(engine, "reader-a")
     assert kept[0].payload is None and kept[1].event == "erased" and kept[1].payload["reason"]
     assert store.verify(engine) == []
-    engine.dispose()
-    assert b"secret words" not in (engine.url.database and open(engine.url.database, "rb").read())  # noqa: PTH123, SIM115
+    store.erase(engine, "reader-a", "asked again, in other words")
+    assert len(store.events(engine, "reader-a")) == 2
+    files = list(Path(engine.url.database).parent.glob("readings.sqlite*"))  # while the server is still there
+    assert files and not any(b"secret words" in file.read_bytes() for file in files)
+
+
+def test_an_erasure_that_broke_off_goes_on(engine):
+    store.append(engine, "reader-a", message(1))
+    store.append(engine, "reader-a", {"id": "erased", "event": "erased", "payload": {"reason": "asked"}})  # as far as it came
+    store.erase(engine, "reader-a", "asked")
+    assert [event.payload is None for event in store.events(engine, "reader-a")] == [True, False]
 
 
 def test_codes_are_renewed_revoked_and_expire(engine):
@@ -128,6 +164,7 @@ def test_codes_are_renewed_revoked_and_expire(engine):
 
 def test_network_file_systems_are_told_apart():
     mounts = "a / ext4 rw\nb /mnt nfs4 rw\nc /mnt/local xfs rw\n"
+    assert schema.file_system("/our share/x", mounts + "d /our\\040share cifs rw\n") == "cifs"
     assert [schema.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == ["ext4", "nfs4", "xfs"]
 
 

@@ -55,6 +55,15 @@ def engine(address):
     admin.dispose()
 
 
+def test_the_usual_address_works_and_a_wrong_one_is_one_sentence(engine, address):
+    store.open_store(address.replace("+psycopg", "")).dispose()
+    with pytest.raises(store.StoreError, match="cannot be opened") as raised:
+        store.open_store("postgresql://me:hidden@127.0.0.1:1/nothing")
+    assert "hidden" not in str(raised.value)
+    with pytest.raises(store.StoreError, match="postgresql://user"):
+        store.open_store("nosuch://host/database")
+
+
 def test_append_resend_refuse_verify_and_erase(engine):
     store.add_reader(engine, "reader-a")
     assert store.append(engine, "reader-a", MESSAGE)["again"] is False

@@ -156,6 +156,29 @@ def test_changing_the_last_answer_asks_for_a_reason_and_keeps_the_first(browser,
     assert about == [("answered", "real"), ("changed", "uncertain")]
 
 
+def test_enter_saves_after_a_click_and_a_missing_field_comes_into_view(browser, server):
+    reader = started(browser, server, 8)
+    page = reader.page
+    page.keyboard.press("2")
+    page.keyboard.press("f")
+    page.click(".choice[data-value=effusion]")
+    assert page.get_attribute(".choice[data-value=effusion]", "aria-pressed") == "true" and contrast(page) >= 4.5
+    blind_id = reader.shown()
+    page.click("[data-tool=invert]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    reader.saved()
+    kept = next(event.payload for event in record(server, 8) if event.event == "answered" and event.blind_id == blind_id)
+    assert kept["findings"] == ["effusion"] and kept["inverted"] is True
+    reader.dialog()
+    reader.shown(blind_id)
+    page.evaluate("document.querySelector('.answer').scrollTop = 9999")
+    page.click("button.save")
+    assert "Choose Real" in page.inner_text(".finish .problem")
+    top = page.locator(".answer").bounding_box()["y"]
+    assert page.locator(".choice[data-value=real]").bounding_box()["y"] >= top - 1
+
+
 def test_window_zoom_and_invert_by_mouse_and_keys_are_recorded(browser, server):
     reader = started(browser, server, 1)
     page = reader.page

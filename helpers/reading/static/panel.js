@@ -19,7 +19,7 @@ export class Panel {
     this.problem = h("p", { className: "problem", role: "alert" });
     this.go = h("button", { type: "button", className: "primary save", text: words.save, onclick: submit });
     this.reasonField = h("div", { className: "field", hidden: true }, h("label", { htmlFor: "reason", text: words.reason }), this.reason);
-    const field = (title, node, optional, forId) => h("div", { className: "field" }, h(forId ? "label" : "span", { className: "name", htmlFor: forId }, title, optional && h("em", { text: ` ${words.optional}` })), node);
+    const field = (title, node, optional, forId, more = "") => h("div", { className: `field ${more}` }, h(forId ? "label" : "span", { className: "name", htmlFor: forId }, title, optional && h("em", { text: ` ${words.optional}` })), node);
     this.node = h(
       "div",
       { className: "answer" },
@@ -27,7 +27,7 @@ export class Panel {
       this.confidence && field(words.confidence, this.confidence.node),
       field(words.description, this.description, !told.description_required, "description"),
       field(words.findings, this.findings.node, !told.findings_required),
-      field(words.side, this.side.node, true),
+      field(words.side, this.side.node, true, "", "inline"),
       this.cues && field(words.cues, this.cues.node, !told.cues_required),
       this.reasonField,
     );
