@@ -163,7 +163,9 @@ class _Desk:
                     self._say(said - began)
         except asyncio.CancelledError:
             if running:
-                self.purchase.run.say(f"Interrupted: {len(running)} answers are under way and paid for; interrupt again to give them up.")
+                self.purchase.run.say(
+                    f"Interrupted: waiting for {len(running)} answers that may be billed; interrupt again to give them up."
+                )
                 await asyncio.wait(running)
             raise
         finally:

@@ -115,7 +115,7 @@ def service(
         raise BuyingError('extra_body must be a JSON object such as {"steps": 30}.')
     base_url = _address(provider, base_url, api_version)
     free = provider == "local" and not (urlsplit(base_url).hostname or "").endswith(("openai.com", "azure.com"))
-    price = prices.find(priced_as or model, size, price_input, price_output, price_image, free)
+    price = prices.find(priced_as or model, size, price_input, price_output, price_image, free, quality)
     found = "" if run and run.finished else credential(provider, base_url, run.study if run else "")
     asked = (provider, model, size, quality, base_url, api_version, request_shape, moderation)
     return Service(*asked, extra, seed_field, timeout_seconds, price, found)

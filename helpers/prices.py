@@ -22,6 +22,7 @@ TOKEN_PRICES = {
 IMAGE_PRICES = {
     "dall-e-2": {"256x256": 0.016, "512x512": 0.018, "1024x1024": 0.020},
     "dall-e-3": {"1024x1024": 0.040, "1024x1792": 0.080, "1792x1024": 0.080},
+    "dall-e-3 hd": {"1024x1024": 0.080, "1024x1792": 0.120, "1792x1024": 0.120},
 }
 # Output tokens of one image of 1024x1024 from gpt-image-2; other sizes in proportion to their area.
 OUTPUT_TOKENS = {"low": 196, "medium": 1756, "high": 7024, "auto": 7024, "xhigh": 14_048, "max": 28_096}
@@ -68,7 +69,9 @@ def family(model: str) -> str:
     return re.sub(r"-\d{4}-\d{2}-\d{2}$", "", model)
 
 
-def find(model: str, size: str, input_usd: float = 0.0, output_usd: float = 0.0, image_usd: float = 0.0, free: bool = False) -> Price:
+def find(
+    model: str, size: str, input_usd: float = 0.0, output_usd: float = 0.0, image_usd: float = 0.0, free: bool = False, quality: str = ""
+) -> Price:
     """The price of a model: the parameters where given, else the dated table. Raises PriceError for an unknown model."""
     if min(input_usd, output_usd, image_usd) < 0 or (input_usd and not output_usd):
         raise PriceError("price_input, price_output and price_image must be 0 or more, and price_input needs price_output beside it.")
@@ -77,8 +80,9 @@ def find(model: str, size: str, input_usd: float = 0.0, output_usd: float = 0.0,
     name = family(model)
     if name in TOKEN_PRICES:
         return Price(*TOKEN_PRICES[name], source=f"the table of {TABLE_DATE}")
-    if size in IMAGE_PRICES.get(name, {}):
-        return Price(image_usd=IMAGE_PRICES[name][size], source=f"the table of {TABLE_DATE}")
+    by_size = IMAGE_PRICES.get(f"{name} hd" if quality == "hd" else name, {})
+    if size in by_size:
+        return Price(image_usd=by_size[size], source=f"the table of {TABLE_DATE}")
     if free:
         return Price(source="an own server, nothing charged")
     raise PriceError(

@@ -12,6 +12,8 @@ def test_a_snapshot_has_its_family_s_price():
     assert prices.find("gpt-image-2.5-flare-2026-09-08", "1024x1024").output_usd == 30
     assert prices.find("gpt-image-1-mini", "1024x1024").output_usd == 8
     assert prices.find("dall-e-2", "512x512").image_usd == 0.018
+    assert prices.find("dall-e-3", "1024x1024").image_usd == 0.04
+    assert prices.find("dall-e-3", "1024x1024", quality="hd").image_usd == 0.08
 
 
 @pytest.mark.parametrize("model", ["gpt-image-3", "gpt-image-2.7-flare", "our-deployment", "dall-e-4"])
