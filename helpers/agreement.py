@@ -19,7 +19,7 @@ NAMES = ["percent", "cohen", "scott", "conger", "fleiss", "gwet", "brennan_predi
 WEIGHTS = ("identity", "linear", "quadratic", "ordinal")
 METRICS = ("nominal", "ordinal", "interval", "ratio")
 COLUMNS = ["estimate", "se", "low", "high", "images", "readers", "reason"]
-ONE_CATEGORY = "undefined, because all ratings are in one category"
+ONE_CATEGORY = "all ratings are in one category"
 
 
 def coefficients(

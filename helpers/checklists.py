@@ -19,6 +19,11 @@ OPEN = (
     ("CLAIM", "8", "Eligibility of patients", ""),
     ("CLAIM", "42", "Funding", ""),
 )
+GOING_BACK = {
+    "never": "an answer could not be changed",
+    "until next": "an answer could be changed until the next image was opened",
+    "until locked": "answers could be changed until the reader locked them",
+}
 NAMED = {"delong": "DeLong's method", "jackknife": "the jackknife over images"}
 
 
@@ -27,12 +32,15 @@ def methods(results: dict, context: dict) -> list[str]:
     design, settings, asked = results["design"], results["settings"], context["reading"]
     source = "; ".join(sentences.source(row) for row in design["by_source"])
     changed = "; ".join(context["plan_changes"])
+    people = f"{design['readers']} readers" if design["readers"] != 1 else "1 reader"
+    shown_before = f"{_several(design['training'], 'training case')} shown before and not scored"
+    again = f"{_several(design['repeats'], 'image')} shown a second time without notice"
     paragraphs = [
         f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, and given opaque names; "
-        f"{design['training']} training cases were shown before and not scored, and {design['repeats']} images came a second time without notice.",
-        f"Readers. {design['readers']} readers answered on pages of their own, which show neither the truth nor other readers' answers nor how many images were generated; "
-        f"{design['prior_ai']} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and an answer could be changed: {asked.get('going_back', 'not recorded')}.",
-        "Rating. Every image was labelled real, fake or uncertain and the lung condition described in words"
+        f"{shown_before}, and {again}.",
+        f"Readers. {people} answered on pages of their own, which show neither the truth nor other readers' answers nor how many images were generated; "
+        f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and {changing(asked)}.",
+        "Rating. Every image was to be labelled real, fake or uncertain and the lung condition described in words"
         + (
             f"; confidence was asked ({asked['confidence']})."
             if asked.get("confidence", "none") != "none"
@@ -63,6 +71,15 @@ def methods(results: dict, context: dict) -> list[str]:
     return paragraphs
 
 
+def changing(asked: dict) -> str:
+    """Whether answers could be changed; `asked`: the parameters of 07."""
+    return GOING_BACK.get(asked.get("going_back"), "whether an answer could be changed is not recorded")
+
+
+def _several(count: int, what: str) -> str:
+    return f"no {what} was" if count == 0 else f"1 {what} was" if count == 1 else f"{count} {what}s were"
+
+
 def checklist(results: dict, context: dict) -> list[dict]:
     """Rows guideline, item, topic, status (filled or open), text."""
     design, flow, told = results["design"], results["flow"], context["told"]
@@ -73,7 +90,7 @@ def checklist(results: dict, context: dict) -> list[dict]:
     )
     sampling = "random draw with a stored seed: " + "; ".join(sentences.source(row) for row in design["by_source"])
     numbers = f"{flow['images']} images, {flow['readers']} readers analysed ({context['planned_readers']} planned)"
-    process = f"pages of their own, blinded, order per reader; changing an answer: {context['reading'].get('going_back', 'not recorded')}"
+    process = f"pages of their own, blinded, order per reader; {changing(context['reading'])}"
     missing = f"{flow['missing_answers']} of {flow['expected_answers']} answers missing; left out of paired counts, kept elsewhere"
     uncertain = f"{flow['uncertain_answers']} of {flow['answers']} first answers; three policies side by side"
     rows = [

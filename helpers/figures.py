@@ -39,6 +39,11 @@ def theme() -> None:
 
 NAMES = {"xray": "X-ray", "ct": "CT", "generated": "generated", "real": "real"}
 ORDER = ["real", "uncertain", "fake"]
+GALLERIES = {
+    "gallery_real": "Generated images called real by {people}",
+    "gallery_uncertain": "Images that left {people} uncertain",
+    "gallery_fake": "Generated images identified as fake by at least two readers",
+}
 COEFFICIENTS = {
     "percent": "Percent agreement",
     "cohen": "Cohen's kappa",
@@ -75,7 +80,7 @@ def reading_flow(flow: dict) -> Figure:
         (0, 3, f"{flow['presentations']} presentations in the reading set"),
         (1, 3, left_out),
         (0, 2, f"{flow['images']} images"),
-        (0, 1, f"{flow['registered']} readers registered\n{flow['readers']} analysed"),
+        (0, 1, f"{flow['registered']} reader{'s' if flow['registered'] != 1 else ''} registered\n{flow['readers']} analysed"),
         (1, 1, gone),
         (0, 0, f'{flow["answers"]} of {flow["expected_answers"]} first answers\n{flow["uncertain_answers"]} of them "uncertain"'),
         (1, 0, f"{unread}\n{flow['repeat_answers']} answers to repeats\n(only for intra-reader agreement)"),
@@ -160,23 +165,25 @@ def label_matrix(labels: pd.DataFrame, shown: pd.Series) -> Figure:
         )
         one = len(pairs) == 1
         panel.set(
-            title=kind,
-            xlabel=pairs[0][1] if one else "second of a pair",
-            ylabel="" if panel is not axes[0][0] else pairs[0][0] if one else "first of a pair",
+            title=f"{kind}\n{len(rows)} images",
+            xlabel=f"label of {pairs[0][1]}" if one else "second of a pair",
+            ylabel="" if panel is not axes[0][0] else f"label of {pairs[0][0]}" if one else "first of a pair",
         )
         panel.tick_params(axis="x", rotation=0)
     return figure
 
 
-def gallery(pictures: list, captions: list[str], columns: int = 6) -> Figure:
-    """Pictures (2-D arrays, 0 to 1) with captions; an empty gallery says so."""
+def gallery(title: str, pictures: list, captions: list[str], columns: int = 6) -> Figure:
+    """Pictures (2-D arrays, 0 to 1) with captions of two lines; an empty gallery says so."""
     rows = max(1, -(-len(pictures) // columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(1.65 * columns, 2.05 * rows), squeeze=False)
+    height = 2.15 * rows + 0.3 if pictures else 0.8
+    figure, axes = plt.subplots(rows, columns, figsize=(1.65 * columns, height), squeeze=False)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=12)
     for panel in axes.ravel():
         panel.axis("off")
     for panel, picture, caption in zip(axes.ravel(), pictures, captions):
         panel.imshow(picture, vmin=0, vmax=1, interpolation="antialiased")
-        panel.set_title(caption, fontsize=8.5, loc="center", weight="normal")
+        panel.set_title(caption, fontsize=8, loc="center", weight="normal")
     if not pictures:
         axes[0][columns // 2].text(0.5, 0.5, "no image", ha="center", va="center", fontsize=11, color="#666666")
     return figure

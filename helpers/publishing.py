@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import checklists, figures, images, joined, report, results, runs
+from helpers import checklists, figures, images, joined, report, results, runs, sentences
 
 
 def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, pretended: list[str], most: int = 12) -> dict[str, Figure]:
@@ -33,7 +33,9 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, preten
     if "distance" in rows and rows["distance"].notna().any():
         drawn["distance"] = figures.votes_and_distance(tables["per_image"])
     for name, chosen in chosen_images(rows, labels).items():
-        drawn[name] = figures.gallery(*_shown(rows.loc[chosen[:most]], set_run))
+        title = figures.GALLERIES[name].format(people=sentences.everyone(labels.shape[1]))
+        kept = f"{title}: {len(chosen)}" if len(chosen) <= most else f"{title}: {most} of {len(chosen)}"
+        drawn[name] = figures.gallery(kept, *_shown(rows.loc[chosen[:most]], set_run))
     for figure in drawn.values():
         figures.mark(figure, pretended)
         plt.close(figure)
@@ -57,8 +59,9 @@ def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], lis
     paths = set_run.read("reading_set/reading_set.csv").set_index("blind_id")["path"]
     depth = 2 ** json.loads((folder / "study.json").read_text())["bits"] - 1
     pictures = [images.read_png(folder / paths[blind_id]).astype(np.float32) / depth for blind_id in rows["blind_id"]]
-    names = [f"{figures.NAMES[m]}, {g if isinstance(g, str) else 'real'}" for m, g in zip(rows["modality"], rows["generator"])]
-    return pictures, [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+    sources = [source if isinstance(source, str) else "real" for source in rows["generator"]]
+    short = [source if len(source) <= 22 else f"{source[:21]}…" for source in sources]
+    return pictures, [f"{figures.NAMES[modality]}\n{source}" for modality, source in zip(rows["modality"], short)]
 
 
 def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: dict[str, Figure], context: dict) -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from helpers import checklists, parameters, runs, seal, sentences
-from helpers.figures import COEFFICIENTS, NAMES
+from helpers import checklists, findings, parameters, runs, seal, sentences
+from helpers.figures import COEFFICIENTS, GALLERIES, NAMES
 
 MEASURES = {"dprime": "d′", "criterion": "criterion"}
 
@@ -55,8 +55,9 @@ def design_line(results: dict) -> str:
     design = results["design"]
     readers = f"{design['readers']} reader{'s' if design['readers'] != 1 else ''}"
     return (
-        f"{design['images']} images ({design['generated']} generated, {design['real']} real) were labelled real, fake or uncertain by {readers}, "
-        f"{design['prior_ai']} of them with prior knowledge of AI."
+        f"{design['images']} images ({design['generated']} generated, {design['real']} real) were {'to be ' if results['flow']['missing_answers'] else ''}labelled "
+        f"real, fake or uncertain by {readers}, "
+        f"{design['prior_ai'] or 'none'} of them with prior knowledge of AI."
     )
 
 
@@ -114,7 +115,7 @@ def warnings(results: dict, context: dict) -> list[str]:
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
     if any(opening.startswith("emergency") for opening in context["openings"]):
-        said.append(f"The key was opened before every reader had locked: {'; '.join(context['openings'])}.")
+        said.append(f"The key was opened before all planned readers had locked: {'; '.join(context['openings'])}.")
     return said
 
 
@@ -158,7 +159,7 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
                 "Accuracy under the three policies for “uncertain”, 95 % intervals",
                 ["reader", "measure", "uncertain is wrong", "uncertain is dropped", "own category"],
                 [
-                    [r["reader"], MEASURES.get(r["measure"], r["measure"]), r.get("wrong", ""), r.get("dropped", ""), r.get("own", "")]
+                    [r["reader"], measure_name(r["measure"]), r.get("wrong", ""), r.get("dropped", ""), r.get("own", "")]
                     for r in checklists.policy_rows(results)
                 ],
             ),
@@ -175,6 +176,7 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
             "Who and what",
             [],
             _figure(figures, "subgroups", "How often generated and real images were called fake, by group, over these readers."),
+            subgroup_rows(results),
             reader_rows(results),
         ),
         _section(
@@ -193,14 +195,17 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
     ]
 
 
+def measure_name(measure: str) -> str:
+    """d′, generated images called fake, real images left uncertain."""
+    label, _, origin = measure.partition(" of ")
+    said = "left uncertain" if label == "uncertain" else f"called {label}"
+    return f"{origin} images {said}" if origin else MEASURES.get(measure, measure)
+
+
 def galleries(results: dict) -> list[tuple[str, str]]:
     """File name and caption of every gallery."""
     people = sentences.everyone(results["design"]["readers"])
-    return [
-        ("gallery_real", f"Generated images called real by {people}."),
-        ("gallery_uncertain", f"Images that left {people} uncertain."),
-        ("gallery_fake", "Generated images identified as fake by at least two readers."),
-    ]
+    return [(name, title.format(people=people) + ".") for name, title in GALLERIES.items()]
 
 
 def agreement_rows(results: dict) -> dict:
@@ -225,6 +230,25 @@ def agreement_rows(results: dict) -> dict:
         rows,
         (2, 3, 5, 6),
     )
+
+
+def subgroup_rows(results: dict) -> dict:
+    """How often answers were "fake", by group: counts and intervals behind the figure, and findings besides."""
+    rows = [
+        [
+            r["by"],
+            findings.FINDINGS.get(r["group"], NAMES.get(r["group"], r["group"])),
+            r["truth"],
+            r["images"],
+            f"{r['count']} of {r['answers']}",
+            sentences.percent(r["estimate"]),
+            sentences.interval(r["low"], r["high"]),
+        ]
+        for r in results["subgroups"]
+        if r["measure"] == "called fake"
+    ]
+    columns = ["by", "group", "truth", "images", "answers “fake”", "share", "95 % interval"]
+    return table("Answers that were “fake”, by group; a finding is the one the image was taken or asked for", columns, rows, (3, 4, 5))
 
 
 def reader_rows(results: dict) -> dict:
@@ -262,7 +286,10 @@ def finding_rows(results: dict) -> dict:
             sentences.percent(r["percent"]),
             sentences.value(r["fleiss"]),
             sentences.value(r["gwet"]),
-            sentences.interval(r["gwet_low"], r["gwet_high"], 2),
+            # Where nobody differs the interval would have no width.
+            sentences.interval(r["gwet_low"], r["gwet_high"], 2)
+            if r["gwet_low"] is None or r["gwet_low"] != r["gwet_high"]
+            else "no variation",
         ]
         for r in results["findings_agreement"]
     ]

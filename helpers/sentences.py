@@ -79,21 +79,27 @@ def agreement(results: dict) -> list[str]:
             said.append(f"{name} has no value: {row['reason']}.")
         elif row["low"] is None:
             said.append(f"{name} is {value(row['estimate'])}; it has no interval: {row['reason']}.")
+        elif row["se"] == 0:
+            said.append(f"{name} is {value(row['estimate'])} over {_rated(row, rows)}; {NO_WIDTH}.")
         else:
-            said.append(
-                f"{name} is {value(row['estimate'])} (95 % interval {interval(row['low'], row['high'], 2)}; {row['images']} images)."
-            )
+            said.append(f"{name} is {value(row['estimate'])} (95 % interval {interval(row['low'], row['high'], 2)}; {_rated(row, rows)}).")
     if main["estimate"] is not None:
         band = next(name for edge, name in BANDS if main["estimate"] < edge)
         said.append(f"By the usual words (Landis and Koch) this {COEFFICIENTS[main['coefficient']]} is {band}; agreement is not accuracy.")
     covered = {row["coefficient"]: row for row in results["coverage"]}
     known = covered.get(main["coefficient"], {})
-    if main["low"] is not None and known.get("coverage") is not None:
+    if main["low"] is not None and main["se"] > 0 and known.get("coverage") is not None:
         said.append(
             f"Measured by simulation at {known['images']} images and two readers, with the labels of the first two readers taken as the truth (half an image added to every cell), "
             f"such a 95 % interval of {COEFFICIENTS[main['coefficient']]} holds the true value in {percent(known['coverage'])} of {known['studies']} studies."
         )
     return said
+
+
+def _rated(row: dict, rows: dict) -> str:
+    """40 images, 20 of them with one answer only: those count for chance alone."""
+    once = row["images"] - rows["krippendorff"]["images"]
+    return f"{row['images']} images" + (f", {once} of them with one answer only" if once > 0 else "")
 
 
 def intra(results: dict) -> list[str]:
@@ -168,7 +174,9 @@ def readers_in_general(results: dict) -> list[str]:
         verdict = "is shown" if same["equivalent"] else "is not shown"
         said.append(f"Equivalence to chance within 0.5 ± {margin:g} {verdict} (two one-sided tests, {p_value(same['p'])}).")
     if boot["low"] is not None:
-        said.append(f"Resampling readers and images {boot['replicates']} times gives {interval(boot['low'], boot['high'], 2)}.")
+        said.append(
+            f"Resampling readers and images {boot['replicates']} times gives the 95 % interval {interval(boot['low'], boot['high'], 2)}."
+        )
     return said
 
 
@@ -190,7 +198,8 @@ def fooled(results: dict) -> list[str]:
     found = results["fooled"]
     if not found["generated"]:
         return ["No generated image was read."]
-    said = [f"{found['fooled']} of {found['generated']} generated images were called real by more readers than fake."]
+    more = "the only reader" if results["design"]["readers"] == 1 else "more readers than called them fake"
+    said = [f"{found['fooled']} of {found['generated']} generated images were called real by {more}."]
     if not found["distance_known"]:
         return [*said, "The distance to the nearest training case is not known for any of them."]
     if not found["fooled_measured"]:
@@ -198,8 +207,8 @@ def fooled(results: dict) -> list[str]:
     other = f", {value(found['median_distance_other'], 3)} for the others" if found["median_distance_other"] is not None else ""
     return [
         *said,
-        f"{found['fooled_measured']} of these come from a generator trained here: near copies of a training case among them: {found['fooled_copies']}; "
-        f"their median distance to the nearest one is {value(found['median_distance_fooled'], 3)}{other}.",
+        f"Of these, {found['fooled_measured']} {'is' if found['fooled_measured'] == 1 else 'are'} from a generator trained here, "
+        f"{found['fooled_copies'] or 'none'} of them a near copy of a training case; the median distance to the nearest one is {value(found['median_distance_fooled'], 3)}{other}.",
     ]
 
 
@@ -221,9 +230,8 @@ def limits(results: dict) -> list[str]:
             f"{design['readers']} reader{'s' if design['readers'] != 1 else ''}: what holds for them need not hold for readers in general; at least 6 over strata of experience would be needed."
         )
     if design["images"] < 100:
-        said.append(
-            f"{design['images']} images: intervals are wide, and below about 200 images intervals of kappa hold the true value less often than they say."
-        )
+        kappa = ", and below about 200 images those of kappa can hold the true value less often than they say"
+        said.append(f"{design['images']} images: intervals are wide{kappa if design['readers'] > 1 else ''}.")
     if flow["missing_answers"]:
         said.append(
             f"{flow['missing_answers']} of {flow['expected_answers']} answers are missing; {design['images'] - design['complete_images']} images were not labelled by every reader "
@@ -231,7 +239,7 @@ def limits(results: dict) -> list[str]:
         )
     if not design["repeats"]:
         said.append("No hidden repeats: how far readers agree with themselves is unknown.")
-    if not design["confidence_asked"]:
+    if not design["confidence_asked"] and design["real"] and design["generated"]:
         said.append("No confidence was asked: ROC curves rest on three steps only (real, uncertain, fake).")
     if 0 < design["prior_ai"] < design["readers"] and design["readers"] < 6:
         said.append(

@@ -62,6 +62,9 @@ def test_an_ordinary_study(ordinary):
         assert row["all_uncertain"]["count"] == (wide == "uncertain").all(axis=1).sum()
         assert row["two_fake"]["count"] == ((wide == "fake").sum(axis=1) >= 2).sum()
         assert f"{row['images']} {row['origin']} {sentences.KINDS[row['modality']]}" in text
+    for row in frames["subgroups"].query("measure == 'called fake'").to_dict("records"):
+        shown = f"{row['images']} {row['count']} of {row['answers']} {sentences.percent(row['estimate'])}"
+        assert f"{row['truth']} {shown} {sentences.interval(row['low'], row['high'])}".replace("\u00a0", " ") in text
     for name in frames:
         tables.read(run.folder / "tables" / f"{name}.csv")
     for name in ("flow", "label_matrix", "agreement_intervals", "roc", "gallery_real", "gallery_uncertain", "gallery_fake"):
@@ -103,7 +106,7 @@ def test_repeats_training_and_withdrawn_readers_do_not_count(place):
     assert frames["agreement"].query("group == 'all'")["images"].max() == 24
     assert {row["images"] for row in found["intra_reader"] if row["coefficient"] == "percent"} == {5}
     assert not frames["answers"]["image_id"].isin([f"xrayr{n:02d}" for n in (6, 7)]).any()
-    assert "opened before every reader had locked" in text
+    assert "opened before all planned readers had locked" in text
 
 
 def test_all_labels_equal(place):
@@ -112,9 +115,11 @@ def test_all_labels_equal(place):
     assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
     assert agreed.reason["cohen"]
     assert "R1 called every image real." in text
-    assert "Cohen's kappa has no value: undefined, because all ratings are in one category" in text
+    assert "Cohen's kappa has no value: all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
+    assert "Gwet's AC1 is 1.00 over 24 images; the images do not differ in it, so its interval has no width" in text
+    assert "1.00 to 1.00; " not in text
 
 
 def test_a_reader_missing_half(place):
@@ -122,10 +127,14 @@ def test_a_reader_missing_half(place):
     assert found["design"]["complete_images"] == 12
     assert found["flow"]["missing_answers"] == 12
     assert "12 of 48 answers are missing" in text
+    assert "were to be labelled real, fake or uncertain by 2 readers" in text
+    assert re.search(r"Gwet's AC1 is [^;]*; 24 images, 12 of them with one answer only", text)
     for row in found["headline"]:
         assert row["all_real"]["total"] <= 12
         assert row["all_real"]["total"] < row["images"] or "lack an answer" in text
     assert "No image was read twice" in text
+    assert "no image was shown a second time without notice" in text
+    assert "an answer could not be changed" in text
     assert (
         f"{found['multireader']['delong']['dropped']} left out because a reader had not answered" in text
         or found["multireader"]["delong"]["reason"]
@@ -133,13 +142,14 @@ def test_a_reader_missing_half(place):
 
 
 def test_no_real_images(place):
-    _, found, _, _, text = analyse(per=studies.NONE_REAL)
+    _, found, _, _, text = analyse(per=studies.NONE_REAL, confidence="none")
     assert "Only generated images were read" in text
     assert "nothing here is a measure of detection" in text
     assert found["multireader"]["delong"]["reason"].startswith("fewer than two real images")
     assert "no real images" in text
     assert "wrongly called fake" not in text
     assert found["power"] == []
+    assert "ROC curves rest on three steps" not in text
 
 
 @pytest.mark.parametrize(
@@ -151,6 +161,8 @@ def test_other_designs_come_to_a_report_without_holes(place, options):
     assert "nan" not in text.lower().split()
     assert found["design"]["readers"] == options.get("readers", 2)
     assert ("both readers" in text) == (options.get("readers", 2) == 2)
+    assert "no variation" not in text or options.get("readers", 2) > 1
+    assert "1 readers" not in text
 
 
 def test_a_finished_run_changes_nothing(place):
