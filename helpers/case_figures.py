@@ -41,7 +41,7 @@ def flow(prepared: Cases) -> Figure:
         (f"{kept:,} files kept\n{len(cases):,} pictures", None),
     ]
     figure, axes = plt.subplots(figsize=(10, 5.2))
-    axes.set(xlim=(0, 10), ylim=(0, 5.2))
+    axes.set(xlim=(0, 10), ylim=(-0.15, 5.2))
     axes.axis("off")
     for level, (text, lost) in enumerate(steps):
         y = 4.6 - level * 1.5
@@ -106,7 +106,8 @@ def histograms(prepared: Cases) -> Figure:
     ):
         values = [cases.loc[cases["source"] == source, column].astype(float) for source in top]
         low, high = min(v.min() for v in values), max(v.max() for v in values)
-        bins = np.arange(0.5, 33.5) if column == "original_bits" else np.linspace(low - 1e-9, high + max(1e-9, (high - low) * 1e-6), 25)
+        margin = 0.5 if column == "side" else 0.005
+        bins = np.arange(0.5, 33.5) if column == "original_bits" else np.linspace(low - margin, high + margin, 25)
         axis.hist(values, bins=bins, stacked=True, label=list(top), color=list(palette))
         axis.set(xlabel=label, ylabel="pictures")
     axes[1].set_xlim(0, max(17, float(cases["original_bits"].max()) + 1))

@@ -6,7 +6,7 @@ What a header may tell is in dicom_header.py.
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from helpers import dicom_header
 from helpers.images import ImageError, Picture, luminance, window
 
 AIR_HU = -1000
+JPEG_2000 = "1.2.840.10008.1.2.4.9"  # as these transfer syntaxes begin
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5")
 USELESS_WINDOW = 0.95  # of the pixels outside a file's window: it was written for other values
 
 
@@ -62,7 +64,7 @@ def _dataset(path: Path):
 
 def _frames(dataset) -> Iterator[np.ndarray]:
     """Frames as stored values, shape (H, W) or (H, W, 3), colour already RGB."""
-    from pydicom.pixels import apply_color_lut, iter_pixels
+    from pydicom.pixels import apply_color_lut
     from pydicom.uid import JPEGExtended12Bit
 
     if "PhotometricInterpretation" not in dataset:
@@ -71,12 +73,48 @@ def _frames(dataset) -> Iterator[np.ndarray]:
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
     if dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit and int(dataset.get("BitsStored") or 8) != 8:
         frames = _jpeg_of_12_bits(dataset)
-    elif int(dataset.get("NumberOfFrames") or 1) == 1:
-        frames = [dataset.pixel_array]
     else:
-        frames = iter_pixels(dataset)
+        _correct_sign(dataset)
+        frames = _in_low_bits(dataset)
     for frame in frames:
         yield apply_color_lut(frame, dataset) if dataset.PhotometricInterpretation == "PALETTE COLOR" else frame
+
+
+def _in_low_bits(dataset) -> Iterator[np.ndarray]:
+    """Frames whose values lie in the low bits: old files may have them below another High Bit, and other headers say so wrongly."""
+    stored, high = (int(dataset.get(name) or 0) for name in ("BitsStored", "HighBit"))
+    shift = high + 1 - stored if dataset.file_meta.TransferSyntaxUID in NATIVE and stored and high < int(dataset.BitsAllocated) else 0
+    if shift <= 0:
+        yield from _decoded(dataset)
+        return
+    dataset.BitsStored = high + 1
+    for frame in list(_decoded(dataset)):
+        dataset.BitsStored = stored
+        yield frame >> shift if int(frame.max()) >= 2**stored else frame
+
+
+def _decoded(dataset) -> Iterable[np.ndarray]:
+    from pydicom.pixels import iter_pixels
+
+    return [dataset.pixel_array] if int(dataset.get("NumberOfFrames") or 1) == 1 else iter_pixels(dataset)
+
+
+def _correct_sign(dataset) -> None:
+    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the smoother picture: the other jumps where it wraps."""
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import get_j2k_parameters
+
+    if not dataset.file_meta.TransferSyntaxUID.startswith(JPEG_2000):
+        return
+    data = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    if get_j2k_parameters(data).get("is_signed") in (None, bool(dataset.PixelRepresentation)):
+        return
+    jumps = {}
+    for sign in (dataset.PixelRepresentation, 1 - dataset.PixelRepresentation):
+        dataset.PixelRepresentation = sign
+        jumps[sign] = np.abs(np.diff(pixel_array(dataset, index=0).astype(np.int64), axis=1)).sum()
+    dataset.PixelRepresentation = min(jumps, key=jumps.__getitem__)
 
 
 def _jpeg_of_12_bits(dataset) -> np.ndarray:

@@ -341,3 +341,21 @@ def test_a_file_cut_off_before_its_pixels_is_damaged(tmp_path):
     (tmp_path / "x.dcm").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(images.ImageError, match="damaged DICOM"):
         picture(tmp_path / "x.dcm", modality="xray")
+
+
+def test_values_below_another_high_bit_are_found_and_wrong_high_bits_ignored(tmp_path):
+    pixels = chest_xray()
+    expected = picture(write(tmp_path / "a.dcm", pixels)).pixels
+    np.testing.assert_array_equal(picture(write(tmp_path / "b.dcm", (pixels << 4).astype(np.uint16), HighBit=15)).pixels, expected)
+    np.testing.assert_array_equal(picture(write(tmp_path / "c.dcm", pixels, HighBit=15)).pixels, expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_2000_data_overrule_a_header_that_is_wrong_about_the_sign(tmp_path, signed):
+    pixels = chest_xray().astype(np.int16) - 2048 * signed
+    dataset = pydicom.dcmread(write(tmp_path / "a.dcm", pixels if signed else pixels.astype(np.uint16)))
+    dataset.compress(uid.JPEG2000Lossless)
+    dataset.save_as(tmp_path / "right.dcm")
+    dataset.PixelRepresentation = int(not signed)
+    dataset.save_as(tmp_path / "wrong.dcm")
+    np.testing.assert_array_equal(picture(tmp_path / "wrong.dcm").pixels, picture(tmp_path / "right.dcm").pixels)
