@@ -1,6 +1,7 @@
 """One notebook through papermill into its run folder, watched from outside."""
 
 import builtins
+import json
 import os
 import re
 import sys
@@ -40,7 +41,7 @@ def execute(run: runs.Run) -> None:
     except (DeadKernelError, CellTimeoutError):
         pass  # papermill does not always notice either: what the manifest says counts
     finally:
-        _strip_paths(output)
+        _strip_paths(output, places.cases_folder(run.study))
     if not runs.load(run.study, run.name).finished:
         raise runs.RunError(
             f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run again to go on; executed notebook: {output}"
@@ -66,8 +67,8 @@ def _failure(run: runs.Run, error, output: Path) -> str:
     return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {kind}{error.evalue}{remedy}\n  Executed notebook: {output}"
 
 
-def _strip_paths(output: Path) -> None:
-    """papermill notes absolute paths in the notebook's metadata; they name people's folders."""
+def _strip_paths(output: Path, cases: Path | None) -> None:
+    """papermill notes absolute paths in the notebook's metadata, errors name the folder of real images; both name people's folders."""
     import nbformat
 
     if not output.exists():
@@ -76,7 +77,8 @@ def _strip_paths(output: Path) -> None:
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
-    tables.write_atomically(output, nbformat.writes(notebook).encode())
+    text = nbformat.writes(notebook)
+    tables.write_atomically(output, (text.replace(json.dumps(str(cases))[1:-1], "CASES") if cases else text).encode())
 
 
 class _Indented:

@@ -249,3 +249,15 @@ def test_nothing_new_is_built_on_something_stale(small, capsys):
     assert "02_double: stale, left as it is (reads 01_count, which is stale)" in capsys.readouterr().out
     assert not (small / "outputs/small/02_double/doubled.json").exists()
     assert (small / "outputs/small/03_alone/alone.json").exists(), "what does not rest on it goes on"
+
+
+def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(small, monkeypatch, tmp_path, capsys):
+    (tmp_path / "Doe_Jane").mkdir()
+    monkeypatch.setenv("CASES", str(tmp_path / "Doe_Jane"))
+    monkeypatch.setattr(places, "NOTEBOOKS", small / "notebooks")
+    path = small / "notebooks" / "03_alone.ipynb"
+    path.write_text(path.read_text().replace("the data are odd", str(tmp_path / "Doe_Jane" / "x.dcm")))
+    run("--only", "03_alone", "--set", "03_alone.mishap=error")
+    executed = (small / "outputs/small/03_alone/notebook.ipynb").read_text()
+    assert "ValueError" in executed and "Doe_Jane" not in executed
+    assert "Doe_Jane" in "".join(capsys.readouterr()), "the terminal names it"
