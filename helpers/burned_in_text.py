@@ -14,6 +14,7 @@ from helpers.images import ImageError, area_resize, eight_bits
 OCR_SIDE = 1280  # pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
 BOX_THRESHOLD = 0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
 CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the picture
+SURE = 0.8  # recognition score from which three to five large letters are believed: ribs were read as INS at 0.54
 THIN = 0.12  # of the picture's side: the shorter side of what can be a line of text
 SMALL = 0.012  # of the picture's area: the most that one or two letters take, or what could not be read
 MARGIN = 0.15  # of the picture's side: where markers lie, and anatomy that a reader needs does not
@@ -64,7 +65,7 @@ def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
     if min(sides) > THIN:
         return False
     if score >= CONFIDENT and text.strip():
-        return small or len(text.strip()) > 2
+        return small or len(text.strip()) > 5 or (len(text.strip()) > 2 and score >= SURE)
     x, y = corners.mean(axis=0)
     return small and not (MARGIN < x < 1 - MARGIN and MARGIN < y < 1 - MARGIN)
 

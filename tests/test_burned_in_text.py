@@ -63,6 +63,8 @@ def test_a_mask_covers_its_box_and_little_more(x, y, width, height):
         ([[0.1, 0.1], [0.5, 0.1], [0.5, 0.8], [0.1, 0.8]], "lung", 0.9, False),
         ([[0.1, 0.5], [0.25, 0.5], [0.25, 0.6], [0.1, 0.6]], "B", 0.8, False),
         ([[0.0, 0.0], [0.99, 0.0], [0.99, 0.06], [0.0, 0.06]], "a long banner", 0.9, True),
+        ([[0.58, 0.19], [0.69, 0.19], [0.69, 0.41], [0.58, 0.41]], "INS", 0.54, False),
+        ([[0.2, 0.1], [0.6, 0.1], [0.6, 0.16], [0.2, 0.16]], "DOE JANE", 0.6, True),
     ],
 )
 def test_what_counts_as_text(corners, text, score, expected):
