@@ -89,7 +89,8 @@ def checklist(results: dict, context: dict) -> list[dict]:
         for r in results["readers"]
     )
     sampling = "random draw with a stored seed: " + "; ".join(sentences.source(row) for row in design["by_source"])
-    numbers = f"{flow['images']} images, {flow['readers']} readers analysed ({context['planned_readers']} planned)"
+    people_analysed = "1 reader" if flow["readers"] == 1 else f"{flow['readers']} readers"
+    numbers = f"{flow['images']} images, {people_analysed} analysed ({context['planned_readers']} planned)"
     process = f"pages of their own, blinded, order per reader; {changing(context['reading'])}"
     missing = f"{flow['missing_answers']} of {flow['expected_answers']} answers missing; left out of paired counts, kept elsewhere"
     uncertain = f"{flow['uncertain_answers']} of {flow['answers']} first answers; three policies side by side"

@@ -303,8 +303,13 @@ def finding_rows(results: dict) -> dict:
 
 def example_rows(results: dict) -> dict:
     """The readers' own words."""
-    rows = [[NAMES[r["modality"]], r["origin"], r["label"], r["reader"], r["description"]] for r in results["descriptions"]]
+    rows = [[NAMES[r["modality"]], r["origin"], r["label"], r["reader"], _printable(r["description"])] for r in results["descriptions"]]
     return table("Examples in the readers' own words", ["modality", "image", "label given", "reader", "description"], rows)
+
+
+def _printable(words: str) -> str:
+    """Without control characters and those that turn the direction of the text after them."""
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
 
 
 def checklist_rows(results: dict, context: dict) -> dict:

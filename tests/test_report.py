@@ -165,6 +165,15 @@ def test_other_designs_come_to_a_report_without_holes(place, options):
     assert "1 readers" not in text
 
 
+def test_words_with_markup_and_control_characters_stay_words(place, monkeypatch):
+    monkeypatch.setitem(studies.WORDS, "effusion", "<b>left</b> effusion\x07 \u202e & <script>alert(1)</script>")
+    _, _, _, page, text = analyse()
+    assert "<script" not in page
+    assert "\x07" not in page
+    assert "\u202e" not in page
+    assert "<b>left</b> effusion & <script>alert(1)</script>" in text
+
+
 def test_a_finished_run_changes_nothing(place):
     run, found, frames, _, _ = analyse()
     run.finish()
