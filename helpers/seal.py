@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from helpers import places, runs, tables
 
 PASSPHRASE = "SEAL_PASSPHRASE"
+CIPHER = "AES-256-GCM"
 PLAN_NOTEBOOK = "08_analyse_readings"
 
 
@@ -62,9 +63,12 @@ def unseal(
     `locks` maps every reader's id to the time of the lock (empty while open), or is the table readers.csv.
     `emergency` is the recorded reason for opening earlier. What was opened, when and why is kept in
     `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises SealError for an open
-    reader, a missing seal, a wrong passphrase, and a key, image or reading set that is not the committed one.
+    reader, a missing seal, a wrong passphrase, and a key, plan, image or reading set that is not the
+    committed one.
     """
     commitment = read_commitment(reading_set_folder)
+    if missing := {"commitment", "reading_set", "readers", "plan"} - set(commitment):
+        raise SealError(f"{reading_set_folder}/commitment.json is damaged: it has no {', '.join(sorted(missing))}.")
     open_readers = _still_open(locks, commitment.get("readers", 1))
     if open_readers and not emergency.strip():
         raise SealError(
@@ -72,6 +76,7 @@ def unseal(
         )
     if fingerprint(reading_set_folder) != commitment["reading_set"]:
         raise SealError(f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before the read.")
+    _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
     secret = json.loads(_decrypt(Path(sealed_folder) / "key.enc", commitment, study))
     content = secret["key"].encode()
     if not hmac.compare_digest(hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(), commitment["commitment"]):
@@ -131,6 +136,13 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
     return sorted(changes + [f"{name} was added after the reading set was sealed" for name in now if name not in then])
 
 
+def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
+    for name, then in frozen.items():
+        path = sealed / "plan" / name
+        if not path.is_file() or runs.sha256(path) != then:
+            raise SealError(f"{path} is not the plan that was frozen before the read: bring the sealed folder back as 06 wrote it.")
+
+
 def _plan_files(study: str) -> list[Path]:
     settings = sorted(runs.params_folder(study).glob(f"{PLAN_NOTEBOOK}*.yaml"))
     return [path for path in [*settings, places.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()]
@@ -173,18 +185,25 @@ def _encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
     nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
     box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
     envelope = {
-        "cipher": "AES-256-GCM",
+        "cipher": CIPHER,
         "locked_by": "passphrase" if phrase else "seal",
         "salt": salt.hex(),
         "nonce": nonce.hex(),
         "box": box.hex(),
     }
+    return _as_written(envelope)
+
+
+def _as_written(envelope: dict) -> bytes:
     return (json.dumps(envelope, indent=1) + "\n").encode()
 
 
 def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
     try:
-        envelope = json.loads(path.read_text())
+        content = path.read_bytes()
+        envelope = json.loads(content)
+        if content != _as_written(envelope) or envelope["cipher"] != CIPHER or envelope["locked_by"] not in ("passphrase", "seal"):
+            raise ValueError
         salt, nonce, box = (bytes.fromhex(envelope[name]) for name in ("salt", "nonce", "box"))
         by_phrase = envelope["locked_by"] == "passphrase"
     except FileNotFoundError:

@@ -223,6 +223,31 @@ def test_tampering_is_refused(pool, tmp_path):
         opened(tmp_path)
 
 
+def test_no_byte_of_key_commitment_or_plan_can_be_changed(pool, tmp_path):
+    (tmp_path / "params" / STUDY / "08_analyse_readings.yaml").write_text("margin: 0.1\n")
+    sealed_set(pool, tmp_path)
+    opened(tmp_path)
+    plan = tmp_path / "sealed/plan/08_analyse_readings.yaml"
+    for path in (tmp_path / "sealed/key.enc", tmp_path / "reading_set/commitment.json", plan):
+        content = path.read_bytes()
+        for place in [*range(0, min(len(content), 700), 5), *range(700, len(content), 997), len(content) - 1]:
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(bytes(changed))
+            with pytest.raises(seal.SealError):
+                opened(tmp_path)
+        path.write_bytes(content)
+    key = tmp_path / "sealed/key.enc"
+    content = key.read_bytes()
+    key.write_bytes(content.replace(b'"nonce"', b' "nonce"'))
+    with pytest.raises(seal.SealError, match="tampered"):
+        opened(tmp_path)
+    key.write_bytes(content)
+    plan.unlink()
+    with pytest.raises(seal.SealError, match="not the plan"):
+        opened(tmp_path)
+
+
 def test_a_key_rewritten_by_someone_who_has_the_seal_is_refused(pool, tmp_path):
     key = sealed_set(pool, tmp_path)
     commitment = seal.read_commitment(tmp_path / "reading_set")
