@@ -66,6 +66,29 @@ def flipped(array, random):
     return array[:, ::-1]
 
 
+def turned(array, random):
+    angle = random.uniform(1.5, 4) * random.choice([-1, 1])
+    return np.asarray(Image.fromarray(array).rotate(angle, Image.Resampling.BICUBIC))
+
+
+def shifted(array, random):
+    return np.roll(np.pad(array, 12, mode="edge"), random.choice([-9, -6, 6, 9], 2), (0, 1))[12:-12, 12:-12]
+
+
+def squeezed(array, random):
+    return np.asarray(Image.fromarray(array[6:-6]).resize(array.shape, Image.Resampling.BICUBIC))
+
+
+def negative(array, random):
+    return 255 - array
+
+
+def recompressed(array, random):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG", quality=50)
+    return np.asarray(Image.open(buffer))
+
+
 def everything(array, random):
     return flipped(noised(rewindowed(cropped(array, random), random), random), random)
 
@@ -76,7 +99,7 @@ def test_planted_copies_are_caught_and_other_patients_are_not(chests, tmp_path):
     # Forty patients cannot show a rate below one in forty-one, whatever share is asked for.
     assert low < rate < high and rate <= 1 / 41 + 1e-9
     random = np.random.default_rng(0)
-    for change in (cropped, noised, rewindowed, flipped, everything):
+    for change in (cropped, noised, rewindowed, flipped, turned, shifted, squeezed, negative, recompressed, everything):
         planted = keep(tmp_path, [change(array, random) for array in chests[:8]], change.__name__)
         found = copies.nearest(planted, training)
         assert (found["distance"] < limit).mean() >= 0.95, change.__name__
@@ -247,6 +270,14 @@ def test_neighbourhoods_and_kernel_distance_by_brute_force():
     assert fidelity.kernel_distance(made, real) == pytest.approx(sum(within) - 2 * kernel(made, real).mean())
 
 
+def test_a_constant_in_the_features_costs_no_digits():
+    random = np.random.default_rng(0)
+    made, real = (np.round(random.normal(shift, 1, (60, 8)), 2) for shift in (0.3, 0))
+    for measure in (fidelity.neighbourhoods, fidelity.nearest_distance):
+        expected, found = measure(made, real), measure((made + 4096).astype(np.float32), (real + 4096).astype(np.float32))
+        assert found == pytest.approx(expected, abs=5e-3)
+
+
 def test_ms_ssim_behaves(chests):
     assert fidelity.ms_ssim(chests[0], chests[0]) == pytest.approx(1)
     little, much = (
@@ -284,6 +315,16 @@ def test_any_network_can_be_the_extractor(chests, tmp_path):
     config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8)
     ViTModel(config).save_pretrained(tmp_path / "vit")
     assert features.extract(pool, str(tmp_path / "vit"), 96, MARGIN).shape == (5, 16)
+
+
+def test_a_network_kept_without_its_pooler_gives_the_same_features_each_time(chests, tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8)
+    ViTForImageClassification(config).save_pretrained(tmp_path / "classifier")
+    pool = keep(tmp_path, chests[:3], "real")
+    first, again = (features.extract(pool, str(tmp_path / "classifier"), 96, MARGIN) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 def test_a_missing_extractor_says_what_to_give(chests, tmp_path):

@@ -2,7 +2,8 @@
 
 A sample is compared with every training case in two steps: small, contrast-normalised descriptors of many crops
 of every case find the likeliest cases; those are aligned with the sample, and 1 − the correlation of local
-structure is the distance. What counts as a copy is calibrated on held-out real pictures of other patients.
+structure is the distance: blind to mirrors, negatives, windows, crops, shifts, and turns of a few degrees.
+What counts as a copy is calibrated on held-out real pictures of other patients.
 """
 
 import itertools
@@ -19,8 +20,11 @@ SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
 BLOCK = 512  # samples searched at once
-CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5}  # side of the crop: places along each side
-REFINED = 2  # of the aligned cases, the best are refined below one pixel
+CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side of the crop: places along each side
+SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted picture shows it whole
+INNER = 52  # pixels of a template that slides over a case
+REGISTERED = 6  # of the aligned cases, the best are registered
+BLUR, STEPS = 1.5, 12  # pixels; and steps of a registration at most
 
 
 def nearest(samples: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
@@ -37,10 +41,9 @@ def nearest(samples: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (sample, hashed), image_id, indices in zip(looked_for, samples["image_id"], runs.progress(likeliest, "aligning")):
         indices = indices[own[indices] != image_id]
-        distances = aligned_distances(sample, cases[indices])
-        best = int(np.argmin(distances))
+        best, distance = aligned(sample, cases[indices])
         bits = min(np.count_nonzero(np.stack(hashes) != one, axis=1).min() for one in hashed)
-        rows.append({"image_id": image_id, "nearest_image_id": own[indices[best]], "distance": distances[best], "hash_distance": bits})
+        rows.append({"image_id": image_id, "nearest_image_id": own[indices[best]], "distance": distance, "hash_distance": bits})
     return pd.DataFrame(rows)
 
 
@@ -140,8 +143,8 @@ def _pictures(pool: pd.DataFrame, label: str):
 
 
 def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """Indices of the likeliest cases of every sample, (n, LIKELIEST + 1): best correlation of any crop of the case, mirrored or not."""
-    looks = _units(_reduced(samples, 1.0, 0.5, 0.5))
+    """Indices of the likeliest cases of every sample, (n, LIKELIEST + 1): best correlation with any crop of the case, mirrored, negative or not."""
+    whole, inner = (_units(_reduced(samples, side, 0.5, 0.5)) for side in (1.0, SHIFTED))
     best = np.full((len(samples), len(cases)), -1, dtype=np.float32)
     for scale, places in CROPS.items():
         steps = np.linspace(0, 1, places) if places > 1 else [0.5]
@@ -150,7 +153,8 @@ def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
             for units in (_units(crops), _units(crops[:, :, ::-1])):
                 for start in range(0, len(samples), BLOCK):
                     block = best[start : start + BLOCK]
-                    np.maximum(block, looks[start : start + BLOCK] @ units.T, out=block)
+                    for looks in (whole, inner) if scale == SHIFTED else (whole,):
+                        np.maximum(block, np.abs(looks[start : start + BLOCK] @ units.T), out=block)
     count = min(LIKELIEST + 1, len(cases))  # one more, because a picture itself may be left out
     return np.argsort(-best, axis=1, kind="stable")[:, :count]
 
@@ -169,29 +173,31 @@ def _units(pictures: np.ndarray) -> np.ndarray:
     return (centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-6)).astype(np.float32)
 
 
-def aligned_distances(sample: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """1 − the best correlation with each case, (n,): the sample mirrored or not, shrunk to 0.7 to 1, anywhere on the case.
+def aligned(sample: np.ndarray, cases: np.ndarray) -> tuple[int, float]:
+    """(index of the nearest case, 1 − its correlation with the sample) over mirrors, negatives, crops, shifts and small turns.
 
-    Found on a grid by normalised cross-correlation (Lewis 1995); the best few are refined below one pixel.
+    `cases` come in the order of the search. Mirror, scale and place come from a grid, by normalised cross-correlation (Lewis 1995); the best few cases are
+    then registered by an affine map.
     """
     spectra = fft.rfft2(cases)
     sums = np.pad(np.stack([cases, cases**2], 1).astype(np.float64).cumsum(2).cumsum(3), ((0, 0), (0, 0), (1, 0), (1, 0)))
     found = []
-    for scale in np.arange(1.0, 0.69, -0.05):
+    for scale in np.arange(1.0, 0.66, -0.05):
         side = round(scale * SIDE)
         small = images.area_resize(sample, side, side) if side < SIDE else sample
         found += [_slide(template, spectra, sums, scale, mirror) for mirror, template in enumerate((small, small[:, ::-1]))]
     best = np.stack(found).transpose(1, 0, 2)  # cases, attempts, (correlation, top, left, scale, mirror)
     best = np.take_along_axis(best, best[:, :, :1].argmax(1)[:, None], axis=1)[:, 0]
-    for index in np.argsort(-best[:, 0])[:REFINED]:
-        value, *place, mirror = best[index]
-        best[index, 0] = max(value, _refined(sample[:, ::-1] if mirror else sample, cases[index], place))
-    return 1 - best[:, 0]
+    placed = stats.rankdata(-best[:, 0], method="ordinal") - 1
+    # Noise upsets the one ranking and a turned picture the other: the first few of both are registered.
+    likeliest = np.argsort(np.minimum(placed, np.arange(len(cases))), kind="stable")[:REGISTERED]
+    values = [registered(sample[:, ::-1] if best[index, 4] else sample, cases[index], best[index, 1:4]) for index in likeliest]
+    return int(likeliest[np.argmax(values)]), 1 - max(values)
 
 
 def _slide(template: np.ndarray, spectra: np.ndarray, sums: np.ndarray, scale: float, mirror: int) -> np.ndarray:
-    """Best place of a template on every case: rows of (correlation, top, left, scale, mirror)."""
-    cut = 3 if template.shape[0] == SIDE else 0  # at full size a shift needs a rim to give way
+    """Best place of a template, or of its negative, on every case: rows of (correlation, top, left, scale, mirror)."""
+    cut = max(0, (template.shape[0] - INNER) // 2)  # without its rim a template can stand partly outside the case
     template = template[cut : template.shape[0] - cut, cut : template.shape[1] - cut]
     template = template - template.mean()
     side = template.shape[0]
@@ -199,29 +205,45 @@ def _slide(template: np.ndarray, spectra: np.ndarray, sums: np.ndarray, scale: f
     match = fft.irfft2(spectra * np.conj(fft.rfft2(template, (SIDE, SIDE))), (SIDE, SIDE))[:, :reach, :reach]
     box = sums[:, :, side:, side:] - sums[:, :, :-side, side:] - sums[:, :, side:, :-side] + sums[:, :, :-side, :-side]
     spread = np.sqrt(np.maximum(box[:, 1] - box[:, 0] ** 2 / side**2, 1e-6))
-    correlation = (match / (spread * np.linalg.norm(template) + 1e-6)).reshape(len(match), -1)
+    correlation = np.abs(match / (spread * np.linalg.norm(template) + 1e-6)).reshape(len(match), -1)
     at = correlation.argmax(1)
     value, top, left = correlation[np.arange(len(at)), at], at // reach - cut, at % reach - cut
     return np.column_stack([value, top, left, np.full(len(at), scale), np.full(len(at), mirror)])
 
 
-def _refined(sample: np.ndarray, case: np.ndarray, start: list[float]) -> float:
-    """Best correlation near a start (top, left, scale) when the case is sampled at fractions of a pixel."""
-    rim = 3
-    grid = np.arange(rim, SIDE - rim)
-    inner = sample[rim:-rim, rim:-rim]
-    inner = (inner - inner.mean()) / (inner.std() + 1e-6)
+def registered(sample: np.ndarray, case: np.ndarray, start: np.ndarray) -> float:
+    """Best correlation (sign free) of a sample with the part of a case that an affine map near `start` (top, left, scale) finds.
 
-    def correlation(place):
-        # The centre of sample pixel g lies at top + (g + 1/2)·scale − 1/2 on the case.
-        down, across = (corner + (grid + 0.5) * place[2] - 0.5 for corner in place[:2])
-        look = ndimage.map_coordinates(case, np.meshgrid(down, across, indexing="ij"), order=1, mode="nearest")
-        return float((inner * (look - look.mean())).mean() / (look.std() + 1e-6))
+    From the start as it is, and once more after registering both blurred, which reaches further and may lose its way.
+    """
+    top, left, scale = start
+    place = np.array([[scale, 0, top], [0, scale, left]])
+    blurred = [ndimage.gaussian_filter(picture, BLUR) for picture in (sample, case)]
+    return max(_register(sample, case, begin)[0] for begin in (place, _register(*blurred, place)[1]))
 
-    place, best = np.array(start), -1.0
-    for step in (0.5, 0.25):
-        moves = [np.array([a, b, c]) * (step, step, step / SIDE * 2) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]
-        tried = [(correlation(place + move), number) for number, move in enumerate(moves)]
-        value, number = max(tried)
-        best, place = max(best, value), place + moves[number]
-    return best
+
+def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[float, np.ndarray]:
+    """(best absolute correlation, its affine map (2, 3) from sample to case) by Gauss–Newton with free gain and offset (Lucas & Kanade 1981).
+
+    The map keeps half of the sample on the case and its scales between 0.6 and 1.2.
+    """
+    down, across = np.mgrid[:SIDE, :SIDE].reshape(2, -1) + 0.5  # the centre of pixel n lies at n + 1/2
+    terms = np.stack([down, across, np.ones_like(down)])
+    surfaces = (case, *np.gradient(case))
+    best, best_place = 0.0, place
+    for _ in range(STEPS):
+        at = place @ terms - 0.5
+        inside = ((at >= 0) & (at <= SIDE - 1)).all(axis=0)
+        scales = np.linalg.svd(place[:, :2], compute_uv=False)
+        if inside.mean() < 0.5 or scales.min() < 0.6 or scales.max() > 1.2:
+            break
+        look, *slopes = (ndimage.map_coordinates(surface, at[:, inside], order=1) for surface in surfaces)
+        seen = sample.ravel()[inside]
+        value = abs(float(((seen - seen.mean()) * (look - look.mean())).mean() / (seen.std() * look.std() + 1e-6)))
+        if value < best + 1e-4:
+            break
+        best, best_place = value, place
+        design = np.stack([np.ones_like(look), look, *(slope * term for slope in slopes for term in terms[:, inside])])
+        answer = np.linalg.lstsq(design @ design.T, design @ seen, rcond=None)[0]
+        place = place + (answer[2:] / (answer[1] or 1)).reshape(2, 3)
+    return best, best_place

@@ -128,16 +128,21 @@ def _transformer(name: str):
     from transformers.models.auto.image_processing_auto import get_image_processor_config
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModel.from_pretrained(name).eval().to(device)
-    model = getattr(model, "vision_model", model)
+    model, loading = AutoModel.from_pretrained(name, output_loading_info=True)
+    absent = [key for key in loading["missing_keys"] if "pooler" not in key]
+    if absent:
+        raise ValueError(f"The extractor {name} lacks weights of its network ({', '.join(sorted(absent)[:3])}): they would be random.")
+    trained_pooler = not loading["missing_keys"]  # a classifier is often kept without; a random one says nothing
+    model = getattr(model, "vision_model", model).eval().to(device)
+    channels = getattr(model.config, "num_channels", 3)
     wanted = get_image_processor_config(name)
-    size = get_size_dict(wanted.get("crop_size") or wanted.get("size") or model.config.image_size, default_to_square=True)
+    size = get_size_dict(wanted.get("crop_size") or wanted.get("size") or getattr(model.config, "image_size", 224), default_to_square=True)
     pixels = size.get("height") or size.get("shortest_edge")
-    mean, deviation = (torch.tensor(wanted.get(key, [0.5] * 3)).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
+    mean, deviation = (torch.tensor(wanted.get(key, [0.5] * 3)).view(1, -1, 1, 1) for key in ("image_mean", "image_std"))
 
     def network(batch):
-        answer = model(pixel_values=batch.to(device))
-        pooled = getattr(answer, "pooler_output", None)
+        answer = model(pixel_values=batch[:, :channels].to(device))
+        pooled = getattr(answer, "pooler_output", None) if trained_pooler else None
         return (answer.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1)
 
     return network, int(pixels), mean, deviation

@@ -116,12 +116,14 @@ def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
         return summed - float((((two**2).sum(1) / two.shape[1] + 1) ** 3).sum(dtype=np.float64)) if without_diagonal else summed
 
     n, m = len(made), len(real)
+    made, real = made.astype(np.float64), real.astype(np.float64)  # the answer is a small difference of large sums
     return total(made, made, True) / (n * (n - 1)) + total(real, real, True) / (m * (m - 1)) - 2 * total(made, real, False) / (n * m)
 
 
 def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
     """Precision and recall (Kynkäänniemi 2019), density and coverage (Naeem 2020), from balls to the k-th neighbour."""
     k = min(neighbours, len(real) - 1, len(made) - 1)
+    made, real = _centred(made, real)
     real_radius, made_radius = _kth_neighbour(real, k), _kth_neighbour(made, k)
     inside, covered, recalled = [], np.zeros(len(real), bool), np.zeros(len(real), bool)
     for block, radius in zip(_blocks(made), _blocks(made_radius)):
@@ -136,7 +138,14 @@ def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> d
 
 def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Euclidean distance of every point to the nearest of the others, shape (n,)."""
+    points, others = _centred(points, others)
     return np.concatenate([_distances(block, others).min(1) for block in _blocks(points)])
+
+
+def _centred(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the mean of the others: a constant large beside the spread would cost the distances their digits."""
+    centre = others.mean(0, dtype=np.float64)
+    return (points - centre).astype(np.float32), (others - centre).astype(np.float32)
 
 
 def _kth_neighbour(points: np.ndarray, k: int) -> np.ndarray:

@@ -21,10 +21,10 @@ def _search(samples: int, cases: int) -> dict:
 
     def ours():
         for sample, likeliest in zip(looked_for, copies._search(looked_for, known)):
-            copies.aligned_distances(sample, known[likeliest])
+            copies.aligned(sample, known[likeliest])
 
     def plain():
-        copies.aligned_distances(looked_for[0], known)
+        copies.aligned(looked_for[0], known)
 
     note = f"baseline: {samples} times one sample aligned with all {cases} cases"
     return _row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), note)
