@@ -186,3 +186,30 @@ def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp
     (copied / "images" / "b000000000000001.png").unlink()
     with pytest.raises(setting.SettingError, match="row 2"):
         setting.load("elsewhere", reading_set=copied)
+
+
+def test_a_record_kept_in_memory_follows_what_others_write(study_folders):
+    reading_studies.make(study_folders, read=4, training=0, going_back="until locked")
+    opened = setting.load(reading_studies.STUDY)
+    here, there = store.open_store(opened.store_place), store.open_store(opened.store_place)
+    store.add_reader(here, "r")
+    desk.enter(here, opened, "r")
+
+    def send(engine, event: str, blind_id: str = "", **payload) -> dict:
+        message = {"id": f"{event}-{blind_id}-message", "event": event, "blind_id": blind_id, "payload": payload}
+        return desk.receive(engine, opened, "r", message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
+
+    send(here, "consented")
+    send(there, "registered", years=4, specialty="secret words", prior_ai=False)
+    order = desk.standing(here, "r").order
+    send(there, "answered", order[0], label="real")
+    send(here, "answered", order[1], label="fake")
+    send(there, "changed", order[1], label="real", reason="looked again")
+    for engine in (here, there):
+        assert desk.standing(engine, "r") == record.fold(store.events(engine, "r"))
+    with pytest.raises(store.Refused):
+        send(here, "answered", order[0], label="fake", seconds=1)
+    store.erase(there, "r", "asked")
+    assert desk.standing(here, "r").erased and "secret words" not in str(desk.standing(here, "r"))
+    here.dispose()
+    there.dispose()

@@ -7,7 +7,7 @@ A message is {id, event, blind_id, payload, browser_utc}. `clean` makes a messag
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from helpers.reading.store import Event, Refused
 
@@ -38,6 +38,7 @@ class Record:
     withdrawn_utc: str = ""
     erased: bool = False
     head: str = ""
+    events: int = 0
 
     @property
     def current(self) -> str:
@@ -60,12 +61,12 @@ class Record:
         return "read" if self.current else "summary"
 
 
-def fold(events: Iterable[Event]) -> Record:
-    """The record that a reader's events, in order, add up to."""
-    record = Record()
+def fold(events: Iterable[Event], before: Record | None = None) -> Record:
+    """The record that a reader's events, in order, add up to; on top of the record `before` them, which stays as it is."""
+    record = replace(before, shown=set(before.shown), answers=dict(before.answers)) if before else Record()
     for event in events:
         payload = event.payload or {}
-        record.head = event.hash
+        record.head, record.events = event.hash, event.sequence
         if event.event == "assigned":
             record.order = list(payload.get("order", []))
         elif event.event == "consented":

@@ -138,12 +138,14 @@ def code_states(store: Engine, now: str | None = None) -> dict[str, str]:
 # --- events
 
 
-def append(store: Engine, reader_id: str, message: dict, rule: Callable | None = None, clock: Callable[[], str] = utc_now) -> dict:
+def append(
+    store: Engine, reader_id: str, message: dict, rule: Callable | None = None, clock: Callable[[], str] = utc_now, after: int = 0
+) -> dict:
     """Commit one message to a reader's record; returns {id, sequence, hash, again}.
 
     `message` has id, event, blind_id, payload and browser_utc. A message that is there already is
     acknowledged again (`again`) and not written twice. `rule(events, message)` runs inside the transaction
-    and may raise Refused. Raises Refused too for an id that came before with another content.
+    on the events that follow number `after` and may raise Refused. Raises Refused too for an id that came before with another content.
     """
     message = {"blind_id": "", "payload": {}, "browser_utc": "", **message}
     with store.begin() as connection:
@@ -155,7 +157,7 @@ def append(store: Engine, reader_id: str, message: dict, rule: Callable | None =
         if earlier:
             return _acknowledge_again(earlier[0], message)
         if rule is not None:
-            rule(_events(connection, EVENTS.c.reader_id == reader_id), message)
+            rule(_events(connection, (EVENTS.c.reader_id == reader_id) & (EVENTS.c.sequence > after)), message)
         event = _chain(reader, message, clock())
         row = {name: getattr(event, name) for name in EVENTS.c.keys()}  # noqa: SIM118
         connection.execute(EVENTS.insert().values(row))
@@ -196,10 +198,10 @@ def _tie(salt: str, message_id: str) -> str:
     return digest(f"{salt} {message_id}")[:16]
 
 
-def events(store: Engine, reader_id: str = "") -> list[Event]:
-    """The record of one reader, or of all, in order."""
+def events(store: Engine, reader_id: str = "", after: int = 0) -> list[Event]:
+    """The record of one reader, or of all, in order, from the event that follows number `after`."""
     with reading(store) as connection:
-        return _events(connection, EVENTS.c.reader_id == reader_id if reader_id else sa.true())
+        return _events(connection, (EVENTS.c.reader_id == reader_id if reader_id else sa.true()) & (EVENTS.c.sequence > after))
 
 
 def _events(connection, condition) -> list[Event]:
