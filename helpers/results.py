@@ -52,10 +52,12 @@ def analyse(
     }
     kept = (
         "agreement",
+        "agreement_pairs",
         "agreement_weighted",
         "intra_reader",
         "accuracy",
         "areas",
+        "roc",
         "subgroups",
         "coverage",
         "findings_agreement",

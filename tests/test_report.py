@@ -65,6 +65,9 @@ def test_an_ordinary_study(ordinary):
     for row in frames["subgroups"].query("measure == 'called fake'").to_dict("records"):
         shown = f"{row['images']} {row['count']} of {row['answers']} {sentences.percent(row['estimate'])}"
         assert f"{row['truth']} {shown} {sentences.interval(row['low'], row['high'])}".replace("\u00a0", " ") in text
+    renamed = {"reader_summary": "readers", "findings_counted": "findings"}
+    lists = {renamed.get(name, name): frame for name, frame in frames.items() if name not in ("per_image", "answers")}
+    assert {name: len(stored[name]) for name in lists} == {name: len(frame) for name, frame in lists.items()}
     for name in frames:
         tables.read(run.folder / "tables" / f"{name}.csv")
     for name in ("flow", "label_matrix", "agreement_intervals", "roc", "gallery_real", "gallery_uncertain", "gallery_fake"):
