@@ -202,3 +202,12 @@ def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
     assert keeping.copy(engine, other) == 3 and store.events(other) == store.events(engine)
     with pytest.raises(store.StoreError, match="not empty"):
         keeping.copy(engine, other)
+
+
+def test_records_whose_ids_were_not_tied_in_yet_still_hold(engine, monkeypatch):
+    monkeypatch.setattr(store, "_tie", lambda salt, message_id: "")
+    store.append(engine, "reader-a", MESSAGE)
+    event = store.events(engine)[0]
+    before = store.Event(**{**vars(event), "payload": {**event.payload, "salt": event.payload["salt"].rstrip(".")}})
+    monkeypatch.undo()
+    assert store._untied([before]) == []

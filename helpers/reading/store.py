@@ -278,7 +278,7 @@ def _untied(record: list[Event]) -> list[str]:
     """Message ids that are not those that were written: a resend would not be recognised."""
     found = []
     for event in record:
-        salt, _, tie = str((event.payload or {}).get("salt", "")).rpartition(".")
+        salt, _, tie = str((event.payload or {}).get("salt", "")).partition(".")
         if tie and event.message_id and tie != _tie(salt, event.message_id):
             found.append(f"event {event.sequence}: the message id was changed")
     return found
