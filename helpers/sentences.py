@@ -55,7 +55,11 @@ def headline(row: dict) -> list[str]:
     people, kind = everyone(row["readers"]), f"{row['origin']} {KINDS[row['modality']]}"
     called = row["all_real"]
     said = [f"Of {row['images']} {kind}, {people} called {count(called)} real and left {count(row['all_uncertain'])} uncertain."]
-    if called["total"] < row["images"]:
+    if not called["total"]:
+        said = [
+            f"Of {row['images']} {kind} none was labelled by {people}, so none can be counted as called real, or left uncertain, by {people}."
+        ]
+    elif called["total"] < row["images"]:
         said[0] = said[0].replace("Of ", f"Of {row['images']} {kind}, {called['total']} were labelled by {people}. Of these, ", 1)
         said[0] = said[0].replace(f"{row['images']} {kind}, {people} called", f"{people} called", 1)
     if row["readers"] >= 2:

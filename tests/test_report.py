@@ -226,3 +226,9 @@ def test_beside_the_published_study(place):
     bounds = tables.check(published.bounds(), "bounds").set_index(["both_fake", "coefficient"])
     assert bounds.loc[("8", "cohen"), ["low", "high"]].astype(float).round(3).tolist() == [0.369, 0.514]
     assert any("0.14 to 0.36 if both called 5 fake" in sentence for sentence in published.could_show(published.bounds(), found))
+
+
+def test_a_silent_reader_leaves_nothing_to_count():
+    nothing = {"count": 0, "total": 0, "low": None, "high": None}
+    row = {"images": 10, "origin": "real", "modality": "ct", "readers": 1, "all_real": nothing, "all_uncertain": nothing, "conditions": []}
+    assert sentences.headline(row)[0].startswith("Of 10 real CT images none was labelled by the only reader, so none")
