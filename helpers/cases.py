@@ -9,21 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import (
-    burned_in_text,
-    deidentify,
-    duplicates,
-    findings,
-    freshness,
-    importing,
-    layouts,
-    places,
-    review,
-    runs,
-    splits,
-    tables,
-    volumes,
-)
+from helpers import findings, freshness, places, runs, tables
+from helpers.formats import volumes
+from helpers.prepare_cases import burned_in_text, deidentify, duplicates, importing, layouts, review, splits
 
 
 class CasesError(ValueError):

@@ -59,7 +59,7 @@ _PHRASES = {
     "other": "another finding",
 }
 _VIEWS = {"PA": "PA view", "AP": "AP view", "LL": "lateral view"}
-_LONG_VIEWS = {"PA": "posteroanterior", "AP": "anteroposterior", "LL": "lateral"}
+_LONG_VIEWS = {"PA": "A posteroanterior", "AP": "An anteroposterior", "LL": "A lateral"}
 
 # Names that data sets give whole labels. What can't be told apart is mapped to what is certainly true
 # (a CheXpert "lung lesion" may be a nodule or a mass; either is an opacity).
@@ -236,7 +236,7 @@ def prompt(modality: str, view: str, finding_ids: list[str], side: str = "", wor
     if wording == "caption":
         return short
     finding_ids = _check(finding_ids, side)
-    what = "An axial CT slice of the chest in lung window" if modality == "ct" else f"A {_LONG_VIEWS.get(view, 'frontal')} chest X-ray"
+    what = "An axial CT slice of the chest in lung window" if modality == "ct" else f"{_LONG_VIEWS.get(view, 'A frontal')} chest X-ray"
     text = f"{what} of an adult patient" + (f" with {_listed(finding_ids, side)}" if finding_ids else "") + "."
     if wording == "detailed":
         text += " Real clinical radiograph in greyscale, filling the frame, without text, arrows or markers."

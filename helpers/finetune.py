@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from peft import LoraConfig
 
-from helpers import base_models, checkpoints, latents, runs, sampling
-from helpers.recipes import Recipe, case_in_place, draw, learning_rate, snr_weights, use_bf16
+from helpers import runs, sampling
+from helpers.finetune_diffusion import base_models, checkpoints, latents
+from helpers.finetune_diffusion.recipes import Recipe, case_in_place, draw, learning_rate, snr_weights, use_bf16
 
 
 class TrainingError(RuntimeError):

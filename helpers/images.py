@@ -49,7 +49,7 @@ def read(
     `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct), `default_modality` what it is where the
     file does not say it either; CT is windowed in HU; `xray_window` is `file` or `full`. Raises ImageError with the reason.
     """
-    from helpers import dicom, rasters, volumes
+    from helpers.formats import dicom, rasters, volumes
 
     with Path(path).open("rb") as file:
         start = file.read(400)

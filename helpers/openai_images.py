@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from helpers import prices, retry_policy, runs
+from helpers import runs
+from helpers.generate_openai import prices, retry_policy
 
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 OPENAI_ADDRESS = "https://api.openai.com/v1"

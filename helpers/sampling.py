@@ -18,8 +18,9 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from helpers import base_models, images, tables
-from helpers.base_models import ModelError
+from helpers import images, tables
+from helpers.finetune_diffusion import base_models
+from helpers.finetune_diffusion.base_models import ModelError
 
 SCHEDULERS = {
     "dpm++": DPMSolverMultistepScheduler,

@@ -70,7 +70,7 @@ def training(study: str, variant: str = "", **values) -> runs.Run:
 
 
 if __name__ == "__main__":
-    from helpers import training_run
+    from helpers.finetune_diffusion import training_run
 
     started = training(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))
     training_run.fine_tune(started)

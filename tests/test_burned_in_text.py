@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import burned_in_text, cases, importing, places, review, runs
+from helpers import cases, places, runs
+from helpers.prepare_cases import burned_in_text, importing, review
 
 # The OCR package has no build for Python 3.13 and later; below it the test environment has it.
 ocr = pytest.mark.skipif(burned_in_text.find_spec("rapidocr_onnxruntime") is None, reason="the OCR package is not installed")

@@ -11,7 +11,8 @@ import time
 import pandas as pd
 import pytest
 
-from helpers import buying, openai_images, paid_images, places, prompts, retry_policy, runs, tables
+from helpers import openai_images, places, runs, tables
+from helpers.generate_openai import buying, paid_images, prompts, retry_policy
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import FAULTS, ImageServer
 

@@ -15,7 +15,8 @@ from conftest import ROOT
 from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
-from helpers import cases, images, importing, layouts, places, runs
+from helpers import cases, images, places, runs
+from helpers.prepare_cases import importing, layouts
 
 VALUES = {"source": "folder", "seed": 1}
 

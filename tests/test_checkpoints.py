@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from helpers import checkpoints, places
-from helpers.checkpoints import CheckpointError
+from helpers import places
+from helpers.finetune_diffusion import checkpoints
+from helpers.finetune_diffusion.checkpoints import CheckpointError
 
 
 def write(folder, step, keep=2, size=10):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import deidentify
+from helpers.prepare_cases import deidentify
 
 
 @given(st.text(), st.text(), st.binary(min_size=1), st.binary(min_size=1))

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from helpers import deidentify, dicom, images
+from helpers import images
+from helpers.formats import dicom
+from helpers.prepare_cases import deidentify
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from helpers import duplicates, images
+from helpers import images
+from helpers.prepare_cases import duplicates
 
 
 def found(*pictures):

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_training import QUICK, training, write_cases
 
-from helpers import base_models, finetune, places, recipes, runs, tiny_model, training_run
+from helpers import finetune, places, runs
 from helpers.finetune import TrainingError
-from helpers.recipes import Recipe
+from helpers.finetune_diffusion import base_models, recipes, tiny_model, training_run
+from helpers.finetune_diffusion.recipes import Recipe
 
 
 @pytest.fixture
@@ -219,7 +220,8 @@ def test_gradient_checkpointing_changes_nothing_but_memory(study):
 
 
 def test_grey_depth_reaches_the_vae(tmp_path):
-    from helpers import images, latents
+    from helpers import images
+    from helpers.finetune_diffusion import latents
 
     array = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 4
     (tmp_path / "a.png").write_bytes(images.write_png(array))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from small_training import picture
 
-from helpers import base_models, images, latents, runs, tiny_model
+from helpers import images, runs
+from helpers.finetune_diffusion import base_models, latents, tiny_model
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from helpers import layouts
+from helpers.prepare_cases import layouts
 
 
 def tree(folder, **contents):

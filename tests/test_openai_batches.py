@@ -6,7 +6,8 @@ import json
 import pytest
 from test_buying import EACH, buy, elsewhere, on_disk, purchase  # noqa: F401
 
-from helpers import openai_batches, openai_images
+from helpers import openai_images
+from helpers.generate_openai import openai_batches
 from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
 

@@ -8,7 +8,8 @@ import os
 import pytest
 from test_buying import MODEL, buy, elsewhere, on_disk, purchase  # noqa: F401
 
-from helpers import answers, openai_images, prices, runs
+from helpers import openai_images, runs
+from helpers.generate_openai import answers, prices
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import ImageServer
 
@@ -205,7 +206,7 @@ def test_own_servers_get_further_fields_and_a_seed_of_each_image():
 def openai_images_order(asked, replicate):
     from test_buying import table
 
-    from helpers import prompts
+    from helpers.generate_openai import prompts
 
     return prompts.orders(table(2), asked)[replicate]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from helpers import openai_images, prompts, tables
+from helpers import openai_images, tables
+from helpers.generate_openai import prompts
 
 ASKED = openai_images.service("openai", "gpt-image-2", "1024x1024", "low", "http://a")
 HEADER = "prompt_id,modality,view,finding,side,wording,prompt,count\n"

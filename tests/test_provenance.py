@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import paid_images, provenance
+from helpers.generate_openai import paid_images, provenance
 from helpers.rehearsal import image_api_answers
 
 JUMBF = struct.pack(">I4s", 20, b"jumb") + b"\0\0\0\x0cjumdc2pa"

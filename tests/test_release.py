@@ -7,7 +7,8 @@ import pytest
 import yaml
 from test_report import analyse
 
-from helpers import images, release
+from helpers import images
+from helpers.analyse_readings import release
 
 
 @pytest.fixture(scope="module")

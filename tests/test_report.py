@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import studies
 
-from helpers import blinding, figures, joined, published, publishing, release, report, results, runs, sentences, tables
+from helpers import blinding, figures, runs, tables
+from helpers.analyse_readings import joined, published, publishing, release, report, results, sentences
 
 FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
 

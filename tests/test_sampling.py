@@ -10,7 +10,9 @@ import pytest
 import torch
 from small_training import FINDINGS, begin, training, write_cases
 
-from helpers import base_models, caption_check, dry_run, images, runs, sampling, sampling_run, training_run
+from helpers import images, runs, sampling
+from helpers.finetune_diffusion import base_models, dry_run, training_run
+from helpers.sample_diffusion import caption_check, sampling_run
 from helpers.sampling import SamplingError
 
 PROMPTS = "prompt_id,modality,view,finding,side,wording,count\nn,xray,PA,no_finding,,caption,3\ne,xray,PA,effusion,left,caption,3\nc,ct,axial,nodule,left,caption,3\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import splits
+from helpers.prepare_cases import splits
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_training import training, write_cases
 
-from helpers import base_models, dry_run, runs, tiny_model, training_run
-from helpers.base_models import ModelError
+from helpers import runs
 from helpers.finetune import TrainingError
+from helpers.finetune_diffusion import base_models, dry_run, tiny_model, training_run
+from helpers.finetune_diffusion.base_models import ModelError
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_the_tokenizer_spells_any_text():
 
 
 def test_a_chart_and_the_grids_are_there_to_see(outputs):
-    from helpers import training_figures
+    from helpers.finetune_diffusion import training_figures
 
     write_cases("t")
     run = training("t", grid_every=2)

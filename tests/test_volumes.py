@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from dicom_files import chest_slice
 
-from helpers import images, volumes
+from helpers import images
+from helpers.formats import volumes
 
 
 def volume(tmp_path, slices=20, name="v.nii.gz", axes="RAS"):

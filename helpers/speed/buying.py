@@ -11,7 +11,8 @@ from unittest import mock
 
 import pandas as pd
 
-from helpers import answers, buying, openai_images, prompts, runs, tables
+from helpers import openai_images, runs, tables
+from helpers.generate_openai import answers, buying, prompts
 from helpers.rehearsal.image_api import ImageServer
 
 MODEL = "gpt-image-2-2026-04-21"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import duplicates, importing
+from helpers.prepare_cases import duplicates, importing
 
 SETTINGS = importing.Settings(512, 12, -600.0, 1500.0, 0.0, 10**6, 64, "file", "", "keep")
 

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import base_models, finetune, recipes, runs, sampling, tiny_model
+from helpers import finetune, runs, sampling
+from helpers.finetune_diffusion import base_models, recipes, tiny_model
+from helpers.finetune_diffusion.recipes import Recipe
 from helpers.images import write_png
-from helpers.recipes import Recipe
 
 COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
 
@@ -125,7 +126,7 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
 
 def held_out(pipeline, frame: pd.DataFrame, recipe: Recipe, cache: Path) -> float:
     """The held-out loss of a trained pipeline, by the same measure for both, in fp32."""
-    from helpers import latents
+    from helpers.finetune_diffusion import latents
 
     cases = frame[frame.split == "validation"].reset_index(drop=True)
     sha256 = base_models.weights_sha256(pipeline.vae)

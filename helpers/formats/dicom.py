@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import dicom_header
+from helpers.formats import dicom_header
 from helpers.images import ImageError, Picture, luminance, window
 
 AIR_HU = -1000

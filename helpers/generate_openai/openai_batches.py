@@ -8,9 +8,10 @@ import asyncio
 import json
 import uuid
 
-from helpers import attempts, buying, openai_images, retry_policy, tables
+from helpers import openai_images, tables
+from helpers.generate_openai import attempts, buying, retry_policy
+from helpers.generate_openai.prompts import Order
 from helpers.openai_images import BuyingError
-from helpers.prompts import Order
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from helpers import file_names, findings
-from helpers.file_names import CREDITS, prefixed
-from helpers.file_names import described as _row
-from helpers.metadata_tables import Finder, LayoutError, read_tables
+from helpers import findings
+from helpers.prepare_cases import file_names
+from helpers.prepare_cases.file_names import CREDITS, prefixed
+from helpers.prepare_cases.file_names import described as _row
+from helpers.prepare_cases.metadata_tables import Finder, LayoutError, read_tables
 
 COLUMNS = (
     "file", "layout", "modality", "origin", "generator", "finding", "side", "patient_id", "sex", "age", "view", "licence", "credit", "report",

@@ -140,7 +140,7 @@ def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
 
 
 def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]:
-    from helpers.dicom import full_range, reduced
+    from helpers.formats.dicom import full_range, reduced
 
     if deep == 8:
         return values.astype(np.uint8), 8

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from helpers import accuracy, agreement, sentences
+from helpers import accuracy, agreement
+from helpers.analyse_readings import sentences
 from helpers.figures import COEFFICIENTS, COLOURS
 
 CATEGORIES = ["real", "fake", "uncertain"]

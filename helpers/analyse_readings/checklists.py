@@ -4,8 +4,8 @@ Items by number: GRRAS, Kottner et al., J Clin Epidemiol 64 (2011); STARD 2015, 
 CLAIM, Mongan et al., Radiol Artif Intell 2 (2020). The wording here is this project's own.
 """
 
-from helpers import sentences
-from helpers.sentences import percent, value
+from helpers.analyse_readings import sentences
+from helpers.analyse_readings.sentences import percent, value
 
 # Items that no file of a study can fill.
 OPEN = (

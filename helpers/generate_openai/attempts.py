@@ -4,9 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from helpers import answers, openai_images, paid_images, prices, provenance, tables
+from helpers import openai_images, tables
+from helpers.generate_openai import answers, paid_images, prices, provenance
+from helpers.generate_openai.prompts import Order
 from helpers.openai_images import Service
-from helpers.prompts import Order
 
 
 @dataclass(frozen=True)

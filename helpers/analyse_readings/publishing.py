@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import checklists, figures, images, joined, report, results, runs, sentences
+from helpers import figures, images, runs
+from helpers.analyse_readings import checklists, joined, report, results, sentences
 
 
 def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, pretended: list[str], most: int = 12) -> dict[str, Figure]:

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from helpers import accuracy, agreement, descriptions, joined
+from helpers import accuracy, agreement
+from helpers.analyse_readings import descriptions, joined
 
 LABELS = joined.LABELS
 OVERALL = "all"

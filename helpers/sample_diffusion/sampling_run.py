@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import base_models, findings, freshness, runs, sampling
-from helpers.base_models import ModelError
+from helpers import findings, freshness, runs, sampling
+from helpers.finetune_diffusion import base_models
+from helpers.finetune_diffusion.base_models import ModelError
 from helpers.sampling import SamplingError
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import burned_in_text, deidentify, duplicates, images, volumes
+from helpers import images
+from helpers.formats import volumes
+from helpers.prepare_cases import burned_in_text, deidentify, duplicates
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
 ENDINGS = [
@@ -181,7 +183,7 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not fork: a notebook kernel has threads, and a child of it may wait for their locks for ever.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.importing"])
+    context.set_forkserver_preload(["helpers.prepare_cases.importing"])
     return ProcessPoolExecutor(workers, mp_context=context)
 
 

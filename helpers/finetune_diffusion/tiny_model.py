@@ -12,8 +12,9 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from helpers import checkpoints, findings, latents, runs
-from helpers.base_models import ModelError
+from helpers import findings, runs
+from helpers.finetune_diffusion import checkpoints, latents
+from helpers.finetune_diffusion.base_models import ModelError
 
 LATENT_SIDE = 8  # the U-Net costs the same whatever the picture's size
 

@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from helpers import attempts, paid_images, prices, retry_policy, runs
-from helpers import ledger as ledgers
+from helpers import runs
+from helpers.generate_openai import attempts, paid_images, prices, retry_policy
+from helpers.generate_openai import ledger as ledgers
+from helpers.generate_openai.prompts import Order
 from helpers.openai_images import BuyingError, Service
-from helpers.prompts import Order
 
 FAILURES_IN_A_ROW = 5
 

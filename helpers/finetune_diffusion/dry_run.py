@@ -7,10 +7,11 @@ import pandas as pd
 import psutil
 import torch
 
-from helpers import base_models, finetune, latents, recipes, runs, tiny_model, training_run
-from helpers.base_models import ModelError
+from helpers import finetune, runs
 from helpers.finetune import TrainingError
-from helpers.recipes import Recipe
+from helpers.finetune_diffusion import base_models, latents, recipes, tiny_model, training_run
+from helpers.finetune_diffusion.base_models import ModelError
+from helpers.finetune_diffusion.recipes import Recipe
 
 LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is timed
 

@@ -1,6 +1,6 @@
 """A fine-tuning from the cases of stage 01 to a checkpoint folder that stock diffusers loads.
 
-`python -m helpers.training_run <study> <run>` is what torchrun starts, once a process.
+`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once a process.
 """
 
 import json
@@ -17,9 +17,10 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
-from helpers import base_models, finetune, freshness, model_card, places, recipes, runs, tiny_model
+from helpers import finetune, freshness, places, runs
 from helpers.finetune import TrainingError
-from helpers.recipes import Recipe
+from helpers.finetune_diffusion import base_models, model_card, recipes, tiny_model
+from helpers.finetune_diffusion.recipes import Recipe
 
 STATE = ".state"  # checkpoints to go on from; no result, so not hashed, and removed when the run is finished
 
@@ -69,7 +70,7 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
             "--standalone",
             f"--nproc-per-node={processes}",
             "-m",
-            "helpers.training_run",
+            "helpers.finetune_diffusion.training_run",
         ]
         child = subprocess.Popen(
             [*command, run.study, run.name], cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from helpers import checklists, findings, parameters, runs, seal, sentences
+from helpers import findings, parameters, runs, seal
+from helpers.analyse_readings import checklists, sentences
 from helpers.figures import COEFFICIENTS, GALLERIES, NAMES
 
 MEASURES = {"dprime": "d′", "criterion": "criterion"}

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers import images, provenance, runs, tables
+from helpers import images, runs, tables
+from helpers.generate_openai import provenance
 
 
 def on_disk(paid: Path, image_id: str) -> Path | None:
