@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import images, parameters, runs, tables
+from helpers.prepare_cases import burned_in_text
 from helpers.seal import derive, read_commitment, seal, unseal
 
 __all__ = [
@@ -61,12 +62,14 @@ def read_draw(path: Path) -> pd.DataFrame:
 def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.DataFrame:
     """All pictures that may be drawn: generated ones that are no copies (`copies`: refused image_ids), real ones of the test split.
 
-    The columns of images.csv plus `run` and `file` (absolute). How many were refused is in `.attrs["refused"]`.
+    The columns of images.csv plus `run`, `file` (absolute) and, from stage 01, `masked` (share painted over). How many were refused is in `.attrs["refused"]`.
     """
     parts = []
     for source in sources:
         rows = source.read("images.csv")
         parts.append(rows.assign(run=source.name, file=[str(source.folder / path) for path in rows["path"]]))
+        if (source.folder / "imported.csv").exists():
+            parts[-1]["masked"] = rows["image_id"].map(source.read("imported.csv").set_index("image_id")["masked"])
     pool = pd.concat(parts, ignore_index=True)
     pool = pool[(pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)]
     refused = pool["image_id"].isin(list(copies))
@@ -205,7 +208,7 @@ def survey(drawn: pd.DataFrame, margin: float) -> pd.DataFrame:
 def write_set(drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: float, name: str = "") -> pd.DataFrame:
     """Write reading_set.csv, images/ and study.json into `folder`; returns the key table.
 
-    Every picture goes one path: images.for_reading at the same size, margin and depth, stored (not
+    Every picture goes one path: text masked where stage 01 masks it, images.for_reading at the same size, margin and depth, stored (not
     compressed) PNG without metadata, the same date and mode. What is there already is left. `name` tells two
     sets of a study apart: the same picture gets another blind_id in each. Raises BlindingError for a source
     that is smaller than `size`: pictures are never upsampled.
@@ -213,12 +216,16 @@ def write_set(drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: 
     drawn, folder = survey(drawn, margin), Path(folder)
     _refuse_small(drawn, size)
     bits = int(drawn["depth"].min())  # the depth of the poorest picture: more would tell the others apart
+    unmasked = without_masks(study, drawn["run"])
     rows, key = [], []
     first = {}
     for picture in runs.progress(drawn.sort_values("part").to_dict("records"), "blinding", len(drawn)):
         blind_id = derive(study, f"blind id {name}", f"{picture['image_id']} {picture['repeat']}".encode()).hex()[:16]
         path = folder / "images" / f"{blind_id}.png"
-        array = images.for_reading(images.read_png(picture["file"]), int(picture["bits"]), size, bits, margin)
+        array = images.read_png(picture["file"])
+        if picture["run"] in unmasked:
+            array, _ = burned_in_text.mask_text(array, int(picture["bits"]))
+        array = images.for_reading(array, int(picture["bits"]), size, bits, margin)
         content = images.write_png(array, compress_level=0)
         if not path.exists() or path.read_bytes() != content:
             tables.write_atomically(path, content)
@@ -235,6 +242,13 @@ def write_set(drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: 
     tables.write(pd.DataFrame(rows).sort_values("blind_id"), folder / "reading_set.csv")
     tables.write_atomically(folder / "study.json", _for_readers(study, size, bits))
     return tables.check(pd.DataFrame(key).sort_values("blind_id"), "key")
+
+
+def without_masks(study: str, names: Iterable[str]) -> set[str]:
+    """Runs whose pictures still have to go through stage 01's rule for burned-in text; none when 01 keeps text."""
+    policies = {name: runs.load(study, name).parameters.get("burned_in_text") for name in set(names)}
+    masking = any(policy not in (None, "keep") for policy in policies.values())
+    return {name for name, policy in policies.items() if policy is None and masking}
 
 
 def _refuse_small(drawn: pd.DataFrame, size: int) -> None:
@@ -313,6 +327,11 @@ def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
         weak.append("No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to 20 % is usual).")
     if not drawn["training"].any():
         weak.append("No training cases: the first answers also measure getting used to the page.")
+    if painted := int((read["masked"] > 0).sum()) if "masked" in read and real < len(read) else 0:
+        weak.append(
+            f"{painted} of {len(read)} pictures have text painted over since stage 01: if few of the others have, the paint tells real from "
+            "generated (burned_in_text: reject in 01 leaves such pictures out)."
+        )
     matched = read["match"].dropna()
     if len(loose := matched[matched != "finding and view"]):
         weak.append(f"{len(loose)} of {len(matched)} real pictures could not be matched by finding and view.")

@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy import sparse, special
+from scipy import ndimage, sparse, special
+
+# What every picture gets before it is read. Without them JPEG, resampling and histogram combs of a source stay to be seen
+# (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
+SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
+GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
 
 
 class ImageError(ValueError):
@@ -209,14 +214,17 @@ def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: flo
     """The one path of every picture into a reading set (06), and into the audit that goes before it (05).
 
     Centred padding is undone, the central square taken, `margin` of its side cut off all round (overlays and
-    border artefacts), the rest resized down to (size, size) by area and its range 0..2**bits-1 mapped to
-    0..2**depth-1. Raises ImageError when less than `size` pixels are left: pictures are never upsampled.
+    border artefacts), the rest resized down to (size, size) by area, smoothed by SMOOTHING, given GRAIN, and its
+    range 0..2**bits-1 mapped to 0..2**depth-1. The same pixels always come out the same. Raises ImageError when
+    less than `size` pixels are left: pictures are never upsampled.
     """
     square = _central_square(array, margin)
     if square.shape[0] < size:
         raise ImageError(f"{square.shape[0]} pixels are left of it, {size} are asked for: pictures are never upsampled.")
     grey = area_resize(square, size, size) if square.shape[0] > size else square.astype(np.float32)
-    return np.floor(grey * ((2**depth - 1) / (2**bits - 1)) + 0.5).astype(np.uint8 if depth <= 8 else np.uint16)
+    grey = ndimage.gaussian_filter(grey / (2**bits - 1), SMOOTHING, mode="nearest")
+    grain = np.random.default_rng(zlib.crc32(np.ascontiguousarray(square).data)).normal(0, GRAIN, grey.shape)
+    return np.floor(np.clip(grey + grain, 0, 1) * (2**depth - 1) + 0.5).astype(np.uint8 if depth <= 8 else np.uint16)
 
 
 def reading_side(array: np.ndarray, margin: float) -> int:

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
 
 from helpers import blinding, images, runs, seal, tables
+from helpers.prepare_cases import burned_in_text
 
 STUDY = "unit"
 
@@ -358,3 +360,30 @@ def test_a_bad_draw_names_its_row(tmp_path, line):
     path.write_text("run,origin,generator,modality,finding,count,training\n" + line + "\n")
     with pytest.raises(blinding.BlindingError, match="row 1"):
         blinding.read_draw(path)
+
+
+def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
+    real, bought = make_run("01_prepare_cases", 5, "real", side=40), make_run("02_generate_openai", 2, "generated", side=40)
+    chest = np.full((420, 420), 60, np.uint8)
+    written = Image.fromarray(chest)
+    ImageDraw.Draw(written).text((20, 20), "PORTABLE 14:32", fill=255, font=ImageFont.load_default(36))
+    for source in (real, bought):
+        rows = source.read("images.csv").assign(width=420, height=420, bits=8)
+        for path in rows["path"]:
+            (source.folder / path).write_bytes(images.write_png(np.asarray(written) if source is bought else chest))
+        tables.write(rows, source.folder / "images.csv")
+    for policy, left in (("mask", 0), ("keep", 2)):
+        manifest = json.loads((real.folder / "manifest.json").read_text()) | {"parameters": {"burned_in_text": policy}}
+        (real.folder / "manifest.json").write_text(json.dumps(manifest))
+        drawn = blinding.candidates([real, bought]).assign(training=False, repeat=False, part=1)
+        key = blinding.write_set(drawn, places / policy, STUDY, size=360, margin=0.0)
+        made = key.loc[key["origin"] == "generated", "blind_id"]
+        shown = [images.read_png(places / policy / "images" / f"{name}.png") for name in made]
+        assert sum(len(burned_in_text.find(array, 8)) > 0 for array in shown) == left
+
+
+def test_painted_over_text_is_named_as_a_weak_point():
+    read = pd.DataFrame({"origin": ["real"] * 3 + ["generated"] * 3, "modality": "xray", "masked": [0.01, 0.02, 0.0, None, None, None]})
+    read = read.assign(training=False, repeat=False, match=None)
+    assert any(sentence.startswith("2 of 6 pictures have text painted over") for sentence in blinding.weak_points(read, 6, 1))
+    assert not any("painted" in sentence for sentence in blinding.weak_points(read.assign(masked=0.0), 6, 1))
