@@ -108,3 +108,12 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
     assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
     assert opened.pretended == []
+
+
+def test_hidden_repeats_are_mostly_answered_alike():
+    asked = {"seed": 1, "pretended_sensitivity": 0.6, "pretended_specificity": 0.7, "pretended_uncertain": 0.2, "pretended_ai_gain": 0.0}
+    asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    first = [{"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""} for n in range(2000)]
+    again = [truth | {"blind_id": f"r{n}", "repeat_of": truth["blind_id"]} for n, truth in enumerate(first)]
+    alike = [readers.answer(a, asked, "r", False)["label"] == readers.answer(b, asked, "r", False)["label"] for a, b in zip(first, again)]
+    assert 0.75 < sum(alike) / 2000 < 0.95

@@ -21,6 +21,7 @@ CONFUSED = {
     "effusion": "pleural_thickening",
     "opacity": "infiltrates",
 }
+SEEN_ANEW = 0.25  # share of hidden repeats that a pretended reader judges afresh
 CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "markers")
 
 
@@ -28,7 +29,7 @@ def read(run: runs.Run, setting: Setting) -> None:
     """Let every pretended reader answer every image and lock. What is in the store already is not answered again."""
     set_run = run.reads(run.parameters["reading_set"])
     key = seal.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON)
-    truth = {row["blind_id"]: row for row in key[["blind_id", "origin", "finding"]].fillna("").to_dict("records")}
+    truth = {row["blind_id"]: row for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")}
     engine = store.open_store(setting.store_place)
     try:
         for number in range(setting.asked["number_of_readers"]):
@@ -64,8 +65,11 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
 
 
 def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
-    """The pretended answer to one picture. `truth` is its row of the key; the same picture and reader give the same answer."""
-    drawn = random.Random(f"{asked['seed']}/{reader_id}/{truth['blind_id']}")
+    """The pretended answer to one picture. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
+    looked = truth["blind_id"]
+    if truth.get("repeat_of") and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW:
+        looked = truth["repeat_of"]
+    drawn = random.Random(f"{asked['seed']}/{reader_id}/{looked}")
     fake = truth["origin"] == "generated"
     right = asked["pretended_sensitivity"] if fake else asked["pretended_specificity"]
     right += asked["pretended_ai_gain"] * (1 - right) if knows_ai else 0
