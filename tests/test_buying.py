@@ -314,7 +314,8 @@ def test_four_hundred_images_from_a_faulty_service():
 BUYER = """
 import asyncio, sys
 import pandas as pd
-from helpers import buying, openai_images, prompts, runs, tables
+from helpers import openai_images, runs, tables
+from helpers.generate_openai import buying, prompts
 run = runs.Run("s", "02_generate_openai", {})
 asked = openai_images.service("openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run)
 row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": "left pleural effusion", "count": 60}

@@ -62,7 +62,7 @@ def test_too_little_room_is_known_before_writing(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_while_writing(tmp_path):
     """A file-size limit makes the system refuse the write in the middle, as a full disk does."""
     script = (
-        "import resource, sys, torch\nfrom pathlib import Path\nfrom helpers import checkpoints\n"
+        "import resource, sys, torch\nfrom pathlib import Path\nfrom helpers.finetune_diffusion import checkpoints\n"
         "folder = Path(sys.argv[1])\n"
         "checkpoints.save(folder, 1, {'weights': {'a': torch.zeros(10)}}, {})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"

@@ -78,7 +78,8 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
         UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip()) or CHEST.search(part)
     ):
         raise ImageError("DICOM of another body part than the chest")
-    if str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING or dataset.get("PresentationIntentType") == "FOR PROCESSING":
+    intent = str(dataset.get("PresentationIntentType") or "")
+    if intent == "FOR PROCESSING" or (not intent and str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING):
         raise ImageError("raw detector data (FOR PROCESSING), not the picture that radiologists see")
     if header.modality == "ct":
         header.view = "axial"

@@ -28,7 +28,7 @@ LABELS = {
 }
 SHARES = (0.34, 0.15, 0.13, 0.13, 0.09, 0.07, 0.09)
 CREDIT = "rehearsal phantom, no patient"
-DX, CT = "1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
+DX, CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 
 
 def write_cases(folder: Path, patients: int = 230, seed: int = 0, size: int = 320, ct_patients: int = 30) -> pd.DataFrame:
