@@ -36,7 +36,7 @@ def methods(results: dict, context: dict) -> list[str]:
     shown_before = f"{_several(design['training'], 'training case')} shown before and not scored"
     again = f"{_several(design['repeats'], 'image')} shown a second time without notice"
     paragraphs = [
-        f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, and given opaque names; "
+        f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, slightly smoothed and given fine grain so that traces of their files' history go, and given opaque names; "
         f"{shown_before}, and {again}.",
         f"Readers. {people} answered on pages of their own, which show neither the truth nor other readers' answers nor how many images were generated; "
         f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and {changing(asked)}.",
