@@ -188,7 +188,8 @@ def _clustered(said: pd.Series, image: pd.Series, confidence: float) -> tuple[fl
     images = len(sums)
     between = images / (images - 1) * (sums**2).sum() / answers**2 if images > 1 else 0.0
     # Without variation nothing tells how alike the answers to one image are: then every image counts once.
-    effective = share * (1 - share) / between if between > 0 else images
+    # With one answer an image the design effect is 1: the same interval as for a single reader.
+    effective = share * (1 - share) / (answers - 1) / between * answers if between > 0 else images
     effective = min(max(effective, 1.0), answers)
     low, high = proportion_confint(share * effective, effective, alpha=1 - confidence, method="wilson")
     return float(max(low, 0.0)), float(min(high, 1.0))

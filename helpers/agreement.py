@@ -53,7 +53,9 @@ def coefficients(
         rows["cohen"] = _cohen(complete, matrix, weights)
         rows["scott"] = _linearised(_counts(complete, len(categories)), matrix, "fleiss")
     else:
-        rows["cohen"] = rows["scott"] = _missing(0, f"defined for two readers only, here {'is' if readers == 1 else 'are'} {readers}")
+        rows["cohen"] = rows["scott"] = _missing(
+            0, f"defined for two readers only, here {'there is' if readers == 1 else 'there are'} {readers}"
+        )
     rows["conger"] = _linearised(counts, matrix, "conger", codes)
     for name in ("fleiss", "gwet", "brennan_prediger"):
         rows[name] = _linearised(counts, matrix, name)

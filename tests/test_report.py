@@ -137,6 +137,7 @@ def test_a_reader_missing_half(place):
         assert row["all_real"]["total"] <= 12
         assert row["all_real"]["total"] < row["images"] or "lack an answer" in text
     assert "No image was read twice" in text
+    assert "Percent agreement" in text and " 12 with one answer only " in text
     assert "no image was shown a second time without notice" in text
     assert "an answer could not be changed" in text
     assert (
@@ -154,6 +155,50 @@ def test_no_real_images(place):
     assert "wrongly called fake" not in text
     assert found["power"] == []
     assert "ROC curves rest on three steps" not in text
+    assert "ROC curves run from “real” over “uncertain” to “fake”;" in text
+
+
+def test_one_reader_is_spoken_of_as_one(place):
+    run, _, _, _, text = analyse(draw=True, readers=1, training=0)
+    assert "by 1 reader; this reader stated no prior knowledge of AI." in text
+    assert "none of them" not in text.split("Which images fool readers")[0]
+    assert "no training case was shown before, and" in text
+    assert "here there is 1" in text
+    assert "at least two readers" not in text
+    assert not (run.folder / "figures" / "gallery_fake.png").exists()
+    assert re.search(r"Pleural effusion \d+ \d+ – – – no image has two ratings", text)
+
+
+def test_a_reader_who_stopped_before_the_repeats(place):
+    _, _, _, _, text = analyse(answer=lambda reader, image, random: "fake", skips=lambda reader, position: reader == 1 and position > 6)
+    assert "R1 called every image fake." in text
+    assert "R2 called every image that was answered fake." in text
+    assert "R2 labelled no image twice: agreement with himself or herself is unknown." in text
+    assert "none of them among these" not in text
+
+
+def test_a_reader_who_answers_nothing_is_said_to_have_answered_nothing(place):
+    _, _, _, _, text = analyse(readers=3, skips=lambda reader, position: reader == 2)
+    assert "R3 answered nothing. " in text
+    assert "3 readers had pages of their own (1 answered nothing)" in text
+    assert "R3 all answered nothing" in text
+    assert "no real images" not in text
+    assert "two generated images that every reader answered" in text
+
+
+def test_a_share_has_one_interval_wherever_it_is_told(ordinary):
+    frames = ordinary[2]
+    told = frames["accuracy"].query("policy == 'own' and measure == 'fake of generated'").set_index("reader")
+    grouped = frames["subgroups"].query("by == 'reader' and measure == 'called fake' and truth == 'generated'").set_index("group")
+    assert told[["low", "high"]].to_numpy() == pytest.approx(grouped.loc[told.index, ["low", "high"]].to_numpy(dtype=float))
+
+
+def test_one_is_was_and_several_are_were():
+    some = {"total": 10, "low": 0.0, "high": 0.4}
+    row = {"images": 10, "origin": "real", "modality": "ct", "readers": 2, "conditions": []}
+    row |= {"all_real": some | {"count": 3}, "all_uncertain": some | {"count": 0}}
+    assert ") was wrongly called fake by" in sentences.headline(row | {"two_fake": some | {"count": 1}})[1]
+    assert ") were wrongly called fake by" in sentences.headline(row | {"two_fake": some | {"count": 2}})[1]
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,15 @@ def methods(results: dict, context: dict) -> list[str]:
     source = "; ".join(sentences.source(row) for row in design["by_source"])
     changed = "; ".join(context["plan_changes"])
     people = f"{design['readers']} readers" if design["readers"] != 1 else "1 reader"
-    shown_before = f"{_several(design['training'], 'training case')} shown before and not scored"
+    shown_before = f"{_several(design['training'], 'training case')} shown before{' and not scored' if design['training'] else ''}"
     again = f"{_several(design['repeats'], 'image')} shown a second time without notice"
+    silent = sum(not row["answered"] for row in results["readers"])
+    steps = "“real, sure” over “uncertain” to “fake, sure”" if design["confidence_asked"] else "“real” over “uncertain” to “fake”"
     paragraphs = [
         f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, slightly smoothed and given fine grain so that traces of their files' history go, and given opaque names; "
         f"{shown_before}, and {again}.",
-        f"Readers. {people} answered on pages of their own, which show neither the truth nor other readers' answers nor how many images were generated; "
-        f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI and generative models. Each had an order of their own from a stored seed, and {changing(asked)}.",
+        f"Readers. {people} had pages of their own{f' ({silent} answered nothing)' if silent else ''}, which show neither the truth nor other readers' answers nor how many images were generated; "
+        f"{sentences.knew(design)} and generative models. Each had an order of their own from a stored seed, and {changing(asked)}.",
         "Rating. Every image was to be labelled real, fake or uncertain and the lung condition described in words"
         + (
             f"; confidence was asked ({asked['confidence']})."
@@ -56,7 +58,7 @@ def methods(results: dict, context: dict) -> list[str]:
         "Agreement. Percent agreement, Cohen's and Conger's kappa, Scott's pi, Fleiss' kappa, Gwet's AC1, Brennan–Prediger's coefficient and Krippendorff's alpha over first answers; "
         "standard errors by linearisation, divided by n(n − 1) over images, t intervals with n − 1 degrees of freedom (Cohen: asymptotic, normal). Answers to repeats count only for agreement of readers with themselves.",
         "Accuracy. Positive means generated. “Uncertain” is shown as a category of its own, as an error, and left out. Shares have Wilson intervals; over several answers to one image they are "
-        "Wilson's at the effective number of answers. d′ and criterion use the log-linear correction. ROC curves run from “real, sure” over “uncertain” to “fake, sure”; their areas have DeLong's standard errors. "
+        f"Wilson's at the effective number of answers. d′ and criterion use the log-linear correction. ROC curves run from {steps}; their areas have DeLong's standard errors. "
         f"Many readers: Obuchowski–Rockette with random readers and images, covariances by {NAMED[settings['covariance']]}, Hillis' degrees of freedom, against 0.5, two-sided; images without a score of every reader were left out there. "
         f"Equivalence to chance: two one-sided tests at 5 % within ± {settings['margin']:g}. Bootstrap: {settings['replicates']} draws of readers and images. No correction for multiple testing was made.",
     ]
@@ -150,8 +152,11 @@ def _ordered(rows: list[tuple]) -> list[dict]:
 
 def policy_rows(results: dict) -> list[dict]:
     """The three policies side by side: one row a reader and measure, columns wrong and dropped; own category apart."""
-    rows = []
+    rows, silent = [], [row["reader"] for row in results["readers"] if not row["answered"]]
     for reader in [row["reader"] for row in results["readers"]]:
+        if reader in silent:
+            rows.append({"reader": reader, "measure": "all"} | dict.fromkeys(("wrong", "dropped", "own"), "answered nothing"))
+            continue
         own = {(r["policy"], r["measure"]): r for r in results["accuracy"] if r["reader"] == reader}
         for measure in ("sensitivity", "specificity", "accuracy", "dprime", "criterion"):
             rows.append(

@@ -44,15 +44,14 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, preten
 
 
 def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[str]]:
-    """The images of the three published galleries; `rows` indexed by image_id, `labels` one column a reader."""
+    """The images of the three published galleries (two for a single reader); `rows` indexed by image_id, `labels` one column a reader."""
     complete = labels.dropna()
     generated = rows["origin"] == "generated"
     all_of = {label: complete.index[(complete == label).all(axis=1)] for label in ("real", "uncertain")}
-    return {
-        "gallery_real": [image for image in all_of["real"] if generated[image]],
-        "gallery_uncertain": list(all_of["uncertain"]),
-        "gallery_fake": list(rows.index[generated & (rows["votes_fake"] >= 2)]),
-    }
+    chosen = {"gallery_real": [image for image in all_of["real"] if generated[image]], "gallery_uncertain": list(all_of["uncertain"])}
+    if labels.shape[1] > 1:
+        chosen["gallery_fake"] = list(rows.index[generated & (rows["votes_fake"] >= 2)])
+    return chosen
 
 
 def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], list[str]]:

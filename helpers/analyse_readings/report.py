@@ -52,13 +52,13 @@ def render(results: dict, context: dict, figures: dict[str, bytes]) -> bytes:
 
 
 def design_line(results: dict) -> str:
-    """40 images (20 generated, 20 real) read by 2 readers, one of them with prior knowledge of AI."""
+    """40 images (20 generated, 20 real) read by 2 readers, 1 of them stated prior knowledge of AI."""
     design = results["design"]
     readers = f"{design['readers']} reader{'s' if design['readers'] != 1 else ''}"
     return (
         f"{design['images']} images ({design['generated']} generated, {design['real']} real) were {'to be ' if results['flow']['missing_answers'] else ''}labelled "
-        f"real, fake or uncertain by {readers}, "
-        f"{design['prior_ai'] or 'none'} of them with prior knowledge of AI."
+        f"real, fake or uncertain by {readers}; "
+        f"{sentences.knew(design)}."
     )
 
 
@@ -112,7 +112,13 @@ def warnings(results: dict, context: dict) -> list[str]:
     labels = {
         r["reader"]: [name for name in ("real", "fake", "uncertain") if r[f"labelled_{name}"]] for r in results["readers"] if r["answered"]
     }
-    said += [f"{reader} called every image {used[0]}." for reader, used in labels.items() if len(used) == 1]
+    said += [f"{r['reader']} answered nothing." for r in results["readers"] if not r["answered"]]
+    part = {r["reader"] for r in results["readers"] if r["missing"]}
+    said += [
+        f"{reader} called every image {'that was answered ' if reader in part else ''}{used[0]}."
+        for reader, used in labels.items()
+        if len(used) == 1
+    ]
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
     if any(opening.startswith("emergency") for opening in context["openings"]):
@@ -211,6 +217,7 @@ def galleries(results: dict) -> list[tuple[str, str]]:
 
 def agreement_rows(results: dict) -> dict:
     """The agreement table."""
+    paired = {row["group"]: row["images"] for row in results["agreement"] if row["coefficient"] == "krippendorff"}
     rows = [
         [
             NAMES.get(row["group"], row["group"]),
@@ -220,7 +227,9 @@ def agreement_rows(results: dict) -> dict:
             sentences.interval(row["low"], row["high"], 2),
             row["images"],
             row["readers"],
-            row["reason"] or ("no variation: the interval has no width" if row["se"] == 0 else ""),
+            row["reason"]
+            or ("no variation: the interval has no width" if row["se"] == 0 else "")
+            or (f"{row['images'] - paired[row['group']]} with one answer only" if row["images"] > paired[row["group"]] else ""),
         ]
         for row in results["agreement"]
         if " " not in row["group"]
@@ -291,12 +300,13 @@ def finding_rows(results: dict) -> dict:
             sentences.interval(r["gwet_low"], r["gwet_high"], 2)
             if r["gwet_low"] is None or r["gwet_low"] != r["gwet_high"]
             else "no variation",
+            r["reason"] if r["percent"] is None else "",
         ]
         for r in results["findings_agreement"]
     ]
     return table(
         "Agreement on whether a finding is there",
-        ["finding", "answers", "images", "agreement", "Fleiss' kappa", "AC1", "95 % interval"],
+        ["finding", "answers", "images", "agreement", "Fleiss' kappa", "AC1", "95 % interval", "note"],
         rows,
         (1, 2, 3, 4, 5),
     )

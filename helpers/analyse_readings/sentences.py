@@ -5,7 +5,7 @@ from helpers.figures import COEFFICIENTS, NAMES
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
 NO_WIDTH = "the images do not differ in it, so its interval has no width and says nothing about other images"
-BANDS = ((0.0, "below chance"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"), (1.01, "almost perfect"))
+BANDS = ((0.0, "poor"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"), (1.01, "almost perfect"))
 
 
 def percent(share: float | None) -> str:
@@ -45,9 +45,21 @@ def count(part: dict) -> str:
     return f"{part['count']} of {part['total']} ({percent(part['count'] / part['total'])}; 95 % interval {interval(part['low'], part['high'])})"
 
 
+def were(number: int) -> str:
+    """was for one, were for none and for several."""
+    return "was" if number == 1 else "were"
+
+
 def everyone(readers: int) -> str:
     """both readers, all 5 readers, the only reader."""
     return {1: "the only reader", 2: "both readers"}.get(readers, f"all {readers} readers")
+
+
+def knew(design: dict) -> str:
+    """How many readers stated prior knowledge of AI."""
+    if design["readers"] == 1:
+        return f"this reader stated {'' if design['prior_ai'] else 'no '}prior knowledge of AI"
+    return f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI"
 
 
 def headline(row: dict) -> list[str]:
@@ -60,11 +72,13 @@ def headline(row: dict) -> list[str]:
             f"Of {row['images']} {kind} none was labelled by {people}, so none can be counted as called real, or left uncertain, by {people}."
         ]
     elif called["total"] < row["images"]:
-        said[0] = said[0].replace("Of ", f"Of {row['images']} {kind}, {called['total']} were labelled by {people}. Of these, ", 1)
+        said[0] = said[0].replace(
+            "Of ", f"Of {row['images']} {kind}, {called['total']} {were(called['total'])} labelled by {people}. Of these, ", 1
+        )
         said[0] = said[0].replace(f"{row['images']} {kind}, {people} called", f"{people} called", 1)
     if row["readers"] >= 2:
         about = "identified as fake" if row["origin"] == "generated" else "wrongly called fake"
-        said.append(f"{count(row['two_fake'])} were {about} by at least two readers.")
+        said.append(f"{count(row['two_fake'])} {were(row['two_fake']['count'])} {about} by at least two readers.")
     conditions = [f"{item['name'].lower()} ({item['answers']} of {item['of_answers']} answers)" for item in row["conditions"][:4]]
     said.append(f"Described: {', '.join(conditions)}." if conditions else "No condition was described.")
     return said
@@ -122,7 +136,8 @@ def intra(results: dict) -> list[str]:
             said.append(f"{alike}; AC1 {value(ac1['estimate'])}, without a usable interval.")
         else:
             said.append(f"{alike}; AC1 {value(ac1['estimate'])} ({interval(ac1['low'], ac1['high'], 2)}).")
-    return said
+    silent = [row["reader"] for row in results["readers"] if row["reader"] not in [twice["reader"] for twice in rows]]
+    return said + [f"{reader} labelled no image twice: agreement with himself or herself is unknown." for reader in silent]
 
 
 def accuracy(results: dict) -> list[str]:
@@ -188,7 +203,9 @@ def planning(results: dict) -> list[str]:
     """What a study of this size could have found."""
     rows = results["power"]
     if not rows:
-        return ["The power of the multi-reader analysis does not exist for this design."]
+        return [
+            "No power was computed: the multi-reader analysis needs two readers, and two real and two generated images that every reader answered."
+        ]
     parts = [f"{percent(row['power'])} for a true area of {row['auc']:g}" for row in rows]
     first = rows[0]
     return [
@@ -203,7 +220,9 @@ def fooled(results: dict) -> list[str]:
     if not found["generated"]:
         return ["No generated image was read."]
     more = "the only reader" if results["design"]["readers"] == 1 else "more readers than called them fake"
-    said = [f"{found['fooled']} of {found['generated']} generated images were called real by {more}."]
+    said = [f"{found['fooled']} of {found['generated']} generated images {were(found['fooled'])} called real by {more}."]
+    if not found["fooled"]:
+        return said
     if not found["distance_known"]:
         return [*said, "The distance to the nearest training case is not known for any of them."]
     if not found["fooled_measured"]:
