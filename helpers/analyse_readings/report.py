@@ -247,7 +247,7 @@ def subgroup_rows(results: dict) -> dict:
     rows = [
         [
             r["by"],
-            findings.FINDINGS.get(r["group"], NAMES.get(r["group"], r["group"])),
+            ", ".join(findings.FINDINGS.get(part, NAMES.get(part, part)) for part in r["group"].split("|")),
             r["truth"],
             r["images"],
             f"{r['count']} of {r['answers']}",
