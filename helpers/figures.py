@@ -127,14 +127,15 @@ def agreement_intervals(table: pd.DataFrame) -> Figure:
     for panel, group in zip(axes[0], groups):
         rows = table[table["group"] == group].set_index("coefficient").reindex(list(COEFFICIENTS)[::-1])
         estimate, low, high = (rows[c].astype(float) for c in ("estimate", "low", "high"))
-        names = [COEFFICIENTS[name] for name in rows.index]
-        panel.hlines(names, low.clip(-1, 1), high.clip(-1, 1), color="#333333", linewidth=2)
-        panel.plot(estimate, names, "o", color="#000000", markersize=6)
-        for name, value in zip(names, estimate):
+        places = range(len(rows))
+        panel.hlines(places, low.clip(-1, 1), high.clip(-1, 1), color="#333333", linewidth=2)
+        panel.plot(estimate, places, "o", color="#000000", markersize=6)
+        for place, value in zip(places, estimate):
             if value != value:
-                panel.text(0, name, "not defined", ha="center", va="center", fontsize=9, color="#666666")
+                panel.text(0, place, "not defined", ha="center", va="center", fontsize=9, color="#666666")
         panel.axvline(0, color="#888888", linewidth=1, linestyle="--")
-        panel.set(xlim=(-1.05, 1.05), title=NAMES.get(group, group), xlabel="agreement")
+        panel.set_yticks(places, [COEFFICIENTS[name] for name in rows.index])
+        panel.set(xlim=(-1.05, 1.05), ylim=(-0.6, len(rows) - 0.4), title=NAMES.get(group, group), xlabel="agreement")
     return figure
 
 

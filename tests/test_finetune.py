@@ -131,6 +131,7 @@ def test_lora_and_full_from_a_trained_base(study):
         "recipe.json",
     ]
     assert any(tensor.abs().max() > 0 for name, tensor in weights(lora).items() if "lora_B" in name or "lora.up" in name)
+    assert not any(str(base.folder) in path.read_text() for path in (base.folder / "checkpoint").rglob("*.json")), "no path of this machine"
     about = json.loads((lora.folder / "checkpoint" / "recipe.json").read_text())
     assert about["base_sha256"] == base_models.fingerprint(base_models.load(str(base.folder / "checkpoint")))
     unet = {name: tensor for name, tensor in weights(base).items() if name.startswith("text_encoder")}

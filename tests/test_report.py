@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import studies
 
-from helpers import blinding, figures, runs, tables
+from helpers import agreement, blinding, figures, runs, tables
 from helpers.analyse_readings import joined, published, publishing, release, report, results, sentences
 
 FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
@@ -278,3 +278,12 @@ def test_a_silent_reader_leaves_nothing_to_count():
     nothing = {"count": 0, "total": 0, "low": None, "high": None}
     row = {"images": 10, "origin": "real", "modality": "ct", "readers": 1, "all_real": nothing, "all_uncertain": nothing, "conditions": []}
     assert sentences.headline(row)[0].startswith("Of 10 real CT images none was labelled by the only reader, so none")
+
+
+def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_defined():
+    table = agreement.coefficients(pd.DataFrame({"R1": ["real", "fake"]}), ["real", "fake", "uncertain"])
+    figure = figures.agreement_intervals(table.rename_axis("coefficient").reset_index().assign(group="all"))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 8 and figure.axes[0].get_ylim() == (-0.6, 7.6)
+    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert box.height < 6, "inches"

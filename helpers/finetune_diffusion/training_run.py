@@ -138,6 +138,9 @@ def export(run: runs.Run, pipeline, recipe: Recipe, sources: dict[str, str], car
             layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
             StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
         else:
+            # Where it was loaded from is a folder of this machine.
+            for part in (pipeline, pipeline.unet, pipeline.vae):
+                part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
         about = {"base": run.parameters["base"], "revision": run.parameters["revision"], "base_sha256": sources, "recipe": asdict(recipe)}
         (Path(folder) / "recipe.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
