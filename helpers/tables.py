@@ -225,7 +225,7 @@ TABLES = {
             text("path", "which hot path", required=True),
             text("what", "what was measured, with its size", required=True),
             number("baseline", "of the plain loop; empty where there is nothing to compare with"),
-            number("ours", "of these helpers", required=True),
+            number("ours", "of these helpers; empty where it is not yet measured"),
             text("unit", "s, ms, MB or things a second", required=True),
             number("ratio", "how many times better ours is"),
             text("note", "what the baseline is"),

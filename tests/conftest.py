@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW_LAST = ("test_finetune", "test_sampling", "test_study", "test_notebooks", "test_reading", "browser")
+SLOW_LAST = ("test_finetune", "test_sampling", "test_study", "test_notebooks", "test_reading", "test_speed", "browser")
 
 
 def pytest_collection_modifyitems(items):

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Dict, Integer, List
+from traitlets import Bool, Dict, Integer, List
 
 from helpers.reading.setting import ROOT
 
@@ -31,6 +31,7 @@ class ReaderKernels(AsyncMappingKernelManager):
     warm = List()
     stock = Integer(1)
     starting = Integer(0)
+    filling = Bool(False)
 
     async def start_kernel(self, **asked) -> str:
         """A kernel for the reader of the current request; the reader's kernels without a page are ended."""
@@ -59,17 +60,30 @@ class ReaderKernels(AsyncMappingKernelManager):
 
     async def keep_warm(self) -> None:
         """Fill the stock again, when no visitor is waiting for a kernel."""
-        if self.starting or len(self.warm) >= self.stock:
+        if self.starting or self.filling or len(self.warm) >= self.stock:
             return
-        kernel_id = await self._fresh()
+        self.filling = True
+        try:
+            kernel_id = await self._fresh()
+            if await self._warmed(kernel_id):
+                self.warm.append(kernel_id)
+            elif kernel_id in self:
+                await self.shutdown_kernel(kernel_id, now=True)
+        finally:
+            self.filling = False
+
+    async def _warmed(self, kernel_id: str) -> bool:
+        """Whether the kernel came up and imported the page."""
         client = self.get_kernel(kernel_id).client()
         client.start_channels()
         try:
             await client.wait_for_ready(timeout=60)
-            await client.execute_interactive(WARM_UP, store_history=False, silent=True, timeout=60)
+            reply = await client.execute_interactive(WARM_UP, store_history=False, silent=True, timeout=60)
+            return reply["content"]["status"] == "ok"
+        except (RuntimeError, TimeoutError):
+            return False
         finally:
             client.stop_channels()
-        self.warm.append(kernel_id)
 
     async def _retire(self, earlier: list[str]) -> None:
         """End what reloads left behind: a reader's earlier kernels that no page is connected to."""

@@ -11,24 +11,25 @@ from matplotlib.figure import Figure
 
 from helpers import figures, runs
 
-FASTER_WHEN_LESS = ("s", "ms", "MB")
+BETTER_WHEN_LESS = ("s", "ms", "MB", "mean squared error")
 
 
 def measured(run: runs.Run, name: str, measure: Callable[..., pd.DataFrame], **settings) -> pd.DataFrame:
     """The rows of one `measure`, taken now or as this run took them before: measuring again is never needed to go on."""
     path = f"{name}/speed.csv"
     if not (run.folder / path).exists():
+        print(f"Measuring {name} …", flush=True)
         rows = measure(**settings)
         rows["ratio"] = [_gain(*row) for row in rows[["baseline", "ours", "unit"]].itertuples(index=False)]
         run.write(path, rows)
     return run.read(path)
 
 
-def _gain(baseline: float | None, ours: float, unit: str) -> float | None:
-    """How many times better ours is: above 1 is a gain, whether the unit counts time and memory or things per second."""
-    if baseline is None or pd.isna(baseline):
+def _gain(baseline: float | None, ours: float | None, unit: str) -> float | None:
+    """How many times better ours is: above 1 is a gain, whether the unit counts time, memory and error or things per second."""
+    if pd.isna(baseline) or pd.isna(ours):
         return None
-    return baseline / ours if unit in FASTER_WHEN_LESS else ours / baseline
+    return baseline / ours if unit in BETTER_WHEN_LESS else ours / baseline
 
 
 def machine() -> dict[str, str | int]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import resource
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,19 +21,18 @@ from helpers.images import write_png
 COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
 
 
-def measure(
-    folder: Path, size: int = 64, file_sizes: tuple[int, ...] = (512, 64), count: int = 192, steps: int = 30, samples: int = 32
-) -> pd.DataFrame:
+def measure(images: int = 192, size: int = 64, file_sizes: tuple[int, ...] = (512, 64), steps: int = 30, samples: int = 32) -> pd.DataFrame:
     """Ours and the baselines in one process on the same pictures and weights; columns COLUMNS.
 
-    `folder` takes the pictures and caches. One row of training throughput and one of held-out loss for each size of the
-    files on disk, one of sampling throughput and one of PSNR (ours against the stock pipeline, same noise), and the GPU
-    row, which says so when there is none.
+    One row of training throughput and one of held-out loss on `images` pictures for each size of the files on disk, one
+    of sampling throughput and one of PSNR (ours against the stock pipeline, same noise), and the GPU row, which says so
+    when there is none.
     """
     base_models.use_cores()
     rows = []
-    for file_size in file_sizes:
-        rows += _training(Path(folder) / f"files{file_size}", size, file_size, count, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        for file_size in file_sizes:
+            rows += _training(Path(folder) / f"files{file_size}", size, file_size, images, steps)
     rows += _sampling(size, samples)
     if not torch.cuda.is_available():
         rows.append(
