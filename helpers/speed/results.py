@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,8 @@ def measured(run: runs.Run, name: str, measure: Callable[..., pd.DataFrame], **s
     path = f"{name}/speed.csv"
     if not (run.folder / path).exists():
         print(f"Measuring {name} …", flush=True)
-        rows = measure(**settings)
+        with ThreadPoolExecutor(1) as apart:  # a notebook's own thread runs an event loop, which asyncio and Playwright refuse
+            rows = apart.submit(measure, **settings).result()
         rows["ratio"] = [_gain(*row) for row in rows[["baseline", "ours", "unit"]].itertuples(index=False)]
         run.write(path, rows)
     return run.read(path)
