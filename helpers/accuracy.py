@@ -54,22 +54,26 @@ def detection(labels: pd.Series, truth: pd.Series, policy: str = "wrong", confid
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; one of: {', '.join(POLICIES)}")
     labels, truth = pd.Series(labels), pd.Series(truth)
-    given = labels.notna()
-    labels, truth = labels[given], truth.reindex(labels.index)[given].astype(int)
+    shown = truth.reindex(labels.index).astype(int)
+    labels = labels.dropna()
+    truth = shown[labels.index]
     if wrong := sorted(set(labels) - set(LABELS)):
         raise ValueError(f"label {wrong[0]!r} is none of {', '.join(LABELS)}")
     if policy == "own":
-        return _own_category(labels, truth, confidence)
+        return _own_category(labels, truth, _lacking(truth, truth, shown), confidence)
+    answered = truth
     undecided = truth[labels == "uncertain"] if policy == "dropped" else truth.iloc[:0]
     truth, labels = truth.drop(undecided.index), labels.drop(undecided.index)
     hits, generated = int(((labels == "fake") & (truth == 1)).sum()), int((truth == 1).sum())
     rejections, real = int(((labels == "real") & (truth == 0)).sum()), int((truth == 0).sum())
+    lacking = _lacking(truth, answered, shown)
+    reason = lacking[0] or lacking[1]
     rows = [
-        _share("sensitivity", hits, generated, "no generated images", confidence),
-        _share("specificity", rejections, real, "no real images", confidence),
+        _share("sensitivity", hits, generated, lacking[1], confidence),
+        _share("specificity", rejections, real, lacking[0], confidence),
         # Of one kind only, accuracy would be another name for sensitivity or specificity.
-        _share("accuracy", hits + rejections, generated + real if generated and real else 0, _lacking(generated, real), confidence),
-        *_signal_detection(hits, generated, real - rejections, real, confidence),
+        _share("accuracy", hits + rejections, 0 if reason else generated + real, reason, confidence),
+        *_signal_detection(hits, generated, real - rejections, real, reason, confidence),
     ]
     left_out = {"sensitivity": int((undecided == 1).sum()), "specificity": int((undecided == 0).sum())}
     table = pd.DataFrame(rows).assign(policy=policy)
@@ -81,13 +85,13 @@ def policies(labels: pd.Series, truth: pd.Series, confidence: float = 0.95) -> p
     return pd.concat([detection(labels, truth, policy, confidence) for policy in POLICIES], ignore_index=True)
 
 
-def _own_category(labels: pd.Series, truth: pd.Series, confidence: float) -> pd.DataFrame:
+def _own_category(labels: pd.Series, truth: pd.Series, lacking: dict[int, str], confidence: float) -> pd.DataFrame:
     rows = []
     for value, name in ((1, "generated"), (0, "real")):
         of_kind = labels[truth == value]
         for label in LABELS:
             measure = f"{label} of {name}"
-            rows.append(_share(measure, int((of_kind == label).sum()), len(of_kind), f"no {name} images", confidence))
+            rows.append(_share(measure, int((of_kind == label).sum()), len(of_kind), lacking[value], confidence))
     return pd.DataFrame(rows).assign(policy="own", left_out=0)[COLUMNS]
 
 
@@ -105,11 +109,10 @@ def _share(measure: str, count: int, total: int, reason: str, confidence: float)
     }
 
 
-def _signal_detection(hits: int, generated: int, alarms: int, real: int, confidence: float) -> list[dict]:
+def _signal_detection(hits: int, generated: int, alarms: int, real: int, reason: str, confidence: float) -> list[dict]:
     """d' and criterion with 0.5 added to hits and false alarms and 1 to the images of each kind (Hautus 1995)."""
     measures = {"dprime": np.nan, "criterion": np.nan}
     se = dict(measures)
-    reason = _lacking(generated, real)
     if not reason:
         hit, alarm = (hits + 0.5) / (generated + 1), (alarms + 0.5) / (real + 1)
         z_hit, z_alarm = stats.norm.ppf(hit), stats.norm.ppf(alarm)
@@ -131,8 +134,14 @@ def _signal_detection(hits: int, generated: int, alarms: int, real: int, confide
     ]
 
 
-def _lacking(generated: int, real: int) -> str:
-    return "" if generated and real else "no images" if not generated + real else f"no {'generated' if not generated else 'real'} images"
+def _lacking(counted: pd.Series, answered: pd.Series, shown: pd.Series) -> dict[int, str]:
+    """Why nothing is said of real (0) and of generated images (1); empty where something is. All three are truths by image."""
+    reasons = {}
+    for kind, name in ((0, "real"), (1, "generated")):
+        left = [bool((truth == kind).any()) for truth in (shown, answered, counted)]
+        told = (f"no {name} images", f"no answers to {name} images", f"only uncertain answers to {name} images", "")
+        reasons[kind] = told[sum(left)]
+    return reasons
 
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:

@@ -55,7 +55,8 @@ def train(
     prepare(pipeline, recipe, device)
     model = Denoiser(pipeline.unet, pipeline.text_encoder if with_text else None)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    model = model.to(device, memory_format=torch.channels_last).train()
+    layout = base_models.layout(device)
+    model = model.to(device, memory_format=layout).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     ema = [parameter.detach().clone() for parameter in parameters]
@@ -107,9 +108,10 @@ def train(
             clean = (mean + deviation * posterior_noise) * scaling
             text = texts[torch.where(dropped, number[""], text_of[chosen].to(device))]
 
-            noisy = noising.add_noise(clean, noise, timesteps).to(memory_format=torch.channels_last)
+            noisy = noising.add_noise(clean, noise, timesteps).to(memory_format=layout)
             target = noise if noising.config.prediction_type == "epsilon" else noising.get_velocity(clean, noise, timesteps)
-            with nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise):
+            alone = nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise)
+            with alone, base_models.attention(device, posteriors.shape[-1]):
                 with autocast():
                     prediction = denoise(noisy, timesteps, text)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
@@ -225,7 +227,7 @@ def held_out_loss(model, noising, posteriors, text_of, texts, scaling: float, re
         noise = torch.stack(
             [torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place)) for place in range(len(posteriors))[some]]
         ).to(device)
-        noisy = noising.add_noise(clean, noise, spread[some]).to(memory_format=torch.channels_last)
+        noisy = noising.add_noise(clean, noise, spread[some]).to(memory_format=base_models.layout(device))
         target = noise if noising.config.prediction_type == "epsilon" else noising.get_velocity(clean, noise, spread[some])
         with autocast():
             prediction = model(noisy, spread[some], texts[text_of[some].to(device)])

@@ -104,7 +104,7 @@ def to_device(pipeline, bf16: bool) -> None:
     device = base_models.device()
     for name in base_models.TRAINABLE:
         part = getattr(pipeline, name)
-        part.to(device, memory_format=torch.channels_last).eval()
+        part.to(device, memory_format=base_models.layout(device)).eval()
         if bf16 and device.type == "cuda":
             part.to(torch.bfloat16)
 

@@ -563,7 +563,7 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
         values = values.map(lambda v: {"True": True, "true": True, "False": False, "false": False}.get(v, v), na_action="ignore")
     try:
         typed = values.astype(DTYPES[column.kind])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise TableError(f"{where}: column '{column.name}' must be {column.kind} ({column.meaning}): {error}.") from None
     if column.required and typed.isna().any():
         raise TableError(f"{where}: column '{column.name}' is empty in row {int(typed.isna().to_numpy().argmax()) + 1}.")

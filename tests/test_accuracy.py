@@ -86,6 +86,16 @@ def test_without_real_images_there_is_a_reason():
     assert found.estimate[["specificity", "accuracy", "dprime", "criterion"]].isna().all()
 
 
+def test_the_reason_of_an_empty_measure_is_the_true_one():
+    truth = pd.Series([1, 1, 0])
+    silent = accuracy.detection(pd.Series([None, None, None], dtype=object), truth).set_index("measure")
+    assert silent.reason["sensitivity"] == "no answers to generated images"
+    assert silent.reason["specificity"] == "no answers to real images"
+    unsure = accuracy.detection(pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped").set_index("measure")
+    assert unsure.reason["specificity"] == unsure.reason["dprime"] == "only uncertain answers to real images"
+    assert unsure.reason["sensitivity"] == ""
+
+
 def test_scores_run_from_sure_real_to_sure_fake():
     labels = pd.Series(["real", "real", "uncertain", "fake", "fake", None])
     found = accuracy.scores(labels, pd.Series([3, 1, 2, 1, 3, 1]))

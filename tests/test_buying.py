@@ -193,6 +193,20 @@ def test_an_image_without_a_count_is_not_free(monkeypatch, usage):
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd, rel=0.05)
 
 
+def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
+    generation = image_api_answers.generation
+
+    def total_only(*asked):
+        status, answer = generation(*asked)
+        return status, answer | {"usage": {"total_tokens": 206}}
+
+    monkeypatch.setattr(image_api_answers, "generation", total_only)
+    with ImageServer(sketch=True) as server:
+        ledger = buy(purchase(server, 1))
+    assert ledger["error"].str.contains("not told apart").all()
+    assert ledger["cost_usd"].tolist() == pytest.approx([206 * 30 / 1e6])
+
+
 def test_a_gateway_that_gave_up_waiting_may_have_been_billed(monkeypatch):
     monkeypatch.setattr(image_api_answers, "failure", lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None)
     with ImageServer(sketch=True, script=["detail"]) as server:

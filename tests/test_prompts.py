@@ -31,6 +31,7 @@ def test_prompts_are_worded_or_given_in_full(tmp_path):
         ("a,xray,PA,effusion,,poem,,2\n", prompts.PromptError, "line 2"),
         ("a,mri,PA,effusion,,caption,,2\n", tables.TableError, "modality"),
         ("a,xray,PA,effusion,,caption,,two\n", tables.TableError, "count"),
+        ("a,xray,PA,effusion,,caption,,100000000000000000000\n", tables.TableError, "count"),
         ("a,xray,PA,effusion,,caption,,2\na,xray,PA,nodule,,caption,,2\n", prompts.PromptError, "twice"),
         ("a,xray,PA,effusion,,caption,,-1\n", prompts.PromptError, "0 or more"),
     ],

@@ -118,7 +118,7 @@ def test_all_labels_equal(place):
     agreed = frames["agreement"].query("group == 'all'").set_index("coefficient")
     assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
     assert agreed.reason["cohen"]
-    assert "R1 called every image real." in text
+    assert "All of R1's answers are “real” (24 of 24 images answered)." in text
     assert "Cohen's kappa has no value: all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
@@ -171,8 +171,8 @@ def test_one_reader_is_spoken_of_as_one(place):
 
 def test_a_reader_who_stopped_before_the_repeats(place):
     _, _, _, _, text = analyse(answer=lambda reader, image, random: "fake", skips=lambda reader, position: reader == 1 and position > 6)
-    assert "R1 called every image fake." in text
-    assert "R2 called every image that was answered fake." in text
+    assert "All of R1's answers are “fake” (24 of 24 images answered)." in text
+    assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\)\.", text)
     assert "R2 labelled no image twice: agreement with himself or herself is unknown." in text
     assert "none of them among these" not in text
 

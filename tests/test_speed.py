@@ -23,7 +23,7 @@ def test_the_notebook_measures_every_path(study_folders, capsys):
     (study_folders / "params" / "speed").mkdir()
     (study_folders / "params" / "speed" / "90_measure_speed.yaml").write_text(
         "import_files: 8\nmemory_files: 40\nbuying_images: 4\ntraining_images: 12\ntraining_steps: 1\naudited_samples: 1\n"
-        "reading_answers: 2\nreading_openings: 1\nstatistics_images: 200\nbootstrap_replicates: 20\n"
+        "reading_sizes: ['1024']\nreading_answers: 2\nreading_openings: 1\nstatistics_images: 200\nbootstrap_replicates: 20\n"
     )
     assert study.main(["run", "speed"]) == 0, "".join(capsys.readouterr())
     speed = runs.load("speed", "90_measure_speed").read("speed.csv")

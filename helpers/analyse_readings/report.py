@@ -5,11 +5,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from helpers import findings, parameters, runs, seal
-from helpers.analyse_readings import checklists, sentences
-from helpers.figures import COEFFICIENTS, GALLERIES, NAMES
-
-MEASURES = {"dprime": "d′", "criterion": "criterion"}
+from helpers import parameters, runs, seal
+from helpers.analyse_readings import checklists, joined, report_tables, sentences
+from helpers.figures import GALLERIES
 
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
@@ -109,16 +107,13 @@ def warnings(results: dict, context: dict) -> list[str]:
         said.append("Only real images were read: there is nothing to detect.")
     if results["flow"]["missing_answers"]:
         said.append(f"{results['flow']['missing_answers']} of {results['flow']['expected_answers']} answers are missing.")
-    labels = {
-        r["reader"]: [name for name in ("real", "fake", "uncertain") if r[f"labelled_{name}"]] for r in results["readers"] if r["answered"]
-    }
-    said += [f"{r['reader']} answered nothing." for r in results["readers"] if not r["answered"]]
-    part = {r["reader"] for r in results["readers"] if r["missing"]}
-    said += [
-        f"{reader} called every image {'that was answered ' if reader in part else ''}{used[0]}."
-        for reader, used in labels.items()
-        if len(used) == 1
-    ]
+    for reader in results["readers"]:
+        used = [label for label in joined.LABELS if reader[f"labelled_{label}"]]
+        if not used:
+            said.append(f"{reader['reader']} answered nothing.")
+        elif len(used) == 1:
+            images = reader["answered"] + reader["missing"]
+            said.append(f"All of {reader['reader']}'s answers are “{used[0]}” ({reader['answered']} of {images} images answered).")
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
     if any(opening.startswith("emergency") for opening in context["openings"]):
@@ -145,7 +140,7 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
             [" ".join(sentences.agreement(results))],
             _figure(figures, "label_matrix", "Label by label: how many images got which pair of labels."),
             _figure(figures, "agreement_intervals", "Agreement coefficients with 95 % intervals, all images and groups of them."),
-            agreement_rows(results),
+            report_tables.agreement_rows(results),
             {"kind": "heading", "text": "Readers with themselves"},
             {"kind": "list", "texts": sentences.intra(results)},
         ),
@@ -153,7 +148,9 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
         _section("Flow", [], _figure(figures, "flow", "Flow of images, readers and answers.")),
         _section("Limits that follow from the design", [], {"kind": "list", "texts": sentences.limits(results)}),
         _section("Methods", checklists.methods(results, context)),
-        _section("Reporting items", ["Open items cannot be filled from the study's files."], checklist_rows(results, context)),
+        _section(
+            "Reporting items", ["Open items cannot be filled from the study's files."], report_tables.checklist_rows(results, context)
+        ),
     ]
 
 
@@ -162,14 +159,7 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
         _section(
             "Accuracy",
             sentences.accuracy(results),
-            table(
-                "Accuracy under the three policies for “uncertain”, 95 % intervals",
-                ["reader", "measure", "uncertain is wrong", "uncertain is dropped", "own category"],
-                [
-                    [r["reader"], measure_name(r["measure"]), r.get("wrong", ""), r.get("dropped", ""), r.get("own", "")]
-                    for r in checklists.policy_rows(results)
-                ],
-            ),
+            report_tables.accuracy_rows(results),
             _figure(
                 figures,
                 "roc",
@@ -183,15 +173,15 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
             "Who and what",
             [],
             _figure(figures, "subgroups", "How often generated and real images were called fake, by group, over these readers."),
-            subgroup_rows(results),
-            reader_rows(results),
+            report_tables.subgroup_rows(results),
+            report_tables.reader_rows(results),
         ),
         _section(
             "Conditions described",
             ["Ticked findings and those found in the readers' words, negation respected."],
             _figure(figures, "findings", "The ten most frequent findings, as shares of the answers."),
-            finding_rows(results),
-            example_rows(results),
+            report_tables.finding_rows(results),
+            report_tables.example_rows(results),
         ),
         _section(
             "Which images fool readers",
@@ -202,136 +192,10 @@ def _detection(results: dict, figures: dict[str, bytes]) -> list[dict]:
     ]
 
 
-def measure_name(measure: str) -> str:
-    """d′, generated images called fake, real images left uncertain."""
-    label, _, origin = measure.partition(" of ")
-    said = "left uncertain" if label == "uncertain" else f"called {label}"
-    return f"{origin} images {said}" if origin else MEASURES.get(measure, measure)
-
-
 def galleries(results: dict) -> list[tuple[str, str]]:
     """File name and caption of every gallery."""
     people = sentences.everyone(results["design"]["readers"])
     return [(name, title.format(people=people) + ".") for name, title in GALLERIES.items()]
-
-
-def agreement_rows(results: dict) -> dict:
-    """The agreement table."""
-    paired = {row["group"]: row["images"] for row in results["agreement"] if row["coefficient"] == "krippendorff"}
-    rows = [
-        [
-            NAMES.get(row["group"], row["group"]),
-            COEFFICIENTS[row["coefficient"]],
-            sentences.value(row["estimate"]),
-            sentences.value(row["se"], 3),
-            sentences.interval(row["low"], row["high"], 2),
-            row["images"],
-            row["readers"],
-            row["reason"]
-            or ("no variation: the interval has no width" if row["se"] == 0 else "")
-            or (f"{row['images'] - paired[row['group']]} with one answer only" if row["images"] > paired[row["group"]] else ""),
-        ]
-        for row in results["agreement"]
-        if " " not in row["group"]
-    ]
-    return table(
-        "Agreement coefficients",
-        ["images", "coefficient", "estimate", "standard error", "95 % interval", "n", "readers", "note"],
-        rows,
-        (2, 3, 5, 6),
-    )
-
-
-def subgroup_rows(results: dict) -> dict:
-    """How often answers were "fake", by group: counts and intervals behind the figure, and findings besides."""
-    rows = [
-        [
-            r["by"],
-            ", ".join(findings.FINDINGS.get(part, NAMES.get(part, part)) for part in r["group"].split("|")),
-            r["truth"],
-            r["images"],
-            f"{r['count']} of {r['answers']}",
-            sentences.percent(r["estimate"]),
-            sentences.interval(r["low"], r["high"]),
-        ]
-        for r in results["subgroups"]
-        if r["measure"] == "called fake"
-    ]
-    columns = ["by", "group", "truth", "images", "answers “fake”", "share", "95 % interval"]
-    return table("Answers that were “fake”, by group; a finding is the one the image was taken or asked for", columns, rows, (3, 4, 5))
-
-
-def reader_rows(results: dict) -> dict:
-    """The readers."""
-    rows = [
-        [
-            r["reader"],
-            sentences.value(r["years"], 0),
-            r["specialty"] or "–",
-            {True: "yes", False: "no"}.get(r["prior_ai"], "–"),
-            r["answered"],
-            r["missing"],
-            r["labelled_real"],
-            r["labelled_uncertain"],
-            r["labelled_fake"],
-            sentences.value(r["median_seconds"], 1),
-        ]
-        for r in results["readers"]
-    ]
-    return table(
-        "Readers",
-        ["reader", "years", "specialty", "knew AI", "answered", "missing", "real", "uncertain", "fake", "median seconds"],
-        rows,
-        (1, 4, 5, 6, 7, 8, 9),
-    )
-
-
-def finding_rows(results: dict) -> dict:
-    """Agreement on findings."""
-    rows = [
-        [
-            r["name"],
-            r["answers"],
-            r["images"],
-            sentences.percent(r["percent"]),
-            sentences.value(r["fleiss"]),
-            sentences.value(r["gwet"]),
-            # Where nobody differs the interval would have no width.
-            sentences.interval(r["gwet_low"], r["gwet_high"], 2)
-            if r["gwet_low"] is None or r["gwet_low"] != r["gwet_high"]
-            else "no variation",
-            r["reason"] if r["percent"] is None else "",
-        ]
-        for r in results["findings_agreement"]
-    ]
-    return table(
-        "Agreement on whether a finding is there",
-        ["finding", "answers", "images", "agreement", "Fleiss' kappa", "AC1", "95 % interval", "note"],
-        rows,
-        (1, 2, 3, 4, 5),
-    )
-
-
-def example_rows(results: dict) -> dict:
-    """The readers' own words."""
-    rows = [[NAMES[r["modality"]], r["origin"], r["label"], r["reader"], _printable(r["description"])] for r in results["descriptions"]]
-    return table("Examples in the readers' own words", ["modality", "image", "label given", "reader", "description"], rows)
-
-
-def _printable(words: str) -> str:
-    """Without control characters and those that turn the direction of the text after them."""
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
-
-
-def checklist_rows(results: dict, context: dict) -> dict:
-    """GRRAS, STARD and CLAIM."""
-    rows = [[r["guideline"], r["item"], r["topic"], r["status"], r["text"]] for r in checklists.checklist(results, context)]
-    return table("Items of GRRAS, STARD and CLAIM", ["guideline", "item", "topic", "status", "where or what"], rows)
-
-
-def table(caption: str, columns: list[str], rows: list[list], numeric: tuple = ()) -> dict:
-    """A table of the page."""
-    return {"kind": "table", "caption": caption, "columns": columns, "rows": rows, "numeric": numeric}
 
 
 def _figure(figures: dict[str, bytes], name: str, caption: str) -> list[dict]:

@@ -102,7 +102,7 @@ def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
 
 def per_reader(values: pd.DataFrame, truth: pd.Series, measure) -> pd.DataFrame:
     """`measure(column, truth)` of every reader, stacked with a column reader."""
-    frames = [measure(values[reader].dropna(), truth.reindex(values[reader].dropna().index)).assign(reader=reader) for reader in values]
+    frames = [measure(values[reader], truth).assign(reader=reader) for reader in values]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

@@ -114,9 +114,10 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
     fixed = trained * 16 + sum(p.numel() * p.element_size() for p in model.parameters())  # gradient, two moments, average
     if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:
         return 0.0, fixed * 1.5
-    model.to(device, memory_format=torch.channels_last).train()
+    layout = base_models.layout(device)
+    model.to(device, memory_format=layout).train()
     side, length = recipe.size // pipeline.vae_scale_factor, pipeline.tokenizer.model_max_length
-    noisy = torch.randn(recipe.batch, pipeline.unet.config.in_channels, side, side, device=device).to(memory_format=torch.channels_last)
+    noisy = torch.randn(recipe.batch, pipeline.unet.config.in_channels, side, side, device=device).to(memory_format=layout)
     timesteps, ids = (
         torch.zeros(recipe.batch, dtype=torch.long, device=device),
         torch.zeros(recipe.batch, length, dtype=torch.long, device=device),
@@ -125,9 +126,10 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
     try:
         for _ in range(2):
             begin = time.monotonic()
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipes.use_bf16(recipe)):
-                loss = model(noisy, timesteps, ids).float().square().mean()
-            loss.backward()
+            with base_models.attention(device, side):
+                with torch.autocast(device.type, torch.bfloat16, enabled=recipes.use_bf16(recipe)):
+                    loss = model(noisy, timesteps, ids).float().square().mean()
+                loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.monotonic() - begin

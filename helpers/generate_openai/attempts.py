@@ -73,6 +73,8 @@ async def keep(purchase, order, request_id, body, content, headers, seconds) -> 
     if "cost_usd" not in settled:
         settled["cost_usd"] = purchase.estimate(order.prompt).usd
         notes.append("no usage in the answer: the cost is estimated")
+    elif asked.price.by_tokens and settled.get("input_tokens") is None:
+        notes.append("tokens in are not told apart: all that were counted are charged at the output rate")
     if notes:
         settled["error"] = "; ".join(notes)
     record = {**paid_images.sidecar(asked, order, request_id, body, headers, answer, found), "settled": settled}

@@ -21,30 +21,8 @@ from helpers.formats import volumes
 from helpers.prepare_cases import burned_in_text, deidentify, duplicates
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
-ENDINGS = [
-    "csv",
-    "tsv",
-    "txt",
-    "md",
-    "json",
-    "xml",
-    "xlsx",
-    "pdf",
-    "html",
-    "zip",
-    "gz",
-    "dcm",
-    "png",
-    "jpg",
-    "jpeg",
-    "tif",
-    "tiff",
-    "webp",
-    "bmp",
-    "gif",
-    "nii",
-    "npy",
-]
+ENDINGS = ["csv", "tsv", "txt", "md", "json", "xml", "xlsx", "pdf", "html", "zip", "gz", "npy"]
+ENDINGS += ["dcm", "png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp", "gif", "nii"]
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
 CHUNK = 16  # files handed to a worker at once
 

@@ -15,12 +15,14 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 PAGE = "READING_PAGE"
 VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader of the request that is starting a kernel
 WARM_UP = "from helpers.reading import page"
+INSTEAD = "instead"  # modules that kernels find before the installed ones
 
 
 def environment(told: dict, home: Path) -> dict[str, str]:
     """All that a kernel is told of this machine: the allow-listed variables, an empty home, and the page's texts."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    own = {"HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": f"{home / INSTEAD}{os.pathsep}{ROOT}"}
+    own |= {"PYTHONDONTWRITEBYTECODE": "1"}
     return passed | own | {PAGE: json.dumps(told)}
 
 
@@ -99,8 +101,10 @@ class ReaderKernels(AsyncMappingKernelManager):
 
 
 def prepare_home(home: Path) -> Path:
-    """An empty home for kernels, whose IPython keeps no history."""
-    profile = Path(home) / "profile_default"
+    """An empty home for kernels, whose IPython keeps no history and which have no debugger: it is two fifths of their memory."""
+    profile = home / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text("c.HistoryManager.enabled = False\nc.IPKernelApp.exec_lines = []\n")
-    return Path(home)
+    (home / INSTEAD).mkdir()
+    (home / INSTEAD / "debugpy.py").write_text("raise ImportError('a page needs no debugger')\n")
+    return home

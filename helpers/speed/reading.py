@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -50,7 +51,7 @@ display(widgets.VBox([picture, widgets.HBox(buttons)]))
 """
 
 
-def measure(sizes: tuple[int, ...] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
+def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
     """Columns path, what, baseline, ours, unit, ratio, note. Starts servers and a browser; takes about two minutes a size.
 
     `answers` are given and the page is opened and reloaded `openings` times at each picture size (pixels a side).
@@ -60,7 +61,7 @@ def measure(sizes: tuple[int, ...] = (1024, 2048), answers: int = 30, openings: 
     rows = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
-        for size in sizes:
+        for size in map(int, sizes):
             root = Path(folder) / str(size)
             pictures = make_study(root, size, answers + 8)
             ours, plain = measure_ours(browser, root, answers, openings), measure_plain(browser, root, pictures, answers, openings)
