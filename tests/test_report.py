@@ -135,7 +135,7 @@ def test_a_reader_missing_half(place):
     assert re.search(r"Gwet's AC1 is [^;]*; 24 images, 12 of them with one answer only", text)
     for row in found["headline"]:
         assert row["all_real"]["total"] <= 12
-        assert row["all_real"]["total"] < row["images"] or "lack an answer" in text
+        assert row["all_real"]["total"] < row["images"] or re.search("lacks? an answer", text)
     assert "No image was read twice" in text
     assert "Percent agreement" in text and " 12 with one answer only " in text
     assert "no image was shown a second time without notice" in text

@@ -87,12 +87,12 @@ def _line(part: dict, text: str, images: int) -> dict:
     if not part["total"]:
         return {"number": "–", "text": text, "interval": "(no image has the answers that this needs)"}
     # Where an answer is missing the count is of the images that have the answers it needs.
-    number = f"{part['count']} of {part['total']}"
+    number, lacking = f"{part['count']} of {part['total']}", images - part["total"]
     low_high = f"{sentences.percent(part['share'])}, 95 % interval {sentences.interval(part['low'], part['high'])}"
     return {
         "number": number,
         "text": text,
-        "interval": low_high + (f"; {images - part['total']} lack an answer" if part["total"] < images else ""),
+        "interval": low_high + (f"; {lacking} {'lacks' if lacking == 1 else 'lack'} an answer" if lacking else ""),
     }
 
 
