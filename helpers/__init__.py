@@ -4,7 +4,8 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
 
     study, execution, freshness   run a study: YAML -> papermill -> run folder; is a run still what its settings ask for
     runs, parameters, places      the run folder and its manifest; the parameters cell as schema; where things lie
-    tables                        the columns of every table on disk (readings.csv, images.csv, ...), checked on read and write
+    table_columns                 the columns of every table on disk (readings.csv, images.csv, ...)
+    tables                        reading and writing them, checked, atomically
     findings                      the one list of findings and sides; words <-> findings; captions and prompts
     images, formats/              pictures as the study keeps them; DICOM (with its window rule), PNG and others, NIfTI as they come
     figures                       colours ("fake" has one), theme, the published figures

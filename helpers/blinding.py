@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import images, parameters, runs, tables
+from helpers import images, parameters, runs, table_columns, tables
 from helpers.prepare_cases import burned_in_text
 from helpers.seal import derive, read_commitment, seal, unseal
 
@@ -50,7 +50,7 @@ def read_draw(path: Path) -> pd.DataFrame:
     if missing:
         raise BlindingError(f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}.")
     for number, row in enumerate(wanted.to_dict("records"), 1):
-        if row["origin"] not in tables.ORIGINS or row["modality"] not in tables.MODALITIES:
+        if row["origin"] not in table_columns.ORIGINS or row["modality"] not in table_columns.MODALITIES:
             raise BlindingError(f"{path} row {number}: origin must be real or generated and modality xray or ct.")
         if not str(row["count"]).isdigit() or str(row["training"]).lower() not in ("true", "false"):
             raise BlindingError(f"{path} row {number}: count must be a whole number and training true or false.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import findings, freshness, places, runs, tables
+from helpers import findings, freshness, places, runs, table_columns, tables
 from helpers.formats import volumes
 from helpers.prepare_cases import burned_in_text, deidentify, duplicates, importing, layouts, review, splits
 
@@ -114,7 +114,7 @@ def summary(prepared: Cases) -> dict:
         "pictures": len(images),
         "files_kept": int(prepared.imported["file_hash"].nunique()),
         "files_rejected": len(prepared.rejected),
-        "splits": {name: int((images["split"] == name).sum()) for name in tables.SPLITS},
+        "splits": {name: int((images["split"] == name).sum()) for name in table_columns.SPLITS},
         "most_splits_of_a_patient": int(together) if together == together else 0,
         "split_sha256": freshness.digest(pairs.to_numpy().tolist()),
         "layouts": sorted(prepared.imported["layout"].unique()),

@@ -108,6 +108,13 @@ def test_planted_copies_are_caught_and_other_patients_are_not(chests, tmp_path):
     assert (others["distance"] < limit).mean() <= 0.05
 
 
+def test_a_source_that_cannot_be_searched_for_copies_is_named(chests, tmp_path):
+    samples = keep(tmp_path, chests[:3], "samples").assign(origin="generated", source="tiny", run="04_sample_diffusion", modality="xray")
+    _, rows = copies.judge(samples.assign(split=None, duplicate_group=None), ["04_sample_diffusion"], 0.02, "handcrafted", 64, 0.0)
+    told = copies.not_searched(samples, ["04_sample_diffusion"], rows)
+    assert len(told) == 1 and told[0].startswith("xray of tiny: its 3 samples were not searched for copies")
+
+
 def test_threshold_is_the_promised_share_of_other_patients():
     random = np.random.default_rng(1)
     below = [random.normal(0, 1, 2000) < copies.threshold(random.normal(0, 1, 199), 0.02)[0] for _ in range(200)]

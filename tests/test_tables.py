@@ -11,14 +11,14 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import tables
+from helpers import table_columns, tables
 
 
 def test_outputs_readme_is_printed_from_the_columns():
     assert (ROOT / "outputs" / "README.md").read_text() == tables.document(), "run: python -m helpers.tables > outputs/README.md"
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", table_columns.TABLES)
 def test_every_table_has_an_empty_form_that_survives_the_disk(name, tmp_path):
     tables.write(tables.empty(name), tmp_path / f"{name}.csv")
     pd.testing.assert_frame_equal(tables.read(tmp_path / f"{name}.csv"), tables.empty(name))
@@ -30,7 +30,7 @@ words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, ma
 @given(
     descriptions=st.lists(st.none() | words, min_size=1, max_size=8),
     seconds=st.floats(0, 1e6, allow_nan=False),
-    label=st.sampled_from(tables.LABELS),
+    label=st.sampled_from(table_columns.LABELS),
 )
 def test_readings_survive_the_disk(tmp_path_factory, descriptions, seconds, label):
     path = tmp_path_factory.mktemp("t") / "readings.csv"

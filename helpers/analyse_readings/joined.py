@@ -71,7 +71,7 @@ def wide(joined: pd.DataFrame, images: pd.Index, value: str = "label", presentat
 def per_image(joined: pd.DataFrame, shown: pd.DataFrame, nearest: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row an image of `pictures`: truth, votes, times, confidence, cues, descriptions, and the nearest training case.
 
-    Columns as in tables.TABLES["per_image"]. `fooled`: generated, and more readers called it real than fake.
+    Columns as in table_columns.TABLES["per_image"]. `fooled`: generated, and more readers called it real than fake.
     """
     first = joined[joined["presentation"] == 1]
     groups = first.groupby("image_id")

@@ -33,7 +33,7 @@ DESIGN = (
 
 
 def comparison(results: dict, xrays: int = 20) -> pd.DataFrame:
-    """One row a published number: as printed with Wilson's interval, and this study's. Columns as tables.TABLES["comparison"].
+    """One row a published number: as printed with Wilson's interval, and this study's. Columns as table_columns.TABLES["comparison"].
 
     `xrays`: how many X-rays the published counts are taken to be of; the number itself is not published.
     """

@@ -70,7 +70,7 @@ def analyse(
 
 
 def make_tables(answers, shown, readers, labels, scores, nearest, coverage_studies: int, seed: int) -> dict[str, pd.DataFrame]:
-    """Every table of tables/, by name; columns as in tables.TABLES."""
+    """Every table of tables/, by name; columns as in table_columns.TABLES."""
     names, people, truth = joined.reader_names(readers), list(labels.columns), shown["truth"]
     found = descriptions.seen(answers)
     return {
@@ -93,7 +93,7 @@ def make_tables(answers, shown, readers, labels, scores, nearest, coverage_studi
 
 
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers that count in the clear, columns as in tables.TABLES["answers"]."""
+    """The answers that count in the clear, columns as in table_columns.TABLES["answers"]."""
     names = ("image_id", "reader", "presentation", "position", "origin", "modality", "label", "confidence")
     more = ("description", "findings", "side", "cues", "seconds", "changes")
     scored = answers.assign(score=accuracy.scores(answers["label"], answers["confidence"]))

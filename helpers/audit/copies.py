@@ -116,6 +116,20 @@ def judge(
     )
 
 
+def not_searched(pool: pd.DataFrame, trained_here: list[str], copy_rows: pd.DataFrame) -> list[str]:
+    """One sentence for every source trained here whose samples could not be searched for copies."""
+    told = []
+    for (modality, source), samples in pool[pool["run"].isin(trained_here) & (pool["origin"] == "generated")].groupby(
+        ["modality", "source"]
+    ):
+        if not ((copy_rows["source"] == source) & (copy_rows["modality"] == modality)).any():
+            told.append(
+                f"{modality} of {source}: its {len(samples)} samples were not searched for copies, since there are no real pictures of that "
+                "modality in split train, or none of other patients to calibrate the threshold with. 06 does not refuse them: look at them yourself."
+            )
+    return told
+
+
 def structure(picture: np.ndarray) -> np.ndarray:
     """Local structure of a picture, (SIDE, SIDE) float32: detail divided by its local strength, so windows don't matter."""
     small = images.area_resize(picture, SIDE, SIDE) if picture.shape[0] > SIDE else ndimage.zoom(picture, SIDE / picture.shape[0], order=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from helpers.tables import SPLITS
+from helpers.table_columns import SPLITS
 
 
 def connected(*keys: pd.Series) -> np.ndarray:
