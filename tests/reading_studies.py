@@ -19,12 +19,12 @@ def use(root: Path, setter=os.environ.__setitem__) -> None:
         setter(name, str(Path(root) / name.lower()))
 
 
-def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int = 12, **parameters) -> Path:
+def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int = 12, language: str = "en", **parameters) -> Path:
     """Write params, the finished 06 run with reading set and sealed key; returns reading_set/. Call `use(root)` first."""
     folder = runs.params_folder(STUDY)
     folder.mkdir(parents=True)
     (folder / "07_read_cases.yaml").write_text(yaml.safe_dump({"description_required": False, **parameters}))
-    (folder / "study.yaml").write_text("title: A test\n")
+    (folder / "study.yaml").write_text(f"title: A test\nlanguage: {language}\n")
     run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "pretended": []})
     rows, key = [], []
     for number in range(training + read):
@@ -47,6 +47,7 @@ def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int
         "instructions": "Look and say.",
         "bits": bits,
         "size": size,
+        "language": language,
     }
     run.write_json("reading_set/study.json", told)
     seal.seal(pd.DataFrame(key), run.folder / "reading_set", run.folder / "sealed", STUDY, readers=2)

@@ -277,6 +277,16 @@ def test_revoked_expired_and_renewed_codes(server):
     assert reader.get("reading/state")[0] == 401
 
 
+def test_new_links_are_for_those_who_have_not_signed_in_yet(server):
+    server.client(2).enter()
+    begun, waiting = list(server.links)[2], server.command("add").stdout.split()[0]
+    old = server.links[waiting].split("#")[1]
+    told = server.command("links").stdout
+    assert waiting in told and begun not in told
+    assert Client(server.port).post("login", {"code": old})[0] == 403
+    assert Client(server.port).post("login", {"code": server.links[waiting].split("#")[1]})[0] == 200
+
+
 def test_signing_in_and_answers_survive_a_restart_and_a_kill(server):
     reader = server.client(5)
     current = reader.enter()["current"]

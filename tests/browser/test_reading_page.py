@@ -15,7 +15,7 @@ from fault_proxy import Proxy
 from reading_browser import Reader, launch
 from reading_client import Server
 
-from helpers.reading import store
+from helpers.reading import routes, store
 
 
 @pytest.fixture(scope="module")
@@ -407,3 +407,30 @@ def contrast(page) -> float:
         }
         return lowest }"""
     )
+
+
+def test_another_language_is_one_more_file_and_a_missing_one_is_english(browser, tmp_path):
+    words = (routes.STATIC / "texts.en.js").read_text()
+    for english, french in (
+        ('language: "en"', 'language: "fr"'),
+        ('go_on: "I take part"', 'go_on: "Je participe"'),
+        ("Personal code", "Code personnel"),
+    ):
+        assert english in words
+        words = words.replace(english, french)
+    running = serve(tmp_path / "french", read=2, training=0, language="fr")
+    try:
+        reader = Reader(browser, link(running, 0))
+        reader.context.route("**/texts.fr.js", lambda route: route.fulfill(body=words, content_type="text/javascript"))
+        reader.page.goto(reader.link.split("#")[0])
+        assert reader.page.locator("label", has_text="Code personnel").count() == 1
+        reader.page.goto("about:blank")
+        reader.open()
+        assert reader.page.locator("button.primary").inner_text() == "Je participe"
+        assert reader.page.evaluate("document.documentElement.lang") == "fr"
+        other = Reader(browser, link(running, 1))
+        other.open()
+        assert other.page.locator("button.primary").inner_text() == "I take part"
+        assert other.page.evaluate("document.documentElement.lang") == "en"
+    finally:
+        running.stop()
