@@ -409,6 +409,32 @@ def contrast(page) -> float:
     )
 
 
+def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
+    running = serve(tmp_path, read=5, training=0, going_back="until locked", break_after=0)
+    try:
+        reader = Reader(browser, link(running, 0))
+        reader.open()
+        reader.register()
+        first, second, third = reader.answer("r"), reader.answer("r"), reader.answer("f")
+        reader.saved()
+        reader.page.click("text=Change the last answer")
+        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=third)
+        reader.page.click("text=Change the one before")
+        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=second)
+        reader.page.click("text=Change the one before")
+        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=first)
+        assert not reader.page.locator("text=Change the one before").is_visible()
+        reader.page.keyboard.press("u")
+        reader.page.fill("#reason", "a second look")
+        reader.page.keyboard.press("Enter")
+        assert reader.shown(first) not in (first, second, third)
+        reader.saved()
+        changed = [event for event in record(running) if event.event == "changed"]
+        assert [(event.blind_id, event.payload["label"]) for event in changed] == [(first, "uncertain")]
+    finally:
+        running.stop()
+
+
 def test_another_language_is_one_more_file_and_a_missing_one_is_english(browser, tmp_path):
     words = (routes.STATIC / "texts.en.js").read_text()
     for english, french in (

@@ -69,10 +69,13 @@ export class Reading {
     return [state.current, ...state.next].find((id) => id && !this.answered.has(id) && !outbox.has("answered", id)) ?? "";
   }
 
+  // The answer that may be changed from here: the last one, and until the lock, from each answer the one before it.
   last() {
-    const { state } = this.app;
-    const given = [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
-    return this.app.told.going_back === "never" ? "" : given;
+    const { state, told } = this.app;
+    const given = [...new Set([...Object.keys(state.answers), ...this.answered.keys()])];
+    if (told.going_back === "never") return "";
+    if (this.changing) return told.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
+    return given.filter((id) => id !== this.current).pop() ?? state.last;
   }
 
   needs(id) {
@@ -143,7 +146,8 @@ export class Reading {
     this.meter.value = about.position - 1;
     this.meter.setAttribute("aria-label", words(about.position, total));
     const editable = this.last();
-    this.back.hidden = this.changing || !editable || Boolean(state.pictures[editable] && state.pictures[editable].training !== about.training && about.training);
+    this.back.textContent = this.changing ? this.words.earlier : this.words.previous;
+    this.back.hidden = !editable || Boolean(state.pictures[editable] && state.pictures[editable].training !== about.training && about.training);
     this.keep.hidden = !this.changing;
   }
 

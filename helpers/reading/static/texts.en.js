@@ -87,6 +87,7 @@ export default {
     change: "Save the change",
     keep: "Keep it as it was",
     previous: "Change the last answer",
+    earlier: "Change the one before",
     changing: (n) => `Changing image ${n}`,
     needed: { label: "Choose Real, Fake or Uncertain.", confidence: "Say how sure you are.", description: "Describe the lung condition in a few words.", findings: "Tick at least one finding.", cues: "Tick what made you decide.", reason: "Say why you change it." },
     refused: "An answer was not accepted; the page shows where you are.",
