@@ -72,10 +72,10 @@ export class Reading {
   // The answer that may be changed from here: the last one, and until the lock, from each answer the one before it.
   last() {
     const { state, told } = this.app;
-    const given = [...new Set([...Object.keys(state.answers), ...this.answered.keys()])];
     if (told.going_back === "never") return "";
-    if (this.changing) return told.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
-    return given.filter((id) => id !== this.current).pop() ?? state.last;
+    if (!this.changing) return [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
+    const given = [...new Set([...Object.keys(state.answers), ...this.answered.keys()])];
+    return told.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
   }
 
   needs(id) {
