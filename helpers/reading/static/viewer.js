@@ -155,7 +155,8 @@ export class Viewer {
       const ratio = canvas.width / Math.max(canvas.clientWidth, 1);
       const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
       const scale = fit * this.zoom;
-      ctx.imageSmoothingEnabled = scale < 4;
+      // Single pixels are shown to who zooms in on them; a small picture as it comes is not a mosaic.
+      ctx.imageSmoothingEnabled = scale < 4 || this.zoom < 4;
       const left = canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2;
       const top = canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2;
       ctx.drawImage(picture.canvas, left, top, picture.width * scale, picture.height * scale);
