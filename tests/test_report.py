@@ -1,5 +1,6 @@
 """The report: one source for every number, nothing false in awkward studies, a page that stands alone."""
 
+import copy
 import html
 import json
 import re
@@ -191,6 +192,15 @@ def test_a_share_has_one_interval_wherever_it_is_told(ordinary):
     told = frames["accuracy"].query("policy == 'own' and measure == 'fake of generated'").set_index("reader")
     grouped = frames["subgroups"].query("by == 'reader' and measure == 'called fake' and truth == 'generated'").set_index("group")
     assert told[["low", "high"]].to_numpy() == pytest.approx(grouped.loc[told.index, ["low", "high"]].to_numpy(dtype=float))
+
+
+def test_equivalence_that_resampling_does_not_bear_out_is_said(ordinary):
+    found = copy.deepcopy(ordinary[1])
+    found["multireader"]["equivalence"] |= {"p": 0.01, "equivalent": True, "reason": ""}
+    found["multireader"]["delong"] |= {"estimate": 0.51, "se": 0.04, "low": 0.43, "high": 0.59, "statistic": 0.2, "df": 40.0, "p": 0.8}
+    for low, said in ((0.34, True), (0.45, False)):
+        found["multireader"]["bootstrap"] |= {"low": low, "high": 0.59}
+        assert any("does not bear the equivalence out" in sentence for sentence in sentences.readers_in_general(found)) == said
 
 
 def test_one_is_was_and_several_are_were():
