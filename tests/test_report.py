@@ -194,6 +194,18 @@ def test_a_share_has_one_interval_wherever_it_is_told(ordinary):
     assert told[["low", "high"]].to_numpy() == pytest.approx(grouped.loc[told.index, ["low", "high"]].to_numpy(dtype=float))
 
 
+def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
+    _, found, _, _, text = ordinary
+    assert "brought to one size (48 × 48 pixels)" in text and "Images were shown at 48 × 48 pixels: fine detail" in text
+    assert not any("hardly enough" in sentence for sentence in report.warnings(found, {"plan_changes": [], "openings": []}))
+    hasty = copy.deepcopy(found)
+    hasty["readers"][0]["median_seconds"] = 0.4
+    assert any(
+        sentence.startswith("R1 had the typical image on screen for 0.4 s")
+        for sentence in report.warnings(hasty, {"plan_changes": [], "openings": []})
+    )
+
+
 def test_equivalence_that_resampling_does_not_bear_out_is_said(ordinary):
     found = copy.deepcopy(ordinary[1])
     found["multireader"]["equivalence"] |= {"p": 0.01, "equivalent": True, "reason": ""}

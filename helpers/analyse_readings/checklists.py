@@ -37,8 +37,9 @@ def methods(results: dict, context: dict) -> list[str]:
     again = f"{_several(design['repeats'], 'image')} shown a second time without notice"
     silent = sum(not row["answered"] for row in results["readers"])
     steps = "“real, sure” over “uncertain” to “fake, sure”" if design["confidence_asked"] else "“real” over “uncertain” to “fake”"
+    size, bits = context["shown_at"]["size"], context["shown_at"]["bits"]
     paragraphs = [
-        f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size and grey depth, slightly smoothed and given fine grain so that traces of their files' history go, and given opaque names; "
+        f"Images. {design['images']} images were read ({source}). They were drawn at random with a stored seed, brought to one size ({size} × {size} pixels) and grey depth ({bits} bits), slightly smoothed and given fine grain so that traces of their files' history go, and given opaque names; "
         f"{shown_before}, and {again}.",
         f"Readers. {people} had pages of their own{f' ({silent} answered nothing)' if silent else ''}, which show neither the truth nor other readers' answers nor how many images were generated; "
         f"{sentences.knew(design)} and generative models. Each had an order of their own from a stored seed, and {changing(asked)}.",

@@ -1,6 +1,7 @@
 """report.html: one page that stands alone, written from the results and nothing else."""
 
 import base64
+import json
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -9,11 +10,14 @@ from helpers import parameters, runs, seal
 from helpers.analyse_readings import checklists, joined, report_tables, sentences
 from helpers.figures import GALLERIES
 
+HASTY_SECONDS = 1.5
+
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
     """What the report says besides the results: the study's texts, the seal, the settings of the read, what is pretended."""
     path = runs.params_folder(run.study) / "study.yaml"
     commitment = seal.read_commitment(set_run.folder / "reading_set")
+    shown = json.loads((set_run.folder / "reading_set" / "study.json").read_text())
     opened = [f"{entry['how']}" + (f" ({entry['reason']})" if "reason" in entry else "") for entry in unsealed["history"]]
     return {
         "told": parameters.read_yaml(path) if path.exists() else {},
@@ -21,6 +25,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "run": run.name,
         "pretended": list(run.pretended),
         "reading": reading_run.parameters,
+        "shown_at": {name: shown[name] for name in ("size", "bits")},
         "committed_utc": commitment["committed_utc"],
         "planned_readers": commitment["readers"],
         "plan_changes": seal.plan_changes(set_run.folder / "reading_set", run.study),
@@ -114,6 +119,10 @@ def warnings(results: dict, context: dict) -> list[str]:
         elif len(used) == 1:
             images = reader["answered"] + reader["missing"]
             said.append(f"All of {reader['reader']}'s answers are “{used[0]}” ({reader['answered']} of {images} images answered).")
+        if reader["answered"] and reader["median_seconds"] is not None and reader["median_seconds"] < HASTY_SECONDS:
+            said.append(
+                f"{reader['reader']} had the typical image on screen for {reader['median_seconds']:.1f} s: hardly enough to look at it."
+            )
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
     if any(opening.startswith("emergency") for opening in context["openings"]):
@@ -146,7 +155,9 @@ def sections(results: dict, context: dict, figures: dict[str, bytes]) -> list[di
         ),
         *_detection(results, figures),
         _section("Flow", [], _figure(figures, "flow", "Flow of images, readers and answers.")),
-        _section("Limits that follow from the design", [], {"kind": "list", "texts": sentences.limits(results)}),
+        _section(
+            "Limits that follow from the design", [], {"kind": "list", "texts": sentences.limits(results, context["shown_at"]["size"])}
+        ),
         _section("Methods", checklists.methods(results, context)),
         _section(
             "Reporting items", ["Open items cannot be filled from the study's files."], report_tables.checklist_rows(results, context)

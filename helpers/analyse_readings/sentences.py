@@ -4,6 +4,7 @@ from helpers.accuracy import wilson
 from helpers.figures import COEFFICIENTS, NAMES
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
+FEW_PIXELS = 256  # a side; radiologists read X-rays at ten times as many
 NO_WIDTH = "the images do not differ in it, so its interval has no width and says nothing about other images"
 BANDS = ((0.0, "poor"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"), (1.01, "almost perfect"))
 
@@ -239,8 +240,8 @@ def fooled(results: dict) -> list[str]:
     ]
 
 
-def limits(results: dict) -> list[str]:
-    """Limits that follow from the design, one sentence each."""
+def limits(results: dict, size: int) -> list[str]:
+    """Limits that follow from the design and from the `size` in pixels at which images were shown, one sentence each."""
     design, flow, said = results["design"], results["flow"], []
     if not design["real"]:
         said.append(
@@ -259,6 +260,10 @@ def limits(results: dict) -> list[str]:
     if design["images"] < 100:
         kappa = ", and below about 200 images those of kappa can hold the true value less often than they say"
         said.append(f"{design['images']} images: intervals are wide{kappa if design['readers'] > 1 else ''}.")
+    if size < FEW_PIXELS:
+        said.append(
+            f"Images were shown at {size} × {size} pixels: fine detail that might tell real from generated was not there to be seen."
+        )
     if flow["missing_answers"]:
         said.append(
             f"{flow['missing_answers']} of {flow['expected_answers']} answers are missing; {design['images'] - design['complete_images']} images were not labelled by every reader "
