@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from helpers import figures, runs
 
+GAIN, EVEN, LOSS, ALIKE = "#0072B2", "#999999", "#D55E00", 0.1  # within a tenth two measurements are called alike
 BETTER_WHEN_LESS = ("s", "ms", "MB", "mean squared error")
 
 
@@ -46,11 +47,20 @@ def chart(rows: pd.DataFrame) -> Figure:
     figures.theme()
     known = rows[rows["ratio"].notna()]
     names, ratios = (known["path"] + ": " + known["what"]).tolist(), known["ratio"].astype(float).tolist()
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(names) + 1.2), layout="constrained")
-    bars = axes.barh(names, [ratio - 1 for ratio in ratios], left=1, color=["#0072B2" if ratio >= 1 else "#D55E00" for ratio in ratios])
-    axes.bar_label(bars, [f"{ratio:.2g}×" for ratio in ratios], padding=3)
+    figure, axes = plt.subplots(figsize=(9, 0.3 * len(names) + 0.9), layout="constrained")
+    colours = [GAIN if ratio > 1 + ALIKE else LOSS if ratio < 1 - ALIKE else EVEN for ratio in ratios]
+    axes.barh(names, [ratio - 1 for ratio in ratios], left=1, color=colours)
+    for row, ratio in enumerate(ratios):
+        shown = f"{ratio:.2f}×" if ratio < 2 else f"{ratio:.1f}×" if ratio < 10 else f"{ratio:.0f}×"
+        axes.annotate(shown, (max(ratio, 1), row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="times better than the plain baseline in the same run")
+    axes.grid(visible=False, axis="y")
+    axes.set(
+        xscale="log", xlabel="times better than the plain baseline in the same run", xlim=(min([0.7, *ratios]), max([10, *ratios]) * 2)
+    )
+    axes.set(ylim=(-0.6, len(names) - 0.4))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.tick_params(axis="y", labelsize=9)
     axes.invert_yaxis()
     plt.close(figure)
     return figure
