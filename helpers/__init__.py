@@ -30,3 +30,9 @@ What imports what
 - rehearsal is imported only where a parameter asks for it, and what it makes is marked `pretended`.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is one line of a parameters cell.
 """
+
+import os
+
+# Before anything imports diffusers, transformers, peft or accelerate: they advertise torchvision, which is not needed, at import.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

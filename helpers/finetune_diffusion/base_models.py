@@ -7,17 +7,12 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-# Set before diffusers and transformers are imported: they advertise torchvision, which is not needed, at import.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-
 import diffusers
 import huggingface_hub
+import torch
 import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from helpers import freshness, runs
