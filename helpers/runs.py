@@ -246,7 +246,8 @@ def progress(items, label: str, total: int | None = None, every: float = 5.0):
         now = time.monotonic()
         if total and now - said >= max(every, (said - began) / 4):
             left = (now - began) / done * (total - done)
-            print(f"{label}: {done} of {total}, {left:.0f} s left", flush=True)
+            # The first one also waited for models and workers to start: nothing follows from it.
+            print(f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""), flush=True)
             said = now
 
 

@@ -69,7 +69,7 @@ def _box(axes, x: float, y: float, text: str, colour: str, width: float = 3.2) -
 
 def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
     counts = lost["reason"].value_counts()
-    lines = [f"{count:,} {reason if len(reason) < 64 else reason[:62] + '…'}" for reason, count in counts.head(most).items()]
+    lines = [f"{count:,} × {reason if len(reason) < 64 else reason[:62] + '…'}" for reason, count in counts.head(most).items()]
     return "\n".join(lines + ([f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons"] if len(counts) > most else []))
 
 
