@@ -21,7 +21,7 @@ OPEN = (
 )
 GOING_BACK = {
     "never": "an answer could not be changed",
-    "until next": "an answer could be changed until the next image was opened",
+    "until next": "an answer could be changed until the next one was saved",
     "until locked": "answers could be changed until the reader locked them",
 }
 NAMED = {"delong": "DeLong's method", "jackknife": "the jackknife over images"}
