@@ -200,6 +200,7 @@ def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
         status, answer = generation(*asked)
         return status, answer | {"usage": {"total_tokens": 206}}
 
+    monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
     monkeypatch.setattr(image_api_answers, "generation", total_only)
     with ImageServer(sketch=True) as server:
         ledger = buy(purchase(server, 1))
