@@ -218,7 +218,7 @@ TABLES = {
             text("what", "what was measured, with its size", required=True),
             number("baseline", "of the plain loop; empty where there is nothing to compare with"),
             number("ours", "of these helpers; empty where it is not yet measured"),
-            text("unit", "s, ms, MB or things a second", required=True),
+            text("unit", "s, ms, MB, %, dB, mean squared error or things a second", required=True),
             number("ratio", "how many times better ours is"),
             text("note", "what the baseline is"),
         ],

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 
 from helpers import accuracy, agreement
-
-COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
+from helpers.speed import results
 
 
 def measure(images: int = 100_000, readers: int = 50, replicates: int = 2000, seed: int = 90) -> pd.DataFrame:
-    """One row a measurement, columns COLUMNS: seconds of a plain loop (of a part, scaled up) and of these functions."""
-    return pd.DataFrame([_agreement(images, readers, seed), _bootstrap(400, 20, replicates, seed)], columns=COLUMNS)
+    """One row a measurement, columns results.COLUMNS: seconds of a plain loop (of a part, scaled up) and of these functions."""
+    return pd.DataFrame([_agreement(images, readers, seed), _bootstrap(400, 20, replicates, seed)])
 
 
 def _agreement(images: int, readers: int, seed: int) -> dict:
@@ -27,7 +26,7 @@ def _agreement(images: int, readers: int, seed: int) -> dict:
     agreement.coefficients(ratings, list(labels))
     ours = time.perf_counter() - began
     note = f"plain: pairs of readers in a loop for Fleiss' estimate alone, {part} images, scaled; ours: six coefficients with intervals"
-    return _row("agreement.coefficients", f"{readers} readers × {images} images", plain, ours, note)
+    return results.row("agreement.coefficients", f"{readers} readers × {images} images", plain, ours, "s", note)
 
 
 def _plain_fleiss(ratings: np.ndarray, labels: list) -> float:
@@ -61,14 +60,5 @@ def _bootstrap(images: int, readers: int, replicates: int, seed: int) -> dict:
     began = time.perf_counter()
     accuracy.bootstrap(scores, truth, replicates, seed)
     ours = time.perf_counter() - began
-    return _row(
-        "accuracy.bootstrap",
-        f"{replicates} draws, {readers} readers × {images} images",
-        plain,
-        ours,
-        f"plain: an area a reader and draw, {part} draws, scaled",
-    )
-
-
-def _row(path: str, what: str, plain: float, ours: float, note: str) -> dict:
-    return dict(zip(COLUMNS, (path, what, round(plain, 2), round(ours, 3), "s", round(plain / ours, 1), note)))
+    note = f"plain: an area a reader and draw, {part} draws, scaled"
+    return results.row("accuracy.bootstrap", f"{replicates} draws, {readers} readers × {images} images", plain, ours, "s", note)

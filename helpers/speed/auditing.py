@@ -8,10 +8,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
 from helpers.audit import copies, fidelity, leakage
+from helpers.speed import results
 
 
 def measure(samples: int = 8, cases: int = 400, pictures: int = 1500, permutations: int = 200) -> pd.DataFrame:
-    """Seconds of ours and of a plain baseline, side by side: columns path, what, baseline, ours, unit, ratio, note."""
+    """Seconds of ours and of a plain baseline, side by side; columns results.COLUMNS."""
     return pd.DataFrame([_search(samples, cases), _neighbours(pictures), _permutations(permutations)])
 
 
@@ -27,7 +28,7 @@ def _search(samples: int, cases: int) -> dict:
         copies.aligned(looked_for[0], known)
 
     note = f"baseline: {samples} times one sample aligned with all {cases} cases"
-    return _row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), note)
+    return results.row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), "s", note)
 
 
 def _neighbours(pictures: int) -> dict:
@@ -40,9 +41,8 @@ def _neighbours(pictures: int) -> dict:
                 np.sort(np.linalg.norm(points - point, axis=1))[5]
 
     note = f"baseline: sorting point by point, a tenth of {pictures} timed"
-    return _row(
-        "fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, _seconds(lambda: fidelity.neighbourhoods(made, real)), note
-    )
+    ours = _seconds(lambda: fidelity.neighbourhoods(made, real))
+    return results.row("fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, ours, "s", note)
 
 
 def _permutations(permutations: int) -> dict:
@@ -59,14 +59,10 @@ def _permutations(permutations: int) -> dict:
         leakage.separability(facts, truth, groups, seed=0, permutations=permutations)
 
     note = "baseline: one refit a relabelling and fold, a tenth timed, for the joint and all ten single signs"
-    return _row("leakage", f"{permutations} relabellings, 11 discriminants", _seconds(plain) * 10 * 11, _seconds(ours), note)
+    return results.row("leakage", f"{permutations} relabellings, 11 discriminants", _seconds(plain) * 10 * 11, _seconds(ours), "s", note)
 
 
 def _seconds(work) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def _row(path: str, what: str, baseline: float, ours: float, note: str) -> dict:
-    return {"path": path, "what": what, "baseline": baseline, "ours": ours, "unit": "s", "ratio": baseline / ours, "note": note}

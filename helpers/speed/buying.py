@@ -14,6 +14,7 @@ import pandas as pd
 from helpers import openai_images, runs, tables
 from helpers.generate_openai import answers, buying, prompts
 from helpers.rehearsal.image_api import ImageServer
+from helpers.speed import results
 
 MODEL = "gpt-image-2-2026-04-21"
 
@@ -35,19 +36,13 @@ def measure(images: int = 48, latency_seconds: float = 2.0, allowed: int = 8, in
         ours = time.monotonic() - began
     limit = math.ceil(images / allowed) * latency_seconds
     what = f"{images} images, {latency_seconds:g} s an answer, {allowed} at once"
-    rows = [
-        ["02 buying", what, loop, ours, "s", loop / ours, f"baseline: one after the other, timed on {looped}"],
+    best = "baseline: rounds x latency, what no client can beat"
+    return pd.DataFrame(
         [
-            "02 buying",
-            f"{what}: the service's own limit",
-            limit,
-            ours,
-            "s",
-            limit / ours,
-            "baseline: rounds x latency, what no client can beat",
-        ],
-    ]
-    return pd.DataFrame(rows, columns=["path", "what", "baseline", "ours", "unit", "ratio", "note"])
+            results.row("02 buying", what, loop, ours, "s", f"baseline: one after the other, timed on {looped}"),
+            results.row("02 buying", f"{what}: the service's own limit", limit, ours, "s", best),
+        ]
+    )
 
 
 @contextmanager

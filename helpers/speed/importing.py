@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.prepare_cases import duplicates, importing
+from helpers.speed import results
 
 SETTINGS = importing.Settings(512, 12, -600.0, 1500.0, 0.0, 10**6, 64, "file", "", "keep")
 
 
 def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
-    """One row a measurement: path, what, baseline, ours, unit, ratio, note."""
+    """One row a measurement, columns results.COLUMNS."""
     with tempfile.TemporaryDirectory() as folder:
         source = slices(Path(folder) / "in", files)
         plain = files / _timed(lambda: plain_loop(source, Path(folder) / "plain"))
@@ -30,28 +31,15 @@ def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
     fraction = min(hashes, 5000)
     naive = _timed(lambda: naive_pairs(values[:fraction].tolist())) * (hashes / fraction) ** 2
     pairs = _timed(lambda: sum(len(some) for some in duplicates.near_pairs(values)))
-    rows = [
-        (
-            "import",
-            f"DICOM to PNG, {cores} cores",
-            plain,
-            ours,
-            "files/s",
-            ours / plain,
-            "baseline: pydicom, window, resize, Pillow's default PNG, one process",
-        ),
-        ("import", "DICOM to PNG, 1 process", plain, one, "files/s", one / plain, "hashes, fingerprints and journal included"),
-        (
-            "duplicates",
-            f"near pairs of {hashes:,} hashes",
-            naive,
-            pairs,
-            "s",
-            naive / pairs,
-            f"baseline: two Python loops over {fraction:,} hashes, extrapolated",
-        ),
-    ]
-    return pd.DataFrame(rows, columns=["path", "what", "baseline", "ours", "unit", "ratio", "note"])
+    plainly = "baseline: pydicom, window, resize, Pillow's default PNG, one process"
+    twice = f"baseline: two Python loops over {fraction:,} hashes, extrapolated"
+    return pd.DataFrame(
+        [
+            results.row("import", f"DICOM to PNG, {cores} cores", plain, ours, "files/s", plainly),
+            results.row("import", "DICOM to PNG, 1 process", plain, one, "files/s", "hashes, fingerprints and journal included"),
+            results.row("duplicates", f"near pairs of {hashes:,} hashes", naive, pairs, "s", twice),
+        ]
+    )
 
 
 def memory(files: int = 20_000) -> pd.DataFrame:
@@ -63,8 +51,7 @@ def memory(files: int = 20_000) -> pd.DataFrame:
             peaks.append(pool.submit(_peak, folder, count).result())
     few, many = peaks
     note = f"baseline: the same import of {max(files // 20, 1):,} files; flat is 1"
-    row = ("import", f"peak memory, {files:,} files", few, many, "MB", few / many, note)
-    return pd.DataFrame([row], columns=["path", "what", "baseline", "ours", "unit", "ratio", "note"])
+    return pd.DataFrame([results.row("import", f"peak memory, {files:,} files", few, many, "MB", note)])
 
 
 def _peak(folder: str, count: int) -> float:

@@ -22,6 +22,7 @@ import psutil
 import yaml
 
 from helpers import images, tables
+from helpers.speed import results
 
 STUDY, SET = "speed_reading", "06_assemble_reading_set"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -52,7 +53,7 @@ display(widgets.VBox([picture, widgets.HBox(buttons)]))
 
 
 def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
-    """Columns path, what, baseline, ours, unit, ratio, note. Starts servers and a browser; takes about two minutes a size.
+    """Columns results.COLUMNS. Starts servers and a browser; takes about two minutes a size.
 
     `answers` are given and the page is opened and reloaded `openings` times at each picture size (pixels a side).
     """
@@ -72,11 +73,10 @@ def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openin
 
 def _row(size: int, what: str, baseline: float | None, ours: float) -> dict:
     unit = "MB" if "memory" in what else "ms"
-    ratio = round(ours / baseline, 2) if baseline else None
     target = AIMED_AT.get((size, what)) or AIMED_AT.get((0, what))
     note = f"at most {target:g} {unit} is the aim; " if target else ""
     note += "12-bit in 16 bits; the plain notebook shows the same picture as 8-bit PNG"
-    return {"path": f"reading {size}×{size}", "what": what, "baseline": baseline, "ours": ours, "unit": unit, "ratio": ratio, "note": note}
+    return results.row(f"reading {size}×{size}", what, baseline, ours, unit, note)
 
 
 def make_study(root: Path, size: int, count: int) -> Path:

@@ -12,27 +12,28 @@ from matplotlib.figure import Figure
 
 from helpers import figures, runs
 
-GAIN, EVEN, LOSS, ALIKE = "#0072B2", "#999999", "#D55E00", 0.1  # within a tenth two measurements are called alike
+COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
 BETTER_WHEN_LESS = ("s", "ms", "MB", "mean squared error")
+ALIKE = 0.1  # within a tenth two measurements are called alike
+GAIN, EVEN, LOSS = figures.COLOURS["real"], figures.COLOURS["uncertain"], figures.COLOURS["fake"]
 
 
 def measured(run: runs.Run, name: str, measure: Callable[..., pd.DataFrame], **settings) -> pd.DataFrame:
     """The rows of one `measure`, taken now or as this run took them before: measuring again is never needed to go on."""
     path = f"{name}/speed.csv"
     if not (run.folder / path).exists():
-        print(f"Measuring {name} …", flush=True)
+        run.say(f"Measuring {name} …")
         with ThreadPoolExecutor(1) as apart:  # a notebook's own thread runs an event loop, which asyncio and Playwright refuse
-            rows = apart.submit(measure, **settings).result()
-        rows["ratio"] = [_gain(*row) for row in rows[["baseline", "ours", "unit"]].itertuples(index=False)]
-        run.write(path, rows)
+            run.write(path, apart.submit(measure, **settings).result())
     return run.read(path)
 
 
-def _gain(baseline: float | None, ours: float | None, unit: str) -> float | None:
-    """How many times better ours is: above 1 is a gain, whether the unit counts time, memory and error or things per second."""
-    if pd.isna(baseline) or pd.isna(ours):
-        return None
-    return baseline / ours if unit in BETTER_WHEN_LESS else ours / baseline
+def row(path: str, what: str, baseline: float | None, ours: float | None, unit: str, note: str = "") -> dict:
+    """One measurement under COLUMNS; `ratio` says how many times better ours is, whether less or more of the unit is better."""
+    ratio = None
+    if baseline and ours:
+        ratio = baseline / ours if unit in BETTER_WHEN_LESS else ours / baseline
+    return dict(zip(COLUMNS, (path, what, baseline, ours, unit, ratio, note)))
 
 
 def machine() -> dict[str, str | int]:
@@ -50,9 +51,9 @@ def chart(rows: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(9, 0.3 * len(names) + 0.9), layout="constrained")
     colours = [GAIN if ratio > 1 + ALIKE else LOSS if ratio < 1 - ALIKE else EVEN for ratio in ratios]
     axes.barh(names, [ratio - 1 for ratio in ratios], left=1, color=colours)
-    for row, ratio in enumerate(ratios):
+    for place, ratio in enumerate(ratios):
         shown = f"{ratio:.2f}×" if ratio < 2 else f"{ratio:.1f}×" if ratio < 10 else f"{ratio:.0f}×"
-        axes.annotate(shown, (max(ratio, 1), row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(shown, (max(ratio, 1), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color="black", linewidth=1)
     axes.grid(visible=False, axis="y")
     axes.set(
