@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -109,44 +109,49 @@ def to_device(pipeline, bf16: bool) -> None:
             part.to(torch.bfloat16)
 
 
-@torch.no_grad()
-def draw(
-    pipeline,
-    jobs: pd.DataFrame,
-    size: int,
-    negative: str = "",
-    bf16: bool = False,
-    batch: int = 0,
-    done: Callable[[int, np.ndarray], None] | None = None,
-) -> list[np.ndarray]:
+def draw(pipeline, jobs: pd.DataFrame, size: int, negative: str = "", bf16: bool = False, batch: int = 0) -> list[np.ndarray]:
     """The pictures of `jobs` (prompt, seed, guidance, steps), each (size, size) float32 in 0..1, NaN where drawing failed.
 
-    All jobs of a call go through in batches of `batch` (0: all at once) with the same guidance and steps; every picture
-    starts from its own seed's noise, drawn on the CPU. A batch that does not fit into memory is halved. Raises
-    SamplingError when a single picture does not fit.
+    They go through in batches of `batch` (0: all at once) with the same guidance and steps; every picture starts from
+    its own seed's noise, drawn on the CPU. Raises SamplingError when a single picture does not fit into memory.
     """
-    batch, begin, drawn = batch or len(jobs), 0, []
-    while begin < len(jobs):
-        some = jobs.iloc[begin : begin + batch]
-        alike = (some[["guidance", "steps"]] == some[["guidance", "steps"]].iloc[0]).all(axis=1).to_numpy()
-        some = some.iloc[: len(some) if alike.all() else int(alike.argmin())]
-        try:
-            pictures = _batch(pipeline, some, size, negative, bf16)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
-                raise
-            if len(some) == 1:
-                raise SamplingError(f"One picture of {size} pixels does not fit into memory: use a machine with more.") from None
-            batch = -(-len(some) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            print(f"Out of memory: going on with batches of {batch}.", flush=True)
-            continue
-        drawn.extend(pictures)
-        begin += len(some)
-    return drawn
+    return [picture for _, pictures in draw_batches(pipeline, batches(jobs, batch), size, negative, bf16) for picture in pictures]
 
 
+def batches(jobs: pd.DataFrame, batch: int = 0) -> list[pd.DataFrame]:
+    """The jobs in their order, cut into batches of at most `batch` (0: any number) with the same guidance and steps."""
+    changes = (jobs[["guidance", "steps"]] != jobs[["guidance", "steps"]].shift()).any(axis=1).cumsum()
+    alike = (same for _, same in jobs.groupby(changes, sort=False))
+    return [same.iloc[begin : begin + (batch or len(same))] for same in alike for begin in range(0, len(same), batch or len(same))]
+
+
+def draw_batches(pipeline, batches: Iterable[pd.DataFrame], size: int, negative: str = "", bf16: bool = False) -> Iterator[tuple]:
+    """Draw one batch of jobs after the other; yields (jobs, their pictures) as they come.
+
+    A batch that does not fit into memory is halved, and so is every one after it that is as large.
+    """
+    fits = 0
+    for whole in batches:
+        begin = 0
+        while begin < len(whole):
+            some = whole.iloc[begin : begin + (fits or len(whole))]
+            try:
+                pictures = _batch(pipeline, some, size, negative, bf16)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+                    raise
+                if len(some) == 1:
+                    raise SamplingError(f"One picture of {size} pixels does not fit into memory: use a machine with more.") from None
+                fits = -(-len(some) // 2)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                print(f"Out of memory: going on with batches of {fits}.", flush=True)
+                continue
+            yield some, pictures
+            begin += len(some)
+
+
+@torch.no_grad()
 def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, bf16: bool) -> np.ndarray:
     """One batch through the stock pipeline: (n, size, size) float32."""
     device, side = pipeline.unet.device, size // pipeline.vae_scale_factor

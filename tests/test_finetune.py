@@ -204,6 +204,8 @@ def test_min_snr_weights_are_those_of_the_paper():
     np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "epsilon"), [1, 1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "v_prediction"), [0.1 / 1.1, 5 / 6, 5 / 51], rtol=1e-6)
     np.testing.assert_allclose(recipes.snr_weights(snr, 0.0, "epsilon"), 1)
+    for prediction, weight in (("epsilon", 1), ("v_prediction", 0)):  # noise of zero terminal SNR
+        assert recipes.snr_weights(torch.zeros(1), 5.0, prediction).item() == weight
 
 
 def test_learning_rate_warms_up_then_falls_or_stays():

@@ -114,15 +114,15 @@ def test_shards_draw_what_one_run_draws(study):
 
 
 def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, monkeypatch):
-    drawn = sampling.draw
+    stock = sampling._batch
 
-    def spoilt(*arguments, **keywords):
-        result = [picture.copy() for picture in drawn(*arguments, **keywords)]
-        result[0][:] = 0
-        result[1][3, 3] = np.nan
+    def spoilt(*arguments):
+        result = stock(*arguments).copy()
+        result[0] = 0
+        result[1, 3, 3] = np.nan
         return result
 
-    monkeypatch.setattr(sampling, "draw", spoilt)
+    monkeypatch.setattr(sampling, "_batch", spoilt)
     run, made, samples, failures = sampled(study, "spoilt", batch=6)
     assert sorted(failures.reason) == ["black", "not a number"]
     assert len(made) == len(samples) == 4 == len(list((run.folder / "images").iterdir()))
@@ -130,17 +130,18 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
 
 
 def test_all_failures_is_an_error(study, monkeypatch):
-    monkeypatch.setattr(sampling, "draw", lambda _, some, size, *rest: [np.zeros((size, size), np.float32)] * len(some))
+    monkeypatch.setattr(sampling, "_batch", lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32))
     with pytest.raises(SamplingError, match=r"All 6 pictures failed \(black\)"):
         sampled(study, "black")
 
 
 def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
     whole = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
-    stock, sizes = sampling._batch, []
+    stock, sizes, refused = sampling._batch, [], []
 
     def small_memory(pipeline, some, *rest):
         if len(some) > 2:
+            refused.append(len(some))
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(some))
         return stock(pipeline, some, *rest)
@@ -148,6 +149,9 @@ def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
     monkeypatch.setattr(sampling, "_batch", small_memory)
     assert np.abs(np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False)) - whole).max() < sampling.TOLERANCE
     assert sizes == [2, 2, 2] and "batches of 2" in capsys.readouterr().out
+    refused.clear()
+    assert len([*sampling.draw_batches(pipeline, sampling.batches(jobs(12), 6), 32)]) == 6
+    assert refused == [6, 3], "the limit is found once, not at every batch"
     monkeypatch.setattr(sampling, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(SamplingError, match="does not fit into memory"):
         sampling.draw(pipeline, jobs(1), 32)

@@ -79,7 +79,9 @@ def snr_weights(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tenso
     """Min-SNR loss weights (Hang et al., ICCV 2023), shape of `snr`; all 1 when gamma is 0."""
     if gamma <= 0:
         return torch.ones_like(snr)
-    return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
+    if prediction == "epsilon":
+        return (gamma / snr).clamp(max=1)  # where zero-terminal noise leaves no signal the weight is 1, not 0 / 0
+    return snr.clamp(max=gamma) / (snr + 1)
 
 
 def number_from(*parts) -> int:

@@ -83,11 +83,12 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
     asked, failures = run.parameters, []
     bf16 = asked["precision"] == "bf16" or (asked["precision"] == "auto" and base_models.has_bf16())
     sampling.to_device(pipeline, bf16)
-    batches = [some for _, same in jobs.groupby(["guidance", "steps"], sort=False) for some in _pieces(same, asked["batch"])]
-    for some in runs.progress(batches, "sampling"):
-        if all((run.folder / _path(image_id)).exists() for image_id in some.image_id):
-            continue
-        drawn = sampling.draw(pipeline, some, size, asked["negative_prompt"], bf16)
+    missing = [
+        some
+        for some in sampling.batches(jobs, asked["batch"])
+        if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
+    ]
+    for some, drawn in sampling.draw_batches(pipeline, runs.progress(missing, "sampling"), size, asked["negative_prompt"], bf16):
         for job, picture in zip(some.itertuples(), drawn):
             if reason := sampling.fault(picture):
                 failures.append(
@@ -96,10 +97,6 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
             elif not (run.folder / _path(job.image_id)).exists():
                 sampling.write_picture(run.file(_path(job.image_id)), picture, bits)
     return failures
-
-
-def _pieces(frame: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
-    return [frame.iloc[begin : begin + batch] for begin in range(0, len(frame), batch)]
 
 
 def _path(image_id: str) -> str:
