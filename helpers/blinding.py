@@ -1,18 +1,19 @@
-"""Draw, blind, and hand over a reading set: nothing but pixels differs between two of its files.
+"""Blind and hand over a reading set: nothing but pixels differs between two of its files.
 
-reading_set/ = reading_set.csv, images/<blind_id>.png, study.json, commitment.json: all that a reading
+What is drawn: assemble_reading_set/drawing. reading_set/ = reading_set.csv, images/<blind_id>.png, study.json, commitment.json: all that a reading
 host needs, without any truth. The key is sealed beside it (helpers/seal.py).
 """
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from helpers import images, parameters, runs, table_columns, tables
+from helpers import images, parameters, runs, tables
+from helpers.assemble_reading_set.drawing import BlindingError, candidates, draw, order_parts, read_draw, weak_points
 from helpers.prepare_cases import burned_in_text
 from helpers.seal import derive, read_commitment, seal, unseal
 
@@ -29,173 +30,8 @@ __all__ = [
     "write_set",
 ]
 
-DRAW_COLUMNS = ("run", "origin", "generator", "modality", "finding", "count", "training")
 FOR_READERS = ("title", "consent", "instructions", "contact", "protocol", "ethics", "language")
 SAME_TIME = 946684800  # every file of a reading set is dated 2000-01-01T00:00:00Z: when it was made would tell its kind
-MATCH = "match"
-
-
-class BlindingError(ValueError):
-    """A draw, a reading set or returned readings that cannot be; the message says which and what to do."""
-
-
-def read_draw(path: Path) -> pd.DataFrame:
-    """draw.csv: one row says how many pictures to draw from where. Raises BlindingError naming the row.
-
-    Columns run, origin, generator (empty: any), modality, finding (empty: any; an id; or `match`: as the
-    generated pictures of this modality, with their views), count, training (true: shown before the read).
-    """
-    wanted = pd.read_csv(path, dtype="string", keep_default_na=True)
-    missing = [name for name in DRAW_COLUMNS if name not in wanted.columns]
-    if missing:
-        raise BlindingError(f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}.")
-    for number, row in enumerate(wanted.to_dict("records"), 1):
-        if row["origin"] not in table_columns.ORIGINS or row["modality"] not in table_columns.MODALITIES:
-            raise BlindingError(f"{path} row {number}: origin must be real or generated and modality xray or ct.")
-        if not str(row["count"]).isdigit() or str(row["training"]).lower() not in ("true", "false"):
-            raise BlindingError(f"{path} row {number}: count must be a whole number and training true or false.")
-        if pd.isna(row["run"]) or (row["finding"] == MATCH and row["origin"] != "real"):
-            raise BlindingError(f"{path} row {number}: run must name a run, and finding 'match' is for real pictures only.")
-    return wanted.assign(count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true")[list(DRAW_COLUMNS)]
-
-
-def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.DataFrame:
-    """All pictures that may be drawn: generated ones that are no copies (`copies`: refused image_ids), real ones of the test split.
-
-    The columns of images.csv plus `run`, `file` (absolute) and, from stage 01, `masked` (share painted over). How many were refused is in `.attrs["refused"]`.
-    """
-    parts = []
-    for source in sources:
-        rows = source.read("images.csv")
-        parts.append(rows.assign(run=source.name, file=[str(source.folder / path) for path in rows["path"]]))
-        if (source.folder / "imported.csv").exists():
-            parts[-1]["masked"] = rows["image_id"].map(source.read("imported.csv").set_index("image_id")["masked"])
-    pool = pd.concat(parts, ignore_index=True)
-    pool = pool[(pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)]
-    refused = pool["image_id"].isin(list(copies))
-    allowed = pool[~refused].reset_index(drop=True)
-    allowed.attrs["refused"] = int(refused.sum())
-    return allowed
-
-
-def draw(pool: pd.DataFrame, wanted: pd.DataFrame, repeats: float, min_distance: int, seed: int) -> pd.DataFrame:
-    """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row a presentation.
-
-    Training cases are drawn first and share no patient, prompt, duplicate group or picture with the read;
-    no two pictures read are near-duplicates. `repeats` is the share of the pictures read that come a
-    second time, `min_distance` how many others lie between. Raises BlindingError naming the row of the
-    draw that cannot be met.
-    """
-    random = np.random.default_rng(seed)
-    shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))].reset_index(drop=True)
-    training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
-    read = _draw_rows(_unrelated(shuffled, training), wanted[~wanted["training"]])
-    again = _choose_repeats(read, repeats, random)
-    drawn = pd.concat([training.assign(training=True), read.assign(training=False)], ignore_index=True)
-    return order_parts(drawn.assign(repeat=drawn["image_id"].isin(again) & ~drawn["training"]), min_distance, random)
-
-
-def _draw_rows(shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool = False) -> pd.DataFrame:
-    taken = shuffled.iloc[:0].assign(match=pd.Series(dtype="string"))
-    matched_last = sorted(wanted.to_dict("records"), key=lambda row: (row["origin"] == "real", row["finding"] == MATCH))
-    for row in matched_last:
-        free = shuffled[~_related(shuffled, taken, ("image_id", "duplicate_group"))]
-        fits = (free["run"] == row["run"]) & (free["origin"] == row["origin"]) & (free["modality"] == row["modality"])
-        if pd.notna(row["generator"]):
-            fits &= (free["generator"] == row["generator"]).fillna(False)
-        if pd.notna(row["finding"]) and row["finding"] != MATCH:
-            fits &= free["finding"].fillna("").str.split("|").map(lambda ids, wanted=row["finding"]: wanted in ids)
-        free = _one_each(free[fits.to_numpy(dtype=bool)], taken, few=spare_prompts)
-        if len(free) < row["count"]:
-            what = " ".join(str(row[name]) for name in ("origin", "modality", "generator", "finding") if pd.notna(row[name]))
-            kind = "training cases" if row["training"] else "pictures"
-            raise BlindingError(
-                f"The draw asks for {row['count']} {kind} ({what}) of {row['run']}, {len(free)} are left: ask for fewer or make more."
-            )
-        if row["finding"] == MATCH:
-            like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
-            chosen = _matched(free, like, row["count"])
-        else:
-            chosen = free.head(row["count"])
-        taken = pd.concat([taken, chosen], ignore_index=True)
-    return taken
-
-
-def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFrame:
-    """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training cases one prompt before many."""
-    free = free[free["duplicate_group"].isna() | ~free["duplicate_group"].duplicated()]
-    seen = free["patient"].notna() & (free["patient"].duplicated() | free["patient"].isin(taken["patient"]))
-    order = seen.to_numpy(dtype=int)
-    if few and free["prompt_id"].notna().any():
-        order = order + pd.factorize(free["prompt_id"])[0]
-    return free.iloc[np.argsort(order, kind="stable")]
-
-
-def _matched(free: pd.DataFrame, like: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Real pictures with the finding and view of the generated ones, one for one; what had to be relaxed is in the column `match`."""
-    if like.empty:
-        raise BlindingError("The draw asks for matched real pictures, but draws no generated ones of that modality to match.")
-    chosen, kept = [], []
-    for number in range(count):
-        target = like.iloc[number % len(like)]
-        rest = free.drop(index=chosen)
-        finding = (rest["finding"].fillna("") == (target["finding"] if pd.notna(target["finding"]) else "")).to_numpy(dtype=bool)
-        view = (rest["view"].fillna("") == (target["view"] if pd.notna(target["view"]) else "")).to_numpy(dtype=bool)
-        for name, fits in (("finding and view", finding & view), ("finding", finding), ("view", view), ("none", np.ones(len(rest), bool))):
-            if fits.any():
-                chosen.append(rest.index[fits.argmax()])
-                kept.append(name)
-                break
-    return free.loc[chosen].assign(match=kept)
-
-
-def _related(rows: pd.DataFrame, others: pd.DataFrame, by: Iterable[str]) -> pd.Series:
-    related = pd.Series(False, index=rows.index)
-    for name in by:
-        related |= rows[name].notna() & rows[name].isin(others[name].dropna())
-    return related
-
-
-def _unrelated(pool: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
-    return pool[~_related(pool, training, ("image_id", "patient", "prompt_id", "duplicate_group"))].reset_index(drop=True)
-
-
-def _choose_repeats(read: pd.DataFrame, share: float, random: np.random.Generator) -> list[str]:
-    """image_ids to show twice, spread over source and modality in proportion (largest remainders)."""
-    total = round(share * len(read))
-    groups = [group for _, group in read.groupby(["run", "origin", "modality"], sort=True)]
-    quota = np.array([len(group) * total / max(len(read), 1) for group in groups])
-    counts = np.floor(quota).astype(int)
-    for index in np.argsort(counts - quota, kind="stable")[: total - counts.sum()]:
-        counts[index] += 1
-    return [
-        image
-        for group, count in zip(groups, counts)
-        for image in random.choice(group["image_id"].to_numpy(dtype=object), count, replace=False)
-    ]
-
-
-def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Generator) -> pd.DataFrame:
-    """One row a presentation, each in a part of the read (0 training, then 1, 2, 3).
-
-    A reader's own order shuffles within the parts only. First presentations lie in part 1, their repeats in
-    part 3, and part 2 holds at least `min_distance` pictures of the same modality: so repeats keep their
-    distance in every reader's order, read mixed or modality by modality, and the reading host need not know
-    which pictures they are.
-    """
-    rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
-    for modality, group in drawn[~drawn["training"]].groupby("modality", sort=True):
-        once, twice = group[~group["repeat"]], group[group["repeat"]]
-        middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
-        if len(twice) and len(once) < min_distance:
-            raise BlindingError(
-                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality} pictures that are not repeated; "
-                f"there are {len(once)}: fewer repeats, a smaller distance or more pictures."
-            )
-        middle = min(middle, len(once))
-        parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])
-        rows += [once.assign(part=random.permutation(parts)), twice.assign(part=1, repeat=False), twice.assign(part=3, repeat=True)]
-    return pd.concat(rows, ignore_index=True).assign(part=lambda frame: frame["part"].astype(int))
 
 
 def survey(drawn: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -205,8 +41,10 @@ def survey(drawn: pd.DataFrame, margin: float) -> pd.DataFrame:
     return drawn.assign(side=[side for side, _ in measured], depth=[depth for _, depth in measured])
 
 
-def write_set(drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: float, name: str = "") -> pd.DataFrame:
-    """Write reading_set.csv, images/ and study.json into `folder`; returns the key table.
+def write_set(
+    drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: float, name: str = "", texts: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """Write reading_set.csv, images/ and study.json (with `texts` for the readers) into `folder`; returns the key table.
 
     Every picture goes one path: text masked where stage 01 masks it, images.for_reading at the same size, margin and depth, stored (not
     compressed) PNG without metadata, the same date and mode. What is there already is left. `name` tells two
@@ -240,7 +78,7 @@ def write_set(drawn: pd.DataFrame, folder: Path, study: str, size: int, margin: 
         first.setdefault(picture["image_id"], blind_id)
     # Sorted by an opaque id: the order of the rows says nothing either.
     tables.write(pd.DataFrame(rows).sort_values("blind_id"), folder / "reading_set.csv")
-    tables.write_atomically(folder / "study.json", _for_readers(study, size, bits))
+    tables.write_atomically(folder / "study.json", _for_readers(study, size, bits, texts or {}))
     return tables.check(pd.DataFrame(key).sort_values("blind_id"), "key")
 
 
@@ -261,11 +99,25 @@ def _refuse_small(drawn: pd.DataFrame, size: int) -> None:
         )
 
 
-def _for_readers(study: str, size: int, bits: int) -> bytes:
+def _for_readers(study: str, size: int, bits: int, texts: dict[str, str]) -> bytes:
     path = runs.params_folder(study) / "study.yaml"
-    told = parameters.read_yaml(path) if path.exists() else {}
+    told = (parameters.read_yaml(path) if path.exists() else {}) | texts
     page = {"study": study, "title": study} | {name: told[name] for name in FOR_READERS if name in told} | {"size": size, "bits": bits}
     return (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def paragraphs(path: Path) -> str:
+    """A text for the readers as the page shows it: an empty line begins a paragraph, other line breaks are the editor's.
+
+    Raises BlindingError for a file that says nothing or is not UTF-8.
+    """
+    try:
+        told = [" ".join(part.split()) for part in re.split(r"\n[ \t]*\n", path.read_text(encoding="utf-8"))]
+    except UnicodeDecodeError:
+        raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
+    if not any(told):
+        raise BlindingError(f"{path} is empty: write what the readers are to be told.")
+    return "\n\n".join(part for part in told if part)
 
 
 def begun(study: str, name: str) -> list[str]:
@@ -290,7 +142,8 @@ def assemble(run: runs.Run, drawn: pd.DataFrame, size: int, margin: float, reade
         raise BlindingError(f"{reading[0]} has begun to read {run.name}: it is never redone. Give the new draw another variant.")
     if any(drawn["pretended"]):
         run.pretends("images")
-    key = write_set(drawn, reading_set, run.study, size, margin, run.name)
+    texts = {name: paragraphs(run.beside(run.parameters[name])) for name in ("consent", "instructions")}
+    key = write_set(drawn, reading_set, run.study, size, margin, run.name, texts)
     return seal(key, reading_set, sealed, run.study, readers, run.manifest.get("git"))
 
 
@@ -298,44 +151,6 @@ def read_set(folder: Path) -> pd.DataFrame:
     """reading_set.csv with the grey depth `bits` that all its pictures have."""
     bits = json.loads((Path(folder) / "study.json").read_text())["bits"]
     return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
-
-
-def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
-    """What this design cannot show or can show only weakly, one sentence each.
-
-    `needed` is the number of pictures that the stated question about agreement needs (agreement.sample_size).
-    """
-    read = drawn[~drawn["training"] & ~drawn["repeat"]]
-    real = int((read["origin"] == "real").sum())
-    weak = []
-    if real == 0:
-        weak.append(
-            "Only generated pictures are read: false alarms, d′ and ROC do not exist, and calling everything fake would be perfect."
-        )
-    elif real == len(read):
-        weak.append("Only real pictures are read: sensitivity, d′ and ROC do not exist.")
-    elif not 1 / 3 <= real / len(read) <= 2 / 3:
-        weak.append(f"{real} of {len(read)} pictures are real: half and half is the strongest design, and readers adapt to what is rare.")
-    for modality, group in read.groupby("modality"):
-        if 0 < real < len(read) and group["origin"].nunique() == 1:
-            weak.append(f"Every {modality} picture is {group['origin'].iloc[0]}: the modality alone gives it away.")
-    if len(read) < needed:
-        weak.append(f"{len(read)} pictures are read; the question about agreement needs {needed} with {readers} readers.")
-    if readers < 6:
-        weak.append(f"{readers} readers: conclusions about readers in general need at least 6, over strata of experience.")
-    if not drawn["repeat"].any():
-        weak.append("No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to 20 % is usual).")
-    if not drawn["training"].any():
-        weak.append("No training cases: the first answers also measure getting used to the page.")
-    if painted := int((read["masked"] > 0).sum()) if "masked" in read and real < len(read) else 0:
-        weak.append(
-            f"{painted} of {len(read)} pictures have text painted over since stage 01: if few of the others have, the paint tells real from "
-            "generated (burned_in_text: reject in 01 leaves such pictures out)."
-        )
-    matched = read["match"].dropna()
-    if len(loose := matched[matched != "finding and view"]):
-        weak.append(f"{len(loose)} of {len(matched)} real pictures could not be matched by finding and view.")
-    return weak
 
 
 def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFrame]:

@@ -32,7 +32,7 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     inputs = {}
     for name in references(study, values):
         inputs[name] = _finished_files(study, name)
-    for path in csv_files(study, values):
+    for path in files_beside(study, values):
         inputs[path.name] = sha256(path)
     if values.get("source") == "folder":
         folder = places.cases_folder(study)
@@ -70,14 +70,14 @@ def references(study: str, values: dict) -> list[str]:
     named = set()
     for value in values.values():
         named.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and RUN_NAME.match(item))
-    for path in csv_files(study, values):
+    for path in files_beside(study, values, (".csv",)):
         named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
     return sorted(named)
 
 
-def csv_files(study: str, values: dict) -> list[Path]:
-    """The CSV files beside the YAML that parameters name."""
-    paths = [places.params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(".csv")]
+def files_beside(study: str, values: dict, endings: tuple[str, ...] = (".csv", ".txt")) -> list[Path]:
+    """The tables and texts beside the YAML that parameters name."""
+    paths = [places.params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(endings)]
     return [path for path in paths if path.is_file()]
 
 

@@ -308,6 +308,16 @@ def test_a_set_that_somebody_reads_is_known(places):
     assert blinding.begun(STUDY, "06_assemble_reading_set.second") == []
 
 
+def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
+    text = tmp_path / "consent.txt"
+    text.write_text("You are asked to read\nchest X-rays.\n \n\nYou may stop\nat any moment.\n")
+    assert blinding.paragraphs(text) == "You are asked to read chest X-rays.\n\nYou may stop at any moment."
+    for content, reason in ((b" \n", "is empty"), (b"d\xe9part", "not UTF-8")):
+        text.write_bytes(content)
+        with pytest.raises(blinding.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"):
+            blinding.paragraphs(text)
+
+
 def test_weak_designs_are_named(pool):
     fakes = blinding.draw(pool, wanted(HALF[1]), 0, 0, 1)
     told = " ".join(blinding.weak_points(fakes, readers=2, needed=191))

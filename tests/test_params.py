@@ -23,15 +23,17 @@ def test_yaml_says_only_what_differs(path):
     same = [key for key, value in values.items() if value == declared[key].default and path.parent.name != "paper"]
     assert not same, f"{same[0]} repeats the notebook's default"
     for value in values.values():
-        if isinstance(value, str) and value.endswith(".csv"):
+        if isinstance(value, str) and value.endswith((".csv", ".txt")):
             assert (path.parent / value).is_file(), f"{value} is not beside {path.name}"
 
 
 @pytest.mark.parametrize("name", [s for s in STUDIES if s != "speed"])
 def test_study_says_what_it_is(name):
     told = yaml.safe_load((ROOT / "params" / name / "study.yaml").read_text())
-    for key in ("title", "question", "consent"):
+    for key in ("title", "question"):
         assert told.get(key), f"params/{name}/study.yaml lacks '{key}'"
+    for text in ("consent.txt", "instructions.txt"):
+        assert (ROOT / "params" / name / text).read_text().strip(), f"params/{name}/{text} is empty"
 
 
 def test_unknown_study_names_the_known_ones():

@@ -78,7 +78,8 @@ def _write_params() -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     for name, text in TABLES.items():
         (folder / name).write_text(text)
-    shutil.copy(places.ROOT / "params" / "rehearsal" / "study.yaml", folder)
+    for name in ("study.yaml", "consent.txt", "instructions.txt"):
+        shutil.copy(places.ROOT / "params" / "rehearsal" / name, folder)
 
 
 def _key(root) -> pd.DataFrame:
