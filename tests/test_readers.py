@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import parameters, runs
+from helpers import blinding, parameters, runs
 from helpers.reading import desk, export, setting, store
 from helpers.rehearsal import readers
 
@@ -91,9 +91,9 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     store.add_reader(engine, "reader-x")
     desk.enter(engine, told, "reader-x")
 
-    def send(event: str, blind_id: str = "", **payload) -> None:
+    def send(event: str, blind_id: str = "", to: str = "reader-x", **payload) -> None:
         message = {"id": f"{event}-{blind_id}-message", "event": event, "blind_id": blind_id, "payload": payload}
-        desk.receive(engine, told, "reader-x", message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
+        desk.receive(engine, told, to, message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
 
     send("consented")
     send("registered", years=4, specialty="Radiology", prior_ai=False)
@@ -104,10 +104,14 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     assert export.collect(opened) == ""
     store.add_reader(engine, "reader-y")
     desk.enter(engine, told, "reader-y")
+    send("consented", to="reader-y")
+    send("withdrawn", to="reader-y")
     store.erase(engine, "reader-y", "asked")
     assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
     assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
     assert opened.pretended == []
+    reading_set = runs.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
+    assert len(blinding.import_readings(opened.folder, reading_set)["readings"]) == 24, "notebook 08 takes them as they are"
 
 
 def test_hidden_repeats_are_mostly_answered_alike():
