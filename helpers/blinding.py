@@ -1,6 +1,6 @@
 """Blind and hand over a reading set: nothing but pixels differs between two of its files.
 
-What is drawn: assemble_reading_set/drawing. reading_set/ = reading_set.csv, images/<blind_id>.png, study.json, commitment.json: all that a reading
+What is drawn: assemble_reading_set/random_draw. reading_set/ = reading_set.csv, images/<blind_id>.png, study.json, commitment.json: all that a reading
 host needs, without any truth. The key is sealed beside it (helpers/seal.py).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import images, parameters, runs, tables
-from helpers.assemble_reading_set.drawing import BlindingError, candidates, draw, order_parts, read_draw, weak_points
+from helpers.assemble_reading_set.random_draw import BlindingError, candidates, draw, order_parts, read_draw, weak_points
 from helpers.prepare_cases import burned_in_text
 from helpers.seal import derive, read_commitment, seal, unseal
 
