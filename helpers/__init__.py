@@ -15,7 +15,7 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
     finetune         + finetune_diffusion/  03  the training loop; recipe (learning rate, loss weights), base and tiny models, latents, checkpoints
     sampling         + sample_diffusion/    04  checkpoint + prompts + seeds -> images
     audit/                                  05  fidelity, memorised copies, what gives the source away
-    blinding, seal   + assemble_reading_set/ 06  the random draw; one path for every picture, opaque names; the sealed key
+    blinding, seal + assemble_reading_set/  06  the random draw; one path for every picture, opaque names; the sealed key
     reading/                                07  store (the record), page and static/ (what readers see), server
     agreement, accuracy                     08  statistics; agreement_design (planning, bounds), multireader (many readers' areas)
     analyse_readings/                    08 09  from answers to results, sentences, report and release; the published study
@@ -24,7 +24,7 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
 
 What imports what
 - Notebooks import helpers, never the other way round.
-- torch and diffusers: finetune, finetune_diffusion/, sampling, sample_diffusion/, audit/features. openai: openai_images. anywidget: reading/page.
+- torch and diffusers: finetune, finetune_diffusion/, sampling, sample_diffusion/, audit/features, speed/. openai: openai_images. anywidget: reading/page.
   SQLAlchemy: reading/. The reading page and the analysis start without torch.
 - What faces the readers (reading/server and what it imports) imports neither blinding, seal nor pandas: it cannot open the key.
 - rehearsal is imported only where a parameter asks for it, and what it makes is marked `pretended`.
