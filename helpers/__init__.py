@@ -7,7 +7,7 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
     table_columns                 the columns of every table on disk (readings.csv, images.csv, ...)
     tables                        reading and writing them, checked, atomically
     findings                      the one list of findings and sides; words <-> findings; captions and prompts
-    images, formats/              pictures as the study keeps them, standardised; DICOM (with its window rule), PNG and others, NIfTI as they come
+    images, formats/              pictures as the study keeps them, standardised; windowing (the window rule), DICOM, PNG and others, NIfTI as they come
     figures                       colours ("fake" has one), theme, the published figures
 
     cases            + prepare_cases/       01  import, metadata layouts, de-identification, burned-in text, duplicates, splits

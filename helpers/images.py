@@ -8,41 +8,22 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage, sparse, special
+from scipy import ndimage, sparse
+
+from helpers.formats import dicom, rasters, volumes
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import luminance as luminance
+from helpers.formats.windowing import window as window
 
 # What every picture gets before it is read. Without them JPEG, resampling and histogram combs of a source stay to be seen
 # (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
 SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
 GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
-
-
-class ImageError(ValueError):
-    """A picture that cannot be read or does not fit; the message is the reason given in rejected.csv."""
-
-
-@dataclass
-class Picture:
-    """One picture as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
-
-    `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped` which share of
-    the pixels lay outside it; `header` holds the few columns a DICOM header gives.
-    """
-
-    pixels: np.ndarray
-    bits: int
-    kind: str
-    frame: int = 0
-    header: object = None
-    hounsfield: np.ndarray | None = None
-    window: str = ""
-    clipped: float = 0.0
-    original_bits: int = 8
 
 
 def read(
@@ -54,8 +35,6 @@ def read(
     `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct), `default_modality` what it is where the
     file does not say it either; CT is windowed in HU; `xray_window` is `file` or `full`. Raises ImageError with the reason.
     """
-    from helpers.formats import dicom, rasters, volumes
-
     with Path(path).open("rb") as file:
         start = file.read(400)
     if not start:
@@ -66,32 +45,6 @@ def read(
         yield from volumes.read(Path(path), lung_center, lung_width, bits, slices, min_lung_share)
     else:
         yield from rasters.read(Path(path), start, bits)
-
-
-def window(values: np.ndarray, center: float, width: float, bits: int, function: str = "LINEAR") -> tuple[np.ndarray, float]:
-    """Values in a window as grey 0..2**bits-1 (uint8 or uint16), and the share of pixels outside it.
-
-    PS3.3 C.11.2.1.2: LINEAR, LINEAR_EXACT or SIGMOID; rounded to the nearest grey. Raises ImageError for a width that is too small.
-    """
-    if width < (1 if function == "LINEAR" else np.finfo(np.float32).tiny):
-        raise ImageError(f"window width {width:g} is too small")
-    values = np.asarray(values, dtype=np.float32 if np.asarray(values).dtype.itemsize <= 4 else np.float64)
-    if function == "SIGMOID":
-        share = special.expit(4 * (values - center) / width)
-    elif function == "LINEAR_EXACT":
-        share = (values - center) / width + 0.5
-    else:
-        share = (values - (center - 0.5)) / (width - 1) + 0.5 if width > 1 else (values > center - 0.5).astype(np.float32)
-    clipped = float(np.mean((share < 0) | (share > 1)))
-    np.clip(share, 0, 1, out=share)
-    return np.floor(share * (2**bits - 1) + 0.5).astype(np.uint8 if bits <= 8 else np.uint16), clipped
-
-
-def luminance(colour: np.ndarray) -> np.ndarray:
-    """Grey of an RGB picture (H, W, 3), same depth; equal channels give that channel, others ITU-R BT.601 luma."""
-    if (colour[..., 0] == colour[..., 1]).all() and (colour[..., 1] == colour[..., 2]).all():
-        return np.ascontiguousarray(colour[..., 0])
-    return np.floor(colour[..., :3].astype(np.float32) @ np.float32([0.299, 0.587, 0.114]) + 0.5).astype(colour.dtype)
 
 
 def read_png(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from helpers import parameters, runs, seal
 from helpers.analyse_readings import checklists, joined, report_tables, sentences
 from helpers.figures import GALLERIES
 
-HASTY_SECONDS = 1.5
+HASTY_SECONDS = 1.5  # on screen until the answer is saved, the description included: who is faster has clicked through
 
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:

@@ -113,14 +113,14 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = F
                 axis.plot(float(row["auc"].iloc[0]), place + shift, "o", color=colour, label=f"{stage} standardisation")
             else:
                 axis.text(0.5, place + shift, f"none {stage}: too small for the reading size", fontsize=8, va="center", color=colour)
-    axis.axvline(0.5, color="black", lw=0.8)
-    axis.axvline(warn_above, color="black", lw=0.8, ls=":")
+    axis.axvline(0.5, color="black", lw=0.8, label="chance")
+    axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warned above")
     axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
     axis.set_ylim(len(sources) - 0.5, -0.5)
     axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
     axis.spines[["top", "right"]].set_visible(False)
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    figure.legend(named.values(), named.keys(), loc="upper center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(named.values(), named.keys(), loc="upper center", ncols=4, fontsize=9, frameon=False)
     return _done(figure, pretended, (0, 0, 1, 0.93))
 
 

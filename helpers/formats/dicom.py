@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.formats import dicom_header
-from helpers.images import ImageError, Picture, luminance, window
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import full_range, luminance, reduced, window
 
 AIR_HU = -1000
 JPEG_2000 = "1.2.840.10008.1.2.4.9"  # as these transfer syntaxes begin
@@ -244,23 +245,3 @@ def stored_window(dataset) -> tuple[float, float, str] | None:
     width = float(widths[0] if isinstance(widths, MultiValue) else widths)
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     return (center, width, function) if width >= (1 if function == "LINEAR" else 1e-6) and np.isfinite([center, width]).all() else None
-
-
-def full_range(values: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
-    """Values spread over a depth just large enough to keep every step apart (8 to `bits`): (pixels, depth).
-
-    Whole numbers that fill 8 bits come back as they are.
-    """
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and 127 < high <= 255 and values.dtype.kind in "iu":
-        return values.astype(np.uint8), 8
-    depth = min(bits, max(8, int(np.ceil(np.log2(max(high - low, 1) + 1))))) if values.dtype.kind in "iu" else bits
-    span = max(high - low, 1e-12)
-    pixels = np.floor((values.astype(np.float64) - low) * ((2**depth - 1) / span) + 0.5)
-    return pixels.astype(np.uint8 if depth <= 8 else np.uint16), depth
-
-
-def reduced(values: np.ndarray, bits: int, depth: int) -> np.ndarray:
-    """Values of 0..2**bits-1 rounded to a smaller depth."""
-    scaled = np.floor(values.astype(np.float64) * ((2**depth - 1) / (2**bits - 1)) + 0.5) if depth < bits else values
-    return np.asarray(scaled).astype(np.uint8 if depth <= 8 else np.uint16)

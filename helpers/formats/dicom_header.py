@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.images import ImageError
+from helpers.formats.picture import ImageError
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
 UNSAID_MODALITIES = ("", "OT", "SC")  # "other" and what converters write: they do not say what the picture is of

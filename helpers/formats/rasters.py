@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helpers.images import ImageError, Picture, luminance
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import full_range, luminance, reduced
 
 Image.MAX_IMAGE_PIXELS = 200_000_000
 # No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for pictures.
@@ -140,8 +141,6 @@ def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
 
 
 def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]:
-    from helpers.formats.dicom import full_range, reduced
-
     if deep == 8:
         return values.astype(np.uint8), 8
     if values.dtype.kind == "f" and not np.isfinite(values).all():

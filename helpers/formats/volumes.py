@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from helpers.images import ImageError, Picture, window
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import window
 
 TISSUE_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
 NAMED = re.compile(r"\.(nii|nii\.gz|hdr|img)$", re.IGNORECASE)

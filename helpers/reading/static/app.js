@@ -6,7 +6,8 @@ import { Reading } from "./reading.js";
 import * as screens from "./screens.js";
 import { prepare } from "./viewer.js";
 
-export const app = { told: null, texts: null, state: null, outbox: null, root: null, screen: null, pictures: new Map() };
+// What every screen gets: what was told, where the reader is, and the two things that a screen may ask of the page.
+export const app = { told: null, texts: null, state: null, outbox: null, root: null, screen: null, pictures: new Map(), show, fetchOne };
 let beginning = null;
 
 // Fetch what the first screen needs: the state, the words and the first pictures. Done once a page.
@@ -31,7 +32,7 @@ export function begin() {
   return beginning;
 }
 
-export async function words(language) {
+async function words(language) {
   const file = /^[a-z]{2}$/.test(language) ? language : "en";
   try {
     return (await import(`./texts.${file}.js`)).default;
@@ -97,7 +98,7 @@ async function signedOut() {
 }
 
 // Show the screen of the present phase.
-export function show() {
+function show() {
   const make = { consent: screens.consent, registration: screens.registration, display: screens.instructions, summary: screens.summary, locked: screens.locked, withdrawn: screens.withdrawn };
   const { phase } = app.state;
   app.screen?.leave?.();
@@ -107,13 +108,13 @@ export function show() {
 }
 
 // Every picture that is open or next, as a promise of a prepared picture; those no longer needed are let go.
-export function fetchAhead(state) {
+function fetchAhead(state) {
   const wanted = [state.current, ...(state.next ?? []), state.last].filter((id) => id && state.pictures[id]);
   for (const id of wanted) fetchOne(id);
   for (const id of app.pictures.keys()) if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.pictures.delete(id);
 }
 
-export function fetchOne(id) {
+function fetchOne(id) {
   if (!app.pictures.has(id)) {
     const coming = picture(app.told.study, app.state.reader, id).then((raw) => raw && prepare(raw, app.told.first_window, app.told.bits));
     app.pictures.set(id, coming);

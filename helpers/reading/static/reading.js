@@ -1,6 +1,5 @@
 // The read: one picture after another. The next one is shown at once; the outbox sees to the saving.
 import { newId } from "./api.js";
-import { fetchOne, show } from "./app.js";
 import { ask, h } from "./dom.js";
 import { Panel } from "./panel.js";
 import { menu, savedState } from "./screens.js";
@@ -90,7 +89,7 @@ export class Reading {
     const turn = this.draws;
     if (!id) {
       this.cover(true);
-      if (!this.app.outbox.waiting.length && this.app.state.phase !== "read") show();
+      if (!this.app.outbox.waiting.length && this.app.state.phase !== "read") this.app.show();
       return;
     }
     this.message = newId(); // made once for this picture: a double click is the same message
@@ -102,7 +101,7 @@ export class Reading {
 
   // Put a picture on the screen; the clock starts when it is painted.
   async see(id, turn) {
-    const coming = fetchOne(id);
+    const coming = this.app.fetchOne(id);
     if (!coming.ready) this.cover(true);
     const ready = coming.ready ?? (await coming);
     if (turn !== this.draws) return;
@@ -232,7 +231,7 @@ export class Reading {
   }
 
   leaveChange() {
-    if (this.app.state.phase === "summary") return this.app.outbox.empty().then(() => show());
+    if (this.app.state.phase === "summary") return this.app.outbox.empty().then(() => this.app.show());
     return this.next();
   }
 

@@ -1,6 +1,5 @@
 // The screens before and after the read: consent, registration, instructions, display check, summary, lock.
 import { call, newId, now } from "./api.js";
-import { fetchOne, show } from "./app.js";
 import { Reading } from "./reading.js";
 import { ask, choices, h } from "./dom.js";
 
@@ -132,7 +131,7 @@ export function summary(app) {
     lock.disabled = false;
     if (status === 200) {
       app.state = { ...app.state, ...data.state };
-      show();
+      app.show();
     } else screen.say(status === 403 ? words.wrong : status === 429 ? app.texts.signin.wait(wait) : data.error || app.texts.signin.trouble);
   }
   const open = Object.keys(app.state.answers).filter((id) => !app.state.pictures[id].training);
@@ -142,7 +141,7 @@ export function summary(app) {
 }
 
 function change(app, id) {
-  fetchOne(id);
+  app.fetchOne(id);
   app.root.replaceChildren();
   app.screen = new Reading(app, id);
 }

@@ -1,0 +1,28 @@
+"""One picture as a file of any format gives it, and the error of a file that gives none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read or does not fit; the message is the reason given in rejected.csv."""
+
+
+@dataclass
+class Picture:
+    """One picture as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
+
+    `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped` which share of
+    the pixels lay outside it; `header` holds the few columns a DICOM header gives.
+    """
+
+    pixels: np.ndarray
+    bits: int
+    kind: str
+    frame: int = 0
+    header: object = None
+    hounsfield: np.ndarray | None = None
+    window: str = ""
+    clipped: float = 0.0
+    original_bits: int = 8
