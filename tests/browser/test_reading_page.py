@@ -43,7 +43,7 @@ def serve(root, **study) -> Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     running = serve(
-        tmp_path_factory.mktemp("page"), read=30, training=1, number_of_readers=9, break_after=0, confidence="3-step", cues_asked=True
+        tmp_path_factory.mktemp("page"), read=30, training=1, number_of_readers=10, break_after=0, confidence="3-step", cues_asked=True
     )
     yield running
     running.stop()
@@ -204,6 +204,22 @@ def test_window_zoom_and_invert_by_mouse_and_keys_are_recorded(browser, server):
     reader.saved()
     kept = next(event.payload for event in record(server, 1) if event.event == "answered" and event.blind_id == blind_id)
     assert kept["inverted"] is True and kept["zoom"] > 1.1
+
+
+def test_a_small_picture_is_interpolated_until_the_reader_zooms_to_its_pixels(browser, server):
+    reader = started(browser, server, 9)
+    page = reader.page
+    alike = """() => { const c = document.querySelector('canvas.picture'), row = c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data;
+        let same = 0; for (let x = 4; x < row.length; x += 4) same += row[x] === row[x - 4]; return same / (c.width - 1) }"""
+    page.evaluate("document.querySelector('canvas.picture').scrollIntoView()")
+    box = page.locator("canvas.picture").bounding_box()
+    assert box["width"] > 8 * 64, "one pixel of the picture covers many of the screen"
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert page.evaluate(alike) < 0.7, "as it comes, the picture is no mosaic"
+    for _ in range(12):
+        page.mouse.wheel(0, -300)
+    page.wait_for_timeout(200)
+    assert page.evaluate(alike) > 0.9, "zoomed in, single pixels are seen"
 
 
 def test_twelve_bit_grey_reaches_the_screen(browser, server):
