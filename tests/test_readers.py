@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import blinding, parameters, runs
+from helpers import parameters, runs, tables
+from helpers.analyse_readings import joined
 from helpers.reading import desk, export, setting, store
 from helpers.rehearsal import readers
 
@@ -13,6 +14,10 @@ from helpers.rehearsal import readers
 def opened(study_folders):
     reading_studies.make(study_folders, read=24, readers="pretended", confidence="6-step", cues_asked=True)
     return begin()
+
+
+def reading_set():
+    return runs.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
 
 
 def begin() -> runs.Run:
@@ -28,9 +33,11 @@ def test_pretended_readers_read_everything_and_lock(opened):
     assert people["pretended"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
     assert opened.pretended == ["readers"] and (opened.folder / "begun.json").exists()
-    assert export.check_export(events) == []
+    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, "notebook 08 takes them as they are"
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
-    assert export.check_export(events)
+    tables.write(events, opened.folder / "events.csv")
+    with pytest.raises(joined.AnalysisError, match="events.csv is not as the store wrote it"):
+        joined.came_back(opened.folder, reading_set())
 
 
 def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monkeypatch):
@@ -110,8 +117,7 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
     assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
     assert opened.pretended == []
-    reading_set = runs.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
-    assert len(blinding.import_readings(opened.folder, reading_set)["readings"]) == 24, "notebook 08 takes them as they are"
+    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 24
 
 
 def test_hidden_repeats_are_mostly_answered_alike():

@@ -1,12 +1,28 @@
 """The answers joined with the truth: one row an answer, one row an image, one column a reader."""
 
+from pathlib import Path
+
 import pandas as pd
+
+from helpers import blinding
+from helpers.reading import export
 
 LABELS = ["real", "fake", "uncertain"]
 
 
 class AnalysisError(ValueError):
     """Readings that cannot be analysed; the message says why and what to do."""
+
+
+def came_back(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
+    """The tables of stage 07 in `folder`: events, readings, readers; checked against the set that was sent and against themselves.
+
+    Raises BlindingError for answers that do not fit the set or the events, AnalysisError for a changed chain of events.
+    """
+    found = blinding.import_readings(folder, reading_set)
+    if broken := export.check_export(found["events"]):
+        raise AnalysisError(f"{folder}/events.csv is not as the store wrote it ({broken[0]}): copy or export the read again.")
+    return found
 
 
 def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:

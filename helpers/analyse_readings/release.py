@@ -3,7 +3,6 @@
 Real images and near copies of training cases stay out; their answers stay in, so that every number can be computed again.
 """
 
-import hashlib
 import json
 import re
 
@@ -203,12 +202,3 @@ def _kind(column: pd.Series) -> str:
     if pd.api.types.is_integer_dtype(column):
         return "integer"
     return "number" if pd.api.types.is_float_dtype(column) else "string"
-
-
-def checksums(folder) -> dict[str, str]:
-    """SHA-256 of every file of a release, by relative path."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
