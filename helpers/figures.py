@@ -56,8 +56,8 @@ COEFFICIENTS = {
 }
 
 
-def mark(figure: Figure, what: list[str]) -> Figure:
-    """Say on the figure itself that it rests on something pretended; unmarked when `what` is empty."""
+def mark(figure: Figure, what: list[str] | bool) -> Figure:
+    """Say on the figure itself that it rests on something pretended; unmarked when `what` is empty or False."""
     if what:
         figure.text(1.0, 1.01, "PRETENDED", ha="right", va="bottom", fontsize=11, color="#B00020", weight="bold", alpha=0.85)
     return figure

@@ -1,14 +1,13 @@
 """Figures of stages 03 and 04: the training curve, and how far captions are obeyed."""
 
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from helpers import figures
 
 
-def curve(training: pd.DataFrame) -> Figure:
+def curve(training: pd.DataFrame, pretended: bool = False) -> Figure:
     """Loss and held-out loss by step, the learning rate below, from the table `training`."""
     figures.theme()
     figure, (losses, rate) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, height_ratios=(3, 1))
@@ -24,17 +23,19 @@ def curve(training: pd.DataFrame) -> Figure:
             label="held-out cases, fixed noise",
         )
     losses.set(ylabel="mean squared error", title="Loss", yscale="log")
+    for formatter in (losses.yaxis.set_major_formatter, losses.yaxis.set_minor_formatter):
+        formatter(lambda value, _: f"{value:g}")
     losses.legend()
     rate.plot(steps, training.learning_rate.astype(float), color=figures.COLOURS["uncertain"])
     rate.set(ylabel="learning rate", xlabel="optimiser steps")
     plt.close(figure)
-    return figure
+    return figures.mark(figure, pretended)
 
 
-def obedience(measured: pd.DataFrame) -> Figure:
+def obedience(measured: pd.DataFrame, pretended: bool = False) -> Figure:
     """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from caption_check.measure."""
     figures.theme()
-    figure, axes = plt.subplots(figsize=(8, 0.45 * len(measured) + 1.4))
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(measured) + 1.4))
     places = range(len(measured))
     axes.hlines(places, measured.low, measured.high, color=figures.COLOURS["generated"])
     axes.plot(measured.agreement, places, "o", color=figures.COLOURS["generated"], label="samples")
@@ -42,12 +43,11 @@ def obedience(measured: pd.DataFrame) -> Figure:
     axes.plot(measured.on_cases, places, "s", markerfacecolor="none", color=figures.COLOURS["real"], label="held-out cases")
     axes.set(
         yticks=list(places),
-        yticklabels=measured.what,
+        yticklabels=measured.what.str.replace("_", " "),
         xlim=(-0.02, 1.02),
         xlabel="share in which the classifier sees what the caption says",
     )
     axes.invert_yaxis()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, frameon=False)
-    sns.despine(figure)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     plt.close(figure)
-    return figure
+    return figures.mark(figure, pretended)

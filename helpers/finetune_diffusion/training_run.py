@@ -93,8 +93,7 @@ def work(run: runs.Run) -> pd.DataFrame:
     frame, state = read_cases(run), run.folder / STATE
     pipeline = base_pipeline(run, frame, recipe, state)
     sources = base_models.fingerprint(pipeline)
-    prompts = list(frame[frame.split == "train"].caption.value_counts().index[:4])
-    training = finetune.train(pipeline, frame, recipe, state / "training", cache_folder(run), run.folder / "grids", prompts)
+    training = finetune.train(pipeline, frame, recipe, state / "training", cache_folder(run), run.folder / "grids", grid_captions(frame))
     if main:
         export(run, pipeline, recipe, sources, model_card.text(run, frame, recipe, training, sources))
         (state / "training.json").write_text(training.to_json(orient="records"))
@@ -158,6 +157,11 @@ def _replaced(folder: Path, write) -> None:
     staged.mkdir()
     write(str(staged))
     staged.replace(folder)
+
+
+def grid_captions(frame: pd.DataFrame) -> list[str]:
+    """The captions of a grid's rows: the four most frequent ones of the training cases."""
+    return list(frame[frame.split == "train"].caption.value_counts().index[:4])
 
 
 def grids(run: runs.Run) -> list[Path]:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from helpers import findings
+from helpers import figures, findings
 
 COLOURS = {"ok": "#0072B2", "refused": "#D55E00", "failed": "#999999", "unknown": "#E69F00", "submitted": "#56B4E9", "sent": "#000000"}
 
@@ -38,7 +38,7 @@ def spend(ledger: pd.DataFrame, budget_usd: float, pretended: bool = False) -> p
     right.set(xlabel="attempts", xlim=(0, max(1, counts.max()) * 1.18))
     right.invert_yaxis()
     right.grid(visible=False)
-    return _marked(figure, pretended)
+    return figures.mark(figure, pretended)
 
 
 def latency(ledger: pd.DataFrame, pretended: bool = False) -> plt.Figure:
@@ -47,20 +47,14 @@ def latency(ledger: pd.DataFrame, pretended: bool = False) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
     if seconds.empty:
         axis.text(0.5, 0.5, "no answers yet", ha="center", va="center", transform=axis.transAxes)
-        return _marked(figure, pretended)
+        return figures.mark(figure, pretended)
     axis.hist(seconds, bins=min(30, max(5, len(seconds) // 3)), color=COLOURS["ok"], edgecolor="white")
     for share, name in ((0.5, "median"), (0.95, "95th percentile")):
         value = seconds.quantile(share)
         axis.axvline(value, color="#000000", linestyle="--" if share < 0.9 else ":", linewidth=1, label=f"{name} {value:.2g} s")
     axis.set(xlabel="seconds from request to answer", ylabel="images", xlim=(0, None))
     axis.legend(frameon=False)
-    return _marked(figure, pretended)
-
-
-def _marked(figure, pretended):
-    if pretended:
-        figure.suptitle("pretended service, no money was spent", fontsize=10, color="#666666")
-    return figure
+    return figures.mark(figure, pretended)
 
 
 def refusals(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -75,6 +75,18 @@ def agreement(asked: np.ndarray, seen: np.ndarray, on_cases: np.ndarray, right: 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def sentence(table: pd.DataFrame) -> str:
+    """What the table says, in one sentence."""
+    if table.empty:
+        return "Too few cases a finding to teach a classifier: whether captions are obeyed cannot be told."
+    first = table.iloc[0]
+    above = "more often than by chance" if first.low > first.chance else "not more often than chance would have it"
+    return (
+        f"The classifier sees what the caption says in {first.agreement:.0%} of {first.samples} samples (95 % CI {first.low:.0%} to {first.high:.0%}), "
+        f"{above} ({first.chance:.0%}); it is right on {first.on_cases:.0%} of {first.cases} held-out cases."
+    )
+
+
 def summary(table: pd.DataFrame) -> dict:
     """What the manifest keeps."""
     if table.empty:

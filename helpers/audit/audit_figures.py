@@ -1,13 +1,11 @@
 """Figures of stage 05: one function each, a matplotlib figure back."""
 
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import images, runs
+from helpers import figures, images, runs
 from helpers.figures import COLOURS
 
 GENERATED, REAL, GREY = COLOURS["generated"], COLOURS["real"], COLOURS["uncertain"]
@@ -25,9 +23,7 @@ NAMES = {
 
 def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
     """Keep a figure in the run folder as PNG and give it back for the notebook to show."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    run.write_bytes(relative, buffer.getvalue())
+    run.write_bytes(relative, figures.as_bytes(figure, "png"))
     return figure
 
 
@@ -35,10 +31,13 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
     """Each measure of each source with its interval (orange) beside real against real with as many pictures (blue)."""
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
-    figure, axes = plt.subplots(
-        1, max(len(shown), 1), figsize=(2.1 * max(len(shown), 1) + 2.4, 1.6 + 0.6 * len(sources)), sharey=True, squeeze=False
-    )
-    for axis, metric in zip(axes[0], shown):
+    across = min(max(len(shown), 1), 4)
+    down = max(-(-len(shown) // across), 1)
+    size = (2.1 * across + 1.8, (1.1 + 0.5 * len(sources)) * down + 0.4)
+    figure, axes = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
+    for spare in axes.flat[len(shown) :]:
+        spare.axis("off")
+    for axis, metric in zip(axes.flat, shown):
         for place, (modality, source) in enumerate(sources):
             row = quality[(quality["metric"] == metric) & (quality["source"] == source) & (quality["modality"] == modality)]
             for shift, prefix, colour in ((-0.14, "", GENERATED), (0.14, "baseline", REAL)) if len(row) else ():
@@ -57,18 +56,18 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
         if metric.endswith("_distance") and quality.loc[quality["metric"] == metric, "high"].max() > 200:
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
         axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
     axes[0][0].set_ylim(len(sources) - 0.5, -0.5)
     named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
-    figure.legend(named.values(), named.keys(), loc="lower center", ncols=2, fontsize=9, frameon=False)
-    return _done(figure, pretended, (0, 0.09, 1, 0.97))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return _done(figure, pretended)
 
 
 def nearest_figure(nearest: pd.DataFrame, limit: float, pretended: bool = False) -> Figure:
     """Distances of the samples to their nearest training case, with the calibrated threshold of that modality."""
     figure, axis = plt.subplots(figsize=(7, 2.6))
-    axis.hist(nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85)
+    bars, _, _ = axis.hist(nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85)
     axis.axvline(limit, color="black", ls="--")
     axis.annotate(
         "copies are left of this line",
@@ -79,12 +78,16 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, pretended: bool = False)
         fontsize=9,
         va="top",
     )
-    axis.set(xlabel="distance to the nearest training case (1 − correlation of local structure)", ylabel="samples", xlim=(0, 1))
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(
+        xlabel="distance to the nearest training case (1 − correlation of local structure)",
+        ylabel="samples",
+        xlim=(0, 1),
+        ylim=(0, max(1, bars.max()) * 1.3),
+    )
     return _done(figure, pretended)
 
 
-def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6) -> Figure:
+def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, pretended: bool = False) -> Figure:
     """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real pictures."""
     closest = nearest.sort_values("distance").head(count)
     at = pool.drop_duplicates("image_id").set_index("image_id")
@@ -97,7 +100,7 @@ def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6) -> F
             axis.set_title(title + (" · copy" if row["copy"] and title.startswith("sample") else ""), fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
-    return _done(figure, False)
+    return _done(figure, pretended)
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = False) -> Figure:
@@ -118,10 +121,9 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = F
     axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
     axis.set_ylim(len(sources) - 0.5, -0.5)
     axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
-    axis.spines[["top", "right"]].set_visible(False)
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    figure.legend(named.values(), named.keys(), loc="upper center", ncols=4, fontsize=9, frameon=False)
-    return _done(figure, pretended, (0, 0, 1, 0.93))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return _done(figure, pretended)
 
 
 def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
@@ -133,6 +135,7 @@ def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
     order, features = list(dict.fromkeys(single["column"])), list(dict.fromkeys(single["feature"]))
     table = single.pivot_table(index="feature", columns="column", values="auc").reindex(index=features, columns=order).astype(float)
     figure, axis = plt.subplots(figsize=(2.5 + 1.25 * len(order), 1.6 + 0.2 * len(features)))
+    axis.grid(visible=False)
     axis.imshow(table, cmap="Oranges", vmin=0.5, vmax=1, aspect="auto")
     for row, column in np.argwhere(table.notna().to_numpy()):
         value = table.iloc[row, column]
@@ -151,9 +154,6 @@ def _label(modality: str, source: str) -> str:
     return f"{KINDS[modality]} · {run.split('_')[0]}\n{name}"
 
 
-def _done(figure: Figure, pretended: bool, rect: tuple = (0, 0, 1, 1)) -> Figure:
-    if pretended:
-        figure.text(0.995, 0.005, "pretended", ha="right", va="bottom", fontsize=9, color=GREY, style="italic")
-    figure.tight_layout(rect=rect)
+def _done(figure: Figure, pretended: bool) -> Figure:
     plt.close(figure)  # a notebook shows what a cell returns, once
-    return figure
+    return figures.mark(figure, pretended)
