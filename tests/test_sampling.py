@@ -231,8 +231,11 @@ def test_caption_check_tells_obedience_from_chance(study):
     seen = classifier.predict(pixels[24:])
     obeyed = caption_check.agreement(labels.label[24:].to_numpy(), seen, np.array([]), np.array([]))
     assert obeyed.agreement[0] > 0.8 > 0.45 > obeyed.chance[0]
+    assert "of 6 samples" in caption_check.sentence(obeyed) and "more often than by chance" in caption_check.sentence(obeyed)
     ignored = caption_check.agreement(labels.label[24:].to_numpy(), np.full(6, "no_finding"), np.array([]), np.array([]))
     assert ignored.agreement[0] == pytest.approx(ignored.chance[0]), "an answer that is always the same agrees as chance does"
+    assert "not more often" in caption_check.sentence(ignored) and "no held-out case" in caption_check.sentence(ignored)
+    assert "cannot be told" in caption_check.sentence(ignored.iloc[:0])
 
 
 def test_caption_check_of_a_run(study):

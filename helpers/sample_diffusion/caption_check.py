@@ -81,9 +81,14 @@ def sentence(table: pd.DataFrame) -> str:
         return "Too few cases a finding to teach a classifier: whether captions are obeyed cannot be told."
     first = table.iloc[0]
     above = "more often than by chance" if first.low > first.chance else "not more often than chance would have it"
+    trust = (
+        f"it is right on {first.on_cases:.0%} of {first.cases} held-out cases"
+        if first.cases
+        else "no held-out case shows how far to trust it"
+    )
     return (
-        f"The classifier sees what the caption says in {first.agreement:.0%} of {first.samples} samples (95 % CI {first.low:.0%} to {first.high:.0%}), "
-        f"{above} ({first.chance:.0%}); it is right on {first.on_cases:.0%} of {first.cases} held-out cases."
+        f"The classifier sees what the caption says in {first.agreement:.0%} of {first.samples} samples "
+        f"(95 % CI {first.low:.0%} to {first.high:.0%}), {above} ({first.chance:.0%}); {trust}."
     )
 
 
