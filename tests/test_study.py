@@ -102,6 +102,16 @@ def test_a_changed_notebook_or_input_file_is_noticed(small):
     assert states()["01_count"] == "finished"
 
 
+@pytest.mark.parametrize("name", ["words.txt", "words.csv"])
+def test_a_changed_file_beside_the_yaml_is_noticed(small, name):
+    (small / "params/small" / name).write_text("said\nbefore\n")
+    (small / "params/small/03_alone.yaml").write_text(f"mishap: {name}\n")
+    run()
+    assert states()["03_alone"] == "finished"
+    (small / "params/small" / name).write_text("said\nnow\n")
+    assert states()["03_alone"] == "stale" and states()["01_count"] == "finished"
+
+
 def test_set_only_from(small, capsys):
     assert run("--only", "01_count", "--set", "01_count.numbers=2") == study.DONE
     assert states()["02_double"] == "new"
