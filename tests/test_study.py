@@ -42,7 +42,7 @@ def small(study_folders, monkeypatch):
     )
     notebook(
         folder / "notebooks" / "03_alone.ipynb",
-        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full',
+        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\nwords: str = ""  # a file beside the YAML',
         START.format(name="03_alone"),
         "if mishap == 'error': raise ValueError('the data are odd')",
         "if mishap == 'kill': os.kill(os.getpid(), 9)",
@@ -105,7 +105,7 @@ def test_a_changed_notebook_or_input_file_is_noticed(small):
 @pytest.mark.parametrize("name", ["words.txt", "words.csv"])
 def test_a_changed_file_beside_the_yaml_is_noticed(small, name):
     (small / "params/small" / name).write_text("said\nbefore\n")
-    (small / "params/small/03_alone.yaml").write_text(f"mishap: {name}\n")
+    (small / "params/small/03_alone.yaml").write_text(f"words: {name}\n")
     run()
     assert states()["03_alone"] == "finished"
     (small / "params/small" / name).write_text("said\nnow\n")
