@@ -52,6 +52,8 @@ def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64,
         rows.append(_memory(setups[0], frames[file_sizes[0]], Path(folder)))
         for setup in setups:
             for file_size, frame in frames.items():
+                if file_size < setup.size:
+                    continue  # nothing is ever enlarged
                 rows += _by_turns(setup, frame, file_size, steps, rounds, Path(folder) / f"{setup.name}, {file_size}")
     if not torch.cuda.is_available():
         rows.append(
@@ -166,7 +168,7 @@ def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
     base_models.use_cores()
     setup = models.setups(size)[0]
     with tempfile.TemporaryDirectory() as folder:
-        frame, recipe = pictures(Path(folder) / "files", size, 48), _recipe(setup, steps)
+        frame, recipe = pictures(Path(folder) / "files", setup.size, 48), _recipe(setup, steps)
         build, cache = lambda: setup.build(sorted(set(frame.caption)), setup.size), Path(folder) / "cache"
         our_loop(build(), frame, replace(recipe, steps=2), Path(folder) / "first", cache)
         pipeline = build()
@@ -188,7 +190,7 @@ def _by_turns(setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rou
     captions, recipe = sorted(set(frame.caption)), _recipe(setup, steps)
     plain_recipe, batch = replace(recipe, precision="fp32", compile=False), setup.batch
     one = replace(plain_recipe, steps=1)
-    while not _fits(lambda: plain_loop(setup.build(captions, setup.size), frame, replace(one, batch=batch))):  # noqa: B023
+    while batch > 1 and not _fits(lambda: plain_loop(setup.build(captions, setup.size), frame, replace(one, batch=batch))):  # noqa: B023
         batch //= 2
     plain_recipe = replace(plain_recipe, batch=batch)
     cache = folder / "cache"
@@ -251,7 +253,7 @@ def _peak_mb(setup: Setup, frame: pd.DataFrame, folder: Path, ours: bool) -> flo
         our_loop(pipeline, frame, recipe, folder / "state", folder / "cache")
     else:
         batch = setup.batch
-        while not _fits(lambda: plain_loop(pipeline, frame, replace(recipe, batch=batch, precision="fp32", compile=False))):  # noqa: B023
+        while batch > 1 and not _fits(lambda: plain_loop(pipeline, frame, replace(recipe, batch=batch, precision="fp32", compile=False))):  # noqa: B023
             batch //= 2
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
