@@ -1,4 +1,4 @@
-# make study · reader · new · lab · test · soak · speed · lint      (README.md says what each is for)
+# make study · status · verify · reader · new · lab · test · soak · speed · lint      (README.md says what each is for)
 STUDY ?= rehearsal
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,11 +10,14 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export CASES OUTPUTS KEYS PARAMS
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: study status verify reader new lab test soak speed lint
+.PHONY: study status verify reader new lab test soak speed lint help
 .DEFAULT_GOAL := study
 
 study: $(VENV)/study.stamp
 	@$(BIN)/python -m helpers.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(ONLY),--only $(ONLY)) $(if $(FROM),--from $(FROM)) $(if $(FORCE),--force)
+
+help:
+	@head -1 Makefile
 
 status verify: $(VENV)/study.stamp
 	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY))

@@ -125,7 +125,7 @@ def begun(study: str, name: str) -> list[str]:
     found = []
     for mark in sorted(runs.outputs_folder(study).glob("07_*/begun.json")):
         reading = runs.load(study, mark.parent.name)
-        if reading.parameters.get("reading_set", "06_assemble_reading_set") == name:
+        if runs.begun(reading.folder) and reading.parameters.get("reading_set", "06_assemble_reading_set") == name:
             found.append(reading.name)
     return found
 

@@ -25,10 +25,6 @@ def digest(value) -> str:
 
 def wanted(study: str, notebook: Path, values: dict) -> dict:
     """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes ("" for one that is not there)."""
-    cells = json.loads(notebook.read_text())["cells"]
-    code = [
-        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    ]
     inputs = {}
     for name in references(study, values):
         inputs[name] = _finished_files(study, name)
@@ -37,7 +33,15 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     if values.get("source") == "folder":
         folder = places.cases_folder(study)
         inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
-    return {"parameters": values, "notebook_sha256": digest(code), "inputs": inputs}
+    return {"parameters": values, "notebook_sha256": code_digest(notebook), "inputs": inputs}
+
+
+def code_digest(notebook: Path) -> str:
+    """Digest of a notebook's code: neither its text nor its outputs nor the parameters cell, whose values are kept on their own."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return digest(
+        ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    )
 
 
 def _finished_files(study: str, name: str) -> str:

@@ -96,10 +96,12 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
             hint = ""
             if parameter.type is float and isinstance(value, str):
                 hint = " (in YAML a number like 1e-4 needs a dot: 1.0e-4)"
+            elif parameter.type is list and isinstance(value, list):
+                hint = f" (its items in quotes: {json.dumps([str(item) for item in value])})"
             raise ParameterError(f"{where}: '{key}' must be {parameter.type.__name__}, not {value!r}{hint}; {parameter.comment}.") from None
         if parameter.choices and checked[key] not in parameter.choices:
             raise ParameterError(
-                f"{where}: '{key}' is {value!r}; one of: {', '.join(parameter.choices)}{nearest(str(value), parameter.choices)}."
+                f"{where}: '{key}' is {value!r}; one of: {', '.join(parameter.choices)}{_meant(str(value), parameter.choices)}."
             )
     return checked
 
@@ -114,8 +116,12 @@ def _typed(value, kind: type):
 
 def nearest(word: str, known) -> str:
     """A hint for a misspelt word: the closest known one, else all of them."""
+    return _meant(word, known) or (f"; known: {', '.join(known)}" if known else "")
+
+
+def _meant(word: str, known) -> str:
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f" (did you mean '{close[0]}'?)" if close else f"; known: {', '.join(known)}" if known else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def read_yaml(path: Path) -> dict:
@@ -157,6 +163,13 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
     return chosen
 
 
+def injected(namespace: dict) -> set[str]:
+    """The names that papermill's injected cell has set in a notebook's globals()."""
+    cells = [source for source in namespace.get("In", []) if re.match(r"# Parameters\s*\n", source)]
+    nodes = [node for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {target.id for node in nodes for target in node.targets}
+
+
 def from_kernel(notebook: Path, namespace: dict) -> dict:
     """The values in force in a running kernel, checked: whatever set them, papermill or a hand.
 
@@ -164,11 +177,7 @@ def from_kernel(notebook: Path, namespace: dict) -> dict:
     knowing them are found in the injected cell and refused.
     """
     declared = schema(notebook)
-    injected: dict = {}
-    for source in namespace.get("In", []):
-        if re.match(r"# Parameters\s*\n", source):
-            injected.update({target.id: None for node in ast.parse(source).body if isinstance(node, ast.Assign) for target in node.targets})
-    unknown = {key: None for key in injected if key not in declared and not key.startswith("PAPERMILL_")}
+    unknown = {key: None for key in injected(namespace) if key not in declared and not key.startswith("PAPERMILL_")}
     check(unknown, declared, f"parameters given to {notebook.name}")
     missing = [name for name in declared if name not in namespace]
     if missing:

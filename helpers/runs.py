@@ -158,13 +158,26 @@ class Run:
 def start(notebook: str, namespace: dict) -> Run:
     """The run of a notebook: `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
 
-    Checks the parameters whoever set them (runner, plain papermill, a hand). On a finished run
-    everything is shown and nothing changed; on an interrupted one work goes on. Raises
+    Checks the parameters whoever set them (runner, plain papermill, a hand). What papermill has not injected comes from
+    the run's YAML, where it is written, and is set in `namespace`: a notebook run by hand is the run that the study means.
+    On a finished run everything is shown and nothing changed; on an interrupted one work goes on. Raises
     parameters.ParameterError for a bad parameter, RunError for a stale or busy run.
     """
-    values = parameters.from_kernel(places.NOTEBOOKS / f"{notebook}.ipynb", namespace)
-    variant = values.pop("variant")
-    return begin(values.pop("study"), f"{notebook}.{variant}" if variant else notebook, values)
+    path = places.NOTEBOOKS / f"{notebook}.ipynb"
+    values = parameters.from_kernel(path, namespace)
+    study, variant = values.pop("study"), values.pop("variant")
+    name = f"{notebook}.{variant}" if variant else notebook
+    settings = params_folder(study) / f"{name}.yaml"
+    if settings.is_file():
+        given = parameters.check(parameters.read_yaml(settings), parameters.schema(path), str(settings))
+        taken = {key: value for key, value in given.items() if key in values and key not in parameters.injected(namespace)}
+        values |= taken
+        namespace.update(taken)
+        if taken:
+            print(
+                f"From {settings.name} of study '{study}': {', '.join(f'{key} = {value!r}' for key, value in taken.items())}.", flush=True
+            )
+    return begin(study, name, values)
 
 
 def begin(study: str, name: str, values: dict) -> Run:
@@ -211,11 +224,19 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
 
 def clear(folder: Path) -> None:
     """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); pretended readings go."""
-    kept = KEPT if (folder / "begun.json").exists() else [name for name in KEPT if "sqlite" not in name]
+    kept = KEPT if begun(folder) else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
     for path in folder.iterdir():
         if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def begun(folder: Path) -> bool:
+    """Whether a person has begun to read in a run folder of stage 07; readers who are pretended are none."""
+    if not (folder / "begun.json").exists():
+        return False
+    readers = folder / "readers.csv"
+    return not (readers.exists() and len(told := tables.read(readers)) and told["pretended"].all())
 
 
 def verify(run: Run) -> list[str]:

@@ -21,6 +21,7 @@ from diffusers import (
 from helpers import images, tables
 from helpers.finetune_diffusion import base_models
 from helpers.finetune_diffusion.base_models import ModelError
+from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 SCHEDULERS = {
     "dpm++": DPMSolverMultistepScheduler,
@@ -33,10 +34,6 @@ SCHEDULERS = {
 }
 # A batch on another number of threads, or of another size, differs by at most this share of the grey range (see the tests).
 TOLERANCE = 0.02
-
-
-class SamplingError(RuntimeError):
-    """Pictures that cannot be drawn; the message says what to do."""
 
 
 def image_seed(study: str, prompt: str, replicate: int) -> int:

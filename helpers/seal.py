@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from helpers import places, runs, tables
+from helpers import freshness, parameters, places, runs, tables
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 CIPHER = "AES-256-GCM"
@@ -119,10 +119,10 @@ def read_commitment(reading_set: Path) -> dict:
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
-    """SHA-256 by file name of 08's notebook and of this study's 08 settings; copies are kept in `sealed`/plan/."""
+    """SHA-256 by file name of the code of 08's notebook and of this study's 08 settings; copies are kept in `sealed`/plan/."""
     frozen = {}
     for path in _plan_files(study):
-        frozen[path.name] = runs.sha256(path)
+        frozen[path.name] = _plan_digest(path)
         tables.write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
     return frozen
 
@@ -130,16 +130,41 @@ def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
 def plan_changes(reading_set: Path, study: str) -> list[str]:
     """How the analysis plan differs from the one frozen before the read, one phrase each; empty when it is the same."""
     then = read_commitment(reading_set)["plan"]
-    now = {path.name: runs.sha256(path) for path in _plan_files(study)}
+    now = {path.name: _plan_digest(path) for path in _plan_files(study)}
     changes = [f"{name} was changed after the reading set was sealed" for name in then if name in now and now[name] != then[name]]
     changes += [f"{name} was removed after the reading set was sealed" for name in then if name not in now]
     return sorted(changes + [f"{name} was added after the reading set was sealed" for name in now if name not in then])
 
 
+def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
+    """Parameters of an analysis that are not those of the frozen plan, whatever set them, one phrase each.
+
+    `emergency` is no part of the plan: opening the key early is recorded and reported on its own.
+    """
+    plan = Path(sealed) / "plan"
+    notebook, settings = plan / f"{PLAN_NOTEBOOK}.ipynb", plan / f"{run.name}.yaml"
+    if not notebook.is_file():
+        return []
+    declared = parameters.schema(notebook)
+    planned = {key: parameter.default for key, parameter in declared.items()}
+    planned |= parameters.check(parameters.read_yaml(settings), declared, str(settings)) if settings.is_file() else {}
+    used = run.parameters
+    return [
+        f"{key} was {planned[key]!r} and is {used[key]!r}"
+        for key in planned
+        if key in used and key != "emergency" and planned[key] != used[key]
+    ]
+
+
+def _plan_digest(path: Path) -> str:
+    # What a notebook shows, and whose study its parameters cell names, is no plan; its code is, and so are the settings in force.
+    return freshness.code_digest(path) if path.suffix == ".ipynb" else runs.sha256(path)
+
+
 def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
     for name, then in frozen.items():
         path = sealed / "plan" / name
-        if not path.is_file() or runs.sha256(path) != then:
+        if not path.is_file() or _plan_digest(path) != then:
             raise SealError(f"{path} is not the plan that was frozen before the read: bring the sealed folder back as 06 wrote it.")
 
 

@@ -8,6 +8,7 @@ python -m helpers.study new mine --like rehearsal
 
 import argparse
 import errno
+import os
 import re
 import shutil
 import sys
@@ -77,6 +78,19 @@ def _check_references(planned: list[runs.Run]) -> None:
     reading = [name for name in names if name.startswith(READING_STAGE)]
     if len(reading) > 1:
         raise runs.RunError(f"A study has exactly one reading stage, here are {' and '.join(reading)}.")
+    _check_readers(planned)
+
+
+def _check_readers(planned: list[runs.Run]) -> None:
+    by_name = {run.name: run for run in planned}
+    for run in filter(_is_reading, planned):
+        set_run = by_name.get(run.parameters.get("reading_set", ""))
+        invited, wanted = run.parameters.get("number_of_readers", 0), set_run.parameters.get("readers", 0) if set_run else 0
+        if invited < wanted:
+            raise runs.RunError(
+                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites {invited} (number_of_readers): "
+                "the key would stay sealed. Make them the same."
+            )
 
 
 def states(planned: list[runs.Run]) -> list[Step]:
@@ -98,7 +112,12 @@ def run_study(study: str, settings: list[str], only: list[str], first: str, forc
     """Run what is not finished; returns the exit code. `force` redoes what is selected or, with no selection, what is stale."""
     planned = plan(study, settings)
     selected = _select([run.name for run in planned], only, first)
-    _preflight([step for step in states(planned) if step.run.name in selected and step.state != "finished"])
+    steps = [step for step in states(planned) if step.run.name in selected]
+    if force:  # before anything is redone: what comes before a set that is being read would be lost to it
+        for step in steps:
+            if step.state == "stale" or (only or first):
+                _refuse_begun(step.run, planned)
+    _preflight([step for step in steps if step.state != "finished"])
     began, stale = time.monotonic(), []
     for number, run in enumerate(planned, 1):
         if run.name not in selected:
@@ -109,14 +128,17 @@ def run_study(study: str, settings: list[str], only: list[str], first: str, forc
         blocked = [reason for reason in step.reasons if any(reason.startswith(f"reads {name}") for name in stale)]
         if (step.state == "stale" or blocked) and not force:
             stale.append(run.name)
-            print(f"{head}: stale, left as it is ({(blocked or step.reasons)[0]})", flush=True)
+            print(f"{head}: stale, left as it is ({'; '.join(blocked or step.reasons)})", flush=True)
         elif step.state == "finished" and not (force and (only or first)):
             print(f"{head}: finished, skipped", flush=True)
         else:
-            print(f"{head}: {'going on' if step.state == 'interrupted' else 'running'}", flush=True)
+            print(
+                f"{head}: {'going on' if step.state == 'interrupted' else 'looking at the locks' if _is_reading(run) else 'running'}",
+                flush=True,
+            )
             waiting = _work(step.run, planned)
             if waiting:
-                print(f"{head}: {waiting}", flush=True)
+                print(f"{head}: {waiting}\n\nStudy {study!r} waits for its readers; what comes after them is still to do.", flush=True)
                 return DONE
     if stale:
         print(
@@ -130,6 +152,10 @@ def run_study(study: str, settings: list[str], only: list[str], first: str, forc
     for report in [run.folder / "report.html" for run in planned if (run.folder / "report.html").exists()]:
         print(f"Report: {report}")
     return DONE
+
+
+def _is_reading(run: runs.Run) -> bool:
+    return run.name.startswith(READING_STAGE)
 
 
 def _select(names: list[str], only: list[str], first: str) -> list[str]:
@@ -146,15 +172,16 @@ def _work(run: runs.Run, planned: list[runs.Run]) -> str:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
     if run.finished:
         _clear_for_redo(run, planned)
-    if run.name.startswith(READING_STAGE):
+    if _is_reading(run):
         return _read(run)
     execution.execute(run)
     return ""
 
 
 def _preflight(steps: list[Step]) -> None:
-    """What would stop a stage for want of a folder or a key is said, all of it at once, before the first one starts."""
-    missing = [sentence for step in steps for sentence in (_missing_cases(step.run), _missing_api(step.run)) if sentence]
+    """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before the first one starts."""
+    checks = (_missing_cases, _missing_api, _bad_table)
+    missing = [sentence for step in steps for check in checks if (sentence := check(step.run))]
     if missing:
         raise runs.RunError(" Also: ".join(missing))
 
@@ -182,13 +209,33 @@ def _missing_api(run: runs.Run) -> str:
     return ""
 
 
+def _bad_table(run: runs.Run) -> str:
+    """The sentence for a table beside the YAML that its stage would refuse, hours later."""
+    from helpers.assemble_reading_set import random_draw
+    from helpers.generate_openai import prompts
+    from helpers.sample_diffusion import sampling_prompts
+
+    readers = {"draw": random_draw.read_draw, "prompt_table": prompts.read_prompts}
+    readers["prompts"] = lambda path: sampling_prompts.read_prompts(path, run.parameters["modality"])
+    for key in readers.keys() & run.parameters.keys():
+        try:
+            readers[key](run.beside(run.parameters[key]))
+        except (ValueError, RuntimeError) as error:
+            return f"{run.name}: {error}"
+    return ""
+
+
 def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
-    for other in planned:
-        if run.name in freshness.references(other.study, other.parameters) and (other.folder / "begun.json").exists():
-            raise runs.RunError(
-                f"{run.name} has been read in part and is never redone: another draw is another variant (copy its YAML to a new name)."
-            )
+    _refuse_begun(run, planned)
     runs.clear(run.folder)
+
+
+def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
+    if any(run.name in freshness.references(other.study, other.parameters) and runs.begun(other.folder) for other in planned):
+        raise runs.RunError(
+            f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed; another draw is another variant. Rename "
+            f"its YAML to {run.name.partition('.')[0]}.second.yaml, those of 07 to 09 likewise, and name in them the runs that they read."
+        )
 
 
 def _read(run: runs.Run) -> str:
@@ -211,7 +258,8 @@ def show_status(study: str, settings: list[str]) -> int:
     width = max(len(step.run.name) for step in steps)
     for step in steps:
         detail = step.run.manifest.get("finished_utc", "")[:16].replace("T", " ") if step.state == "finished" else "; ".join(step.reasons)
-        print(f"{step.run.name:<{width}}  {step.state:<11}  {detail}".rstrip())
+        state = "waiting" if step.state == "interrupted" and _is_reading(step.run) else step.state
+        print(f"{step.run.name:<{width}}  {state:<11}  {detail or 'for its readers' if state == 'waiting' else detail}".rstrip())
     return DONE
 
 
@@ -236,9 +284,10 @@ def new_study(study: str, like: str) -> int:
         raise runs.RunError(f"STUDY '{study}': use letters, digits, - and _.")
     source, target = places.params_folder(like), places.params_folder(study)
     if not source.is_dir():
-        raise runs.RunError(f"There is no study {source} to begin from.")
+        known = sorted(path.name for path in source.parent.iterdir() if path.is_dir())
+        raise runs.RunError(f"There is no study '{like}' to begin from; known: {', '.join(known)}.")
     if target.exists():
-        raise runs.RunError(f"{target} exists already; nothing was changed.")
+        raise runs.RunError(f"{target} exists already; nothing was changed. Say the name of a new study: make new STUDY=mine.")
     shutil.copytree(source, target)
     print(
         f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's parameters cell), then: make study STUDY={study}"
@@ -280,6 +329,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (runs.RunError, runs.tables.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # what was printed was piped to something that has read enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:
         full = " The disk is full: free space or give OUTPUTS=<folder>." if error.errno == errno.ENOSPC else ""
         print(f"error: {error}.{full} Nothing that was finished is lost; run again to go on.", file=sys.stderr)

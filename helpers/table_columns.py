@@ -223,6 +223,30 @@ TABLES = {
             text("note", "what the baseline is"),
         ],
     ),
+    "sampling_prompts": (
+        "What stage 04 draws, beside its YAML: the prompt is written from the study's own words, as the training captions are.",
+        [
+            text("prompt_id", "unique", required=True),
+            text("modality", "what is drawn", *MODALITIES, required=True),
+            text("view", "PA, AP, LL or axial"),
+            text("finding", "ids of the findings, with | between several", required=True),
+            text("side", "of the finding", *SIDES),
+            text("wording", "how the prompt is written; empty: as captions are"),
+            integer("count", "pictures for each guidance and number of steps", required=True),
+        ],
+    ),
+    "draw": (
+        "What is read, beside the YAML of 06: one row says how many pictures to draw at random from where.",
+        [
+            text("run", "run of 01, 02 or 04", required=True),
+            text("origin", "which pictures of it", *ORIGINS, required=True),
+            text("generator", "as in images.csv; empty: any"),
+            text("modality", "what the pictures are of", *MODALITIES, required=True),
+            text("finding", "an id; empty: any; match (real pictures only): finding and view of the generated ones, one for one"),
+            integer("count", "how many", required=True),
+            yes_no("training", "shown before the read, not scored", required=True),
+        ],
+    ),
     "reading_set": (
         "All that the reading server is told (06).",
         [

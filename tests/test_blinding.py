@@ -1,6 +1,7 @@
 """Draw, blind and seal, on small pictures made here."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import blinding, images, runs, seal, tables
+from helpers import blinding, images, parameters, runs, seal, tables
+from helpers import places as places_module
 from helpers.prepare_cases import burned_in_text
 
 STUDY = "unit"
@@ -297,6 +299,31 @@ def test_the_plan_is_frozen(pool, tmp_path):
     assert (tmp_path / "sealed/plan/08_analyse_readings.yaml").read_text() == "margin: 0.1\n"
     settings_file.write_text("margin: 0.2\n")
     assert seal.plan_changes(tmp_path / "reading_set", STUDY) == ["08_analyse_readings.yaml was changed after the reading set was sealed"]
+
+
+def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monkeypatch):
+    notebooks = shutil.copytree(places_module.NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr(places_module, "NOTEBOOKS", notebooks)
+    settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
+    settings_file.write_text("margin: 0.2\n")
+    sealed_set(pool, tmp_path)
+    values = {key: parameter.default for key, parameter in parameters.schema(notebooks / "08_analyse_readings.ipynb").items()}
+    run = runs.Run(STUDY, "08_analyse_readings", values | {"margin": 0.2, "emergency": "a reader is ill"})
+    assert seal.settings_changed(tmp_path / "sealed", run) == []
+    run.parameters["margin"] = 0.15  # as SET= would do
+    assert seal.settings_changed(tmp_path / "sealed", run) == ["margin was 0.2 and is 0.15"]
+    path = notebooks / "08_analyse_readings.ipynb"
+    looked_at = path.read_text().replace('"outputs": []', '"outputs": [{"output_type": "stream", "name": "stdout", "text": ["x"]}]')
+    path.write_text(looked_at.replace("rehearsal", "mine", 1))
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [], "looking at it is no change"
+    path.write_text(path.read_text().replace("publishing.write", "publishing.write_more"))
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == ["08_analyse_readings.ipynb was changed after the reading set was sealed"]
+
+
+@pytest.mark.parametrize("repeats", [-0.1, 7])
+def test_repeats_are_a_share(pool, repeats):
+    with pytest.raises(blinding.BlindingError, match="a share of the pictures read, from 0 to 1"):
+        blinding.draw(pool, wanted(*HALF), repeats, 0, 1)
 
 
 def test_a_set_that_somebody_reads_is_known(places):

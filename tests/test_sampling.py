@@ -12,7 +12,7 @@ from small_training import FINDINGS, begin, training, write_cases
 
 from helpers import images, runs, sampling
 from helpers.finetune_diffusion import base_models, dry_run, training_run
-from helpers.sample_diffusion import caption_check, sampling_run
+from helpers.sample_diffusion import caption_check, sampling_prompts, sampling_run
 from helpers.sampling import SamplingError
 
 PROMPTS = "prompt_id,modality,view,finding,side,wording,count\nn,xray,PA,no_finding,,caption,3\ne,xray,PA,effusion,left,caption,3\nc,ct,axial,nodule,left,caption,3\n"
@@ -51,7 +51,7 @@ def jobs(count=6, **columns) -> pd.DataFrame:
 
 def sampled(study, variant="", **values):
     run = begin("04_sample_diffusion", study, variant, **{"steps": ["3"], "batch": 4, "precision": "fp32", **values})
-    tables = sampling_run.draw_missing(run, sampling_run.read_prompts(run.beside("sampling_prompts.csv"), "xray"))
+    tables = sampling_run.draw_missing(run, sampling_prompts.read_prompts(run.beside("sampling_prompts.csv"), "xray"))
     return run, *tables
 
 
@@ -257,7 +257,7 @@ def test_caption_check_of_a_run(study):
 def test_prompts_that_do_not_fit_are_refused(tmp_path, text, says):
     (tmp_path / "sampling_prompts.csv").write_text(text)
     with pytest.raises(SamplingError, match=says):
-        sampling_run.read_prompts(tmp_path / "sampling_prompts.csv", "xray")
+        sampling_prompts.read_prompts(tmp_path / "sampling_prompts.csv", "xray")
 
 
 def test_quantisation_keeps_range_and_depth():

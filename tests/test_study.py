@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT, manifest, notebook
 
-from helpers import places, runs, study
+from helpers import places, runs, study, tables
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
@@ -250,6 +251,71 @@ def test_a_reading_set_that_has_been_begun_is_never_redone(small, capsys):
     assert run("--only", "01_count", "--force") == study.FAILED
     assert "another draw is another variant" in capsys.readouterr().err
     assert (small / "outputs/small/01_count/parts/0.json").exists()
+
+
+def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(small, capsys):
+    """03 reads nothing and comes first here: FORCE would redo it and then refuse 01, which 02 has begun to read."""
+    (small / "params/small/01_count.yaml").unlink()
+    shutil.move(small / "params/small/03_alone.yaml", small / "params/small/01_alone.yaml")
+    shutil.move(small / "notebooks/03_alone.ipynb", small / "notebooks/01_alone.ipynb")
+    path = small / "notebooks/01_alone.ipynb"
+    path.write_text(path.read_text().replace("03_alone", "01_alone"))
+    (small / "params/small/01_count.yaml").write_text("")
+    run()
+    before = (small / "outputs/small/01_alone/alone.json").stat().st_mtime_ns
+    (small / "outputs/small/02_double/begun.json").write_text("{}")
+    (small / "params/small/01_alone.yaml").write_text("words: other\n")
+    (small / "params/small/01_count.yaml").write_text("numbers: 3\n")
+    assert run("--force") == study.FAILED
+    assert "Somebody has begun to read 01_count" in capsys.readouterr().err
+    assert (small / "outputs/small/01_alone/alone.json").stat().st_mtime_ns == before
+
+
+def test_pretended_readers_are_nobody(tmp_path):
+    assert not runs.begun(tmp_path)
+    (tmp_path / "begun.json").write_text("{}")
+    assert runs.begun(tmp_path), "who reads is not known yet"
+    for pretended, person in ((True, False), (False, True)):
+        tables.write(
+            pd.DataFrame([{"reader_id": "r1", "pretended": True}, {"reader_id": "r2", "pretended": pretended}]), tmp_path / "readers.csv"
+        )
+        assert runs.begun(tmp_path) == person
+    (tmp_path / "readings.sqlite").write_text("answers")
+    runs.clear(tmp_path)
+    assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), "what a person answered stays"
+
+
+def test_by_hand_the_settings_are_those_of_the_yaml(small, capsys):
+    (small / "params/small/01_count.yaml").write_text("numbers: 2\n")
+    by_hand = {"study": "small", "variant": "", "numbers": 4, "wait": 0.0}
+    opened = runs.start("01_count", by_hand)
+    opened.release()
+    assert by_hand["numbers"] == opened.parameters["numbers"] == 2
+    assert "From 01_count.yaml of study 'small': numbers = 2." in capsys.readouterr().out
+    given = {"study": "small", "variant": "", "numbers": 3, "wait": 0.0, "In": ["", "# Parameters\nstudy = 'small'\nnumbers = 3\n"]}
+    opened = runs.start("01_count", given)
+    opened.release()
+    assert given["numbers"] == opened.parameters["numbers"] == 3, "what papermill was told comes first"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("06_assemble_reading_set.yaml", "# Nothing", "readers: 3\n# Nothing", "planned for 3 readers (readers), 07_read_cases invites 2"),
+        ("draw.csv", "count,training", "cuont,training", "draw.csv: column 'count' is missing"),
+        ("draw.csv", ",xray,,10,", ",xray,efusion,10,", "unknown finding 'efusion' (did you mean 'effusion'?)"),
+        ("prompts.csv", ",effusion,", ",efusion,", "efusion"),
+        ("sampling_prompts.csv", ",effusion,", ",efusion,", "efusion"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_said_before_the_first_one_starts(study_folders, capsys, name, old, new, said):
+    shutil.copytree(ROOT / "params" / "rehearsal", study_folders / "params" / "mine")
+    path = study_folders / "params" / "mine" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert study.main(["run", "mine"]) == study.FAILED
+    assert said in capsys.readouterr().err
+    assert not any((study_folders / "outputs").iterdir())
 
 
 def test_nothing_new_is_built_on_something_stale(small, capsys):

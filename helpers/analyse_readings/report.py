@@ -10,6 +10,7 @@ from helpers import parameters, runs, seal
 from helpers.analyse_readings import checklists, joined, report_tables, sentences
 from helpers.figures import GALLERIES
 
+READERS_PRETENDED = "pretended readers of the rehearsal"  # begins the reason for which they may see the truth
 HASTY_SECONDS = 1.5  # on screen until the answer is saved, the description included: who is faster has clicked through
 
 
@@ -28,7 +29,8 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "shown_at": {name: shown[name] for name in ("size", "bits")},
         "committed_utc": commitment["committed_utc"],
         "planned_readers": commitment["readers"],
-        "plan_changes": seal.plan_changes(set_run.folder / "reading_set", run.study),
+        "plan_changes": seal.plan_changes(set_run.folder / "reading_set", run.study)
+        + seal.settings_changed(set_run.folder / "sealed", run),
         "unsealed": unsealed["how"],
         "openings": opened,
         "git": run.manifest.get("git", {}),
@@ -44,6 +46,7 @@ def render(results: dict, context: dict, figures: dict[str, bytes]) -> bytes:
         title=told.get("title", context["study"]),
         question=told.get("question", ""),
         design_line=design_line(results),
+        answer=sentences.answer(results),
         pretended=context["pretended"],
         mark=" (pretended)" if context["pretended"] else "",
         cards=[card(row) for row in results["headline"]],
@@ -125,8 +128,8 @@ def warnings(results: dict, context: dict) -> list[str]:
             )
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
-    if any(opening.startswith("emergency") for opening in context["openings"]):
-        said.append(f"The key was opened before all planned readers had locked: {'; '.join(context['openings'])}.")
+    if early := [opening for opening in context["openings"] if opening.startswith("emergency") and READERS_PRETENDED not in opening]:
+        said.append(f"The key was opened before all planned readers had locked: {'; '.join(early)}.")
     return said
 
 

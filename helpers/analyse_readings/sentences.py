@@ -63,6 +63,26 @@ def knew(design: dict) -> str:
     return f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI"
 
 
+def answer(results: dict) -> str:
+    """What the title asks, first of all: how often each reader called which kind fake, and the mean area; "" when nothing tells."""
+    said, shares = [], {"generated": [], "real": []}
+    for reader in [row["reader"] for row in results["readers"]]:
+        rows = {row["measure"]: row for row in results["accuracy"] if row["reader"] == reader and row["policy"] == "own"}
+        called = {kind: row for kind in shares if (row := rows.get(f"fake of {kind}")) and row["total"]}
+        for kind, row in called.items():
+            shares[kind].append(row["estimate"])
+        if called:
+            said.append(f"{reader} called {' and '.join(f'{count(row)} {kind} images' for kind, row in called.items())} fake.")
+    if len(said) > 3:
+        ranges = [f"{percent(min(some))} to {percent(max(some))} of the {kind} images" for kind, some in shares.items() if some]
+        said = [f"The {len(said)} readers called {' and '.join(ranges)} fake."]
+    mean, resampled = results["multireader"][results["settings"]["covariance"]], results["multireader"]["bootstrap"]
+    if mean["estimate"] is not None:
+        held = f", 95 % interval by resampling {interval(resampled['low'], resampled['high'], 2)}" if resampled["low"] is not None else ""
+        said.append(f"The mean area under the ROC curve is {value(mean['estimate'])} (0.5 is guessing, 1 is never wrong{held}).")
+    return " ".join(said)
+
+
 def headline(row: dict) -> list[str]:
     """What the poster tells, for one kind of image: labelled real, left uncertain, seen through, conditions."""
     people, kind = everyone(row["readers"]), f"{row['origin']} {KINDS[row['modality']]}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import runs, table_columns
+from helpers import findings, parameters, runs, table_columns
 
 DRAW_COLUMNS = ("run", "origin", "generator", "modality", "finding", "count", "training")
 MATCH = "match"
@@ -33,6 +33,9 @@ def read_draw(path: Path) -> pd.DataFrame:
             raise BlindingError(f"{path} row {number}: count must be a whole number and training true or false.")
         if pd.isna(row["run"]) or (row["finding"] == MATCH and row["origin"] != "real"):
             raise BlindingError(f"{path} row {number}: run must name a run, and finding 'match' is for real pictures only.")
+        known = ("", MATCH, *findings.FINDINGS)
+        if (asked := "" if pd.isna(row["finding"]) else row["finding"]) not in known:
+            raise BlindingError(f"{path} row {number}: unknown finding '{asked}'{parameters.nearest(asked, findings.FINDINGS)}.")
     return wanted.assign(count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true")[list(DRAW_COLUMNS)]
 
 
@@ -63,6 +66,8 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, repeats: float, min_distance:
     second time, `min_distance` how many others lie between. Raises BlindingError naming the row of the
     draw that cannot be met.
     """
+    if not 0 <= repeats <= 1:
+        raise BlindingError(f"repeats is {repeats:g}: it is a share of the pictures read, from 0 to 1 (0.15 is usual).")
     random = np.random.default_rng(seed)
     shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))].reset_index(drop=True)
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)

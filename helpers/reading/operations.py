@@ -17,6 +17,8 @@ def greet(engine: Engine, opened: Setting, link: str) -> None:
         _print_link(engine, opened, store.add_reader(engine), link)
     if missing > 0:
         print("Each link is shown this once: send each to one reader. `renew READER` makes another.", flush=True)
+        if "://127.0.0.1" in link or "://[::1]" in link or "://localhost" in link:
+            print("They open on this machine alone. For readers elsewhere: DO=links ARGS='--url https://study.example.org/'.", flush=True)
     print(_table(engine, opened), flush=True)
 
 
@@ -29,7 +31,9 @@ def links(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
     waiting = [reader["reader_id"] for reader in store.readers(engine) if not reader["events"]]
     for reader_id in waiting:
         _print_link(engine, opened, reader_id, link)
-    if not waiting:
+    if waiting:
+        print("These take the place of the links that the same readers had before, which no longer open.")
+    else:
         print("Every reader has signed in already: `renew READER` makes one reader a new link.")
     return 0
 

@@ -56,6 +56,8 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     `reading_set` is a folder that was copied here instead; `values` are parameters that were checked already.
     Raises SettingError or parameters.ParameterError.
     """
+    if values is None and not reading_set and not (_params(study).is_dir() or outputs_folder(study).is_dir()):
+        raise SettingError(f"There is no study '{study}' here; `make new STUDY={study}` would begin one.")
     name, given = _settings(study) if values is None else (STAGE, dict(values))
     declared = parameters.schema(NOTEBOOK)
     asked = {key: parameter.default for key, parameter in declared.items()} | parameters.check(
@@ -66,8 +68,12 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     return Setting(study, asked, read_told(folder, study), read_pictures(folder), outputs_folder(study) / name)
 
 
+def _params(study: str) -> Path:
+    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
+
+
 def _settings(study: str) -> tuple[str, dict]:
-    folder = Path(os.environ.get("PARAMS") or ROOT / "params") / study
+    folder = _params(study)
     found = sorted(folder.glob(f"{STAGE}*.yaml"))
     if not folder.is_dir():
         return STAGE, {}  # a host that has nothing but the reading set reads with the notebook's defaults
