@@ -19,6 +19,11 @@ def greet(engine: Engine, opened: Setting, link: str) -> None:
         print("Each link is shown this once: send each to one reader. `renew READER` makes another.", flush=True)
         if "://127.0.0.1" in link or "://[::1]" in link or "://localhost" in link:
             print("They open on this machine alone. For readers elsewhere: DO=links ARGS='--url https://study.example.org/'.", flush=True)
+    unwritten = [name for name in ("protocol", "ethics", "contact") if "enter the " in str(opened.told.get(name, ""))]
+    if unwritten:
+        print(
+            f"Readers are shown study.yaml as it was: {', '.join(unwritten)} still says what to enter. Write it, then redo 06.", flush=True
+        )
     print(_table(engine, opened), flush=True)
 
 

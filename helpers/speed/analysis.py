@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from helpers import accuracy, agreement
-from helpers.speed import results
+from helpers.speed import measurement
 
 
 def measure(images: int = 100_000, readers: int = 50, replicates: int = 2000, seed: int = 90) -> pd.DataFrame:
-    """One row a measurement, columns results.COLUMNS: seconds of a plain loop (of a part, scaled up) and of these functions."""
+    """One row a measurement, columns measurement.COLUMNS: seconds of a plain loop (of a part, scaled up) and of these functions."""
     return pd.DataFrame([_agreement(images, readers, seed), _bootstrap(400, 20, replicates, seed)])
 
 
@@ -26,7 +26,7 @@ def _agreement(images: int, readers: int, seed: int) -> dict:
     agreement.coefficients(ratings, list(labels))
     ours = time.perf_counter() - began
     note = f"plain: pairs of readers in a loop for Fleiss' estimate alone, {part} images, scaled; ours: six coefficients with intervals"
-    return results.row("agreement.coefficients", f"{readers} readers × {images} images", plain, ours, "s", note)
+    return measurement.row("agreement.coefficients", f"{readers} readers × {images} images", plain, ours, "s", note)
 
 
 def _plain_fleiss(ratings: np.ndarray, labels: list) -> float:
@@ -61,4 +61,4 @@ def _bootstrap(images: int, readers: int, replicates: int, seed: int) -> dict:
     accuracy.bootstrap(scores, truth, replicates, seed)
     ours = time.perf_counter() - began
     note = f"plain: an area a reader and draw, {part} draws, scaled"
-    return results.row("accuracy.bootstrap", f"{replicates} draws, {readers} readers × {images} images", plain, ours, "s", note)
+    return measurement.row("accuracy.bootstrap", f"{replicates} draws, {readers} readers × {images} images", plain, ours, "s", note)

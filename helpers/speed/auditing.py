@@ -8,11 +8,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
 from helpers.audit import copies, fidelity, leakage
-from helpers.speed import results
+from helpers.speed import measurement
 
 
 def measure(samples: int = 8, cases: int = 400, pictures: int = 1500, permutations: int = 200) -> pd.DataFrame:
-    """Seconds of ours and of a plain baseline, side by side; columns results.COLUMNS."""
+    """Seconds of ours and of a plain baseline, side by side; columns measurement.COLUMNS."""
     return pd.DataFrame([_search(samples, cases), _neighbours(pictures), _permutations(permutations)])
 
 
@@ -28,7 +28,7 @@ def _search(samples: int, cases: int) -> dict:
         copies.aligned(looked_for[0], known)
 
     note = f"baseline: {samples} times one sample aligned with all {cases} cases"
-    return results.row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), "s", note)
+    return measurement.row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), "s", note)
 
 
 def _neighbours(pictures: int) -> dict:
@@ -42,7 +42,7 @@ def _neighbours(pictures: int) -> dict:
 
     note = f"baseline: sorting point by point, a tenth of {pictures} timed"
     ours = _seconds(lambda: fidelity.neighbourhoods(made, real))
-    return results.row("fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, ours, "s", note)
+    return measurement.row("fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, ours, "s", note)
 
 
 def _permutations(permutations: int) -> dict:
@@ -59,7 +59,9 @@ def _permutations(permutations: int) -> dict:
         leakage.separability(facts, truth, groups, seed=0, permutations=permutations)
 
     note = "baseline: one refit a relabelling and fold, a tenth timed, for the joint and all ten single signs"
-    return results.row("leakage", f"{permutations} relabellings, 11 discriminants", _seconds(plain) * 10 * 11, _seconds(ours), "s", note)
+    return measurement.row(
+        "leakage", f"{permutations} relabellings, 11 discriminants", _seconds(plain) * 10 * 11, _seconds(ours), "s", note
+    )
 
 
 def _seconds(work) -> float:

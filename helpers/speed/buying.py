@@ -14,7 +14,7 @@ import pandas as pd
 from helpers import openai_images, runs, tables
 from helpers.generate_openai import answers, buying, prompts
 from helpers.rehearsal.image_api import ImageServer
-from helpers.speed import results
+from helpers.speed import measurement
 
 MODEL = "gpt-image-2-2026-04-21"
 
@@ -39,8 +39,8 @@ def measure(images: int = 48, latency_seconds: float = 2.0, allowed: int = 8, in
     best = "baseline: rounds x latency, what no client can beat"
     return pd.DataFrame(
         [
-            results.row("02 buying", what, loop, ours, "s", f"baseline: one after the other, timed on {looped}"),
-            results.row("02 buying", f"{what}: the service's own limit", limit, ours, "s", best),
+            measurement.row("02 buying", what, loop, ours, "s", f"baseline: one after the other, timed on {looped}"),
+            measurement.row("02 buying", f"{what}: the service's own limit", limit, ours, "s", best),
         ]
     )
 

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.prepare_cases import duplicates, importing
-from helpers.speed import results
+from helpers.speed import measurement
 
 SETTINGS = importing.Settings(512, 12, -600.0, 1500.0, 0.0, 10**6, 64, "file", "", "keep")
 
 
 def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
-    """One row a measurement, columns results.COLUMNS."""
+    """One row a measurement, columns measurement.COLUMNS."""
     with tempfile.TemporaryDirectory() as folder:
         source = slices(Path(folder) / "in", files)
         plain = files / _timed(lambda: plain_loop(source, Path(folder) / "plain"))
@@ -35,9 +35,9 @@ def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
     twice = f"baseline: two Python loops over {fraction:,} hashes, extrapolated"
     return pd.DataFrame(
         [
-            results.row("import", f"DICOM to PNG, {cores} cores", plain, ours, "files/s", plainly),
-            results.row("import", "DICOM to PNG, 1 process", plain, one, "files/s", "hashes, fingerprints and journal included"),
-            results.row("duplicates", f"near pairs of {hashes:,} hashes", naive, pairs, "s", twice),
+            measurement.row("import", f"DICOM to PNG, {cores} cores", plain, ours, "files/s", plainly),
+            measurement.row("import", "DICOM to PNG, 1 process", plain, one, "files/s", "hashes, fingerprints and journal included"),
+            measurement.row("duplicates", f"near pairs of {hashes:,} hashes", naive, pairs, "s", twice),
         ]
     )
 
@@ -51,7 +51,7 @@ def memory(files: int = 20_000) -> pd.DataFrame:
             peaks.append(pool.submit(_peak, folder, count).result())
     few, many = peaks
     note = f"baseline: the same import of {max(files // 20, 1):,} files; flat is 1"
-    return pd.DataFrame([results.row("import", f"peak memory, {files:,} files", few, many, "MB", note)])
+    return pd.DataFrame([measurement.row("import", f"peak memory, {files:,} files", few, many, "MB", note)])
 
 
 def _peak(folder: str, count: int) -> float:

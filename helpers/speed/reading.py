@@ -22,7 +22,7 @@ import psutil
 import yaml
 
 from helpers import images, tables
-from helpers.speed import results
+from helpers.speed import measurement
 
 STUDY, SET = "speed_reading", "06_assemble_reading_set"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -53,7 +53,7 @@ display(widgets.VBox([picture, widgets.HBox(buttons)]))
 
 
 def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
-    """Columns results.COLUMNS. Starts servers and a browser; takes about two minutes a size.
+    """Columns measurement.COLUMNS. Starts servers and a browser; takes about two minutes a size.
 
     `answers` are given and the page is opened and reloaded `openings` times at each picture size (pixels a side).
     """
@@ -76,7 +76,7 @@ def _row(size: int, what: str, baseline: float | None, ours: float) -> dict:
     target = AIMED_AT.get((size, what)) or AIMED_AT.get((0, what))
     note = f"at most {target:g} {unit} is the aim; " if target else ""
     note += "12-bit in 16 bits; the plain notebook shows the same picture as 8-bit PNG"
-    return results.row(f"reading {size}×{size}", what, baseline, ours, unit, note)
+    return measurement.row(f"reading {size}×{size}", what, baseline, ours, unit, note)
 
 
 def make_study(root: Path, size: int, count: int) -> Path:

@@ -1,4 +1,4 @@
-"""The rows that the speed measurements share: one form, one meaning of the ratio, the machine they were taken on."""
+"""What becomes of the rows of the speed measurements: kept, charted, with the machine they were taken on."""
 
 import os
 import platform
@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 
 from helpers import figures, runs
 
-COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
-BETTER_WHEN_LESS = ("s", "ms", "MB", "mean squared error")
 ALIKE = 0.1  # within a tenth two measurements are called alike
 GAIN, EVEN, LOSS = figures.COLOURS["real"], figures.COLOURS["uncertain"], figures.COLOURS["fake"]
 
@@ -26,14 +24,6 @@ def measured(run: runs.Run, name: str, measure: Callable[..., pd.DataFrame], **s
         with ThreadPoolExecutor(1) as apart:  # a notebook's own thread runs an event loop, which asyncio and Playwright refuse
             run.write(path, apart.submit(measure, **settings).result())
     return run.read(path)
-
-
-def row(path: str, what: str, baseline: float | None, ours: float | None, unit: str, note: str = "") -> dict:
-    """One measurement under COLUMNS; `ratio` says how many times better ours is, whether less or more of the unit is better."""
-    ratio = None
-    if baseline and ours:
-        ratio = baseline / ours if unit in BETTER_WHEN_LESS else ours / baseline
-    return dict(zip(COLUMNS, (path, what, baseline, ours, unit, ratio, note)))
 
 
 def machine() -> dict[str, str | int]:

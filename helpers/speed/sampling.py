@@ -8,11 +8,11 @@ import torch
 
 from helpers import sampling
 from helpers.finetune_diffusion import base_models
-from helpers.speed import models, results
+from helpers.speed import measurement, models
 
 
 def measure(samples: int = 32, size: int = 64, steps: int = 20, guidance: float = 7.5) -> pd.DataFrame:
-    """Pictures per second, and how alike both sides' pictures from the same seeds are; columns results.COLUMNS."""
+    """Pictures per second, and how alike both sides' pictures from the same seeds are; columns measurement.COLUMNS."""
     base_models.use_cores()
     rows = [row for setup in models.setups(size) for row in _side_by_side(setup, samples, steps, guidance)]
     return pd.DataFrame(rows)
@@ -37,8 +37,8 @@ def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float
     note = f"stock pipeline one by one in fp32; ours: {samples} at once, {'bf16' if bf16 else 'fp32'}"
     psnr = "ours against the stock pipeline's pictures from the same seeds"
     return [
-        results.row("sampling.draw", what, plain, ours, "images/s", note),
-        results.row("sampling.draw", f"PSNR, {what}", None, -10 * np.log10(error), "dB", psnr),
+        measurement.row("sampling.draw", what, plain, ours, "images/s", note),
+        measurement.row("sampling.draw", f"PSNR, {what}", None, -10 * np.log10(error), "dB", psnr),
     ]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
@@ -24,7 +25,7 @@ from helpers import finetune, runs
 from helpers.finetune_diffusion import base_models, latents, recipes
 from helpers.finetune_diffusion.recipes import Recipe
 from helpers.images import write_png
-from helpers.speed import models, results
+from helpers.speed import measurement, models
 from helpers.speed.models import Setup
 
 # Kinds of work by the words in an operator's name, the first that fits.
@@ -40,7 +41,7 @@ KINDS = {
 
 
 def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64, file_sizes: tuple[int, ...] = (512, 64)) -> pd.DataFrame:
-    """Ours and the plain loop by turns in one process on the same pictures and weights; columns results.COLUMNS.
+    """Ours and the plain loop by turns in one process on the same pictures and weights; columns measurement.COLUMNS.
 
     For each model of `models.setups` and each size of the files on disk: images per second (the median of `rounds`
     turns of `steps` steps each) and the held-out loss after them; for the first model the peak memory.
@@ -57,7 +58,7 @@ def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64,
                 rows += _by_turns(setup, frame, file_size, steps, rounds, Path(folder) / f"{setup.name}, {file_size}")
     if not torch.cuda.is_available():
         rows.append(
-            results.row("finetune.train", "Stable Diffusion 1.5 at 512 px", None, None, "images/s", "not yet measured: no GPU here")
+            measurement.row("finetune.train", "Stable Diffusion 1.5 at 512 px", None, None, "images/s", "not yet measured: no GPU here")
         )
     return pd.DataFrame(rows)
 
@@ -164,7 +165,7 @@ def matrix_rate(side: int = 0) -> float:
 
 
 def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
-    """Where the time of our training goes: a row for each kind of work with its share, in percent; columns results.COLUMNS."""
+    """Where the time of our training goes: a row for each kind of work with its share, in percent; columns measurement.COLUMNS."""
     base_models.use_cores()
     setup = models.setups(size)[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +173,10 @@ def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
         build, cache = lambda: setup.build(sorted(set(frame.caption)), setup.size), Path(folder) / "cache"
         our_loop(build(), frame, replace(recipe, steps=2), Path(folder) / "first", cache)
         pipeline = build()
-        with torch_profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]) as measured:
+        with (
+            _without_stderr(),
+            torch_profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]) as measured,
+        ):
             our_loop(pipeline, frame, recipe, Path(folder) / "profiled", cache)
     shares = dict.fromkeys([*KINDS, "all else"], 0.0)
     for event in measured.key_averages():
@@ -182,8 +186,21 @@ def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
     whole = sum(shares.values())
     note = f"by torch's profiler over {steps} steps of {setup.name}"
     return pd.DataFrame(
-        [results.row("finetune.train", f"time in {kind}", None, 100 * part / whole, "%", note) for kind, part in shares.items()]
+        [measurement.row("finetune.train", f"time in {kind}", None, 100 * part / whole, "%", note) for kind, part in shares.items()]
     )
+
+
+@contextlib.contextmanager
+def _without_stderr():
+    """The profiler's library announces itself there, below Python."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _by_turns(setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rounds: int, folder: Path) -> list[dict]:
@@ -210,8 +227,8 @@ def _by_turns(setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rou
     )
     alike = "after the same number of steps; smaller is better"
     return [
-        results.row("finetune.train", what, statistics.median(plain_rates), statistics.median(our_rates), "images/s", note),
-        results.row("finetune.train", f"held-out loss, {what}", *losses, "mean squared error", alike),
+        measurement.row("finetune.train", what, statistics.median(plain_rates), statistics.median(our_rates), "images/s", note),
+        measurement.row("finetune.train", f"held-out loss, {what}", *losses, "mean squared error", alike),
     ]
 
 
@@ -243,7 +260,7 @@ def _memory(setup: Setup, frame: pd.DataFrame, folder: Path) -> dict:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             peaks.append(pool.submit(_peak_mb, setup, frame, folder / "memory", ours).result())
     note = "three steps in a process of their own, imports included"
-    return results.row("finetune.train", f"peak memory, {setup.name}", *peaks, "MB", note)
+    return measurement.row("finetune.train", f"peak memory, {setup.name}", *peaks, "MB", note)
 
 
 def _peak_mb(setup: Setup, frame: pd.DataFrame, folder: Path, ours: bool) -> float:
