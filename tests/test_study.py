@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from conftest import ROOT, manifest, notebook
 
-from helpers import places, runs, study, tables
+from helpers import places, runs, study
+from helpers.reading import store
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
@@ -274,15 +274,17 @@ def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(sm
 def test_pretended_readers_are_nobody(tmp_path):
     assert not runs.begun(tmp_path)
     (tmp_path / "begun.json").write_text("{}")
-    assert runs.begun(tmp_path), "who reads is not known yet"
-    for pretended, person in ((True, False), (False, True)):
-        tables.write(
-            pd.DataFrame([{"reader_id": "r1", "pretended": True}, {"reader_id": "r2", "pretended": pretended}]), tmp_path / "readers.csv"
-        )
-        assert runs.begun(tmp_path) == person
-    (tmp_path / "readings.sqlite").write_text("answers")
+    assert runs.begun(tmp_path), "who reads is not known here"
+    engine = store.open_store(tmp_path / "readings.sqlite")
+    store.add_reader(engine, "pretended-1", pretended=True)
+    assert not runs.begun(tmp_path)
+    store.add_reader(engine, "reader-x")
+    engine.dispose()
+    assert runs.begun(tmp_path)
     runs.clear(tmp_path)
-    assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), "what a person answered stays"
+    assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), "what a person answers stays"
+    (tmp_path / "readings.sqlite").write_text("no record")
+    assert runs.begun(tmp_path), "in doubt somebody reads"
 
 
 def test_by_hand_the_settings_are_those_of_the_yaml(small, capsys):
