@@ -57,7 +57,7 @@ def multireader(scores: pd.DataFrame, truth, against: float = 0.5, covariance: s
     if reason := _too_few(truth, covariance) or ("" if readers > 1 else "one reader: readers cannot be taken as random"):
         return _nothing(reason, **counts)
     areas, matrix = _areas(values, truth, covariance)
-    ms_reader, cov2 = areas.var(ddof=1), matrix[~np.eye(readers, dtype=bool)].mean()
+    ms_reader, cov2 = _variance(areas), matrix[~np.eye(readers, dtype=bool)].mean()
     total = ms_reader + readers * max(cov2, 0)
     df = _ratio(total**2, ms_reader**2 / (readers - 1))
     return _result(areas.mean(), np.sqrt(total / readers), df, against, **counts, ms_reader=ms_reader, cov2=cov2)
@@ -83,7 +83,7 @@ def multireader_compare(scores_a: pd.DataFrame, scores_b: pd.DataFrame, truth, c
     other = ~np.eye(readers, dtype=bool)
     within, between = (matrix[:readers, :readers] + matrix[readers:, readers:]) / 2, matrix[:readers, readers:]
     cov1, cov2, cov3 = np.diag(between).mean(), within[other].mean(), between[other].mean()
-    ms = (a - b).var(ddof=1) / 2
+    ms = _variance(a - b) / 2
     total = ms + readers * max(cov2 - cov3, 0)
     df = _ratio(total**2, ms**2 / (readers - 1))
     extra = {"auc_a": a.mean(), "auc_b": b.mean(), "ms_treatment_reader": ms, "cov1": cov1, "cov2": cov2, "cov3": cov3}
@@ -224,6 +224,12 @@ def _areas(values: np.ndarray, truth: np.ndarray, covariance: str) -> tuple[np.n
     without = np.concatenate([(m * areas - of_positive) / (m - 1), (n * areas - of_negative) / (n - 1)])
     deviation = without - without.mean(axis=0)
     return areas, (m + n - 1) / (m + n) * deviation.T @ deviation
+
+
+def _variance(areas: np.ndarray) -> float:
+    # Areas of m and n images differ by 1 / (2 m n) or not at all: what is smaller is rounding, which changes with their order.
+    variance = areas.var(ddof=1)
+    return float(variance) if variance > 1e-24 else 0.0
 
 
 def _ratio(above: float, below: float) -> float:

@@ -1,11 +1,12 @@
 """Policies for "uncertain", signal detection, ROC and the multi-reader analysis, against brute force and known answers."""
 
 import math
+from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -233,6 +234,9 @@ def test_groups_of_answers_to_the_same_image_are_not_taken_as_independent():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False))
+@example(245, Random(1))  # three readers with one area: what is left of their variance is rounding
+@example(245, Random(2))
+@example(245, Random(3))
 def test_order_does_not_matter_and_turning_scores_round_turns_the_area_round(seed, random):
     scores, truth = study(seed=seed)
     found = accuracy.multireader(scores, truth)
