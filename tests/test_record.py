@@ -177,6 +177,8 @@ def test_status_shows_progress_without_labels(engine, opened):
 
 def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp_path):
     copied = shutil.copytree(reading_studies.make(study_folders, read=4), tmp_path / "host" / "reading_set")
+    with pytest.raises(setting.SettingError, match="There is no study 'elsewhere' here"):
+        setting.load("elsewhere")
     for name in ("params", "outputs"):
         shutil.rmtree(study_folders / name)
     opened = setting.load("elsewhere", reading_set=copied)

@@ -56,7 +56,8 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     `reading_set` is a folder that was copied here instead; `values` are parameters that were checked already.
     Raises SettingError or parameters.ParameterError.
     """
-    if values is None and not reading_set and not (_params(study).is_dir() or outputs_folder(study).is_dir()):
+    nothing = not reading_set and _params(study).parent.is_dir() and not _params(study).is_dir() and not outputs_folder(study).is_dir()
+    if values is None and nothing:
         raise SettingError(f"There is no study '{study}' here; `make new STUDY={study}` would begin one.")
     name, given = _settings(study) if values is None else (STAGE, dict(values))
     declared = parameters.schema(NOTEBOOK)
