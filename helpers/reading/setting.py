@@ -58,7 +58,9 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     """
     nothing = not reading_set and _params(study).parent.is_dir() and not _params(study).is_dir() and not outputs_folder(study).is_dir()
     if values is None and nothing:
-        raise SettingError(f"There is no study '{study}' here; `make new STUDY={study}` would begin one.")
+        raise SettingError(
+            f"There is no study '{study}' here: `make new STUDY={study}` begins one; then run 06 first, or copy its reading set here."
+        )
     name, given = _settings(study) if values is None else (STAGE, dict(values))
     declared = parameters.schema(NOTEBOOK)
     asked = {key: parameter.default for key, parameter in declared.items()} | parameters.check(
