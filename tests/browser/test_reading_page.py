@@ -431,7 +431,11 @@ def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
         reader = Reader(browser, link(running, 0))
         reader.open()
         reader.register()
-        first, second, third = reader.answer("r"), reader.answer("r"), reader.answer("f")
+        first = reader.answer("r")
+        reader.shown(first)  # the next picture is painted a moment after the key
+        second = reader.answer("r")
+        reader.shown(second)
+        third = reader.answer("f")
         reader.saved()
         reader.page.click("text=Change the last answer")
         reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=third)
