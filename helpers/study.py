@@ -331,7 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
         return FAILED
     except BrokenPipeError:  # what was printed was piped to something that has read enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return FAILED if given.command == "run" else DONE  # a run that was stopped by it is not done
     except OSError as error:
         full = " The disk is full: free space or give OUTPUTS=<folder>." if error.errno == errno.ENOSPC else ""
         print(f"error: {error}.{full} Nothing that was finished is lost; run again to go on.", file=sys.stderr)

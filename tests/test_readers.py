@@ -5,7 +5,7 @@ import pytest
 import reading_studies
 
 from helpers import parameters, runs, tables
-from helpers.analyse_readings import joined
+from helpers.analyse_readings import joined, report
 from helpers.reading import desk, export, setting, store
 from helpers.rehearsal import readers
 
@@ -33,6 +33,7 @@ def test_pretended_readers_read_everything_and_lock(opened):
     assert people["pretended"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
     assert opened.pretended == ["readers"] and (opened.folder / "begun.json").exists()
+    assert readers.REASON.startswith(report.READERS_PRETENDED), "the report knows this opening of the key by its reason"
     assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, "notebook 08 takes them as they are"
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
     tables.write(events, opened.folder / "events.csv")

@@ -271,6 +271,17 @@ def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(sm
     assert (small / "outputs/small/01_alone/alone.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(("command", "code"), [("status", study.DONE), ("run", study.FAILED)])
+def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, command, code):
+    """As `make status | head -1` does; a run that lost its output has stopped."""
+    asked = [sys.executable, "-c", f"import sys; from helpers import study; sys.exit(study.main(['{command}', 'small']))"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(asked, stdout=writing, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=ROOT)
+    os.close(writing)
+    assert done.returncode == code and "Traceback" not in done.stderr
+
+
 def test_pretended_readers_are_nobody(tmp_path):
     assert not runs.begun(tmp_path)
     (tmp_path / "begun.json").write_text("{}")

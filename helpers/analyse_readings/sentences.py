@@ -79,7 +79,8 @@ def answer(results: dict) -> str:
     mean, resampled = results["multireader"][results["settings"]["covariance"]], results["multireader"]["bootstrap"]
     if mean["estimate"] is not None:
         held = f", 95 % interval by resampling {interval(resampled['low'], resampled['high'], 2)}" if resampled["low"] is not None else ""
-        said.append(f"The mean area under the ROC curve is {value(mean['estimate'])} (0.5 is guessing, 1 is never wrong{held}).")
+        few = f"; {mean['readers']} readers tell little about readers in general" if mean["readers"] < 6 else ""
+        said.append(f"The mean area under the ROC curve is {value(mean['estimate'])} (0.5 is guessing, 1 is never wrong{held}{few}).")
     return " ".join(said)
 
 
