@@ -14,16 +14,16 @@ quoted = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := study
 
 study: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(ONLY),--only $(ONLY)) $(if $(FROM),--from $(FROM)) $(if $(FORCE),--force)
+	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(ONLY),--only $(ONLY)) $(if $(FROM),--from $(FROM)) $(if $(FORCE),--force)
 
 help:
 	@head -1 Makefile
 
 status verify: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY))
+	@$(BIN)/python -m helpers.runner.study $@ $(call quoted,$(STUDY))
 
 new: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.study new $(call quoted,$(STUDY)) --like $(or $(LIKE),rehearsal)
+	@$(BIN)/python -m helpers.runner.study new $(call quoted,$(STUDY)) --like $(or $(LIKE),rehearsal)
 
 reader: $(VENV)/study.stamp
 	@$(BIN)/python -m helpers.reading.server $(call quoted,$(STUDY)) $(or $(DO),serve) $(ARGS)
@@ -39,7 +39,7 @@ soak: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m soak -rA --junitxml=outputs/soak/results.xml
 
 speed: $(VENV)/test.stamp
-	@$(BIN)/python -m helpers.study run speed --force
+	@PYTHONPATH=tests $(BIN)/python -m speed
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -211,18 +211,6 @@ TABLES = {
             number("p", "permutation, two-sided"),
         ],
     ),
-    "speed": (
-        "One row a measurement of 90: ours and a plain baseline, taken in one run.",
-        [
-            text("path", "which hot path", required=True),
-            text("what", "what was measured, with its size", required=True),
-            number("baseline", "of the plain loop; empty where there is nothing to compare with"),
-            number("ours", "of these helpers; empty where it is not yet measured"),
-            text("unit", "s, ms, MB, %, dB, mean squared error or things a second", required=True),
-            number("ratio", "how many times better ours is"),
-            text("note", "what the baseline is"),
-        ],
-    ),
     "sampling_prompts": (
         "What stage 04 draws, beside its YAML: the prompt is written from the study's own words, as the training captions are.",
         [

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from helpers import images, runs, seal, tables
+from helpers import images, tables
+from helpers.assemble_reading_set import seal
+from helpers.runner import runs
 
 STUDY = "reading_test"
 SET = "06_assemble_reading_set"

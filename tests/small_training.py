@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pandas as pd
 
-from helpers import images, parameters, places, runs
+from helpers import images
+from helpers.runner import parameters, places, runs
 
 FINDINGS = (("no_finding", ""), ("effusion", "left"), ("effusion", "right"), ("cardiomegaly", ""))
 QUICK = {

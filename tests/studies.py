@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 
-from helpers import blinding, images, parameters, places, runs, seal, tables
+from helpers import images, tables
+from helpers.assemble_reading_set import blinding, seal
+from helpers.runner import parameters, places, runs
 
 WORDS = {
     "effusion": "left lower lobe effusion",

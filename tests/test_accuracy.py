@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers import accuracy
+from helpers.statistics import accuracy
 
 
 def kernel(positive, negative):
@@ -269,7 +269,7 @@ def test_multireader_intervals_cover():
 
 
 def test_speed_is_measured_beside_a_plain_loop():
-    from helpers.speed import analysis
+    from speed import analysis
 
     found = analysis.measure(images=400, readers=4, replicates=100)
     assert found.columns.tolist() == ["path", "what", "baseline", "ours", "unit", "ratio", "note"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers import agreement
+from helpers.statistics import agreement
 
 RADIOLOGISTS = [[13, 0, 0], [0, 20, 7], [0, 4, 56]]
 SAS = [[0, 4, 1], [0, 8, 0], [0, 1, 5]]
@@ -117,7 +117,7 @@ def test_bounds_without_the_third_count_hold_all_of_them():
 
 def test_bounds_agree_with_the_full_functions():
     tables = np.random.default_rng(1).integers(1, 6, (5, 3, 3))
-    from helpers.agreement_design import two_reader_coefficients
+    from helpers.statistics.design import two_reader_coefficients
 
     fast = two_reader_coefficients(tables)
     for i, counts in enumerate(tables):

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import blinding, images, parameters, runs, seal, tables
-from helpers import places as places_module
-from helpers.prepare_cases import burned_in_text
+from helpers import burned_in_text, images, tables
+from helpers.assemble_reading_set import blinding, seal
+from helpers.runner import parameters, runs
+from helpers.runner import places as places_module
 
 STUDY = "unit"
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import cases, places, runs
-from helpers.prepare_cases import burned_in_text, importing, review
+from helpers import burned_in_text
+from helpers.prepare_cases import cases, importing, review
+from helpers.runner import places, runs
 
 # The OCR package has no build for Python 3.13 and later; below it the test environment has it.
 ocr = pytest.mark.skipif(burned_in_text.find_spec("rapidocr_onnxruntime") is None, reason="the OCR package is not installed")

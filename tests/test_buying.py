@@ -11,10 +11,12 @@ import time
 import pandas as pd
 import pytest
 
-from helpers import openai_images, places, runs, tables
-from helpers.generate_openai import buying, paid_images, prompts, retry_policy
+from helpers import tables
+from helpers.generate_openai import generating, image_service, paid_images, prompts
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import FAULTS, ImageServer
+from helpers.runner import places, runs
+from helpers.services import retry_policy
 
 MODEL = "gpt-image-2-2026-04-21"
 EACH = 196 * 30e-6  # USD of an image's output tokens at low quality
@@ -36,12 +38,12 @@ def table(count=6, prompt="chest X-ray with left pleural effusion"):
 def purchase(server, count=6, budget_usd=5.0, batch=False, prompt="chest X-ray with left pleural effusion", **service):
     run = runs.Run("s", "02_generate_openai", {})
     asked = {"provider": "openai", "model": MODEL, "size": "1024x1024", "quality": "low", "base_url": server.url, **service}
-    asked = openai_images.service(**asked, run=run)
-    return buying.Purchase(run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch)
+    asked = image_service.service(**asked, run=run)
+    return generating.Purchase(run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch)
 
 
 def buy(bought, **how):
-    asyncio.run(buying.buy(bought, **how))
+    asyncio.run(generating.buy(bought, **how))
     return bought.ledger.frame()
 
 
@@ -77,13 +79,13 @@ def test_what_is_on_disk_is_never_asked_for_again():
 
 
 def test_identity_follows_from_what_is_asked_for_and_nothing_else():
-    asked = openai_images.service("openai", MODEL, "1024x1024", "low", "http://a")
-    same = openai_images.service("openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0)
+    asked = image_service.service("openai", MODEL, "1024x1024", "low", "http://a")
+    same = image_service.service("openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0)
     ids = {prompts.identity(asked, "p", 0), prompts.identity(same, "p", 0)}
     assert len(ids) == 1
     others = [("local", MODEL, "1024x1024", "low"), ("openai", "gpt-image-1.5", "1024x1024", "low")]
     others += [("openai", MODEL, "1536x1024", "low"), ("openai", MODEL, "1024x1024", "high")]
-    ids |= {prompts.identity(openai_images.service(*other, base_url="http://a"), "p", 0) for other in others}
+    ids |= {prompts.identity(image_service.service(*other, base_url="http://a"), "p", 0) for other in others}
     ids |= {prompts.identity(asked, "p", 1), prompts.identity(asked, "q", 0)}
     assert len(ids) == 7
 
@@ -110,7 +112,7 @@ def test_lost_answers_are_asked_for_again_and_counted(kind):
 
 
 def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
-    with ImageServer(sketch=True, faults={"cut": 1.0}) as server, pytest.raises(openai_images.BuyingError, match="missing"):
+    with ImageServer(sketch=True, faults={"cut": 1.0}) as server, pytest.raises(image_service.BuyingError, match="missing"):
         buy(purchase(server, 2), ask_again=2)
     assert len(server.requests) == 2 * 3
 
@@ -121,7 +123,7 @@ def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
 def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(kind, says):
     with ImageServer(sketch=True, script=["", "", kind]) as server:
         bought = purchase(server, 20)
-        with pytest.raises(openai_images.BuyingError, match=says):
+        with pytest.raises(image_service.BuyingError, match=says):
             buy(bought, in_flight=1)
         assert len(server.requests) == 3
         assert len(on_disk(bought)) == 2
@@ -130,7 +132,7 @@ def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(k
 
 
 def test_a_retired_model_stops_the_run():
-    with ImageServer() as server, pytest.raises(openai_images.BuyingError, match="model_not_found"):
+    with ImageServer() as server, pytest.raises(image_service.BuyingError, match="model_not_found"):
         buy(purchase(server, 9, model="gpt-image-1", priced_as="gpt-image-2"), in_flight=2)
     assert len(server.requests) <= 2
 
@@ -158,7 +160,7 @@ def test_the_budget_holds_while_many_requests_are_under_way(images):
     budget = images * (EACH + 9 * 5e-6) * 1.06
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
         bought = purchase(server, 30, budget_usd=budget)
-        with pytest.raises(openai_images.BuyingError, match="budget"):
+        with pytest.raises(image_service.BuyingError, match="budget"):
             buy(bought, in_flight=16)
     assert server.billed_usd <= budget
     assert len(on_disk(bought)) == images
@@ -171,7 +173,7 @@ def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypa
     budget = 5.5 * dearer * EACH
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
         bought = purchase(server, 30, budget_usd=budget)
-        with pytest.raises(openai_images.BuyingError, match="budget"):
+        with pytest.raises(image_service.BuyingError, match="budget"):
             buy(bought, in_flight=8)
     assert server.billed_usd <= budget and len(on_disk(bought)) >= 4
 
@@ -230,14 +232,14 @@ def test_an_answer_that_came_whole_is_kept_though_the_connection_broke(monkeypat
 
 
 def test_an_error_of_our_own_loses_no_other_answer(monkeypatch):
-    request = openai_images.Service.request
+    request = image_service.Service.request
 
     def faulty(asked, order):
         if order.replicate == 2:
             raise KeyError("a mistake")
         return request(asked, order)
 
-    monkeypatch.setattr(openai_images.Service, "request", faulty)
+    monkeypatch.setattr(image_service.Service, "request", faulty)
     with ImageServer(sketch=True, latency_seconds=0.2) as server:
         bought = purchase(server, 6)
         with pytest.raises(KeyError, match="a mistake"):
@@ -247,7 +249,7 @@ def test_an_error_of_our_own_loses_no_other_answer(monkeypatch):
 
 def test_an_interruption_waits_for_answers_that_are_paid_for():
     async def interrupted(bought):
-        task = asyncio.create_task(buying.buy(bought, in_flight=4))
+        task = asyncio.create_task(generating.buy(bought, in_flight=4))
         await asyncio.sleep(0.6)
         task.cancel()
         await task
@@ -264,14 +266,14 @@ def test_an_interruption_waits_for_answers_that_are_paid_for():
 def test_an_outage_announced_for_longer_than_one_waits_stops_the_run():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="7200") as server:
         began = time.monotonic()
-        with pytest.raises(openai_images.BuyingError, match="wait longer than"):
+        with pytest.raises(image_service.BuyingError, match="wait longer than"):
             buy(purchase(server, 2))
         assert time.monotonic() - began < 10
 
 
 def test_a_higher_budget_goes_on_where_the_first_ended():
     with ImageServer(sketch=True) as server:
-        with pytest.raises(openai_images.BuyingError, match="budget"):
+        with pytest.raises(image_service.BuyingError, match="budget"):
             buy(purchase(server, 6, budget_usd=0.02))
         buy(purchase(server, 6, budget_usd=1.0))
     assert len(server.requests) == 6
@@ -290,7 +292,7 @@ def test_the_number_in_flight_settles_at_what_the_service_accepts():
 def test_a_service_that_is_gone_stops_the_run_soon():
     with ImageServer(sketch=True) as server:
         bought = purchase(server, 40)
-    with pytest.raises(openai_images.BuyingError, match="in a row failed"):
+    with pytest.raises(image_service.BuyingError, match="in a row failed"):
         buy(bought, in_flight=4, tries=2)
     assert (bought.ledger.frame()["cost_usd"] == 0).all()
     assert len(bought.ledger.rows) < 40
@@ -299,7 +301,7 @@ def test_a_service_that_is_gone_stops_the_run_soon():
 def test_rate_limits_are_waited_out_but_not_for_ever():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="30") as server:
         began = time.monotonic()
-        with pytest.raises(openai_images.BuyingError, match="wait longer than"):
+        with pytest.raises(image_service.BuyingError, match="wait longer than"):
             buy(purchase(server, 2), patience_seconds=5.0)
         assert time.monotonic() - began < 25
 
@@ -329,15 +331,17 @@ def test_four_hundred_images_from_a_faulty_service():
 BUYER = """
 import asyncio, sys
 import pandas as pd
-from helpers import openai_images, runs, tables
-from helpers.generate_openai import buying, prompts
+from helpers.generate_openai import image_service
+from helpers.runner import runs
+from helpers import tables
+from helpers.generate_openai import generating, prompts
 run = runs.Run("s", "02_generate_openai", {})
-asked = openai_images.service("openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run)
+asked = image_service.service("openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run)
 row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": "left pleural effusion", "count": 60}
 table = tables.check(pd.DataFrame([row]), "prompts").assign(caption="")
-bought = buying.Purchase(run, asked, prompts.orders(table, asked), 50.0)
+bought = generating.Purchase(run, asked, prompts.orders(table, asked), 50.0)
 print("ready", flush=True)
-asyncio.run(buying.buy(bought, in_flight=4))
+asyncio.run(generating.buy(bought, in_flight=4))
 """
 
 

@@ -15,8 +15,9 @@ from conftest import ROOT
 from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
-from helpers import cases, images, places, runs
-from helpers.prepare_cases import importing, layouts
+from helpers import images
+from helpers.prepare_cases import cases, importing, layouts
+from helpers.runner import places, runs
 
 VALUES = {"source": "folder", "seed": 1}
 
@@ -192,7 +193,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     script = textwrap.dedent(f"""
         import sys; sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT)!r}]
         from test_cases import VALUES, settings
-        from helpers import cases, runs
+        from helpers.prepare_cases import cases
+        from helpers.runner import runs
         if __name__ == "__main__":
             run = runs.begin("killed", "01_prepare_cases", VALUES)
             cases.prepare(run, "folder", 0, 1, settings(), workers=2)
@@ -294,7 +296,7 @@ def test_checksums_of_the_metadata_are_obeyed(tmp_path, study_folders, monkeypat
 
 @pytest.mark.soak
 def test_memory_stays_flat_from_1000_to_20000_files(tmp_path, record_property):
-    from helpers.speed import importing as speed
+    from speed import importing as speed
 
     few, many = speed.memory(20_000).iloc[0][["baseline", "ours"]]
     record_property("megabytes", [round(few), round(many)])

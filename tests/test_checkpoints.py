@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from helpers import places
 from helpers.finetune_diffusion import checkpoints
 from helpers.finetune_diffusion.checkpoints import CheckpointError
+from helpers.runner import places
 
 
 def write(folder, step, keep=2, size=10):

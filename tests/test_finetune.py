@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_training import QUICK, training, write_cases
 
-from helpers import finetune, places, runs
-from helpers.finetune import TrainingError
-from helpers.finetune_diffusion import base_models, recipes, tiny_model, training_run
+from helpers.diffusion import base_models
+from helpers.finetune_diffusion import recipes, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.recipes import Recipe
+from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.runner import places, runs
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(study, mon
         noise, *others = draw(places_of_batch, *rest)
         return noise * (float("nan") if places_of_batch[0] >= 4 * 4 else 1), *others
 
-    monkeypatch.setattr(finetune, "draw", poisoned)
+    monkeypatch.setattr(training_loop, "draw", poisoned)
     with pytest.raises(TrainingError, match=r"no number any more between steps 5 and 6.*learning_rate"):
         trained(study)
     folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"

@@ -9,8 +9,10 @@ import pytest
 import torch
 from small_training import picture
 
-from helpers import images, runs
-from helpers.finetune_diffusion import base_models, latents, tiny_model
+from helpers import images
+from helpers.diffusion import base_models
+from helpers.finetune_diffusion import latents, tiny_model
+from helpers.runner import runs
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import tables
-from helpers.generate_openai.ledger import Ledger
+from helpers.services.ledger import Ledger
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["begin", "ok", "failed", "unknown", "save", "reload"]), st.integers(0, 4), st.floats(0, 2)), max_size=30

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from helpers import parameters
+from helpers.runner import parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COLAB = json.loads(NOTEBOOKS[0].read_text())["cells"][1]["source"] if NOTEBOOKS else []
@@ -22,8 +22,8 @@ def tree(path):
     return ast.parse(plain)
 
 
-def test_there_are_the_ten_notebooks():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "90"]
+def test_there_are_the_nine_notebooks():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -6,8 +6,7 @@ import json
 import pytest
 from test_buying import EACH, buy, elsewhere, on_disk, purchase  # noqa: F401
 
-from helpers import openai_images
-from helpers.generate_openai import openai_batches
+from helpers.generate_openai import image_service, openai_batches
 from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
 
@@ -19,7 +18,7 @@ def visit(bought):
 
 def submit(server, count=6, **how):
     bought = purchase(server, count, batch=True, **how)
-    with pytest.raises(openai_images.BuyingError, match="was submitted"):
+    with pytest.raises(image_service.BuyingError, match="was submitted"):
         visit(bought)
     return bought
 
@@ -29,7 +28,7 @@ def test_submit_leave_and_collect_for_half_the_price():
         submit(server)
         at_work = purchase(server, batch=True)
         assert at_work.wanted == []
-        with pytest.raises(openai_images.BuyingError, match="in progress"):
+        with pytest.raises(image_service.BuyingError, match="in progress"):
             visit(at_work)
         assert len(server.batches) == 1
         server.batches[next(iter(server.batches))]["ready"] = 0
@@ -53,7 +52,7 @@ def test_what_an_expired_batch_did_is_kept_and_the_rest_is_submitted_again():
     with ImageServer(sketch=True, batch_expires_after=4) as server:
         submit(server)
         again = purchase(server, batch=True)
-        with pytest.raises(openai_images.BuyingError, match="2 requests was submitted"):
+        with pytest.raises(image_service.BuyingError, match="2 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 4
         bought = purchase(server, batch=True)
@@ -66,7 +65,7 @@ def test_refusals_and_failures_in_a_batch():
     with ImageServer(sketch=True, script=["moderation", "server_error", "truncated"]) as server:
         submit(server)
         again = purchase(server, batch=True)
-        with pytest.raises(openai_images.BuyingError, match="2 requests was submitted"):
+        with pytest.raises(image_service.BuyingError, match="2 requests was submitted"):
             visit(again)
         bought = purchase(server, batch=True)
         ledger = visit(bought)
@@ -106,13 +105,13 @@ def test_a_batch_keeps_within_the_budget():
         bought = submit(server, 30, budget_usd=budget)
         assert bought.ledger.spent_usd <= budget
         for _ in range(3):
-            with pytest.raises(openai_images.BuyingError):
+            with pytest.raises(image_service.BuyingError):
                 visit(purchase(server, 30, budget_usd=budget, batch=True))
     assert 3 < len(server.requests) < 10 and server.billed_usd <= budget
 
 
 def test_without_any_budget_nothing_is_submitted():
-    with ImageServer(sketch=True) as server, pytest.raises(openai_images.BuyingError, match="does not cover"):
+    with ImageServer(sketch=True) as server, pytest.raises(image_service.BuyingError, match="does not cover"):
         visit(purchase(server, budget_usd=0.0001, batch=True))
     assert not server.batches and not server.files
 
@@ -145,7 +144,7 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
         _results_lose_their_second_line(server, put)
         submit(server)
         again = purchase(server, batch=True)
-        with pytest.raises(openai_images.BuyingError, match="1 requests was submitted"):
+        with pytest.raises(image_service.BuyingError, match="1 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 5
         assert again.ledger.frame()["status"].value_counts()["unknown"] == 1
@@ -155,14 +154,14 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = openai_images.Refused(openai_images.retry_policy.Verdict("stop", "404 no such file", status=404))
+        gone = image_service.Refused(image_service.retry_policy.Verdict("stop", "404 no such file", status=404))
 
         async def download(*_):
             raise gone
 
-        monkeypatch.setattr(openai_images, "download", download)
+        monkeypatch.setattr(image_service, "download", download)
         again = purchase(server, batch=True)
-        with pytest.raises(openai_images.BuyingError, match="6 requests was submitted"):
+        with pytest.raises(image_service.BuyingError, match="6 requests was submitted"):
             visit(again)
     assert again.ledger.frame()["status"].value_counts().to_dict() == {"unknown": 6, "submitted": 6}
 
@@ -171,7 +170,7 @@ def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twic
     begin = image_api_batches._begin
     with ImageServer(sketch=True) as server:
         monkeypatch.setattr(image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0))
-        with pytest.raises(openai_images.BuyingError):
+        with pytest.raises(image_service.BuyingError):
             visit(purchase(server, batch=True))
         monkeypatch.setattr(image_api_batches, "_begin", begin)
         bought = purchase(server, batch=True)
@@ -189,7 +188,7 @@ def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
 
     with ImageServer(sketch=True) as server:
         monkeypatch.setattr(image_api_batches, "post", gateway)
-        with pytest.raises(openai_images.BuyingError, match="not certain"):
+        with pytest.raises(image_service.BuyingError, match="not certain"):
             visit(purchase(server, batch=True))
         bought = purchase(server, batch=True)
         visit(bought)
@@ -200,7 +199,7 @@ def test_requests_that_are_wrong_in_themselves_are_not_submitted_again():
     with ImageServer(sketch=True, script=["", "forbidden"]) as server:
         submit(server)
         bought = purchase(server, batch=True)
-        with pytest.raises(openai_images.BuyingError, match="would fail again"):
+        with pytest.raises(image_service.BuyingError, match="would fail again"):
             visit(bought)
         assert len(on_disk(bought)) == 5 and len(server.batches) == 1
 
@@ -209,7 +208,7 @@ def test_a_batch_of_another_account_is_left_alone():
     with ImageServer(sketch=True, batch_seconds=60) as server:
         bought = submit(server)
         server.batches.clear()
-        with pytest.raises(openai_images.BuyingError, match="same key and address"):
+        with pytest.raises(image_service.BuyingError, match="same key and address"):
             visit(purchase(server, batch=True))
     assert (bought.ledger.frame()["status"] == "submitted").all()
 
@@ -224,6 +223,6 @@ def test_a_rehearsed_batch_is_collected_at_once():
 def test_images_in_a_batch_are_not_bought_beside_it():
     with ImageServer(sketch=True, batch_seconds=60) as server:
         submit(server)
-        with pytest.raises(openai_images.BuyingError, match="waiting in a batch"):
+        with pytest.raises(image_service.BuyingError, match="waiting in a batch"):
             buy(purchase(server, 9))
     assert not server.requests

@@ -8,55 +8,56 @@ import os
 import pytest
 from test_buying import MODEL, buy, elsewhere, on_disk, purchase  # noqa: F401
 
-from helpers import openai_images, runs
-from helpers.generate_openai import answers, prices
+from helpers.generate_openai import answers, image_service
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import ImageServer
+from helpers.runner import runs
+from helpers.services import prices
 
 
 def checked(server, needed_until="", **how):
     asked = {"provider": "openai", "model": MODEL, "size": "1024x1024", "quality": "low", "base_url": server.url, **how}
-    return asyncio.run(openai_images.preflight(openai_images.service(**asked), needed_until))
+    return asyncio.run(image_service.preflight(image_service.service(**asked), needed_until))
 
 
 def test_without_a_key_and_without_an_address_one_sentence_says_how_to_get_on(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     run = runs.Run("s", "02_generate_openai", {})
-    with pytest.raises(openai_images.BuyingError) as caught:
-        openai_images.service("openai", MODEL, "1024x1024", "low", run=run)
+    with pytest.raises(image_service.BuyingError) as caught:
+        image_service.service("openai", MODEL, "1024x1024", "low", run=run)
     message = str(caught.value)
     assert "OPENAI_API_KEY" in message and "base_url" in message and "rehearsal" in message and "\n" not in message
     run.finished = True
-    openai_images.service("openai", MODEL, "1024x1024", "low", run=run)
+    image_service.service("openai", MODEL, "1024x1024", "low", run=run)
 
 
 def test_the_key_is_taken_from_the_environment_else_from_the_studys_keys(monkeypatch):
     run = runs.Run("s", "02_generate_openai", {})
     kept = runs.keys_folder("s") / "OPENAI_API_KEY"
     kept.write_text("sk-kept\n")
-    assert openai_images.credential("openai", "", "s") == "test"
+    assert image_service.credential("openai", "", "s") == "test"
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert openai_images.credential("openai", "", "s") == "sk-kept"
-    assert "sk-kept" not in repr(openai_images.service("openai", MODEL, "1024x1024", "low", run=run))
+    assert image_service.credential("openai", "", "s") == "sk-kept"
+    assert "sk-kept" not in repr(image_service.service("openai", MODEL, "1024x1024", "low", run=run))
 
 
 def test_preflight_knows_models_that_stay_go_and_are_gone():
     with ImageServer() as server:
         assert "is offered" in checked(server)
         assert "until 2026-12-01" in checked(server, "2026-11-30", model="gpt-image-1.5")
-        with pytest.raises(openai_images.BuyingError, match="shuts down on 2026-12-01"):
+        with pytest.raises(image_service.BuyingError, match="shuts down on 2026-12-01"):
             checked(server, "2026-12-01", model="gpt-image-1.5")
-        with pytest.raises(openai_images.BuyingError, match="not offered"):
+        with pytest.raises(image_service.BuyingError, match="not offered"):
             checked(server, model="gpt-image-1", priced_as="gpt-image-2")
-        with pytest.raises(openai_images.BuyingError, match="needed_until"):
+        with pytest.raises(image_service.BuyingError, match="needed_until"):
             checked(server, "next summer")
     assert server.requests == []
 
 
 def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeypatch):
-    with ImageServer(key="another") as server, pytest.raises(openai_images.BuyingError, match="Incorrect API key"):
+    with ImageServer(key="another") as server, pytest.raises(image_service.BuyingError, match="Incorrect API key"):
         checked(server)
-    with pytest.raises(openai_images.BuyingError, match="Is the address right"):
+    with pytest.raises(image_service.BuyingError, match="Is the address right"):
         checked(server)
 
 
@@ -79,7 +80,7 @@ def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until,
         if expected:
             assert expected in checked(server, until)
         else:
-            with pytest.raises(openai_images.BuyingError, match="shuts down"):
+            with pytest.raises(image_service.BuyingError, match="shuts down"):
                 checked(server, until)
 
 
@@ -100,15 +101,15 @@ def test_a_key_that_may_not_list_models_may_still_make_images(monkeypatch):
 def test_an_address_with_or_without_its_version_and_slash(given):
     with ImageServer(sketch=True) as server:
         bought = purchase(server, 1, base_url=given.format(server.url.removesuffix("/v1")))
-        assert "is offered" in asyncio.run(openai_images.preflight(bought.asked))
+        assert "is offered" in asyncio.run(image_service.preflight(bought.asked))
         buy(bought)
     assert len(on_disk(bought)) == 1
 
 
 @pytest.mark.parametrize(("provider", "base_url", "says"), [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")])
 def test_an_address_that_cannot_be_one_is_refused(provider, base_url, says):
-    with pytest.raises(openai_images.BuyingError, match=says):
-        openai_images.service(provider, MODEL, "1024x1024", "low", base_url)
+    with pytest.raises(image_service.BuyingError, match=says):
+        image_service.service(provider, MODEL, "1024x1024", "low", base_url)
 
 
 def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypatch):
@@ -116,7 +117,7 @@ def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypa
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert openai_images.service("openai", MODEL, "1024x1024", "low").base_url == "https://gateway.example/v1"
+    assert image_service.service("openai", MODEL, "1024x1024", "low").base_url == "https://gateway.example/v1"
     with ImageServer(sketch=True) as server:
         bought = purchase(server, 1, provider="local", quality="auto")
         assert bought.asked.client().organization is None
@@ -126,19 +127,19 @@ def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypa
 
 def test_azure_without_a_key_says_so(monkeypatch):
     monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
-    with pytest.raises(openai_images.BuyingError, match="AZURE_OPENAI_API_KEY"):
-        openai_images.service("azure", "d", "1024x1024", "low", "https://a.openai.azure.com/openai/", "v", priced_as="gpt-image-2")
+    with pytest.raises(image_service.BuyingError, match="AZURE_OPENAI_API_KEY"):
+        image_service.service("azure", "d", "1024x1024", "low", "https://a.openai.azure.com/openai/", "v", priced_as="gpt-image-2")
 
 
 def test_a_model_at_openai_is_never_free():
     with pytest.raises(prices.PriceError):
-        openai_images.service("local", "gpt-image-9", "1024x1024", "low", "https://api.openai.com/v1")
+        image_service.service("local", "gpt-image-9", "1024x1024", "low", "https://api.openai.com/v1")
 
 
 def test_no_request_for_today_s_models_has_the_retired_models_fields():
     with ImageServer(sketch=True) as server:
         buy(purchase(server, 1, moderation="low"))
-    today = openai_images.service("openai", MODEL, "1024x1024", "auto", "http://a")
+    today = image_service.service("openai", MODEL, "1024x1024", "auto", "http://a")
     order = purchase(server, 1).orders[0]
     assert set(today.request(order)) == {"model", "prompt", "n", "size"}
 
@@ -154,7 +155,7 @@ def test_the_request_of_dall_e_2_and_its_answers(by_url):
 
 @pytest.mark.parametrize(("quality", "sent"), [("medium", None), ("auto", None), ("hd", "hd")])
 def test_the_retired_models_are_not_told_todays_qualities(quality, sent):
-    asked = openai_images.service("local", "dall-e-3", "1024x1024", quality, "http://a")
+    asked = image_service.service("local", "dall-e-3", "1024x1024", quality, "http://a")
     assert asked.request(openai_images_order(asked, 0)).get("quality") == sent
 
 
@@ -162,7 +163,7 @@ def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted():
     with ImageServer(answer_by_url=True, sketch=True) as server:
         server.pictures = _Forgetful()
         bought = purchase(server, 1)
-        with pytest.raises(openai_images.BuyingError, match="url could not be fetched"):
+        with pytest.raises(image_service.BuyingError, match="url could not be fetched"):
             buy(bought, ask_again=0)
     assert bought.ledger.spent_usd == pytest.approx(server.billed_usd)
 
@@ -185,22 +186,22 @@ def test_azure_asks_for_a_deployment_and_is_priced_as_its_model():
             how = {"provider": "azure", "model": "our-images", "api_version": "2025-04-01-preview", "priced_as": "gpt-image-2"}
             bought = purchase(server, 2, base_url=server.url.removesuffix("/v1"), **{key: how[key] for key in how})
             ledger = buy(bought)
-            assert "not checked" in asyncio.run(openai_images.preflight(bought.asked))
+            assert "not checked" in asyncio.run(image_service.preflight(bought.asked))
     finally:
         del os.environ["AZURE_OPENAI_API_KEY"]
     assert len(on_disk(bought)) == 2 and ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
 
 
 def test_own_servers_get_further_fields_and_a_seed_of_each_image():
-    asked = openai_images.service(
+    asked = image_service.service(
         "local", "sd-turbo", "512x512", "auto", "http://a", request_shape="dall-e", extra_body='{"steps": 4}', seed_field="seed"
     )
     table_orders = [openai_images_order(asked, replicate) for replicate in (0, 1)]
     bodies = [asked.request(order) for order in table_orders]
     assert [body["steps"] for body in bodies] == [4, 4]
     assert bodies[0]["seed"] != bodies[1]["seed"] and bodies == [asked.request(order) for order in table_orders]
-    with pytest.raises(openai_images.BuyingError, match="JSON object"):
-        openai_images.service("local", "m", "512x512", "auto", "http://a", extra_body="[1]")
+    with pytest.raises(image_service.BuyingError, match="JSON object"):
+        image_service.service("local", "m", "512x512", "auto", "http://a", extra_body="[1]")
 
 
 def openai_images_order(asked, replicate):
@@ -213,9 +214,9 @@ def openai_images_order(asked, replicate):
 
 def test_an_unknown_model_needs_a_price_unless_the_server_is_ones_own():
     with pytest.raises(prices.PriceError, match="price_output"):
-        openai_images.service("openai", "gpt-image-9", "1024x1024", "low", "http://a")
-    assert openai_images.service("local", "sd", "512x512", "auto", "http://a").price.image_usd == 0
-    assert openai_images.service("openai", "gpt-image-9", "1024x1024", "low", "http://a", price_output=40.0).price.output_usd == 40
+        image_service.service("openai", "gpt-image-9", "1024x1024", "low", "http://a")
+    assert image_service.service("local", "sd", "512x512", "auto", "http://a").price.image_usd == 0
+    assert image_service.service("openai", "gpt-image-9", "1024x1024", "low", "http://a", price_output=40.0).price.output_usd == 40
 
 
 @pytest.mark.parametrize(

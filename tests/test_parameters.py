@@ -5,7 +5,7 @@ from conftest import notebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import parameters
+from helpers.runner import parameters
 
 CELL = """study: str = "rehearsal"  # folder in params/
 steps: int = 600  # optimiser steps

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from helpers import parameters, runs, study
+from helpers.runner import parameters, runs, study
 
 STUDIES = sorted(path.name for path in (ROOT / "params").iterdir() if path.is_dir())
 
@@ -27,7 +27,7 @@ def test_yaml_says_only_what_differs(path):
             assert (path.parent / value).is_file(), f"{value} is not beside {path.name}"
 
 
-@pytest.mark.parametrize("name", [s for s in STUDIES if s != "speed"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_study_says_what_it_is(name):
     told = yaml.safe_load((ROOT / "params" / name / "study.yaml").read_text())
     for key in ("title", "question"):

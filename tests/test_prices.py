@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.generate_openai import prices
+from helpers.services import prices
 
 
 def test_a_snapshot_has_its_family_s_price():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from helpers import openai_images, tables
-from helpers.generate_openai import prompts
+from helpers import tables
+from helpers.generate_openai import image_service, prompts
 
-ASKED = openai_images.service("openai", "gpt-image-2", "1024x1024", "low", "http://a")
+ASKED = image_service.service("openai", "gpt-image-2", "1024x1024", "low", "http://a")
 HEADER = "prompt_id,modality,view,finding,side,wording,prompt,count\n"
 
 
@@ -61,6 +61,6 @@ def test_a_blank_prompt_is_written_out_like_a_missing_one(tmp_path):
 def test_a_prompt_longer_than_the_request_takes_is_refused_before_anything_is_sent(tmp_path):
     table = read(tmp_path, f"a,xray,PA,effusion,left,,{'x' * 1001},1\n")
     assert len(prompts.orders(table, ASKED)) == 1
-    dalle = openai_images.service("openai", "dall-e-2", "256x256", "auto", "http://a")
+    dalle = image_service.service("openai", "dall-e-2", "256x256", "auto", "http://a")
     with pytest.raises(prompts.PromptError, match="1001 characters"):
         prompts.orders(table, dalle)

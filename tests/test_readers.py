@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import parameters, runs, tables
+from helpers import tables
 from helpers.analyse_readings import joined, report
 from helpers.reading import desk, export, setting, store
 from helpers.rehearsal import readers
+from helpers.runner import parameters, runs
 
 
 @pytest.fixture

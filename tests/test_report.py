@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import studies
 
-from helpers import agreement, blinding, figures, runs, tables
+from helpers import figures, tables
 from helpers.analyse_readings import joined, published, publishing, release, report, results, sentences
+from helpers.assemble_reading_set import blinding
+from helpers.runner import runs
+from helpers.statistics import agreement
 
 FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
 

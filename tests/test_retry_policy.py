@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.generate_openai import retry_policy
+from helpers.services import retry_policy
 
 
 def body(kind=None, code=None, message="m"):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from conftest import notebook
 
-from helpers import places, runs, tables
+from helpers import tables
+from helpers.runner import places, runs
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import pytest
 import torch
 from small_training import FINDINGS, begin, training, write_cases
 
-from helpers import images, runs, sampling
-from helpers.finetune_diffusion import base_models, dry_run, training_run
-from helpers.sample_diffusion import caption_check, sampling_prompts, sampling_run
-from helpers.sampling import SamplingError
+from helpers import images
+from helpers.diffusion import base_models
+from helpers.finetune_diffusion import dry_run, training_run
+from helpers.runner import runs
+from helpers.sample_diffusion import caption_check, drawing, sampling_prompts, sampling_run
+from helpers.sample_diffusion.drawing import SamplingError
 
 PROMPTS = "prompt_id,modality,view,finding,side,wording,count\nn,xray,PA,no_finding,,caption,3\ne,xray,PA,effusion,left,caption,3\nc,ct,axial,nodule,left,caption,3\n"
 
@@ -39,7 +41,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def pipeline(study):
-    return sampling.load(str(runs.load(study, "03_finetune_diffusion").folder / "checkpoint"))
+    return drawing.load(str(runs.load(study, "03_finetune_diffusion").folder / "checkpoint"))
 
 
 def jobs(count=6, **columns) -> pd.DataFrame:
@@ -60,25 +62,25 @@ def pictures(run, table) -> dict[str, np.ndarray]:
 
 
 def test_a_picture_does_not_depend_on_its_batch(pipeline):
-    together = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
+    together = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False))
     for batch in (1, 4):
-        apart = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False, batch=batch))
-        assert np.abs(apart - together).max() < sampling.TOLERANCE
-    again = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
+        apart = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False, batch=batch))
+        assert np.abs(apart - together).max() < drawing.TOLERANCE
+    again = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False))
     assert np.array_equal(again, together), "the same batch must give the same bits"
-    assert np.abs(together[0] - together[2]).max() > 10 * sampling.TOLERANCE, "another seed must give another picture"
+    assert np.abs(together[0] - together[2]).max() > 10 * drawing.TOLERANCE, "another seed must give another picture"
 
 
 def test_seeds_follow_from_study_prompt_and_replicate():
     prompts = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": ["one", "two"], "count": [3, 2]})
-    plan = sampling.plan(prompts, "s", "r", "dpm++", [10, 20], [1.0, 3.0])
+    plan = drawing.plan(prompts, "s", "r", "dpm++", [10, 20], [1.0, 3.0])
     assert len(plan) == 5 * 4 and plan.image_id.is_unique
     assert plan.groupby(["prompt_id", "replicate"]).seed.nunique().eq(1).all(), "settings are compared on the same noise"
     assert plan.seed.nunique() == 5
-    fewer = sampling.plan(prompts.assign(count=[2, 1]), "s", "r", "dpm++", [10, 20], [1.0, 3.0])
+    fewer = drawing.plan(prompts.assign(count=[2, 1]), "s", "r", "dpm++", [10, 20], [1.0, 3.0])
     kept = plan.merge(fewer, on="image_id", suffixes=("", "_fewer"))
     assert len(kept) == len(fewer) and (kept.seed == kept.seed_fewer).all()
-    assert sampling.image_seed("other", "one", 0) != sampling.image_seed("s", "one", 0)
+    assert drawing.image_seed("other", "one", 0) != drawing.image_seed("s", "one", 0)
     assert (plan.seed < 2**63).all() and (plan.seed >= 0).all()
 
 
@@ -110,11 +112,11 @@ def test_shards_draw_what_one_run_draws(study):
         parts |= pictures(*sampled(study, f"shard{shard}", shard=shard, shards=2)[:2])
     assert parts.keys() == whole.keys()
     for name, array in parts.items():
-        assert np.abs(array.astype(float) - whole[name]).max() < sampling.TOLERANCE * 4095
+        assert np.abs(array.astype(float) - whole[name]).max() < drawing.TOLERANCE * 4095
 
 
 def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, monkeypatch):
-    stock = sampling._batch
+    stock = drawing._batch
 
     def spoilt(*arguments):
         result = stock(*arguments).copy()
@@ -122,7 +124,7 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
         result[1, 3, 3] = np.nan
         return result
 
-    monkeypatch.setattr(sampling, "_batch", spoilt)
+    monkeypatch.setattr(drawing, "_batch", spoilt)
     run, made, samples, failures = sampled(study, "spoilt", batch=6)
     assert sorted(failures.reason) == ["black", "not a number"]
     assert len(made) == len(samples) == 4 == len(list((run.folder / "images").iterdir()))
@@ -130,14 +132,14 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
 
 
 def test_all_failures_is_an_error(study, monkeypatch):
-    monkeypatch.setattr(sampling, "_batch", lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32))
+    monkeypatch.setattr(drawing, "_batch", lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32))
     with pytest.raises(SamplingError, match=r"All 6 pictures failed \(black\)"):
         sampled(study, "black")
 
 
 def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
-    whole = np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False))
-    stock, sizes, refused = sampling._batch, [], []
+    whole = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False))
+    stock, sizes, refused = drawing._batch, [], []
 
     def small_memory(pipeline, some, *rest):
         if len(some) > 2:
@@ -146,28 +148,28 @@ def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
         sizes.append(len(some))
         return stock(pipeline, some, *rest)
 
-    monkeypatch.setattr(sampling, "_batch", small_memory)
-    assert np.abs(np.stack(sampling.draw(pipeline, jobs(), 32, bf16=False)) - whole).max() < sampling.TOLERANCE
+    monkeypatch.setattr(drawing, "_batch", small_memory)
+    assert np.abs(np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False)) - whole).max() < drawing.TOLERANCE
     assert sizes == [2, 2, 2] and "batches of 2" in capsys.readouterr().out
     refused.clear()
-    assert len([*sampling.draw_batches(pipeline, sampling.batches(jobs(12), 6), 32)]) == 6
+    assert len([*drawing.draw_batches(pipeline, drawing.batches(jobs(12), 6), 32)]) == 6
     assert refused == [6, 3], "the limit is found once, not at every batch"
-    monkeypatch.setattr(sampling, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(drawing, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(SamplingError, match="does not fit into memory"):
-        sampling.draw(pipeline, jobs(1), 32)
+        drawing.draw(pipeline, jobs(1), 32)
 
 
 def test_guidance_and_steps_may_differ_between_jobs(pipeline):
-    drawn = sampling.draw(pipeline, jobs(4, guidance=[1.0, 1.0, 3.0, 3.0], steps=[3, 3, 3, 2]), 32, bf16=False)
-    alone = sampling.draw(pipeline, jobs(4, guidance=3.0, steps=2).iloc[3:], 32, bf16=False)
-    assert len(drawn) == 4 and np.abs(drawn[3] - alone[0]).max() < sampling.TOLERANCE
+    drawn = drawing.draw(pipeline, jobs(4, guidance=[1.0, 1.0, 3.0, 3.0], steps=[3, 3, 3, 2]), 32, bf16=False)
+    alone = drawing.draw(pipeline, jobs(4, guidance=3.0, steps=2).iloc[3:], 32, bf16=False)
+    assert len(drawn) == 4 and np.abs(drawn[3] - alone[0]).max() < drawing.TOLERANCE
 
 
-@pytest.mark.parametrize("scheduler", sampling.SCHEDULERS)
+@pytest.mark.parametrize("scheduler", drawing.SCHEDULERS)
 def test_every_scheduler_draws(study, scheduler):
     folder = runs.load(study, "03_finetune_diffusion").folder / "checkpoint"
-    drawn = sampling.draw(sampling.load(str(folder), scheduler), jobs(2, steps=4), 32, bf16=False)
-    assert not any(sampling.fault(picture) for picture in drawn)
+    drawn = drawing.draw(drawing.load(str(folder), scheduler), jobs(2, steps=4), 32, bf16=False)
+    assert not any(drawing.fault(picture) for picture in drawn)
 
 
 def test_lora_is_drawn_with_its_base_and_scale(study):
@@ -179,7 +181,7 @@ def test_lora_is_drawn_with_its_base_and_scale(study):
     samples = pd.read_csv(runs.load(study, "04_sample_diffusion.base").folder / "samples.csv")
     for row in samples.itertuples():
         difference = base[row.image_id].astype(float) - pictures(run, made)[seeds[row.seed]]
-        assert np.abs(difference).max() < sampling.TOLERANCE * 4095, "LoRA at scale 0 is the base"
+        assert np.abs(difference).max() < drawing.TOLERANCE * 4095, "LoRA at scale 0 is the base"
 
 
 def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path):
@@ -263,5 +265,5 @@ def test_prompts_that_do_not_fit_are_refused(tmp_path, text, says):
 def test_quantisation_keeps_range_and_depth():
     ramp = np.linspace(-0.1, 1.1, 4096, dtype=np.float32).reshape(64, 64)
     for bits in (8, 12, 16):
-        grey = sampling.quantised(ramp, bits)
+        grey = drawing.quantised(ramp, bits)
         assert grey.min() == 0 and grey.max() == 2**bits - 1 and grey.dtype == (np.uint8 if bits == 8 else np.uint16)

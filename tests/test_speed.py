@@ -1,9 +1,12 @@
 """The speed measurements run, compare like with like, and keep what they measured."""
 
-from accelerate import init_empty_weights
+import os
+import sys
 
-from helpers import runs, study
-from helpers.speed import models, sampling, training
+import pandas as pd
+from accelerate import init_empty_weights
+from speed import models, sampling, training
+from speed.__main__ import main
 
 
 def test_both_sides_of_training_and_sampling_reach_the_same():
@@ -33,19 +36,27 @@ def test_the_real_architecture_has_its_published_sizes():
     assert round(sum(weights.numel() for weights in small.unet.parameters()) / 1e6, 1) == 3.9
 
 
-def test_the_notebook_measures_every_path(study_folders, capsys):
-    """All of 90 on real parts, too small to tell anything but that it runs and that the ratio means the better direction."""
-    (study_folders / "params" / "speed").mkdir()
-    (study_folders / "params" / "speed" / "90_measure_speed.yaml").write_text(
-        "import_files: 8\nmemory_files: 40\nbuying_images: 4\ntraining_images: 12\ntraining_steps: 1\ntraining_rounds: 1\nsampled_images: 2\naudited_samples: 1\n"
-        "reading_sizes: ['1024']\nreading_answers: 2\nreading_openings: 1\nstatistics_images: 200\nbootstrap_replicates: 20\n"
-    )
-    assert study.main(["run", "speed"]) == 0, "".join(capsys.readouterr())
-    speed = runs.load("speed", "90_measure_speed").read("speed.csv")
+SMALL = {
+    "importing": {"files": 8},
+    "memory": {"files": 40},
+    "generating": {"images": 4},
+    "training": {"images": 12, "steps": 1, "rounds": 1},
+    "sampling": {"samples": 2},
+    "auditing": {"samples": 1},
+    "reading": {"sizes": ["1024"], "answers": 2, "openings": 1},
+    "analysis": {"images": 200, "replicates": 20},
+}
+
+
+def test_every_path_is_measured(tmp_path, monkeypatch):
+    """All of `make speed` on real parts, too small to tell anything but that it runs and that the ratio means the better direction."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    speed = main(tmp_path, SMALL)
+    assert len(pd.read_csv(tmp_path / "speed.csv")) == len(speed) and (tmp_path / "speed.png").exists()
     for path in (
         "import",
         "duplicates",
-        "02 buying",
+        "02 generating",
         "finetune.train",
         "sampling.draw",
         "copies",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, manifest, notebook
 
-from helpers import places, runs, study
 from helpers.reading import store
+from helpers.runner import places, runs, study
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
@@ -145,7 +145,7 @@ def test_a_failure_is_named_and_the_study_goes_on_from_there(small, capsys, mish
 
 def test_killed_with_9_and_started_again_ends_in_the_same(small):
     (small / "params/small/01_count.yaml").write_text("numbers: 6\nwait: 0.4\n")
-    command = [sys.executable, "-m", "helpers.study", "run", "small"]
+    command = [sys.executable, "-m", "helpers.runner.study", "run", "small"]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     first = small / "outputs/small/01_count/parts/1.json"
     deadline = time.monotonic() + 60

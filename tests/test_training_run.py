@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_training import training, write_cases
 
-from helpers import runs
-from helpers.finetune import TrainingError
-from helpers.finetune_diffusion import base_models, dry_run, tiny_model, training_run
-from helpers.finetune_diffusion.base_models import ModelError
+from helpers.diffusion import base_models
+from helpers.diffusion.base_models import ModelError
+from helpers.finetune_diffusion import dry_run, tiny_model, training_run
+from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.runner import runs
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from helpers import agreement, findings
+from helpers import findings
+from helpers.statistics import agreement
 
 
 def seen(joined: pd.DataFrame) -> pd.DataFrame:

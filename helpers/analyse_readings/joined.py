@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import blinding
+from helpers.assemble_reading_set import blinding
 from helpers.reading import export
 
 LABELS = ["real", "fake", "uncertain"]

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from helpers import accuracy, agreement
 from helpers.analyse_readings import sentences
 from helpers.figures import COEFFICIENTS, COLOURS
+from helpers.statistics import accuracy, agreement
 
 CATEGORIES = ["real", "fake", "uncertain"]
 # The poster's galleries and counts: generated images only, two readers.

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import figures, images, runs
+from helpers import figures, images
 from helpers.analyse_readings import checklists, joined, report, results, sentences
+from helpers.runner import runs
 
 
 def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, pretended: list[str], most: int = 12) -> dict[str, Figure]:

@@ -9,7 +9,8 @@ import re
 import pandas as pd
 import yaml
 
-from helpers import runs, tables
+from helpers import tables
+from helpers.runner import runs
 
 # Licence ids of Hugging Face, and what Kaggle calls the same.
 LICENCES = {"cc-by-4.0": "CC-BY-4.0", "cc-by-sa-4.0": "CC-BY-SA-4.0", "cc0-1.0": "CC0-1.0", "other": "other"}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from helpers import parameters, runs, seal
 from helpers.analyse_readings import checklists, joined, report_tables, sentences
+from helpers.assemble_reading_set import seal
 from helpers.figures import GALLERIES
+from helpers.runner import parameters, runs
 
 READERS_PRETENDED = "pretended readers of the rehearsal"  # begins the reason for which they may see the truth
 HASTY_SECONDS = 1.5  # on screen until the answer is saved, the description included: who is faster has clicked through

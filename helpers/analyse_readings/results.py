@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from helpers import accuracy, agreement
 from helpers.analyse_readings import descriptions, joined
+from helpers.statistics import accuracy, agreement
 
 LABELS = joined.LABELS
 OVERALL = "all"

@@ -1,7 +1,7 @@
 """Sentences with numbers, written from results.json's dictionary and from nothing else."""
 
-from helpers.accuracy import wilson
 from helpers.figures import COEFFICIENTS, NAMES
+from helpers.statistics.accuracy import wilson
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
 FEW_PIXELS = 256  # a side; radiologists read X-rays at ten times as many

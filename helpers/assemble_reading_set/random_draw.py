@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import findings, parameters, runs, table_columns
+from helpers import findings, table_columns
+from helpers.runner import parameters, runs
 
 DRAW_COLUMNS = ("run", "origin", "generator", "modality", "finding", "count", "training")
 MATCH = "match"

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from helpers import runs, tables
+from helpers import tables
 from helpers.audit import copies, fidelity, leakage
+from helpers.runner import runs
 
 
 def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:

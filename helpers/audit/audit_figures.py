@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import figures, images, runs
+from helpers import figures, images
 from helpers.figures import COLOURS
+from helpers.runner import runs
 
 GENERATED, REAL, GREY = COLOURS["generated"], COLOURS["real"], COLOURS["uncertain"]
 KINDS = {"ct": "CT", "xray": "X-ray"}

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import fft, ndimage, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from helpers import images, runs, tables
+from helpers import images, tables
 from helpers.audit import features, fidelity
+from helpers.runner import runs
 
 SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search

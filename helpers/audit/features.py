@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from helpers import images, runs
+from helpers import images
+from helpers.runner import runs
 
 HANDCRAFTED = "handcrafted"
 BATCH = 32

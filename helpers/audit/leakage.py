@@ -9,8 +9,9 @@ from scipy import fft, ndimage, optimize, stats
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
-from helpers import images, runs
+from helpers import images
 from helpers.audit.features import radial_power
+from helpers.runner import runs
 
 WARN_ABOVE = 0.6
 FOLDS = 5

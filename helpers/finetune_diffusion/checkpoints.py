@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers import runs
+from helpers.runner import runs
 
 PREFIX = "step-"
 

@@ -7,11 +7,12 @@ import pandas as pd
 import psutil
 import torch
 
-from helpers import finetune, runs
-from helpers.finetune import TrainingError
-from helpers.finetune_diffusion import base_models, latents, recipes, tiny_model, training_run
-from helpers.finetune_diffusion.base_models import ModelError
+from helpers.diffusion import base_models
+from helpers.diffusion.base_models import ModelError
+from helpers.finetune_diffusion import latents, recipes, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.recipes import Recipe
+from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.runner import runs
 
 LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is timed
 
@@ -108,8 +109,8 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
     A real base without a GPU is not timed and its memory counted from its parameters. Raises TrainingError when a pass
     does not fit into memory.
     """
-    finetune.prepare(pipeline, recipe, device)
-    model = finetune.Denoiser(pipeline.unet, pipeline.text_encoder)
+    training_loop.prepare(pipeline, recipe, device)
+    model = training_loop.Denoiser(pipeline.unet, pipeline.text_encoder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     fixed = trained * 16 + sum(p.numel() * p.element_size() for p in model.parameters())  # gradient, two moments, average
     if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import freshness, images, runs
+from helpers import images
+from helpers.runner import freshness, runs
 
 FORMAT = 1
 

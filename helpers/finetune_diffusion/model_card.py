@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from helpers import findings, runs
+from helpers import findings
+from helpers.runner import runs
 
 
 def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sources: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from helpers.finetune_diffusion import base_models
+from helpers.diffusion import base_models
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from helpers import findings, runs
+from helpers import findings
+from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import checkpoints, latents
-from helpers.finetune_diffusion.base_models import ModelError
+from helpers.runner import runs
 
 LATENT_SIDE = 8  # the U-Net costs the same whatever the picture's size
 

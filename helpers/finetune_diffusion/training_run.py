@@ -17,10 +17,11 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
-from helpers import finetune, freshness, places, runs
-from helpers.finetune import TrainingError
-from helpers.finetune_diffusion import base_models, model_card, recipes, tiny_model
+from helpers.diffusion import base_models
+from helpers.finetune_diffusion import model_card, recipes, tiny_model, training_loop
 from helpers.finetune_diffusion.recipes import Recipe
+from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.runner import freshness, places, runs
 
 STATE = ".state"  # checkpoints to go on from; no result, so not hashed, and removed when the run is finished
 
@@ -93,7 +94,9 @@ def work(run: runs.Run) -> pd.DataFrame:
     frame, state = read_cases(run), run.folder / STATE
     pipeline = base_pipeline(run, frame, recipe, state)
     sources = base_models.fingerprint(pipeline)
-    training = finetune.train(pipeline, frame, recipe, state / "training", cache_folder(run), run.folder / "grids", grid_captions(frame))
+    training = training_loop.train(
+        pipeline, frame, recipe, state / "training", cache_folder(run), run.folder / "grids", grid_captions(frame)
+    )
     if main:
         export(run, pipeline, recipe, sources, model_card.text(run, frame, recipe, training, sources))
         (state / "training.json").write_text(training.to_json(orient="records"))

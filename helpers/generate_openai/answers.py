@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from helpers.generate_openai import retry_policy
+from helpers.services import retry_policy
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from helpers import openai_images, tables
-from helpers.generate_openai import answers, paid_images, prices, provenance
+from helpers import tables
+from helpers.generate_openai import answers, image_service, paid_images, provenance
+from helpers.generate_openai.image_service import Service
 from helpers.generate_openai.prompts import Order
-from helpers.openai_images import Service
+from helpers.services import prices
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ async def attempt(client, purchase, order: Order, request_id: str) -> Outcome:
     await purchase.ledger.save()
     body, began = purchase.asked.request(order), time.monotonic()
     try:
-        content, headers = await openai_images.ask(client, body, request_id)
+        content, headers = await image_service.ask(client, body, request_id)
         outcome = await keep(purchase, order, request_id, body, content, headers, time.monotonic() - began)
-    except openai_images.Refused as error:
+    except image_service.Refused as error:
         status = {"refused": "refused", "again": "unknown"}.get(error.verdict.action, "failed")
         settled = {"seconds": time.monotonic() - began, "error": str(error)} | ({} if status == "unknown" else {"cost_usd": 0.0})
         purchase.ledger.settle(request_id, status, **settled)
         outcome = Outcome(error.verdict.action, str(error), error.verdict.retry_after)
-    except openai_images.Disconnected as error:
+    except image_service.Disconnected as error:
         outcome = _disconnected(purchase, request_id, error, time.monotonic() - began)
     await purchase.ledger.save()
     return outcome
@@ -95,4 +96,4 @@ def charge(asked: Service, usage: dict | None, pictured: bool, batch: bool = Fal
 
 
 def _fetch(asked: Service, url) -> bytes:
-    return answers.fetch_url(url, asked.base_url or openai_images.OPENAI_ADDRESS, trust_env=not asked.loopback)
+    return answers.fetch_url(url, asked.base_url or image_service.OPENAI_ADDRESS, trust_env=not asked.loopback)

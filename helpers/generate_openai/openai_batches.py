@@ -8,17 +8,18 @@ import asyncio
 import json
 import uuid
 
-from helpers import openai_images, tables
-from helpers.generate_openai import attempts, buying, retry_policy
+from helpers import tables
+from helpers.generate_openai import attempts, generating, image_service
+from helpers.generate_openai.image_service import BuyingError
 from helpers.generate_openai.prompts import Order
-from helpers.openai_images import BuyingError
+from helpers.services import retry_policy
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 OVER = ("completed", "expired", "cancelled", "failed")
 
 
-async def buy(purchase: buying.Purchase) -> None:
+async def buy(purchase: generating.Purchase) -> None:
     """Collect what earlier batches have done, submit what is still wanted.
 
     Raises BuyingError while a batch is at work (come back later), and when the budget or the service stops it.
@@ -103,18 +104,18 @@ def _line(order, asked) -> bytes:
 async def _create(client, purchase, record, part) -> None:
     content = b"".join(_line(order, purchase.asked) for order in part)
     try:
-        file = await openai_images.call(
+        file = await image_service.call(
             lambda: client.files.create(file=(f"{record['submission']}.jsonl", content), purpose="batch"), "take a batch file"
         )
         # Not repeated by itself: a second try after a lost answer could create the batch twice. The next start looks for it.
-        made = await openai_images.call(
+        made = await image_service.call(
             lambda: client.batches.create(
                 input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", metadata={"submission": record["submission"]}
             ),
             "create a batch",
             tries=1,
         )
-    except openai_images.Refused as error:
+    except image_service.Refused as error:
         if error.verdict.action in ("retry", "again"):
             raise BuyingError(
                 f"Whether the batch was created is not certain ({error}): run the stage again, which looks for it before anything is submitted."
@@ -139,8 +140,8 @@ async def _collect(client, purchase, record) -> str:
         _abandon(purchase, record, "the batch was never created")
         return ""
     try:
-        batch = await openai_images.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
-    except openai_images.Refused as error:
+        batch = await image_service.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
+    except image_service.Refused as error:
         raise BuyingError(
             f"Batch {record['batch_id']} cannot be asked after ({error}): is it the same key and address as when it was submitted?"
         ) from None
@@ -178,7 +179,7 @@ async def _found(client, record) -> bool:
                 return batch.id
         return ""
 
-    record["batch_id"] = await openai_images.call(look, "list its batches")
+    record["batch_id"] = await image_service.call(look, "list its batches")
     return bool(record["batch_id"])
 
 
@@ -200,8 +201,8 @@ async def _take_file(client, purchase, record, file_id) -> tuple[list[str], int]
     path = purchase.paid / "batches" / f".{record['submission']}.part"
     wrong, unread = [], 0
     try:
-        await openai_images.call(lambda: openai_images.download(client, file_id, path), "hand out a batch's results")
-    except openai_images.Refused as error:
+        await image_service.call(lambda: image_service.download(client, file_id, path), "hand out a batch's results")
+    except image_service.Refused as error:
         if error.verdict.status == 404:
             purchase.run.say(f"A result file of batch {record['batch_id']} is no longer there ({error}).")
             return [], 1

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers import images, runs, tables
+from helpers import images, tables
 from helpers.generate_openai import provenance
+from helpers.runner import runs
 
 
 def on_disk(paid: Path, image_id: str) -> Path | None:

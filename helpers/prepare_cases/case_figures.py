@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers import figures, images
-from helpers.cases import Cases
 from helpers.findings import FINDINGS
+from helpers.prepare_cases.cases import Cases
 
 UNREADABLE = (
     "damaged",

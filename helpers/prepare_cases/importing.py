@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import images
+from helpers import burned_in_text, images
 from helpers.formats import volumes
-from helpers.prepare_cases import burned_in_text, deidentify, duplicates
+from helpers.prepare_cases import deidentify, duplicates
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
 ENDINGS = ["csv", "tsv", "txt", "md", "json", "xml", "xlsx", "pdf", "html", "zip", "gz", "npy"]

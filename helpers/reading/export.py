@@ -5,8 +5,9 @@ import json
 import pandas as pd
 from sqlalchemy import Engine
 
-from helpers import runs, tables
+from helpers import tables
 from helpers.reading import record, setting, store
+from helpers.runner import runs
 
 
 def collect(run: runs.Run) -> str:

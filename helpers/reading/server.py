@@ -26,8 +26,8 @@ from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFile
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from helpers import parameters
 from helpers.reading import identity, kernels, operations, routes, setting, store
+from helpers.runner import parameters
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90

@@ -7,10 +7,11 @@ import hashlib
 import random
 from datetime import UTC, datetime, timedelta
 
-from helpers import runs, seal
+from helpers.assemble_reading_set import seal
 from helpers.findings import FINDINGS, SIDES, UNSIDED
 from helpers.reading import desk, record, store
 from helpers.reading.setting import Setting
+from helpers.runner import runs
 
 BEGIN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 REASON = "pretended readers of the rehearsal answer by the truth"

@@ -5,7 +5,8 @@ import pandas as pd
 from scipy.stats import beta
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from helpers import images, runs
+from helpers import images
+from helpers.runner import runs
 
 SIDE = 48  # pixels of the thumbnails that the classifier sees
 COLUMNS = ("what", "samples", "agreement", "low", "high", "chance", "cases", "on_cases")

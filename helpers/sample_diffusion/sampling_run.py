@@ -4,9 +4,11 @@ import json
 
 import pandas as pd
 
-from helpers import findings, freshness, runs, sampling
-from helpers.finetune_diffusion import base_models
-from helpers.finetune_diffusion.base_models import ModelError
+from helpers import findings
+from helpers.diffusion import base_models
+from helpers.diffusion.base_models import ModelError
+from helpers.runner import freshness, runs
+from helpers.sample_diffusion import drawing
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 
@@ -22,7 +24,7 @@ def load(run: runs.Run):
         about = json.loads((trained.folder / "checkpoint" / "recipe.json").read_text())
         base, revision = base_models.resolve(run.study, about["base"]), about["revision"]
         checkpoint = str(trained.folder / "checkpoint")
-    return sampling.load(checkpoint, asked["scheduler"], asked["lora_scale"], base, revision)
+    return drawing.load(checkpoint, asked["scheduler"], asked["lora_scale"], base, revision)
 
 
 def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -42,7 +44,7 @@ def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd
     if size % pipeline.vae_scale_factor:
         raise SamplingError(f"size {size} must be a multiple of {pipeline.vae_scale_factor}.")
     steps, guidance = [int(value) for value in asked["steps"]], [float(value) for value in asked["guidance"]]
-    jobs = sampling.plan(prompts, run.study, asked["checkpoint"], asked["scheduler"], steps, guidance)
+    jobs = drawing.plan(prompts, run.study, asked["checkpoint"], asked["scheduler"], steps, guidance)
     jobs = jobs.iloc[asked["shard"] :: asked["shards"]].sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
     failures = _draw(run, pipeline, jobs, size, bits)
     made = jobs[~jobs.image_id.isin([failure["image_id"] for failure in failures])].reset_index(drop=True)
@@ -57,20 +59,20 @@ def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd
 def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> list[dict]:
     asked, failures = run.parameters, []
     bf16 = asked["precision"] == "bf16" or (asked["precision"] == "auto" and base_models.has_bf16())
-    sampling.to_device(pipeline, bf16)
+    drawing.to_device(pipeline, bf16)
     missing = [
         some
-        for some in sampling.batches(jobs, asked["batch"])
+        for some in drawing.batches(jobs, asked["batch"])
         if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
     ]
-    for some, drawn in sampling.draw_batches(pipeline, runs.progress(missing, "sampling"), size, asked["negative_prompt"], bf16):
+    for some, drawn in drawing.draw_batches(pipeline, runs.progress(missing, "sampling"), size, asked["negative_prompt"], bf16):
         for job, picture in zip(some.itertuples(), drawn):
-            if reason := sampling.fault(picture):
+            if reason := drawing.fault(picture):
                 failures.append(
                     {"image_id": job.image_id, "prompt_id": job.prompt_id, "replicate": job.replicate, "seed": job.seed, "reason": reason}
                 )
             elif not (run.folder / _path(job.image_id)).exists():
-                sampling.write_picture(run.file(_path(job.image_id)), picture, bits)
+                drawing.write_picture(run.file(_path(job.image_id)), picture, bits)
     return failures
 
 

@@ -11,7 +11,8 @@ import yaml
 from reading_browser import Reader, launch
 from reading_client import Server
 
-from helpers import places, runs, seal, study
+from helpers.assemble_reading_set import seal
+from helpers.runner import places, runs, study
 
 SETTINGS = {
     "01_prepare_cases": {"source": "phantom", "patients": 48, "size": 64, "burned_in_text": "keep"},

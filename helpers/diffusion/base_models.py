@@ -1,0 +1,150 @@
+"""The base of a fine-tuning: any Stable Diffusion 1.x/2.x pipeline by hub id, folder or single file; what it is, by hash."""
+
+import hashlib
+import os
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import diffusers
+import huggingface_hub
+import torch
+import transformers
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTextModel
+
+from helpers.runner import freshness, runs
+
+TRAINABLE = ("vae", "text_encoder", "unet")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+class ModelError(ValueError):
+    """A base or checkpoint that cannot be used; the message says which and what to do."""
+
+
+def use_cores(cores: int = 0) -> int:
+    """Let torch use the machine's cores (or so many) and answer bit for bit alike each time; returns their number."""
+    cores = cores or int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # With deterministic algorithms torch also fills every new tensor, for code that reads what was never written; this has none.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    warnings.filterwarnings("ignore", message=".*deterministic.*")
+    warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+    if not (sys.stdout.isatty() or "ipykernel" in sys.modules) or os.environ.get("STUDY_BATCH"):
+        for library in (diffusers.utils.logging, transformers.utils.logging):
+            library.disable_progress_bar()
+        huggingface_hub.utils.disable_progress_bars()
+    return cores
+
+
+def device() -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def layout(where: torch.device) -> torch.memory_format:
+    """The order of values in memory in which the U-Net is fastest: on a CPU normalising groups of channels wants them apart."""
+    return torch.channels_last if where.type == "cuda" else torch.contiguous_format
+
+
+def attention(where: torch.device, side: int):
+    """A context for training in which attention over side x side latents is computed the faster way: on a CPU, if few, the plain one."""
+    return sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" and side <= 16 else nullcontext()
+
+
+def has_bf16() -> bool:
+    """Whether this process's device does bfloat16 arithmetic in hardware; emulated, it is several times slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def load(base: str, revision: str = "") -> StableDiffusionPipeline:
+    """A Stable Diffusion 1.x/2.x pipeline in fp32 on the CPU, without its safety checker.
+
+    `base` is a local folder in diffusers format, a `.safetensors` or `.ckpt` file, or a hub id (with its revision).
+    Raises ModelError in one sentence for anything else.
+    """
+    path = Path(base).expanduser()
+    try:
+        if path.is_file():
+            pipeline = StableDiffusionPipeline.from_single_file(str(path), torch_dtype=torch.float32, safety_checker=None)
+        else:
+            if path.is_dir() and not (path / "model_index.json").is_file():
+                raise ModelError(f"{base} is no diffusers pipeline (it has no model_index.json): name a folder that save_pretrained wrote.")
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                str(path) if path.is_dir() else base,
+                revision=revision or None,
+                torch_dtype=torch.float32,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
+    except ModelError:
+        raise
+    except Exception as error:  # diffusers, transformers, safetensors, hub and torch each raise their own kinds
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{base} cannot be loaded as a Stable Diffusion 1.x/2.x pipeline ({type(error).__name__}: {reason}).") from None
+    check(pipeline, base)
+    return pipeline
+
+
+def check(pipeline, base: str) -> None:
+    """Raise ModelError unless the parts fit each other and are Stable Diffusion 1.x/2.x's."""
+    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+    for name, kind in kinds.items():
+        part = getattr(pipeline, name, None)
+        if not isinstance(part, kind):
+            raise ModelError(
+                f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable Diffusion 1.x and 2.x are trained here."
+            )
+    unet, latent_channels = pipeline.unet.config, pipeline.vae.config.latent_channels
+    if unet.in_channels != latent_channels or unet.out_channels != latent_channels:
+        raise ModelError(
+            f"{base}: its U-Net takes {unet.in_channels} channels, its VAE makes {latent_channels}: weights of another architecture."
+        )
+    if unet.cross_attention_dim != pipeline.text_encoder.config.hidden_size:
+        raise ModelError(f"{base}: its text encoder does not fit its U-Net: weights of another architecture.")
+    if pipeline.vae.config.in_channels not in (1, 3):
+        raise ModelError(f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey pictures can be given as 1 or 3.")
+
+
+def noise_schedule(pipeline, prediction: str = "") -> DDPMScheduler:
+    """The forward process of training, from the pipeline's own scheduler; `prediction` overrides epsilon or v_prediction."""
+    config = dict(pipeline.scheduler.config)
+    if prediction:
+        config["prediction_type"] = prediction
+    known = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "trained_betas", "rescale_betas_zero_snr")
+    return DDPMScheduler(**{key: config[key] for key in known if key in config})
+
+
+def weights_sha256(module: torch.nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of a module's weights: the same for any file format they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint(pipeline) -> dict[str, str]:
+    """The sha256 of each trained part as it is in memory."""
+    return {name: weights_sha256(getattr(pipeline, name)) for name in TRAINABLE}
+
+
+def picture_size(pipeline) -> int:
+    """The side in pixels of the pictures the pipeline draws unless asked otherwise."""
+    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+
+
+def resolve(study: str, base: str) -> str:
+    """A base or checkpoint as a path: a run's name becomes its checkpoint/ folder, everything else stays."""
+    if freshness.RUN_NAME.match(base):
+        return str(runs.load(study, base).folder / "checkpoint")
+    return base

@@ -1,0 +1,94 @@
+"""Is a run still what its settings ask for: the same parameters, the same notebook, inputs with the same hashes."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.runner import places
+
+RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def wanted(study: str, notebook: Path, values: dict) -> dict:
+    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes ("" for one that is not there)."""
+    inputs = {}
+    for name in references(study, values):
+        inputs[name] = _finished_files(study, name)
+    for path in files_beside(study, values):
+        inputs[path.name] = sha256(path)
+    if values.get("source") == "folder":
+        folder = places.cases_folder(study)
+        inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
+    return {"parameters": values, "notebook_sha256": code_digest(notebook), "inputs": inputs}
+
+
+def code_digest(notebook: Path) -> str:
+    """Digest of a notebook's code: neither its text nor its outputs nor the parameters cell, whose values are kept on their own."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return digest(
+        ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    )
+
+
+def _finished_files(study: str, name: str) -> str:
+    path = places.outputs_folder(study) / name / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {}
+    return digest(manifest["files"]) if manifest.get("status") == "finished" else ""
+
+
+def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:
+    """Why a run is no longer what its settings ask for, one phrase each; empty when it is."""
+    if not manifest:
+        return []
+    reasons = []
+    before, now = manifest.get("parameters", {}), now_wanted["parameters"]
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            reasons.append(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now")
+    if manifest.get("notebook_sha256") != now_wanted["notebook_sha256"]:
+        reasons.append("the notebook has changed")
+    before, now = manifest.get("inputs", {}), now_wanted["inputs"]
+    for key in sorted({*before, *now}):
+        # A cases folder that is not on this machine cannot be compared: the run folder may have been moved here.
+        if before.get(key) != now.get(key) and not (key == "cases folder" and not now.get(key)):
+            reasons.append(f"its input {key} has changed")
+    return reasons
+
+
+def references(study: str, values: dict) -> list[str]:
+    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside the YAML."""
+    named = set()
+    for value in values.values():
+        named.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and RUN_NAME.match(item))
+    for path in files_beside(study, values, (".csv",)):
+        named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
+    return sorted(named)
+
+
+def files_beside(study: str, values: dict, endings: tuple[str, ...] = (".csv", ".txt")) -> list[Path]:
+    """The tables and texts beside the YAML that parameters name."""
+    paths = [places.params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(endings)]
+    return [path for path in paths if path.is_file()]
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of the names, sizes and times of all files below a folder (nothing is opened)."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        status = path.stat()
+        entries.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
+    return digest(entries)

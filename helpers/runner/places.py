@@ -1,0 +1,47 @@
+"""Where things lie: parameters, outputs and secrets of a study. PARAMS=, OUTPUTS= and KEYS= move them."""
+
+import os
+import secrets
+from pathlib import Path
+
+from helpers import tables
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
+
+
+def params_folder(study: str) -> Path:
+    """params/<study>/ of this checkout (elsewhere by PARAMS=)."""
+    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
+
+
+def outputs_folder(study: str) -> Path:
+    """outputs/<study>/ (elsewhere by OUTPUTS=)."""
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study
+
+
+def keys_folder(study: str) -> Path:
+    """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
+    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / study
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def study_key(study: str, name: str) -> bytes:
+    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place printed."""
+    path = keys_folder(study) / name
+    if not path.exists():
+        tables.write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
+        print(f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked back).")
+    return bytes.fromhex(path.read_text())
+
+
+def cases_folder(study: str) -> Path | None:
+    """The folder of real images: CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else."""
+    remembered = keys_folder(study) / "cases_folder"
+    if os.environ.get("CASES"):
+        folder = Path(os.environ["CASES"]).expanduser().resolve()
+        if folder.is_dir() and (not remembered.exists() or remembered.read_text() != str(folder)):
+            tables.write_atomically(remembered, str(folder).encode(), mode=0o600)
+        return folder
+    return Path(remembered.read_text()) if remembered.exists() else None

@@ -1,0 +1,333 @@
+"""A run: one notebook, its parameters and its folder outputs/<study>/<run>/.
+
+A run is finished when its own last act says so in manifest.json and its parameters, the hashes of
+its inputs and its notebook are still the same. An interrupted run continues; a stale one is never
+redone unasked.
+"""
+
+import fcntl
+import fnmatch
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import tables
+from helpers.runner import freshness, parameters, places
+from helpers.runner.freshness import sha256
+from helpers.runner.places import cases_folder, keys_folder, outputs_folder, params_folder, study_key
+
+__all__ = ["cases_folder", "keys_folder", "outputs_folder", "params_folder", "sha256", "study_key"]
+
+# Paid for or answered by a doctor: no redo, no --force ever deletes these.
+KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
+NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
+PACKAGES = ("torch", "diffusers", "transformers", "openai", "numpy", "pandas", "scipy", "statsmodels", "scikit-learn", "pydicom", "pillow")
+
+
+class RunError(RuntimeError):
+    """A run that cannot start or be read; the message says what to do."""
+
+
+def utc_now() -> str:
+    """The study's one clock: now, ISO 8601 UTC to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Run:
+    """One run of a study. `finished` means: show what is there, change nothing."""
+
+    study: str
+    name: str
+    parameters: dict
+    manifest: dict = field(default_factory=dict)
+    finished: bool = False
+    _lock: object = None
+
+    @property
+    def folder(self) -> Path:
+        """outputs/<study>/<run>/"""
+        return outputs_folder(self.study) / self.name
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook in this checkout."""
+        return places.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
+
+    @property
+    def pretended(self) -> list[str]:
+        """What in this run or in the runs it reads is pretended; empty in a real study."""
+        return self.manifest.get("pretended", [])
+
+    def pretends(self, what: str) -> None:
+        """Mark this run, and every run that will read it, as resting on something pretended."""
+        if what not in self.manifest.setdefault("pretended", []):
+            self.manifest["pretended"].append(what)
+            self._save()
+
+    def file(self, relative: str) -> Path:
+        """A path in the run folder, its parent folders made."""
+        path = self.folder / relative
+        if not self.finished:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def read(self, relative: str) -> pd.DataFrame:
+        """A table of this run, checked against its declared columns."""
+        return tables.read(self.folder / relative)
+
+    def write(self, relative: str, frame: pd.DataFrame) -> pd.DataFrame:
+        """Check and write a declared table atomically; on a finished run only check."""
+        if self.finished:
+            return tables.check(frame, Path(relative).stem)
+        return tables.write(frame, self.file(relative))
+
+    def write_bytes(self, relative: str, content: bytes) -> Path:
+        """Write a file atomically; on a finished run change nothing."""
+        if not self.finished:
+            tables.write_atomically(self.file(relative), content)
+        return self.folder / relative
+
+    def write_json(self, relative: str, value) -> Path:
+        """Write JSON atomically; on a finished run change nothing."""
+        return self.write_bytes(relative, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    def beside(self, filename: str) -> Path:
+        """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
+        path = params_folder(self.study) / filename
+        if not path.is_file():
+            raise RunError(f"{self.name}: {path} does not exist; a parameter names it.")
+        return path
+
+    def reads(self, name: str) -> "Run":
+        """Another finished run of the same study. Raises RunError naming it when it is not finished."""
+        other = load(self.study, name)
+        if not other.finished:
+            raise RunError(f"{self.name} reads {name}, which is not finished: run it first (make study STUDY={self.study}).")
+        for what in other.pretended:
+            self.pretends(what)
+        return other
+
+    def say(self, message: str) -> None:
+        """One line about what is going on, to terminal, notebook and log alike."""
+        print(message, flush=True)
+
+    def finish(self, **summary) -> None:
+        """The run's last act: hash every file, note versions, say finished. `summary` is kept in the manifest."""
+        if self.finished:
+            return
+        self.manifest.update(
+            status="finished",
+            finished_utc=utc_now(),
+            summary=summary,
+            files=_files(self.folder),
+            packages=_versions(),
+            machine={
+                "system": platform.system(),
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+                "cores": os.cpu_count(),
+            },
+        )
+        self._save()
+        self.finished = True
+        self.release()
+        self.say(f"{self.name} is finished: {len(self.manifest['files'])} files.")
+
+    def release(self) -> None:
+        """Let another process work on this run folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _save(self) -> None:
+        if not self.finished:
+            content = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+            tables.write_atomically(self.folder / "manifest.json", content.encode())
+
+
+def start(notebook: str, namespace: dict) -> Run:
+    """The run of a notebook: `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
+
+    Checks the parameters whoever set them (runner, plain papermill, a hand). What papermill has not injected comes from
+    the run's YAML, where it is written, and is set in `namespace`: a notebook run by hand is the run that the study means.
+    On a finished run everything is shown and nothing changed; on an interrupted one work goes on. Raises
+    parameters.ParameterError for a bad parameter, RunError for a stale or busy run.
+    """
+    path = places.NOTEBOOKS / f"{notebook}.ipynb"
+    values = parameters.from_kernel(path, namespace)
+    study, variant = values.pop("study"), values.pop("variant")
+    name = f"{notebook}.{variant}" if variant else notebook
+    settings = params_folder(study) / f"{name}.yaml"
+    if settings.is_file():
+        given = parameters.check(parameters.read_yaml(settings), parameters.schema(path), str(settings))
+        taken = {key: value for key, value in given.items() if key in values and key not in parameters.injected(namespace)}
+        values |= taken
+        namespace.update(taken)
+        if taken:
+            print(
+                f"From {settings.name} of study '{study}': {', '.join(f'{key} = {value!r}' for key, value in taken.items())}.", flush=True
+            )
+    return begin(study, name, values)
+
+
+def begin(study: str, name: str, values: dict) -> Run:
+    """Open a run for work: continue it, start it afresh, or show it when it is finished."""
+    run = load(study, name, values)
+    wanted = freshness.wanted(study, run.notebook, values)
+    changes = freshness.stale_reasons(run.manifest, wanted)
+    if run.finished and changes:
+        raise RunError(
+            f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was changed. "
+            f"Redo it with `python -m helpers.runner.study run {study} --only {name} --force`, or give it another variant."
+        )
+    if run.finished:
+        run.say(f"{name} is finished: showing what is there.")
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _take_lock(run)
+    if run.manifest and changes:
+        run.say(f"{name} was interrupted and then changed ({changes[0]}): starting it afresh.")
+        clear(run.folder)
+        run.manifest = {}
+    if run.manifest:
+        run.say(f"{name} was interrupted: going on with it.")
+    else:
+        run.manifest = {"study": study, "run": name, "started_utc": utc_now(), "pretended": []}
+    run.manifest.update(status="running", git=_git(), seed=values.get("seed"), **wanted)
+    run._save()
+    return run
+
+
+def load(study: str, name: str, values: dict | None = None) -> Run:
+    """A run as it stands on disk, without touching it. `finished` is what its manifest says."""
+    path = outputs_folder(study) / name / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        manifest = {}
+    except json.JSONDecodeError:
+        raise RunError(f"{path} is damaged: move the run folder away and run it again.") from None
+    run = Run(study, name, values if values is not None else manifest.get("parameters", {}), manifest)
+    run.finished = manifest.get("status") == "finished"
+    return run
+
+
+def clear(folder: Path) -> None:
+    """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); pretended readings go."""
+    kept = KEPT if begun(folder) else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
+    for path in folder.iterdir():
+        if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def begun(folder: Path) -> bool:
+    """Whether a person has begun to read in a run folder of stage 07; readers who are pretended are none."""
+    record = folder / "readings.sqlite"
+    if not (folder / "begun.json").exists():
+        return False
+    try:  # asked of the record itself: a table written before a person was added would not know
+        with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
+            return store is None or store.execute("SELECT count(*) FROM readers WHERE NOT pretended").fetchone()[0] > 0
+    except sqlite3.Error:
+        return True
+
+
+def verify(run: Run) -> list[str]:
+    """What differs between a finished run folder and its manifest, one phrase each."""
+    now = {entry["path"]: entry for entry in _files(run.folder)}
+    then = {entry["path"]: entry for entry in run.manifest.get("files", [])}
+    differing = [f"{path} is missing" for path in then if path not in now]
+    differing += [f"{path} is not in the manifest" for path in now if path not in then]
+    differing += [f"{path} has changed" for path in then if path in now and now[path]["sha256"] != then[path]["sha256"]]
+    return sorted(differing)
+
+
+def progress(items, label: str, total: int | None = None, every: float = 5.0):
+    """Iterate with progress: a bar when interactive, else plain lines with the time left.
+
+    The first line comes after `every` seconds and each next one after a quarter more of the time
+    gone by, so that an hour is some thirty lines in a log and not seven hundred.
+    """
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, desc=label, total=total)
+        return
+    began = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if total and now - said >= max(every, (said - began) / 4):
+            left = (now - began) / done * (total - done)
+            # The first one also waited for models and workers to start: nothing follows from it.
+            print(f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""), flush=True)
+            said = now
+
+
+def _files(folder: Path) -> list[dict]:
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        relative = path.relative_to(folder)
+        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in NOT_HASHED):
+            continue
+        entry = {"path": relative.as_posix(), "sha256": sha256(path), "bytes": path.stat().st_size}
+        if path.suffix == ".csv":
+            entry["rows"] = len(pd.read_csv(path, dtype=str))
+        entries.append(entry)
+    return entries
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> dict:
+    commands = {"commit": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain", "--untracked-files=no"]}
+    try:
+        answers = {
+            key: subprocess.run(["git", "-C", str(places.ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for key, arguments in commands.items()
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": answers["commit"], "dirty": bool(answers["changes"])}
+
+
+def _take_lock(run: Run, patience: float = 10.0) -> None:
+    """One process at a time in a run folder. A kernel whose runner was killed needs a moment to notice and go."""
+    run._lock = (run.folder / ".lock").open("w")
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                run.release()
+                raise RunError(
+                    f"{run.name} of study '{run.study}' is being worked on by another process: wait for it or stop it."
+                ) from None
+            time.sleep(0.2)
+        except OSError:
+            return  # some mounted drives know no locks

@@ -1,0 +1,96 @@
+"""The ledger of paid requests: one line an attempt, on disk before it is sent and again after its answer."""
+
+import asyncio
+import csv
+import io
+import math
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import tables
+from helpers.runner import runs
+
+OPEN = ("sent", "submitted")  # no answer on record yet; submitted is waiting in a batch
+LOST = "no answer is on record: may have been billed"
+
+
+class Ledger:
+    """ledger.csv in memory and on disk. While an attempt is open or unknown its cost is the amount set aside for it."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.rows: dict[str, dict] = {}
+        self._lock = asyncio.Lock()
+        self._changes = self._saved = 0
+        if self.path.exists():
+            for row in tables.read(self.path).astype(object).to_dict("records"):
+                self.rows[row["request_id"]] = {key: None if pd.isna(value) else value for key, value in row.items()}
+        # Kept up to date by begin and settle: a sum over all rows for every request would take its time in a long ledger.
+        self._attempts = Counter(row["image_id"] for row in self.rows.values())
+        self._spent = math.fsum(row["cost_usd"] or 0.0 for row in self.rows.values())
+
+    @property
+    def spent_usd(self) -> float:
+        """Everything charged, set aside, or perhaps charged so far: what a budget is held against."""
+        return self._spent
+
+    @property
+    def settled_usd(self) -> float:
+        """The same without what is only set aside for attempts still under way."""
+        return sum(row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN)
+
+    def frame(self) -> pd.DataFrame:
+        """The ledger as its declared table, in the order of sending."""
+        return tables.check(pd.DataFrame(list(self.rows.values())), "ledger") if self.rows else tables.empty("ledger")
+
+    def begin(self, order, model: str, size: str, quality: str, reserve_usd: float, status: str = "sent") -> str:
+        """Put down an attempt that is about to be sent; returns its request id. Not on disk before `save`."""
+        request_id = f"req-{uuid.uuid4().hex}"
+        self._attempts[order.image_id] += 1
+        self._spent += reserve_usd
+        identity = {"request_id": request_id, "image_id": order.image_id, "prompt_id": order.prompt_id, "prompt": order.prompt}
+        asked = {
+            "model": model,
+            "size": size,
+            "quality": quality,
+            "attempt": self._attempts[order.image_id],
+            "requested_utc": runs.utc_now(),
+        }
+        answer = dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error"))
+        self.rows[request_id] = {**identity, **asked, **answer, "cost_usd": reserve_usd, "status": status}
+        self._changes += 1
+        return request_id
+
+    def settle(self, request_id: str, status: str, **answer) -> None:
+        """Put down what came of an attempt. Fields that are not given stay: an unknown one keeps what was set aside."""
+        row = self.rows[request_id]
+        before = row["cost_usd"] or 0.0
+        row.update(status=status, **answer)
+        self._spent += (row["cost_usd"] or 0.0) - before
+        self._changes += 1
+
+    async def save(self) -> None:
+        """Return once everything put down so far is on disk; attempts that come together share one write."""
+        wanted = self._changes
+        async with self._lock:
+            if self._saved >= wanted:
+                return
+            changes, content = self._changes, self._content()
+            await asyncio.to_thread(tables.write_atomically, self.path, content)
+            self._saved = changes
+
+    def save_now(self) -> None:
+        """`save` outside of an event loop."""
+        tables.write_atomically(self.path, self._content())
+        self._saved = self._changes
+
+    def _content(self) -> bytes:
+        names = [column.name for column in tables.columns("ledger")]
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows.values())
+        return buffer.getvalue().encode()

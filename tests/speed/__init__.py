@@ -1,0 +1,1 @@
+"""Ours and the best plain way, side by side in one run. `make speed` runs it."""
