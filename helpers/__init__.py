@@ -20,14 +20,14 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
     agreement, accuracy                     08  statistics; agreement_design (planning, bounds), multireader (many readers' areas)
     analyse_readings/                    08 09  from answers to results, sentences, report and release; the published study
     speed/                                  90  ours beside plain baselines
-    rehearsal/                                  everything pretended: phantoms, stand-in image API, readers
+    rehearsal/                                  everything simulated: phantoms, stand-in image API, readers
 
 What imports what
 - Notebooks import helpers, never the other way round.
 - torch and diffusers: finetune, finetune_diffusion/, sampling, sample_diffusion/, audit/features, speed/. openai: openai_images. anywidget: reading/page.
   SQLAlchemy: reading/. The reading page and the analysis start without torch.
 - What faces the readers (reading/server and what it imports) imports neither blinding, seal nor pandas: it cannot open the key.
-- rehearsal is imported only where a parameter asks for it, and what it makes is marked `pretended`.
+- rehearsal is imported only where a parameter asks for it, and what it makes is marked `simulated`.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is one line of a parameters cell.
 """
 

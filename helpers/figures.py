@@ -57,9 +57,9 @@ COEFFICIENTS = {
 
 
 def mark(figure: Figure, what: list[str] | bool) -> Figure:
-    """Say on the figure itself that it rests on something pretended; unmarked when `what` is empty or False."""
+    """Say on the figure itself that it rests on something simulated; unmarked when `what` is empty or False."""
     if what:
-        figure.text(1.0, 1.01, "PRETENDED", ha="right", va="bottom", fontsize=11, color="#B00020", weight="bold", alpha=0.85)
+        figure.text(1.0, 1.01, "SIMULATED", ha="right", va="bottom", fontsize=11, color="#B00020", weight="bold", alpha=0.85)
     return figure
 
 

@@ -137,7 +137,7 @@ def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
 def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "finding", columns: int = 8, tile: int = 128) -> Image.Image:
     """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L, row by row.
 
-    `titles` is a column of the frame or one text a row; pretended pictures say so.
+    `titles` is a column of the frame or one text a row; simulated pictures say so.
     """
     if not len(frame):
         sheet = Image.new("L", (2 * tile, 24), 255)
@@ -152,7 +152,7 @@ def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
         thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
         sheet.paste(Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX), (x + 2, y + caption))
-        mark = "pretended " if str(getattr(row, "pretended", "")) == "True" else ""
+        mark = "simulated " if str(getattr(row, "simulated", "")) == "True" else ""
         draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
     return sheet
 

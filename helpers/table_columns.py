@@ -61,7 +61,7 @@ TABLES = {
             text("caption", "text written from modality, view, finding and side"),
             text("origin", "real or generated", *ORIGINS, required=True),
             text("generator", "model, checkpoint run or data set that made a generated picture"),
-            yes_no("pretended", "made by the rehearsal", required=True),
+            yes_no("simulated", "made by the rehearsal", required=True),
             text("split", "patient-level split of the cases; missing for generated", *SPLITS),
             text("patient", "keyed hash of the patient id; missing for generated"),
             text("duplicate_group", "pictures that are copies of one another share it"),
@@ -261,7 +261,7 @@ TABLES = {
             text("patient", "keyed hash of the patient id; real only"),
             text("repeat_of", "blind_id of the first presentation of the same image"),
             yes_no("training", "not scored"),
-            yes_no("pretended", "made by the rehearsal"),
+            yes_no("simulated", "made by the rehearsal"),
         ],
     ),
     "events": (
@@ -303,7 +303,7 @@ TABLES = {
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
             text("withdrawn_utc", "ISO 8601; consent withdrawn: no readings, no particulars"),
-            yes_no("pretended", "a pretended reader", required=True),
+            yes_no("simulated", "a simulated reader", required=True),
         ],
     ),
     "per_image": (
@@ -318,7 +318,7 @@ TABLES = {
             text("generator", "what made it; missing for real"),
             text("finding", "ids joined by |"),
             text("prompt_id", "stable id of the prompt; generated only"),
-            yes_no("pretended", "made by the rehearsal"),
+            yes_no("simulated", "made by the rehearsal"),
             *(integer(f"votes_{label}", f"readers whose first answer was {label}", required=True) for label in LABELS),
             integer("readers", "readers who answered", required=True),
             text("labels", "reader:label, joined by |"),
@@ -359,7 +359,7 @@ TABLES = {
             number("years", "of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
-            yes_no("pretended", "a pretended reader"),
+            yes_no("simulated", "a simulated reader"),
             integer("answered", "images", required=True),
             integer("missing", "images", required=True),
             number("median_seconds", "on screen"),
@@ -522,8 +522,8 @@ TABLES = {
 
 ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)
 for _name in ANALYSIS:
-    if all(column.name != "pretended" for column in TABLES[_name][1]):
-        TABLES[_name][1].append(yes_no("pretended", "rests on something pretended"))
+    if all(column.name != "simulated" for column in TABLES[_name][1]):
+        TABLES[_name][1].append(yes_no("simulated", "rests on something simulated"))
 
 
 def columns(name: str) -> list[Column]:

@@ -27,7 +27,7 @@ def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int
     folder.mkdir(parents=True)
     (folder / "07_read_cases.yaml").write_text(yaml.safe_dump({"description_required": False, **parameters}))
     (folder / "study.yaml").write_text(f"title: A test\nlanguage: {language}\n")
-    run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "pretended": []})
+    run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "simulated": []})
     rows, key = [], []
     for number in range(training + read):
         blind_id = f"b{number:015d}"

@@ -47,11 +47,11 @@ def write_cases(study: str, count: int = 24, held_out: int = 6, size: int = 32, 
             {
                 "image_id": f"c{index:03d}", "path": f"images/{path.name}", "sha256": runs.sha256(path), "modality": "xray", "view": "PA",
                 "finding": finding, "side": side or pd.NA, "caption": f"chest X-ray, PA view, with {side} {finding}".replace("  ", " "),
-                "origin": "real", "pretended": True, "split": "train" if index < count else "validation", "patient": f"p{index // 2}",
+                "origin": "real", "simulated": True, "split": "train" if index < count else "validation", "patient": f"p{index // 2}",
                 "width": size, "height": size, "bits": 12, "licence": "MIT",
             }
         )  # fmt: skip
-    run.pretends("cartoons")
+    run.mark_simulated("cartoons")
     run.write("images.csv", pd.DataFrame(rows).assign(**changes))
     run.finish()
     return run

@@ -18,7 +18,7 @@ NONE_REAL = {"xray": (0, 6), "ct": (0, 6)}
 
 
 def make(
-    study, readers=2, per=None, repeats=4, training=2, seed=0, answer=None, skips=None, withdrawn=(), confidence="3-step", pretended=True
+    study, readers=2, per=None, repeats=4, training=2, seed=0, answer=None, skips=None, withdrawn=(), confidence="3-step", simulated=True
 ):
     """Write the runs 01, 02, 04, 05, 06 and 07 of a study; returns the key.
 
@@ -26,21 +26,21 @@ def make(
     says which answers are missing; `withdrawn`: numbers of readers who withdrew.
     """
     random = np.random.default_rng(seed)
-    drawn = _pictures(study, per or {"xray": (6, 6), "ct": (6, 6)}, training, random, pretended)
+    drawn = _pictures(study, per or {"xray": (6, 6), "ct": (6, 6)}, training, random, simulated)
     again = drawn[~drawn["training"]].sample(min(repeats, int((~drawn["training"]).sum())), random_state=seed)
     drawn = pd.concat([drawn.assign(repeat=False), again.assign(repeat=True)], ignore_index=True)
     drawn["part"] = np.where(drawn["training"], 0, np.where(drawn["repeat"], 3, 1))
     folder = runs.outputs_folder(study) / "06_assemble_reading_set"
     key = blinding.write_set(drawn, folder / "reading_set", study, 48, 0.0)
     seal.seal(key, folder / "reading_set", folder / "sealed", study, readers)
-    marks = ["phantom cases"] if pretended else []
+    marks = ["phantom cases"] if simulated else []
     _finish(study, folder.name, {}, marks)
     answer = answer or (lambda reader, image, random: random.choice(["real", "fake", "uncertain"], p=[0.4, 0.4, 0.2]))
-    _read(study, key, readers, answer, skips or (lambda reader, position: False), withdrawn, confidence, random, pretended)
+    _read(study, key, readers, answer, skips or (lambda reader, position: False), withdrawn, confidence, random, simulated)
     return key
 
 
-def _pictures(study, per, training, random, pretended):
+def _pictures(study, per, training, random, simulated):
     rows = []
     for modality, (real, generated) in per.items():
         for origin, count in (("real", real), ("generated", generated)):
@@ -51,7 +51,7 @@ def _pictures(study, per, training, random, pretended):
     frame = pd.DataFrame(rows)
     finding = frame.index.to_series().map(lambda i: list(WORDS)[i % 3])
     frame = frame.assign(
-        finding=finding, view=frame["modality"].map({"xray": "PA", "ct": "axial"}), pretended=pretended, bits=8, width=64, height=64
+        finding=finding, view=frame["modality"].map({"xray": "PA", "ct": "axial"}), simulated=simulated, bits=8, width=64, height=64
     )
     generated = frame["origin"] == "generated"
     frame["generator"] = frame["run"].map({"02_generate_openai": "api-model", "04_sample_diffusion": "tiny-sd"}).where(generated)
@@ -66,17 +66,17 @@ def _pictures(study, per, training, random, pretended):
     frame = frame.assign(file=files, sha256=sums)
     for run, part in frame.groupby("run"):
         tables.write(part.drop(columns=["run", "file", "training"]), runs.outputs_folder(study) / run / "images.csv")
-        _finish(study, run, {}, ["phantom cases"] if pretended else [])
+        _finish(study, run, {}, ["phantom cases"] if simulated else [])
     sampled = frame[frame["run"] == "04_sample_diffusion"].reset_index(drop=True)
     nearest = pd.DataFrame({"image_id": sampled["image_id"], "nearest_image_id": "case", "distance": 0.1 + sampled.index / 50})
     nearest = nearest.assign(copy=sampled.index == 0, release=sampled.index != 0)
     audit = runs.outputs_folder(study) / "05_audit_images"
     tables.write(nearest if len(nearest) else tables.empty("nearest"), audit / "nearest.csv")
-    _finish(study, audit.name, {}, ["phantom cases"] if pretended else [])
+    _finish(study, audit.name, {}, ["phantom cases"] if simulated else [])
     return frame
 
 
-def _read(study, key, readers, answer, skips, withdrawn, confidence, random, pretended):
+def _read(study, key, readers, answer, skips, withdrawn, confidence, random, simulated):
     rows, people = [], []
     shown = key[~key["training"].astype(bool)]
     order = pd.concat([shown[shown["repeat_of"].isna()], shown[shown["repeat_of"].notna()]])
@@ -98,18 +98,18 @@ def _read(study, key, readers, answer, skips, withdrawn, confidence, random, pre
             "years": 4 + 7 * reader,
             "specialty": "Radiology",
             "prior_ai": reader == 1,
-            "pretended": pretended,
+            "simulated": simulated,
         }
         people.append(person | {"locked_utc": "2026-01-02T00:00:00.000Z", "withdrawn_utc": gone})
     folder = runs.outputs_folder(study) / "07_read_cases"
     tables.write(pd.DataFrame(rows) if rows else tables.empty("readings"), folder / "readings.csv")
     tables.write(pd.DataFrame(people), folder / "readers.csv")
-    _finish(study, folder.name, {"going_back": "never", "confidence": confidence}, ["phantom cases", "readers"] if pretended else [])
+    _finish(study, folder.name, {"going_back": "never", "confidence": confidence}, ["phantom cases", "readers"] if simulated else [])
 
 
-def _finish(study, name, values, pretended):
+def _finish(study, name, values, simulated):
     folder = runs.outputs_folder(study) / name
-    manifest = {"study": study, "run": name, "status": "finished", "parameters": values, "pretended": pretended, "files": [], "inputs": {}}
+    manifest = {"study": study, "run": name, "status": "finished", "parameters": values, "simulated": simulated, "files": [], "inputs": {}}
     tables.write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
 
 

@@ -41,7 +41,7 @@ def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, fin
         path = folder / "images" / f"{image_id}.png"
         path.write_bytes(images.write_png(array))
         row = {"image_id": image_id, "path": f"images/{image_id}.png", "sha256": runs.sha256(path), "modality": modality, "view": "PA"}
-        row |= {"finding": finding if isinstance(finding, str) else finding[number % len(finding)], "origin": origin, "pretended": True}
+        row |= {"finding": finding if isinstance(finding, str) else finding[number % len(finding)], "origin": origin, "simulated": True}
         row |= {"width": side, "height": side, "bits": bits}
         if origin == "real":
             row |= {"split": ("test", "train")[number % 5 == 0], "patient": f"patient{number // 2}"}
@@ -49,7 +49,7 @@ def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, fin
             row |= {"generator": "made", "prompt_id": f"prompt{number % prompts}"}
         rows.append(row)
     tables.write(pd.DataFrame(rows), folder / "images.csv")
-    (folder / "manifest.json").write_text(json.dumps({"status": "finished", "run": name, "files": [], "pretended": []}))
+    (folder / "manifest.json").write_text(json.dumps({"status": "finished", "run": name, "files": [], "simulated": []}))
     return runs.load(STUDY, name)
 
 
@@ -362,7 +362,7 @@ def returned(folder, shown, **changes):
         for n, b in enumerate(shown, 1)
     ]
     readings = [{"reader_id": "r1", "blind_id": b, "position": n, "label": "real", "changes": 0} for n, b in enumerate(shown, 1)]
-    readers = [{"reader_id": "r1", "pretended": True, "locked_utc": "x"}]
+    readers = [{"reader_id": "r1", "simulated": True, "locked_utc": "x"}]
     for name, rows in {"events": events, "readings": readings, "readers": readers, **changes}.items():
         tables.write(pd.DataFrame(rows), folder / f"{name}.csv")
 
@@ -376,7 +376,7 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
     returned(back, ["strange", *shown])
     with pytest.raises(blinding.BlindingError, match="readings of another set"):
         blinding.import_readings(back, reading_set)
-    returned(back, shown, readers=[{"reader_id": "r2", "pretended": True}])
+    returned(back, shown, readers=[{"reader_id": "r2", "simulated": True}])
     with pytest.raises(blinding.BlindingError, match="not in readers.csv"):
         blinding.import_readings(back, reading_set)
     gap = [{"reader_id": "r1", "sequence": 2, "event": "answered", "blind_id": shown[0], "server_utc": "x", "hash": "x"}]

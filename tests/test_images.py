@@ -100,11 +100,11 @@ def test_window_functions_agree_at_the_centre(function, middle):
     assert abs(int(pixels[0, 1]) - middle) <= 1
 
 
-def test_contact_sheet_marks_what_is_pretended(tmp_path):
+def test_contact_sheet_marks_what_is_simulated(tmp_path):
     (tmp_path / "a.png").write_bytes(images.write_png(np.full((8, 8), 4095, np.uint16)))
-    frame = pd.DataFrame({"path": ["a.png"], "bits": [12], "finding": ["effusion"], "pretended": [False]})
+    frame = pd.DataFrame({"path": ["a.png"], "bits": [12], "finding": ["effusion"], "simulated": [False]})
     plain = np.asarray(images.contact_sheet(frame, tmp_path))
-    marked = np.asarray(images.contact_sheet(frame.assign(pretended=True), tmp_path))
+    marked = np.asarray(images.contact_sheet(frame.assign(simulated=True), tmp_path))
     assert (plain != marked).any()
     assert (plain[17:140, 4:120] == 255).all(), "a white 12-bit picture is white"
     assert images.contact_sheet(frame.iloc[:0], tmp_path).height < 40

@@ -1,4 +1,4 @@
-"""Pretended readers answer through the store, resume after a kill, and end in the tables of stage 07."""
+"""Simulated readers answer through the store, resume after a kill, and end in the tables of stage 07."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ from helpers.runner import parameters, runs
 
 @pytest.fixture
 def opened(study_folders):
-    reading_studies.make(study_folders, read=24, readers="pretended", confidence="6-step", cues_asked=True)
+    reading_studies.make(study_folders, read=24, readers="simulated", confidence="6-step", cues_asked=True)
     return begin()
 
 
@@ -27,14 +27,14 @@ def begin() -> runs.Run:
     return runs.begin(reading_studies.STUDY, "07_read_cases", values)
 
 
-def test_pretended_readers_read_everything_and_lock(opened):
+def test_simulated_readers_read_everything_and_lock(opened):
     assert export.collect(opened) == ""
     readings, people, events = (opened.read(f"{name}.csv") for name in ("readings", "readers", "events"))
-    assert readings.groupby("reader_id").size().to_dict() == {"pretended-1": 24, "pretended-2": 24}
-    assert people["pretended"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
+    assert readings.groupby("reader_id").size().to_dict() == {"simulated-1": 24, "simulated-2": 24}
+    assert people["simulated"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
-    assert opened.pretended == ["readers"] and (opened.folder / "begun.json").exists()
-    assert readers.REASON.startswith(report.READERS_PRETENDED), "the report knows this opening of the key by its reason"
+    assert opened.simulated == ["readers"] and (opened.folder / "begun.json").exists()
+    assert readers.REASON.startswith(report.READERS_SIMULATED), "the report knows this opening of the key by its reason"
     assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, "notebook 08 takes them as they are"
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
     tables.write(events, opened.folder / "events.csv")
@@ -71,7 +71,7 @@ def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monk
 
 
 def test_stated_accuracy_is_what_comes_out():
-    asked = {"seed": 1, "pretended_sensitivity": 0.7, "pretended_specificity": 0.8, "pretended_uncertain": 0.2, "pretended_ai_gain": 0.5}
+    asked = {"seed": 1, "simulated_sensitivity": 0.7, "simulated_specificity": 0.8, "simulated_uncertain": 0.2, "simulated_ai_gain": 0.5}
     asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
     for knows_ai, origin, right in ((False, "generated", 0.7), (False, "real", 0.8), (True, "generated", 0.85)):
         truths = [{"blind_id": f"b{n}", "origin": origin, "finding": "nodule"} for n in range(3000)]
@@ -117,13 +117,13 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     send("withdrawn", to="reader-y")
     store.erase(engine, "reader-y", "asked")
     assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
-    assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["pretended"].any()
-    assert opened.pretended == []
+    assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["simulated"].any()
+    assert opened.simulated == []
     assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 24
 
 
 def test_hidden_repeats_are_mostly_answered_alike():
-    asked = {"seed": 1, "pretended_sensitivity": 0.6, "pretended_specificity": 0.7, "pretended_uncertain": 0.2, "pretended_ai_gain": 0.0}
+    asked = {"seed": 1, "simulated_sensitivity": 0.6, "simulated_specificity": 0.7, "simulated_uncertain": 0.2, "simulated_ai_gain": 0.0}
     asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
     first = [{"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""} for n in range(2000)]
     again = [truth | {"blind_id": f"r{n}", "repeat_of": truth["blind_id"]} for n, truth in enumerate(first)]

@@ -51,7 +51,7 @@ def test_cards(released):
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "cc-by-4.0"
-    assert "pretended" in header["tags"]
+    assert "simulated" in header["tags"]
     for config in header["configs"]:
         assert (folder / config.get("data_files", config.get("data_dir"))).exists()
     kaggle = json.loads((folder / "dataset-metadata.json").read_text())

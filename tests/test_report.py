@@ -47,7 +47,7 @@ def analyse(study="small", draw=False, **options):
     context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
     nearest = run.reads("05_audit_images").read("nearest.csv")
     found, frames = results.analyse(key, reading_run.read("readings.csv"), readers, nearest, **FAST)
-    drawn = publishing.draw(found, frames, set_run, run.pretended) if draw else {}
+    drawn = publishing.draw(found, frames, set_run, run.simulated) if draw else {}
     publishing.write(run, found, frames, drawn, context)
     sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
     release.write(run, found, frames, sources, context, "cc-by-4.0", "INSERT_OWNER")
@@ -89,20 +89,20 @@ def test_the_page_stands_alone_and_shows_no_code(ordinary):
     assert "None" not in text.split()
 
 
-def test_pretended_is_said_where_it_cannot_be_missed(ordinary):
+def test_simulated_is_said_where_it_cannot_be_missed(ordinary):
     run, _, _, page, text = ordinary
-    assert run.pretended == ["phantom cases", "readers"]
-    assert text.index("PRETENDED") < text.index("called real by both readers")
+    assert run.simulated == ["phantom cases", "readers"]
+    assert text.index("SIMULATED") < text.index("called real by both readers")
     captions = re.findall(r"<(?:figcaption|caption)>(.*?)</", page)
     assert captions
-    assert all("pretended" in caption for caption in captions)
-    assert tables.read(run.folder / "tables" / "agreement.csv")["pretended"].all()
+    assert all("simulated" in caption for caption in captions)
+    assert tables.read(run.folder / "tables" / "agreement.csv")["simulated"].all()
 
 
-def test_a_real_study_is_not_called_pretended(place):
-    run, _, _, _, text = analyse(pretended=False)
-    assert run.pretended == []
-    assert "pretended" not in text.lower()
+def test_a_real_study_is_not_called_simulated(place):
+    run, _, _, _, text = analyse(simulated=False)
+    assert run.simulated == []
+    assert "simulated" not in text.lower()
 
 
 def test_repeats_training_and_withdrawn_readers_do_not_count(place):
@@ -289,7 +289,7 @@ def test_the_first_presentation_is_the_one_that_was_seen_first(place):
 def test_beside_the_published_study(place):
     _, found, _, _, _ = analyse(per={"xray": (6, 6)})
     table = published.comparison(json.loads(results.as_json(found)))
-    checked = tables.check(table.assign(pretended=True), "comparison")
+    checked = tables.check(table.assign(simulated=True), "comparison")
     ct = checked[checked["what"] == "CT images labelled real by both readers"].iloc[0]
     assert (ct["published"], round(ct["published_low"], 3), round(ct["published_high"], 3)) == ("3 of 20", 0.052, 0.360)
     assert pd.isna(ct["share"])

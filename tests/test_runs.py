@@ -50,7 +50,7 @@ def test_a_finished_run_shows_and_changes_nothing(run):
     run.write("samples.csv", pd.DataFrame([row, row]))
     run.write_json("new.json", 1)
     run.write_bytes("new.bin", b"1")
-    run.pretends("nothing")
+    run.mark_simulated("nothing")
     run.finish(samples=2)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
     assert run.manifest["files"][0]["rows"] == 1
@@ -58,12 +58,12 @@ def test_a_finished_run_shows_and_changes_nothing(run):
         run.write("samples.csv", pd.DataFrame([{"image_id": "a"}]))
 
 
-def test_what_is_pretended_is_handed_on_to_every_run_that_reads_it(run):
-    run.pretends("phantom cases")
+def test_what_is_simulated_is_handed_on_to_every_run_that_reads_it(run):
+    run.mark_simulated("phantom cases")
     run.finish()
     second = runs.begin("s", "02_generate_openai", {"cases": "01_prepare_cases"})
     second.reads("01_prepare_cases")
-    assert second.pretended == ["phantom cases"]
+    assert second.simulated == ["phantom cases"]
     second.release()
 
 

@@ -87,7 +87,7 @@ def test_seeds_follow_from_study_prompt_and_replicate():
 def test_a_run_draws_its_prompts_in_the_cases_depth(study):
     run, made, samples, failures = sampled(study)
     assert len(made) == 6 and failures.empty
-    assert set(made.prompt_id) == {"n", "e"} and (made.bits == 12).all() and (made.origin == "generated").all() and made.pretended.all()
+    assert set(made.prompt_id) == {"n", "e"} and (made.bits == 12).all() and (made.origin == "generated").all() and made.simulated.all()
     assert samples.seed.nunique() == 6
     for array in pictures(run, made).values():
         assert array.dtype == np.uint16 and array.shape == (32, 32) and array.max() <= 4095
@@ -208,7 +208,7 @@ def test_model_card_says_what_the_model_learned_from(study):
     card = (runs.load(study, "03_finetune_diffusion").folder / "checkpoint" / "README.md").read_text()
     for words in (
         "24 training pictures of 12 patients",
-        "Pretended",
+        "Simulated",
         "## Memorisation",
         "Cardiomegaly: 6",
         "sha256",

@@ -67,10 +67,10 @@ TAMPERINGS = {
     "digest too": "UPDATE events SET payload_sha256 = 'a' WHERE sequence = 3",
     "time": "UPDATE events SET server_utc = '2020-01-01T00:00:00.000Z' WHERE sequence = 2",
     "message id": "UPDATE events SET message_id = 'message-x' WHERE sequence = 2",
-    "person or pretended": "UPDATE readers SET pretended = NOT pretended",
+    "person or simulated": "UPDATE readers SET simulated = NOT simulated",
     "order of two swapped": "UPDATE events SET sequence = sequence + 100 WHERE sequence IN (2, 3); "
     "UPDATE events SET sequence = 105 - sequence WHERE sequence > 100",
-    "another reader's event": "INSERT INTO readers SELECT 'reader-b', pretended, added_utc, events, head FROM readers",
+    "another reader's event": "INSERT INTO readers SELECT 'reader-b', simulated, added_utc, events, head FROM readers",
     "made up event": "INSERT INTO events SELECT reader_id, 6, 'message-6', event, blind_id, payload_sha256, browser_utc, server_utc, hash "
     "FROM events WHERE sequence = 5",
     "head and count fitted": "DELETE FROM payloads WHERE sequence = 5; DELETE FROM events WHERE sequence = 5; UPDATE readers SET events = 4",
@@ -85,7 +85,7 @@ TAMPERINGS = {
 
 @pytest.mark.parametrize("what", TAMPERINGS)
 def test_verify_finds_tampering_behind_the_triggers(engine, what):
-    store.append(engine, "reader-a", message(0, payload={"order": ["b1"], "pretended": False}))
+    store.append(engine, "reader-a", message(0, payload={"order": ["b1"], "simulated": False}))
     for number in range(1, 5):
         store.append(engine, "reader-a", message(number))
     assert store.verify(engine) == []

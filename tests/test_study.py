@@ -282,12 +282,12 @@ def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, com
     assert done.returncode == code and "Traceback" not in done.stderr
 
 
-def test_pretended_readers_are_nobody(tmp_path):
+def test_simulated_readers_are_nobody(tmp_path):
     assert not runs.begun(tmp_path)
     (tmp_path / "begun.json").write_text("{}")
     assert runs.begun(tmp_path), "who reads is not known here"
     engine = store.open_store(tmp_path / "readings.sqlite")
-    store.add_reader(engine, "pretended-1", pretended=True)
+    store.add_reader(engine, "simulated-1", simulated=True)
     assert not runs.begun(tmp_path)
     store.add_reader(engine, "reader-x")
     engine.dispose()

@@ -69,8 +69,8 @@ def methods(results: dict, context: dict) -> list[str]:
         )
     elif design["readers"] < 2:
         paragraphs.append("One reader: the methods for agreement between readers and for many readers could not be used.")
-    if context["pretended"]:
-        paragraphs.insert(0, f"Pretended: {', '.join(context['pretended'])}. The procedure is real, its material is not.")
+    if context["simulated"]:
+        paragraphs.insert(0, f"Simulated: {', '.join(context['simulated'])}. The procedure is real, its material is not.")
     return paragraphs
 
 

@@ -53,7 +53,7 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
     if "finding" in readings:
         raise AnalysisError("readings.csv has a column 'finding', which belongs to the key.")
     joined = readings.merge(truths, on="blind_id").merge(
-        stays.drop(columns=["pretended", "withdrawn_utc"], errors="ignore"), on="reader_id"
+        stays.drop(columns=["simulated", "withdrawn_utc"], errors="ignore"), on="reader_id"
     )
     joined = joined[~joined["training"].fillna(False).astype(bool)]
     if joined.empty:
@@ -94,7 +94,7 @@ def per_image(joined: pd.DataFrame, shown: pd.DataFrame, nearest: pd.DataFrame |
     votes = first.pivot_table(index="image_id", columns="label", values="blind_id", aggfunc="count").reindex(
         index=shown.index, columns=LABELS
     )
-    table = shown[["blind_id", "run", "modality", "view", "origin", "generator", "finding", "prompt_id", "pretended"]].copy()
+    table = shown[["blind_id", "run", "modality", "view", "origin", "generator", "finding", "prompt_id", "simulated"]].copy()
     for label in LABELS:
         table[f"votes_{label}"] = votes[label].fillna(0).astype(int)
     table["readers"] = table[[f"votes_{label}" for label in LABELS]].sum(axis=1)

@@ -13,8 +13,8 @@ from helpers.analyse_readings import checklists, joined, report, results, senten
 from helpers.runner import runs
 
 
-def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, pretended: list[str], most: int = 12) -> dict[str, Figure]:
-    """Every figure of the report by name. `most`: images in a gallery; `pretended`: what is, marked on every figure."""
+def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, simulated: list[str], most: int = 12) -> dict[str, Figure]:
+    """Every figure of the report by name. `most`: images in a gallery; `simulated`: what is, marked on every figure."""
     figures.theme()
     rows = tables["per_image"].set_index("image_id")
     labels = joined.wide(tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]])
@@ -39,7 +39,7 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, preten
         kept = f"{title}: {len(chosen)}" if len(chosen) <= most else f"{title}: {most} of {len(chosen)}"
         drawn[name] = figures.gallery(kept, *_shown(rows.loc[chosen[:most]], set_run))
     for figure in drawn.values():
-        figures.mark(figure, pretended)
+        figures.mark(figure, simulated)
         plt.close(figure)
     return drawn
 
@@ -73,10 +73,10 @@ def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: di
     path = run.folder / "report.html"
     if run.finished:
         return path
-    pretended = bool(run.pretended)
+    simulated = bool(run.simulated)
     items = pd.DataFrame(checklists.checklist(found, context))
     for name, frame in {**tables, "checklist": items}.items():
-        marked = frame if "pretended" in frame or name == "per_image" else frame.assign(pretended=pretended)
+        marked = frame if "simulated" in frame or name == "per_image" else frame.assign(simulated=simulated)
         run.write(f"tables/{name}.csv", marked)
     pictures = {}
     for name, figure in drawn.items():
@@ -84,6 +84,6 @@ def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: di
         run.write_bytes(f"figures/{name}.png", pictures[name])
         for kind in ("svg", "pdf"):
             run.write_bytes(f"figures/{name}.{kind}", figures.as_bytes(figure, kind))
-    run.write_bytes("results.json", results.as_json(found | {"study": run.study, "pretended": run.pretended}))
+    run.write_bytes("results.json", results.as_json(found | {"study": run.study, "simulated": run.simulated}))
     run.write_bytes("report.html", report.render(found, context, pictures))
     return path

@@ -48,10 +48,10 @@ def write(
     for image in manifest.to_dict("records"):
         run.write_bytes(f"release/images/{image['file_name']}", image["file"].read_bytes())
     manifest = manifest.drop(columns="file")
-    pretended = list(run.pretended)
+    simulated = list(run.simulated)
     parts = {
-        "images/metadata.csv": manifest.assign(pretended=bool(pretended)),
-        "readings.csv": readings(frames["answers"]).assign(pretended=bool(pretended)),
+        "images/metadata.csv": manifest.assign(simulated=bool(simulated)),
+        "readings.csv": readings(frames["answers"]).assign(simulated=bool(simulated)),
         "readers.csv": readers(frames["reader_summary"]),
         "per_image.csv": frames["per_image"].drop(columns=["blind_id", "nearest_image_id", "run"], errors="ignore"),
     }
@@ -59,14 +59,14 @@ def write(
         run.write_bytes(f"release/{name}", frame.to_csv(index=False).encode())
     # Years and specialty stay out here too: with few readers they would tell who somebody is.
     shared = found | {
-        "pretended": pretended,
+        "simulated": simulated,
         "readers": [{k: v for k, v in row.items() if k not in ("years", "specialty")} for row in found["readers"]],
     }
     run.write_bytes("release/results.json", (json.dumps(shared, indent=1, ensure_ascii=False) + "\n").encode())
-    card = data_card(found, context, manifest, parts, licence, pretended)
+    card = data_card(found, context, manifest, parts, licence, simulated)
     run.write_bytes("release/README.md", card.encode())
     run.write_bytes("release/LICENSES.md", licences(manifest, licence).encode())
-    run.write_bytes("release/dataset-metadata.json", kaggle(found, context, parts, licence, owner, pretended).encode())
+    run.write_bytes("release/dataset-metadata.json", kaggle(found, context, parts, licence, owner, simulated).encode())
     return manifest
 
 
@@ -90,23 +90,23 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
 
 def readings(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers without order in time: reader R1, R2, …; no dates, no positions."""
-    return answers.drop(columns=["position", "changes", "pretended"], errors="ignore").sort_values(["reader", "image_id", "presentation"])
+    return answers.drop(columns=["position", "changes", "simulated"], errors="ignore").sort_values(["reader", "image_id", "presentation"])
 
 
 def readers(summary: pd.DataFrame) -> pd.DataFrame:
     """Readers by band of experience and prior knowledge of AI; no specialty, no dates."""
     bands = [next(name for edge, name in EXPERIENCE if years <= edge) if pd.notna(years) else pd.NA for years in summary["years"]]
-    return summary[["reader", "prior_ai", "answered", "missing", "pretended"]].assign(years_of_experience=bands)
+    return summary[["reader", "prior_ai", "answered", "missing", "simulated"]].assign(years_of_experience=bands)
 
 
-def data_card(found: dict, context: dict, manifest: pd.DataFrame, parts: dict, licence: str, pretended: list[str]) -> str:
+def data_card(found: dict, context: dict, manifest: pd.DataFrame, parts: dict, licence: str, simulated: list[str]) -> str:
     """README.md with the YAML header of a Hugging Face dataset card."""
     design, title = found["design"], context["told"].get("title", context["study"])
-    header = _card_header(title, manifest, parts, licence, pretended)
+    header = _card_header(title, manifest, parts, licence, simulated)
     lines = ["---", yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(), "---", "", f"# {title}", ""]
-    if pretended:
+    if simulated:
         lines += [
-            f"**Pretended: {', '.join(pretended)}. Made by a rehearsal; it says nothing about real images or radiologists. Do not publish it as data.**",
+            f"**Simulated: {', '.join(simulated)}. Made by a rehearsal; it says nothing about real images or radiologists. Do not publish it as data.**",
             "",
         ]
     lines += [
@@ -136,14 +136,14 @@ def data_card(found: dict, context: dict, manifest: pd.DataFrame, parts: dict, l
     return "\n".join(lines)
 
 
-def _card_header(title: str, manifest: pd.DataFrame, parts: dict, licence: str, pretended: list[str]) -> dict:
+def _card_header(title: str, manifest: pd.DataFrame, parts: dict, licence: str, simulated: list[str]) -> dict:
     size = "n<1K" if len(manifest) < 1000 else "1K<n<10K"
     header = {
         "license": licence,
         "pretty_name": title,
         "language": ["en"],
         "task_categories": ["image-classification"],
-        "tags": ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"] + (["pretended"] if pretended else []),
+        "tags": ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"] + (["simulated"] if simulated else []),
         "size_categories": [size],
         "configs": [{"config_name": "images", "data_dir": "images", "default": True}] if len(manifest) else [],
     }
@@ -163,10 +163,10 @@ def licences(manifest: pd.DataFrame, licence: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def kaggle(found: dict, context: dict, parts: dict, licence: str, owner: str, pretended: list[str]) -> str:
+def kaggle(found: dict, context: dict, parts: dict, licence: str, owner: str, simulated: list[str]) -> str:
     """dataset-metadata.json as Kaggle's API reads it: title of 6 to 50 characters, subtitle of 20 to 80, id owner/slug."""
     title = context["told"].get("title", context["study"])
-    title = f"Rehearsal: {title}" if pretended and "rehears" not in title.lower() else title
+    title = f"Rehearsal: {title}" if simulated and "rehears" not in title.lower() else title
     title = title if len(title) <= 50 else title[:51].rsplit(" ", 1)[0][:50]
     title = title if len(title) >= 6 else f"Reader study {title}"
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50].strip("-")
@@ -187,7 +187,7 @@ def kaggle(found: dict, context: dict, parts: dict, licence: str, owner: str, pr
                 "licenses": [{"name": LICENCES[licence]}],
                 "keywords": ["image", "healthcare", "radiology"],
                 "isPrivate": True,
-                "description": (f"PRETENDED: {', '.join(pretended)}. " if pretended else "") + "See README.md.",
+                "description": (f"SIMULATED: {', '.join(simulated)}. " if simulated else "") + "See README.md.",
                 "resources": resources,
             },
             indent=1,

@@ -11,12 +11,12 @@ from helpers.assemble_reading_set import seal
 from helpers.figures import GALLERIES
 from helpers.runner import parameters, runs
 
-READERS_PRETENDED = "pretended readers of the rehearsal"  # begins the reason for which they may see the truth
+READERS_SIMULATED = "simulated readers of the rehearsal"  # begins the reason for which they may see the truth
 HASTY_SECONDS = 1.5  # on screen until the answer is saved, the description included: who is faster has clicked through
 
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
-    """What the report says besides the results: the study's texts, the seal, the settings of the read, what is pretended."""
+    """What the report says besides the results: the study's texts, the seal, the settings of the read, what is simulated."""
     path = runs.params_folder(run.study) / "study.yaml"
     commitment = seal.read_commitment(set_run.folder / "reading_set")
     shown = json.loads((set_run.folder / "reading_set" / "study.json").read_text())
@@ -25,7 +25,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "told": parameters.read_yaml(path) if path.exists() else {},
         "study": run.study,
         "run": run.name,
-        "pretended": list(run.pretended),
+        "simulated": list(run.simulated),
         "reading": reading_run.parameters,
         "shown_at": {name: shown[name] for name in ("size", "bits")},
         "committed_utc": commitment["committed_utc"],
@@ -48,8 +48,8 @@ def render(results: dict, context: dict, figures: dict[str, bytes]) -> bytes:
         question=told.get("question", ""),
         design_line=design_line(results),
         answer=sentences.answer(results),
-        pretended=context["pretended"],
-        mark=" (pretended)" if context["pretended"] else "",
+        simulated=context["simulated"],
+        mark=" (simulated)" if context["simulated"] else "",
         cards=[card(row) for row in results["headline"]],
         warnings=warnings(results, context),
         sections=sections(results, context, figures),
@@ -129,7 +129,7 @@ def warnings(results: dict, context: dict) -> list[str]:
             )
     if context["plan_changes"]:
         said.append(f"The plan of the analysis is not the one committed to before the read: {'; '.join(context['plan_changes'])}.")
-    if early := [opening for opening in context["openings"] if opening.startswith("emergency") and READERS_PRETENDED not in opening]:
+    if early := [opening for opening in context["openings"] if opening.startswith("emergency") and READERS_SIMULATED not in opening]:
         said.append(f"The key was opened before all planned readers had locked: {'; '.join(early)}.")
     return said
 

@@ -167,7 +167,7 @@ def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, names: dict, imag
     rows = []
     for person in readers[readers["reader_id"].isin(names)].sort_values("reader_id").to_dict("records"):
         own = first[first["reader_id"] == person["reader_id"]]
-        row = {"reader": names[person["reader_id"]], **{c: person[c] for c in ("years", "specialty", "prior_ai", "pretended")}}
+        row = {"reader": names[person["reader_id"]], **{c: person[c] for c in ("years", "specialty", "prior_ai", "simulated")}}
         row |= {"answered": len(own), "missing": images - len(own), "median_seconds": own["seconds"].median()}
         row |= {f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS}
         rows.append(row | {"locked": bool(pd.notna(person["locked_utc"]))})
@@ -275,7 +275,7 @@ def design(key, shown, readers, names, labels, scores, confidence) -> dict:
         "complete_images": int(labels.notna().all(axis=1).sum()),
         "scored_images": int(scores.notna().all(axis=1).sum()),
         "confidence_asked": bool(confidence.notna().any().any()),
-        "pretended_readers": int(readers[readers["reader_id"].isin(names)]["pretended"].fillna(False).sum()),
+        "simulated_readers": int(readers[readers["reader_id"].isin(names)]["simulated"].fillna(False).sum()),
         "prior_ai": int(readers[readers["reader_id"].isin(names)]["prior_ai"].fillna(False).sum()),
         "categories": LABELS,
     }

@@ -71,7 +71,7 @@ def write_set(
         checksum = derive(study, f"checksum {blind_id}", content).hex()
         rows.append({"blind_id": blind_id, "path": f"images/{blind_id}.png", "checksum": checksum, "modality": picture["modality"]})
         rows[-1] |= {"training": picture["training"], "part": picture["part"]}
-        columns = ("image_id", "run", "modality", "origin", "generator", "finding", "view", "prompt_id", "patient", "training", "pretended")
+        columns = ("image_id", "run", "modality", "origin", "generator", "finding", "view", "prompt_id", "patient", "training", "simulated")
         key.append({"blind_id": blind_id, **{column: picture[column] for column in columns}})
         if picture["repeat"]:
             key[-1]["repeat_of"] = first[picture["image_id"]]
@@ -140,8 +140,8 @@ def assemble(run: runs.Run, drawn: pd.DataFrame, size: int, margin: float, reade
         return read_commitment(reading_set)
     if reading := begun(run.study, run.name):
         raise BlindingError(f"{reading[0]} has begun to read {run.name}: it is never redone. Give the new draw another variant.")
-    if any(drawn["pretended"]):
-        run.pretends("images")
+    if any(drawn["simulated"]):
+        run.mark_simulated("images")
     texts = {name: paragraphs(run.beside(run.parameters[name])) for name in ("consent", "instructions")}
     key = write_set(drawn, reading_set, run.study, size, margin, run.name, texts)
     return seal(key, reading_set, sealed, run.study, readers, run.manifest.get("git"))

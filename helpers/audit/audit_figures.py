@@ -28,7 +28,7 @@ def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
     return figure
 
 
-def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
+def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
     """Each measure of each source with its interval (orange) beside real against real with as many pictures (blue)."""
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
@@ -62,10 +62,10 @@ def quality_figure(quality: pd.DataFrame, pretended: bool = False) -> Figure:
     axes[0][0].set_ylim(len(sources) - 0.5, -0.5)
     named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    return _done(figure, pretended)
+    return _done(figure, simulated)
 
 
-def nearest_figure(nearest: pd.DataFrame, limit: float, pretended: bool = False) -> Figure:
+def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False) -> Figure:
     """Distances of the samples to their nearest training case, with the calibrated threshold of that modality."""
     figure, axis = plt.subplots(figsize=(7, 2.6))
     bars, _, _ = axis.hist(nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85)
@@ -85,10 +85,10 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, pretended: bool = False)
         xlim=(0, 1),
         ylim=(0, max(1, bars.max()) * 1.3),
     )
-    return _done(figure, pretended)
+    return _done(figure, simulated)
 
 
-def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, pretended: bool = False) -> Figure:
+def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simulated: bool = False) -> Figure:
     """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real pictures."""
     closest = nearest.sort_values("distance").head(count)
     at = pool.drop_duplicates("image_id").set_index("image_id")
@@ -101,10 +101,10 @@ def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, pret
             axis.set_title(title + (" · copy" if row["copy"] and title.startswith("sample") else ""), fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
-    return _done(figure, pretended)
+    return _done(figure, simulated)
 
 
-def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = False) -> Figure:
+def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
     """How well non-anatomical signs tell each source from real pictures, before and after the standardisation of stage 06."""
     joint = leakage[leakage["feature"] == "joint"]
     sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
@@ -124,10 +124,10 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, pretended: bool = F
     axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    return _done(figure, pretended)
+    return _done(figure, simulated)
 
 
-def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
+def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
     """The area under the curve of every single sign, one column a source and stage; darker tells more."""
     single = leakage[leakage["feature"] != "joint"].copy()
     single["column"] = [
@@ -145,7 +145,7 @@ def signs_figure(leakage: pd.DataFrame, pretended: bool = False) -> Figure:
     axis.set_xticks(range(len(order)), order, fontsize=7)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
-    return _done(figure, pretended)
+    return _done(figure, simulated)
 
 
 def _label(modality: str, source: str) -> str:
@@ -155,6 +155,6 @@ def _label(modality: str, source: str) -> str:
     return f"{KINDS[modality]} · {run.split('_')[0]}\n{name}"
 
 
-def _done(figure: Figure, pretended: bool) -> Figure:
+def _done(figure: Figure, simulated: bool) -> Figure:
     plt.close(figure)  # a notebook shows what a cell returns, once
-    return figures.mark(figure, pretended)
+    return figures.mark(figure, simulated)

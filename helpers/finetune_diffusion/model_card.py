@@ -10,7 +10,7 @@ def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sou
     """The README.md of a checkpoint: data, recipe, result, licence of the base, the warning about memorisation."""
     base, train = run.parameters["base"], frame[frame.split == "train"]
     library = "peft" if recipe.method == "lora" else "diffusers"
-    pretended = "; ".join(run.pretended)
+    simulated = "; ".join(run.simulated)
     found = train.finding.fillna("").str.split("|").explode().map(findings.FINDINGS).value_counts()
     held_out = training.get("validation_loss", pd.Series(dtype=float)).dropna()
     lines = [
@@ -21,7 +21,7 @@ def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sou
         "---",
         f"# Stable Diffusion fine-tuned on chest pictures ({run.study}, {run.name})",
         "",
-        *([f"**Pretended: {pretended}.** This model shows that the software works, nothing about patients.", ""] if pretended else []),
+        *([f"**Simulated: {simulated}.** This model shows that the software works, nothing about patients.", ""] if simulated else []),
         "For research on whether readers can tell generated pictures from real ones. Not for diagnosis, not for training diagnostic software.",
         "",
         "## Data",

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from helpers import figures
 
 
-def curve(training: pd.DataFrame, pretended: bool = False) -> Figure:
+def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
     """Loss and held-out loss by step, the learning rate below, from the table `training`."""
     figures.theme()
     figure, (losses, rate) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, height_ratios=(3, 1))
@@ -29,10 +29,10 @@ def curve(training: pd.DataFrame, pretended: bool = False) -> Figure:
     rate.plot(steps, training.learning_rate.astype(float), color=figures.COLOURS["uncertain"])
     rate.set(ylabel="learning rate", xlabel="optimiser steps")
     plt.close(figure)
-    return figures.mark(figure, pretended)
+    return figures.mark(figure, simulated)
 
 
-def obedience(measured: pd.DataFrame, pretended: bool = False) -> Figure:
+def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
     """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from caption_check.measure."""
     figures.theme()
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(measured) + 1.4))
@@ -50,4 +50,4 @@ def obedience(measured: pd.DataFrame, pretended: bool = False) -> Figure:
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     plt.close(figure)
-    return figures.mark(figure, pretended)
+    return figures.mark(figure, simulated)

@@ -24,7 +24,7 @@ def first_of_each(frame: pd.DataFrame, each: int = 4) -> pd.DataFrame:
     return shown.assign(title=titles)
 
 
-def spend(ledger: pd.DataFrame, budget_usd: float, pretended: bool = False) -> plt.Figure:
+def spend(ledger: pd.DataFrame, budget_usd: float, simulated: bool = False) -> plt.Figure:
     """Money over time against the budget: every attempt's cost added up, by what came of it, and how many of each there are."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=(2, 1), layout="constrained")
     ordered = ledger.sort_values("requested_utc")
@@ -38,23 +38,23 @@ def spend(ledger: pd.DataFrame, budget_usd: float, pretended: bool = False) -> p
     right.set(xlabel="attempts", xlim=(0, max(1, counts.max()) * 1.18))
     right.invert_yaxis()
     right.grid(visible=False)
-    return figures.mark(figure, pretended)
+    return figures.mark(figure, simulated)
 
 
-def latency(ledger: pd.DataFrame, pretended: bool = False) -> plt.Figure:
+def latency(ledger: pd.DataFrame, simulated: bool = False) -> plt.Figure:
     """How long answers took: every successful attempt's seconds, with the median and the 95th percentile."""
     seconds = ledger.loc[(ledger["status"] == "ok") & ledger["seconds"].notna(), "seconds"].astype(float)
     figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
     if seconds.empty:
         axis.text(0.5, 0.5, "no answers yet", ha="center", va="center", transform=axis.transAxes)
-        return figures.mark(figure, pretended)
+        return figures.mark(figure, simulated)
     axis.hist(seconds, bins=min(30, max(5, len(seconds) // 3)), color=COLOURS["ok"], edgecolor="white")
     for share, name in ((0.5, "median"), (0.95, "95th percentile")):
         value = seconds.quantile(share)
         axis.axvline(value, color="#000000", linestyle="--" if share < 0.9 else ":", linewidth=1, label=f"{name} {value:.2g} s")
     axis.set(xlabel="seconds from request to answer", ylabel="images", xlim=(0, None))
     axis.legend(frameon=False)
-    return figures.mark(figure, pretended)
+    return figures.mark(figure, simulated)
 
 
 def refusals(ledger: pd.DataFrame) -> pd.DataFrame:

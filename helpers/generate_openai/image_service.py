@@ -315,5 +315,5 @@ def rehearse(asked: Service, run: runs.Run) -> Service:
         return asked
     from helpers.rehearsal.image_api import ImageServer
 
-    run.pretends("image API")
+    run.mark_simulated("image API")
     return replace(asked, base_url=ImageServer().__enter__().url)

@@ -49,7 +49,7 @@ def write_paid(paid: Path, image_id: str, record: dict, content: bytes) -> None:
     tables.write_atomically(paid / record["file"], content)
 
 
-def study_copies(run: runs.Run, orders: list, size: int, licence: str = "", pretended: bool = False) -> pd.DataFrame:
+def study_copies(run: runs.Run, orders: list, size: int, licence: str = "", simulated: bool = False) -> pd.DataFrame:
     """Write images/<image_id>.png for every paid image: one channel, 8 bits, at most `size` pixels, free of all metadata.
 
     Returns the rows of images.csv. Copies that are there are kept.
@@ -74,7 +74,7 @@ def study_copies(run: runs.Run, orders: list, size: int, licence: str = "", pret
                 **file,
                 "origin": "generated",
                 "generator": record["request"]["model"],
-                "pretended": pretended,
+                "simulated": simulated,
                 "licence": licence or pd.NA,
             }
         )

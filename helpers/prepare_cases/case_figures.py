@@ -57,7 +57,7 @@ def flow(prepared: Cases) -> Figure:
         x = 0.9 + place * 1.9
         axes.annotate("", (x, 0.65), (3.2, 1.2), arrowprops={"arrowstyle": "->", "color": "0.3"})
         _box(axes, x, 0.3, f"{count:,} {name}", figures.COLOURS["fake" if "generated" in name else "real"], width=1.7)
-    return figures.mark(figure, cases["pretended"].any())
+    return figures.mark(figure, cases["simulated"].any())
 
 
 def _box(axes, x: float, y: float, text: str, colour: str, width: float = 3.2) -> None:

@@ -33,7 +33,7 @@ def source_folder(run: runs.Run, source: str, patients: int, seed: int) -> Path:
     if source == "phantom":
         from helpers.rehearsal import phantom
 
-        run.pretends("phantom cases")
+        run.mark_simulated("phantom cases")
         folder = run.folder / "phantom"
         if not (folder / "metadata.csv").exists():
             phantom.write_cases(folder, patients=patients, seed=seed)
@@ -186,7 +186,7 @@ def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
 
 
 def _images(
-    pictures: pd.DataFrame, copies: pd.Series, seed: int, shares: dict[str, float], pretended: bool, reports: pd.Series | None
+    pictures: pd.DataFrame, copies: pd.Series, seed: int, shares: dict[str, float], simulated: bool, reports: pd.Series | None
 ) -> pd.DataFrame:
     real = (pictures["origin"] == "real").to_numpy()
     view = [deidentify.view(value, modality) for value, modality in zip(pictures["view"], pictures["modality"])]
@@ -206,7 +206,7 @@ def _images(
         {name: pictures[name] for name in ("image_id", "path", "sha256", "modality", "finding", "side", "origin", "licence", "credit")}
     )
     frame = frame.assign(
-        view=view, caption=captions if reports is None else reports.where(reports != "", captions), pretended=pretended, split=split,
+        view=view, caption=captions if reports is None else reports.where(reports != "", captions), simulated=simulated, split=split,
         generator=pictures["generator"].where(~real), patient=pictures["patient"].where(real), duplicate_group=copies,
         sex=pictures["sex"].map(deidentify.sex), age_band=pictures["age"].map(deidentify.age_band),
         width=pictures["width"], height=pictures["height"], bits=pictures["bits"],

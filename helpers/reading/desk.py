@@ -18,8 +18,8 @@ def enter(engine: Engine, setting: Setting, reader_id: str, clock: Callable[[], 
     pictures = [vars(picture) for picture in setting.pictures.values()]
     own = order.reading_order(pictures, setting.asked["seed"], reader_id, setting.asked["mixing"])
     if not standing(engine, reader_id).order:
-        pretended = any(reader["pretended"] for reader in store.readers(engine) if reader["reader_id"] == reader_id)
-        payload = {"order": own, "seed": setting.asked["seed"], "mixing": setting.asked["mixing"], "pretended": pretended, "salt": ""}
+        simulated = any(reader["simulated"] for reader in store.readers(engine) if reader["reader_id"] == reader_id)
+        payload = {"order": own, "seed": setting.asked["seed"], "mixing": setting.asked["mixing"], "simulated": simulated, "salt": ""}
         store.append(engine, reader_id, {"id": "assigned", "event": "assigned", "payload": payload}, clock=clock)
 
 

@@ -13,16 +13,16 @@ from helpers.runner import runs
 def collect(run: runs.Run) -> str:
     """Export the read of a 07 run. Returns "" when it is complete, else one sentence: who still has to read what, and what to do.
 
-    With `readers: pretended` the pretended readers answer first, through the same store. Raises SettingError
+    With `readers: simulated` the simulated readers answer first, through the same store. Raises SettingError
     or StoreError, and StoreError when the record does not verify.
     """
     run.reads(run.parameters["reading_set"])
     opened = setting.load(run.study, values=run.parameters)
     opened = setting.Setting(run.study, opened.asked, opened.told, opened.pictures, run.folder)
-    if run.parameters["readers"] == "pretended" and not run.finished:
+    if run.parameters["readers"] == "simulated" and not run.finished:
         from helpers.rehearsal import readers
 
-        run.pretends("readers")
+        run.mark_simulated("readers")
         readers.read(run, opened)
     elif not (run.folder / "readings.sqlite").exists() and opened.store_place == run.folder / "readings.sqlite":
         return f"Nobody reads yet: `make reader STUDY={run.study}` starts the page and prints each reader's link."
@@ -102,7 +102,7 @@ def _reader_row(reader: dict, own: record.Record) -> dict:
     told = {} if own.withdrawn_utc or own.erased else own.registered
     row = {"reader_id": reader["reader_id"], "years": told.get("years"), "specialty": inert(told.get("specialty", "")) or None}
     row |= {"prior_ai": told.get("prior_ai"), "consent_utc": own.consented_utc or None, "locked_utc": own.locked_utc or None}
-    return row | {"withdrawn_utc": own.withdrawn_utc or None, "pretended": bool(reader["pretended"])}
+    return row | {"withdrawn_utc": own.withdrawn_utc or None, "simulated": bool(reader["simulated"])}
 
 
 def inert(text: str) -> str:

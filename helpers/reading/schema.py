@@ -37,7 +37,7 @@ READERS = sa.Table(
     "readers",
     metadata,
     sa.Column("reader_id", sa.String(40), primary_key=True),
-    sa.Column("pretended", sa.Boolean, nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("added_utc", sa.String(30), nullable=False),
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("head", sa.String(64), nullable=False),

@@ -78,18 +78,18 @@ def payload_text(payload: dict) -> str:
 # --- readers and their codes
 
 
-def add_reader(store: Engine, reader_id: str = "", pretended: bool = False) -> str:
+def add_reader(store: Engine, reader_id: str = "", simulated: bool = False) -> str:
     """Add a reader under an opaque id (made when not given); returns it. A known one is left as it is."""
     reader_id = reader_id or f"reader-{secrets.token_hex(3)}"
     with store.begin() as connection:
         known = connection.execute(sa.select(READERS.c.reader_id).where(READERS.c.reader_id == reader_id)).first()
         if not known:
-            connection.execute(READERS.insert().values(reader_id=reader_id, pretended=pretended, added_utc=utc_now(), events=0, head=FIRST))
+            connection.execute(READERS.insert().values(reader_id=reader_id, simulated=simulated, added_utc=utc_now(), events=0, head=FIRST))
     return reader_id
 
 
 def readers(store: Engine) -> list[dict]:
-    """All readers with reader_id, pretended, added_utc, events, head, in the order they were added."""
+    """All readers with reader_id, simulated, added_utc, events, head, in the order they were added."""
     with reading(store) as connection:
         return [dict(row._mapping) for row in connection.execute(sa.select(READERS).order_by(READERS.c.added_utc, READERS.c.reader_id))]
 
@@ -243,9 +243,9 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
         if (
             reader_id in known
             and record
-            and (record[0].payload or {}).get("pretended", known[reader_id].pretended) != known[reader_id].pretended
+            and (record[0].payload or {}).get("simulated", known[reader_id].simulated) != known[reader_id].simulated
         ):
-            found.append(f"{reader_id}: the mark that tells people from pretended readers was changed")
+            found.append(f"{reader_id}: the mark that tells people from simulated readers was changed")
         if reader_id not in known:
             found.append(f"{reader_id}: has events but is no reader of the study")
         elif (known[reader_id].events, known[reader_id].head) != (len(record), record[-1].hash if record else FIRST):

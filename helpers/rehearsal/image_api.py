@@ -1,4 +1,4 @@
-"""A pretended text-to-image service: a real HTTP server on loopback that answers the openai client as the real one does.
+"""A simulated text-to-image service: a real HTTP server on loopback that answers the openai client as the real one does.
 
     with ImageServer(latency_seconds=0.2) as server:
         client = openai.OpenAI(base_url=server.url, api_key="any")

@@ -1,4 +1,4 @@
-"""What the pretended image service says: models, errors, pictures with usage, in the published schemas."""
+"""What the simulated image service says: models, errors, pictures with usage, in the published schemas."""
 
 import base64
 import functools
@@ -167,7 +167,7 @@ def _imagined(modality, finding, side, seed, size=288):
 
 
 def with_credentials(png: bytes) -> bytes:
-    """The PNG with a JUMBF box in a caBX chunk, where C2PA puts content credentials (the claim is pretended, not signed)."""
+    """The PNG with a JUMBF box in a caBX chunk, where C2PA puts content credentials (the claim is simulated, not signed)."""
     label = b"c2pa\x00"
     description = _box(b"jumd", bytes.fromhex("63327061001100108000 00AA00389B71".replace(" ", "")) + b"\x03" + label)
     claim = _box(b"json", b'{"claim_generator": "rehearsal image API", "digital_source_type": "trainedAlgorithmicMedia"}')

@@ -1,4 +1,4 @@
-"""Files and batches of the pretended image service: half the price, done after a while, sometimes only in part."""
+"""Files and batches of the simulated image service: half the price, done after a while, sometimes only in part."""
 
 import json
 import time

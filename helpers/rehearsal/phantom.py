@@ -1,4 +1,4 @@
-"""Pretended patients: X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
+"""Simulated patients: X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
 
 The patient's right is on the picture's left. Everything follows from a seed.
 """
@@ -32,7 +32,7 @@ DX, CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 
 
 def write_cases(folder: Path, patients: int = 230, seed: int = 0, size: int = 320, ct_patients: int = 30) -> pd.DataFrame:
-    """A folder of pretended patients: DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
+    """A folder of simulated patients: DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
 
     Idempotent: files that are there are kept, so an interrupted call is simply repeated. Returns the metadata, whose
     columns are METADATA. A side is given in the label as hospitals do: "Effusion (left)".
@@ -72,7 +72,7 @@ def _write_case(folder, modality, person, visit, size):
     shown = CLEAN_SIDE.get(finding, side)
     label = LABELS[finding] + (f" ({shown})" if shown else "")
     digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-    return [file, modality, "real", label, patient["id"], sex, age, patient["view"], "MIT (pretended)", CREDIT, digest]
+    return [file, modality, "real", label, patient["id"], sex, age, patient["view"], "MIT (simulated)", CREDIT, digest]
 
 
 def _write(path, content):
@@ -97,7 +97,7 @@ def _dicom(pixels, modality, patient) -> bytes:
     data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
     data.StudyInstanceUID, data.SeriesInstanceUID = uid + ".1", uid + ".2"
     data.Modality = "DX" if modality == "xray" else "CT"
-    data.PatientName, data.PatientID = "Pretended^Patient", patient["id"]
+    data.PatientName, data.PatientID = "Simulated^Patient", patient["id"]
     data.PatientSex, data.PatientAge = patient["sex"], f"{patient['age']:03d}Y"
     data.StudyDate, data.SeriesDescription = f"2020{1 + patient['visit']:02d}15", "rehearsal phantom"
     data.Rows, data.Columns = pixels.shape

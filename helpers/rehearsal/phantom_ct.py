@@ -1,4 +1,4 @@
-"""CT slices of the pretended chest in anatomy.py, in Hounsfield units, cut as the patient lies on the back."""
+"""CT slices of the simulated chest in anatomy.py, in Hounsfield units, cut as the patient lies on the back."""
 
 import numpy as np
 from scipy import ndimage

@@ -1,4 +1,4 @@
-"""X-rays of the pretended chest in anatomy.py: its projection by the attenuation law, I = I0 exp(-sum of mu * path), with noise.
+"""X-rays of the simulated chest in anatomy.py: its projection by the attenuation law, I = I0 exp(-sum of mu * path), with noise.
 
 The patient's right is on the picture's left, as in a clinic.
 """

@@ -1,4 +1,4 @@
-"""Pretended readers: they answer through the same store as people will, with stated sensitivity, specificity and habits.
+"""Simulated readers: they answer through the same store as people will, with stated sensitivity, specificity and habits.
 
 Everything they do follows from the study's seed, so an interrupted rehearsal ends in the same record.
 """
@@ -14,7 +14,7 @@ from helpers.reading.setting import Setting
 from helpers.runner import runs
 
 BEGIN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
-REASON = "pretended readers of the rehearsal answer by the truth"
+REASON = "simulated readers of the rehearsal answer by the truth"
 CONFUSED = {
     "infiltrates": "consolidation",
     "consolidation": "infiltrates",
@@ -22,26 +22,26 @@ CONFUSED = {
     "effusion": "pleural_thickening",
     "opacity": "infiltrates",
 }
-SEEN_ANEW = 0.25  # share of hidden repeats that a pretended reader judges afresh
+SEEN_ANEW = 0.25  # share of hidden repeats that a simulated reader judges afresh
 CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "markers")
 
 
 def read(run: runs.Run, setting: Setting) -> None:
-    """Let every pretended reader answer every image and lock. What is in the store already is not answered again."""
+    """Let every simulated reader answer every image and lock. What is in the store already is not answered again."""
     set_run = run.reads(run.parameters["reading_set"])
     key = seal.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON)
     truth = {row["blind_id"]: row for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")}
     engine = store.open_store(setting.store_place)
     try:
         for number in range(setting.asked["number_of_readers"]):
-            _read_all(engine, setting, truth, f"pretended-{number + 1}", knows_ai=number % 2 == 1)
+            _read_all(engine, setting, truth, f"simulated-{number + 1}", knows_ai=number % 2 == 1)
     finally:
         engine.dispose()
     desk.begun(setting, clock=lambda: _utc(BEGIN))
 
 
 def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: bool) -> None:
-    store.add_reader(engine, reader_id, pretended=True)
+    store.add_reader(engine, reader_id, simulated=True)
     start = BEGIN + timedelta(minutes=random.Random(f"{setting.asked['seed']}/{reader_id}").randrange(600))
     desk.enter(engine, setting, reader_id, lambda: _utc(start))
 
@@ -56,7 +56,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         store.append(engine, reader_id, message, lambda kept, sent: record.refuse(record.fold(kept), sent, setting.asked), lambda: moment)
 
     send("consented", 1)
-    send("registered", 2, years=12 if knows_ai else 9, specialty="Radiology (pretended)", prior_ai=knows_ai)
+    send("registered", 2, years=12 if knows_ai else 9, specialty="Radiology (simulated)", prior_ai=knows_ai)
     send("display", 3, steps_seen=True)
     order = record.fold(store.events(engine, reader_id)).order
     for minute, blind_id in enumerate(order, 4):
@@ -66,15 +66,15 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
 
 
 def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
-    """The pretended answer to one picture. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
+    """The simulated answer to one picture. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
     looked = truth["blind_id"]
     if truth.get("repeat_of") and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW:
         looked = truth["repeat_of"]
     drawn = random.Random(f"{asked['seed']}/{reader_id}/{looked}")
     fake = truth["origin"] == "generated"
-    right = asked["pretended_sensitivity"] if fake else asked["pretended_specificity"]
-    right += asked["pretended_ai_gain"] * (1 - right) if knows_ai else 0
-    uncertain = drawn.random() < asked["pretended_uncertain"] * (0.6 if knows_ai else 1)
+    right = asked["simulated_sensitivity"] if fake else asked["simulated_specificity"]
+    right += asked["simulated_ai_gain"] * (1 - right) if knows_ai else 0
+    uncertain = drawn.random() < asked["simulated_uncertain"] * (0.6 if knows_ai else 1)
     says_fake = fake == (drawn.random() < right)
     label = "uncertain" if uncertain else "fake" if says_fake else "real"
     seconds = round(min(240.0, drawn.lognormvariate(2.6 if knows_ai else 2.9, 0.5) * (1.4 if uncertain else 1)), 1)

@@ -67,14 +67,14 @@ class Run:
         return places.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
 
     @property
-    def pretended(self) -> list[str]:
-        """What in this run or in the runs it reads is pretended; empty in a real study."""
-        return self.manifest.get("pretended", [])
+    def simulated(self) -> list[str]:
+        """What in this run or in the runs it reads is simulated; empty in a real study."""
+        return self.manifest.get("simulated", [])
 
-    def pretends(self, what: str) -> None:
-        """Mark this run, and every run that will read it, as resting on something pretended."""
-        if what not in self.manifest.setdefault("pretended", []):
-            self.manifest["pretended"].append(what)
+    def mark_simulated(self, what: str) -> None:
+        """Mark this run, and every run that will read it, as resting on something simulated."""
+        if what not in self.manifest.setdefault("simulated", []):
+            self.manifest["simulated"].append(what)
             self._save()
 
     def file(self, relative: str) -> Path:
@@ -116,8 +116,8 @@ class Run:
         other = load(self.study, name)
         if not other.finished:
             raise RunError(f"{self.name} reads {name}, which is not finished: run it first (make study STUDY={self.study}).")
-        for what in other.pretended:
-            self.pretends(what)
+        for what in other.simulated:
+            self.mark_simulated(what)
         return other
 
     def say(self, message: str) -> None:
@@ -205,7 +205,7 @@ def begin(study: str, name: str, values: dict) -> Run:
     if run.manifest:
         run.say(f"{name} was interrupted: going on with it.")
     else:
-        run.manifest = {"study": study, "run": name, "started_utc": utc_now(), "pretended": []}
+        run.manifest = {"study": study, "run": name, "started_utc": utc_now(), "simulated": []}
     run.manifest.update(status="running", git=_git(), seed=values.get("seed"), **wanted)
     run._save()
     return run
@@ -226,7 +226,7 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); pretended readings go."""
+    """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); simulated readings go."""
     kept = KEPT if begun(folder) else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
     for path in folder.iterdir():
         if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
@@ -235,13 +235,13 @@ def clear(folder: Path) -> None:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a person has begun to read in a run folder of stage 07; readers who are pretended are none."""
+    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are none."""
     record = folder / "readings.sqlite"
     if not (folder / "begun.json").exists():
         return False
     try:  # asked of the record itself: a table written before a person was added would not know
         with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
-            return store is None or store.execute("SELECT count(*) FROM readers WHERE NOT pretended").fetchone()[0] > 0
+            return store is None or store.execute("SELECT count(*) FROM readers WHERE NOT simulated").fetchone()[0] > 0
     except sqlite3.Error:
         return True
 

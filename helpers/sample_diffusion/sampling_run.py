@@ -98,7 +98,7 @@ def _rows(run: runs.Run, made: pd.DataFrame, size: int, bits: int) -> pd.DataFra
             "caption": captions,
             "origin": "generated",
             "generator": run.name if not run.parameters["label"] else run.parameters["label"],
-            "pretended": bool(run.pretended),
+            "simulated": bool(run.simulated),
             "width": size,
             "height": size,
             "bits": bits,

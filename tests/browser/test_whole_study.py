@@ -16,7 +16,7 @@ from helpers.runner import places, runs, study
 
 SETTINGS = {
     "01_prepare_cases": {"source": "phantom", "patients": 48, "size": 64, "burned_in_text": "keep"},
-    "02_generate_openai": {"provider": "rehearsal", "quality": "low", "budget_usd": 1.0, "image_size": 64, "licence": "MIT (pretended)"},
+    "02_generate_openai": {"provider": "rehearsal", "quality": "low", "budget_usd": 1.0, "image_size": 64, "licence": "MIT (simulated)"},
     "03_finetune_diffusion": {
         "method": "full_text", "size": 64, "steps": 6, "batch": 4, "learning_rate": 1e-3, "warmup": 2, "log_every": 2, "validate_every": 3,
         "validation_images": 4, "grid_every": 6, "checkpoint_every": 3, "vae_steps": 8,
@@ -177,7 +177,7 @@ def test_the_report_says_it_in_words_and_nothing_in_it_is_live(whole):
     assert re.search(r"generated CT images[^.]*both readers called 1 of 4", text)
     assert re.search(r"generated X-rays[^.]*both readers called 1 of 5", text)
     assert "pleural effusion" in text.lower() and "<b>large</b>" not in report
-    assert "pretended" in text.lower()
+    assert "simulated" in text.lower()
     assert not re.search(r"(src|href)=[\"']https?://", report)
 
 

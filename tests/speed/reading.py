@@ -96,7 +96,7 @@ def make_study(root: Path, size: int, count: int) -> Path:
         (plain / f"{name}.png").write_bytes(images.write_png((array >> 4).astype(np.uint8)))
         rows.append({"blind_id": name, "path": f"images/{name}.png", "checksum": name, "modality": "xray", "training": False, "part": 1})
     tables.write(pd.DataFrame(rows), reading_set / "reading_set.csv")
-    (reading_set / "study.json").write_text('{"title": "Speed", "consent": "Pretended", "instructions": "Pretended", "bits": 12}')
+    (reading_set / "study.json").write_text('{"title": "Speed", "consent": "Simulated", "instructions": "Simulated", "bits": 12}')
     return plain
 
 
