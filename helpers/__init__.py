@@ -7,7 +7,7 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
     table_columns                 the columns of every table on disk (readings.csv, images.csv, ...)
     tables                        reading and writing them, checked, atomically
     findings                      the one list of findings and sides; words <-> findings; captions and prompts
-    images, formats/              pictures as the study keeps them, standardised; windowing (the window rule), DICOM, PNG and others, NIfTI as they come
+    images, formats/              images as the study keeps them, standardised; windowing (the window rule), DICOM, PNG and others, NIfTI as they come
     figures                       colours ("fake" has one), theme, the published figures
 
     cases            + prepare_cases/       01  import, metadata layouts, de-identification, burned-in text, duplicates, splits
@@ -15,7 +15,7 @@ A folder with a notebook's name holds what that notebook alone needs; at the top
     finetune         + finetune_diffusion/  03  the training loop; recipe (learning rate, loss weights), base and tiny models, latents, checkpoints
     sampling         + sample_diffusion/    04  checkpoint + prompts + seeds -> images
     audit/                                  05  fidelity, memorised copies, what gives the source away
-    blinding, seal + assemble_reading_set/  06  the random draw; one path for every picture, opaque names; the sealed key
+    blinding, seal + assemble_reading_set/  06  the random draw; one path for every image, opaque names; the sealed key
     reading/                                07  store (the record), page and static/ (what readers see), server
     agreement, accuracy                     08  statistics; agreement_design (planning, bounds), multireader (many readers' areas)
     analyse_readings/                    08 09  from answers to results, sentences, report and release; the published study

@@ -13,11 +13,11 @@ from helpers.images import ImageError, area_resize, eight_bits
 
 OCR_SIDE = 1280  # pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
 BOX_THRESHOLD = 0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
-CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the picture
+CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the image
 SURE = 0.8  # recognition score from which three to five large letters are believed: ribs were read as INS at 0.54
-THIN = 0.12  # of the picture's side: the shorter side of what can be a line of text
-SMALL = 0.012  # of the picture's area: the most that one or two letters take, or what could not be read
-MARGIN = 0.15  # of the picture's side: where markers lie, and anatomy that a reader needs does not
+THIN = 0.12  # of the image's side: the shorter side of what can be a line of text
+SMALL = 0.012  # of the image's area: the most that one or two letters take, or what could not be read
+MARGIN = 0.15  # of the image's side: where markers lie, and anatomy that a reader needs does not
 
 
 class MissingOCR(RuntimeError):
@@ -44,7 +44,7 @@ def check() -> None:
 
 
 def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
-    """Boxes of burned-in text in a picture (H, W) of values 0..2**bits-1: corners (4, 2) as shares (x, y) of width and height.
+    """Boxes of burned-in text in an image (H, W) of values 0..2**bits-1: corners (4, 2) as shares (x, y) of width and height.
 
     A box counts when letters were read in it with confidence, or when it is small and lies near the edge, where markers are.
     """
@@ -71,7 +71,7 @@ def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
 
 
 def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """The picture with every box painted over in the median grey around it, and the share of the picture painted."""
+    """The image with every box painted over in the median grey around it, and the share of the image painted."""
     painted, touched = array.copy(), np.zeros(array.shape, dtype=bool)
     for corners in boxes:
         inside = _filled(corners, array.shape, 1.25)
@@ -95,7 +95,7 @@ def _filled(corners: np.ndarray, shape: tuple[int, int], growth: float) -> np.nd
 
 
 def mask_text(array: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
-    """Find and mask: the rule for every source. Returns the picture and the share of it that was painted over."""
+    """Find and mask: the rule for every source. Returns the image and the share of it that was painted over."""
     return mask(array, find(array, bits))
 
 

@@ -72,7 +72,7 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def reading_flow(flow: dict) -> Figure:
-    """From the pictures presented to the answers that count (STARD item 19)."""
+    """From the images presented to the answers that count (STARD item 19)."""
     left_out = f"Not analysed as first readings:\n{flow['training']} training cases\n{flow['repeats']} hidden repeats"
     gone = f"{flow['withdrawn']} withdrew: all their answers left out"
     unread = f"{flow['missing_answers']} not answered"
@@ -175,7 +175,7 @@ def label_matrix(labels: pd.DataFrame, shown: pd.Series) -> Figure:
 
 
 def gallery(title: str, pictures: list, captions: list[str], columns: int = 6) -> Figure:
-    """Pictures (2-D arrays, 0 to 1) with captions of two lines; an empty gallery says so."""
+    """Images (2-D arrays, 0 to 1) with captions of two lines; an empty gallery says so."""
     rows = max(1, -(-len(pictures) // columns))
     height = 2.15 * rows + 0.3 if pictures else 0.8
     figure, axes = plt.subplots(rows, columns, figsize=(1.65 * columns, height), squeeze=False)

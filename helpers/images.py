@@ -1,6 +1,6 @@
-"""Pictures as the study keeps them: one channel, square, 8 or 16 bit PNG.
+"""Images as the study keeps them: one channel, square, 8 or 16 bit PNG.
 
-Depth is kept: a 12-bit picture is stored in uint16 with values 0..4095, and `bits` says so.
+Depth is kept: a 12-bit image is stored in uint16 with values 0..4095, and `bits` says so.
 """
 
 import functools
@@ -20,7 +20,7 @@ from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import luminance as luminance
 from helpers.formats.windowing import window as window
 
-# What every picture gets before it is read. Without them JPEG, resampling and histogram combs of a source stay to be seen
+# What every image gets before it is read. Without them JPEG, resampling and histogram combs of a source stay to be seen
 # (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
 SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
 GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
@@ -30,7 +30,7 @@ def read(
     path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8,
     xray_window: str = "file", min_lung_share: float = 0.0, default_modality: str = "",
 ) -> Iterator[Picture]:  # fmt: skip
-    """Every picture in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
+    """Every image in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
 
     `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct), `default_modality` what it is where the
     file does not say it either; CT is windowed in HU; `xray_window` is `file` or `full`. Raises ImageError with the reason.
@@ -48,7 +48,7 @@ def read(
 
 
 def read_png(path: Path) -> np.ndarray:
-    """A stored picture, shape (H, W), uint8 or uint16. Raises ImageError when it is no one-channel PNG."""
+    """A stored image, shape (H, W), uint8 or uint16. Raises ImageError when it is no one-channel PNG."""
     try:
         with Image.open(path) as picture:
             if picture.format != "PNG" or picture.mode not in ("L", "I;16", "I;16B", "I"):
@@ -60,7 +60,7 @@ def read_png(path: Path) -> np.ndarray:
 
 
 def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
-    """The PNG file of a picture, shape (H, W), uint8 (mode L) or uint16 (I;16). No text, time or other chunk is written.
+    """The PNG file of an image, shape (H, W), uint8 (mode L) or uint16 (I;16). No text, time or other chunk is written.
 
     Level 1 is the fast choice: compression is nine tenths of the cost of an import. There each pixel is stored as its
     difference from its left neighbour and zlib looks for runs alone: three times as fast as Pillow's level 1 on real CT
@@ -68,7 +68,7 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
-        raise ImageError(f"A picture must have shape (H, W) and dtype uint8 or uint16, not {array.shape} {array.dtype}.")
+        raise ImageError(f"An image must have shape (H, W) and dtype uint8 or uint16, not {array.shape} {array.dtype}.")
     if compress_level != 1:
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG", compress_level=compress_level)
@@ -89,7 +89,7 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
 
 
 def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixels that make a picture square: (top, bottom, left, right), centred."""
+    """Pixels that make an image square: (top, bottom, left, right), centred."""
     height, width = shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -97,7 +97,7 @@ def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.ndarray:
-    """The picture padded to a square and, if it is larger than `size`, resized down to (size, size) by area; never up.
+    """The image padded to a square and, if it is larger than `size`, resized down to (size, size) by area; never up.
 
     `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits, else uint16.
     Nothing is cropped, flipped or clipped. Padding has the value `fill`. Raises ImageError for values out of range.
@@ -130,18 +130,18 @@ def _overlap(before: int, after: int) -> sparse.csr_matrix:
 
 
 def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
-    """The picture's full range 0..2**bits-1 as 0..255 uint8, for the eye."""
+    """The image's full range 0..2**bits-1 as 0..255 uint8, for the eye."""
     return np.floor(array.astype(np.float32) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
 
 
 def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "finding", columns: int = 8, tile: int = 128) -> Image.Image:
     """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L, row by row.
 
-    `titles` is a column of the frame or one text a row; simulated pictures say so.
+    `titles` is a column of the frame or one text a row; simulated images say so.
     """
     if not len(frame):
         sheet = Image.new("L", (2 * tile, 24), 255)
-        ImageDraw.Draw(sheet).text((4, 4), "no such pictures", fill=90, font=ImageFont.load_default(13))
+        ImageDraw.Draw(sheet).text((4, 4), "no such images", fill=90, font=ImageFont.load_default(13))
         return sheet
     texts = frame[titles].fillna("").tolist() if isinstance(titles, str) else list(titles)
     columns, caption = min(columns, len(frame)), 16
@@ -164,16 +164,16 @@ def _shortened(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
 
 
 def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: float) -> np.ndarray:
-    """The one path of every picture into a reading set (06), and into the audit that goes before it (05).
+    """The one path of every image into a reading set (06), and into the audit that goes before it (05).
 
     Centred padding is undone, the central square taken, `margin` of its side cut off all round (overlays and
     border artefacts), the rest resized down to (size, size) by area, smoothed by SMOOTHING, given GRAIN, and its
     range 0..2**bits-1 mapped to 0..2**depth-1. The same pixels always come out the same. Raises ImageError when
-    less than `size` pixels are left: pictures are never upsampled.
+    less than `size` pixels are left: images are never upsampled.
     """
     square = _central_square(array, margin)
     if square.shape[0] < size:
-        raise ImageError(f"{square.shape[0]} pixels are left of it, {size} are asked for: pictures are never upsampled.")
+        raise ImageError(f"{square.shape[0]} pixels are left of it, {size} are asked for: images are never upsampled.")
     grey = area_resize(square, size, size) if square.shape[0] > size else square.astype(np.float32)
     grey = ndimage.gaussian_filter(grey / (2**bits - 1), SMOOTHING, mode="nearest")
     grain = np.random.default_rng(zlib.crc32(np.ascontiguousarray(square).data)).normal(0, GRAIN, grey.shape)
@@ -181,12 +181,12 @@ def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: flo
 
 
 def reading_side(array: np.ndarray, margin: float) -> int:
-    """The largest size that for_reading can give of this picture, in pixels."""
+    """The largest size that for_reading can give of this image, in pixels."""
     return _central_square(array, margin).shape[0]
 
 
 def effective_bits(array: np.ndarray, bits: int) -> int:
-    """Grey depth as the grey levels show it: 8 for a picture of 8 bits that was stretched to 12."""
+    """Grey depth as the grey levels show it: 8 for an image of 8 bits that was stretched to 12."""
     levels = np.unique(array).astype(np.int64)
     step = int(np.diff(levels).min()) if levels.size > 1 else 1
     return max(1, bits - int(np.log2(step)))

@@ -8,7 +8,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 def write(path: Path, pixels: np.ndarray, bits: int = 12, photometric: str = "MONOCHROME2", modality: str = "DX", **tags) -> Path:
-    """A little-endian DICOM file of a picture (H, W) or frames (n, H, W), uint8 or (u)int16, with more tags by keyword."""
+    """A little-endian DICOM file of an image (H, W) or frames (n, H, W), uint8 or (u)int16, with more tags by keyword."""
     pixels = np.asarray(pixels)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage

@@ -77,7 +77,7 @@ class Reader:
         self.shown()
 
     def shown(self, other_than: str = "") -> str:
-        """The blind_id of the picture on the screen, once there is one (other than `other_than`)."""
+        """The blind_id of the image on the screen, once there is one (other than `other_than`)."""
         self.page.wait_for_function(
             "other => { const c = document.querySelector('canvas.picture'); return c && c.dataset.shown && c.dataset.shown !== other }",
             arg=other_than,
@@ -94,7 +94,7 @@ class Reader:
         return title
 
     def answer(self, key: str = "f", text: str | None = None) -> str:
-        """Answer the picture on the screen by keys, its own id in the words; returns its blind_id."""
+        """Answer the image on the screen by keys, its own id in the words; returns its blind_id."""
         self.dialog()
         blind_id = self.shown()
         self.page.keyboard.press(key)
@@ -103,7 +103,7 @@ class Reader:
         return blind_id
 
     def finished(self) -> bool:
-        """Whether all pictures have been answered."""
+        """Whether all images have been answered."""
         return self.page.locator("form.lock").count() > 0
 
     def saved(self, seconds: float = 30) -> None:
@@ -119,7 +119,7 @@ class Reader:
     def grey(self, x: float, y: float) -> int:
         """The grey value on the screen at a place of the canvas (shares of its width and height)."""
         return self.page.evaluate(
-            "([x, y]) => { const c = document.querySelector('canvas.picture');"
+            "([x, y]) => { const c = document.querySelector('canvas.image');"
             " return c.getContext('2d').getImageData(Math.floor(x * c.width), Math.floor(y * c.height), 1, 1).data[0] }",
             [x, y],
         )

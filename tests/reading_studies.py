@@ -58,7 +58,7 @@ def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int
 
 
 def picture(size: int, bits: int, number: int) -> np.ndarray:
-    """A picture (size, size) that shows its number: a bright block at its place on a grid, on a noisy ramp."""
+    """An image (size, size) that shows its number: a bright block at its place on a grid, on a noisy ramp."""
     random = np.random.default_rng(number)
     ramp = np.linspace(0.15, 0.6, size)[None, :] * np.ones((size, 1)) + random.normal(0, 0.02, (size, size))
     tile = size // 8

@@ -1,4 +1,4 @@
-"""A study of a few small pictures and a training that takes a second: shared by the tests of stages 03 and 04.
+"""A study of a few small images and a training that takes a second: shared by the tests of stages 03 and 04.
 
 `python tests/small_training.py STUDY key=value…` trains in a process of its own, for the tests that kill it.
 """

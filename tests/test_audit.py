@@ -30,7 +30,7 @@ def chest(seed, side=SIDE):
 
 
 def keep(folder, arrays, name, **columns):
-    """Pictures on disk as rows for the audit."""
+    """Images on disk as rows for the audit."""
     folder.mkdir(exist_ok=True)
     rows = []
     for number, array in enumerate(arrays):
@@ -148,7 +148,7 @@ def facts(pictures, stage):
 
 @pytest.fixture(scope="module")
 def real(chests, tmp_path_factory):
-    """Facts of 100 real pictures, before and after."""
+    """Facts of 100 real images, before and after."""
     pictures = keep(tmp_path_factory.mktemp("real"), chests[:100], "real")
     return {stage: facts(pictures, stage) for stage in ("before", "after")}
 

@@ -1,4 +1,4 @@
-"""Draw, blind and seal, on small pictures made here."""
+"""Draw, blind and seal, on small images made here."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def places(tmp_path, monkeypatch):
 
 
 def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, finding="effusion", prompts=4):
-    """A finished run with `count` random pictures and their images.csv."""
+    """A finished run with `count` random images and their images.csv."""
     random, rows = np.random.default_rng(seed), []
     folder = runs.outputs_folder(STUDY) / name
     (folder / "images").mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
 
 
 def test_a_draw_from_too_few_says_which_row(pool):
-    with pytest.raises(blinding.BlindingError, match="asks for 500 pictures.*02_generate_openai, 40 are left"):
+    with pytest.raises(blinding.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"):
         blinding.draw(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
     with pytest.raises(blinding.BlindingError, match="repeats at a distance of 30"):
         blinding.draw(pool, wanted(*HALF), 0.2, 30, 1)
@@ -323,7 +323,7 @@ def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monk
 
 @pytest.mark.parametrize("repeats", [-0.1, 7])
 def test_repeats_are_a_share(pool, repeats):
-    with pytest.raises(blinding.BlindingError, match="a share of the pictures read, from 0 to 1"):
+    with pytest.raises(blinding.BlindingError, match="a share of the images read, from 0 to 1"):
         blinding.draw(pool, wanted(*HALF), repeats, 0, 1)
 
 
@@ -349,7 +349,7 @@ def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
 def test_weak_designs_are_named(pool):
     fakes = blinding.draw(pool, wanted(HALF[1]), 0, 0, 1)
     told = " ".join(blinding.weak_points(fakes, readers=2, needed=191))
-    for word in ("false alarms", "12 pictures are read; the question about agreement needs 191", "2 readers", "No hidden repeats"):
+    for word in ("false alarms", "12 images are read; the question about agreement needs 191", "2 readers", "No hidden repeats"):
         assert word in told
     strong = blinding.draw(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
     assert blinding.weak_points(strong, readers=6, needed=20) == []
@@ -423,5 +423,5 @@ def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
 def test_painted_over_text_is_named_as_a_weak_point():
     read = pd.DataFrame({"origin": ["real"] * 3 + ["generated"] * 3, "modality": "xray", "masked": [0.01, 0.02, 0.0, None, None, None]})
     read = read.assign(training=False, repeat=False, match=None)
-    assert any(sentence.startswith("2 of 6 pictures have text painted over") for sentence in blinding.weak_points(read, 6, 1))
+    assert any(sentence.startswith("2 of 6 images have text painted over") for sentence in blinding.weak_points(read, 6, 1))
     assert not any("painted" in sentence for sentence in blinding.weak_points(read.assign(masked=0.0), 6, 1))

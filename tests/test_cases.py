@@ -31,7 +31,7 @@ def settings(**changes):
 
 
 def hospital(folder, patients=12):
-    """A messy folder: DICOM X-rays, a CT series, PNG copies, a generated picture, damaged files, tables and notes."""
+    """A messy folder: DICOM X-rays, a CT series, PNG copies, a generated image, damaged files, tables and notes."""
     rows = []
     for patient in range(patients):
         for visit in range(2):
@@ -99,7 +99,7 @@ def test_every_file_is_taken_or_refused_with_a_reason(made, tmp_path):
         and reasons[reasons.index.str.startswith("CT slice that shows little")].sum() == 1
     )
     stored = {f"images/{path.name}" for path in (run.folder / "images").iterdir()}
-    assert stored == set(of.images["path"]), "no picture without a row, no row without a picture"
+    assert stored == set(of.images["path"]), "no image without a row, no row without an image"
     for row in of.images.itertuples():
         array = images.read_png(run.folder / row.path)
         assert array.shape == (row.height, row.width) == (96, 96) and array.max() < 2**row.bits
@@ -322,7 +322,7 @@ def test_without_patient_ids_a_study_stays_together(tmp_path, study_folders, mon
     _, of = prepared(folder, monkeypatch)
     assert of.images["patient"].nunique() == 12
     assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(of.images["split"]) >= {"train", "test"}
-    assert "No patient is known of 36 pictures" in capsys.readouterr().out
+    assert "No patient is known of 36 images" in capsys.readouterr().out
 
 
 def test_one_patient_under_several_spellings_is_one(tmp_path, study_folders, monkeypatch):

@@ -124,7 +124,7 @@ def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
     for path in sorted([*SAMPLES.glob("*.dcm"), *SHARED.glob("*_dicom/*.dcm"), *SHARED.glob("ct_dicom/*.dcm")]):
         try:
             shown, options = ours(path)
-        except Exception:  # not every sample of pydicom is a picture; what we reject is tested below
+        except Exception:  # not every sample of pydicom is an image; what we reject is tested below
             continue
         expected = reference(path, options, tmp_path)
         (tmp_path / "reference.pnm").unlink(missing_ok=True)

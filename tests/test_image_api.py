@@ -143,7 +143,7 @@ def test_what_the_prompt_says_is_drawn():
         none = np.asarray(decoded(ask(server, "chest X-ray with no finding", extra_body={"seed": 5})).convert("L"), float)
         scan = np.asarray(decoded(ask(server, "axial chest CT, lung window", extra_body={"seed": 5})).convert("L"), float)
     change = np.abs(left - none)
-    assert change[:, 512:].mean() > 2 * change[:, :512].mean(), "the patient's left is on the picture's right"
+    assert change[:, 512:].mean() > 2 * change[:, :512].mean(), "the patient's left is on the image's right"
     assert np.abs(scan - none).mean() > 30
 
 

@@ -1,4 +1,4 @@
-"""Pictures: lossless PNG, windows as DICOM defines them, padding and area means."""
+"""Images: lossless PNG, windows as DICOM defines them, padding and area means."""
 
 import numpy as np
 import pandas as pd
@@ -106,7 +106,7 @@ def test_contact_sheet_marks_what_is_simulated(tmp_path):
     plain = np.asarray(images.contact_sheet(frame, tmp_path))
     marked = np.asarray(images.contact_sheet(frame.assign(simulated=True), tmp_path))
     assert (plain != marked).any()
-    assert (plain[17:140, 4:120] == 255).all(), "a white 12-bit picture is white"
+    assert (plain[17:140, 4:120] == 255).all(), "a white 12-bit image is white"
     assert images.contact_sheet(frame.iloc[:0], tmp_path).height < 40
 
 

@@ -59,7 +59,7 @@ def test_nothing_is_encoded_twice_and_anything_changed_is(cases, pipeline, tmp_p
     encoded(cases, pipeline, tmp_path / "cache")
     assert len(calls) == 5
     encoded(cases.assign(sha256=["x", *cases.sha256[1:]]), pipeline, tmp_path / "cache")
-    assert len(calls) == 6, "a changed picture is encoded again"
+    assert len(calls) == 6, "a changed image is encoded again"
     entries = {
         latents.latent_entry(tmp_path, image, vae, size, channels)
         for image in "ab"

@@ -8,7 +8,7 @@ from helpers.prepare_cases import layouts
 
 
 def tree(folder, **contents):
-    """Files of a folder: text for tables, nothing for pictures. Names use | for / because they are keywords."""
+    """Files of a folder: text for tables, nothing for images. Names use | for / because they are keywords."""
     for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
         ("patient,age\n1,5\n", {}, "names no file"),
         ("file,finding\nelsewhere.png,mass\n", {}, "names no file"),
         ("file,finding\na.png,mass\n", {"table": "other.csv"}, "'other.csv' is not in the folder"),
-        ("Bild,finding\na.png,mass\n", {"mapping": ["Picture:file"]}, "no column 'Picture'"),
+        ("Bild,finding\na.png,mass\n", {"mapping": ["Picture:file"]}, "no column 'Image'"),
         ("Bild,finding\na.png,mass\n", {"mapping": ["Bild-file"]}, "must read theirs:ours"),
         ('file,finding\na.png,"mass\n', {}, "cannot be read"),
         ("", {}, "cannot be read"),

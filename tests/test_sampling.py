@@ -1,4 +1,4 @@
-"""Sampling: each picture has its own noise; failures are no results; runs resume and shard."""
+"""Sampling: each image has its own noise; failures are no results; runs resume and shard."""
 
 import os
 import subprocess
@@ -68,7 +68,7 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline):
         assert np.abs(apart - together).max() < drawing.TOLERANCE
     again = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False))
     assert np.array_equal(again, together), "the same batch must give the same bits"
-    assert np.abs(together[0] - together[2]).max() > 10 * drawing.TOLERANCE, "another seed must give another picture"
+    assert np.abs(together[0] - together[2]).max() > 10 * drawing.TOLERANCE, "another seed must give another image"
 
 
 def test_seeds_follow_from_study_prompt_and_replicate():
@@ -133,7 +133,7 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
 
 def test_all_failures_is_an_error(study, monkeypatch):
     monkeypatch.setattr(drawing, "_batch", lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32))
-    with pytest.raises(SamplingError, match=r"All 6 pictures failed \(black\)"):
+    with pytest.raises(SamplingError, match=r"All 6 images failed \(black\)"):
         sampled(study, "black")
 
 
@@ -194,8 +194,8 @@ def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path)
         "try:\n    import helpers\n    sys.exit('helpers can be imported')\nexcept ImportError:\n    pass\n"
         "from diffusers import StableDiffusionPipeline\n"
         f"pipeline = StableDiffusionPipeline.from_pretrained({str(full)!r})\n"
-        "picture = pipeline('chest X-ray', num_inference_steps=3, output_type='np').images\n"
-        "assert picture.shape == (1, 32, 32, 1), picture.shape\n"
+        "image = pipeline('chest X-ray', num_inference_steps=3, output_type='np').images\n"
+        "assert image.shape == (1, 32, 32, 1), image.shape\n"
         f"pipeline.load_lora_weights({str(lora)!r})\n"
         "assert pipeline('chest X-ray', num_inference_steps=3, output_type='np').images.shape == (1, 32, 32, 1)\n"
         "print('loaded')\n"
@@ -207,12 +207,12 @@ def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path)
 def test_model_card_says_what_the_model_learned_from(study):
     card = (runs.load(study, "03_finetune_diffusion").folder / "checkpoint" / "README.md").read_text()
     for words in (
-        "24 training pictures of 12 patients",
+        "24 training images of 12 patients",
         "Simulated",
         "## Memorisation",
         "Cardiomegaly: 6",
         "sha256",
-        "Licences of the pictures: MIT (24)",
+        "Licences of the images: MIT (24)",
     ):
         assert words in card, f"the model card does not say {words!r}"
 

@@ -18,7 +18,7 @@ def test_both_sides_of_training_and_sampling_reach_the_same():
     assert len(losses) == len(setups) and losses.ratio.between(0.6, 1.6).all(), "trained alike, both learn alike"
     assert trained[trained.unit == "MB"].ours.iloc[0] > 100
     drawn = sampling.measure(samples=4, size=32)
-    assert (drawn[drawn.unit == "dB"].ours > 25).all(), "our pictures are the stock pipeline's"
+    assert (drawn[drawn.unit == "dB"].ours > 25).all(), "our images are the stock pipeline's"
 
 
 def test_the_profile_accounts_for_all_of_the_time():

@@ -35,7 +35,7 @@ def test_the_dry_run_says_what_will_be_needed(outputs):
     write_cases("t", caption=["chest " * 40] + ["chest X-ray"] * 29)
     run = training("t")
     plan = dry_run.check(run).set_index("what").value
-    assert plan["training pictures"].startswith("24 of 12 patients, each seen 1.0 times")
+    assert plan["training images"].startswith("24 of 12 patients, each seen 1.0 times")
     assert plan["captions cut"].startswith("1 longer than 32 tokens, for example: chest chest")
     assert plan["grey depth"] == "12 bits: 30"
     assert "s a step" in plan["time of the loop"] and "GB" in plan["memory"]
@@ -51,9 +51,9 @@ def test_the_dry_run_says_what_will_be_needed(outputs):
     [
         ({}, {"captions": "captoin"}, "has no column 'captoin'"),
         ({"split": "test"}, {}, "There are no training cases"),
-        ({"modality": "ct"}, {}, "no real xray picture with split train"),
+        ({"modality": "ct"}, {}, "no real xray image with split train"),
         ({"origin": "generated"}, {}, "There are no training cases"),
-        ({}, {"size": 64}, "30 of 30 pictures are smaller than size 64"),
+        ({}, {"size": 64}, "30 of 30 images are smaller than size 64"),
         ({}, {"size": 48}, "48"),
     ],
 )
@@ -71,7 +71,7 @@ def test_pictures_of_mixed_size_are_made_alike_or_refused(outputs):
     frame = training_run.read_cases(training("t", "ok", size=64))
     assert len(frame) == 8
     write_cases("u", width=[32, 64] * 15, height=[32, 64] * 15)
-    with pytest.raises(TrainingError, match=r"15 of 30 pictures are smaller than size 64 \(the smallest has 32 pixels\)"):
+    with pytest.raises(TrainingError, match=r"15 of 30 images are smaller than size 64 \(the smallest has 32 pixels\)"):
         training_run.read_cases(training("u", size=64))
 
 

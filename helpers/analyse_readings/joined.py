@@ -71,7 +71,7 @@ def reader_names(readers: pd.DataFrame) -> dict[str, str]:
 
 
 def pictures(key: pd.DataFrame) -> pd.DataFrame:
-    """One row a picture to be read (training and repeats left out), indexed by image_id, with truth (0, 1)."""
+    """One row an image to be read (training and repeats left out), indexed by image_id, with truth (0, 1)."""
     read = key[~key["training"].fillna(False).astype(bool) & key["repeat_of"].isna()]
     return read.assign(truth=(read["origin"] == "generated").astype(int)).set_index("image_id").sort_index()
 

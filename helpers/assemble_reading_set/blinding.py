@@ -35,7 +35,7 @@ SAME_TIME = 946684800  # every file of a reading set is dated 2000-01-01T00:00:0
 
 
 def survey(drawn: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The pictures drawn with `side` (pixels left without the margin) and `depth` (bits, as the grey levels show it)."""
+    """The images drawn with `side` (pixels left without the margin) and `depth` (bits, as the grey levels show it)."""
     arrays = (images.read_png(file) for file in drawn["file"])
     measured = [(images.reading_side(array, margin), images.effective_bits(array, int(bits))) for array, bits in zip(arrays, drawn["bits"])]
     return drawn.assign(side=[side for side, _ in measured], depth=[depth for _, depth in measured])
@@ -46,14 +46,14 @@ def write_set(
 ) -> pd.DataFrame:
     """Write reading_set.csv, images/ and study.json (with `texts` for the readers) into `folder`; returns the key table.
 
-    Every picture goes one path: text masked where stage 01 masks it, images.for_reading at the same size, margin and depth, stored (not
+    Every image goes one path: text masked where stage 01 masks it, images.for_reading at the same size, margin and depth, stored (not
     compressed) PNG without metadata, the same date and mode. What is there already is left. `name` tells two
-    sets of a study apart: the same picture gets another blind_id in each. Raises BlindingError for a source
-    that is smaller than `size`: pictures are never upsampled.
+    sets of a study apart: the same image gets another blind_id in each. Raises BlindingError for a source
+    that is smaller than `size`: images are never upsampled.
     """
     drawn, folder = survey(drawn, margin), Path(folder)
     _refuse_small(drawn, size)
-    bits = int(drawn["depth"].min())  # the depth of the poorest picture: more would tell the others apart
+    bits = int(drawn["depth"].min())  # the depth of the poorest image: more would tell the others apart
     unmasked = without_masks(study, drawn["run"])
     rows, key = [], []
     first = {}
@@ -83,7 +83,7 @@ def write_set(
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:
-    """Runs whose pictures still have to go through stage 01's rule for burned-in text; none when 01 keeps text."""
+    """Runs whose images still have to go through stage 01's rule for burned-in text; none when 01 keeps text."""
     policies = {name: runs.load(study, name).parameters.get("burned_in_text") for name in set(names)}
     masking = any(policy not in (None, "keep") for policy in policies.values())
     return {name for name, policy in policies.items() if policy is None and masking}
@@ -94,8 +94,8 @@ def _refuse_small(drawn: pd.DataFrame, size: int) -> None:
     if len(small):
         worst = small.sort_values("side").iloc[0]
         raise BlindingError(
-            f"{len(small)} pictures of {', '.join(sorted(set(small['run'])))} are smaller than the reading size of {size} px ({worst['width']} × {worst['height']}, "
-            f"{worst['side']} px without the margin): pictures are never upsampled. Take a reading size of at most {worst['side']} or leave that source out."
+            f"{len(small)} images of {', '.join(sorted(set(small['run'])))} are smaller than the reading size of {size} px ({worst['width']} × {worst['height']}, "
+            f"{worst['side']} px without the margin): images are never upsampled. Take a reading size of at most {worst['side']} or leave that source out."
         )
 
 
@@ -148,7 +148,7 @@ def assemble(run: runs.Run, drawn: pd.DataFrame, size: int, margin: float, reade
 
 
 def read_set(folder: Path) -> pd.DataFrame:
-    """reading_set.csv with the grey depth `bits` that all its pictures have."""
+    """reading_set.csv with the grey depth `bits` that all its images have."""
     bits = json.loads((Path(folder) / "study.json").read_text())["bits"]
     return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
 
@@ -167,7 +167,7 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
         strangers = found[name][found[name]["blind_id"].notna() & ~found[name]["blind_id"].isin(shown)]
         if len(strangers):
             raise BlindingError(
-                f"{came_back}/{name}.csv: picture {strangers['blind_id'].iloc[0]} is not in {reading_set}: these are readings of another set."
+                f"{came_back}/{name}.csv: image {strangers['blind_id'].iloc[0]} is not in {reading_set}: these are readings of another set."
             )
         unknown = found[name][~found[name]["reader_id"].isin(known)]
         if len(unknown):

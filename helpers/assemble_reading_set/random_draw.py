@@ -18,10 +18,10 @@ class BlindingError(ValueError):
 
 
 def read_draw(path: Path) -> pd.DataFrame:
-    """draw.csv: one row says how many pictures to draw from where. Raises BlindingError naming the row.
+    """draw.csv: one row says how many images to draw from where. Raises BlindingError naming the row.
 
     Columns run, origin, generator (empty: any), modality, finding (empty: any; an id; or `match`: as the
-    generated pictures of this modality, with their views), count, training (true: shown before the read).
+    generated images of this modality, with their views), count, training (true: shown before the read).
     """
     wanted = pd.read_csv(path, dtype="string", keep_default_na=True)
     missing = [name for name in DRAW_COLUMNS if name not in wanted.columns]
@@ -33,7 +33,7 @@ def read_draw(path: Path) -> pd.DataFrame:
         if not str(row["count"]).isdigit() or str(row["training"]).lower() not in ("true", "false"):
             raise BlindingError(f"{path} row {number}: count must be a whole number and training true or false.")
         if pd.isna(row["run"]) or (row["finding"] == MATCH and row["origin"] != "real"):
-            raise BlindingError(f"{path} row {number}: run must name a run, and finding 'match' is for real pictures only.")
+            raise BlindingError(f"{path} row {number}: run must name a run, and finding 'match' is for real images only.")
         known = ("", MATCH, *findings.FINDINGS)
         if (asked := "" if pd.isna(row["finding"]) else row["finding"]) not in known:
             raise BlindingError(f"{path} row {number}: unknown finding '{asked}'{parameters.nearest(asked, findings.FINDINGS)}.")
@@ -41,7 +41,7 @@ def read_draw(path: Path) -> pd.DataFrame:
 
 
 def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.DataFrame:
-    """All pictures that may be drawn: generated ones that are no copies (`copies`: refused image_ids), real ones of the test split.
+    """All images that may be drawn: generated ones that are no copies (`copies`: refused image_ids), real ones of the test split.
 
     The columns of images.csv plus `run`, `file` (absolute) and, from stage 01, `masked` (share painted over). How many were refused is in `.attrs["refused"]`.
     """
@@ -62,13 +62,13 @@ def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.Da
 def draw(pool: pd.DataFrame, wanted: pd.DataFrame, repeats: float, min_distance: int, seed: int) -> pd.DataFrame:
     """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row a presentation.
 
-    Training cases are drawn first and share no patient, prompt, duplicate group or picture with the read;
-    no two pictures read are near-duplicates. `repeats` is the share of the pictures read that come a
+    Training cases are drawn first and share no patient, prompt, duplicate group or image with the read;
+    no two images read are near-duplicates. `repeats` is the share of the images read that come a
     second time, `min_distance` how many others lie between. Raises BlindingError naming the row of the
     draw that cannot be met.
     """
     if not 0 <= repeats <= 1:
-        raise BlindingError(f"repeats is {repeats:g}: it is a share of the pictures read, from 0 to 1 (0.15 is usual).")
+        raise BlindingError(f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is usual).")
     random = np.random.default_rng(seed)
     shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))].reset_index(drop=True)
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
@@ -115,9 +115,9 @@ def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFram
 
 
 def _matched(free: pd.DataFrame, like: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Real pictures with the finding and view of the generated ones, one for one; what had to be relaxed is in the column `match`."""
+    """Real images with the finding and view of the generated ones, one for one; what had to be relaxed is in the column `match`."""
     if like.empty:
-        raise BlindingError("The draw asks for matched real pictures, but draws no generated ones of that modality to match.")
+        raise BlindingError("The draw asks for matched real images, but draws no generated ones of that modality to match.")
     chosen, kept = [], []
     for number in range(count):
         target = like.iloc[number % len(like)]
@@ -162,9 +162,9 @@ def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Genera
     """One row a presentation, each in a part of the read (0 training, then 1, 2, 3).
 
     A reader's own order shuffles within the parts only. First presentations lie in part 1, their repeats in
-    part 3, and part 2 holds at least `min_distance` pictures of the same modality: so repeats keep their
+    part 3, and part 2 holds at least `min_distance` images of the same modality: so repeats keep their
     distance in every reader's order, read mixed or modality by modality, and the reading host need not know
-    which pictures they are.
+    which images they are.
     """
     rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
     for modality, group in drawn[~drawn["training"]].groupby("modality", sort=True):
@@ -172,8 +172,8 @@ def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Genera
         middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
         if len(twice) and len(once) < min_distance:
             raise BlindingError(
-                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality} pictures that are not repeated; "
-                f"there are {len(once)}: fewer repeats, a smaller distance or more pictures."
+                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality} images that are not repeated; "
+                f"there are {len(once)}: fewer repeats, a smaller distance or more images."
             )
         middle = min(middle, len(once))
         parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])
@@ -184,24 +184,24 @@ def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Genera
 def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
     """What this design cannot show or can show only weakly, one sentence each.
 
-    `needed` is the number of pictures that the stated question about agreement needs (agreement.sample_size).
+    `needed` is the number of images that the stated question about agreement needs (agreement.sample_size).
     """
     read = drawn[~drawn["training"] & ~drawn["repeat"]]
     real = int((read["origin"] == "real").sum())
     weak = []
     if real == 0:
         weak.append(
-            "Only generated pictures are read: false alarms, d′ and ROC do not exist, and calling everything fake would be perfect."
+            "Only generated images are read: false alarms, d′ and ROC do not exist, and calling everything fake would be perfect."
         )
     elif real == len(read):
-        weak.append("Only real pictures are read: sensitivity, d′ and ROC do not exist.")
+        weak.append("Only real images are read: sensitivity, d′ and ROC do not exist.")
     elif not 1 / 3 <= real / len(read) <= 2 / 3:
-        weak.append(f"{real} of {len(read)} pictures are real: half and half is the strongest design, and readers adapt to what is rare.")
+        weak.append(f"{real} of {len(read)} images are real: half and half is the strongest design, and readers adapt to what is rare.")
     for modality, group in read.groupby("modality"):
         if 0 < real < len(read) and group["origin"].nunique() == 1:
-            weak.append(f"Every {modality} picture is {group['origin'].iloc[0]}: the modality alone gives it away.")
+            weak.append(f"Every {modality} image is {group['origin'].iloc[0]}: the modality alone gives it away.")
     if len(read) < needed:
-        weak.append(f"{len(read)} pictures are read; the question about agreement needs {needed} with {readers} readers.")
+        weak.append(f"{len(read)} images are read; the question about agreement needs {needed} with {readers} readers.")
     if readers < 6:
         weak.append(f"{readers} readers: conclusions about readers in general need at least 6, over strata of experience.")
     if not drawn["repeat"].any():
@@ -210,10 +210,10 @@ def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
         weak.append("No training cases: the first answers also measure getting used to the page.")
     if painted := int((read["masked"] > 0).sum()) if "masked" in read and real < len(read) else 0:
         weak.append(
-            f"{painted} of {len(read)} pictures have text painted over since stage 01: if few of the others have, the paint tells real from "
-            "generated (burned_in_text: reject in 01 leaves such pictures out)."
+            f"{painted} of {len(read)} images have text painted over since stage 01: if few of the others have, the paint tells real from "
+            "generated (burned_in_text: reject in 01 leaves such images out)."
         )
     matched = read["match"].dropna()
     if len(loose := matched[matched != "finding and view"]):
-        weak.append(f"{len(loose)} of {len(matched)} real pictures could not be matched by finding and view.")
+        weak.append(f"{len(loose)} of {len(matched)} real images could not be matched by finding and view.")
     return weak

@@ -51,13 +51,13 @@ def measure_quality(
 def measure_leakage(
     run: runs.Run, pool: pd.DataFrame, nearest: pd.DataFrame, size: int, margin: float, seed: int, permutations: int
 ) -> pd.DataFrame:
-    """leakage.csv on the candidates of a draw: test cases, and generated pictures that are no copies; on a finished run read from it."""
+    """leakage.csv on the candidates of a draw: test cases, and generated images that are no copies; on a finished run read from it."""
     if run.finished:
         return run.read("leakage.csv")
     return run.write("leakage.csv", leakage.measure(candidates(pool, nearest), size, margin, seed, permutations))
 
 
 def candidates(pool: pd.DataFrame, nearest: pd.DataFrame) -> pd.DataFrame:
-    """The pictures that stage 06 may draw."""
+    """The images that stage 06 may draw."""
     copied = pool["image_id"].isin(nearest.loc[nearest["copy"], "image_id"])
     return pool[((pool["split"] == "test").fillna(False) | (pool["origin"] == "generated")) & ~copied].reset_index(drop=True)

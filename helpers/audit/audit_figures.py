@@ -29,7 +29,7 @@ def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
 
 
 def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Each measure of each source with its interval (orange) beside real against real with as many pictures (blue)."""
+    """Each measure of each source with its interval (orange) beside real against real with as many images (blue)."""
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
     across = min(max(len(shown), 1), 4)
@@ -89,7 +89,7 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
 
 
 def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simulated: bool = False) -> Figure:
-    """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real pictures."""
+    """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real images."""
     closest = nearest.sort_values("distance").head(count)
     at = pool.drop_duplicates("image_id").set_index("image_id")
     figure, axes = plt.subplots(2, max(len(closest), 1), figsize=(1.7 * max(len(closest), 1) + 0.4, 3.9), squeeze=False)
@@ -105,7 +105,7 @@ def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simu
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
-    """How well non-anatomical signs tell each source from real pictures, before and after the standardisation of stage 06."""
+    """How well non-anatomical signs tell each source from real images, before and after the standardisation of stage 06."""
     joint = leakage[leakage["feature"] == "joint"]
     sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.6 * len(sources)))

@@ -3,7 +3,7 @@
 A sample is compared with every training case in two steps: small, contrast-normalised descriptors of many crops
 of every case find the likeliest cases; those are aligned with the sample, and 1 − the correlation of local
 structure is the distance: blind to mirrors, negatives, windows, crops, shifts, and turns of a few degrees.
-What counts as a copy is calibrated on held-out real pictures of other patients.
+What counts as a copy is calibrated on held-out real images of other patients.
 """
 
 import itertools
@@ -22,7 +22,7 @@ COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
 BLOCK = 512  # samples searched at once
 CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side of the crop: places along each side
-SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted picture shows it whole
+SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted image shows it whole
 INNER = 52  # pixels of a template that slides over a case
 REGISTERED = 6  # of the aligned cases, the best are registered
 BLUR, STEPS = 1.5, 12  # pixels; and steps of a registration at most
@@ -52,12 +52,12 @@ def threshold(held_out: np.ndarray, false_alarms: float) -> tuple[float, float, 
     """(threshold, expected false-positive rate, its 95 % Clopper–Pearson-type interval) from held-out nearest distances.
 
     A distance below the threshold is called a copy. It is the k-th smallest held-out distance, k the largest with
-    k / (n + 1) at most `false_alarms`, and at least 1: a new picture of another patient falls below it with
-    probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets. Raises ValueError without held-out pictures.
+    k / (n + 1) at most `false_alarms`, and at least 1: a new image of another patient falls below it with
+    probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets. Raises ValueError without held-out images.
     """
     ordered = np.sort(np.asarray(held_out, dtype=float))
     if not len(ordered):
-        raise ValueError("No held-out real pictures of other patients: without them no threshold can be calibrated.")
+        raise ValueError("No held-out real images of other patients: without them no threshold can be calibrated.")
     k = max(1, int(false_alarms * (len(ordered) + 1)))
     low, high = stats.beta(k, len(ordered) + 1 - k).ppf([0.025, 0.975])
     return float(ordered[k - 1]), k / (len(ordered) + 1), (float(low), float(high))
@@ -125,24 +125,24 @@ def not_searched(pool: pd.DataFrame, trained_here: list[str], copy_rows: pd.Data
     ):
         if not ((copy_rows["source"] == source) & (copy_rows["modality"] == modality)).any():
             told.append(
-                f"{modality} of {source}: its {len(samples)} samples were not searched for copies, since there are no real pictures of that "
+                f"{modality} of {source}: its {len(samples)} samples were not searched for copies, since there are no real images of that "
                 "modality in split train, or none of other patients to calibrate the threshold with. 06 does not refuse them: look at them yourself."
             )
     return told
 
 
 def structure(picture: np.ndarray) -> np.ndarray:
-    """Local structure of a picture, (SIDE, SIDE) float32: detail divided by its local strength, so windows don't matter."""
+    """Local structure of an image, (SIDE, SIDE) float32: detail divided by its local strength, so windows don't matter."""
     small = images.area_resize(picture, SIDE, SIDE) if picture.shape[0] > SIDE else ndimage.zoom(picture, SIDE / picture.shape[0], order=1)
     small = small.astype(np.float32)
     detail = ndimage.gaussian_filter(small, 0.6) - ndimage.gaussian_filter(small, 2)
     strength = np.sqrt(ndimage.gaussian_filter(detail**2, 2))
-    # The floor of the picture's own mean strength: flat air must not be blown up into structure.
+    # The floor of the image's own mean strength: flat air must not be blown up into structure.
     return detail / (strength + strength.mean() + 1e-6)
 
 
 def perceptual_hash(picture: np.ndarray) -> np.ndarray:
-    """64 bits: the low 8×8 cosine frequencies of the picture at 32 pixels, above their median."""
+    """64 bits: the low 8×8 cosine frequencies of the image at 32 pixels, above their median."""
     low = fft.dctn(images.area_resize(picture, 32, 32), norm="ortho")[:8, :8].ravel()
     return low > np.median(low)
 
@@ -152,7 +152,7 @@ def _both_hashes(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def _pictures(pool: pd.DataFrame, label: str):
-    """Whole pictures, padded to squares: bars that padding made are part of what a generator may have learnt."""
+    """Whole images, padded to squares: bars that padding made are part of what a generator may have learnt."""
     for file, bits in runs.progress(list(zip(pool["file"], pool["bits"])), label, len(pool)):
         yield images.standardise(images.read_png(file), 4 * SIDE, int(bits)).astype(np.float32)
 
@@ -170,12 +170,12 @@ def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
                     block = best[start : start + BLOCK]
                     for looks in (whole, inner) if scale == SHIFTED else (whole,):
                         np.maximum(block, np.abs(looks[start : start + BLOCK] @ units.T), out=block)
-    count = min(LIKELIEST + 1, len(cases))  # one more, because a picture itself may be left out
+    count = min(LIKELIEST + 1, len(cases))  # one more, because an image itself may be left out
     return np.argsort(-best, axis=1, kind="stable")[:, :count]
 
 
 def _reduced(pictures: np.ndarray, scale: float, x: float, y: float) -> np.ndarray:
-    """A square crop of all pictures at once, by area to (n, COARSE, COARSE)."""
+    """A square crop of all images at once, by area to (n, COARSE, COARSE)."""
     side = round(scale * SIDE)
     down, across = (round(place * (SIDE - side)) for place in (y, x))
     shrink = images.area_resize(np.eye(side), COARSE, side)
@@ -204,7 +204,7 @@ def aligned(sample: np.ndarray, cases: np.ndarray) -> tuple[int, float]:
     best = np.stack(found).transpose(1, 0, 2)  # cases, attempts, (correlation, top, left, scale, mirror)
     best = np.take_along_axis(best, best[:, :, :1].argmax(1)[:, None], axis=1)[:, 0]
     placed = stats.rankdata(-best[:, 0], method="ordinal") - 1
-    # Noise upsets the one ranking and a turned picture the other: the first few of both are registered.
+    # Noise upsets the one ranking and a turned image the other: the first few of both are registered.
     likeliest = np.argsort(np.minimum(placed, np.arange(len(cases))), kind="stable")[:REGISTERED]
     values = [registered(sample[:, ::-1] if best[index, 4] else sample, cases[index], best[index, 1:4]) for index in likeliest]
     return int(likeliest[np.argmax(values)]), 1 - max(values)

@@ -1,4 +1,4 @@
-"""Feature vectors of pictures: handcrafted, or of any transformers vision model or TorchScript file."""
+"""Feature vectors of images: handcrafted, or of any transformers vision model or TorchScript file."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ BATCH = 32
 
 
 def extract(pool: pd.DataFrame, extractor: str, size: int, margin: float) -> np.ndarray:
-    """Features of the pictures of `pool` (columns file, bits), shape (n, d) float32, one picture in memory at a time.
+    """Features of the images of `pool` (columns file, bits), shape (n, d) float32, one image in memory at a time.
 
-    Every picture goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`: `handcrafted`,
+    Every image goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`: `handcrafted`,
     a TorchScript file (.pt; takes (n, 3, size, size) in 0..1) or a transformers vision model by id or folder
-    (resized bicubically to the model's own size). Raises ImageError for a picture smaller than `size`.
+    (resized bicubically to the model's own size). Raises ImageError for an image smaller than `size`.
     """
     pictures = (
         images.for_reading(images.read_png(file), int(bits), size, 8, margin).astype(np.float32) / 255
@@ -42,7 +42,7 @@ def scale(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def handcrafted(picture: np.ndarray) -> np.ndarray:
-    """First-order (10), layout (9), texture (20) and spectral (8) features of a square picture in 0..1, float32 of length 47."""
+    """First-order (10), layout (9), texture (20) and spectral (8) features of a square image in 0..1, float32 of length 47."""
     return np.concatenate([_first_order(picture), _layout(picture), _texture(picture), _spectrum(picture)]).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Fidelity and diversity of generated pictures against real ones, each number beside real against real."""
+"""Fidelity and diversity of generated images against real ones, each number beside real against real."""
 
 from collections.abc import Callable
 
@@ -10,18 +10,18 @@ from helpers import images, tables
 from helpers.audit import features
 
 BLOCK = 1024  # rows of a distance matrix in memory at once
-FEWEST = 10  # pictures a side, below which no distribution is compared
+FEWEST = 10  # images a side, below which no distribution is compared
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
 def measure(
     pool: pd.DataFrame, extractor: str, size: int, margin: float, seed: int, replicates: int = 40, neighbours: int = 5
 ) -> pd.DataFrame:
-    """The table quality.csv: every generated source of `pool` (audit.gather) against real pictures of its modality.
+    """The table quality.csv: every generated source of `pool` (audit.gather) against real images of its modality.
 
     Real patients are halved: one half is the reference, the other the baseline; all three sides have the same
-    number of pictures, because every one of these measures depends on it. `size` is in pixels and is lowered to
-    what the smallest picture compared has. Intervals: delete-half jackknife over patients and prompts.
+    number of images, because every one of these measures depends on it. `size` is in pixels and is lowered to
+    what the smallest image compared has. Intervals: delete-half jackknife over patients and prompts.
     """
     rows = []
     for (modality, source), made in pool[pool["origin"] == "generated"].groupby(["modality", "source"], sort=True):
@@ -42,12 +42,12 @@ def measure(
 
 
 def smallest_side(pool: pd.DataFrame, margin: float) -> int:
-    """Pixels that every picture of the pool has without its margin."""
+    """Pixels that every image of the pool has without its margin."""
     return min(images.reading_side(images.read_png(file), margin) for file in pool["file"])
 
 
 def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
-    """Generated pictures, the real reference and the real baseline: the same number each, no patient on both sides."""
+    """Generated images, the real reference and the real baseline: the same number each, no patient on both sides."""
     random = np.random.default_rng(seed)
     patients = random.permutation(np.unique(real["group"].to_numpy(dtype=object)))
     first = real["group"].isin(patients[: len(patients) // 2])
@@ -201,9 +201,9 @@ def within_source(pool: pd.DataFrame, size: int, margin: float, seed: int, most:
 
 
 def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:
-    """Multi-scale structural similarity of two 8-bit pictures (Wang 2003), 11-pixel Gaussian window of 1.5 pixels.
+    """Multi-scale structural similarity of two 8-bit images (Wang 2003), 11-pixel Gaussian window of 1.5 pixels.
 
-    A picture too small for five scales gets as many as fit, their weights scaled to sum to 1.
+    An image too small for five scales gets as many as fit, their weights scaled to sum to 1.
     """
     scales = max(1, min(5, int(np.log2(min(one.shape) / 11)) + 1))
     weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])

@@ -17,14 +17,14 @@ WARN_ABOVE = 0.6
 FOLDS = 5
 FEWEST_GROUPS = 3  # patients or prompts a side, below which no cross-validation is meant
 BANDS = 10
-TILE = 256  # central pixels on which spectrum and compression are measured, at the picture's own sampling
+TILE = 256  # central pixels on which spectrum and compression are measured, at the image's own sampling
 
 
 def measure(pool: pd.DataFrame, size: int, margin: float, seed: int, permutations: int = 500) -> pd.DataFrame:
     """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only) against real ones of its modality.
 
-    Before: the pictures as their runs hold them. After: as images.for_reading gives them to the readers, at the depth
-    of the poorest picture compared. A source too small for the reading size has no rows `after`; one with too few
+    Before: the images as their runs hold them. After: as images.for_reading gives them to the readers, at the depth
+    of the poorest image compared. A source too small for the reading size has no rows `after`; one with too few
     patients or prompts has none at all.
     """
     rows = []
@@ -164,7 +164,7 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
 
 
 def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
-    """Facts of the files and pictures as the runs hold them, one row an image."""
+    """Facts of the files and images as the runs hold them, one row an image."""
     rows = []
     for file, bits in runs.progress(list(zip(pool["file"], pool["bits"])), "facts before", len(pool)):
         array = images.read_png(file)
@@ -173,7 +173,7 @@ def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts_after(pool: pd.DataFrame, size: int, margin: float) -> pd.DataFrame:
-    """Facts of the pictures as a reader would get them; missing where a picture is too small for the reading size."""
+    """Facts of the images as a reader would get them; missing where an image is too small for the reading size."""
     surveyed = [(images.reading_side(array, margin), images.effective_bits(array, int(bits))) for array, bits in _read(pool)]
     depth = min((bits for side, bits in surveyed if side >= size), default=8)
     rows = []
@@ -228,7 +228,7 @@ def _border(grey: np.ndarray) -> dict[str, float]:
 def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
     """Empty levels and unevenness of neighbouring levels between the 2nd and 98th percentile, and the clipped ends."""
     levels = min(bits, 8)
-    # Wide pictures are looked at in 256 levels and, for combs finer than that, in their own.
+    # Wide images are looked at in 256 levels and, for combs finer than that, in their own.
     coarse = (array >> (bits - levels)).ravel()
     low, high = np.percentile(coarse, (2, 98)).astype(int)
     counts = np.bincount(coarse, minlength=2**levels)[low : high + 1].astype(float)

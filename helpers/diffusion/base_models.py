@@ -111,7 +111,7 @@ def check(pipeline, base: str) -> None:
     if unet.cross_attention_dim != pipeline.text_encoder.config.hidden_size:
         raise ModelError(f"{base}: its text encoder does not fit its U-Net: weights of another architecture.")
     if pipeline.vae.config.in_channels not in (1, 3):
-        raise ModelError(f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey pictures can be given as 1 or 3.")
+        raise ModelError(f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey images can be given as 1 or 3.")
 
 
 def noise_schedule(pipeline, prediction: str = "") -> DDPMScheduler:
@@ -139,7 +139,7 @@ def fingerprint(pipeline) -> dict[str, str]:
 
 
 def picture_size(pipeline) -> int:
-    """The side in pixels of the pictures the pipeline draws unless asked otherwise."""
+    """The side in pixels of the images the pipeline draws unless asked otherwise."""
     return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
 
 

@@ -63,10 +63,10 @@ def about_data(frame: pd.DataFrame, recipe: Recipe, processes: int, pipeline) ->
     cut = latents.too_long(captions, pipeline.tokenizer)
     epochs = recipe.steps * recipe.batch * recipe.accumulate * processes / len(train)
     return [
-        ("training pictures", f"{len(train)} of {train.patient.nunique()} patients, each seen {epochs:.1f} times"),
-        ("held-out pictures", f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are used"),
+        ("training images", f"{len(train)} of {train.patient.nunique()} patients, each seen {epochs:.1f} times"),
+        ("held-out images", f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are used"),
         ("grey depth", ", ".join(f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items())),
-        ("captions", f"{len(captions)} different ones, {int((train.caption == '').sum())} pictures without"),
+        ("captions", f"{len(captions)} different ones, {int((train.caption == '').sum())} images without"),
         (
             "captions cut",
             f"{len(cut)} longer than {pipeline.tokenizer.model_max_length} tokens"
@@ -136,7 +136,7 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
             seconds = time.monotonic() - begin
     except torch.OutOfMemoryError:
         raise TrainingError(
-            f"A batch of {recipe.batch} pictures of {recipe.size} pixels does not fit into this GPU's memory: lower batch and raise accumulate, "
+            f"A batch of {recipe.batch} images of {recipe.size} pixels does not fit into this GPU's memory: lower batch and raise accumulate, "
             "or set gradient_checkpointing."
         ) from None
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss - before + 8e8

@@ -1,6 +1,6 @@
 """What the VAE and the text encoder make of the cases, computed once and kept by content.
 
-An entry's name is the hash of all that it depends on, so a changed picture, VAE, size or caption is a
+An entry's name is the hash of all that it depends on, so a changed image, VAE, size or caption is a
 new entry and nothing is ever stale; runs and processes share one folder. Each entry is computed alone,
 so that its bits do not depend on what else was missing at the time.
 """
@@ -67,13 +67,13 @@ def picture(path: Path, size: int, bits: int, channels: int) -> torch.Tensor:
 
 @torch.no_grad()
 def of_pictures(frame: pd.DataFrame, vae, vae_sha256: str, size: int, cache: Path, autocast, mine: slice = slice(None)) -> None:
-    """Encode the pictures of `frame` (columns file, sha256, bits) that are not cached yet: VAE posterior mean and deviation.
+    """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet: VAE posterior mean and deviation.
 
     `autocast` is a context manager factory; `mine` is this process's share of the rows.
     """
     device, channels = next(vae.parameters()).device, vae.config.in_channels
     missing = [row for row in frame.iloc[mine].itertuples() if get(latent_entry(cache, row.sha256, vae_sha256, size, channels)) is None]
-    for row in runs.progress(missing, "encoding pictures"):
+    for row in runs.progress(missing, "encoding images"):
         pixels = picture(row.file, size, int(row.bits), channels)[None].to(device, memory_format=torch.channels_last)
         with autocast():
             posterior = vae.encode(pixels).latent_dist
@@ -82,7 +82,7 @@ def of_pictures(frame: pd.DataFrame, vae, vae_sha256: str, size: int, cache: Pat
 
 
 def latent_entry(cache: Path, image_sha256: str, vae_sha256: str, size: int, channels: int) -> Path:
-    """Where the posterior of one picture lies."""
+    """Where the posterior of one image lies."""
     return entry(cache, kind="latents", image=image_sha256, vae=vae_sha256, size=size, channels=channels)
 
 

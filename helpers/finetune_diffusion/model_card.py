@@ -19,18 +19,18 @@ def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sou
         "tags: [stable-diffusion, text-to-image, chest-x-ray]",
         *([f"base_model: {base}"] if "/" in base and not base.startswith((".", "/", "~")) else []),
         "---",
-        f"# Stable Diffusion fine-tuned on chest pictures ({run.study}, {run.name})",
+        f"# Stable Diffusion fine-tuned on chest images ({run.study}, {run.name})",
         "",
         *([f"**Simulated: {simulated}.** This model shows that the software works, nothing about patients.", ""] if simulated else []),
-        "For research on whether readers can tell generated pictures from real ones. Not for diagnosis, not for training diagnostic software.",
+        "For research on whether readers can tell generated images from real ones. Not for diagnosis, not for training diagnostic software.",
         "",
         "## Data",
-        f"{len(train)} training pictures of {train.patient.nunique()} patients, {int((frame.split == 'validation').sum())} held out; patients are in one split only. "
+        f"{len(train)} training images of {train.patient.nunique()} patients, {int((frame.split == 'validation').sum())} held out; patients are in one split only. "
         f"{recipe.size} pixels, grey, whole range, no flips, no crops.",
         "",
         *(f"- {name}: {count}" for name, count in found.items()),
         "",
-        "Licences of the pictures: "
+        "Licences of the images: "
         + "; ".join(f"{name} ({count})" for name, count in train.licence.fillna("not given").value_counts().items())
         + ".",
         "",
@@ -43,7 +43,7 @@ def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sou
         *(f"- {part}: sha256 `{value}`" for part, value in sources.items()),
         "",
         "## Recipe",
-        f"{recipe.method}, {int(training.step.max()) if len(training) else 0} steps of {recipe.batch * recipe.accumulate * run.parameters['processes']} pictures, "
+        f"{recipe.method}, {int(training.step.max()) if len(training) else 0} steps of {recipe.batch * recipe.accumulate * run.parameters['processes']} images, "
         f"learning rate {recipe.learning_rate:g} ({recipe.schedule}, warm-up {recipe.warmup}), EMA {recipe.ema:g}, min-SNR {recipe.min_snr:g}, "
         f"captions dropped {recipe.caption_dropout:g}, offset noise {recipe.offset_noise:g}, seed {recipe.seed}. All settings: `recipe.json`.",
         *(
@@ -53,7 +53,7 @@ def text(run: runs.Run, frame: pd.DataFrame, recipe, training: pd.DataFrame, sou
         ),
         "",
         "## Memorisation",
-        "Diffusion models trained on medical pictures reproduce part of their training set (Dar et al., arXiv 2402.01054: up to a third of the X-rays). "
+        "Diffusion models trained on medical images reproduce part of their training set (Dar et al., arXiv 2402.01054: up to a third of the X-rays). "
         "Treat this checkpoint like the patient data it was trained on, and release samples only after the copy check of notebook 05, which is a screening, not a guarantee.",
         "",
     ]
@@ -67,5 +67,5 @@ def _public(base: str) -> str:
 
 def _licence(run: runs.Run) -> str:
     if run.parameters["base"] == "tiny":
-        return "none (its weights were trained from scratch on the pictures above)."
+        return "none (its weights were trained from scratch on the images above)."
     return f"{run.parameters['base_licence'] or 'not given: look it up where the base came from before you pass this model on'}."

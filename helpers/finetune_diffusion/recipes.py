@@ -1,6 +1,6 @@
 """The recipe of a fine-tuning, and all that follows from it and a step alone: learning rate, loss weights, randomness.
 
-All randomness is drawn from the seed and a picture's place in the endless row of batches, never from a
+All randomness is drawn from the seed and an image's place in the endless row of batches, never from a
 running generator. So a resumed run repeats an undisturbed one bit for bit, and how a batch is split
 over accumulation and processes does not matter.
 """

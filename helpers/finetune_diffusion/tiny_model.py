@@ -17,13 +17,13 @@ from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.runner import runs
 
-LATENT_SIDE = 8  # the U-Net costs the same whatever the picture's size
+LATENT_SIDE = 8  # the U-Net costs the same whatever the image's size
 
 
 def build(captions: list[str], size: int, channels: int = 1, prediction: str = "v_prediction", seed: int = 0) -> StableDiffusionPipeline:
-    """A complete, untrained Stable Diffusion of about 5 M parameters for (size, size) pictures, the same for the same seed.
+    """A complete, untrained Stable Diffusion of about 5 M parameters for (size, size) images, the same for the same seed.
 
-    Its VAE halves the picture until 8 x 8 latents are left; its tokenizer is a byte-level BPE learned from the captions
+    Its VAE halves the image until 8 x 8 latents are left; its tokenizer is a byte-level BPE learned from the captions
     and from the study's findings, so that any text can be tokenised. Raises ModelError for a size that is no 8 * 2**n.
     """
     halvings = size.bit_length() - LATENT_SIDE.bit_length()
@@ -101,7 +101,7 @@ def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe, folder: Path, bf16: bool) -> float:
-    """Train the VAE on the pictures of `frame` (file, bits) in place; returns its PSNR in dB on the last batch.
+    """Train the VAE on the images of `frame` (file, bits) in place; returns its PSNR in dB on the last batch.
 
     Absolute plus squared error plus a trace of the KL divergence (Rombach et al., CVPR 2022, without the adversary).
     Interrupted training goes on from its checkpoint in `folder`. Sets the scaling factor that makes latents of variance 1.

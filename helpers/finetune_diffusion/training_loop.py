@@ -42,7 +42,7 @@ def train(
 ) -> pd.DataFrame:
     """Train the pipeline's U-Net (text encoder, LoRA) in place and return the table `training`.
 
-    `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`, encoded pictures to
+    `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`, encoded images to
     `cache`, samples of the prompts to `grids`. Interrupted training goes on from its newest checkpoint. Raises
     TrainingError when the loss is no number any more, CheckpointError when the disk is full.
     """
@@ -101,7 +101,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         for part in range(recipe.accumulate):
-            # This process's places in the batch of this step; the picture in a place follows from the seed alone.
+            # This process's places in the batch of this step; the image in a place follows from the seed alone.
             first = (part * processes + rank) * recipe.batch
             places = range((step - 1) * whole_batch + first, (step - 1) * whole_batch + first + recipe.batch)
             chosen = torch.tensor([case_in_place(place, len(cases), recipe.seed) for place in places])

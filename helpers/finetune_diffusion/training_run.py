@@ -29,7 +29,7 @@ STATE = ".state"  # checkpoints to go on from; no result, so not hashed, and rem
 def read_cases(run: runs.Run) -> pd.DataFrame:
     """The real cases that `run` trains on: images.csv of its cases run with columns file (path) and caption as asked for.
 
-    Raises TrainingError for a caption column that isn't there, no training cases, and pictures smaller than the size.
+    Raises TrainingError for a caption column that isn't there, no training cases, and images smaller than the size.
     """
     cases, asked = run.reads(run.parameters["cases"]), run.parameters
     frame = cases.read("images.csv")
@@ -41,13 +41,13 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
     frame = frame.assign(caption=frame[asked["captions"]].fillna("").astype(str), file=[str(cases.folder / path) for path in frame.path])
     if not (frame.split == "train").any():
         raise TrainingError(
-            f"There are no training cases: {cases.name}/images.csv has no real {asked['modality']} picture with split train."
+            f"There are no training cases: {cases.name}/images.csv has no real {asked['modality']} image with split train."
         )
     small = frame[(frame[["width", "height"]].max(axis=1) < asked["size"]).fillna(True)]
     if len(small):
         raise TrainingError(
-            f"{len(small)} of {len(frame)} pictures are smaller than size {asked['size']} (the smallest has {int(small[['width', 'height']].max(axis=1).min())} pixels): "
-            "pictures are never made larger; lower size or prepare larger cases."
+            f"{len(small)} of {len(frame)} images are smaller than size {asked['size']} (the smallest has {int(small[['width', 'height']].max(axis=1).min())} pixels): "
+            "images are never made larger; lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -104,7 +104,7 @@ def work(run: runs.Run) -> pd.DataFrame:
 
 
 def cache_folder(run: runs.Run) -> Path:
-    """Where the study's runs keep encoded pictures and captions; deleting it costs only time."""
+    """Where the study's runs keep encoded images and captions; deleting it costs only time."""
     return runs.outputs_folder(run.study) / ".cache"
 
 
@@ -119,7 +119,7 @@ def base_pipeline(run: runs.Run, frame: pd.DataFrame, recipe: Recipe, state: Pat
                 list(cases.caption), recipe.size, run.parameters["channels"], recipe.prediction or "v_prediction", recipe.seed
             )
             decibels = tiny_model.train_vae(pipeline.vae, cases, recipe, state / "vae", recipes.use_bf16(recipe))
-            run.say(f"The VAE gives the training pictures back with a PSNR of {decibels:.1f} dB.")
+            run.say(f"The VAE gives the training images back with a PSNR of {decibels:.1f} dB.")
             _replaced(state / "base", pipeline.save_pretrained)
     return base_models.load(str(state / "base"))
 

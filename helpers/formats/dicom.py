@@ -1,4 +1,4 @@
-"""DICOM files as grey pictures with their depth: decode, rescale, window, photometric interpretation.
+"""DICOM files as grey images with their depth: decode, rescale, window, photometric interpretation.
 
 What a header may tell is in dicom_header.py.
 """
@@ -34,10 +34,10 @@ def read(
     path: Path, lung_center: float, lung_width: float, bits: int, known_modality: str = "", xray_window: str = "file",
     default_modality: str = "",
 ) -> Iterator[Picture]:  # fmt: skip
-    """Every frame of a DICOM file as a Picture; CT in the lung window (Hounsfield units), X-rays as their file says.
+    """Every frame of a DICOM file as a Image; CT in the lung window (Hounsfield units), X-rays as their file says.
 
     `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says and overrules the header,
-    `default_modality` serves where neither says it. Raises ImageError with the reason when the file holds no picture of that kind.
+    `default_modality` serves where neither says it. Raises ImageError with the reason when the file holds no image of that kind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,7 +101,7 @@ def _decoded(dataset) -> Iterable[np.ndarray]:
 
 
 def _correct_sign(dataset) -> None:
-    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the smoother picture: the other jumps where it wraps."""
+    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the smoother image: the other jumps where it wraps."""
     from pydicom.encaps import generate_frames
     from pydicom.pixels import pixel_array
     from pydicom.pixels.utils import get_j2k_parameters

@@ -1,4 +1,4 @@
-"""What a DICOM header may tell the study, and whether it describes a picture of a chest at all.
+"""What a DICOM header may tell the study, and whether it describes an image of a chest at all.
 
 Nothing of a header but what `Header` names is ever returned; identifying columns never leave the import unhashed.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from helpers.formats.picture import ImageError
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
-UNSAID_MODALITIES = ("", "OT", "SC")  # "other" and what converters write: they do not say what the picture is of
+UNSAID_MODALITIES = ("", "OT", "SC")  # "other" and what converters write: they do not say what the image is of
 CHEST = re.compile(
     r"CHEST|THORA|TORA[CX]|TÓRAX|POITRINE|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE ?BODY|TRUNK|PULMO", re.IGNORECASE
 )
@@ -61,7 +61,7 @@ def _view(dataset) -> str:
 
 
 def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
-    """The header of a picture of a chest. Raises ImageError with the reason why it is none.
+    """The header of an image of a chest. Raises ImageError with the reason why it is none.
 
     `known_modality` is what a metadata table says and overrules the header, `default_modality` serves where nothing says it.
     """
@@ -80,7 +80,7 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
         raise ImageError("DICOM of another body part than the chest")
     intent = str(dataset.get("PresentationIntentType") or "")
     if intent == "FOR PROCESSING" or (not intent and str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING):
-        raise ImageError("raw detector data (FOR PROCESSING), not the picture that radiologists see")
+        raise ImageError("raw detector data (FOR PROCESSING), not the image that radiologists see")
     if header.modality == "ct":
         header.view = "axial"
         if int(dataset.get("SamplesPerPixel") or 1) > 1:

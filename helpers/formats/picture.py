@@ -1,4 +1,4 @@
-"""One picture as a file of any format gives it, and the error of a file that gives none."""
+"""One image as a file of any format gives it, and the error of a file that gives none."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 class ImageError(ValueError):
-    """A picture that cannot be read or does not fit; the message is the reason given in rejected.csv."""
+    """An image that cannot be read or does not fit; the message is the reason given in rejected.csv."""
 
 
 @dataclass
 class Picture:
-    """One picture as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
+    """One image as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
 
     `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped` which share of
     the pixels lay outside it; `header` holds the few columns a DICOM header gives.

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, WebP, BMP and their like as grey pictures with their full depth.
+"""PNG, JPEG, TIFF, WebP, BMP and their like as grey images with their full depth.
 
 Pillow opens 16-bit colour as 8-bit without a word; here it keeps its 16 bits.
 """
@@ -14,7 +14,7 @@ from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import full_range, luminance, reduced
 
 Image.MAX_IMAGE_PIXELS = 200_000_000
-# No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for pictures.
+# No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for images.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF")
 NOT_IMAGES = {
     b"PK\x03\x04": "zip archive",
@@ -27,7 +27,7 @@ TEXT = ("csv", "tsv", "txt", "md", "json", "xml", "html", "xlsx", "xls", "yaml",
 
 
 def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
-    """Every page of a raster image as a Picture. `start` is the file's first bytes. Raises ImageError with the reason."""
+    """Every page of a raster image as a Image. `start` is the file's first bytes. Raises ImageError with the reason."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Opened here, since Pillow maps files that it opens itself, and reads turned TIFFs wrongly then.
@@ -81,7 +81,7 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
     if picture.mode in ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
         values = np.asarray(picture)
         if picture.mode.startswith("I;16") and picture.format == "TIFF" and picture.tag_v2.get(0x0106) == 0:
-            # White is zero: Pillow turns 8-bit pictures round, deeper ones it leaves.
+            # White is zero: Pillow turns 8-bit images round, deeper ones it leaves.
             values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(np.uint16)
         return values, 8 if picture.mode == "L" else 16 if picture.mode.startswith("I;16") or _sixteen(values) else 32
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
@@ -131,7 +131,7 @@ def _on_black(colour: np.ndarray, full: int) -> np.ndarray:
 
 
 def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
-    """The picture as its EXIF orientation says it must be looked at (EXIF 2.3, tag 0x0112)."""
+    """The image as its EXIF orientation says it must be looked at (EXIF 2.3, tag 0x0112)."""
     orientation = picture.getexif().get(0x0112, 1)
     if orientation in (5, 6, 7, 8):
         values = np.swapaxes(values, 0, 1)

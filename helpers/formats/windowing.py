@@ -26,7 +26,7 @@ def window(values: np.ndarray, center: float, width: float, bits: int, function:
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:
-    """Grey of an RGB picture (H, W, 3), same depth; equal channels give that channel, others ITU-R BT.601 luma."""
+    """Grey of an RGB image (H, W, 3), same depth; equal channels give that channel, others ITU-R BT.601 luma."""
     if (colour[..., 0] == colour[..., 1]).all() and (colour[..., 1] == colour[..., 2]).all():
         return np.ascontiguousarray(colour[..., 0])
     return np.floor(colour[..., :3].astype(np.float32) @ np.float32([0.299, 0.587, 0.114]) + 0.5).astype(colour.dtype)

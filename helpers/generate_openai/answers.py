@@ -1,4 +1,4 @@
-"""What came back from an image service: the picture in it, however it was put there."""
+"""What came back from an image service: the image in it, however it was put there."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from helpers.services import retry_policy
 
 @dataclass(frozen=True)
 class Answer:
-    """One picture as the service sent it, with what it said about it."""
+    """One image as the service sent it, with what it said about it."""
 
     content: bytes
     usage: dict | None
@@ -22,7 +22,7 @@ class Answer:
 
 
 class UnusableAnswer(ValueError):
-    """A successful answer without a usable picture; `usage` and `content` are what came instead."""
+    """A successful answer without a usable image; `usage` and `content` are what came instead."""
 
     def __init__(self, message: str, usage: dict | None = None, content: bytes = b""):
         super().__init__(message)
@@ -38,7 +38,7 @@ def decoded(content: bytes):
 
 
 def read_answer(body, fetch) -> Answer:
-    """The picture of an images response: base64, or a URL that `fetch` gets. Raises UnusableAnswer."""
+    """The image of an images response: base64, or a URL that `fetch` gets. Raises UnusableAnswer."""
     if not isinstance(body, dict):
         raise UnusableAnswer("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
@@ -70,7 +70,7 @@ def _decoded(encoded) -> bytes:
 
 
 def fetch_url(url, base_url: str = "", tries: int = 4, timeout_seconds: float = 120.0, trust_env: bool = True) -> bytes:
-    """Download a picture that was answered by URL, whole or relative to `base_url` (already paid for, so tried several times).
+    """Download an image that was answered by URL, whole or relative to `base_url` (already paid for, so tried several times).
 
     Raises UnusableAnswer.
     """

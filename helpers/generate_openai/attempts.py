@@ -87,7 +87,7 @@ async def keep(purchase, order, request_id, body, content, headers, seconds) -> 
 def charge(asked: Service, usage: dict | None, pictured: bool, batch: bool = False) -> dict:
     """Ledger fields that follow from what the service counted; no cost where that cannot be known.
 
-    It is known from the tokens counted (a picture of no tokens is a count left out), or by image where a picture came.
+    It is known from the tokens counted (an image of no tokens is a count left out), or by image where an image came.
     """
     given, out = prices.tokens(usage)
     known = (out if pictured else out is not None) if asked.price.by_tokens else pictured or not asked.price.image_usd

@@ -82,7 +82,7 @@ def study_copies(run: runs.Run, orders: list, size: int, licence: str = "", simu
 
 
 def grey(path: Path) -> np.ndarray:
-    """The picture as (H, W) uint8 luma; transparent parts are black, 16-bit greys are scaled, not cut off."""
+    """The image as (H, W) uint8 luma; transparent parts are black, 16-bit greys are scaled, not cut off."""
     with Image.open(io.BytesIO(Path(path).read_bytes())) as picture:
         if picture.mode.startswith("I"):
             return (np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)

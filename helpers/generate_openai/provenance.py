@@ -73,7 +73,7 @@ def _riff_chunks(content):
 
 
 def _jpeg_jumbf(content):
-    """Payloads of the APP11 segments that carry JUMBF boxes, up to the picture data."""
+    """Payloads of the APP11 segments that carry JUMBF boxes, up to the image data."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] not in (0xDA, 0xD9):
         length = struct.unpack(">H", content[at + 2 : at + 4])[0]

@@ -30,15 +30,15 @@ LABELS = {"xray": "X-ray", "ct": "CT"}
 
 
 def flow(prepared: Cases) -> Figure:
-    """Flow diagram: files found, readable, kept, and the split of their pictures; what was left on the way at the side."""
+    """Flow diagram: files found, readable, kept, and the split of their images; what was left on the way at the side."""
     rejected, imported, cases = prepared.rejected, prepared.imported, prepared.images
     unreadable = rejected["reason"].str.startswith(UNREADABLE)
     kept = imported["file_hash"].nunique()
     real = cases[cases["origin"] == "real"]
     steps = [
         (f"{kept + len(rejected):,} files found", rejected[unreadable]),
-        (f"{kept + int((~unreadable).sum()):,} readable as pictures", rejected[~unreadable]),
-        (f"{kept:,} files kept\n{len(cases):,} pictures", None),
+        (f"{kept + int((~unreadable).sum()):,} readable as images", rejected[~unreadable]),
+        (f"{kept:,} files kept\n{len(cases):,} images", None),
     ]
     figure, axes = plt.subplots(figsize=(10, 5.2))
     axes.set(xlim=(0, 10), ylim=(-0.15, 5.2))
@@ -72,7 +72,7 @@ def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
 
 
 def by_finding(prepared: Cases, folder: Path, modality: str, each: int = 8, most: int = 10) -> Image.Image:
-    """A contact sheet with one row a finding, the most frequent first: up to `each` pictures spread over the cases."""
+    """A contact sheet with one row a finding, the most frequent first: up to `each` images spread over the cases."""
     cases = prepared.images[prepared.images["modality"] == modality]
     first = cases["finding"].fillna("").str.split("|").str[0]
     rows = []
@@ -91,7 +91,7 @@ def by_finding(prepared: Cases, folder: Path, modality: str, each: int = 8, most
 
 
 def histograms(prepared: Cases) -> Figure:
-    """Original size, original depth and mean grey of the pictures, one colour a source: differences that could give a source away."""
+    """Original size, original depth and mean grey of the images, one colour a source: differences that could give a source away."""
     cases = prepared.imported.merge(prepared.images[["image_id", "modality", "origin", "credit"]], on="image_id")
     named = cases["credit"].fillna(cases["layout"]).str.split(",").str[0].str.slice(0, 38)
     cases["source"] = cases["modality"].map(LABELS) + ", " + named + np.where(cases["origin"] == "generated", " (generated)", "")
@@ -115,7 +115,7 @@ def histograms(prepared: Cases) -> Figure:
 
 
 def split_table(prepared: Cases) -> pd.DataFrame:
-    """Real pictures by modality, finding and split; a picture with several findings counts in each."""
+    """Real images by modality, finding and split; an image with several findings counts in each."""
     real = prepared.images[prepared.images["origin"] == "real"]
     long = real.assign(finding=real["finding"].fillna("unknown").str.split("|")).explode("finding")
     table = pd.crosstab(
@@ -125,7 +125,7 @@ def split_table(prepared: Cases) -> pd.DataFrame:
 
 
 def pad_and_clip(prepared: Cases) -> pd.DataFrame:
-    """What was done to the pixels, per modality: pictures padded, clipped by a window, masked, and by how much."""
+    """What was done to the pixels, per modality: images padded, clipped by a window, masked, and by how much."""
     cases = prepared.imported.merge(prepared.images[["image_id", "modality"]], on="image_id")
     grouped = cases.groupby(cases["modality"].map(LABELS))
     return pd.DataFrame(

@@ -80,7 +80,7 @@ def prepare(
     unknown = pictures.loc[(pictures["origin"] == "real") & ~pictures["patient_id"].map(deidentify.person).astype(bool), "patient"]
     if len(unknown):
         run.say(
-            f"No patient is known of {len(unknown)} pictures; each study, else each file, is taken for a person ({unknown.nunique()}): "
+            f"No patient is known of {len(unknown)} images; each study, else each file, is taken for a person ({unknown.nunique()}): "
             "whether a person crosses the splits cannot be told. A metadata table with patient_id can say it."
         )
     if captions_from_reports:
@@ -123,7 +123,7 @@ def summary(prepared: Cases) -> dict:
 
 
 def _pictures(taken: list[importing.Taken], described: pd.DataFrame, secret: bytes, slices: int) -> pd.DataFrame:
-    """One row a picture: what the import says of it beside what the metadata says of its file."""
+    """One row an image: what the import says of it beside what the metadata says of its file."""
     rows = [{**picture.pop("header"), **picture, "file": one.file} for one in taken for picture in [dict(p) for p in one.pictures]]
     if not rows:
         return pd.DataFrame()
@@ -158,17 +158,17 @@ def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
 
 
 def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataFrame:
-    """Without the pictures whose burned-in text a person has to look at first. Raises CasesError when none is left."""
+    """Without the images whose burned-in text a person has to look at first. Raises CasesError when none is left."""
     waiting = pictures["crops"].map(len) > 0
     if not waiting.any():
         return pictures
     review.ask(reviews, pictures[waiting])
     run.say(
-        f"{waiting.sum()} pictures with text wait for a decision: fill in list.csv in {reviews.name} beside the study's keys, then redo this run."
+        f"{waiting.sum()} images with text wait for a decision: fill in list.csv in {reviews.name} beside the study's keys, then redo this run."
     )
     if waiting.all():
         raise CasesError(
-            f"All {len(pictures)} pictures wait for a decision on their text: fill in {reviews / 'list.csv'}, then run this again."
+            f"All {len(pictures)} images wait for a decision on their text: fill in {reviews / 'list.csv'}, then run this again."
         )
     return pictures[~waiting].reset_index(drop=True)
 
@@ -215,9 +215,9 @@ def _images(
 
 
 def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Series:
-    """The group of every picture that has copies (named after its first picture); missing for the others.
+    """The group of every image that has copies (named after its first image); missing for the others.
 
-    `fingerprints` has shape (n, 64, 64), and each picture's column `fingerprint` says which is its own.
+    `fingerprints` has shape (n, 64, 64), and each image's column `fingerprint` says which is its own.
     """
     hashes = np.array([int(value, 16) for value in pictures["phash"]], dtype=np.uint64)
     group = pd.Series(duplicates.groups(hashes, fingerprints, pictures["fingerprint"].to_numpy(dtype=int)))
@@ -260,11 +260,11 @@ def _write_names(run: runs.Run, taken: list[importing.Taken], pictures: pd.DataF
     names = pd.concat([pictures[["file", "file_hash", "image_id", "patient_id", "patient"]], pd.DataFrame(rejected)])
     path = places.keys_folder(run.study) / f"{run.name}.names.csv"
     tables.write_atomically(path, names.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600)
-    run.say(f"Which picture came from which file and patient is in {path.name} beside the study's keys, nowhere else.")
+    run.say(f"Which image came from which file and patient is in {path.name} beside the study's keys, nowhere else.")
 
 
 def _tidy(folder: Path, written: pd.DataFrame) -> None:
-    """Remove pictures that no row names: slices not chosen, and what an import with other settings left."""
+    """Remove images that no row names: slices not chosen, and what an import with other settings left."""
     named = set(written["path"])
     for path in (folder / "images").iterdir():
         if f"images/{path.name}" not in named:

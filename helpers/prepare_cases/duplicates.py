@@ -1,9 +1,9 @@
-"""Copies of the same picture: found by perceptual hash, confirmed by correlation, grouped.
+"""Copies of the same image: found by perceptual hash, confirmed by correlation, grouped.
 
-A perceptual hash is the sign of the low frequencies of the picture (Zauner 2010, "pHash"): it survives recompression,
+A perceptual hash is the sign of the low frequencies of the image (Zauner 2010, "pHash"): it survives recompression,
 resizing, another depth and another brightness. All chests are alike in it, so that fine structure decides: on 1,019 real
-X-rays the most alike pictures of different patients correlated 0.88, recompressed, halved and rewindowed copies 0.91 to 1.
-Pictures that were cropped or turned are not found.
+X-rays the most alike images of different patients correlated 0.88, recompressed, halved and rewindowed copies 0.91 to 1.
+Images that were cropped or turned are not found.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ ROWS, BLOCK = 64, 4096  # hashes compared at once: small enough for a core's cac
 
 
 def small(array: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """The picture at (side, side), float32; smaller pictures are enlarged by repeating pixels."""
+    """The image at (side, side), float32; smaller images are enlarged by repeating pixels."""
     height, width = min(side, array.shape[0]), min(side, array.shape[1])
     reduced = area_resize(array, height, width)
     return reduced[np.arange(side) * height // side][:, np.arange(side) * width // side]
 
 
 def perceptual_hash(array: np.ndarray) -> int:
-    """64 bits: the signs of the 8 x 8 lowest frequencies of the picture at 32 x 32 against their median, the mean left out."""
+    """64 bits: the signs of the 8 x 8 lowest frequencies of the image at 32 x 32 against their median, the mean left out."""
     low = dctn(small(array, 32), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])
     bits[0] = False
@@ -37,7 +37,7 @@ def perceptual_hash(array: np.ndarray) -> int:
 
 
 def fingerprint(array: np.ndarray) -> np.ndarray:
-    """Fine structure of the picture, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels takes away."""
+    """Fine structure of the image, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels takes away."""
     picture = small(array)
     fine = picture - ndimage.gaussian_filter(picture, 3)
     return np.round(fine * (127 / max(float(np.abs(fine).max()), 1e-9))).astype(np.int8)
@@ -66,9 +66,9 @@ def groups(
     correlation: float = CORRELATION,
     distance: int = DISTANCE,
 ) -> np.ndarray:
-    """Group number of every picture, shape (n,): the index of its group's first picture; alone means its own index.
+    """Group number of every image, shape (n,): the index of its group's first image; alone means its own index.
 
-    Two pictures are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8 (may be a memory map),
+    Two images are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8 (may be a memory map),
     correlate at least so much; copies of copies are one group. `places` says which fingerprint belongs to which hash.
     """
     places = np.arange(len(hashes)) if places is None else places

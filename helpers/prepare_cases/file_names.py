@@ -47,7 +47,7 @@ def folders(folder: Path, files: list[str]) -> Iterator[dict]:
         label = _class(parts)
         layout = "Kaggle COVID-19 Radiography" if is_kaggle and label.lower() in kaggle else "folders by class"
         if parts and MASKS.search(parts[-1]):
-            yield {"file": file, "layout": layout, "skip": "mask of the lungs, not a picture"}
+            yield {"file": file, "layout": layout, "skip": "mask of the lungs, not an image"}
         elif label:
             modality = "xray" if layout.startswith("Kaggle") else _folder_modality((folder.name, *parts))
             yield described(file, layout, label, modality=modality, patient_in_path=_patient_in_path(file))

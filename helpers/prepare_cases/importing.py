@@ -29,7 +29,7 @@ CHUNK = 16  # files handed to a worker at once
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the pixels: the same settings and files give the same pictures."""
+    """What decides the pixels: the same settings and files give the same images."""
 
     size: int
     bits: int
@@ -46,7 +46,7 @@ class Settings:
 
 @dataclass
 class Taken:
-    """What came of one file: its pictures, or the reason why there are none."""
+    """What came of one file: its images, or the reason why there are none."""
 
     file: str
     kind: str = ""
@@ -68,7 +68,7 @@ def take(
 ) -> Iterator[Taken]:
     """Import every file that `known` describes (keys file, modality, sha256, skip) into `target`; yields as they are done.
 
-    `journal` (mode 0600, in .keys) remembers what is done: a second call goes on, and takes a picture again only if
+    `journal` (mode 0600, in .keys) remembers what is done: a second call goes on, and takes an image again only if
     its PNG is missing or damaged. `workers` 0 means all cores this process may use.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def take(
 
 
 def fingerprints_file(journal: Path) -> Path:
-    """Where an import keeps the fingerprints of its pictures, one after the other; each picture's row says which is its own."""
+    """Where an import keeps the fingerprints of its images, one after the other; each image's row says which is its own."""
     return journal.with_suffix(".fingerprints")
 
 
@@ -189,12 +189,12 @@ def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
 
 
 def take_chunk(rows: list[dict], folder: Path, target: Path, settings: Settings, secret: bytes) -> list[Taken]:
-    """A worker's share: read, standardise and store the pictures of some files."""
+    """A worker's share: read, standardise and store the images of some files."""
     return [take_file(row, folder, target, settings, secret) for row in rows]
 
 
 def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret: bytes) -> Taken:
-    """One file: its stored pictures, or the reason why there are none."""
+    """One file: its stored images, or the reason why there are none."""
     ending = Path(row["file"]).suffix.lower()[1:]
     taken = Taken(row["file"], kind=ending if ending in ENDINGS else "")
     if row.get("skip"):
@@ -234,12 +234,12 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
     except OSError as error:
         reasons = [f"cannot be read ({error.strerror})"]
     if not taken.pictures:
-        taken.reason = reasons[0] if reasons else "holds no picture"
+        taken.reason = reasons[0] if reasons else "holds no image"
     return taken
 
 
 def _without_text(picture: images.Picture, image_id: str, settings: Settings) -> tuple[np.ndarray, float, list[str]]:
-    """The picture as the policy on burned-in text wants it, the share masked, and crops (PNG, base64) to be looked at."""
+    """The image as the policy on burned-in text wants it, the share masked, and crops (PNG, base64) to be looked at."""
     policy = dict(settings.decisions).get(image_id, settings.burned_in_text)
     boxes = burned_in_text.find(picture.pixels, picture.bits) if policy != "keep" else []
     if boxes and policy == "reject":

@@ -1,4 +1,4 @@
-"""Pictures with burned-in text that wait for a person's decision: crops to look at and a list to fill in.
+"""Images with burned-in text that wait for a person's decision: crops to look at and a list to fill in.
 
 Both may show names, so they lie in .keys/<study>/ and nowhere else.
 """
@@ -32,7 +32,7 @@ def decisions(folder: Path) -> tuple[tuple[str, str], ...]:
 
 
 def ask(folder: Path, waiting: pd.DataFrame) -> None:
-    """Write the crops of the pictures that wait (columns image_id, file, crops) and add them to list.csv; what is decided stays."""
+    """Write the crops of the images that wait (columns image_id, file, crops) and add them to list.csv; what is decided stays."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "list.csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.is_file() else []

@@ -36,7 +36,7 @@ def standing(engine: Engine, reader_id: str) -> record.Record:
 
 
 def where(engine: Engine, setting: Setting, reader_id: str) -> dict:
-    """All that the page is told about this reader's read: phase, pictures open now and next, own answers, progress. No truth is known here."""
+    """All that the page is told about this reader's read: phase, images open now and next, own answers, progress. No truth is known here."""
     own = standing(engine, reader_id)
     going_back = setting.asked["going_back"]
     open_now = record.may_see(own, going_back)
@@ -75,7 +75,7 @@ def _own_answer(own: record.Record, blind_id: str) -> dict:
 
 
 def may_fetch(engine: Engine, setting: Setting, reader_id: str, blind_id: str) -> bool:
-    """Whether this reader may load this picture now: it is open, or one of the next two (they are fetched ahead)."""
+    """Whether this reader may load this image now: it is open, or one of the next two (they are fetched ahead)."""
     own = standing(engine, reader_id)
     reading = own.phase not in ("withdrawn", "locked") and bool(own.consented_utc)
     return reading and blind_id in [*record.may_see(own, setting.asked["going_back"]), *_next(own, AHEAD)]

@@ -8,7 +8,7 @@ def reading_order(pictures: Iterable[Mapping], seed: int, reader_id: str, mixing
     """blind_ids in a reader's own order: training cases first, then the read.
 
     `pictures` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2, 3) in
-    which 06 laid first presentations, pictures without repeat and repeats: so repeats keep their distance
+    which 06 laid first presentations, images without repeat and repeats: so repeats keep their distance
     and this code need not know which they are. `mixing` is "mixed", or "blocked": one modality after
     the other, which one first by chance.
     """

@@ -42,7 +42,7 @@ class Record:
 
     @property
     def current(self) -> str:
-        """The first picture without an answer; '' when all have one."""
+        """The first image without an answer; '' when all have one."""
         return next((blind_id for blind_id in self.order if blind_id not in self.answers), "")
 
     @property
@@ -227,7 +227,7 @@ def refuse(record: Record, message: dict, asked: Mapping) -> None:
 
 
 def may_see(record: Record, going_back: str) -> list[str]:
-    """The pictures a reader may look at now: the current one and those whose answer may still be changed."""
+    """The images a reader may look at now: the current one and those whose answer may still be changed."""
     again = list(record.answers) if going_back == "until locked" else [record.last_answered] if going_back == "until next" else []
     return [blind_id for blind_id in [*again, record.current] if blind_id]
 

@@ -178,7 +178,7 @@ class Record(ReaderHandler):
 
 
 class Picture(ReaderHandler):
-    """One picture as raw little-endian pixels, for its reader only, while it is open or next."""
+    """One image as raw little-endian pixels, for its reader only, while it is open or next."""
 
     @allow_unauthenticated
     async def get(self, study: str, reader_id: str, blind_id: str) -> None:
@@ -201,13 +201,13 @@ class Picture(ReaderHandler):
 
 
 class Pixels:
-    """Decoded pictures, the last few kept: readers of a study often look at the same ones."""
+    """Decoded images, the last few kept: readers of a study often look at the same ones."""
 
     def __init__(self, largest_bytes: int = 96_000_000):
         self.kept, self.largest = OrderedDict(), largest_bytes
 
     def of(self, path: Path) -> tuple[int, int, int, bytes]:
-        """Width, height, bytes a pixel (1 or 2) and the pixels, row by row, little-endian. Raises ValueError for another kind of picture."""
+        """Width, height, bytes a pixel (1 or 2) and the pixels, row by row, little-endian. Raises ValueError for another kind of image."""
         if path in self.kept:
             self.kept.move_to_end(path)
             return self.kept[path]

@@ -1,4 +1,4 @@
-"""What the reading stage is told: 07's parameters, the study's texts and the blinded pictures. No truth, no pandas."""
+"""What the reading stage is told: 07's parameters, the study's texts and the blinded images. No truth, no pandas."""
 
 import csv
 import json
@@ -104,7 +104,7 @@ def read_told(folder: Path, study: str) -> dict:
 
 
 def read_pictures(folder: Path) -> dict[str, Picture]:
-    """The pictures of a reading set by blind_id. Raises SettingError naming the row or the file that is wrong."""
+    """The images of a reading set by blind_id. Raises SettingError naming the row or the file that is wrong."""
     folder = Path(folder)
     try:
         with (folder / "reading_set.csv").open(newline="", encoding="utf-8") as file:
@@ -124,7 +124,7 @@ def read_pictures(folder: Path) -> dict[str, Picture]:
             row["blind_id"], path, row["modality"], training, int(row.get("part") or (0 if training else 1))
         )
     if not any(not picture.training for picture in pictures.values()):
-        raise SettingError(f"{folder / 'reading_set.csv'} has no pictures to read.")
+        raise SettingError(f"{folder / 'reading_set.csv'} has no images to read.")
     return pictures
 
 

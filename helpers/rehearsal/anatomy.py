@@ -21,7 +21,7 @@ RIB_SPACING = 26.0
 class Patient:
     """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on a side.
 
-    `visit` changes what changes between two pictures of one person (position, depth of breath), not the person.
+    `visit` changes what changes between two images of one person (position, depth of breath), not the person.
     Raises ValueError for an unknown finding or side.
     """
 
@@ -41,7 +41,7 @@ class Patient:
         self.side = CLEAN_SIDE.get(self.finding, self.side or "right")
         person, pose = np.random.default_rng([self.seed, 1]), np.random.default_rng([self.seed, 2, self.visit])
         self.sex = self.sex or ("F" if person.random() < 0.45 else "M")
-        # Plain floats: a numpy float64 would widen every picture to double precision.
+        # Plain floats: a numpy float64 would widen every image to double precision.
         self.p = {name: float(value) for name, value in _habitus(person, pose, self.sex, self.view, self.finding).items()}
         self.vessels = {side: _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side) for k, side in enumerate((-1, 1))}
         self.lesions = _lesions(np.random.default_rng([self.seed, 4, self.visit]), self)

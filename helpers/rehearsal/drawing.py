@@ -13,13 +13,13 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def noise(seed: int, size: int, cells: int, draw: int = 0) -> np.ndarray:
-    """Smooth noise with standard deviation about 1 and `cells` bumps across the picture, the same at every size."""
+    """Smooth noise with standard deviation about 1 and `cells` bumps across the image, the same at every size."""
     rng = np.random.default_rng([seed, 6, cells, draw])
     return resized(rng.standard_normal((cells, cells), dtype=np.float32) * 1.4, size)
 
 
 def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> np.ndarray:
-    """Masses added to a picture, each shared by the four pixels around it."""
+    """Masses added to an image, each shared by the four pixels around it."""
     picture = np.zeros(size * size, np.float64)
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     for dx in (0, 1):

@@ -1,4 +1,4 @@
-"""What the simulated image service says: models, errors, pictures with usage, in the published schemas."""
+"""What the simulated image service says: models, errors, images with usage, in the published schemas."""
 
 import base64
 import functools
@@ -61,7 +61,7 @@ def models() -> list[dict]:
 
 
 def generation(request: dict, api, kind: str = "") -> tuple[int, dict]:
-    """POST /v1/images/generations: pictures with usage for today's models, without for DALL-E's shape."""
+    """POST /v1/images/generations: images with usage for today's models, without for DALL-E's shape."""
     model, prompt = request.get("model", "dall-e-2"), request.get("prompt", "")
     dalle = model in DALLE
     wrong = _refusal(request, model, prompt, dalle)
@@ -128,7 +128,7 @@ def price(request: dict, answer: dict) -> float:
 
 
 def draw(prompt: str, width: int, height: int, seed: int, sketch: bool = False) -> bytes:
-    """The picture a prompt asks for, as a PNG with content credentials."""
+    """The image a prompt asks for, as a PNG with content credentials."""
     if sketch:
         return _sketched(width, height, seed % 16)
     found = [NEAREST.get(name, name) for name in findings.in_text(prompt)] or ["no_finding"]

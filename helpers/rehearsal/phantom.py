@@ -1,6 +1,6 @@
 """Simulated patients: X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
 
-The patient's right is on the picture's left. Everything follows from a seed.
+The patient's right is on the image's left. Everything follows from a seed.
 """
 
 import hashlib

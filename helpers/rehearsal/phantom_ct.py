@@ -13,7 +13,7 @@ SLICE_MM = 3.0
 def ct_slice(
     seed: int, finding: str = "no_finding", side: str = "", size: int = 512, level: float = -1.0, visit: int = 0, sex: str = ""
 ) -> np.ndarray:
-    """An axial slice, (size, size) int16 in HU, the patient's right on the picture's left and the front on top.
+    """An axial slice, (size, size) int16 in HU, the patient's right on the image's left and the front on top.
 
     `level` runs from 0 (domes of the diaphragm) to 1 (apex); below 0 the finding chooses a height that shows it.
     """

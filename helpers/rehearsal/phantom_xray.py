@@ -1,6 +1,6 @@
 """X-rays of the simulated chest in anatomy.py: its projection by the attenuation law, I = I0 exp(-sum of mu * path), with noise.
 
-The patient's right is on the picture's left, as in a clinic.
+The patient's right is on the image's left, as in a clinic.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def xray(
 
 
 def _displayed(density, contrast):
-    """The detector's picture as a workstation shows it: a little edge enhancement, a soft shoulder, 12 bits."""
+    """The detector's image as a workstation shows it: a little edge enhancement, a soft shoulder, 12 bits."""
     size = density.shape[0]
     small = resized(density, 64)
     density = density + 0.5 * (density - resized(ndimage.gaussian_filter(small, 3), size))
@@ -173,7 +173,7 @@ def _bone_path(patient, x, z):
         (_shoulders, np.s_[:, (x < -90).any(axis=0)]),
         (_shoulders, np.s_[:, (x > 90).any(axis=0)]),
     ):
-        # Each only where it can be: most of the picture holds none of them.
+        # Each only where it can be: most of the image holds none of them.
         bone[where] += part(patient, x[where], z[where])
     return bone
 

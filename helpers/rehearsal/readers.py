@@ -66,7 +66,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
 
 
 def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
-    """The simulated answer to one picture. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
+    """The simulated answer to one image. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
     looked = truth["blind_id"]
     if truth.get("repeat_of") and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW:
         looked = truth["repeat_of"]

@@ -46,7 +46,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def thumbnails(frame: pd.DataFrame, folder) -> np.ndarray:
-    """(n, SIDE * SIDE) float32, grey and contrast of each picture set to mean 0 and deviation 1."""
+    """(n, SIDE * SIDE) float32, grey and contrast of each image set to mean 0 and deviation 1."""
     rows = []
     for row in frame.itertuples():
         picture = images.read_png(folder / row.path)

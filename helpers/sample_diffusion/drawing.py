@@ -1,4 +1,4 @@
-"""Checkpoint + prompts + seeds -> grey pictures, each from noise of its own."""
+"""Checkpoint + prompts + seeds -> grey images, each from noise of its own."""
 
 import hashlib
 import warnings
@@ -37,12 +37,12 @@ TOLERANCE = 0.02
 
 
 def image_seed(study: str, prompt: str, replicate: int) -> int:
-    """The seed of one picture's noise: the same for the same study, prompt and replicate, whatever else is drawn."""
+    """The seed of one image's noise: the same for the same study, prompt and replicate, whatever else is drawn."""
     return int.from_bytes(hashlib.sha256(repr((study, prompt, replicate)).encode()).digest()[:8], "big") >> 1
 
 
 def plan(prompts: pd.DataFrame, study: str, run: str, scheduler: str, steps: list[int], guidance: list[float]) -> pd.DataFrame:
-    """One row a picture: every prompt's `count` replicates x guidance x steps, in a fixed order.
+    """One row an image: every prompt's `count` replicates x guidance x steps, in a fixed order.
 
     `prompts` has prompt_id, prompt and count. The seed follows from study, prompt and replicate, so that settings are
     compared on the same noise. Returns image_id, prompt_id, prompt, replicate, seed, scheduler, steps, guidance.
@@ -107,10 +107,10 @@ def to_device(pipeline, bf16: bool) -> None:
 
 
 def draw(pipeline, jobs: pd.DataFrame, size: int, negative: str = "", bf16: bool = False, batch: int = 0) -> list[np.ndarray]:
-    """The pictures of `jobs` (prompt, seed, guidance, steps), each (size, size) float32 in 0..1, NaN where drawing failed.
+    """The images of `jobs` (prompt, seed, guidance, steps), each (size, size) float32 in 0..1, NaN where drawing failed.
 
-    They go through in batches of `batch` (0: all at once) with the same guidance and steps; every picture starts from
-    its own seed's noise, drawn on the CPU. Raises SamplingError when a single picture does not fit into memory.
+    They go through in batches of `batch` (0: all at once) with the same guidance and steps; every image starts from
+    its own seed's noise, drawn on the CPU. Raises SamplingError when a single image does not fit into memory.
     """
     return [picture for _, pictures in draw_batches(pipeline, batches(jobs, batch), size, negative, bf16) for picture in pictures]
 
@@ -123,7 +123,7 @@ def batches(jobs: pd.DataFrame, batch: int = 0) -> list[pd.DataFrame]:
 
 
 def draw_batches(pipeline, batches: Iterable[pd.DataFrame], size: int, negative: str = "", bf16: bool = False) -> Iterator[tuple]:
-    """Draw one batch of jobs after the other; yields (jobs, their pictures) as they come.
+    """Draw one batch of jobs after the other; yields (jobs, their images) as they come.
 
     A batch that does not fit into memory is halved, and so is every one after it that is as large.
     """
@@ -138,7 +138,7 @@ def draw_batches(pipeline, batches: Iterable[pd.DataFrame], size: int, negative:
                 if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
                     raise
                 if len(some) == 1:
-                    raise SamplingError(f"One picture of {size} pixels does not fit into memory: use a machine with more.") from None
+                    raise SamplingError(f"One image of {size} pixels does not fit into memory: use a machine with more.") from None
                 fits = -(-len(some) // 2)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -169,7 +169,7 @@ def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, bf16: bool) -
 
 
 def fault(picture: np.ndarray) -> str:
-    """Why a drawn picture is a failure ("not a number", "black", "one grey value"), or ''."""
+    """Why a drawn image is a failure ("not a number", "black", "one grey value"), or ''."""
     if not np.isfinite(picture).all():
         return "not a number"
     if picture.max() <= 1 / 255:

@@ -8,7 +8,7 @@ from helpers import findings
 
 
 class SamplingError(RuntimeError):
-    """Pictures that cannot be drawn; the message says what to do."""
+    """Images that cannot be drawn; the message says what to do."""
 
 
 def read_prompts(path: Path, modality: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A sampling run: prompts of the study -> pictures in the run folder, sharded and resumable."""
+"""A sampling run: prompts of the study -> images in the run folder, sharded and resumable."""
 
 import json
 
@@ -30,8 +30,8 @@ def load(run: runs.Run):
 def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Draw what is missing into images/ and return the tables images, samples and failures of this run's shard.
 
-    Batches are the same whatever is there already, so an interrupted run ends in the same bits. Black pictures and
-    pictures that are no numbers are failures: listed, not written. Raises SamplingError when none succeeded.
+    Batches are the same whatever is there already, so an interrupted run ends in the same bits. Black images and
+    images that are no numbers are failures: listed, not written. Raises SamplingError when none succeeded.
     """
     asked = run.parameters
     if run.finished:
@@ -49,7 +49,7 @@ def draw_missing(run: runs.Run, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd
     failures = _draw(run, pipeline, jobs, size, bits)
     made = jobs[~jobs.image_id.isin([failure["image_id"] for failure in failures])].reset_index(drop=True)
     if made.empty:
-        raise SamplingError(f"All {len(jobs)} pictures failed ({failures[0]['reason']}): use another checkpoint, or precision fp32.")
+        raise SamplingError(f"All {len(jobs)} images failed ({failures[0]['reason']}): use another checkpoint, or precision fp32.")
     samples = made[["image_id", "prompt_id", "replicate", "seed", "scheduler", "steps", "guidance"]].assign(checkpoint=asked["checkpoint"])
     failed = pd.DataFrame(failures, columns=["image_id", "prompt_id", "replicate", "seed", "reason"])
     images_table = run.write("images.csv", _rows(run, made.merge(prompts.drop(columns="prompt"), on="prompt_id"), size, bits))

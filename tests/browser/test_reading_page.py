@@ -213,9 +213,9 @@ def test_a_small_picture_is_interpolated_until_the_reader_zooms_to_its_pixels(br
         let same = 0; for (let x = 4; x < row.length; x += 4) same += row[x] === row[x - 4]; return same / (c.width - 1) }"""
     page.evaluate("document.querySelector('canvas.picture').scrollIntoView()")
     box = page.locator("canvas.picture").bounding_box()
-    assert box["width"] > 8 * 64, "one pixel of the picture covers many of the screen"
+    assert box["width"] > 8 * 64, "one pixel of the image covers many of the screen"
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert page.evaluate(alike) < 0.7, "as it comes, the picture is no mosaic"
+    assert page.evaluate(alike) < 0.7, "as it comes, the image is no mosaic"
     for _ in range(12):
         page.mouse.wheel(0, -300)
     page.wait_for_timeout(200)
@@ -296,7 +296,7 @@ FAULTS = [cut, freeze, reload, kill_kernel, kill_server, database_locked, disk_f
 
 
 def read_under_faults(browser, server, number: int, answers: int, seed: int, every: int) -> None:
-    """Read `answers` pictures, a fault every few, right before, at or right after an answer."""
+    """Read `answers` images, a fault every few, right before, at or right after an answer."""
     chosen, proxy = random.Random(seed), Proxy(server.port)
     reader = started(browser, server, number, proxy.port)
     page, answered, faults = reader.page, [], list(FAULTS)
@@ -312,7 +312,7 @@ def read_under_faults(browser, server, number: int, answers: int, seed: int, eve
             page.keyboard.press(chosen.choice("123"))
             assert reader.answer(chosen.choice("rfu")) == blind_id
             if chosen.random() < 0.2:
-                page.keyboard.press("Enter")  # a second press at once must not answer the next picture
+                page.keyboard.press("Enter")  # a second press at once must not answer the next image
             answered.append(blind_id)
             if fault and moment == "after":
                 fault(server, proxy, reader)
@@ -432,17 +432,17 @@ def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
         reader.open()
         reader.register()
         first = reader.answer("r")
-        reader.shown(first)  # the next picture is painted a moment after the key
+        reader.shown(first)  # the next image is painted a moment after the key
         second = reader.answer("r")
         reader.shown(second)
         third = reader.answer("f")
         reader.saved()
         reader.page.click("text=Change the last answer")
-        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=third)
+        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=third)
         reader.page.click("text=Change the one before")
-        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=second)
+        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=second)
         reader.page.click("text=Change the one before")
-        reader.page.wait_for_function("id => document.querySelector('canvas.picture').dataset.shown === id", arg=first)
+        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=first)
         assert not reader.page.locator("text=Change the one before").is_visible()
         reader.page.keyboard.press("u")
         reader.page.fill("#reason", "a second look")

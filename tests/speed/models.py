@@ -12,7 +12,7 @@ from helpers.finetune_diffusion import tiny_model
 
 @dataclass(frozen=True)
 class Setup:
-    """A model as `build(captions, size)` makes it, the side in pixels of its pictures, and its batch."""
+    """A model as `build(captions, size)` makes it, the side in pixels of its images, and its batch."""
 
     name: str
     build: Callable[[list[str], int], StableDiffusionPipeline]

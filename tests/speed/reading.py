@@ -26,7 +26,7 @@ from speed import measurement
 
 STUDY, SET = "speed_reading", "06_assemble_reading_set"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
-# What a reader does not notice: picture size (0: any), measurement, and the most that it may take.
+# What a reader does not notice: image size (0: any), measurement, and the most that it may take.
 AIMED_AT = {
     (0, "open to first image, median"): 2200,
     (0, "reload to first image, median"): 2200,
@@ -40,22 +40,22 @@ PLAIN = """
 import ipywidgets as widgets, pathlib
 from IPython.display import display
 paths = sorted(pathlib.Path({folder!r}).glob('*.png'))
-answers, picture, at = [], widgets.Image(value=paths[0].read_bytes(), format='png'), [0]
-picture.add_class('plain-picture')
+answers, image, at = [], widgets.Image(value=paths[0].read_bytes(), format='png'), [0]
+image.add_class('plain-image')
 def answer(button):
     answers.append((paths[at[0]].name, button.description))
     at[0] += 1
-    picture.value = paths[at[0]].read_bytes()
+    image.value = paths[at[0]].read_bytes()
 buttons = [widgets.Button(description=label) for label in ('Real', 'Fake', 'Uncertain')]
 for button in buttons: button.on_click(answer)
-display(widgets.VBox([picture, widgets.HBox(buttons)]))
+display(widgets.VBox([image, widgets.HBox(buttons)]))
 """
 
 
 def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
     """Columns measurement.COLUMNS. Starts servers and a browser; takes about two minutes a size.
 
-    `answers` are given and the page is opened and reloaded `openings` times at each picture size (pixels a side).
+    `answers` are given and the page is opened and reloaded `openings` times at each image size (pixels a side).
     """
     from playwright.sync_api import sync_playwright
 
@@ -75,12 +75,12 @@ def _row(size: int, what: str, baseline: float | None, ours: float) -> dict:
     unit = "MB" if "memory" in what else "ms"
     target = AIMED_AT.get((size, what)) or AIMED_AT.get((0, what))
     note = f"at most {target:g} {unit} is the aim; " if target else ""
-    note += "12-bit in 16 bits; the plain notebook shows the same picture as 8-bit PNG"
+    note += "12-bit in 16 bits; the plain notebook shows the same image as 8-bit PNG"
     return measurement.row(f"reading {size}×{size}", what, baseline, ours, unit, note)
 
 
 def make_study(root: Path, size: int, count: int) -> Path:
-    """A reading set of `count` noisy 12-bit pictures below `root`, and the same as 8-bit PNG for the plain notebook; returns that folder."""
+    """A reading set of `count` noisy 12-bit images below `root`, and the same as 8-bit PNG for the plain notebook; returns that folder."""
     reading_set, plain = root / "outputs" / STUDY / SET / "reading_set", root / "plain"
     (root / "params" / STUDY).mkdir(parents=True)
     (root / "params" / STUDY / "07_read_cases.yaml").write_text(yaml.safe_dump({"description_required": False, "break_after": 0}))
@@ -132,7 +132,7 @@ def proportional_mb(process: psutil.Process) -> float:
 
 
 def measure_ours(browser, root: Path, answers: int, openings: int) -> dict[str, float]:
-    """Opening, next picture, saving, window drag (ms) and memory (MB) of the reading page."""
+    """Opening, next image, saving, window drag (ms) and memory (MB) of the reading page."""
     port = free_port()
     environment = {**os.environ, **{name: str(root / name.lower()) for name in ("PARAMS", "OUTPUTS", "KEYS")}}
     command = [sys.executable, "-m", "helpers.reading.server", STUDY, "--port", str(port)]
@@ -149,7 +149,7 @@ def measure_ours(browser, root: Path, answers: int, openings: int) -> dict[str, 
             page.evaluate("window.began = performance.now()")
             page.keyboard.press("Enter")
             page.wait_for_function("window.painted.length > window.taken && ++window.taken")
-            page.wait_for_timeout(400)  # a reader looks; the next pictures are fetched meanwhile
+            page.wait_for_timeout(400)  # a reader looks; the next images are fetched meanwhile
         next_ms, saved_ms = page.evaluate("[window.painted, window.saved]")
         found |= _quantiles("next image after the key", next_ms) | _quantiles("saved acknowledgement", saved_ms)
         found["window drag, 95th percentile of a frame"] = _drag(page)
@@ -183,7 +183,7 @@ def _opened(browser, link: str, openings: int, again: bool) -> float:
 _WATCH = """() => {
   Object.assign(window, { painted: [], saved: [], taken: 0, began: 0 });
   addEventListener('keydown', (e) => { if (e.key === 'Enter') window.began = performance.now() }, true);
-  const canvas = document.querySelector('canvas.picture');
+  const canvas = document.querySelector('canvas.image');
   new MutationObserver(() => { if (canvas.dataset.shown) window.painted.push(performance.now() - window.began) }).observe(canvas, { attributeFilter: ['data-shown'] });
   const plain = window.fetch;
   window.fetch = async (...a) => { const t = performance.now(); const r = await plain(...a); if (String(a[0]).endsWith('reading/record') && a[1].body.includes('"answered"')) window.saved.push(performance.now() - t); return r };
@@ -234,7 +234,7 @@ def measure_plain(browser, root: Path, pictures: Path, answers: int, openings: i
         for _ in range(openings):
             began = time.perf_counter()
             page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
-            page.wait_for_function("(document.querySelector('img.plain-picture') || {}).naturalWidth > 0", timeout=60_000)
+            page.wait_for_function("(document.querySelector('img.plain-image') || {}).naturalWidth > 0", timeout=60_000)
             opened.append((time.perf_counter() - began) * 1000)
         page.evaluate(_WATCH_PLAIN)
         for _ in range(answers):
@@ -252,7 +252,7 @@ def measure_plain(browser, root: Path, pictures: Path, answers: int, openings: i
 _WATCH_PLAIN = """() => {
   Object.assign(window, { painted: [], taken: 0, began: 0 });
   addEventListener('click', () => { window.began = performance.now() }, true);
-  document.querySelector('img.plain-picture').addEventListener('load', () => requestAnimationFrame(() => requestAnimationFrame(() => window.painted.push(performance.now() - window.began))));
+  document.querySelector('img.plain-image').addEventListener('load', () => requestAnimationFrame(() => requestAnimationFrame(() => window.painted.push(performance.now() - window.began))));
 }"""
 
 

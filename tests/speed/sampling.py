@@ -1,4 +1,4 @@
-"""Sampling of stage 04 beside the stock pipeline called picture by picture."""
+"""Sampling of stage 04 beside the stock pipeline called image by image."""
 
 import time
 
@@ -12,7 +12,7 @@ from speed import measurement, models
 
 
 def measure(samples: int = 32, size: int = 64, steps: int = 20, guidance: float = 7.5) -> pd.DataFrame:
-    """Pictures per second, and how alike both sides' pictures from the same seeds are; columns measurement.COLUMNS."""
+    """Images per second, and how alike both sides' images from the same seeds are; columns measurement.COLUMNS."""
     base_models.use_cores()
     rows = [row for setup in models.setups(size) for row in _side_by_side(setup, samples, steps, guidance)]
     return pd.DataFrame(rows)
@@ -35,7 +35,7 @@ def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float
     error = float(np.mean((np.stack(drawn[:few]) - np.stack(stock)) ** 2))
     what = f"{setup.name}, {setup.size} px, {steps} steps, guidance {guidance}"
     note = f"stock pipeline one by one in fp32; ours: {samples} at once, {'bf16' if bf16 else 'fp32'}"
-    psnr = "ours against the stock pipeline's pictures from the same seeds"
+    psnr = "ours against the stock pipeline's images from the same seeds"
     return [
         measurement.row("sampling.draw", what, plain, ours, "images/s", note),
         measurement.row("sampling.draw", f"PSNR, {what}", None, -10 * np.log10(error), "dB", psnr),
@@ -43,7 +43,7 @@ def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float
 
 
 def stock_picture(pipeline, size: int, seed: int, steps: int, guidance: float) -> np.ndarray:
-    """One (size, size) picture by the stock pipeline, 0 to 1."""
+    """One (size, size) image by the stock pipeline, 0 to 1."""
     result = pipeline(
         "chest X-ray",
         num_inference_steps=steps,

@@ -42,7 +42,7 @@ KINDS = {
 
 
 def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64, file_sizes: tuple[int, ...] = (512, 64)) -> pd.DataFrame:
-    """Ours and the plain loop by turns in one process on the same pictures and weights; columns measurement.COLUMNS.
+    """Ours and the plain loop by turns in one process on the same images and weights; columns measurement.COLUMNS.
 
     For each model of `models.setups` and each size of the files on disk: images per second (the median of `rounds`
     turns of `steps` steps each) and the held-out loss after them; for the first model the peak memory.
@@ -65,7 +65,7 @@ def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64,
 
 
 def pictures(folder: Path, file_size: int, count: int) -> pd.DataFrame:
-    """Files of smooth random pictures with captions, as stage 03 takes cases."""
+    """Files of smooth random images with captions, as stage 03 takes cases."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(0), []
     for index in range(count):
@@ -119,7 +119,7 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
 
 
 def our_loop(pipeline, frame: pd.DataFrame, recipe: Recipe, state: Path, cache: Path) -> float:
-    """Stage 03's training from encoded pictures: images per second, caching, start and checkpoint apart."""
+    """Stage 03's training from encoded images: images per second, caching, start and checkpoint apart."""
     with contextlib.redirect_stdout(io.StringIO()):
         table = training_loop.train(pipeline, frame, recipe, state, cache)
     return float(table.images_per_second.iloc[-1])
