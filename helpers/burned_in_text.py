@@ -1,6 +1,8 @@
-"""Text in the pixels - names, dates, "PORTABLE", L and R - found by OCR and masked by one rule for every source.
+"""Text in the pixels - names, dates, "PORTABLE", L and R - found by OCR and masked by one rule for
+every source.
 
-What is masked in real images must be masked in generated ones too, or the mask would give the source away.
+What is masked in real images must be masked in generated ones too, or the mask would give the
+source away.
 """
 
 import functools
@@ -11,12 +13,19 @@ from PIL import Image, ImageDraw
 
 from helpers.images import ImageError, area_resize, eight_bits
 
-OCR_SIDE = 1280  # pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
-BOX_THRESHOLD = 0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
+# pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
+OCR_SIDE = 1280
+BOX_THRESHOLD = (
+    0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
+)
 CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the image
-SURE = 0.8  # recognition score from which three to five large letters are believed: ribs were read as INS at 0.54
+# recognition score from which three to five large letters are believed: ribs were read as INS at
+# 0.54
+SURE = 0.8
 THIN = 0.12  # of the image's side: the shorter side of what can be a line of text
-SMALL = 0.012  # of the image's area: the most that one or two letters take, or what could not be read
+SMALL = (
+    0.012  # of the image's area: the most that one or two letters take, or what could not be read
+)
 MARGIN = 0.15  # of the image's side: where markers lie, and anatomy that a reader needs does not
 
 
@@ -28,14 +37,24 @@ class MissingOCR(RuntimeError):
 def _engine():
     if find_spec("rapidocr_onnxruntime") is None:
         raise MissingOCR(
-            "Finding burned-in text needs the package rapidocr-onnxruntime: pip install -e '.[ocr]' (Python below 3.13), "
-            "or set burned_in_text: keep if you know that the images carry no names."
+            "Finding burned-in text needs the package rapidocr-onnxruntime: pip install -e '.[ocr]'"
+            " (Python below 3.13), or set burned_in_text: keep if you know that the images carry no"
+            " names."
         )
     try:
         from rapidocr_onnxruntime import RapidOCR
     except ImportError as error:
-        raise MissingOCR(f"rapidocr-onnxruntime does not load ({error}): on Debian `apt install libgl1 libglib2.0-0` helps.") from None
-    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, det_limit_side_len=OCR_SIDE, det_limit_type="min", det_thresh=0.2)
+        raise MissingOCR(
+            f"rapidocr-onnxruntime does not load ({error}): on Debian `apt install libgl1"
+            " libglib2.0-0` helps."
+        ) from None
+    return RapidOCR(
+        intra_op_num_threads=1,
+        inter_op_num_threads=1,
+        det_limit_side_len=OCR_SIDE,
+        det_limit_type="min",
+        det_thresh=0.2,
+    )
 
 
 def check() -> None:
@@ -44,18 +63,32 @@ def check() -> None:
 
 
 def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
-    """Boxes of burned-in text in an image (H, W) of values 0..2**bits-1: corners (4, 2) as shares (x, y) of width and height.
+    """Boxes of burned-in text in an image (H, W) of values 0..2**bits-1: corners (4, 2) as shares
+    (x, y) of width and height.
 
-    A box counts when letters were read in it with confidence, or when it is small and lies near the edge, where markers are.
+    A box counts when letters were read in it with confidence, or when it is small and lies near the
+    edge, where markers are.
     """
     height, width = array.shape
     scale = min(1.0, OCR_SIDE / min(height, width))
     grey = eight_bits(array, bits)
     if scale < 1:
-        grey = np.floor(area_resize(grey, round(height * scale), round(width * scale)) + 0.5).astype(np.uint8)
-    found, _ = _engine()(np.dstack([grey] * 3), use_det=True, use_cls=False, use_rec=True, text_score=0.0, box_thresh=BOX_THRESHOLD)
+        grey = np.floor(
+            area_resize(grey, round(height * scale), round(width * scale)) + 0.5
+        ).astype(np.uint8)
+    found, _ = _engine()(
+        np.dstack([grey] * 3),
+        use_det=True,
+        use_cls=False,
+        use_rec=True,
+        text_score=0.0,
+        box_thresh=BOX_THRESHOLD,
+    )
     size = np.array([grey.shape[1], grey.shape[0]], dtype=float)
-    boxes = [(np.asarray(corners, dtype=float) / size, str(text), float(score)) for corners, text, score in found or []]
+    boxes = [
+        (np.asarray(corners, dtype=float) / size, str(text), float(score))
+        for corners, text, score in found or []
+    ]
     return [corners for corners, text, score in boxes if _is_text(corners, text, score)]
 
 
@@ -71,7 +104,9 @@ def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
 
 
 def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """The image with every box painted over in the median grey around it, and the share of the image painted."""
+    """The image with every box painted over in the median grey around it, and the share of the
+    image painted.
+    """
     painted, touched = array.copy(), np.zeros(array.shape, dtype=bool)
     for corners in boxes:
         inside = _filled(corners, array.shape, 1.25)
@@ -95,7 +130,10 @@ def _filled(corners: np.ndarray, shape: tuple[int, int], growth: float) -> np.nd
 
 
 def mask_text(array: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
-    """Find and mask: the rule for every source. Returns the image and the share of it that was painted over."""
+    """Find and mask: the rule for every source.
+
+    Returns the image and the share of it that was painted over.
+    """
     return mask(array, find(array, bits))
 
 

@@ -32,7 +32,17 @@ FINDINGS: dict[str, str] = {
 }
 SIDES = ("left", "right", "bilateral")
 WORDINGS = ("caption", "sentence", "detailed")
-UNSIDED = ("no_finding", "cardiomegaly", "covid19", "tuberculosis", "edema", "emphysema", "hernia", "devices", "other")
+UNSIDED = (
+    "no_finding",
+    "cardiomegaly",
+    "covid19",
+    "tuberculosis",
+    "edema",
+    "emphysema",
+    "hernia",
+    "devices",
+    "other",
+)
 
 # In a caption: the noun phrase after "with".
 _PHRASES = {
@@ -61,7 +71,7 @@ _PHRASES = {
 _VIEWS = {"PA": "PA view", "AP": "AP view", "LL": "lateral view"}
 _LONG_VIEWS = {"PA": "A posteroanterior", "AP": "An anteroposterior", "LL": "A lateral"}
 
-# Names that data sets give whole labels. What can't be told apart is mapped to what is certainly true
+# Names that data sets give whole labels. An ambiguous name is mapped to what is certainly true
 # (a CheXpert "lung lesion" may be a nodule or a mass; either is an opacity).
 _LABELS = {
     "normal": ["no_finding"],
@@ -77,16 +87,22 @@ _LABELS = {
     "nofinding": ["no_finding"],
 }
 
-# Words in free text, matched as regular expressions at word starts after folding to plain lower case.
+# Words in free text, matched as regular expressions at word starts after folding to plain lower
+# case.
 _WORDS = {
     "no_finding": r"no (?:\w+ ){0,3}(?:findings?|abnormalit\w+|patholog\w+|disease)\b",
-    "effusion": r"effusions?\b|pleural fluid|hydro(?:pneumo)?thora\w+|h(?:a)?emothora\w+|blunt(?:ed|ing)",
+    "effusion": (
+        r"effusions?\b|pleural fluid|hydro(?:pneumo)?thora\w+|h(?:a)?emothora\w+|blunt(?:ed|ing)"
+    ),
     "consolidation": r"consolidat\w+|airspace disease",
     "infiltrates": r"infiltrat\w+",
     "nodule": r"(?:micro)?nodul\w+|coin lesion",
     "pneumothorax": r"(?:hydro)?pneumothora\w+|ptx\b",
-    "cardiomegaly": r"cardiomegaly|(?:enlarged|large|big|dilated) (?:heart|cardiac)|cardiac enlargement"
-    r"|(?:heart|cardiac silhouette|cardiac size|heart size)(?: \w+){0,2} enlarged|increased (?:heart|cardiac)",
+    "cardiomegaly": (
+        r"cardiomegaly|(?:enlarged|large|big|dilated) (?:heart|cardiac)|cardiac enlargement"
+        r"|(?:heart|cardiac silhouette|cardiac size|heart size)(?: \w+){0,2} enlarged|increased"
+        r" (?:heart|cardiac)"
+    ),
     "atelectasis": r"(?:atelecta\w+|collapse[ds]?)\b",
     "edema": r"o?edema|congesti(?:on|ve)\b|fluid overload",
     "emphysema": r"emphysem\w+|hyperinflat\w+|copd\b|bullae?\b|bullous",
@@ -99,22 +115,32 @@ _WORDS = {
     "covid19": r"covid\w*|sars cov ?2|corona ?virus",
     "tuberculosis": r"tubercul\w+|tb\b",
     "fracture": r"fractur\w+",
-    "devices": r"support devices?|devices?\b|pacemakers?|tubes?\b|catheters?|central (?:venous )?line|port\b|picc\b|drains?\b|sternal wires?|electrodes?",
+    "devices": (
+        r"support devices?|devices?\b|pacemakers?|tubes?\b|catheters?|central (?:venous"
+        r" )?line|port\b|picc\b|drains?\b|sternal wires?|electrodes?"
+    ),
 }
 _NEGATION = re.compile(
-    r"\b(?:no|not|without|absent|absence of|free of|negative for|denies|neither|nor|rule[sd]? out|exclud\w+|resolved|never)\b"
+    r"\b(?:no|not|without|absent|absence of|free of|negative for|denies|neither|nor|rule[sd]?"
+    r" out|exclud\w+|resolved|never)\b"
 )
 _NEGATED_AFTER = re.compile(
-    r"^[\w ]{0,40}?\b(?:(?:is|are|was|were) )?(?:absent|excluded|ruled out|not (?:seen|present|identified|visible)|resolved)\b"
+    r"^[\w ]{0,40}?\b(?:(?:is|are|was|were) )?(?:absent|excluded|ruled out|not"
+    r" (?:seen|present|identified|visible)|resolved)\b"
 )
 _NOT_A_NEGATION = re.compile(
-    r"\b(?:no change|not excluded|not ruled out|cannot be (?:excluded|ruled out)|can not be (?:excluded|ruled out)|no longer)\b"
+    r"\b(?:no change|not excluded|not ruled out|cannot be (?:excluded|ruled out)|can not be"
+    r" (?:excluded|ruled out)|no longer)\b"
 )
-_CLAUSE = re.compile(r"[.;:!?\n]|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bapart from\b|\bwith (?!no )")
+_CLAUSE = re.compile(
+    r"[.;:!?\n]|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bapart from\b|\bwith (?!no )"
+)
 _HEALTHY = re.compile(r"\b(?:normal|unremarkable|healthy|clear)\b")
 _HEALTHY_PART = re.compile(
-    r"\b(?:normal|unremarkable|clear) (?:\w+ ){0,2}?(?:heart|cardiac|mediastin\w*|size|silhouette|bones?|bony|hil\w+|contours?|left|right)\b"
-    r"|\b(?:heart|cardiac|mediastin\w*|size|silhouette|bones?|bony|hil\w+|contours?|left \w+|right \w+)(?: \w+){0,3} (?:normal|unremarkable|clear)\b"
+    r"\b(?:normal|unremarkable|clear) (?:\w+ ){0,2}?"
+    r"(?:heart|cardiac|mediastin\w*|size|silhouette|bones?|bony|hil\w+|contours?|left|right)\b"
+    r"|\b(?:heart|cardiac|mediastin\w*|size|silhouette|bones?|bony|hil\w+|contours?|left \w+|right"
+    r" \w+)(?: \w+){0,3} (?:normal|unremarkable|clear)\b"
     r"|\b(?:not|ab) ?normal\b"
 )
 
@@ -131,7 +157,8 @@ def _ordered(found) -> list[str]:
 
 
 def from_label(text) -> list[str]:
-    """Finding ids of a data set's label, in declared order: 'Effusion|Pneumonia', 'COVID', 'No Finding', 'Lung_Opacity'.
+    """Finding ids of a data set's label, in declared order: 'Effusion|Pneumonia', 'COVID', 'No
+    Finding', 'Lung_Opacity'.
 
     Several labels may be joined by | , ; or +. Empty and not understood labels give an empty list.
     """
@@ -146,18 +173,23 @@ def from_label(text) -> list[str]:
 
 
 def in_text(text: str) -> list[str]:
-    """Finding ids that free text affirms, in declared order; what it denies is left out ("no effusion" gives nothing).
+    """Finding ids that free text affirms, in declared order; what it denies is left out ("no
+    effusion" gives nothing).
 
-    Denial reaches to the end of its clause, as in NegEx (Chapman et al., J Biomed Inform 2001). A text that
-    affirms nothing and calls the lungs or the image normal gives ['no_finding'].
+    Denial reaches to the end of its clause, as in NegEx (Chapman et al., J Biomed Inform 2001). A
+    text that affirms nothing and calls the lungs or the image normal gives ['no_finding'].
     """
     plain = _plain(text)
     found = []
     for clause in _CLAUSE.split(_NOT_A_NEGATION.sub(" ", plain)):
-        found += [finding for finding in FINDINGS if finding in _WORDS and _affirms(clause, finding)]
+        found += [
+            finding for finding in FINDINGS if finding in _WORDS and _affirms(clause, finding)
+        ]
     if found:
         return _ordered(found)
-    healthy = _HEALTHY.search(_HEALTHY_PART.sub(" ", plain)) and not re.search(r"\b(?:not|ab)\s?normal", plain)
+    healthy = _HEALTHY.search(_HEALTHY_PART.sub(" ", plain)) and not re.search(
+        r"\b(?:not|ab)\s?normal", plain
+    )
     return ["no_finding"] if healthy else []
 
 
@@ -170,25 +202,41 @@ def _affirms(clause: str, finding: str) -> bool:
 
 
 def _denied(before: str) -> bool:
-    """Whether a denial before a finding still reaches it: a comma followed by an affirmation ends its reach."""
+    """Whether a denial before a finding still reaches it: a comma followed by an affirmation ends
+    its reach.
+    """
     denials = list(_NEGATION.finditer(before))
     if not denials:
         return False
     parts = before[denials[-1].end() :].split(",")
-    affirmed = re.compile(r"\b(?:there (?:is|are)|shows?|showing|seen|has|small|large|mild|moderate|severe|left|right|bilateral)\b")
-    return not any(affirmed.search(part) and not re.search(r"\b(?:or|nor|and)\b", part) for part in parts[1:])
+    affirmed = re.compile(
+        r"\b(?:there (?:is|are)|shows?|showing|seen|has|small|large|mild|moderate|severe"
+        r"|left|right|bilateral)\b"
+    )
+    return not any(
+        affirmed.search(part) and not re.search(r"\b(?:or|nor|and)\b", part) for part in parts[1:]
+    )
 
 
 def side_in_text(text: str) -> str:
-    """The patient's side that free text affirms: left, right, bilateral, or '' when it names none."""
+    """The patient's side that free text affirms: left, right, bilateral, or '' when it names
+    none.
+    """
     sides = set()
-    for clause in re.split(r"[.;:,!?\n]|\bbut\b|\bhowever\b|\bwhile\b", _NOT_A_NEGATION.sub(" ", _plain(text))):
+    for clause in re.split(
+        r"[.;:,!?\n]|\bbut\b|\bhowever\b|\bwhile\b", _NOT_A_NEGATION.sub(" ", _plain(text))
+    ):
         if _HEALTHY.search(clause):
             continue
         for match in re.finditer(
-            r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar|(?:left|right)\b(?! ?(?:ventric|atri|heart)))", clause
+            r"\b(?:bilateral\w*|both|biapical|bibasal|bibasilar|(?:left|right)\b(?!"
+            r" ?(?:ventric|atri|heart)))",
+            clause,
         ):
-            if not (_NEGATION.search(clause[: match.start()]) or _NEGATED_AFTER.match(clause[match.end() :])):
+            if not (
+                _NEGATION.search(clause[: match.start()])
+                or _NEGATED_AFTER.match(clause[match.end() :])
+            ):
                 sides.update((match[0],) if match[0] in ("left", "right") else ("left", "right"))
     return "bilateral" if len(sides) == 2 else next(iter(sides), "")
 
@@ -215,7 +263,8 @@ def _listed(finding_ids: list[str], side: str) -> str:
 def caption(modality: str, view: str, finding_ids: list[str], side: str = "") -> str:
     """The training caption and sampling prompt: 'chest X-ray, PA view, with left pleural effusion'.
 
-    No finding ids (unknown) name no finding at all. Raises ValueError for an unknown id, side or modality.
+    No finding ids (unknown) name no finding at all. Raises ValueError for an unknown id, side or
+    modality.
     """
     finding_ids = _check(finding_ids, side)
     if modality not in ("xray", "ct"):
@@ -228,17 +277,33 @@ def caption(modality: str, view: str, finding_ids: list[str], side: str = "") ->
     return ", ".join(parts)
 
 
-def prompt(modality: str, view: str, finding_ids: list[str], side: str = "", wording: str = "caption") -> str:
-    """The prompt for an image API. Wordings: caption (as in training), sentence, detailed. Raises ValueError."""
+def prompt(
+    modality: str, view: str, finding_ids: list[str], side: str = "", wording: str = "caption"
+) -> str:
+    """The prompt for an image API.
+
+    Wordings: caption (as in training), sentence, detailed. Raises ValueError.
+    """
     if wording not in WORDINGS:
         raise ValueError(f"Unknown wording '{wording}'; known are {', '.join(WORDINGS)}.")
     short = caption(modality, view, finding_ids, side)
     if wording == "caption":
         return short
     finding_ids = _check(finding_ids, side)
-    what = "An axial CT slice of the chest in lung window" if modality == "ct" else f"{_LONG_VIEWS.get(view, 'A frontal')} chest X-ray"
-    text = f"{what} of an adult patient" + (f" with {_listed(finding_ids, side)}" if finding_ids else "") + "."
+    what = (
+        "An axial CT slice of the chest in lung window"
+        if modality == "ct"
+        else f"{_LONG_VIEWS.get(view, 'A frontal')} chest X-ray"
+    )
+    text = (
+        f"{what} of an adult patient"
+        + (f" with {_listed(finding_ids, side)}" if finding_ids else "")
+        + "."
+    )
     if wording == "detailed":
-        text += " Real clinical radiograph in greyscale, filling the frame, without text, arrows or markers."
+        text += (
+            " Real clinical radiograph in greyscale, filling the frame, without text, arrows or"
+            " markers."
+        )
         text = text.replace("radiograph", "CT image") if modality == "ct" else text
     return text

@@ -20,27 +20,40 @@ from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import luminance as luminance
 from helpers.formats.windowing import window as window
 
-# What every image gets before it is read. Without them JPEG, resampling and histogram combs of a source stay to be seen
-# (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
-SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
+# What every image gets before it is read. Without them JPEG, resampling and histogram combs of a
+# source stay visible (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
+# pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
+SMOOTHING = 0.7
 GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
 
 
 def read(
-    path: Path, lung_center: float = -600, lung_width: float = 1500, bits: int = 16, modality: str = "", slices: int = 8,
-    xray_window: str = "file", min_lung_share: float = 0.0, default_modality: str = "",
-) -> Iterator[Picture]:  # fmt: skip
-    """Every image in a file, whatever its name ends in: DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
+    path: Path,
+    lung_center: float = -600,
+    lung_width: float = 1500,
+    bits: int = 16,
+    modality: str = "",
+    slices: int = 8,
+    xray_window: str = "file",
+    min_lung_share: float = 0.0,
+    default_modality: str = "",
+) -> Iterator[Picture]:
+    """Every image in a file, whatever its name ends in:
 
-    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct), `default_modality` what it is where the
-    file does not say it either; CT is windowed in HU; `xray_window` is `file` or `full`. Raises ImageError with the reason.
+    DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
+
+    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct),
+    `default_modality` what it is where the file does not say it either; CT is windowed in HU;
+    `xray_window` is `file` or `full`. Raises ImageError with the reason.
     """
     with Path(path).open("rb") as file:
         start = file.read(400)
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        yield from dicom.read(path, lung_center, lung_width, bits, modality, xray_window, default_modality)
+        yield from dicom.read(
+            path, lung_center, lung_width, bits, modality, xray_window, default_modality
+        )
     elif volumes.looks_like(start):
         yield from volumes.read(Path(path), lung_center, lung_width, bits, slices, min_lung_share)
     else:
@@ -48,11 +61,17 @@ def read(
 
 
 def read_png(path: Path) -> np.ndarray:
-    """A stored image, shape (H, W), uint8 or uint16. Raises ImageError when it is no one-channel PNG."""
+    """A stored image, shape (H, W), uint8 or uint16.
+
+    Raises ImageError when it is no one-channel PNG.
+    """
     try:
         with Image.open(path) as picture:
             if picture.format != "PNG" or picture.mode not in ("L", "I;16", "I;16B", "I"):
-                raise ImageError(f"{Path(path).name}: is {picture.format} {picture.mode}, not a one-channel PNG of 8 or 16 bit.")
+                raise ImageError(
+                    f"{Path(path).name}: is {picture.format} {picture.mode}, not a one-channel PNG"
+                    " of 8 or 16 bit."
+                )
             array = np.asarray(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{Path(path).name}: cannot be read as PNG ({error}).") from None
@@ -60,22 +79,34 @@ def read_png(path: Path) -> np.ndarray:
 
 
 def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
-    """The PNG file of an image, shape (H, W), uint8 (mode L) or uint16 (I;16). No text, time or other chunk is written.
+    """The PNG file of an image, shape (H, W), uint8 (mode L) or uint16 (I;16).
 
-    Level 1 is the fast choice: compression is nine tenths of the cost of an import. There each pixel is stored as its
-    difference from its left neighbour and zlib looks for runs alone: three times as fast as Pillow's level 1 on real CT
-    and X-rays, and 2 to 4 % smaller. Other levels are Pillow's. Raises ImageError for other arrays.
+    No text, time or other chunk is written.
+
+    Level 1 is the fast choice: compression is nine tenths of the cost of an import. There each
+    pixel is stored as its difference from its left neighbour and zlib looks for runs alone: three
+    times as fast as Pillow's level 1 on real CT and X-rays, and 2 to 4 % smaller. Other levels are
+    Pillow's. Raises ImageError for other arrays.
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
-        raise ImageError(f"An image must have shape (H, W) and dtype uint8 or uint16, not {array.shape} {array.dtype}.")
+        raise ImageError(
+            f"An image must have shape (H, W) and dtype uint8 or uint16, not {array.shape}"
+            f" {array.dtype}."
+        )
     if compress_level != 1:
         buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG", compress_level=compress_level)
+        Image.fromarray(np.ascontiguousarray(array)).save(
+            buffer, "PNG", compress_level=compress_level
+        )
         return buffer.getvalue()
     height, width = array.shape
     depth = array.dtype.itemsize
-    stored = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width * depth)
+    stored = (
+        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">"))
+        .view(np.uint8)
+        .reshape(height, width * depth)
+    )
     rows = np.empty((height, 1 + width * depth), np.uint8)
     rows[:, 0] = 1  # filter type Sub
     rows[:, 1 : 1 + depth] = stored[:, :depth]
@@ -84,7 +115,11 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8 * depth, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content)) for name, content in chunks
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
     )
 
 
@@ -97,14 +132,18 @@ def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.ndarray:
-    """The image padded to a square and, if it is larger than `size`, resized down to (size, size) by area; never up.
+    """The image padded to a square and, if it is larger than `size`, resized down to (size, size)
+    by area; never up.
 
-    `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits, else uint16.
-    Nothing is cropped, flipped or clipped. Padding has the value `fill`. Raises ImageError for values out of range.
+    `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits,
+    else uint16. Nothing is cropped, flipped or clipped. Padding has the value `fill`. Raises
+    ImageError for values out of range.
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.size == 0 or size < 1 or not 1 <= bits <= 16:
-        raise ImageError(f"Cannot standardise shape {array.shape} to {size} pixels with {bits} bits.")
+        raise ImageError(
+            f"Cannot standardise shape {array.shape} to {size} pixels with {bits} bits."
+        )
     if array.min() < 0 or array.max() >= 2**bits:
         raise ImageError(f"Grey values {array.min()} to {array.max()} do not fit {bits} bits.")
     top, bottom, left, right = padding(array.shape)
@@ -115,18 +154,26 @@ def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.nd
 
 
 def area_resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mean grey over each target pixel's exact area, shape (height, width), float32; for making smaller only."""
+    """Mean grey over each target pixel's exact area, shape (height, width), float32; for making
+    smaller only.
+    """
     rows, columns = _overlap(array.shape[0], height), _overlap(array.shape[1], width)
     return (columns @ (rows @ array.astype(np.float32)).T).T
 
 
 @functools.lru_cache(maxsize=64)
 def _overlap(before: int, after: int) -> sparse.csr_matrix:
-    """Sparse (after, before) matrix: the share of each new pixel that each old pixel covers; rows sum to 1."""
-    edges = np.unique(np.concatenate([np.arange(before + 1) * after, np.arange(after + 1) * before]))
+    """Sparse (after, before) matrix: the share of each new pixel that each old pixel covers; rows
+    sum to 1.
+    """
+    edges = np.unique(
+        np.concatenate([np.arange(before + 1) * after, np.arange(after + 1) * before])
+    )
     middles, lengths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
     new, old = (middles // before).astype(int), (middles // after).astype(int)
-    return sparse.csr_matrix((lengths.astype(np.float32) / before, (new, old)), shape=(after, before))
+    return sparse.csr_matrix(
+        (lengths.astype(np.float32) / before, (new, old)), shape=(after, before)
+    )
 
 
 def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
@@ -134,14 +181,23 @@ def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
     return np.floor(array.astype(np.float32) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
 
 
-def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "finding", columns: int = 8, tile: int = 128) -> Image.Image:
-    """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L, row by row.
+def contact_sheet(
+    frame: pd.DataFrame,
+    folder: Path,
+    titles: str | list[str] = "finding",
+    columns: int = 8,
+    tile: int = 128,
+) -> Image.Image:
+    """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L,
+    row by row.
 
     `titles` is a column of the frame or one text a row; simulated images say so.
     """
     if not len(frame):
         sheet = Image.new("L", (2 * tile, 24), 255)
-        ImageDraw.Draw(sheet).text((4, 4), "no such images", fill=90, font=ImageFont.load_default(13))
+        ImageDraw.Draw(sheet).text(
+            (4, 4), "no such images", fill=90, font=ImageFont.load_default(13)
+        )
         return sheet
     texts = frame[titles].fillna("").tolist() if isinstance(titles, str) else list(titles)
     columns, caption = min(columns, len(frame)), 16
@@ -151,7 +207,10 @@ def contact_sheet(frame: pd.DataFrame, folder: Path, titles: str | list[str] = "
     for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
         thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
-        sheet.paste(Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX), (x + 2, y + caption))
+        sheet.paste(
+            Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX),
+            (x + 2, y + caption),
+        )
         mark = "simulated " if str(getattr(row, "simulated", "")) == "True" else ""
         draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
     return sheet
@@ -164,20 +223,29 @@ def _shortened(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
 
 
 def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: float) -> np.ndarray:
-    """The one path of every image into a reading set (06), and into the audit that goes before it (05).
+    """The one path of every image into a reading set (06), and into the audit that goes before it
+    (05).
 
-    Centred padding is undone, the central square taken, `margin` of its side cut off all round (overlays and
-    border artefacts), the rest resized down to (size, size) by area, smoothed by SMOOTHING, given GRAIN, and its
-    range 0..2**bits-1 mapped to 0..2**depth-1. The same pixels always come out the same. Raises ImageError when
-    less than `size` pixels are left: images are never upsampled.
+    Centred padding is undone, the central square taken, `margin` of its side cut off all round
+    (overlays and border artefacts), the rest resized down to (size, size) by area, smoothed by
+    SMOOTHING, given GRAIN, and its range 0..2**bits-1 mapped to 0..2**depth-1. The same pixels
+    always come out the same. Raises ImageError when less than `size` pixels are left: images are
+    never upsampled.
     """
     square = _central_square(array, margin)
     if square.shape[0] < size:
-        raise ImageError(f"{square.shape[0]} pixels are left of it, {size} are asked for: images are never upsampled.")
+        raise ImageError(
+            f"{square.shape[0]} pixels are left of it, {size} are asked for: images are never"
+            " upsampled."
+        )
     grey = area_resize(square, size, size) if square.shape[0] > size else square.astype(np.float32)
     grey = ndimage.gaussian_filter(grey / (2**bits - 1), SMOOTHING, mode="nearest")
-    grain = np.random.default_rng(zlib.crc32(np.ascontiguousarray(square).data)).normal(0, GRAIN, grey.shape)
-    return np.floor(np.clip(grey + grain, 0, 1) * (2**depth - 1) + 0.5).astype(np.uint8 if depth <= 8 else np.uint16)
+    grain = np.random.default_rng(zlib.crc32(np.ascontiguousarray(square).data)).normal(
+        0, GRAIN, grey.shape
+    )
+    return np.floor(np.clip(grey + grain, 0, 1) * (2**depth - 1) + 0.5).astype(
+        np.uint8 if depth <= 8 else np.uint16
+    )
 
 
 def reading_side(array: np.ndarray, margin: float) -> int:
@@ -201,7 +269,9 @@ def _central_square(array: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _unpadded(array: np.ndarray) -> np.ndarray:
-    """Without bars of one grey value that are as wide on one side as on the other, which only padding makes."""
+    """Without bars of one grey value that are as wide on one side as on the other, which only
+    padding makes.
+    """
     for rows in (array, array.T):
         same = (rows == rows[:1, :1]).all(axis=1)
         first, last = np.argmin(same), np.argmin(same[::-1])

@@ -7,7 +7,9 @@ DTYPES = {"text": "string", "integer": "Int64", "number": "Float64", "yes/no": "
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its kind (text, integer, number, yes/no), meaning with unit, choices, whether empty is an error."""
+    """One column: its kind (text, integer, number, yes/no), meaning with unit, choices, whether
+    empty is an error.
+    """
 
     name: str
     kind: str
@@ -33,12 +35,25 @@ def yes_no(name, meaning, required=False):
 
 
 def _estimate():
-    return (number("estimate", "value"), number("low", "lower end of the 95 % interval"), number("high", "upper end of the 95 % interval"))
+    return (
+        number("estimate", "value"),
+        number("low", "lower end of the 95 % interval"),
+        number("high", "upper end of the 95 % interval"),
+    )
 
 
 def _coefficient():
-    names = (text("coefficient", "name", required=True), *_estimate(), number("se", "standard error"))
-    return (*names, integer("images", "that enter"), integer("readers", "that enter"), text("reason", "why a number is missing"))
+    names = (
+        text("coefficient", "name", required=True),
+        *_estimate(),
+        number("se", "standard error"),
+    )
+    return (
+        *names,
+        integer("images", "that enter"),
+        integer("readers", "that enter"),
+        text("reason", "why a number is missing"),
+    )
 
 
 MODALITIES = ("xray", "ct")
@@ -52,7 +67,11 @@ TABLES = {
         "One row an image, the same for every source (01, 02, 04).",
         [
             text("image_id", "opaque id, unique in the study", required=True),
-            text("path", "PNG file, relative to the run folder: one channel, 8 or 16 bit", required=True),
+            text(
+                "path",
+                "PNG file, relative to the run folder: one channel, 8 or 16 bit",
+                required=True,
+            ),
             text("sha256", "of the PNG file", required=True),
             text("modality", "what the image is of", *MODALITIES, required=True),
             text("view", "PA, AP, LL (lateral) or axial"),
@@ -78,7 +97,11 @@ TABLES = {
     "rejected": (
         "One row a file that 01 did not take.",
         [
-            text("file_hash", "keyed hash of the file's relative path; the names are in .keys/<study>/", required=True),
+            text(
+                "file_hash",
+                "keyed hash of the file's relative path; the names are in .keys/<study>/",
+                required=True,
+            ),
             text("kind", "file type as found"),
             text("reason", "why it was not taken", required=True),
         ],
@@ -94,10 +117,16 @@ TABLES = {
             integer("original_height", "pixels", required=True),
             integer("original_bits", "stored grey depth"),
             integer("padded_rows", "added to make it square, before it was resized", required=True),
-            integer("padded_columns", "added to make it square, before it was resized", required=True),
-            text("window", "center/width (CT in HU), VOI LUT, full range or as stored", required=True),
+            integer(
+                "padded_columns", "added to make it square, before it was resized", required=True
+            ),
+            text(
+                "window", "center/width (CT in HU), VOI LUT, full range or as stored", required=True
+            ),
             number("clipped", "share of the pixels outside the window", required=True),
-            number("mean_grey", "mean of the stored pixels, share of the full range", required=True),
+            number(
+                "mean_grey", "mean of the stored pixels, share of the full range", required=True
+            ),
             number("masked", "share of the image masked because of burned-in text", required=True),
             number("lung_share", "CT: share of the body's area that is aerated lung"),
         ],
@@ -130,8 +159,17 @@ TABLES = {
             number("seconds", "from request to answer"),
             integer("input_tokens", "as the service counted"),
             integer("output_tokens", "as the service counted"),
-            number("cost_usd", "from the service's usage and the price table, USD; while sent or unknown, the amount set aside"),
-            text("status", "sent, submitted (in a batch), ok, refused, failed or unknown (may have been billed)", required=True),
+            number(
+                "cost_usd",
+                "from the service's usage and the price table, USD; while sent or unknown, the"
+                " amount set aside",
+            ),
+            text(
+                "status",
+                "sent, submitted (in a batch), ok, refused, failed or unknown (may have been"
+                " billed)",
+                required=True,
+            ),
             text("error", "code and message of the service"),
         ],
     ),
@@ -160,7 +198,10 @@ TABLES = {
         ],
     ),
     "failures": (
-        "Samples that are no images: black (a safety checker's), not a number, one grey value (04).",
+        (
+            "Samples that are no images: black (a safety checker's), not a number, one grey value"
+            " (04)."
+        ),
         [
             text("image_id", "that it would have had", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
@@ -180,7 +221,9 @@ TABLES = {
             number("estimate", "value", required=True),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
-            number("baseline", "the same between two halves of the real images, with as many of them"),
+            number(
+                "baseline", "the same between two halves of the real images, with as many of them"
+            ),
             number("baseline_low", "lower end of the 95 % interval"),
             number("baseline_high", "upper end of the 95 % interval"),
             text("extractor", "feature extractor and resize rule"),
@@ -191,9 +234,16 @@ TABLES = {
         [
             text("image_id", "the sample", required=True),
             text("nearest_image_id", "the training case"),
-            number("distance", "1 - correlation of local structure after alignment; smaller is more alike"),
+            number(
+                "distance",
+                "1 - correlation of local structure after alignment; smaller is more alike",
+            ),
             integer("hash_distance", "bits of 64 in which the nearest perceptual hashes differ"),
-            number("feature_distance", "to the nearest training case among the extractor's features, each scaled to its spread"),
+            number(
+                "feature_distance",
+                "to the nearest training case among the extractor's features, each scaled to its"
+                " spread",
+            ),
             yes_no("copy", "nearer than the calibrated threshold", required=True),
             yes_no("release", "false for copies", required=True),
         ],
@@ -203,16 +253,29 @@ TABLES = {
         [
             text("source", "run and generator", required=True),
             text("modality", "what the images are of", *MODALITIES),
-            text("stage", "before or after the standardisation of 06", "before", "after", required=True),
+            text(
+                "stage",
+                "before or after the standardisation of 06",
+                "before",
+                "after",
+                required=True,
+            ),
             text("feature", "one feature, or joint", required=True),
-            number("auc", "grouped cross-validated area under the curve, generated against real", required=True),
+            number(
+                "auc",
+                "grouped cross-validated area under the curve, generated against real",
+                required=True,
+            ),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
             number("p", "permutation, two-sided"),
         ],
     ),
     "sampling_prompts": (
-        "What stage 04 draws, beside its YAML: the prompt is written from the study's own words, as the training captions are.",
+        (
+            "What stage 04 draws, beside its YAML: the prompt is written from the study's own"
+            " words, as the training captions are."
+        ),
         [
             text("prompt_id", "unique", required=True),
             text("modality", "what is drawn", *MODALITIES, required=True),
@@ -224,13 +287,20 @@ TABLES = {
         ],
     ),
     "draw": (
-        "What is read, beside the YAML of 06: one row says how many images to draw at random from where.",
+        (
+            "What is read, beside the YAML of 06: one row says how many images to draw at random"
+            " from where."
+        ),
         [
             text("run", "run of 01, 02 or 04", required=True),
             text("origin", "which images of it", *ORIGINS, required=True),
             text("generator", "as in images.csv; empty: any"),
             text("modality", "what the images are of", *MODALITIES, required=True),
-            text("finding", "an id; empty: any; match (real images only): finding and view of the generated ones, one for one"),
+            text(
+                "finding",
+                "an id; empty: any; match (real images only): finding and view of the generated"
+                " ones, one for one",
+            ),
             integer("count", "how many", required=True),
             yes_no("training", "shown before the read, not scored", required=True),
         ],
@@ -243,7 +313,11 @@ TABLES = {
             text("checksum", "keyed (HMAC-SHA256), so that repeats do not show", required=True),
             text("modality", "what the image is of", *MODALITIES, required=True),
             yes_no("training", "shown before the read, not scored", required=True),
-            integer("part", "0 training, then 1, 2, 3: a reader's order shuffles within parts only, so that repeats keep their distance"),
+            integer(
+                "part",
+                "0 training, then 1, 2, 3: a reader's order shuffles within parts only, so that"
+                " repeats keep their distance",
+            ),
         ],
     ),
     "key": (
@@ -307,7 +381,10 @@ TABLES = {
         ],
     ),
     "per_image": (
-        "One row an image of the read: the truth, the votes, and how near it is to a training case (08).",
+        (
+            "One row an image of the read: the truth, the votes, and how near it is to a training"
+            " case (08)."
+        ),
         [
             text("image_id", "as in images.csv of its source", required=True),
             text("blind_id", "of the first presentation", required=True),
@@ -319,7 +396,10 @@ TABLES = {
             text("finding", "ids joined by |"),
             text("prompt_id", "stable id of the prompt; generated only"),
             yes_no("simulated", "made by the rehearsal"),
-            *(integer(f"votes_{label}", f"readers whose first answer was {label}", required=True) for label in LABELS),
+            *(
+                integer(f"votes_{label}", f"readers whose first answer was {label}", required=True)
+                for label in LABELS
+            ),
             integer("readers", "readers who answered", required=True),
             text("labels", "reader:label, joined by |"),
             number("median_seconds", "on screen, over readers"),
@@ -333,7 +413,10 @@ TABLES = {
         ],
     ),
     "answers": (
-        "One row an answer that counts, in the clear: training cases and readers who withdrew are out (08).",
+        (
+            "One row an answer that counts, in the clear: training cases and readers who withdrew"
+            " are out (08)."
+        ),
         [
             text("image_id", "as in images.csv of its source", required=True),
             text("reader", "R1, R2, …", required=True),
@@ -367,14 +450,24 @@ TABLES = {
             yes_no("locked", "said that the read is complete"),
         ],
     ),
-    "agreement": ("Agreement between readers over groups of images (08).", [text("group", "of images", required=True), *_coefficient()]),
+    "agreement": (
+        "Agreement between readers over groups of images (08).",
+        [text("group", "of images", required=True), *_coefficient()],
+    ),
     "agreement_pairs": (
         "Agreement of every pair of readers over all images (08).",
-        [text("reader_a", "one", required=True), text("reader_b", "the other", required=True), *_coefficient()],
+        [
+            text("reader_a", "one", required=True),
+            text("reader_b", "the other", required=True),
+            *_coefficient(),
+        ],
     ),
     "agreement_weighted": (
         "Agreement with the labels as an order real, uncertain, fake (08).",
-        [text("weights", "of all but krippendorff, which is ordinal", required=True), *_coefficient()],
+        [
+            text("weights", "of all but krippendorff, which is ordinal", required=True),
+            *_coefficient(),
+        ],
     ),
     "intra_reader": (
         "Agreement of readers with themselves on the repeats (08).",
@@ -384,8 +477,14 @@ TABLES = {
         "Accuracy of every reader under the three policies for uncertain (08).",
         [
             text("reader", "R1, R2, …", required=True),
-            text("policy", "own category, wrong, dropped", "own", "wrong", "dropped", required=True),
-            text("measure", "sensitivity, specificity, accuracy, dprime, criterion, or label of kind", required=True),
+            text(
+                "policy", "own category, wrong, dropped", "own", "wrong", "dropped", required=True
+            ),
+            text(
+                "measure",
+                "sensitivity, specificity, accuracy, dprime, criterion, or label of kind",
+                required=True,
+            ),
             *_estimate(),
             integer("count", "images counted"),
             integer("total", "of these"),
@@ -471,7 +570,10 @@ TABLES = {
         ],
     ),
     "coverage": (
-        "How often 95 % intervals hold the true coefficient at the study's own size, by simulation (08).",
+        (
+            "How often 95 % intervals hold the true coefficient at the study's own size, by"
+            " simulation (08)."
+        ),
         [
             text("coefficient", "name", required=True),
             number("truth", "in the simulation"),
@@ -487,7 +589,9 @@ TABLES = {
             text("guideline", "which", required=True),
             text("item", "number"),
             text("topic", "what it asks for", required=True),
-            text("status", "filled from the study's files, or open", "filled", "open", required=True),
+            text(
+                "status", "filled from the study's files, or open", "filled", "open", required=True
+            ),
             text("text", "where or what"),
         ],
     ),

@@ -30,7 +30,10 @@ def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
     declared = columns(name)
     unknown = [c for c in frame.columns if c not in {column.name for column in declared}]
     if unknown:
-        raise TableError(f"{where}: unknown column '{unknown[0]}'; known are {', '.join(c.name for c in declared)}.")
+        raise TableError(
+            f"{where}: unknown column '{unknown[0]}'; known are"
+            f" {', '.join(c.name for c in declared)}."
+        )
     checked = {}
     for column in declared:
         if column.name not in frame.columns:
@@ -45,28 +48,44 @@ def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
 
 def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
     if column.kind == "yes/no":
-        values = values.map(lambda v: {"True": True, "true": True, "False": False, "false": False}.get(v, v), na_action="ignore")
+        values = values.map(
+            lambda v: {"True": True, "true": True, "False": False, "false": False}.get(v, v),
+            na_action="ignore",
+        )
     try:
         typed = values.astype(DTYPES[column.kind])
     except (ValueError, TypeError, OverflowError) as error:
-        raise TableError(f"{where}: column '{column.name}' must be {column.kind} ({column.meaning}): {error}.") from None
+        raise TableError(
+            f"{where}: column '{column.name}' must be {column.kind} ({column.meaning}): {error}."
+        ) from None
     if column.required and typed.isna().any():
-        raise TableError(f"{where}: column '{column.name}' is empty in row {int(typed.isna().to_numpy().argmax()) + 1}.")
+        raise TableError(
+            f"{where}: column '{column.name}' is empty in row"
+            f" {int(typed.isna().to_numpy().argmax()) + 1}."
+        )
     if column.choices:
         wrong = ~(typed.isna() | typed.isin(column.choices)).to_numpy(dtype=bool)
         if wrong.any():
             row = int(wrong.argmax())
-            raise TableError(f"{where}: column '{column.name}' row {row + 1} is '{typed.iloc[row]}'; allowed: {', '.join(column.choices)}.")
+            raise TableError(
+                f"{where}: column '{column.name}' row {row + 1} is '{typed.iloc[row]}'; allowed:"
+                f" {', '.join(column.choices)}."
+            )
     return typed
 
 
 def read(path: Path, name: str = "") -> pd.DataFrame:
-    """A table from disk, checked. `name` defaults to the file's stem. Raises TableError or FileNotFoundError."""
+    """A table from disk, checked.
+
+    `name` defaults to the file's stem. Raises TableError or FileNotFoundError.
+    """
     path = Path(path)
     try:
         frame = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: run the stage that writes it first.") from None
+        raise FileNotFoundError(
+            f"{path} does not exist: run the stage that writes it first."
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: not a CSV table: {error}.") from None
     return check(frame, name or path.stem, str(path))
@@ -81,7 +100,9 @@ def write(frame: pd.DataFrame, path: Path, name: str = "") -> pd.DataFrame:
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or the new one."""
+    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or
+    the new one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -102,16 +123,36 @@ def document() -> str:
     lines = [
         "# What a study writes",
         "",
-        "`outputs/<study>/<run>/` holds what one run made; this file is printed by `python -m helpers.tables` and checked by a test.",
-        "Every run folder also has `manifest.json` (status, times, commit, parameters, inputs and files with hashes, versions) and,",
-        "from a batch run, the executed `notebook.ipynb`. Empty cells are missing values; lists inside a cell are joined by `|`.",
+        (
+            "`outputs/<study>/<run>/` holds what one run made; this file is printed by `python -m"
+            " helpers.tables` and checked by a test."
+        ),
+        (
+            "Every run folder also has `manifest.json` (status, times, commit, parameters, inputs"
+            " and files with hashes, versions) and,"
+        ),
+        (
+            "from a batch run, the executed `notebook.ipynb`. Empty cells are missing values; lists"
+            " inside a cell are joined by `|`."
+        ),
     ]
     for name, (purpose, declared) in TABLES.items():
-        lines += ["", f"## {name}.csv", "", purpose, "", "| column | kind | meaning |", "|---|---|---|"]
+        lines += [
+            "",
+            f"## {name}.csv",
+            "",
+            purpose,
+            "",
+            "| column | kind | meaning |",
+            "|---|---|---|",
+        ]
         for column in declared:
             choices = f" ({', '.join(column.choices)})" if column.choices else ""
             star = " *" if column.required else ""
-            lines.append(f"| {column.name}{star} | {column.kind} | {column.meaning.replace('|', chr(92) + '|')}{choices} |")
+            lines.append(
+                f"| {column.name}{star} | {column.kind} |"
+                f" {column.meaning.replace('|', chr(92) + '|')}{choices} |"
+            )
     return "\n".join([*lines, "", "\\* never empty", ""])
 
 

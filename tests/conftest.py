@@ -7,7 +7,15 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW_LAST = ("test_finetune", "test_sampling", "test_study", "test_notebooks", "test_reading", "test_speed", "browser")
+SLOW_LAST = (
+    "test_finetune",
+    "test_sampling",
+    "test_study",
+    "test_notebooks",
+    "test_reading",
+    "test_speed",
+    "browser",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +40,11 @@ def study_folders(tmp_path, monkeypatch):
 
 def notebook(path: Path, parameters: str, *cells: str) -> None:
     """Write a small notebook: a parameters cell, then code cells."""
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    made = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+    )
     made.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     made.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,15 +7,27 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
-def write(path: Path, pixels: np.ndarray, bits: int = 12, photometric: str = "MONOCHROME2", modality: str = "DX", **tags) -> Path:
-    """A little-endian DICOM file of an image (H, W) or frames (n, H, W), uint8 or (u)int16, with more tags by keyword."""
+def write(
+    path: Path,
+    pixels: np.ndarray,
+    bits: int = 12,
+    photometric: str = "MONOCHROME2",
+    modality: str = "DX",
+    **tags,
+) -> Path:
+    """A little-endian DICOM file of an image (H, W) or frames (n, H, W), uint8 or (u)int16, with
+    more tags by keyword.
+    """
     pixels = np.asarray(pixels)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     dataset.PatientName, dataset.PatientID, dataset.Modality = "Secret^Name", "SECRET-17", modality
     dataset.Rows, dataset.Columns = pixels.shape[-2:]
     if pixels.ndim == 3:
@@ -39,11 +51,15 @@ def chest_slice(size: int = 128, seed: int = 0) -> np.ndarray:
     hounsfield[(x / 0.8) ** 2 + (y / 0.6) ** 2 < 1] = 40
     for side in (-1, 1):
         hounsfield[((x - side * 0.36) / 0.27) ** 2 + (y / 0.42) ** 2 < 1] = -820
-    return (hounsfield + np.random.default_rng(seed).normal(0, 12, hounsfield.shape)).astype(np.int16)
+    return (hounsfield + np.random.default_rng(seed).normal(0, 12, hounsfield.shape)).astype(
+        np.int16
+    )
 
 
 def chest_xray(size: int = 128, seed: int = 0, bits: int = 12) -> np.ndarray:
-    """An X-ray of its own anatomy for every seed: bright body, two dark lungs, smooth structure; uint16 or uint8."""
+    """An X-ray of its own anatomy for every seed: bright body, two dark lungs, smooth structure;
+    uint16 or uint8.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     picture = 0.7 - 0.2 * x**2
@@ -51,5 +67,7 @@ def chest_xray(size: int = 128, seed: int = 0, bits: int = 12) -> np.ndarray:
         picture -= 0.4 * np.exp(-(((x - side * 0.4) / 0.25) ** 2) - (y / 0.5) ** 2)
     for _ in range(30):
         cx, cy, width = rng.uniform(-0.9, 0.9), rng.uniform(-0.9, 0.9), rng.uniform(0.03, 0.12)
-        picture += rng.normal(0, 0.12) * np.exp(-(((x - cx) / width) ** 2) - ((y - cy) / width) ** 2)
+        picture += rng.normal(0, 0.12) * np.exp(
+            -(((x - cx) / width) ** 2) - ((y - cy) / width) ** 2
+        )
     return (np.clip(picture, 0, 1) * (2**bits - 1)).astype(np.uint8 if bits <= 8 else np.uint16)

@@ -7,7 +7,10 @@ import threading
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to `target`. `mode` is pass, cut (connections are reset and refused) or freeze (packets vanish)."""
+    """Forwards 127.0.0.1:`port` to `target`.
+
+    `mode` is pass, cut (connections are reset and refused) or freeze (packets vanish).
+    """
 
     def __init__(self, target: int):
         self.target, self.mode, self.open = target, "pass", []
@@ -51,7 +54,9 @@ class Proxy:
             end.close()
 
     def set(self, mode: str) -> None:
-        """Change the mode; what is frozen stays frozen until it is cut, as with packets that vanish."""
+        """Change the mode; what is frozen stays frozen until it is cut, as with packets that
+        vanish.
+        """
         self.mode = mode
         if mode == "freeze":
             for pair in self.open:

@@ -19,7 +19,12 @@ ARGUMENTS = [
 
 def chromium() -> str | None:
     """The Chromium that is there; None lets Playwright take its own."""
-    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return (
+        os.environ.get("CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 def launch():
@@ -29,7 +34,11 @@ def launch():
 
 
 class Reader:
-    """One reader's page. `acknowledged` are the ids of messages that the server said are saved; `elsewhere` requests to other hosts."""
+    """One reader's page.
+
+    `acknowledged` are the ids of messages that the server said are saved; `elsewhere` requests to
+    other hosts.
+    """
 
     def __init__(self, browser, link: str, width: int = 1440, height: int = 900, **context):
         self.link = link
@@ -59,7 +68,9 @@ class Reader:
     def open(self) -> None:
         """Sign in by the link."""
         self.page.goto(self.link)
-        self.page.wait_for_function("document.querySelector('#reading h1, canvas[data-shown], dialog[open]')")
+        self.page.wait_for_function(
+            "document.querySelector('#reading h1, canvas[data-shown], dialog[open]')"
+        )
 
     def register(self) -> None:
         """Consent, registration, instructions and display check, up to the first image."""
@@ -79,7 +90,8 @@ class Reader:
     def shown(self, other_than: str = "") -> str:
         """The blind_id of the image on the screen, once there is one (other than `other_than`)."""
         self.page.wait_for_function(
-            "other => { const c = document.querySelector('canvas.picture'); return c && c.dataset.shown && c.dataset.shown !== other }",
+            "other => { const c = document.querySelector('canvas.picture'); return c &&"
+            " c.dataset.shown && c.dataset.shown !== other }",
             arg=other_than,
         )
         return self.page.evaluate("document.querySelector('canvas.picture').dataset.shown")
@@ -108,7 +120,10 @@ class Reader:
 
     def saved(self, seconds: float = 30) -> None:
         """Wait until the page says that everything is saved."""
-        self.page.wait_for_function("Object.keys(localStorage).every(key => !key.startsWith('reading/'))", timeout=seconds * 1000)
+        self.page.wait_for_function(
+            "Object.keys(localStorage).every(key => !key.startsWith('reading/'))",
+            timeout=seconds * 1000,
+        )
 
     def lock(self, code: str) -> str:
         """Lock by the code; returns the head of the record that the page shows."""
@@ -117,9 +132,12 @@ class Reader:
         return self.page.locator("code.head").inner_text()
 
     def grey(self, x: float, y: float) -> int:
-        """The grey value on the screen at a place of the canvas (shares of its width and height)."""
+        """The grey value on the screen at a place of the canvas (shares of its width and
+        height).
+        """
         return self.page.evaluate(
-            "([x, y]) => { const c = document.querySelector('canvas.image');"
-            " return c.getContext('2d').getImageData(Math.floor(x * c.width), Math.floor(y * c.height), 1, 1).data[0] }",
+            "([x, y]) => { const c = document.querySelector('canvas.picture'); return"
+            " c.getContext('2d').getImageData(Math.floor(x * c.width), Math.floor(y * c.height), 1,"
+            " 1).data[0] }",
             [x, y],
         )

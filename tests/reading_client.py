@@ -1,4 +1,6 @@
-"""A reading server started for a test, and a client that speaks its protocol: sign in, page, kernel socket, answers."""
+"""A reading server started for a test, and a client that speaks its protocol: sign in, page, kernel
+socket, answers.
+"""
 
 import contextlib
 import http.client
@@ -30,14 +32,27 @@ class Server:
     """`make reader` on a study below `root`; `links` maps reader ids to their links."""
 
     def __init__(self, root: Path, study: str = STUDY, **environment: str):
-        self.root, self.study, self.port, self.environment = Path(root), study, free_port(), environment
+        self.root, self.study, self.port, self.environment = (
+            Path(root),
+            study,
+            free_port(),
+            environment,
+        )
         self.links: dict[str, str] = {}
         self.log = self.root / "server.log"
         self.process = None
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         """Another subcommand on the same study."""
-        told = [sys.executable, "-m", "helpers.reading.server", self.study, *arguments, "--port", str(self.port)]
+        told = [
+            sys.executable,
+            "-m",
+            "helpers.reading.server",
+            self.study,
+            *arguments,
+            "--port",
+            str(self.port),
+        ]
         done = subprocess.run(told, env=self.env(), capture_output=True, text=True, timeout=60)
         self.links.update(re.findall(r"(\S+)  (http\S+login#\S+)", done.stdout))
         return done
@@ -47,9 +62,18 @@ class Server:
         return {**os.environ, **folders, **self.environment}
 
     def start(self) -> "Server":
-        told = [sys.executable, "-m", "helpers.reading.server", self.study, "--port", str(self.port)]
+        told = [
+            sys.executable,
+            "-m",
+            "helpers.reading.server",
+            self.study,
+            "--port",
+            str(self.port),
+        ]
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(told, env=self.env(), stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                told, env=self.env(), stdout=log, stderr=subprocess.STDOUT
+            )
         end = time.monotonic() + 60
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()
@@ -99,8 +123,17 @@ class Client:
 
     def request(self, method: str, path: str, body=None, headers=None) -> tuple[int, bytes, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        told = {"X-Reading": "1", **({"Cookie": self.cookie} if self.cookie else {}), **(headers or {})}
-        connection.request(method, "/" + path.lstrip("/"), body, {name: value for name, value in told.items() if value is not None})
+        told = {
+            "X-Reading": "1",
+            **({"Cookie": self.cookie} if self.cookie else {}),
+            **(headers or {}),
+        }
+        connection.request(
+            method,
+            "/" + path.lstrip("/"),
+            body,
+            {name: value for name, value in told.items() if value is not None},
+        )
         answer = connection.getresponse()
         content, found = answer.read(), dict(answer.getheaders())
         connection.close()
@@ -120,8 +153,16 @@ class Client:
         assert status == 200, content
         return json.loads(content)
 
-    def send(self, event: str, blind_id: str = "", code: str = "", identity: str = "", **payload) -> tuple[int, dict]:
-        message = {"id": identity or secrets.token_hex(8), "event": event, "blind_id": blind_id, "payload": payload, "browser_utc": utc()}
+    def send(
+        self, event: str, blind_id: str = "", code: str = "", identity: str = "", **payload
+    ) -> tuple[int, dict]:
+        message = {
+            "id": identity or secrets.token_hex(8),
+            "event": event,
+            "blind_id": blind_id,
+            "payload": payload,
+            "browser_utc": utc(),
+        }
         return self.post("reading/record", {"message": message, "code": code})
 
     def enter(self) -> dict:
@@ -133,7 +174,11 @@ class Client:
 
     def answer(self, blind_id: str, **changes) -> tuple[int, dict]:
         self.send("shown", blind_id)
-        return self.send("answered", blind_id, **{"label": "fake", "seconds": 1.5, "description": f"seen {blind_id}"} | changes)
+        return self.send(
+            "answered",
+            blind_id,
+            **{"label": "fake", "seconds": 1.5, "description": f"seen {blind_id}"} | changes,
+        )
 
     def picture(self, blind_id: str, reader: str = "") -> tuple[int, bytes, dict]:
         return self.get(f"reading/image/{STUDY}/{reader or self.state()['reader']}/{blind_id}")
@@ -142,7 +187,9 @@ class Client:
         """Load the page; returns the id of its kernel."""
         status, content, _ = self.get("")
         assert status == 200, content
-        return json.loads(re.search(rb'<script id="jupyter-config-data"[^>]*>(.*?)</script>', content, re.S)[1])["kernelId"]
+        return json.loads(
+            re.search(rb'<script id="jupyter-config-data"[^>]*>(.*?)</script>', content, re.S)[1]
+        )["kernelId"]
 
     def socket(self, kernel_id: str):
         """The kernel's socket of this page."""
@@ -151,9 +198,23 @@ class Client:
 
 
 def message(kind: str, content: dict, channel: str = "shell") -> str:
-    header = {"msg_id": secrets.token_hex(8), "msg_type": kind, "username": "", "session": "s", "version": "5.3", "date": utc()}
+    header = {
+        "msg_id": secrets.token_hex(8),
+        "msg_type": kind,
+        "username": "",
+        "session": "s",
+        "version": "5.3",
+        "date": utc(),
+    }
     return json.dumps(
-        {"header": header, "parent_header": {}, "metadata": {"version": "1.0.0"}, "content": content, "channel": channel, "buffers": []}
+        {
+            "header": header,
+            "parent_header": {},
+            "metadata": {"version": "1.0.0"},
+            "content": content,
+            "channel": channel,
+            "buffers": [],
+        }
     )
 
 

@@ -1,4 +1,6 @@
-"""A small study whose reading set is ready to be read, made in a temporary folder for the tests of stage 07."""
+"""A small study whose reading set is ready to be read, made in a temporary folder for the tests of
+stage 07.
+"""
 
 import os
 from pathlib import Path
@@ -21,11 +23,24 @@ def use(root: Path, setter=os.environ.__setitem__) -> None:
         setter(name, str(Path(root) / name.lower()))
 
 
-def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int = 12, language: str = "en", **parameters) -> Path:
-    """Write params, the finished 06 run with reading set and sealed key; returns reading_set/. Call `use(root)` first."""
+def make(
+    root: Path,
+    read: int = 8,
+    training: int = 2,
+    size: int = 64,
+    bits: int = 12,
+    language: str = "en",
+    **parameters,
+) -> Path:
+    """Write params, the finished 06 run with reading set and sealed key; returns reading_set/.
+
+    Call `use(root)` first.
+    """
     folder = runs.params_folder(STUDY)
     folder.mkdir(parents=True)
-    (folder / "07_read_cases.yaml").write_text(yaml.safe_dump({"description_required": False, **parameters}))
+    (folder / "07_read_cases.yaml").write_text(
+        yaml.safe_dump({"description_required": False, **parameters})
+    )
     (folder / "study.yaml").write_text(f"title: A test\nlanguage: {language}\n")
     run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "simulated": []})
     rows, key = [], []
@@ -36,11 +51,29 @@ def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int
         path.write_bytes(images.write_png(picture(size, bits, number)))
         part = 0 if number < training else 1 + (number - training) * 3 // read
         checksum = seal.derive(STUDY, blind_id, path.read_bytes()).hex()
-        rows.append({"blind_id": blind_id, "path": f"images/{blind_id}.png", "checksum": checksum, "modality": modality})
+        rows.append(
+            {
+                "blind_id": blind_id,
+                "path": f"images/{blind_id}.png",
+                "checksum": checksum,
+                "modality": modality,
+            }
+        )
         rows[-1] |= {"training": number < training, "part": part}
         origin = ("real", "generated")[number // 2 % 2]
-        key.append({"blind_id": blind_id, "image_id": f"i{number}", "modality": modality, "origin": origin, "training": number < training})
-        key[-1] |= {"generator": None if origin == "real" else "a model", "finding": ("effusion", "nodule", "no_finding")[number % 3]}
+        key.append(
+            {
+                "blind_id": blind_id,
+                "image_id": f"i{number}",
+                "modality": modality,
+                "origin": origin,
+                "training": number < training,
+            }
+        )
+        key[-1] |= {
+            "generator": None if origin == "real" else "a model",
+            "finding": ("effusion", "nodule", "no_finding")[number % 3],
+        }
     tables.write(pd.DataFrame(rows), run.folder / "reading_set/reading_set.csv")
     told = {
         "study": STUDY,
@@ -52,15 +85,21 @@ def make(root: Path, read: int = 8, training: int = 2, size: int = 64, bits: int
         "language": language,
     }
     run.write_json("reading_set/study.json", told)
-    seal.seal(pd.DataFrame(key), run.folder / "reading_set", run.folder / "sealed", STUDY, readers=2)
+    seal.seal(
+        pd.DataFrame(key), run.folder / "reading_set", run.folder / "sealed", STUDY, readers=2
+    )
     run.finish()
     return run.folder / "reading_set"
 
 
 def picture(size: int, bits: int, number: int) -> np.ndarray:
-    """An image (size, size) that shows its number: a bright block at its place on a grid, on a noisy ramp."""
+    """An image (size, size) that shows its number: a bright block at its place on a grid, on a
+    noisy ramp.
+    """
     random = np.random.default_rng(number)
-    ramp = np.linspace(0.15, 0.6, size)[None, :] * np.ones((size, 1)) + random.normal(0, 0.02, (size, size))
+    ramp = np.linspace(0.15, 0.6, size)[None, :] * np.ones((size, 1)) + random.normal(
+        0, 0.02, (size, size)
+    )
     tile = size // 8
     row, column = divmod(number % 64, 8)
     ramp[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = 0.95

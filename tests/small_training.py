@@ -1,6 +1,8 @@
-"""A study of a few small images and a training that takes a second: shared by the tests of stages 03 and 04.
+"""A study of a few small images and a training that takes a second: shared by the tests of stages
+03 and 04.
 
-`python tests/small_training.py STUDY key=value…` trains in a process of its own, for the tests that kill it.
+`python tests/small_training.py STUDY key=value…` trains in a process of its own, for the tests that
+kill it.
 """
 
 import json
@@ -14,10 +16,23 @@ from helpers.runner import parameters, places, runs
 
 FINDINGS = (("no_finding", ""), ("effusion", "left"), ("effusion", "right"), ("cardiomegaly", ""))
 QUICK = {
-    "base": "tiny", "method": "full_text", "size": 32, "steps": 6, "batch": 4, "learning_rate": 1e-3, "warmup": 2, "ema": 0.9,
-    "log_every": 2, "validate_every": 3, "validation_images": 4, "grid_every": 0, "checkpoint_every": 2, "vae_steps": 4, "vae_batch": 2,
+    "base": "tiny",
+    "method": "full_text",
+    "size": 32,
+    "steps": 6,
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "warmup": 2,
+    "ema": 0.9,
+    "log_every": 2,
+    "validate_every": 3,
+    "validation_images": 4,
+    "grid_every": 0,
+    "checkpoint_every": 2,
+    "vae_steps": 4,
+    "vae_batch": 2,
     "precision": "fp32",
-}  # fmt: skip
+}
 
 
 def picture(finding: str, side: str, seed: int, size: int = 32) -> np.ndarray:
@@ -34,23 +49,44 @@ def picture(finding: str, side: str, seed: int, size: int = 32) -> np.ndarray:
     return np.clip(grey + rng.normal(0, 60, grey.shape), 0, 4095).astype(np.uint16)
 
 
-def write_cases(study: str, count: int = 24, held_out: int = 6, size: int = 32, **changes) -> runs.Run:
+def write_cases(
+    study: str, count: int = 24, held_out: int = 6, size: int = 32, **changes
+) -> runs.Run:
     """A finished run of 01 with cartoons; `changes` overwrite columns of its images.csv."""
-    values = {name: parameter.default for name, parameter in parameters.schema(places.NOTEBOOKS / "01_prepare_cases.ipynb").items()}
+    values = {
+        name: parameter.default
+        for name, parameter in parameters.schema(
+            places.NOTEBOOKS / "01_prepare_cases.ipynb"
+        ).items()
+    }
     values = {key: value for key, value in values.items() if key not in ("study", "variant")}
     run = runs.begin(study, "01_prepare_cases", {**values, "source": "phantom"})
     rows = []
     for index in range(count + held_out):
         finding, side = FINDINGS[index % len(FINDINGS)]
-        path = run.write_bytes(f"images/c{index:03d}.png", images.write_png(picture(finding, side, index, size)))
+        path = run.write_bytes(
+            f"images/c{index:03d}.png", images.write_png(picture(finding, side, index, size))
+        )
         rows.append(
             {
-                "image_id": f"c{index:03d}", "path": f"images/{path.name}", "sha256": runs.sha256(path), "modality": "xray", "view": "PA",
-                "finding": finding, "side": side or pd.NA, "caption": f"chest X-ray, PA view, with {side} {finding}".replace("  ", " "),
-                "origin": "real", "simulated": True, "split": "train" if index < count else "validation", "patient": f"p{index // 2}",
-                "width": size, "height": size, "bits": 12, "licence": "MIT",
+                "image_id": f"c{index:03d}",
+                "path": f"images/{path.name}",
+                "sha256": runs.sha256(path),
+                "modality": "xray",
+                "view": "PA",
+                "finding": finding,
+                "side": side or pd.NA,
+                "caption": f"chest X-ray, PA view, with {side} {finding}".replace("  ", " "),
+                "origin": "real",
+                "simulated": True,
+                "split": "train" if index < count else "validation",
+                "patient": f"p{index // 2}",
+                "width": size,
+                "height": size,
+                "bits": 12,
+                "licence": "MIT",
             }
-        )  # fmt: skip
+        )
     run.mark_simulated("cartoons")
     run.write("images.csv", pd.DataFrame(rows).assign(**changes))
     run.finish()
@@ -61,8 +97,14 @@ def begin(notebook: str, study: str, variant: str = "", **values) -> runs.Run:
     """A run of 03 or 04 with the notebook's defaults and these values."""
     declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
     checked = parameters.check(values, declared, "test")
-    defaults = {name: parameter.default for name, parameter in declared.items() if name not in ("study", "variant")}
-    return runs.begin(study, f"{notebook}.{variant}" if variant else notebook, {**defaults, **checked})
+    defaults = {
+        name: parameter.default
+        for name, parameter in declared.items()
+        if name not in ("study", "variant")
+    }
+    return runs.begin(
+        study, f"{notebook}.{variant}" if variant else notebook, {**defaults, **checked}
+    )
 
 
 def training(study: str, variant: str = "", **values) -> runs.Run:

@@ -1,4 +1,6 @@
-"""Policies for "uncertain", signal detection, ROC and the multi-reader analysis, against brute force and known answers."""
+"""Policies for "uncertain", signal detection, ROC and the multi-reader analysis, against brute
+force and known answers.
+"""
 
 import math
 from random import Random
@@ -25,15 +27,35 @@ def brute_area(score, truth):
 def brute_delong(scores, truth):
     """DeLong's covariance from explicit placement values."""
     positive, negative = scores[truth == 1], scores[truth == 0]
-    v10 = np.array([[np.mean([kernel(row[j], n) for n in negative[:, j]]) for j in range(scores.shape[1])] for row in positive])
-    v01 = np.array([[np.mean([kernel(p, row[j]) for p in positive[:, j]]) for j in range(scores.shape[1])] for row in negative])
-    return np.atleast_2d(np.cov(v10.T)) / len(positive) + np.atleast_2d(np.cov(v01.T)) / len(negative)
+    v10 = np.array(
+        [
+            [np.mean([kernel(row[j], n) for n in negative[:, j]]) for j in range(scores.shape[1])]
+            for row in positive
+        ]
+    )
+    v01 = np.array(
+        [
+            [np.mean([kernel(p, row[j]) for p in positive[:, j]]) for j in range(scores.shape[1])]
+            for row in negative
+        ]
+    )
+    return np.atleast_2d(np.cov(v10.T)) / len(positive) + np.atleast_2d(np.cov(v01.T)) / len(
+        negative
+    )
 
 
 def brute_jackknife(scores, truth):
     """The covariance over images by leaving each out and computing every area again."""
     cases = len(truth)
-    areas = np.array([[brute_area(np.delete(scores[:, j], i), np.delete(truth, i)) for j in range(scores.shape[1])] for i in range(cases)])
+    areas = np.array(
+        [
+            [
+                brute_area(np.delete(scores[:, j], i), np.delete(truth, i))
+                for j in range(scores.shape[1])
+            ]
+            for i in range(cases)
+        ]
+    )
     away = areas - areas.mean(axis=0)
     return (cases - 1) / cases * away.T @ away
 
@@ -41,13 +63,18 @@ def brute_jackknife(scores, truth):
 def study(readers=3, real=9, generated=8, seed=0, levels=5):
     random = np.random.default_rng(seed)
     truth = np.repeat([0, 1], [real, generated])
-    scores = np.round(random.normal(size=(real + generated, readers)) * 1.5 + truth[:, None]).clip(-levels, levels)
+    scores = np.round(random.normal(size=(real + generated, readers)) * 1.5 + truth[:, None]).clip(
+        -levels, levels
+    )
     index = [f"i{n}" for n in range(len(truth))]
-    return pd.DataFrame(scores, index=index, columns=[f"R{j}" for j in range(readers)]), pd.Series(truth, index=index)
+    return pd.DataFrame(scores, index=index, columns=[f"R{j}" for j in range(readers)]), pd.Series(
+        truth, index=index
+    )
 
 
 @pytest.mark.parametrize(
-    ("count", "total", "low", "high"), [(18, 20, 0.698966, 0.972134), (4, 20, 0.080658, 0.416017), (0, 30, 0, 0.113513)]
+    ("count", "total", "low", "high"),
+    [(18, 20, 0.698966, 0.972134), (4, 20, 0.080658, 0.416017), (0, 30, 0, 0.113513)],
 )
 def test_wilson(count, total, low, high):
     assert accuracy.wilson(count, total) == pytest.approx((low, high), abs=5e-7)
@@ -59,13 +86,36 @@ def test_wilson_of_none():
 
 def test_policies_count_uncertain_answers_as_they_say():
     truth = pd.Series([1] * 10 + [0] * 10)
-    labels = pd.Series(["fake"] * 6 + ["uncertain"] * 2 + ["real"] * 2 + ["real"] * 5 + ["uncertain"] * 3 + ["fake"] * 2)
+    labels = pd.Series(
+        ["fake"] * 6
+        + ["uncertain"] * 2
+        + ["real"] * 2
+        + ["real"] * 5
+        + ["uncertain"] * 3
+        + ["fake"] * 2
+    )
     found = accuracy.policies(labels, truth).set_index(["policy", "measure"])
-    assert found.loc[("wrong", "sensitivity"), ["count", "total", "left_out"]].tolist() == [6, 10, 0]
+    assert found.loc[("wrong", "sensitivity"), ["count", "total", "left_out"]].tolist() == [
+        6,
+        10,
+        0,
+    ]
     assert found.loc[("wrong", "specificity"), ["count", "total"]].tolist() == [5, 10]
-    assert found.loc[("dropped", "sensitivity"), ["count", "total", "left_out"]].tolist() == [6, 8, 2]
-    assert found.loc[("dropped", "specificity"), ["count", "total", "left_out"]].tolist() == [5, 7, 3]
-    assert found.loc[("dropped", "accuracy"), ["count", "total", "left_out"]].tolist() == [11, 15, 5]
+    assert found.loc[("dropped", "sensitivity"), ["count", "total", "left_out"]].tolist() == [
+        6,
+        8,
+        2,
+    ]
+    assert found.loc[("dropped", "specificity"), ["count", "total", "left_out"]].tolist() == [
+        5,
+        7,
+        3,
+    ]
+    assert found.loc[("dropped", "accuracy"), ["count", "total", "left_out"]].tolist() == [
+        11,
+        15,
+        5,
+    ]
     assert found.loc[("own", "uncertain of real"), "estimate"] == 0.3
     assert "dprime" not in found.loc["own"].index
 
@@ -89,11 +139,19 @@ def test_without_real_images_there_is_a_reason():
 
 def test_the_reason_of_an_empty_measure_is_the_true_one():
     truth = pd.Series([1, 1, 0])
-    silent = accuracy.detection(pd.Series([None, None, None], dtype=object), truth).set_index("measure")
+    silent = accuracy.detection(pd.Series([None, None, None], dtype=object), truth).set_index(
+        "measure"
+    )
     assert silent.reason["sensitivity"] == "no answers to generated images"
     assert silent.reason["specificity"] == "no answers to real images"
-    unsure = accuracy.detection(pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped").set_index("measure")
-    assert unsure.reason["specificity"] == unsure.reason["dprime"] == "only uncertain answers to real images"
+    unsure = accuracy.detection(
+        pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped"
+    ).set_index("measure")
+    assert (
+        unsure.reason["specificity"]
+        == unsure.reason["dprime"]
+        == "only uncertain answers to real images"
+    )
     assert unsure.reason["sensitivity"] == ""
 
 
@@ -201,10 +259,14 @@ def test_bootstrap_against_a_plain_loop():
     for _ in range(400):
         readers = random.integers(0, 5, 5)
         rows = np.concatenate([random.choice(np.flatnonzero(kind == k), 40) for k in (0, 1)])
-        areas.append(np.mean([accuracy.reader_auc(kind[rows], values[rows, r]).estimate for r in readers]))
+        areas.append(
+            np.mean([accuracy.reader_auc(kind[rows], values[rows, r]).estimate for r in readers])
+        )
     assert found.estimate == pytest.approx(accuracy.multireader(scores, truth).estimate)
     assert found.se == pytest.approx(np.std(areas, ddof=1), rel=0.15)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=0.03)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.quantile(areas, [0.025, 0.975])), abs=0.03
+    )
     assert found.equals(accuracy.bootstrap(scores, truth, replicates=3000, seed=1))
 
 
@@ -228,7 +290,9 @@ def test_groups_of_answers_to_the_same_image_are_not_taken_as_independent():
     # Four readers who always say the same are one reader: the interval is that of about 10 answers.
     low, high = accuracy.wilson(5, 10)
     assert found.high - found.low == pytest.approx(high - low, abs=0.05)
-    missing = accuracy.by_group(same.assign(modality=pd.array([None] * 40, dtype="string")), "modality")
+    missing = accuracy.by_group(
+        same.assign(modality=pd.array([None] * 40, dtype="string")), "modality"
+    )
     assert set(missing["group"]) == {"not stated"}
 
 
@@ -243,7 +307,10 @@ def test_order_does_not_matter_and_turning_scores_round_turns_the_area_round(see
     rows, columns = list(scores.index), list(scores.columns)
     random.shuffle(rows)
     random.shuffle(columns)
-    moved, turned = accuracy.multireader(scores.loc[rows, columns], truth), accuracy.multireader(-scores, truth)
+    moved, turned = (
+        accuracy.multireader(scores.loc[rows, columns], truth),
+        accuracy.multireader(-scores, truth),
+    )
     monotone = accuracy.multireader(scores.map(lambda v: math.atan(v) * 3 + 1), truth)
     for field in ("estimate", "se", "df", "p"):
         assert moved[field] == pytest.approx(found[field], nan_ok=True)
@@ -259,12 +326,17 @@ def test_multireader_intervals_cover():
     for _ in range(2000):
         shift = 0.8 + 0.2 * random.standard_normal(6)
         scores = (
-            truth[:, None] * shift + math.sqrt(0.4) * random.standard_normal((200, 1)) + math.sqrt(0.6) * random.standard_normal((200, 6))
+            truth[:, None] * shift
+            + math.sqrt(0.4) * random.standard_normal((200, 1))
+            + math.sqrt(0.6) * random.standard_normal((200, 6))
         )
         found = accuracy.multireader(pd.DataFrame(scores), truth)
         true = np.mean(stats.norm.cdf(0.8 / math.sqrt(2 + 0.2**2)))
         held.append(found.low <= true <= found.high)
-    print(f"Obuchowski-Rockette, 6 readers, 200 images: {np.mean(held):.3f} of 2000 intervals hold the true area")
+    print(
+        f"Obuchowski-Rockette, 6 readers, 200 images: {np.mean(held):.3f} of 2000 intervals hold"
+        " the true area"
+    )
     assert 0.93 <= np.mean(held) <= 0.97
 
 

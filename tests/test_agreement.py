@@ -55,15 +55,25 @@ def test_gwet_two_readers(name, estimate, se):
     assert found.se == pytest.approx(se, abs=5e-9)
 
 
-@pytest.mark.parametrize(("weights", "kappa", "ac2"), [("linear", 0.8429020, 0.9000227), ("quadratic", 0.8921569, 0.9402369)])
+@pytest.mark.parametrize(
+    ("weights", "kappa", "ac2"),
+    [("linear", 0.8429020, 0.9000227), ("quadratic", 0.8921569, 0.9402369)],
+)
 def test_gwet_weighted(weights, kappa, ac2):
     found = table(RADIOLOGISTS, weights=weights).estimate
-    assert found[["cohen", "conger", "gwet"]].tolist() == pytest.approx([kappa, kappa, ac2], abs=5e-8)
+    assert found[["cohen", "conger", "gwet"]].tolist() == pytest.approx(
+        [kappa, kappa, ac2], abs=5e-8
+    )
 
 
 def test_sas():
     plain, linear = table(SAS).loc["cohen"], table(SAS, weights="linear").loc["cohen"]
-    assert [round(plain[c], 4) for c in ("estimate", "se", "low", "high")] == [0.4842, 0.1380, 0.2137, 0.7547]
+    assert [round(plain[c], 4) for c in ("estimate", "se", "low", "high")] == [
+        0.4842,
+        0.1380,
+        0.2137,
+        0.7547,
+    ]
     assert [round(linear[c], 4) for c in ("estimate", "se")] == [0.4701, 0.1457]
 
 
@@ -84,7 +94,10 @@ def test_four_raters_with_gaps(name, estimate, se, digits):
     assert (found.images, found.readers) == (11 if name == "krippendorff" else 12, 4)
 
 
-@pytest.mark.parametrize(("metric", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)])
+@pytest.mark.parametrize(
+    ("metric", "alpha"),
+    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
+)
 def test_krippendorff_metrics(metric, alpha):
     found = agreement.coefficients(pd.DataFrame(FOUR_RATERS), [1, 2, 3, 4, 5], metric=metric)
     assert round(found.estimate["krippendorff"], 3) == alpha
@@ -101,15 +114,21 @@ def test_sample_size():
     assert agreement.sample_size(0.4, 0.6, 0.3, readers=3) == 106
 
 
-@pytest.mark.parametrize(("fake", "low", "high"), [(5, 0.138, 0.359), (8, 0.369, 0.514), (10, 0.524, 0.618)])
+@pytest.mark.parametrize(
+    ("fake", "low", "high"), [(5, 0.138, 0.359), (8, 0.369, 0.514), (10, 0.524, 0.618)]
+)
 def test_bounds_of_the_published_study(fake, low, high):
-    found = agreement.bounds(20, both={"real": 3, "uncertain": 2, "fake": fake}, categories=["real", "fake", "uncertain"])
+    found = agreement.bounds(
+        20, both={"real": 3, "uncertain": 2, "fake": fake}, categories=["real", "fake", "uncertain"]
+    )
     assert found.loc["cohen", ["low", "high"]].round(3).tolist() == [low, high]
     assert found.exact.all()
 
 
 def test_bounds_without_the_third_count_hold_all_of_them():
-    found = agreement.bounds(20, both={"real": 3, "uncertain": 2}, categories=["real", "fake", "uncertain"])
+    found = agreement.bounds(
+        20, both={"real": 3, "uncertain": 2}, categories=["real", "fake", "uncertain"]
+    )
     assert found.low["cohen"] <= 0.138
     assert found.high["cohen"] == 1
     assert found.loc["percent", ["low", "high"]].tolist() == [0.25, 1]
@@ -149,13 +168,17 @@ def test_degenerate_data_have_a_value_or_a_reason():
         for categories in (["real", "fake", "uncertain"], ["real", "fake"]):
             found = agreement.coefficients(frame, categories)
             assert found.index.tolist() == agreement.NAMES
-            unexplained = found[["estimate", "se", "low", "high"]].isna().any(axis=1) & (found.reason == "")
+            unexplained = found[["estimate", "se", "low", "high"]].isna().any(axis=1) & (
+                found.reason == ""
+            )
             assert not unexplained.any(), found
 
 
 def test_a_label_outside_the_categories_is_an_error():
     with pytest.raises(ValueError, match="Fake"):
-        agreement.coefficients(pd.DataFrame({"a": ["real", "Fake"], "b": ["real", "real"]}), ["real", "fake"])
+        agreement.coefficients(
+            pd.DataFrame({"a": ["real", "Fake"], "b": ["real", "real"]}), ["real", "fake"]
+        )
     with pytest.raises(ValueError, match="weights"):
         agreement.coefficients(pd.DataFrame({"a": [1], "b": [1]}), [1, 2], weights="cubic")
 
@@ -165,12 +188,19 @@ def test_a_label_outside_the_categories_is_an_error():
 def test_numbers_are_ordered_by_value_however_they_are_listed(weights, metric):
     ratings = pd.DataFrame(FOUR_RATERS)
     options = {"weights": weights, "metric": metric}
-    same(agreement.coefficients(ratings, [1, 2, 3, 4, 5], **options), agreement.coefficients(ratings, [4, 1, 5, 3, 2], **options))
+    same(
+        agreement.coefficients(ratings, [1, 2, 3, 4, 5], **options),
+        agreement.coefficients(ratings, [4, 1, 5, 3, 2], **options),
+    )
 
 
 @pytest.mark.filterwarnings("error")
 def test_no_warning_and_a_clear_word_for_what_cannot_be():
-    for frame in (pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), pd.DataFrame({"a": [1], "b": [2]}), pd.DataFrame({"a": [1], "b": [1]})):
+    for frame in (
+        pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}),
+        pd.DataFrame({"a": [1], "b": [2]}),
+        pd.DataFrame({"a": [1], "b": [1]}),
+    ):
         agreement.coefficients(frame, [1, 2])
     with pytest.raises(ValueError, match="confidence is 95"):
         agreement.coefficients(pd.DataFrame(FOUR_RATERS), [1, 2, 3, 4, 5], confidence=95)
@@ -181,15 +211,23 @@ def test_no_warning_and_a_clear_word_for_what_cannot_be():
 def test_intervals():
     found = table(RADIOLOGISTS).loc["gwet"]
     half = stats.t.ppf(0.975, 99) * found.se
-    assert (found.low, found.high) == pytest.approx((found.estimate - half, min(1, found.estimate + half)))
+    assert (found.low, found.high) == pytest.approx(
+        (found.estimate - half, min(1, found.estimate + half))
+    )
 
 
 def ratings_strategy():
     cell = st.sampled_from(["real", "fake", "uncertain", None])
     return (
         st.integers(2, 5)
-        .flatmap(lambda r: st.lists(st.lists(cell, min_size=r, max_size=r), min_size=2, max_size=20))
-        .map(lambda rows: pd.DataFrame(rows, columns=[f"r{j}" for j in range(len(rows[0]))], dtype=object))
+        .flatmap(
+            lambda r: st.lists(st.lists(cell, min_size=r, max_size=r), min_size=2, max_size=20)
+        )
+        .map(
+            lambda rows: pd.DataFrame(
+                rows, columns=[f"r{j}" for j in range(len(rows[0]))], dtype=object
+            )
+        )
     )
 
 
@@ -198,7 +236,9 @@ LABELS = ["real", "fake", "uncertain"]
 
 def same(a, b, rows=agreement.NAMES):
     for column in ("estimate", "se", "low", "high"):
-        np.testing.assert_allclose(a.loc[rows, column].astype(float), b.loc[rows, column].astype(float), atol=1e-9)
+        np.testing.assert_allclose(
+            a.loc[rows, column].astype(float), b.loc[rows, column].astype(float), atol=1e-9
+        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,7 +256,10 @@ def test_order_of_readers_images_and_names_of_labels_do_not_matter(ratings, rand
 @settings(max_examples=40, deadline=None)
 @given(ratings_strategy())
 def test_an_empty_category_matters_only_where_categories_are_counted(ratings):
-    found, more = agreement.coefficients(ratings, LABELS), agreement.coefficients(ratings, [*LABELS, "other"])
+    found, more = (
+        agreement.coefficients(ratings, LABELS),
+        agreement.coefficients(ratings, [*LABELS, "other"]),
+    )
     same(found, more, ["percent", "cohen", "scott", "conger", "fleiss", "krippendorff"])
 
 
@@ -233,12 +276,21 @@ def test_never_nan_without_a_reason_and_always_in_range(ratings, weights):
 def test_standard_errors_are_close_to_the_jackknife():
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 300)
-    ratings = pd.DataFrame({f"r{j}": np.where(rng.random(300) < 0.6, truth, rng.integers(0, 3, 300)) for j in range(4)}).astype(object)
+    ratings = pd.DataFrame(
+        {f"r{j}": np.where(rng.random(300) < 0.6, truth, rng.integers(0, 3, 300)) for j in range(4)}
+    ).astype(object)
     ratings = ratings.mask(rng.random(ratings.shape) < 0.15)
     found = agreement.coefficients(ratings, [0, 1, 2])
-    left_out = np.array([agreement.coefficients(ratings.drop(index=i), [0, 1, 2]).estimate.tolist() for i in ratings.index])
+    left_out = np.array(
+        [
+            agreement.coefficients(ratings.drop(index=i), [0, 1, 2]).estimate.tolist()
+            for i in ratings.index
+        ]
+    )
     images = len(left_out)
-    jackknife = np.sqrt((images - 1) / images * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    jackknife = np.sqrt(
+        (images - 1) / images * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    )
     for name, expected in zip(agreement.NAMES, jackknife):
         if name not in ("cohen", "scott"):
             assert found.se[name] == pytest.approx(expected, rel=0.03)
@@ -251,7 +303,9 @@ def test_conger_is_cohen_and_fleiss_is_scott_for_two_readers():
 
 
 def test_intra_reader_agreement_uses_each_readers_own_answers():
-    first = pd.DataFrame({"a": ["real", "fake", "fake"], "b": ["real", "real", "fake"]}, index=["i", "j", "k"])
+    first = pd.DataFrame(
+        {"a": ["real", "fake", "fake"], "b": ["real", "real", "fake"]}, index=["i", "j", "k"]
+    )
     second = pd.DataFrame({"a": ["real", "fake"], "b": ["fake", None]}, index=["i", "k"])
     found = agreement.repeats(first, second, LABELS).set_index(["reader", "coefficient"])
     assert found.estimate["a", "percent"] == 1
@@ -261,14 +315,18 @@ def test_intra_reader_agreement_uses_each_readers_own_answers():
 
 def test_pairs_are_the_two_reader_coefficients():
     ratings = pd.DataFrame(FOUR_RATERS, columns=list("abcd"))
-    found = agreement.pairs(ratings, [1, 2, 3, 4, 5]).set_index(["reader_a", "reader_b", "coefficient"])
+    found = agreement.pairs(ratings, [1, 2, 3, 4, 5]).set_index(
+        ["reader_a", "reader_b", "coefficient"]
+    )
     direct = agreement.coefficients(ratings[["b", "d"]], [1, 2, 3, 4, 5])
     assert found.estimate["b", "d", "cohen"] == direct.estimate["cohen"]
     assert len(found) == 6 * len(agreement.NAMES)
 
 
 def test_coverage_at_200_images():
-    found = agreement.coverage([[40, 12, 6], [10, 50, 8], [6, 8, 10]], images=200, studies=200, seed=4)
+    found = agreement.coverage(
+        [[40, 12, 6], [10, 50, 8], [6, 8, 10]], images=200, studies=200, seed=4
+    )
     assert found.coverage.between(0.88, 1).all()
 
 

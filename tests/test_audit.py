@@ -1,4 +1,6 @@
-"""The audit finds what is planted and nothing else; its measures agree with what they are computed from elsewhere."""
+"""The audit finds what is planted and nothing else; its measures agree with what they are computed
+from elsewhere.
+"""
 
 import io
 
@@ -16,16 +18,34 @@ SIDE, READING, MARGIN = 144, 112, 0.02
 
 
 def chest(seed, side=SIDE):
-    """A made-up 8-bit chest: the same anatomy in all, a body, ribs, vessels and noise of this patient's own."""
+    """A made-up 8-bit chest: the same anatomy in all, a body, ribs, vessels and noise of this
+    patient's own.
+    """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     widths, tilt = random.uniform(0.8, 1.2, 4), random.uniform(-0.15, 0.15)
     grey = 150 - 90 * sum(
-        np.exp(-(((x - sign * 0.42) / (0.28 * widths[0])) ** 4) - ((y + 0.1 + sign * tilt) / (0.6 * widths[1])) ** 4) for sign in (-1, 1)
+        np.exp(
+            -(((x - sign * 0.42) / (0.28 * widths[0])) ** 4)
+            - ((y + 0.1 + sign * tilt) / (0.6 * widths[1])) ** 4
+        )
+        for sign in (-1, 1)
     )
-    grey += 50 * np.exp(-(((x - 0.1) / (0.25 * widths[2])) ** 2) - ((y - 0.3) / 0.3) ** 2) + 40 * np.exp(-((x / 0.07) ** 2))
-    grey += 14 * np.sin(2 * np.pi * (y * random.uniform(4, 6) + random.uniform(1, 2.5) * x**2 + random.uniform())) * (np.abs(x) > 0.12)
-    grey += ndimage.gaussian_filter(random.normal(0, 1, (side, side)), 2.5) * 110 + random.normal(0, 2.5, (side, side))
+    grey += 50 * np.exp(
+        -(((x - 0.1) / (0.25 * widths[2])) ** 2) - ((y - 0.3) / 0.3) ** 2
+    ) + 40 * np.exp(-((x / 0.07) ** 2))
+    grey += (
+        14
+        * np.sin(
+            2
+            * np.pi
+            * (y * random.uniform(4, 6) + random.uniform(1, 2.5) * x**2 + random.uniform())
+        )
+        * (np.abs(x) > 0.12)
+    )
+    grey += ndimage.gaussian_filter(random.normal(0, 1, (side, side)), 2.5) * 110 + random.normal(
+        0, 2.5, (side, side)
+    )
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
@@ -37,7 +57,14 @@ def keep(folder, arrays, name, **columns):
         path = folder / f"{name}{number}.png"
         path.write_bytes(images.write_png(array))
         rows.append(
-            {"image_id": f"{name}{number}", "file": str(path), "bits": 8, "group": f"{name}{number}", "modality": "xray", **columns}
+            {
+                "image_id": f"{name}{number}",
+                "file": str(path),
+                "bits": 8,
+                "group": f"{name}{number}",
+                "modality": "xray",
+                **columns,
+            }
         )
     return pd.DataFrame(rows)
 
@@ -59,7 +86,9 @@ def noised(array, random):
 
 def rewindowed(array, random):
     low, high = np.percentile(array, [random.uniform(1, 8), random.uniform(90, 99)])
-    return (np.clip((array - low) / (high - low), 0, 1) ** random.uniform(0.7, 1.4) * 255).astype(np.uint8)
+    return (np.clip((array - low) / (high - low), 0, 1) ** random.uniform(0.7, 1.4) * 255).astype(
+        np.uint8
+    )
 
 
 def flipped(array, random):
@@ -72,7 +101,9 @@ def turned(array, random):
 
 
 def shifted(array, random):
-    return np.roll(np.pad(array, 12, mode="edge"), random.choice([-9, -6, 6, 9], 2), (0, 1))[12:-12, 12:-12]
+    return np.roll(np.pad(array, 12, mode="edge"), random.choice([-9, -6, 6, 9], 2), (0, 1))[
+        12:-12, 12:-12
+    ]
 
 
 def squeezed(array, random):
@@ -94,32 +125,67 @@ def everything(array, random):
 
 
 def test_planted_copies_are_caught_and_other_patients_are_not(chests, tmp_path):
-    training, held_out = keep(tmp_path, chests[:60], "train"), keep(tmp_path, chests[80:120], "held")
-    limit, rate, (low, high) = copies.threshold(copies.nearest(held_out, training)["distance"], 0.02)
+    training, held_out = (
+        keep(tmp_path, chests[:60], "train"),
+        keep(tmp_path, chests[80:120], "held"),
+    )
+    limit, rate, (low, high) = copies.threshold(
+        copies.nearest(held_out, training)["distance"], 0.02
+    )
     # Forty patients cannot show a rate below one in forty-one, whatever share is asked for.
     assert low < rate < high and rate <= 1 / 41 + 1e-9
     random = np.random.default_rng(0)
-    for change in (cropped, noised, rewindowed, flipped, turned, shifted, squeezed, negative, recompressed, everything):
+    for change in (
+        cropped,
+        noised,
+        rewindowed,
+        flipped,
+        turned,
+        shifted,
+        squeezed,
+        negative,
+        recompressed,
+        everything,
+    ):
         planted = keep(tmp_path, [change(array, random) for array in chests[:8]], change.__name__)
         found = copies.nearest(planted, training)
         assert (found["distance"] < limit).mean() >= 0.95, change.__name__
-        assert (found["nearest_image_id"] == training["image_id"][:8]).mean() >= 0.95, change.__name__
+        assert (found["nearest_image_id"] == training["image_id"][:8]).mean() >= 0.95, (
+            change.__name__
+        )
     others = copies.nearest(keep(tmp_path, chests[150:180], "other"), training)
     assert (others["distance"] < limit).mean() <= 0.05
 
 
 def test_a_source_that_cannot_be_searched_for_copies_is_named(chests, tmp_path):
-    samples = keep(tmp_path, chests[:3], "samples").assign(origin="generated", source="tiny", run="04_sample_diffusion", modality="xray")
-    _, rows = copies.judge(samples.assign(split=None, duplicate_group=None), ["04_sample_diffusion"], 0.02, "handcrafted", 64, 0.0)
+    samples = keep(tmp_path, chests[:3], "samples").assign(
+        origin="generated", source="tiny", run="04_sample_diffusion", modality="xray"
+    )
+    _, rows = copies.judge(
+        samples.assign(split=None, duplicate_group=None),
+        ["04_sample_diffusion"],
+        0.02,
+        "handcrafted",
+        64,
+        0.0,
+    )
     told = copies.not_searched(samples, ["04_sample_diffusion"], rows)
-    assert len(told) == 1 and told[0].startswith("xray of tiny: its 3 samples were not searched for copies")
+    assert len(told) == 1 and told[0].startswith(
+        "xray of tiny: its 3 samples were not searched for copies"
+    )
 
 
 def test_threshold_is_the_promised_share_of_other_patients():
     random = np.random.default_rng(1)
-    below = [random.normal(0, 1, 2000) < copies.threshold(random.normal(0, 1, 199), 0.02)[0] for _ in range(200)]
+    below = [
+        random.normal(0, 1, 2000) < copies.threshold(random.normal(0, 1, 199), 0.02)[0]
+        for _ in range(200)
+    ]
     assert abs(np.mean(below) - 0.02) < 0.004
-    assert copies.threshold(np.array([0.3, 0.2]), 0.02)[:2] == (0.2, 1 / 3)  # so few can promise no more
+    assert copies.threshold(np.array([0.3, 0.2]), 0.02)[:2] == (
+        0.2,
+        1 / 3,
+    )  # so few can promise no more
     with pytest.raises(ValueError, match="held-out"):
         copies.threshold(np.array([]), 0.02)
 
@@ -143,7 +209,11 @@ def larger(array):
 
 
 def facts(pictures, stage):
-    return leakage.facts_before(pictures) if stage == "before" else leakage.facts_after(pictures, READING, MARGIN)
+    return (
+        leakage.facts_before(pictures)
+        if stage == "before"
+        else leakage.facts_after(pictures, READING, MARGIN)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +226,9 @@ def real(chests, tmp_path_factory):
 def leak(real, made, stage):
     both = pd.concat([real[stage], facts(made, stage)], ignore_index=True).dropna(axis=1)
     generated = np.arange(len(both)) >= len(real[stage])
-    return leakage.separability(both, generated, np.arange(len(both)).astype(str), seed=1, permutations=200).set_index("feature")
+    return leakage.separability(
+        both, generated, np.arange(len(both)).astype(str), seed=1, permutations=200
+    ).set_index("feature")
 
 
 PLANTED = [
@@ -174,7 +246,9 @@ def test_planted_leaks_are_found_before_and_gone_after(chests, real, tmp_path, c
     assert before.loc["joint", "low"] > 0.6 and before.loc["joint", "p"] < 0.01
     assert before[before.index.str.startswith(sign)]["auc"].max() > 0.9
     after = leak(real, made, "after")
-    assert not any(after.index.str.startswith(("size", "file")))  # one size and one kind of file: nothing is left to compare
+    assert not any(
+        after.index.str.startswith(("size", "file"))
+    )  # one size and one kind of file: nothing is left to compare
     assert after.loc[gone, "low"].max() < 0.6
 
 
@@ -183,10 +257,16 @@ def test_two_halves_of_one_source_are_not_told_apart(real):
     for stage in ("before", "after"):
         for seed in range(8):
             half = np.random.default_rng(seed).permutation(100) < 50
-            tables.append(leakage.separability(real[stage], half, np.arange(100).astype(str), seed, permutations=100))
+            tables.append(
+                leakage.separability(
+                    real[stage], half, np.arange(100).astype(str), seed, permutations=100
+                )
+            )
     whole = pd.concat(tables)
     joint = whole[whole["feature"] == "joint"]
-    assert (joint["low"] > 0.6).sum() <= 1 and (joint["p"] <= 0.05).sum() <= 3  # of 16, at 2.5 and 5 % each
+    assert (joint["low"] > 0.6).sum() <= 1 and (
+        joint["p"] <= 0.05
+    ).sum() <= 3  # of 16, at 2.5 and 5 % each
     assert (whole["p"] <= 0.05).mean() < 0.1 and abs(joint["auc"].mean() - 0.5) < 0.06
 
 
@@ -194,7 +274,11 @@ def test_a_source_told_by_its_noise_is_warned_of_by_name(chests, tmp_path):
     random = np.random.default_rng(2)
     real = keep(tmp_path, chests[:60], "real", source="real", origin="real")
     smooth = [
-        np.clip(ndimage.gaussian_filter(array.astype(float), 1.2) + random.normal(0, 0.5, array.shape), 0, 255).astype(np.uint8)
+        np.clip(
+            ndimage.gaussian_filter(array.astype(float), 1.2) + random.normal(0, 0.5, array.shape),
+            0,
+            255,
+        ).astype(np.uint8)
         for array in chests[60:120]
     ]
     made = keep(tmp_path, smooth, "made", source="02_made: model", origin="generated")
@@ -209,17 +293,26 @@ def test_a_source_told_by_its_noise_is_warned_of_by_name(chests, tmp_path):
 
 
 def test_groups_are_kept_together():
-    # Every patient has a look of his or her own and no class has: only folds that split patients find anything.
+    # Every patient has a look of his or her own and no class has: only folds that split patients
+    # find anything.
     random = np.random.default_rng(0)
     look = np.repeat(random.normal(0, 1, (24, 6)), 10, axis=0) + random.normal(0, 0.01, (240, 6))
     truth, groups = np.repeat(np.arange(24) % 2 == 1, 10), np.repeat(np.arange(24).astype(str), 10)
-    table = leakage.separability(pd.DataFrame(look, columns=list("abcdef")), truth, groups, seed=0, permutations=100).set_index("feature")
-    assert table.loc["joint", "auc"] < 0.75 and table.loc["joint", "p"] > 0.05 and table.loc["joint", "low"] < 0.5
+    table = leakage.separability(
+        pd.DataFrame(look, columns=list("abcdef")), truth, groups, seed=0, permutations=100
+    ).set_index("feature")
+    assert (
+        table.loc["joint", "auc"] < 0.75
+        and table.loc["joint", "p"] > 0.05
+        and table.loc["joint", "low"] < 0.5
+    )
 
 
 def test_too_few_patients_are_not_judged():
     facts = pd.DataFrame({"a": np.arange(40.0)})
-    assert leakage.separability(facts, np.arange(40) < 20, np.repeat([str(n) for n in range(4)], 10), seed=0).empty
+    assert leakage.separability(
+        facts, np.arange(40) < 20, np.repeat([str(n) for n in range(4)], 10), seed=0
+    ).empty
 
 
 def test_clustered_area_agrees_with_scikit_learn_and_covers():
@@ -238,7 +331,10 @@ def test_clustered_area_agrees_with_scikit_learn_and_covers():
 
 def test_frechet_distance_is_that_of_two_gaussians():
     random = np.random.default_rng(0)
-    one, two = random.normal(0, 1, (4000, 5)) @ random.normal(0, 1, (5, 5)), random.normal(0.3, 2, (3000, 5))
+    one, two = (
+        random.normal(0, 1, (4000, 5)) @ random.normal(0, 1, (5, 5)),
+        random.normal(0.3, 2, (3000, 5)),
+    )
     covariances = np.cov(one, rowvar=False), np.cov(two, rowvar=False)
     expected = (
         ((one.mean(0) - two.mean(0)) ** 2).sum()
@@ -266,29 +362,44 @@ def test_neighbourhoods_and_kernel_distance_by_brute_force():
 
     gaps = np.array([[np.linalg.norm(a - b) for b in real] for a in made])
     inside = gaps <= np.array(radius(real))[None]
-    expected = {"precision": inside.any(1).mean(), "density": inside.sum() / k / 40, "coverage": inside.any(0).mean()}
+    expected = {
+        "precision": inside.any(1).mean(),
+        "density": inside.sum() / k / 40,
+        "coverage": inside.any(0).mean(),
+    }
     expected["recall"] = (gaps <= np.array(radius(made))[:, None]).any(0).mean()
     assert fidelity.neighbourhoods(made, real, k) == pytest.approx(expected)
 
     def kernel(a, b):
         return (a @ b.T / 4 + 1) ** 3
 
-    within = [(kernel(a, a).sum() - np.trace(kernel(a, a))) / len(a) / (len(a) - 1) for a in (made, real)]
-    assert fidelity.kernel_distance(made, real) == pytest.approx(sum(within) - 2 * kernel(made, real).mean())
+    within = [
+        (kernel(a, a).sum() - np.trace(kernel(a, a))) / len(a) / (len(a) - 1) for a in (made, real)
+    ]
+    assert fidelity.kernel_distance(made, real) == pytest.approx(
+        sum(within) - 2 * kernel(made, real).mean()
+    )
 
 
 def test_a_constant_in_the_features_costs_no_digits():
     random = np.random.default_rng(0)
     made, real = (np.round(random.normal(shift, 1, (60, 8)), 2) for shift in (0.3, 0))
     for measure in (fidelity.neighbourhoods, fidelity.nearest_distance):
-        expected, found = measure(made, real), measure((made + 4096).astype(np.float32), (real + 4096).astype(np.float32))
+        expected, found = (
+            measure(made, real),
+            measure((made + 4096).astype(np.float32), (real + 4096).astype(np.float32)),
+        )
         assert found == pytest.approx(expected, abs=5e-3)
 
 
 def test_ms_ssim_behaves(chests):
     assert fidelity.ms_ssim(chests[0], chests[0]) == pytest.approx(1)
     little, much = (
-        fidelity.ms_ssim(chests[0], np.clip(chests[0] + np.random.default_rng(0).normal(0, sd, (SIDE, SIDE)), 0, 255)) for sd in (5, 40)
+        fidelity.ms_ssim(
+            chests[0],
+            np.clip(chests[0] + np.random.default_rng(0).normal(0, sd, (SIDE, SIDE)), 0, 255),
+        )
+        for sd in (5, 40)
     )
     assert 1 > little > much > fidelity.ms_ssim(chests[0], 255 - chests[0])
 
@@ -296,14 +407,36 @@ def test_ms_ssim_behaves(chests):
 def test_quality_tells_a_poor_source_from_a_perfect_one(chests, tmp_path):
     real = keep(tmp_path, chests[:120], "real", source="real", origin="real")
     perfect = keep(tmp_path, chests[120:170], "perfect", source="perfect", origin="generated")
-    poor = [np.clip(ndimage.gaussian_filter(chests[170 + n % 4].astype(float), 3) + n % 7, 0, 255).astype(np.uint8) for n in range(50)]
+    poor = [
+        np.clip(
+            ndimage.gaussian_filter(chests[170 + n % 4].astype(float), 3) + n % 7, 0, 255
+        ).astype(np.uint8)
+        for n in range(50)
+    ]
     poor = keep(tmp_path, poor, "poor", source="poor", origin="generated")
-    table = fidelity.measure(pd.concat([real, perfect, poor], ignore_index=True), "handcrafted", 96, MARGIN, seed=0, replicates=20)
+    table = fidelity.measure(
+        pd.concat([real, perfect, poor], ignore_index=True),
+        "handcrafted",
+        96,
+        MARGIN,
+        seed=0,
+        replicates=20,
+    )
     table = table.set_index(["source", "metric"])
-    assert (table.loc["perfect", "images"] == 50).all() and table["extractor"].str.contains("handcrafted").all()
-    for metric, sign in (("frechet_distance", 1), ("kernel_distance", 1), ("precision", -1), ("coverage", -1), ("ms_ssim_within", 1)):
+    assert (table.loc["perfect", "images"] == 50).all() and table["extractor"].str.contains(
+        "handcrafted"
+    ).all()
+    for metric, sign in (
+        ("frechet_distance", 1),
+        ("kernel_distance", 1),
+        ("precision", -1),
+        ("coverage", -1),
+        ("ms_ssim_within", 1),
+    ):
         worse, fine = table.loc[("poor", metric)], table.loc[("perfect", metric)]
-        assert sign * (worse["estimate"] - worse["baseline"]) > abs(fine["estimate"] - fine["baseline"]), metric
+        assert sign * (worse["estimate"] - worse["baseline"]) > abs(
+            fine["estimate"] - fine["baseline"]
+        ), metric
         assert worse["low"] <= worse["estimate"] <= worse["high"]
     assert table.loc[("perfect", "precision"), "high"] > 0.8
 
@@ -314,12 +447,23 @@ def test_any_network_can_be_the_extractor(chests, tmp_path):
 
     pool = keep(tmp_path, chests[:5], "real")
     script = tmp_path / "network.pt"
-    torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())).save(script)
+    torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())).save(
+        script
+    )
     found = features.extract(pool, str(script), 96, MARGIN)
     assert found.shape == (5, 48)
-    expected = images.area_resize(images.for_reading(chests[0], 8, 96, 8, MARGIN), 4, 4).ravel() / 255
+    expected = (
+        images.area_resize(images.for_reading(chests[0], 8, 96, 8, MARGIN), 4, 4).ravel() / 255
+    )
     np.testing.assert_allclose(found[0][:16], expected, rtol=1e-4)
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
     ViTModel(config).save_pretrained(tmp_path / "vit")
     assert features.extract(pool, str(tmp_path / "vit"), 96, MARGIN).shape == (5, 16)
 
@@ -327,10 +471,19 @@ def test_any_network_can_be_the_extractor(chests, tmp_path):
 def test_a_network_kept_without_its_pooler_gives_the_same_features_each_time(chests, tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
     ViTForImageClassification(config).save_pretrained(tmp_path / "classifier")
     pool = keep(tmp_path, chests[:3], "real")
-    first, again = (features.extract(pool, str(tmp_path / "classifier"), 96, MARGIN) for _ in range(2))
+    first, again = (
+        features.extract(pool, str(tmp_path / "classifier"), 96, MARGIN) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, again)
 
 

@@ -26,22 +26,38 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
     monkeypatch.setenv("PARAMS", str(tmp_path / "params"))
     (tmp_path / "params" / STUDY).mkdir(parents=True)
-    (tmp_path / "params" / STUDY / "study.yaml").write_text("title: Lungs\nconsent: I agree.\nsecret_ratio: half are fake\n")
+    (tmp_path / "params" / STUDY / "study.yaml").write_text(
+        "title: Lungs\nconsent: I agree.\nsecret_ratio: half are fake\n"
+    )
     return tmp_path
 
 
-def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, finding="effusion", prompts=4):
+def make_run(
+    name, count, origin, modality="xray", side=40, bits=12, seed=0, finding="effusion", prompts=4
+):
     """A finished run with `count` random images and their images.csv."""
     random, rows = np.random.default_rng(seed), []
     folder = runs.outputs_folder(STUDY) / name
     (folder / "images").mkdir(parents=True)
     for number in range(count):
-        array = random.integers(0, 2**bits, (side, side)).astype(np.uint8 if bits <= 8 else np.uint16)
+        array = random.integers(0, 2**bits, (side, side)).astype(
+            np.uint8 if bits <= 8 else np.uint16
+        )
         image_id = f"{name[:2]}{origin[0]}{modality}{number:03d}"
         path = folder / "images" / f"{image_id}.png"
         path.write_bytes(images.write_png(array))
-        row = {"image_id": image_id, "path": f"images/{image_id}.png", "sha256": runs.sha256(path), "modality": modality, "view": "PA"}
-        row |= {"finding": finding if isinstance(finding, str) else finding[number % len(finding)], "origin": origin, "simulated": True}
+        row = {
+            "image_id": image_id,
+            "path": f"images/{image_id}.png",
+            "sha256": runs.sha256(path),
+            "modality": modality,
+            "view": "PA",
+        }
+        row |= {
+            "finding": finding if isinstance(finding, str) else finding[number % len(finding)],
+            "origin": origin,
+            "simulated": True,
+        }
         row |= {"width": side, "height": side, "bits": bits}
         if origin == "real":
             row |= {"split": ("test", "train")[number % 5 == 0], "patient": f"patient{number // 2}"}
@@ -49,7 +65,9 @@ def make_run(name, count, origin, modality="xray", side=40, bits=12, seed=0, fin
             row |= {"generator": "made", "prompt_id": f"prompt{number % prompts}"}
         rows.append(row)
     tables.write(pd.DataFrame(rows), folder / "images.csv")
-    (folder / "manifest.json").write_text(json.dumps({"status": "finished", "run": name, "files": [], "simulated": []}))
+    (folder / "manifest.json").write_text(
+        json.dumps({"status": "finished", "run": name, "files": [], "simulated": []})
+    )
     return runs.load(STUDY, name)
 
 
@@ -62,15 +80,22 @@ def pool():
 
 def wanted(*rows):
     columns = ("run", "origin", "modality", "count", "finding", "training", "generator")
-    return pd.DataFrame([dict(zip(columns, [*row, *[pd.NA, False, pd.NA][len(row) - 4 :]])) for row in rows])
+    return pd.DataFrame(
+        [dict(zip(columns, [*row, *[pd.NA, False, pd.NA][len(row) - 4 :]])) for row in rows]
+    )
 
 
 HALF = (("01_prepare_cases", "real", "xray", 12), ("02_generate_openai", "generated", "xray", 12))
-TRAINING = (("01_prepare_cases", "real", "xray", 2, pd.NA, True), ("02_generate_openai", "generated", "xray", 2, pd.NA, True))
+TRAINING = (
+    ("01_prepare_cases", "real", "xray", 2, pd.NA, True),
+    ("02_generate_openai", "generated", "xray", 2, pd.NA, True),
+)
 
 
 def sealed_set(pool, folder, rows=HALF + TRAINING, size=32, **choices):
-    drawn = blinding.draw(pool, wanted(*rows), **({"repeats": 0.15, "min_distance": 6, "seed": 3} | choices))
+    drawn = blinding.draw(
+        pool, wanted(*rows), **({"repeats": 0.15, "min_distance": 6, "seed": 3} | choices)
+    )
     key = blinding.write_set(drawn, folder / "reading_set", STUDY, size=size, margin=0.02)
     blinding.seal(key, folder / "reading_set", folder / "sealed", STUDY, readers=2)
     return key
@@ -80,13 +105,22 @@ LOCKED = {"one": "2026-01-01T00:00:00Z", "two": "2026-01-02T00:00:00Z"}
 
 
 def opened(folder, locks=None, **choices):
-    return blinding.unseal(folder / "reading_set", folder / "sealed", STUDY, LOCKED if locks is None else locks, **choices)
+    return blinding.unseal(
+        folder / "reading_set",
+        folder / "sealed",
+        STUDY,
+        LOCKED if locks is None else locks,
+        **choices,
+    )
 
 
 def test_only_the_test_split_is_drawn_and_copies_are_refused(pool):
     assert set(pool.loc[pool["origin"] == "real", "split"]) == {"test"}
     copy = pool.loc[pool["origin"] == "generated", "image_id"].iloc[0]
-    left = blinding.candidates([runs.load(STUDY, name) for name in ("01_prepare_cases", "02_generate_openai")], copies=[copy])
+    left = blinding.candidates(
+        [runs.load(STUDY, name) for name in ("01_prepare_cases", "02_generate_openai")],
+        copies=[copy],
+    )
     assert copy not in set(left["image_id"]) and left.attrs["refused"] == 1
 
 
@@ -94,7 +128,14 @@ def test_only_the_test_split_is_drawn_and_copies_are_refused(pool):
 @given(seed=st.integers(0, 10**6), repeats=st.floats(0, 0.2), distance=st.integers(1, 10))
 def test_every_draw_keeps_its_promises(seed, repeats, distance):
     rows = [
-        {"image_id": f"{kind}{n}", "run": kind, "origin": kind, "modality": "ct" if n % 3 == 0 else "xray", "finding": "", "view": ""}
+        {
+            "image_id": f"{kind}{n}",
+            "run": kind,
+            "origin": kind,
+            "modality": "ct" if n % 3 == 0 else "xray",
+            "finding": "",
+            "view": "",
+        }
         | {
             "generator": "",
             "patient": f"p{n // 2}" if kind == "real" else pd.NA,
@@ -105,7 +146,11 @@ def test_every_draw_keeps_its_promises(seed, repeats, distance):
         for n in range(90)
     ]
     asked = wanted(
-        *((kind, kind, modality, count, pd.NA, training) for kind in ("real", "generated") for modality, count, training in CASES),
+        *(
+            (kind, kind, modality, count, pd.NA, training)
+            for kind in ("real", "generated")
+            for modality, count, training in CASES
+        ),
     )
     drawn = blinding.draw(pd.DataFrame(rows).convert_dtypes(), asked, repeats, distance, seed)
     read, training = drawn[~drawn["training"]], drawn[drawn["training"]]
@@ -119,7 +164,11 @@ def test_every_draw_keeps_its_promises(seed, repeats, distance):
     order = np.random.default_rng(seed)
     for modality in ("xray", "ct", None):  # read modality by modality, or mixed
         some = read if modality is None else read[read["modality"] == modality]
-        shuffled = some.iloc[order.permutation(len(some))].sort_values("part", kind="stable").reset_index(drop=True)
+        shuffled = (
+            some.iloc[order.permutation(len(some))]
+            .sort_values("part", kind="stable")
+            .reset_index(drop=True)
+        )
         for image in shuffled.loc[shuffled["repeat"], "image_id"]:
             places = shuffled.index[shuffled["image_id"] == image]
             assert places[1] - places[0] > distance and shuffled["repeat"][places[1]]
@@ -135,14 +184,18 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
 
 
 def test_a_draw_from_too_few_says_which_row(pool):
-    with pytest.raises(blinding.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"):
+    with pytest.raises(
+        blinding.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"
+    ):
         blinding.draw(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
     with pytest.raises(blinding.BlindingError, match="repeats at a distance of 30"):
         blinding.draw(pool, wanted(*HALF), 0.2, 30, 1)
 
 
 def test_matched_real_pictures_follow_the_generated_ones(pool):
-    drawn = blinding.draw(pool, wanted(HALF[1], ("01_prepare_cases", "real", "xray", 12, "match")), 0, 0, 1)
+    drawn = blinding.draw(
+        pool, wanted(HALF[1], ("01_prepare_cases", "real", "xray", 12, "match")), 0, 0, 1
+    )
     real = drawn[drawn["origin"] == "real"]
     assert set(real["finding"]) == {"effusion"} and set(real["match"]) == {"finding and view"}
 
@@ -157,18 +210,27 @@ def test_files_differ_in_pixels_only(pool, tmp_path):
         chunks, at = [], 8
         while at < len(content):
             length, kind = struct.unpack(">I4s", content[at : at + 8])
-            chunks.append((kind, length, content[at + 8 : at + 8 + length] if kind != b"IDAT" else b""))
+            chunks.append(
+                (kind, length, content[at + 8 : at + 8 + length] if kind != b"IDAT" else b"")
+            )
             at += 12 + length
         heads.add(tuple(chunks))
     assert len(files) == len(key) and len(stats) == 1 and len(heads) == 1
     assert {kind for kind, _, _ in heads.pop()} == {b"IHDR", b"IDAT", b"IEND"}
-    assert {(images.read_png(path).shape, images.read_png(path).dtype.name) for path in files} == {((32, 32), "uint8")}
+    assert {(images.read_png(path).shape, images.read_png(path).dtype.name) for path in files} == {
+        ((32, 32), "uint8")
+    }
     shown = tables.read(tmp_path / "reading_set/reading_set.csv")
     assert shown["checksum"].is_unique and set(shown["blind_id"]) == {path.stem for path in files}
     told = "".join(path.read_text() for path in (tmp_path / "reading_set").glob("*.*"))
     for word in ("effusion", "made", "generated", "01_", "02_", "half are fake", *key["image_id"]):
         assert word not in told
-    assert {path.name for path in (tmp_path / "reading_set").iterdir()} == {"images", "reading_set.csv", "study.json", "commitment.json"}
+    assert {path.name for path in (tmp_path / "reading_set").iterdir()} == {
+        "images",
+        "reading_set.csv",
+        "study.json",
+        "commitment.json",
+    }
 
 
 def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
@@ -176,13 +238,18 @@ def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
     blinding.write_set(drawn, tmp_path / "deep", STUDY, size=32, margin=0.02)
     assert json.loads((tmp_path / "deep/study.json").read_text())["bits"] == 12
     stretched = Path(drawn["file"].iloc[0])
-    stretched.write_bytes(images.write_png((images.read_png(stretched) // 16 * 16).astype(np.uint16)))
+    stretched.write_bytes(
+        images.write_png((images.read_png(stretched) // 16 * 16).astype(np.uint16))
+    )
     blinding.write_set(drawn, tmp_path / "poor", STUDY, size=32, margin=0.02)
     assert json.loads((tmp_path / "poor/study.json").read_text())["bits"] == 8
 
 
 def test_nothing_is_upsampled(pool, tmp_path):
-    with pytest.raises(blinding.BlindingError, match="01_prepare_cases are smaller than the reading size of 44 px.*at most 38"):
+    with pytest.raises(
+        blinding.BlindingError,
+        match="01_prepare_cases are smaller than the reading size of 44 px.*at most 38",
+    ):
         sealed_set(pool, tmp_path, size=44)
 
 
@@ -195,7 +262,9 @@ def test_the_key_opens_after_every_lock(pool, tmp_path):
     assert len(repeats) == 4 and (repeats["image_id_x"] == repeats["image_id_y"]).all()
 
 
-@pytest.mark.parametrize("locks", [{}, {"one": "2026"}, {"one": "2026", "two": ""}, {"one": "2026", "two": None}])
+@pytest.mark.parametrize(
+    "locks", [{}, {"one": "2026"}, {"one": "2026", "two": ""}, {"one": "2026", "two": None}]
+)
 def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp_path, locks):
     sealed_set(pool, tmp_path)
     with pytest.raises(seal.SealError, match="stays sealed"):
@@ -203,16 +272,26 @@ def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp
     with pytest.raises(seal.SealError, match="stays sealed"):
         opened(tmp_path, locks, emergency="  ")
     key = opened(tmp_path, locks, emergency="reader fell ill")
-    assert key.attrs["unsealed"]["how"] == "emergency" and key.attrs["unsealed"]["reason"] == "reader fell ill"
+    assert (
+        key.attrs["unsealed"]["how"] == "emergency"
+        and key.attrs["unsealed"]["reason"] == "reader fell ill"
+    )
     opened(tmp_path, locks, emergency="reader fell ill")
     assert len((tmp_path / "sealed/.unsealed.jsonl").read_text().splitlines()) == 1
-    assert [entry["how"] for entry in opened(tmp_path).attrs["unsealed"]["history"]] == ["emergency", "all readers locked"]
+    assert [entry["how"] for entry in opened(tmp_path).attrs["unsealed"]["history"]] == [
+        "emergency",
+        "all readers locked",
+    ]
 
 
 def test_tampering_is_refused(pool, tmp_path):
     sealed_set(pool, tmp_path)
     folder = tmp_path / "reading_set"
-    originals = {path: path.read_bytes() for path in [tmp_path / "sealed/key.enc", *folder.rglob("*.*")] if path.name != "study.json"}
+    originals = {
+        path: path.read_bytes()
+        for path in [tmp_path / "sealed/key.enc", *folder.rglob("*.*")]
+        if path.name != "study.json"
+    }
     for path, content in originals.items():
         changed = bytearray(content)
         changed[len(changed) // 2] ^= 1
@@ -235,7 +314,11 @@ def test_no_byte_of_key_commitment_or_plan_can_be_changed(pool, tmp_path):
     plan = tmp_path / "sealed/plan/08_analyse_readings.yaml"
     for path in (tmp_path / "sealed/key.enc", tmp_path / "reading_set/commitment.json", plan):
         content = path.read_bytes()
-        for place in [*range(0, min(len(content), 700), 5), *range(700, len(content), 997), len(content) - 1]:
+        for place in [
+            *range(0, min(len(content), 700), 5),
+            *range(700, len(content), 997),
+            len(content) - 1,
+        ]:
             changed = bytearray(content)
             changed[place] ^= 1
             path.write_bytes(bytes(changed))
@@ -285,10 +368,16 @@ def test_without_the_seal_nothing_opens_and_none_is_made(pool, tmp_path):
 
 def test_doing_it_again_changes_nothing(pool, tmp_path):
     sealed_set(pool, tmp_path)
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "reading_set/images").iterdir()}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in (tmp_path / "reading_set/images").iterdir()
+    }
     whole = {path: path.read_bytes() for path in tmp_path.glob("*/*.*")}
     sealed_set(pool, tmp_path)
-    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "reading_set/images").iterdir()}
+    assert before == {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in (tmp_path / "reading_set/images").iterdir()
+    }
     assert whole == {path: path.read_bytes() for path in tmp_path.glob("*/*.*")}
 
 
@@ -299,7 +388,9 @@ def test_the_plan_is_frozen(pool, tmp_path):
     assert seal.plan_changes(tmp_path / "reading_set", STUDY) == []
     assert (tmp_path / "sealed/plan/08_analyse_readings.yaml").read_text() == "margin: 0.1\n"
     settings_file.write_text("margin: 0.2\n")
-    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == ["08_analyse_readings.yaml was changed after the reading set was sealed"]
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [
+        "08_analyse_readings.yaml was changed after the reading set was sealed"
+    ]
 
 
 def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monkeypatch):
@@ -308,17 +399,26 @@ def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monk
     settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
     settings_file.write_text("margin: 0.2\n")
     sealed_set(pool, tmp_path)
-    values = {key: parameter.default for key, parameter in parameters.schema(notebooks / "08_analyse_readings.ipynb").items()}
-    run = runs.Run(STUDY, "08_analyse_readings", values | {"margin": 0.2, "emergency": "a reader is ill"})
+    values = {
+        key: parameter.default
+        for key, parameter in parameters.schema(notebooks / "08_analyse_readings.ipynb").items()
+    }
+    run = runs.Run(
+        STUDY, "08_analyse_readings", values | {"margin": 0.2, "emergency": "a reader is ill"}
+    )
     assert seal.settings_changed(tmp_path / "sealed", run) == []
     run.parameters["margin"] = 0.15  # as SET= would do
     assert seal.settings_changed(tmp_path / "sealed", run) == ["margin was 0.2 and is 0.15"]
     path = notebooks / "08_analyse_readings.ipynb"
-    looked_at = path.read_text().replace('"outputs": []', '"outputs": [{"output_type": "stream", "name": "stdout", "text": ["x"]}]')
+    looked_at = path.read_text().replace(
+        '"outputs": []', '"outputs": [{"output_type": "stream", "name": "stdout", "text": ["x"]}]'
+    )
     path.write_text(looked_at.replace("rehearsal", "mine", 1))
     assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [], "looking at it is no change"
     path.write_text(path.read_text().replace("publishing.write", "publishing.write_more"))
-    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == ["08_analyse_readings.ipynb was changed after the reading set was sealed"]
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [
+        "08_analyse_readings.ipynb was changed after the reading set was sealed"
+    ]
 
 
 @pytest.mark.parametrize("repeats", [-0.1, 7])
@@ -339,17 +439,27 @@ def test_a_set_that_somebody_reads_is_known(places):
 def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
     text = tmp_path / "consent.txt"
     text.write_text("You are asked to read\nchest X-rays.\n \n\nYou may stop\nat any moment.\n")
-    assert blinding.paragraphs(text) == "You are asked to read chest X-rays.\n\nYou may stop at any moment."
+    assert (
+        blinding.paragraphs(text)
+        == "You are asked to read chest X-rays.\n\nYou may stop at any moment."
+    )
     for content, reason in ((b" \n", "is empty"), (b"d\xe9part", "not UTF-8")):
         text.write_bytes(content)
-        with pytest.raises(blinding.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"):
+        with pytest.raises(
+            blinding.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"
+        ):
             blinding.paragraphs(text)
 
 
 def test_weak_designs_are_named(pool):
     fakes = blinding.draw(pool, wanted(HALF[1]), 0, 0, 1)
     told = " ".join(blinding.weak_points(fakes, readers=2, needed=191))
-    for word in ("false alarms", "12 images are read; the question about agreement needs 191", "2 readers", "No hidden repeats"):
+    for word in (
+        "false alarms",
+        "12 images are read; the question about agreement needs 191",
+        "2 readers",
+        "No hidden repeats",
+    ):
         assert word in told
     strong = blinding.draw(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
     assert blinding.weak_points(strong, readers=6, needed=20) == []
@@ -358,12 +468,27 @@ def test_weak_designs_are_named(pool):
 def returned(folder, shown, **changes):
     """Tables as a reading host exports them."""
     events = [
-        {"reader_id": "r1", "sequence": n, "event": "answered", "blind_id": b, "server_utc": "x", "hash": "x"}
+        {
+            "reader_id": "r1",
+            "sequence": n,
+            "event": "answered",
+            "blind_id": b,
+            "server_utc": "x",
+            "hash": "x",
+        }
         for n, b in enumerate(shown, 1)
     ]
-    readings = [{"reader_id": "r1", "blind_id": b, "position": n, "label": "real", "changes": 0} for n, b in enumerate(shown, 1)]
+    readings = [
+        {"reader_id": "r1", "blind_id": b, "position": n, "label": "real", "changes": 0}
+        for n, b in enumerate(shown, 1)
+    ]
     readers = [{"reader_id": "r1", "simulated": True, "locked_utc": "x"}]
-    for name, rows in {"events": events, "readings": readings, "readers": readers, **changes}.items():
+    for name, rows in {
+        "events": events,
+        "readings": readings,
+        "readers": readers,
+        **changes,
+    }.items():
         tables.write(pd.DataFrame(rows), folder / f"{name}.csv")
 
 
@@ -379,7 +504,16 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
     returned(back, shown, readers=[{"reader_id": "r2", "simulated": True}])
     with pytest.raises(blinding.BlindingError, match="not in readers.csv"):
         blinding.import_readings(back, reading_set)
-    gap = [{"reader_id": "r1", "sequence": 2, "event": "answered", "blind_id": shown[0], "server_utc": "x", "hash": "x"}]
+    gap = [
+        {
+            "reader_id": "r1",
+            "sequence": 2,
+            "event": "answered",
+            "blind_id": shown[0],
+            "server_utc": "x",
+            "hash": "x",
+        }
+    ]
     returned(back, shown, events=gap)
     with pytest.raises(blinding.BlindingError, match="events of reader r1 are missing"):
         blinding.import_readings(back, reading_set)
@@ -391,7 +525,12 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["01_prepare_cases,real,,mri,,3,false", "01_prepare_cases,real,,xray,,x,false", "02_g,generated,,xray,match,3,false"]
+    "line",
+    [
+        "01_prepare_cases,real,,mri,,3,false",
+        "01_prepare_cases,real,,xray,,x,false",
+        "02_g,generated,,xray,match,3,false",
+    ],
 )
 def test_a_bad_draw_names_its_row(tmp_path, line):
     path = tmp_path / "draw.csv"
@@ -401,17 +540,26 @@ def test_a_bad_draw_names_its_row(tmp_path, line):
 
 
 def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
-    real, bought = make_run("01_prepare_cases", 5, "real", side=40), make_run("02_generate_openai", 2, "generated", side=40)
+    real, bought = (
+        make_run("01_prepare_cases", 5, "real", side=40),
+        make_run("02_generate_openai", 2, "generated", side=40),
+    )
     chest = np.full((420, 420), 60, np.uint8)
     written = Image.fromarray(chest)
-    ImageDraw.Draw(written).text((20, 20), "PORTABLE 14:32", fill=255, font=ImageFont.load_default(36))
+    ImageDraw.Draw(written).text(
+        (20, 20), "PORTABLE 14:32", fill=255, font=ImageFont.load_default(36)
+    )
     for source in (real, bought):
         rows = source.read("images.csv").assign(width=420, height=420, bits=8)
         for path in rows["path"]:
-            (source.folder / path).write_bytes(images.write_png(np.asarray(written) if source is bought else chest))
+            (source.folder / path).write_bytes(
+                images.write_png(np.asarray(written) if source is bought else chest)
+            )
         tables.write(rows, source.folder / "images.csv")
     for policy, left in (("mask", 0), ("keep", 2)):
-        manifest = json.loads((real.folder / "manifest.json").read_text()) | {"parameters": {"burned_in_text": policy}}
+        manifest = json.loads((real.folder / "manifest.json").read_text()) | {
+            "parameters": {"burned_in_text": policy}
+        }
         (real.folder / "manifest.json").write_text(json.dumps(manifest))
         drawn = blinding.candidates([real, bought]).assign(training=False, repeat=False, part=1)
         key = blinding.write_set(drawn, places / policy, STUDY, size=360, margin=0.0)
@@ -421,7 +569,18 @@ def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
 
 
 def test_painted_over_text_is_named_as_a_weak_point():
-    read = pd.DataFrame({"origin": ["real"] * 3 + ["generated"] * 3, "modality": "xray", "masked": [0.01, 0.02, 0.0, None, None, None]})
+    read = pd.DataFrame(
+        {
+            "origin": ["real"] * 3 + ["generated"] * 3,
+            "modality": "xray",
+            "masked": [0.01, 0.02, 0.0, None, None, None],
+        }
+    )
     read = read.assign(training=False, repeat=False, match=None)
-    assert any(sentence.startswith("2 of 6 images have text painted over") for sentence in blinding.weak_points(read, 6, 1))
-    assert not any("painted" in sentence for sentence in blinding.weak_points(read.assign(masked=0.0), 6, 1))
+    assert any(
+        sentence.startswith("2 of 6 images have text painted over")
+        for sentence in blinding.weak_points(read, 6, 1)
+    )
+    assert not any(
+        "painted" in sentence for sentence in blinding.weak_points(read.assign(masked=0.0), 6, 1)
+    )

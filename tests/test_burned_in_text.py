@@ -15,7 +15,10 @@ from helpers.prepare_cases import cases, importing, review
 from helpers.runner import places, runs
 
 # The OCR package has no build for Python 3.13 and later; below it the test environment has it.
-ocr = pytest.mark.skipif(burned_in_text.find_spec("rapidocr_onnxruntime") is None, reason="the OCR package is not installed")
+ocr = pytest.mark.skipif(
+    burned_in_text.find_spec("rapidocr_onnxruntime") is None,
+    reason="the OCR package is not installed",
+)
 
 
 def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):
@@ -50,7 +53,9 @@ def test_a_mask_covers_its_box_and_little_more(x, y, width, height):
     array = np.random.default_rng(0).integers(0, 4096, (200, 300)).astype(np.uint16)
     box = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
     masked, share = burned_in_text.mask(array, [box])
-    inside = masked[int(y * 200) + 1 : int((y + height) * 200), int(x * 300) + 1 : int((x + width) * 300)]
+    inside = masked[
+        int(y * 200) + 1 : int((y + height) * 200), int(x * 300) + 1 : int((x + width) * 300)
+    ]
     assert inside.min() == inside.max(), "one grey"
     assert width * height * 0.8 < share < (width + 0.08) * (height + 0.08)
     assert masked.dtype == array.dtype and masked.shape == array.shape
@@ -83,13 +88,18 @@ def test_without_the_package_one_sentence_says_what_to_do(monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     for number in range(3):
-        write(tmp_path / "in" / f"{number}.dcm", lettered(number)[0] if number == 0 else chest_xray(512, number))
+        write(
+            tmp_path / "in" / f"{number}.dcm",
+            lettered(number)[0] if number == 0 else chest_xray(512, number),
+        )
     return tmp_path / "in"
 
 
 def imported(folder, monkeypatch, policy, **changes):
     monkeypatch.setenv("CASES", str(folder))
-    run = runs.begin("s", "01_prepare_cases", {"source": "folder", "burned_in_text": policy, **changes})
+    run = runs.begin(
+        "s", "01_prepare_cases", {"source": "folder", "burned_in_text": policy, **changes}
+    )
     settings = importing.Settings(256, 12, -600.0, 1500.0, 0.1, 8, 64, "file", "", policy)
     made = cases.prepare(run, "folder", 0, 1, settings, workers=1)
     run.release()
@@ -103,16 +113,22 @@ def test_policies(folder, study_folders, monkeypatch):
     masked = imported(folder, monkeypatch, "mask")
     assert len(masked.images) == 3 and (masked.imported["masked"] > 0.005).sum() == 1
     rejected = imported(folder, monkeypatch, "reject")
-    assert len(rejected.images) == 2 and rejected.rejected["reason"].tolist() == ["text in the pixels"]
+    assert len(rejected.images) == 2 and rejected.rejected["reason"].tolist() == [
+        "text in the pixels"
+    ]
 
 
 @ocr
-def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(folder, study_folders, monkeypatch):
+def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(
+    folder, study_folders, monkeypatch
+):
     first = imported(folder, monkeypatch, "review")
     assert len(first.images) == 2 and "waits for a decision" in first.rejected["reason"].iloc[0]
     place = places.keys_folder("s") / "01_prepare_cases.review"
     listed = pd.read_csv(place / "list.csv", dtype=str, keep_default_na=False)
-    assert listed["decision"].tolist() == [""] and len(list(place.glob("*.png"))) == int(listed["crops"].iloc[0])
+    assert listed["decision"].tolist() == [""] and len(list(place.glob("*.png"))) == int(
+        listed["crops"].iloc[0]
+    )
     assert not list((places.outputs_folder("s") / "01_prepare_cases").glob("*review*"))
     listed.assign(decision="mask").to_csv(place / "list.csv", index=False)
     second = imported(folder, monkeypatch, "review", again=1)
@@ -121,7 +137,9 @@ def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(folde
 
 
 def test_a_wrong_decision_is_named(tmp_path):
-    waiting = pd.DataFrame({"image_id": ["a"], "file": ["x.dcm"], "crops": [[base64.b64encode(b"png").decode()]]})
+    waiting = pd.DataFrame(
+        {"image_id": ["a"], "file": ["x.dcm"], "crops": [[base64.b64encode(b"png").decode()]]}
+    )
     review.ask(tmp_path, waiting)
     review.ask(tmp_path, waiting)
     assert len(pd.read_csv(tmp_path / "list.csv")) == 1, "asked once"

@@ -31,15 +31,42 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def table(count=6, prompt="chest X-ray with left pleural effusion"):
-    rows = pd.DataFrame([{"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": prompt, "count": count}])
+    rows = pd.DataFrame(
+        [
+            {
+                "prompt_id": "one",
+                "modality": "xray",
+                "finding": "effusion",
+                "side": "left",
+                "prompt": prompt,
+                "count": count,
+            }
+        ]
+    )
     return tables.check(rows, "prompts").assign(caption="a caption")
 
 
-def purchase(server, count=6, budget_usd=5.0, batch=False, prompt="chest X-ray with left pleural effusion", **service):
+def purchase(
+    server,
+    count=6,
+    budget_usd=5.0,
+    batch=False,
+    prompt="chest X-ray with left pleural effusion",
+    **service,
+):
     run = runs.Run("s", "02_generate_openai", {})
-    asked = {"provider": "openai", "model": MODEL, "size": "1024x1024", "quality": "low", "base_url": server.url, **service}
+    asked = {
+        "provider": "openai",
+        "model": MODEL,
+        "size": "1024x1024",
+        "quality": "low",
+        "base_url": server.url,
+        **service,
+    }
     asked = image_service.service(**asked, run=run)
-    return generating.Purchase(run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch)
+    return generating.Purchase(
+        run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch
+    )
 
 
 def buy(bought, **how):
@@ -62,8 +89,18 @@ def test_every_image_arrives_and_the_ledger_is_the_bill():
     pd.testing.assert_frame_equal(written, ledger, check_exact=False)
     assert {record["client_request_id"] for record in server.requests} == set(ledger["request_id"])
     record = json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())
-    assert record["request"] == {"model": MODEL, "prompt": bought.orders[0].prompt, "n": 1, "size": "1024x1024", "quality": "low"}
-    assert record["effective"]["size"] == "1024x1024" and record["c2pa"]["present"] and record["service_request_id"]
+    assert record["request"] == {
+        "model": MODEL,
+        "prompt": bought.orders[0].prompt,
+        "n": 1,
+        "size": "1024x1024",
+        "quality": "low",
+    }
+    assert (
+        record["effective"]["size"] == "1024x1024"
+        and record["c2pa"]["present"]
+        and record["service_request_id"]
+    )
 
 
 def test_what_is_on_disk_is_never_asked_for_again():
@@ -80,12 +117,17 @@ def test_what_is_on_disk_is_never_asked_for_again():
 
 def test_identity_follows_from_what_is_asked_for_and_nothing_else():
     asked = image_service.service("openai", MODEL, "1024x1024", "low", "http://a")
-    same = image_service.service("openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0)
+    same = image_service.service(
+        "openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0
+    )
     ids = {prompts.identity(asked, "p", 0), prompts.identity(same, "p", 0)}
     assert len(ids) == 1
     others = [("local", MODEL, "1024x1024", "low"), ("openai", "gpt-image-1.5", "1024x1024", "low")]
     others += [("openai", MODEL, "1536x1024", "low"), ("openai", MODEL, "1024x1024", "high")]
-    ids |= {prompts.identity(image_service.service(*other, base_url="http://a"), "p", 0) for other in others}
+    ids |= {
+        prompts.identity(image_service.service(*other, base_url="http://a"), "p", 0)
+        for other in others
+    }
     ids |= {prompts.identity(asked, "p", 1), prompts.identity(asked, "q", 0)}
     assert len(ids) == 7
 
@@ -96,7 +138,11 @@ def test_passing_failures_are_tried_again_and_cost_nothing(kind):
         bought = purchase(server)
         ledger = buy(bought)
     assert len(on_disk(bought)) == 6
-    assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd) == pytest.approx(6 * (EACH + 9 * 5e-6), rel=0.01)
+    assert (
+        ledger["cost_usd"].sum()
+        == pytest.approx(server.billed_usd)
+        == pytest.approx(6 * (EACH + 9 * 5e-6), rel=0.01)
+    )
     assert len(ledger) == len(server.requests)
 
 
@@ -112,13 +158,21 @@ def test_lost_answers_are_asked_for_again_and_counted(kind):
 
 
 def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
-    with ImageServer(sketch=True, faults={"cut": 1.0}) as server, pytest.raises(image_service.BuyingError, match="missing"):
+    with (
+        ImageServer(sketch=True, faults={"cut": 1.0}) as server,
+        pytest.raises(image_service.BuyingError, match="missing"),
+    ):
         buy(purchase(server, 2), ask_again=2)
     assert len(server.requests) == 2 * 3
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("quota", "nothing is left to spend"), ("unauthorised", "Incorrect API key"), ("forbidden", "must be verified")]
+    ("kind", "says"),
+    [
+        ("quota", "nothing is left to spend"),
+        ("unauthorised", "Incorrect API key"),
+        ("forbidden", "must be verified"),
+    ],
 )
 def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(kind, says):
     with ImageServer(sketch=True, script=["", "", kind]) as server:
@@ -152,7 +206,9 @@ def test_another_size_is_recorded_and_kept():
         bought = purchase(server, 1)
         ledger = buy(bought)
     assert ledger["status"].item() == "ok" and "512x512" in ledger["error"].item()
-    assert json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())["width"] == 512
+    assert (
+        json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())["width"] == 512
+    )
 
 
 @pytest.mark.parametrize("images", [1, 3, 7, 10])
@@ -178,7 +234,10 @@ def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypa
     assert server.billed_usd <= budget and len(on_disk(bought)) >= 4
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, {"output_tokens": None}])
+@pytest.mark.parametrize(
+    "usage",
+    [None, {}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, {"output_tokens": None}],
+)
 def test_an_image_without_a_count_is_not_free(monkeypatch, usage):
     generation = image_api_answers.generation
 
@@ -211,10 +270,17 @@ def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
 
 
 def test_a_gateway_that_gave_up_waiting_may_have_been_billed(monkeypatch):
-    monkeypatch.setattr(image_api_answers, "failure", lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None)
+    monkeypatch.setattr(
+        image_api_answers,
+        "failure",
+        lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None,
+    )
     with ImageServer(sketch=True, script=["detail"]) as server:
         ledger = buy(purchase(server, 2))
-    assert ledger["status"].value_counts().to_dict() == {"ok": 2, "unknown": 1} and (ledger["cost_usd"] > 0).all()
+    assert (
+        ledger["status"].value_counts().to_dict() == {"ok": 2, "unknown": 1}
+        and (ledger["cost_usd"] > 0).all()
+    )
 
 
 def test_an_answer_that_came_whole_is_kept_though_the_connection_broke(monkeypatch):
@@ -307,7 +373,11 @@ def test_rate_limits_are_waited_out_but_not_for_ever():
 
 
 def test_a_faulty_service_is_bought_empty():
-    few = {kind: 0.03 for kind in FAULTS if kind not in ("quota", "unauthorised", "forbidden", "moderation")}
+    few = {
+        kind: 0.03
+        for kind in FAULTS
+        if kind not in ("quota", "unauthorised", "forbidden", "moderation")
+    }
     with ImageServer(sketch=True, faults=few, retry_after="0.05", seed=3) as server:
         bought = purchase(server, 60)
         ledger = buy(bought, in_flight=8, ask_again=5)
@@ -320,12 +390,18 @@ def test_a_faulty_service_is_bought_empty():
 @pytest.mark.soak
 def test_four_hundred_images_from_a_faulty_service():
     few = {kind: 0.03 for kind in FAULTS if kind not in ("quota", "unauthorised", "forbidden")}
-    with ImageServer(sketch=True, faults=few, retry_after="0.2", latency_seconds=0.2, seed=5) as server:
+    with ImageServer(
+        sketch=True, faults=few, retry_after="0.2", latency_seconds=0.2, seed=5
+    ) as server:
         bought = purchase(server, 400)
         ledger = buy(bought, in_flight=16, ask_again=5)
     refused = set(ledger.loc[ledger["status"] == "refused", "image_id"])
     assert len(on_disk(bought)) + len(refused) == 400
-    assert ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum() - 1e-9 <= server.billed_usd <= ledger["cost_usd"].sum() + 1e-9
+    assert (
+        ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum() - 1e-9
+        <= server.billed_usd
+        <= ledger["cost_usd"].sum() + 1e-9
+    )
 
 
 BUYER = """
@@ -336,8 +412,11 @@ from helpers.runner import runs
 from helpers import tables
 from helpers.generate_openai import generating, prompts
 run = runs.Run("s", "02_generate_openai", {})
-asked = image_service.service("openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run)
-row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left", "prompt": "left pleural effusion", "count": 60}
+asked = image_service.service(
+    "openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run
+)
+row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left"}
+row |= {"prompt": "left pleural effusion", "count": 60}
 table = tables.check(pd.DataFrame([row]), "prompts").assign(caption="")
 bought = generating.Purchase(run, asked, prompts.orders(table, asked), 50.0)
 print("ready", flush=True)
@@ -349,7 +428,12 @@ def killed_often(kills, latency_seconds, window, seed):
     chance = random.Random(seed)
     with ImageServer(sketch=True, latency_seconds=latency_seconds) as server:
         for _ in range(kills):
-            process = subprocess.Popen([sys.executable, "-c", BUYER, server.url], stdout=subprocess.PIPE, env=os.environ, cwd=places.ROOT)
+            process = subprocess.Popen(
+                [sys.executable, "-c", BUYER, server.url],
+                stdout=subprocess.PIPE,
+                env=os.environ,
+                cwd=places.ROOT,
+            )
             process.stdout.readline()
             asked = len(server.requests)
             while len(server.requests) == asked and process.poll() is None:
@@ -368,7 +452,9 @@ def killed_often(kills, latency_seconds, window, seed):
 
 
 def check_books(server, ledger):
-    """Every request that reached the server is on the ledger; what is known adds up; nothing was asked after its answer was on disk."""
+    """Every request that reached the server is on the ledger; what is known adds up; nothing was
+    asked after its answer was on disk.
+    """
     reached = {record["client_request_id"]: record for record in server.requests}
     assert set(reached) <= set(ledger["request_id"])
     known = ledger[ledger["status"] != "unknown"]
@@ -405,7 +491,11 @@ def test_an_attempt_left_open_is_settled_from_what_is_on_disk(there):
             (bought.paid / f"{order.image_id}.json").unlink()
         again = purchase(server, 1)
     (row,) = again.ledger.rows.values()
-    status, cost = {"nothing": ("unknown", 0.5), "record": ("unknown", paid_usd), "image": ("ok", paid_usd)}[there]
+    status, cost = {
+        "nothing": ("unknown", 0.5),
+        "record": ("unknown", paid_usd),
+        "image": ("ok", paid_usd),
+    }[there]
     assert (row["status"], row["cost_usd"]) == (status, pytest.approx(cost))
     assert len(again.wanted) == (there != "image")
     if there == "nothing":

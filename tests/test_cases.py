@@ -1,4 +1,6 @@
-"""Stage 01 from folder to tables: everything accounted for, nobody named, nothing crossing a split, interruptions harmless."""
+"""Stage 01 from folder to tables: everything accounted for, nobody named, nothing crossing a split,
+interruptions harmless.
+"""
 
 import os
 import signal
@@ -24,14 +26,25 @@ VALUES = {"source": "folder", "seed": 1}
 
 def settings(**changes):
     plain = {
-        "size": 96, "bits": 12, "lung_center": -600.0, "lung_width": 1500.0, "min_lung_share": 0.1, "slices": 3, "min_pixels": 64,
-        "xray_window": "file", "default_modality": "", "burned_in_text": "keep",
-    }  # fmt: skip
+        "size": 96,
+        "bits": 12,
+        "lung_center": -600.0,
+        "lung_width": 1500.0,
+        "min_lung_share": 0.1,
+        "slices": 3,
+        "min_pixels": 64,
+        "xray_window": "file",
+        "default_modality": "",
+        "burned_in_text": "keep",
+    }
     return importing.Settings(**{**plain, **changes})
 
 
 def hospital(folder, patients=12):
-    """A messy folder: DICOM X-rays, a CT series, PNG copies, a generated image, damaged files, tables and notes."""
+    """A messy folder:
+
+    DICOM X-rays, a CT series, PNG copies, a generated image, damaged files, tables and notes.
+    """
     rows = []
     for patient in range(patients):
         for visit in range(2):
@@ -53,11 +66,22 @@ def hospital(folder, patients=12):
                 }
             )
     Image.fromarray(images.eight_bits(chest_xray(128, 0), 12)).save(folder / "copy of Doe.png")
-    rows.append({"file": "copy of Doe.png", "finding": "No Finding", "patient_id": "SOMEONE", "modality": "xray"})
+    rows.append(
+        {
+            "file": "copy of Doe.png",
+            "finding": "No Finding",
+            "patient_id": "SOMEONE",
+            "modality": "xray",
+        }
+    )
     Image.fromarray(chest_xray(128, 999, 8)).save(folder / "gan.png")
-    rows.append({"file": "gan.png", "modality": "xray", "origin": "generated", "generator": "A GAN"})
+    rows.append(
+        {"file": "gan.png", "modality": "xray", "origin": "generated", "generator": "A GAN"}
+    )
     for k in range(6):
-        lung = chest_slice(seed=k) if k else np.where(chest_slice() > -900, 40, -1000).astype(np.int16)
+        lung = (
+            chest_slice(seed=k) if k else np.where(chest_slice() > -900, 40, -1000).astype(np.int16)
+        )
         write(
             folder / f"series/{k}.dcm",
             lung,
@@ -77,7 +101,9 @@ def hospital(folder, patients=12):
 def prepared(folder, monkeypatch, study="s", **options):
     monkeypatch.setenv("CASES", str(folder))
     run = runs.begin(study, "01_prepare_cases", VALUES)
-    made = cases.prepare(run, "folder", 0, options.pop("seed", 1), options.pop("settings", settings()), **options)
+    made = cases.prepare(
+        run, "folder", 0, options.pop("seed", 1), options.pop("settings", settings()), **options
+    )
     return run, made
 
 
@@ -92,7 +118,12 @@ def test_every_file_is_taken_or_refused_with_a_reason(made, tmp_path):
     assert of.imported["file_hash"].nunique() + len(of.rejected) == len(found)
     assert not set(of.imported["file_hash"]) & set(of.rejected["file_hash"])
     reasons = of.rejected["reason"].value_counts()
-    assert reasons["text, not an image"] == reasons["empty file"] == reasons["metadata table, read for labels"] == 1
+    assert (
+        reasons["text, not an image"]
+        == reasons["empty file"]
+        == reasons["metadata table, read for labels"]
+        == 1
+    )
     assert reasons[reasons.index.str.startswith("damaged")].sum() == 1
     assert (
         reasons["CT series: other slices were chosen"] == 2
@@ -125,12 +156,17 @@ def test_nothing_that_names_a_person_leaves(made, tmp_path):
         str(tmp_path).encode(),
     ):
         assert word not in everything, word
-    assert set(of.images["age_band"].dropna()) == {"90+"} and set(of.images["sex"].dropna()) == {"F"}
+    assert set(of.images["age_band"].dropna()) == {"90+"} and set(of.images["sex"].dropna()) == {
+        "F"
+    }
     keys = places.keys_folder("s")
     for path in keys.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path.name
     names = pd.read_csv(keys / "01_prepare_cases.names.csv", dtype=str)
-    assert set(names["image_id"].dropna()) == set(of.images["image_id"]) and names["file"].str.contains("Doe_Jane_3").any()
+    assert (
+        set(names["image_id"].dropna()) == set(of.images["image_id"])
+        and names["file"].str.contains("Doe_Jane_3").any()
+    )
 
 
 def test_patients_and_copies_stay_together(made):
@@ -138,8 +174,13 @@ def test_patients_and_copies_stay_together(made):
     real = of.images[of.images["origin"] == "real"]
     assert real.groupby("patient")["split"].nunique().max() == 1
     copies = real[real["duplicate_group"].notna()]
-    assert len(copies[copies["modality"] == "xray"]) == 2 and copies.groupby("duplicate_group")["split"].nunique().max() == 1
-    assert copies[copies["modality"] == "xray"]["patient"].nunique() == 2, "the copy came under another patient id"
+    assert (
+        len(copies[copies["modality"] == "xray"]) == 2
+        and copies.groupby("duplicate_group")["split"].nunique().max() == 1
+    )
+    assert copies[copies["modality"] == "xray"]["patient"].nunique() == 2, (
+        "the copy came under another patient id"
+    )
     assert real["split"].notna().all()
 
 
@@ -152,7 +193,10 @@ def test_generated_pictures_come_in_by_the_same_door(made):
 def test_findings_sides_captions_and_slices(made):
     _, of = made
     effusion = of.images[of.images["finding"] == "effusion"].iloc[0]
-    assert effusion["side"] == "left" and effusion["caption"] == "chest X-ray, PA view, with left pleural effusion"
+    assert (
+        effusion["side"] == "left"
+        and effusion["caption"] == "chest X-ray, PA view, with left pleural effusion"
+    )
     slices = of.images[of.images["modality"] == "ct"]
     assert len(slices) == 3 and set(slices["view"]) == {"axial"}
 
@@ -164,9 +208,9 @@ def test_a_finished_run_is_shown_and_not_touched(made, monkeypatch):
     again, shown = prepared(runs_folder_moved_away(monkeypatch), monkeypatch)
     assert again.finished
     pd.testing.assert_frame_equal(shown.images, of.images)
-    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == {
-        p: t for p, t in before.items() if p.name != ".lock"
-    }
+    assert {
+        path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"
+    } == {p: t for p, t in before.items() if p.name != ".lock"}
 
 
 def runs_folder_moved_away(monkeypatch):
@@ -175,10 +219,15 @@ def runs_folder_moved_away(monkeypatch):
     return "/nowhere"
 
 
-def test_same_folder_and_keys_give_the_same_cases_whatever_the_workers(tmp_path, study_folders, monkeypatch):
+def test_same_folder_and_keys_give_the_same_cases_whatever_the_workers(
+    tmp_path, study_folders, monkeypatch
+):
     folder = hospital(tmp_path / "in", 10)
     run, _ = prepared(folder, monkeypatch, workers=1)
-    tables = {name: (run.folder / name).read_bytes() for name in ("images.csv", "imported.csv", "rejected.csv")}
+    tables = {
+        name: (run.folder / name).read_bytes()
+        for name in ("images.csv", "imported.csv", "rejected.csv")
+    }
     run.release()
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "elsewhere"))
     run, _ = prepared(folder, monkeypatch, workers=3)
@@ -201,7 +250,9 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     """)
     (tmp_path / "killed.py").write_text(script)
     (places.keys_folder("killed") / "pseudonyms").write_bytes((keys / "pseudonyms").read_bytes())
-    process = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "killed.py")], start_new_session=True
+    )
     target = places.outputs_folder("killed") / "01_prepare_cases" / "images"
     while process.poll() is None and (not target.is_dir() or len(list(target.glob("*.png"))) < 20):
         time.sleep(0.02)
@@ -212,17 +263,34 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     run, continued = prepared(folder, monkeypatch, study="killed")
     pd.testing.assert_frame_equal(continued.images, undisturbed.images)
     for path in continued.images["path"]:
-        assert (run.folder / path).read_bytes() == (places.outputs_folder("whole") / "01_prepare_cases" / path).read_bytes()
+        assert (run.folder / path).read_bytes() == (
+            places.outputs_folder("whole") / "01_prepare_cases" / path
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("many", [20, 4])
-def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(tmp_path, monkeypatch, many):
+def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
+    tmp_path, monkeypatch, many
+):
     folder = tmp_path / "in"
     for number in range(many):
         write(folder / f"{number}.dcm", chest_xray(96, number), BodyPartExamined="CHEST")
-    known = [{"file": f"{number}.dcm", "modality": "xray", "sha256": "", "skip": ""} for number in range(many)]
+    known = [
+        {"file": f"{number}.dcm", "modality": "xray", "sha256": "", "skip": ""}
+        for number in range(many)
+    ]
     monkeypatch.setattr(importing, "take_chunk", take_chunk_with_a_fatal_file)
-    taken = list(importing.take(folder, known, tmp_path / "images", tmp_path / "journal.jsonl", settings(), b"key", workers=2))
+    taken = list(
+        importing.take(
+            folder,
+            known,
+            tmp_path / "images",
+            tmp_path / "journal.jsonl",
+            settings(),
+            b"key",
+            workers=2,
+        )
+    )
     assert sorted(one.file for one in taken) == sorted(row["file"] for row in known)
     assert [one.file for one in taken if one.reason] == ["3.dcm"]
     assert "crashed" in next(one.reason for one in taken if one.reason)
@@ -257,7 +325,9 @@ def no_columns(folder):
         (lambda folder: None, cases.CasesError, "is not there"),
     ],
 )
-def test_folders_that_cannot_become_cases_say_what_to_do(tmp_path, study_folders, monkeypatch, make, error, message):
+def test_folders_that_cannot_become_cases_say_what_to_do(
+    tmp_path, study_folders, monkeypatch, make, error, message
+):
     make(tmp_path / "in")
     with pytest.raises(error, match=message):
         prepared(tmp_path / "in", monkeypatch)
@@ -269,13 +339,15 @@ def test_no_folder_named_says_how_to_name_one(study_folders):
         cases.prepare(run, "folder", 0, 1, settings())
 
 
-def test_captions_from_reports_are_opt_in_and_warned_about(tmp_path, study_folders, monkeypatch, capsys):
+def test_captions_from_reports_are_opt_in_and_warned_about(
+    tmp_path, study_folders, monkeypatch, capsys
+):
     folder = tmp_path / "in"
     for number in range(3):
         write(folder / f"{number}.dcm", chest_xray(96, number))
-    pd.DataFrame({"file": [f"{n}.dcm" for n in range(3)], "report": ["Small effusion.", "", "Clear\nlungs."]}).to_csv(
-        folder / "metadata.csv", index=False
-    )
+    pd.DataFrame(
+        {"file": [f"{n}.dcm" for n in range(3)], "report": ["Small effusion.", "", "Clear\nlungs."]}
+    ).to_csv(folder / "metadata.csv", index=False)
     _, plain = prepared(folder, monkeypatch, study="plain")
     assert not plain.images["caption"].str.contains("Small").any()
     _, told = prepared(folder, monkeypatch, study="told", captions_from_reports=True)
@@ -287,9 +359,9 @@ def test_checksums_of_the_metadata_are_obeyed(tmp_path, study_folders, monkeypat
     folder = tmp_path / "in"
     for number in range(2):
         write(folder / f"{number}.dcm", chest_xray(96, number))
-    pd.DataFrame({"file": ["0.dcm", "1.dcm"], "sha256": [runs.sha256(folder / "0.dcm"), "0" * 64]}).to_csv(
-        folder / "metadata.csv", index=False
-    )
+    pd.DataFrame(
+        {"file": ["0.dcm", "1.dcm"], "sha256": [runs.sha256(folder / "0.dcm"), "0" * 64]}
+    ).to_csv(folder / "metadata.csv", index=False)
     _, of = prepared(folder, monkeypatch)
     assert len(of.images) == 1 and of.rejected["reason"].str.contains("SHA-256").sum() == 1
 
@@ -308,7 +380,9 @@ def test_shared_data_imports_with_every_file_accounted_for(study_folders, monkey
     if not shared.is_dir():
         pytest.skip("the real images are not on this machine")
     _, of = prepared(shared, monkeypatch, settings=settings(size=64))
-    assert of.imported["file_hash"].nunique() + len(of.rejected) == len(importing.files_below(shared))
+    assert of.imported["file_hash"].nunique() + len(of.rejected) == len(
+        importing.files_below(shared)
+    )
     assert of.rejected["reason"].str.startswith(("CT slice", "text", "metadata")).all()
     assert (of.images["origin"] == "generated").sum() == 101
 
@@ -317,11 +391,17 @@ def test_without_patient_ids_a_study_stays_together(tmp_path, study_folders, mon
     folder = tmp_path / "in"
     for study in range(12):
         for k in range(3):
-            tags = {"StudyInstanceUID": f"1.2.{study}", "SeriesInstanceUID": f"1.2.{study}.{k}", "PatientID": ["", "ANONYMOUS"][study % 2]}
+            tags = {
+                "StudyInstanceUID": f"1.2.{study}",
+                "SeriesInstanceUID": f"1.2.{study}.{k}",
+                "PatientID": ["", "ANONYMOUS"][study % 2],
+            }
             write(folder / f"{study}_{k}.dcm", chest_xray(96, study * 3 + k), **tags)
     _, of = prepared(folder, monkeypatch)
     assert of.images["patient"].nunique() == 12
-    assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(of.images["split"]) >= {"train", "test"}
+    assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(
+        of.images["split"]
+    ) >= {"train", "test"}
     assert "No patient is known of 36 images" in capsys.readouterr().out
 
 
@@ -346,4 +426,8 @@ def test_links_pipes_and_odd_names_are_accounted_for(tmp_path, study_folders, mo
     os.mkfifo(folder / "pipe.csv")
     _, of = prepared(folder, monkeypatch)
     assert len(of.images) == 3 and len(of.images) + len(of.rejected) == 7
-    assert of.rejected["reason"].str.startswith(("link to a folder", "cannot be read", "not an image")).all()
+    assert (
+        of.rejected["reason"]
+        .str.startswith(("link to a folder", "cannot be read", "not an image"))
+        .all()
+    )

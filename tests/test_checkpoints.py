@@ -12,7 +12,9 @@ from helpers.runner import places
 
 
 def write(folder, step, keep=2, size=10):
-    return checkpoints.save(folder, step, {"weights": {"a": torch.full((size,), float(step))}}, {"rows": [step]}, keep)
+    return checkpoints.save(
+        folder, step, {"weights": {"a": torch.full((size,), float(step))}}, {"rows": [step]}, keep
+    )
 
 
 def test_the_newest_are_kept_and_found(tmp_path):
@@ -40,7 +42,9 @@ def test_a_damaged_one_is_passed_over(tmp_path, damage, capsys):
 
 def test_a_kill_while_writing_leaves_the_one_before(tmp_path, monkeypatch):
     write(tmp_path, 1)
-    monkeypatch.setattr(checkpoints.Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        checkpoints.Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, 2)
     monkeypatch.undo()
@@ -62,15 +66,22 @@ def test_too_little_room_is_known_before_writing(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_while_writing(tmp_path):
     """A file-size limit makes the system refuse the write in the middle, as a full disk does."""
     script = (
-        "import resource, sys, torch\nfrom pathlib import Path\nfrom helpers.finetune_diffusion import checkpoints\n"
-        "folder = Path(sys.argv[1])\n"
-        "checkpoints.save(folder, 1, {'weights': {'a': torch.zeros(10)}}, {})\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try:\n    checkpoints.save(folder, 2, {'weights': {'a': torch.zeros(1_000_000)}}, {})\n"
-        "except checkpoints.CheckpointError as error:\n    print('said:', error)\n"
+        "import resource, sys, torch\nfrom pathlib import Path\nfrom helpers.finetune_diffusion"
+        " import checkpoints\nfolder = Path(sys.argv[1])\ncheckpoints.save(folder, 1, {'weights':"
+        " {'a': torch.zeros(10)}}, {})\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000,"
+        " 100_000))\ntry:\n    checkpoints.save(folder, 2, {'weights': {'a':"
+        " torch.zeros(1_000_000)}}, {})\nexcept checkpoints.CheckpointError as error:\n   "
+        " print('said:', error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=places.ROOT, capture_output=True, text=True)
-    assert "said: The checkpoint of step 2 cannot be written" in done.stdout, done.stdout + done.stderr[-1000:]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=places.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "said: The checkpoint of step 2 cannot be written" in done.stdout, (
+        done.stdout + done.stderr[-1000:]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 

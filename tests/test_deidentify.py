@@ -9,21 +9,45 @@ from helpers.prepare_cases import deidentify
 
 @given(st.text(), st.text(), st.binary(min_size=1), st.binary(min_size=1))
 def test_pseudonyms_depend_on_secret_and_value(first, second, secret, other):
-    assert deidentify.pseudonym(secret, "patient", first) == deidentify.pseudonym(secret, "patient", first)
-    assert (deidentify.pseudonym(secret, "patient", first) == deidentify.pseudonym(secret, "patient", second)) == (first == second)
-    assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(secret, "file", first)
+    assert deidentify.pseudonym(secret, "patient", first) == deidentify.pseudonym(
+        secret, "patient", first
+    )
+    assert (
+        deidentify.pseudonym(secret, "patient", first)
+        == deidentify.pseudonym(secret, "patient", second)
+    ) == (first == second)
+    assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(
+        secret, "file", first
+    )
     if secret.rstrip(b"\0") != other.rstrip(b"\0"):
-        assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(other, "patient", first)
+        assert deidentify.pseudonym(secret, "patient", first) != deidentify.pseudonym(
+            other, "patient", first
+        )
 
 
 @pytest.mark.parametrize(
     ("age", "band"),
     [
-        ("056Y", "50-59"), ("56", "50-59"), (56, "50-59"), (56.0, "50-59"), ("018M", "0-9"), ("010D", "0-9"), ("003W", "0-9"), ("89", "80-89"),
-        ("90", "90+"), ("103Y", "90+"), ("90+", "90+"), ("414", ""), ("", ""), (None, ""), (float("nan"), ""), ("unknown", ""),
-        ("50-59", "50-59"), ("0", "0-9"),
+        ("056Y", "50-59"),
+        ("56", "50-59"),
+        (56, "50-59"),
+        (56.0, "50-59"),
+        ("018M", "0-9"),
+        ("010D", "0-9"),
+        ("003W", "0-9"),
+        ("89", "80-89"),
+        ("90", "90+"),
+        ("103Y", "90+"),
+        ("90+", "90+"),
+        ("414", ""),
+        ("", ""),
+        (None, ""),
+        (float("nan"), ""),
+        ("unknown", ""),
+        ("50-59", "50-59"),
+        ("0", "0-9"),
     ],
-)  # fmt: skip
+)
 def test_age_bands(age, band):
     assert deidentify.age_band(age) == band
 
@@ -33,7 +57,9 @@ def test_all_above_89_are_one_band(age):
     assert deidentify.age_band(age) == "90+"
 
 
-@pytest.mark.parametrize(("value", "expected"), [("Male", "M"), ("f", "F"), ("w", "F"), ("O", ""), ("", ""), (None, "")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("Male", "M"), ("f", "F"), ("w", "F"), ("O", ""), ("", ""), (None, "")]
+)
 def test_sex(value, expected):
     assert deidentify.sex(value) == expected
 
@@ -53,12 +79,23 @@ def test_view(value, modality, expected):
     assert deidentify.view(value, modality) == expected
 
 
-@pytest.mark.parametrize("same", [("00012345", "12345"), ("12345", "12345.0"), ("AbC-1 ", "abc-1"), ("nih 00012", "nih 12"), (7, "7")])
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("00012345", "12345"),
+        ("12345", "12345.0"),
+        ("AbC-1 ", "abc-1"),
+        ("nih 00012", "nih 12"),
+        (7, "7"),
+    ],
+)
 def test_one_person_under_two_spellings(same):
     assert deidentify.person(same[0]) == deidentify.person(same[1]) != ""
 
 
-@pytest.mark.parametrize("value", ["ANONYMOUS", "Anonymized^", "  ", None, "unknown", "N/A", "de-identified"])
+@pytest.mark.parametrize(
+    "value", ["ANONYMOUS", "Anonymized^", "  ", None, "unknown", "N/A", "de-identified"]
+)
 def test_placeholders_name_nobody(value):
     assert deidentify.person(value) == ""
 

@@ -1,4 +1,6 @@
-"""DICOM: every transfer syntax, both photometric interpretations, windows, frames; compared with DCMTK's rendering."""
+"""DICOM: every transfer syntax, both photometric interpretations, windows, frames; compared with
+DCMTK's rendering.
+"""
 
 import re
 import shutil
@@ -55,13 +57,22 @@ def test_every_transfer_syntax_is_decoded(name, syntax):
 
 @pytest.mark.parametrize(
     "name",
-    ["MR_small_implicit", "MR_small_bigendian", "MR_small_expb", "MR_small_RLE", "MR_small_jpeg_ls_lossless", "MR_small_jp2klossless"],
+    [
+        "MR_small_implicit",
+        "MR_small_bigendian",
+        "MR_small_expb",
+        "MR_small_RLE",
+        "MR_small_jpeg_ls_lossless",
+        "MR_small_jp2klossless",
+    ],
 )
 def test_lossless_encodings_of_one_picture_give_the_same_values(name):
     np.testing.assert_array_equal(frames(f"{name}.dcm")[1][0], frames("MR_small.dcm")[1][0])
 
 
-@pytest.mark.parametrize("name", ["JPEG2000.dcm", "MR_small_jp2klossless.dcm", "693_J2KI.dcm", "examples_jpeg2k.dcm"])
+@pytest.mark.parametrize(
+    "name", ["JPEG2000.dcm", "MR_small_jp2klossless.dcm", "693_J2KI.dcm", "examples_jpeg2k.dcm"]
+)
 def test_two_decoders_agree_on_jpeg_2000(name):
     """DCMTK reads no JPEG 2000: GDCM and OpenJPEG are compared with each other."""
     with warnings.catch_warnings():
@@ -76,9 +87,13 @@ def test_two_decoders_agree_on_jpeg_2000(name):
 DIFFERENT = {
     "SC_rgb_rle_32bit.dcm": "32-bit colour: DCMTK renders 8 of 32 bits by another rule",
     "SC_rgb_rle_32bit_2frame.dcm": "32-bit colour, as above",
-    "liver_1frame.dcm": "one bit a pixel: DCMTK unpacks the bits of a segmentation in another order",
+    "liver_1frame.dcm": (
+        "one bit a pixel: DCMTK unpacks the bits of a segmentation in another order"
+    ),
     "liver_expb_1frame.dcm": "one bit a pixel, as above",
-    "rtdose_expb.dcm": "32-bit big endian: DCMTK swaps words, our values equal those of the little-endian file",
+    "rtdose_expb.dcm": (
+        "32-bit big endian: DCMTK swaps words, our values equal those of the little-endian file"
+    ),
     "rtdose_expb_1frame.dcm": "32-bit big endian, as above",
 }
 
@@ -93,12 +108,16 @@ def reference(path, options, folder):
     for tool in ("dcm2pnm", "dcmj2pnm", "dcml2pnm"):
         if shutil.which(tool) is None:
             continue
-        done = subprocess.run([tool, "-O", *options, "--write-raw-pnm", str(path), str(target)], capture_output=True)
+        done = subprocess.run(
+            [tool, "-O", *options, "--write-raw-pnm", str(path), str(target)], capture_output=True
+        )
         if done.returncode == 0 and target.exists():
             content = target.read_bytes()
             header = re.match(rb"P([56])\s+(\d+)\s+(\d+)\s+255\s", content)
             shape = (int(header[3]), int(header[2]), *((3,) if header[1] == b"6" else ()))
-            return np.frombuffer(content[header.end() :], np.uint8, int(np.prod(shape))).reshape(shape)
+            return np.frombuffer(content[header.end() :], np.uint8, int(np.prod(shape))).reshape(
+                shape
+            )
     return None
 
 
@@ -114,14 +133,20 @@ def ours(path):
     if used == "full range" or not wanted:
         return images.eight_bits(pixels, bits), ["+Wm"]
     shown, _ = images.window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
-    return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), ["+Ww", str(wanted[0]), str(wanted[1])]
+    return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), [
+        "+Ww",
+        str(wanted[0]),
+        str(wanted[1]),
+    ]
 
 
 @pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="needs Debian's package dcmtk")
 @pytest.mark.filterwarnings("ignore")
 def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
     compared, differing = 0, {}
-    for path in sorted([*SAMPLES.glob("*.dcm"), *SHARED.glob("*_dicom/*.dcm"), *SHARED.glob("ct_dicom/*.dcm")]):
+    for path in sorted(
+        [*SAMPLES.glob("*.dcm"), *SHARED.glob("*_dicom/*.dcm"), *SHARED.glob("ct_dicom/*.dcm")]
+    ):
         try:
             shown, options = ours(path)
         except Exception:  # not every sample of pydicom is an image; what we reject is tested below
@@ -132,7 +157,10 @@ def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
             continue
         expected = images.luminance(expected) if expected.ndim == 3 else expected
         compared += 1
-        if expected.shape != shown.shape or np.abs(expected.astype(int) - shown.astype(int)).max() > 1:
+        if (
+            expected.shape != shown.shape
+            or np.abs(expected.astype(int) - shown.astype(int)).max() > 1
+        ):
             differing[path.name] = np.abs(expected.astype(int) - shown.astype(int)).max()
     assert compared >= 45
     assert set(differing) <= set(DIFFERENT), differing
@@ -145,7 +173,9 @@ def picture(path, **options):
 def test_monochrome1_is_shown_white_on_black(tmp_path):
     pixels = chest_xray()
     two = picture(write(tmp_path / "2.dcm", pixels, BodyPartExamined="CHEST"))
-    one = picture(write(tmp_path / "1.dcm", pixels.max() - pixels + pixels.min(), photometric="MONOCHROME1"))
+    one = picture(
+        write(tmp_path / "1.dcm", pixels.max() - pixels + pixels.min(), photometric="MONOCHROME1")
+    )
     assert np.abs(two.pixels.astype(int) - one.pixels.astype(int)).max() <= 1
 
 
@@ -164,7 +194,17 @@ def test_sixteen_bits_are_not_white(tmp_path):
 
 def test_signed_values_and_rescale(tmp_path):
     hounsfield = chest_slice()
-    shown = picture(write(tmp_path / "x.dcm", hounsfield, bits=16, modality="CT", RescaleSlope=2, RescaleIntercept=0), bits=12)
+    shown = picture(
+        write(
+            tmp_path / "x.dcm",
+            hounsfield,
+            bits=16,
+            modality="CT",
+            RescaleSlope=2,
+            RescaleIntercept=0,
+        ),
+        bits=12,
+    )
     np.testing.assert_allclose(shown.hounsfield, hounsfield.astype(float) * 2)
     expected, _ = images.window(hounsfield * 2, -600, 1500, 12)
     np.testing.assert_array_equal(shown.pixels, expected)
@@ -180,7 +220,10 @@ def test_window_and_voi_lut_of_the_file(tmp_path):
     whole = picture(tmp_path / "w.dcm", xray_window="full")
     np.testing.assert_array_equal(whole.pixels, pixels)
     table = pydicom.Dataset()
-    table.LUTDescriptor, table.LUTData = [4096, 0, 12], np.arange(4095, -1, -1, dtype="<u2").tobytes()
+    table.LUTDescriptor, table.LUTData = (
+        [4096, 0, 12],
+        np.arange(4095, -1, -1, dtype="<u2").tobytes(),
+    )
     looked_up = picture(write(tmp_path / "v.dcm", pixels, VOILUTSequence=[table]))
     np.testing.assert_array_equal(looked_up.pixels, 4095 - pixels)
 
@@ -213,10 +256,14 @@ def test_what_is_no_chest_picture_says_why(tmp_path, tags, reason):
 
 
 def test_metadata_overrules_the_modality_of_the_header(tmp_path):
-    assert picture(write(tmp_path / "x.dcm", chest_xray(), modality="OT"), modality="xray").pixels.any()
+    assert picture(
+        write(tmp_path / "x.dcm", chest_xray(), modality="OT"), modality="xray"
+    ).pixels.any()
 
 
-@pytest.mark.parametrize("name", ["test-SR.dcm", "rtplan.dcm", "MR_truncated.dcm", "badVR.dcm", "waveform_ecg.dcm"])
+@pytest.mark.parametrize(
+    "name", ["test-SR.dcm", "rtplan.dcm", "MR_truncated.dcm", "badVR.dcm", "waveform_ecg.dcm"]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_samples_without_a_usable_picture_are_refused(name):
     with pytest.raises(images.ImageError):
@@ -226,12 +273,25 @@ def test_samples_without_a_usable_picture_are_refused(name):
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
-    names = ["JPEGLSNearLossless_16.dcm", "JPGExtended.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm"]
+    names = [
+        "JPEGLSNearLossless_16.dcm",
+        "JPGExtended.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_jp2klossless.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+    ]
     plain = write(folder / "plain.dcm", chest_xray(), WindowCenter=2048, WindowWidth=4096)
-    return folder / "damaged.dcm", [plain.read_bytes(), *((SAMPLES / name).read_bytes() for name in names)]
+    return folder / "damaged.dcm", [
+        plain.read_bytes(),
+        *((SAMPLES / name).read_bytes() for name in names),
+    ]
 
 
-@given(st.integers(0, 5), st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4))
+@given(
+    st.integers(0, 5),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+)
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_give_a_picture_or_a_reason(encoded, which, cut, flips):
@@ -259,7 +319,15 @@ def test_padding_is_black_and_leaves_the_contrast_alone(tmp_path):
     pixels = chest_xray()
     framed = np.pad(pixels, 20, constant_values=65535)
     for photometric in ("MONOCHROME2", "MONOCHROME1"):
-        shown = picture(write(tmp_path / "x.dcm", framed, bits=16, photometric=photometric, PixelPaddingValue=65535))
+        shown = picture(
+            write(
+                tmp_path / "x.dcm",
+                framed,
+                bits=16,
+                photometric=photometric,
+                PixelPaddingValue=65535,
+            )
+        )
         plain = picture(write(tmp_path / "p.dcm", pixels, bits=16, photometric=photometric))
         np.testing.assert_array_equal(shown.pixels[20:-20, 20:-20], plain.pixels)
         assert shown.pixels[:20].max() == 0
@@ -285,10 +353,21 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
             PlaneOrientationSequence=sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
         ),
         "PerFrameFunctionalGroupsSequence": [
-            sequence(PlanePositionSequence=sequence(ImagePositionPatient=[0, 0, 5 * k]))[0] for k in range(3)
+            sequence(PlanePositionSequence=sequence(ImagePositionPatient=[0, 0, 5 * k]))[0]
+            for k in range(3)
         ],
     }
-    shown = list(images.read(write(tmp_path / "e.dcm", (stack + 2048).astype(np.uint16), bits=16, modality="CT", **groups)))
+    shown = list(
+        images.read(
+            write(
+                tmp_path / "e.dcm",
+                (stack + 2048).astype(np.uint16),
+                bits=16,
+                modality="CT",
+                **groups,
+            )
+        )
+    )
     assert [one.header.position for one in shown] == [0, 5, 10]
     np.testing.assert_array_equal([one.hounsfield for one in shown], stack)
 
@@ -304,7 +383,17 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
 )
 def test_reformats_raw_data_and_photographs_are_refused(tmp_path, tags, reason):
     with pytest.raises(images.ImageError, match=reason):
-        picture(write(tmp_path / "x.dcm", chest_xray() if "modality" not in tags or tags["modality"] != "CT" else chest_slice(), **tags))
+        picture(
+            write(
+                tmp_path / "x.dcm",
+                (
+                    chest_xray()
+                    if "modality" not in tags or tags["modality"] != "CT"
+                    else chest_slice()
+                ),
+                **tags,
+            )
+        )
 
 
 @pytest.mark.parametrize("part", ["TORAX AP", "UNKNOWN", "", "PORT CHEST"])
@@ -321,12 +410,19 @@ def test_the_default_modality_serves_where_a_header_does_not_say_it(tmp_path, mo
 
 
 def test_a_view_may_stand_in_a_code(tmp_path):
-    path = write(tmp_path / "x.dcm", chest_xray(), ViewPosition="", ViewCodeSequence=sequence(CodeMeaning="postero-anterior"))
+    path = write(
+        tmp_path / "x.dcm",
+        chest_xray(),
+        ViewPosition="",
+        ViewCodeSequence=sequence(CodeMeaning="postero-anterior"),
+    )
     assert deidentify.view(picture(path).header.view, "xray") == "PA"
 
 
 def test_a_window_for_other_values_is_not_used(tmp_path):
-    shown = picture(write(tmp_path / "w.dcm", chest_xray() // 2 + 1500, WindowCenter=128, WindowWidth=256))
+    shown = picture(
+        write(tmp_path / "w.dcm", chest_xray() // 2 + 1500, WindowCenter=128, WindowWidth=256)
+    )
     assert shown.window == "full range" and shown.clipped == 0
 
 
@@ -348,16 +444,25 @@ def test_a_file_cut_off_before_its_pixels_is_damaged(tmp_path):
 def test_values_below_another_high_bit_are_found_and_wrong_high_bits_ignored(tmp_path):
     pixels = chest_xray()
     expected = picture(write(tmp_path / "a.dcm", pixels)).pixels
-    np.testing.assert_array_equal(picture(write(tmp_path / "b.dcm", (pixels << 4).astype(np.uint16), HighBit=15)).pixels, expected)
-    np.testing.assert_array_equal(picture(write(tmp_path / "c.dcm", pixels, HighBit=15)).pixels, expected)
+    np.testing.assert_array_equal(
+        picture(write(tmp_path / "b.dcm", (pixels << 4).astype(np.uint16), HighBit=15)).pixels,
+        expected,
+    )
+    np.testing.assert_array_equal(
+        picture(write(tmp_path / "c.dcm", pixels, HighBit=15)).pixels, expected
+    )
 
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_jpeg_2000_data_overrule_a_header_that_is_wrong_about_the_sign(tmp_path, signed):
     pixels = chest_xray().astype(np.int16) - 2048 * signed
-    dataset = pydicom.dcmread(write(tmp_path / "a.dcm", pixels if signed else pixels.astype(np.uint16)))
+    dataset = pydicom.dcmread(
+        write(tmp_path / "a.dcm", pixels if signed else pixels.astype(np.uint16))
+    )
     dataset.compress(uid.JPEG2000Lossless)
     dataset.save_as(tmp_path / "right.dcm")
     dataset.PixelRepresentation = int(not signed)
     dataset.save_as(tmp_path / "wrong.dcm")
-    np.testing.assert_array_equal(picture(tmp_path / "wrong.dcm").pixels, picture(tmp_path / "right.dcm").pixels)
+    np.testing.assert_array_equal(
+        picture(tmp_path / "wrong.dcm").pixels, picture(tmp_path / "right.dcm").pixels
+    )

@@ -1,4 +1,6 @@
-"""Copies: found after recompression, resizing and another window; strangers left apart; exact and bounded."""
+"""Copies: found after recompression, resizing and another window; strangers left apart; exact and
+bounded.
+"""
 
 import io
 
@@ -16,7 +18,9 @@ from helpers.prepare_cases import duplicates
 
 def found(*pictures):
     hashes = np.array([duplicates.perceptual_hash(one) for one in pictures], dtype=np.uint64)
-    return duplicates.groups(hashes, np.stack([duplicates.fingerprint(one) for one in pictures])).tolist()
+    return duplicates.groups(
+        hashes, np.stack([duplicates.fingerprint(one) for one in pictures])
+    ).tolist()
 
 
 def recompressed(array):
@@ -30,7 +34,7 @@ COPIES = {
     "exact": ORIGINAL,
     "recompressed": recompressed(ORIGINAL),
     "half the size": images.standardise(ORIGINAL, 128, 8),
-    "12 bits": (ORIGINAL.astype(np.uint16) * 16),
+    "12 bits": ORIGINAL.astype(np.uint16) * 16,
     "brighter": (255 * (ORIGINAL / 255) ** 0.7).astype(np.uint8),
 }
 
@@ -48,9 +52,14 @@ def test_copies_of_copies_are_one_group():
 @given(hnp.arrays(np.uint64, st.integers(0, 60), elements=st.integers(0, 2**12)), st.integers(0, 6))
 def test_near_pairs_are_all_pairs_within_the_distance(hashes, distance):
     expected = {
-        (i, j) for i in range(len(hashes)) for j in range(i + 1, len(hashes)) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= distance
+        (i, j)
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= distance
     }
-    listed = [tuple(pair) for pairs in duplicates.near_pairs(hashes, distance) for pair in pairs.tolist()]
+    listed = [
+        tuple(pair) for pairs in duplicates.near_pairs(hashes, distance) for pair in pairs.tolist()
+    ]
     assert set(listed) == expected and len(listed) == len(expected)
 
 
@@ -58,7 +67,9 @@ def test_near_pairs_across_blocks(monkeypatch):
     monkeypatch.setattr(duplicates, "ROWS", 3)
     monkeypatch.setattr(duplicates, "BLOCK", 5)
     hashes = np.arange(40, dtype=np.uint64) % 7
-    assert sum(len(pairs) for pairs in duplicates.near_pairs(hashes, 0)) == sum(k * (k - 1) // 2 for k in (6, 6, 6, 6, 6, 5, 5))
+    assert sum(len(pairs) for pairs in duplicates.near_pairs(hashes, 0)) == sum(
+        k * (k - 1) // 2 for k in (6, 6, 6, 6, 6, 5, 5)
+    )
 
 
 def test_many_identical_pictures_are_one_group_without_comparing_all_pairs():

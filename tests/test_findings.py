@@ -58,7 +58,12 @@ def test_free_text_with_its_denials(text, expected, side):
     assert findings.side_in_text(text) == side
 
 
-@given(st.sampled_from(KNOWN), st.sampled_from(["", *findings.SIDES]), st.sampled_from(["xray", "ct"]), st.sampled_from(findings.WORDINGS))
+@given(
+    st.sampled_from(KNOWN),
+    st.sampled_from(["", *findings.SIDES]),
+    st.sampled_from(["xray", "ct"]),
+    st.sampled_from(findings.WORDINGS),
+)
 def test_what_a_prompt_says_is_read_back(finding, side, modality, wording):
     prompt = findings.prompt(modality, "PA", [finding], side, wording)
     assert findings.in_text(prompt) == [finding]

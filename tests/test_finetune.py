@@ -36,11 +36,17 @@ def study(tmp_path, monkeypatch):
 def weights(run) -> dict[str, torch.Tensor]:
     """Every tensor of a run's checkpoint, by file and name."""
     files = sorted((run.folder / "checkpoint").rglob("*.safetensors"))
-    return {f"{path.parent.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
+    return {
+        f"{path.parent.name}/{name}": tensor
+        for path in files
+        for name, tensor in load_file(path).items()
+    }
 
 
 def same(left: dict, right: dict) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
 
 
 def trained(study, variant="", **values):
@@ -51,15 +57,29 @@ def trained(study, variant="", **values):
 
 
 def killed_and_resumed(study, variant, after: float, **values):
-    """Train in a process that is killed after so many seconds of training, again until it ends; returns the run and the kills."""
-    command = [sys.executable, str(places.ROOT / "tests" / "small_training.py"), study, variant, json.dumps(values)]
+    """Train in a process that is killed after so many seconds of training, again until it ends;
+    returns the run and the kills.
+    """
+    command = [
+        sys.executable,
+        str(places.ROOT / "tests" / "small_training.py"),
+        study,
+        variant,
+        json.dumps(values),
+    ]
     kills = 0
     while True:
         process = subprocess.Popen(
-            command, cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(places.ROOT)}
+            command,
+            cwd=places.ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(places.ROOT)},
         )
         if kills == 0:
-            folder = runs.outputs_folder(study) / f"03_finetune_diffusion.{variant}" / training_run.STATE
+            folder = (
+                runs.outputs_folder(study) / f"03_finetune_diffusion.{variant}" / training_run.STATE
+            )
             while process.poll() is None and not folder.exists():
                 time.sleep(0.01)
             time.sleep(after)
@@ -78,7 +98,9 @@ def assert_survives_kills(study, moments):
     undisturbed = trained(study, "whole", **values)
     for number, moment in enumerate(moments):
         run, kills = killed_and_resumed(study, f"killed{number}", moment, **values)
-        assert same(weights(run), weights(undisturbed)), f"killed after {moment:.2f} s ({kills} kills): other weights"
+        assert same(weights(run), weights(undisturbed)), (
+            f"killed after {moment:.2f} s ({kills} kills): other weights"
+        )
         losses = run.read("training.csv").validation_loss.dropna().tolist()
         assert losses == undisturbed.read("training.csv").validation_loss.dropna().tolist()
 
@@ -100,11 +122,19 @@ def test_two_processes_equal_one_with_twice_the_batch(study):
     for other in (two, split):
         for name, tensor in weights(one).items():
             torch.testing.assert_close(weights(other)[name], tensor, rtol=0, atol=2e-4, msg=name)
-    assert two.read("training.csv").loss.iloc[-1] == pytest.approx(one.read("training.csv").loss.iloc[-1], rel=1e-3)
+    assert two.read("training.csv").loss.iloc[-1] == pytest.approx(
+        one.read("training.csv").loss.iloc[-1], rel=1e-3
+    )
 
 
 def test_training_lowers_the_held_out_loss_and_is_repeatable(study):
-    values = {"steps": 40, "checkpoint_every": 40, "validate_every": 20, "learning_rate": 2e-3, "vae_steps": 30}
+    values = {
+        "steps": 40,
+        "checkpoint_every": 40,
+        "validate_every": 20,
+        "learning_rate": 2e-3,
+        "vae_steps": 30,
+    }
     first, again = trained(study, "first", **values), trained(study, "again", **values)
     losses = first.read("training.csv").validation_loss.dropna()
     assert losses.iloc[-1] < losses.iloc[0]
@@ -131,12 +161,25 @@ def test_lora_and_full_from_a_trained_base(study):
         "pytorch_lora_weights.safetensors",
         "recipe.json",
     ]
-    assert any(tensor.abs().max() > 0 for name, tensor in weights(lora).items() if "lora_B" in name or "lora.up" in name)
-    assert not any(str(base.folder) in path.read_text() for path in (base.folder / "checkpoint").rglob("*.json")), "no path of this machine"
+    assert any(
+        tensor.abs().max() > 0
+        for name, tensor in weights(lora).items()
+        if "lora_B" in name or "lora.up" in name
+    )
+    assert not any(
+        str(base.folder) in path.read_text()
+        for path in (base.folder / "checkpoint").rglob("*.json")
+    ), "no path of this machine"
     about = json.loads((lora.folder / "checkpoint" / "recipe.json").read_text())
-    assert about["base_sha256"] == base_models.fingerprint(base_models.load(str(base.folder / "checkpoint")))
-    unet = {name: tensor for name, tensor in weights(base).items() if name.startswith("text_encoder")}
-    assert all(torch.equal(weights(full)[name], tensor) for name, tensor in unet.items()), "method full must leave the text encoder alone"
+    assert about["base_sha256"] == base_models.fingerprint(
+        base_models.load(str(base.folder / "checkpoint"))
+    )
+    unet = {
+        name: tensor for name, tensor in weights(base).items() if name.startswith("text_encoder")
+    }
+    assert all(torch.equal(weights(full)[name], tensor) for name, tensor in unet.items()), (
+        "method full must leave the text encoder alone"
+    )
 
 
 def test_stops_early_with_the_best_weights(study):
@@ -155,21 +198,31 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(study, mon
         return noise * (float("nan") if places_of_batch[0] >= 4 * 4 else 1), *others
 
     monkeypatch.setattr(training_loop, "draw", poisoned)
-    with pytest.raises(TrainingError, match=r"no number any more between steps 5 and 6.*learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"no number any more between steps 5 and 6.*learning_rate"
+    ):
         trained(study)
     folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004"]
 
 
 @given(
-    batch=st.integers(1, 4), accumulate=st.integers(1, 3), processes=st.integers(1, 3), step=st.integers(1, 50), cases=st.integers(1, 30)
-)  # fmt: skip
-def test_a_batch_holds_the_same_pictures_however_it_is_split(batch, accumulate, processes, step, cases):
+    batch=st.integers(1, 4),
+    accumulate=st.integers(1, 3),
+    processes=st.integers(1, 3),
+    step=st.integers(1, 50),
+    cases=st.integers(1, 30),
+)
+def test_a_batch_holds_the_same_pictures_however_it_is_split(
+    batch, accumulate, processes, step, cases
+):
     whole = batch * accumulate * processes
     places_of_step = [
         (step - 1) * whole + (part * processes + rank) * batch + index
-        for part in range(accumulate) for rank in range(processes) for index in range(batch)
-    ]  # fmt: skip
+        for part in range(accumulate)
+        for rank in range(processes)
+        for index in range(batch)
+    ]
     assert sorted(places_of_step) == list(range((step - 1) * whole, step * whole))
     epoch = [recipes.case_in_place(place, cases, seed=1) for place in range(cases)]
     assert sorted(epoch) == list(range(cases)), "an epoch shows every case once"
@@ -186,7 +239,9 @@ def test_randomness_belongs_to_the_place_alone(chosen):
 
 
 def test_random_timesteps_and_dropped_captions_are_uniform():
-    noise, _, timesteps, dropped = recipes.draw(range(4000), (1, 2, 2), Recipe(caption_dropout=0.1), torch.device("cpu"))
+    noise, _, timesteps, dropped = recipes.draw(
+        range(4000), (1, 2, 2), Recipe(caption_dropout=0.1), torch.device("cpu")
+    )
     assert abs(dropped.float().mean() - 0.1) < 0.02
     assert abs(timesteps.float().mean() - 499.5) < 15
     assert timesteps.min() >= 0 and timesteps.max() <= 999
@@ -203,7 +258,9 @@ def test_offset_noise_shifts_a_whole_picture():
 def test_min_snr_weights_are_those_of_the_paper():
     snr = torch.tensor([0.1, 5.0, 50.0])
     np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "epsilon"), [1, 1, 0.1], rtol=1e-6)
-    np.testing.assert_allclose(recipes.snr_weights(snr, 5.0, "v_prediction"), [0.1 / 1.1, 5 / 6, 5 / 51], rtol=1e-6)
+    np.testing.assert_allclose(
+        recipes.snr_weights(snr, 5.0, "v_prediction"), [0.1 / 1.1, 5 / 6, 5 / 51], rtol=1e-6
+    )
     np.testing.assert_allclose(recipes.snr_weights(snr, 0.0, "epsilon"), 1)
     for prediction, weight in (("epsilon", 1), ("v_prediction", 0)):  # noise of zero terminal SNR
         assert recipes.snr_weights(torch.zeros(1), 5.0, prediction).item() == weight
@@ -218,7 +275,10 @@ def test_learning_rate_warms_up_then_falls_or_stays():
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(study):
-    plain, saving = trained(study, "plain", steps=2), trained(study, "saving", steps=2, gradient_checkpointing=True)
+    plain, saving = (
+        trained(study, "plain", steps=2),
+        trained(study, "saving", steps=2, gradient_checkpointing=True),
+    )
     for name, tensor in weights(plain).items():
         torch.testing.assert_close(weights(saving)[name], tensor, rtol=0, atol=1e-5)
 
@@ -238,7 +298,15 @@ def test_vae_learns_to_give_pictures_back(study):
     frame = training_run.read_cases(training(study))
     recipe = recipes.recipe(QUICK)
     pipeline = tiny_model.build(list(frame.caption), 32)
-    few = tiny_model.train_vae(pipeline.vae, frame, replace(recipe, vae_steps=3), runs.outputs_folder(study) / "few", False)
+    few = tiny_model.train_vae(
+        pipeline.vae, frame, replace(recipe, vae_steps=3), runs.outputs_folder(study) / "few", False
+    )
     pipeline = tiny_model.build(list(frame.caption), 32)
-    many = tiny_model.train_vae(pipeline.vae, frame, replace(recipe, vae_steps=60), runs.outputs_folder(study) / "many", False)
+    many = tiny_model.train_vae(
+        pipeline.vae,
+        frame,
+        replace(recipe, vae_steps=60),
+        runs.outputs_folder(study) / "many",
+        False,
+    )
     assert many > few + 3

@@ -31,16 +31,28 @@ def test_an_image_with_usage_and_the_effective_fields():
     with ImageServer() as server:
         answer = ask(server, size="1536x1024", quality="medium")
     assert decoded(answer).size == (1536, 1024)
-    assert (answer.size, answer.quality, answer.output_format, answer.background) == ("1536x1024", "medium", "png", "opaque")
-    assert answer.usage.output_tokens == round(1756 * 1.5) and answer.usage.input_tokens_details.text_tokens > 0
+    assert (answer.size, answer.quality, answer.output_format, answer.background) == (
+        "1536x1024",
+        "medium",
+        "png",
+        "opaque",
+    )
+    assert (
+        answer.usage.output_tokens == round(1756 * 1.5)
+        and answer.usage.input_tokens_details.text_tokens > 0
+    )
     assert answer.data[0].url is None and answer.data[0].revised_prompt is None
-    assert server.billed_usd == pytest.approx(answer.usage.output_tokens * 30e-6 + answer.usage.input_tokens * 5e-6)
+    assert server.billed_usd == pytest.approx(
+        answer.usage.output_tokens * 30e-6 + answer.usage.input_tokens * 5e-6
+    )
 
 
 def test_several_images_in_one_answer_differ():
     with ImageServer() as server:
         answer = ask(server, n=2)
-    first, second = (np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json)))) for item in answer.data)
+    first, second = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json)))) for item in answer.data
+    )
     assert (first != second).mean() > 0.5
 
 
@@ -54,7 +66,11 @@ def test_several_images_in_one_answer_differ():
         ({"size": "1000x1000"}, openai.BadRequestError, "invalid_value"),
         ({"prompt": "blood everywhere"}, openai.BadRequestError, "moderation_blocked"),
         ({"prompt": "x" * 32_001}, openai.BadRequestError, "string_above_max_length"),
-        ({"model": "dall-e-2", "size": "512x512", "quality": "low"}, openai.BadRequestError, "unknown_parameter"),
+        (
+            {"model": "dall-e-2", "size": "512x512", "quality": "low"},
+            openai.BadRequestError,
+            "unknown_parameter",
+        ),
     ],
 )
 def test_refused_as_the_service_refuses(fields, error, code):
@@ -115,7 +131,11 @@ def test_every_fault_is_known():
 def test_models_have_their_shutdown_dates():
     with ImageServer() as server:
         listed = {model.id: model.shutdown_date for model in client(server).models.list()}
-    assert listed[MODEL] is None and listed["gpt-image-1.5"] == "2026-12-01" and "gpt-image-1" not in listed
+    assert (
+        listed[MODEL] is None
+        and listed["gpt-image-1.5"] == "2026-12-01"
+        and "gpt-image-1" not in listed
+    )
 
 
 def test_only_so_many_requests_are_worked_on_at_once():
@@ -139,18 +159,37 @@ def test_only_so_many_requests_are_worked_on_at_once():
 
 def test_what_the_prompt_says_is_drawn():
     with ImageServer() as server:
-        left = np.asarray(decoded(ask(server, "chest X-ray with left pneumothorax", extra_body={"seed": 5})).convert("L"), float)
-        none = np.asarray(decoded(ask(server, "chest X-ray with no finding", extra_body={"seed": 5})).convert("L"), float)
-        scan = np.asarray(decoded(ask(server, "axial chest CT, lung window", extra_body={"seed": 5})).convert("L"), float)
+        left = np.asarray(
+            decoded(
+                ask(server, "chest X-ray with left pneumothorax", extra_body={"seed": 5})
+            ).convert("L"),
+            float,
+        )
+        none = np.asarray(
+            decoded(ask(server, "chest X-ray with no finding", extra_body={"seed": 5})).convert(
+                "L"
+            ),
+            float,
+        )
+        scan = np.asarray(
+            decoded(ask(server, "axial chest CT, lung window", extra_body={"seed": 5})).convert(
+                "L"
+            ),
+            float,
+        )
     change = np.abs(left - none)
-    assert change[:, 512:].mean() > 2 * change[:, :512].mean(), "the patient's left is on the image's right"
+    assert change[:, 512:].mean() > 2 * change[:, :512].mean(), (
+        "the patient's left is on the image's right"
+    )
     assert np.abs(scan - none).mean() > 30
 
 
 def test_slow_is_slow_and_the_key_is_checked():
     with ImageServer(latency_seconds=0.1, script=["slow"], sketch=True, key="right") as server:
         began = time.monotonic()
-        openai.OpenAI(base_url=server.url, api_key="right", max_retries=0).images.generate(model=MODEL, prompt="p", size="1024x1024")
+        openai.OpenAI(base_url=server.url, api_key="right", max_retries=0).images.generate(
+            model=MODEL, prompt="p", size="1024x1024"
+        )
         assert time.monotonic() - began >= 0.25
         with pytest.raises(openai.AuthenticationError):
             ask(server)

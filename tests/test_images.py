@@ -31,7 +31,9 @@ def test_png_carries_nothing_but_pixels():
     assert chunks == [b"IHDR", b"IDAT", b"IEND"]
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), np.zeros((0, 2), np.uint8)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), np.zeros((0, 2), np.uint8)]
+)
 def test_other_arrays_are_no_pictures(array):
     with pytest.raises(images.ImageError):
         images.write_png(array)
@@ -47,18 +49,28 @@ def test_standardise_pads_to_a_square_and_never_enlarges(array, size):
     top, bottom, left, right = images.padding(array.shape)
     assert abs(top - bottom) <= 1 and abs(left - right) <= 1
     if size >= longer:
-        np.testing.assert_array_equal(result[top : top + array.shape[0], left : left + array.shape[1]], array)
+        np.testing.assert_array_equal(
+            result[top : top + array.shape[0], left : left + array.shape[1]], array
+        )
         assert result.sum() == array.sum()
 
 
-@given(hnp.arrays(np.uint8, st.tuples(st.integers(5, 60), st.integers(5, 60))), st.integers(1, 5), st.integers(1, 5))
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(5, 60), st.integers(5, 60))),
+    st.integers(1, 5),
+    st.integers(1, 5),
+)
 def test_area_resize_keeps_the_mean(array, height, width):
-    np.testing.assert_allclose(images.area_resize(array, height, width).mean(), array.mean(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        images.area_resize(array, height, width).mean(), array.mean(), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_area_resize_by_a_whole_factor_is_the_mean_of_blocks():
     array = np.random.default_rng(0).integers(0, 256, (12, 20)).astype(np.uint8)
-    np.testing.assert_allclose(images.area_resize(array, 4, 5), array.reshape(4, 3, 5, 4).mean(axis=(1, 3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        images.area_resize(array, 4, 5), array.reshape(4, 3, 5, 4).mean(axis=(1, 3)), rtol=1e-5
+    )
 
 
 def test_nothing_is_flipped():
@@ -82,18 +94,29 @@ def linear(x, center, width, high):
     return ((x - (center - 0.5)) / (width - 1) + 0.5) * high
 
 
-@given(hnp.arrays(np.int16, SHAPES), st.integers(-2000, 2000), st.integers(2, 4000), st.sampled_from([8, 12, 16]))
+@given(
+    hnp.arrays(np.int16, SHAPES),
+    st.integers(-2000, 2000),
+    st.integers(2, 4000),
+    st.sampled_from([8, 12, 16]),
+)
 @settings(max_examples=60)
 def test_window_is_the_standards_formula(values, center, width, bits):
     pixels, clipped = images.window(values, center, width, bits)
-    expected = np.array([[linear(int(x), center, width, 2**bits - 1) for x in row] for row in values])
+    expected = np.array(
+        [[linear(int(x), center, width, 2**bits - 1) for x in row] for row in values]
+    )
     assert np.abs(pixels - expected).max() <= 0.51 + 2**bits * 1e-6
     assert 0 <= clipped <= 1
     order = np.argsort(values, axis=None)
-    assert (np.diff(pixels.ravel()[order].astype(int)) >= 0).all(), "a window keeps the order of values"
+    assert (np.diff(pixels.ravel()[order].astype(int)) >= 0).all(), (
+        "a window keeps the order of values"
+    )
 
 
-@pytest.mark.parametrize(("function", "middle"), [("LINEAR", 128), ("LINEAR_EXACT", 128), ("SIGMOID", 128)])
+@pytest.mark.parametrize(
+    ("function", "middle"), [("LINEAR", 128), ("LINEAR_EXACT", 128), ("SIGMOID", 128)]
+)
 def test_window_functions_agree_at_the_centre(function, middle):
     pixels, _ = images.window(np.array([[-1e6, 40, 1e6]]), 40, 400, 8, function)
     assert pixels[0, 0] == 0 and pixels[0, 2] == 255
@@ -102,7 +125,9 @@ def test_window_functions_agree_at_the_centre(function, middle):
 
 def test_contact_sheet_marks_what_is_simulated(tmp_path):
     (tmp_path / "a.png").write_bytes(images.write_png(np.full((8, 8), 4095, np.uint16)))
-    frame = pd.DataFrame({"path": ["a.png"], "bits": [12], "finding": ["effusion"], "simulated": [False]})
+    frame = pd.DataFrame(
+        {"path": ["a.png"], "bits": [12], "finding": ["effusion"], "simulated": [False]}
+    )
     plain = np.asarray(images.contact_sheet(frame, tmp_path))
     marked = np.asarray(images.contact_sheet(frame.assign(simulated=True), tmp_path))
     assert (plain != marked).any()

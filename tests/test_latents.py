@@ -21,7 +21,14 @@ def cases(tmp_path) -> pd.DataFrame:
     for index in range(5):
         path = tmp_path / f"{index}.png"
         path.write_bytes(images.write_png(picture("no_finding", "", index)))
-        rows.append({"file": str(path), "sha256": runs.sha256(path), "bits": 12, "caption": f"chest {index}"})
+        rows.append(
+            {
+                "file": str(path),
+                "sha256": runs.sha256(path),
+                "bits": 12,
+                "caption": f"chest {index}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -32,7 +39,9 @@ def pipeline():
 
 def encoded(frame, pipeline, cache):
     sha256 = base_models.weights_sha256(pipeline.vae)
-    latents.of_pictures(frame, pipeline.vae, sha256, 32, cache, partial(torch.autocast, "cpu", enabled=False))
+    latents.of_pictures(
+        frame, pipeline.vae, sha256, 32, cache, partial(torch.autocast, "cpu", enabled=False)
+    )
     return latents.read_pictures(frame, sha256, 32, 1, cache)
 
 
@@ -74,7 +83,9 @@ def test_a_damaged_entry_is_made_again(cases, pipeline, tmp_path):
     whole = encoded(cases, pipeline, tmp_path / "cache")
     for number, path in enumerate(sorted((tmp_path / "cache").rglob("*.npy"))):
         content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2] if number % 2 else content[:-40] + b"\0" + content[-39:])
+        path.write_bytes(
+            content[: len(content) // 2] if number % 2 else content[:-40] + b"\0" + content[-39:]
+        )
     assert torch.equal(encoded(cases, pipeline, tmp_path / "cache"), whole)
 
 
@@ -82,7 +93,9 @@ def test_captions_are_cached_by_text_and_encoder(pipeline, tmp_path):
     texts = ["chest X-ray", "", "chest X-ray, PA view"]
     first = latents.of_captions(texts, pipeline.tokenizer, pipeline.text_encoder, "a", tmp_path)
     count = len(list(tmp_path.rglob("*.npy")))
-    again = latents.of_captions(texts[::-1], pipeline.tokenizer, pipeline.text_encoder, "a", tmp_path)
+    again = latents.of_captions(
+        texts[::-1], pipeline.tokenizer, pipeline.text_encoder, "a", tmp_path
+    )
     assert torch.equal(again.flip(0), first) and len(list(tmp_path.rglob("*.npy"))) == count == 3
     latents.of_captions(texts, pipeline.tokenizer, pipeline.text_encoder, "b", tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == 6
@@ -113,4 +126,7 @@ def test_concurrent_writers_leave_whole_entries(tmp_path):
 def test_captions_that_would_be_cut_are_found(pipeline):
     long = "chest X-ray " * 30
     assert latents.too_long(["chest X-ray", long], pipeline.tokenizer) == [long]
-    assert latents.token_ids([long], pipeline.tokenizer).shape == (1, pipeline.tokenizer.model_max_length)
+    assert latents.token_ids([long], pipeline.tokenizer).shape == (
+        1,
+        pipeline.tokenizer.model_max_length,
+    )

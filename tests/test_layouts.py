@@ -1,4 +1,6 @@
-"""Each data set's layout is recognised by itself; mixtures too; tables that cannot be used say what to do."""
+"""Each data set's layout is recognised by itself; mixtures too; tables that cannot be used say what
+to do.
+"""
 
 import gzip
 
@@ -8,12 +10,17 @@ from helpers.prepare_cases import layouts
 
 
 def tree(folder, **contents):
-    """Files of a folder: text for tables, nothing for images. Names use | for / because they are keywords."""
+    """Files of a folder: text for tables, nothing for images.
+
+    Names use | for / because they are keywords.
+    """
     for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def described(folder, contents, **options):
@@ -24,25 +31,51 @@ def described(folder, contents, **options):
 
 
 def test_nih(tmp_path):
-    table = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n00000001_000.png,Cardiomegaly|Effusion,0,1,58,M,PA\n00000009_002.png,No Finding,2,9,60,F,AP\n"
+    table = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View"
+        " Position\n00000001_000.png,Cardiomegaly|Effusion,0,1,58,M,PA\n00000009_002.png,No"
+        " Finding,2,9,60,F,AP\n"
+    )
     frame = described(
-        tmp_path, {"Data_Entry_2017.csv": table, "images_001/images/00000001_000.png": "", "images_002/images/00000009_002.png": ""}
+        tmp_path,
+        {
+            "Data_Entry_2017.csv": table,
+            "images_001/images/00000001_000.png": "",
+            "images_002/images/00000009_002.png": "",
+        },
     )
     row = frame.loc["images_001/images/00000001_000.png"]
     assert row["layout"] == "NIH ChestX-ray14" and row["finding"] == "effusion|cardiomegaly"
-    assert (row["patient_id"], row["sex"], row["age"], row["view"], row["modality"]) == ("nih 1", "M", "58", "PA", "xray")
+    assert (row["patient_id"], row["sex"], row["age"], row["view"], row["modality"]) == (
+        "nih 1",
+        "M",
+        "58",
+        "PA",
+        "xray",
+    )
     assert frame.loc["Data_Entry_2017.csv", "skip"].startswith("metadata table")
 
 
 def test_chexpert(tmp_path):
     labels = ",".join(layouts.CHEXPERT_LABELS)
-    table = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{labels}\n" + (
-        "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,,,1.0,-1.0,,,,,,,1.0,,,\n"
-        "CheXpert-v1.0-small/train/patient00002/study1/view1_lateral.jpg,Male,87,Lateral,,1.0,,,,,,,,,,,,,\n"
+    table = (
+        f"Path,Sex,Age,Frontal/Lateral,AP/PA,{labels}\n"
+        "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,"
+        "Female,68,Frontal,AP,,,1.0,-1.0,,,,,,,1.0,,,\n"
+        "CheXpert-v1.0-small/train/patient00002/study1/view1_lateral.jpg,"
+        "Male,87,Lateral,,1.0,,,,,,,,,,,,,\n"
     )
-    one, two = "train/patient00001/study1/view1_frontal.jpg", "train/patient00002/study1/view1_lateral.jpg"
-    frame = described(tmp_path, {"train.csv": table, one: "", two: "", "train/patient00003/study1/view1_frontal.jpg": ""})
-    assert frame.loc[one, "finding"] == "effusion|cardiomegaly", "uncertain labels (-1) are not asserted"
+    one, two = (
+        "train/patient00001/study1/view1_frontal.jpg",
+        "train/patient00002/study1/view1_lateral.jpg",
+    )
+    frame = described(
+        tmp_path,
+        {"train.csv": table, one: "", two: "", "train/patient00003/study1/view1_frontal.jpg": ""},
+    )
+    assert frame.loc[one, "finding"] == "effusion|cardiomegaly", (
+        "uncertain labels (-1) are not asserted"
+    )
     assert frame.loc[two, ["finding", "view", "patient_id", "layout"]].tolist() == [
         "no_finding",
         "lateral",
@@ -53,7 +86,10 @@ def test_chexpert(tmp_path):
 
 
 def test_mimic(tmp_path):
-    metadata = "dicom_id,subject_id,study_id,ViewPosition\naaa-bbb,10000032,50414267,PA\nccc-ddd,10000032,53189527,LATERAL\n"
+    metadata = (
+        "dicom_id,subject_id,study_id,ViewPosition\n"
+        "aaa-bbb,10000032,50414267,PA\nccc-ddd,10000032,53189527,LATERAL\n"
+    )
     labels = (
         "subject_id,study_id,"
         + ",".join(layouts.CHEXPERT_LABELS)
@@ -80,7 +116,10 @@ def test_mimic(tmp_path):
         "PA",
         "files/p10/p10000032/s50414267.txt",
     ]
-    assert frame.loc["files/p10/p10000032/s53189527/ccc-ddd.jpg", ["finding", "view"]].tolist() == ["pneumonia", "LATERAL"]
+    assert frame.loc["files/p10/p10000032/s53189527/ccc-ddd.jpg", ["finding", "view"]].tolist() == [
+        "pneumonia",
+        "LATERAL",
+    ]
 
 
 def test_rsna(tmp_path):
@@ -88,8 +127,12 @@ def test_rsna(tmp_path):
     frame = described(
         tmp_path,
         {
-            "stage_2_train_labels.csv": "patientId,x,y,width,height,Target\n0004cfab,1,2,3,4,1\n0004cfab,5,6,7,8,1\n00313ee0,,,,,0\n",
-            "stage_2_detailed_class_info.csv": "patientId,class\n0004cfab,Lung Opacity\n00313ee0,No Lung Opacity / Not Normal\n",
+            "stage_2_train_labels.csv": (
+                "patientId,x,y,width,height,Target\n0004cfab,1,2,3,4,1\n0004cfab,5,6,7,8,1\n00313ee0,,,,,0\n"
+            ),
+            "stage_2_detailed_class_info.csv": (
+                "patientId,class\n0004cfab,Lung Opacity\n00313ee0,No Lung Opacity / Not Normal\n"
+            ),
             one: "",
             two: "",
         },
@@ -99,18 +142,34 @@ def test_rsna(tmp_path):
 
 
 def test_kaggle_covid_radiography(tmp_path):
-    names = [f"COVID-19_Radiography_Dataset/{name}/images/{name}-1.png" for name in ("COVID", "Normal", "Lung_Opacity", "Viral Pneumonia")]
+    names = [
+        f"COVID-19_Radiography_Dataset/{name}/images/{name}-1.png"
+        for name in ("COVID", "Normal", "Lung_Opacity", "Viral Pneumonia")
+    ]
     mask = "COVID-19_Radiography_Dataset/COVID/masks/COVID-1.png"
-    frame = described(tmp_path, {**dict.fromkeys([*names, mask], ""), "COVID-19_Radiography_Dataset/README.md.txt": "words"})
+    frame = described(
+        tmp_path,
+        {
+            **dict.fromkeys([*names, mask], ""),
+            "COVID-19_Radiography_Dataset/README.md.txt": "words",
+        },
+    )
     assert frame.loc[names, "finding"].tolist() == ["covid19", "no_finding", "opacity", "pneumonia"]
-    assert set(frame.loc[names, "layout"]) == {"Kaggle COVID-19 Radiography"} and set(frame.loc[names, "modality"]) == {"xray"}
+    assert set(frame.loc[names, "layout"]) == {"Kaggle COVID-19 Radiography"} and set(
+        frame.loc[names, "modality"]
+    ) == {"xray"}
     assert "mask" in frame.loc[mask, "skip"]
 
 
 def test_hannover(tmp_path):
-    table = "image_id,patient_id,sex,age,admission_offset,modality,projection\n006f3a8a,9dcc6f58,m,,3,,ap\n"
+    table = (
+        "image_id,patient_id,sex,age,admission_offset,modality,projection\n"
+        "006f3a8a,9dcc6f58,m,,3,,ap\n"
+    )
     frame = described(tmp_path, {"data.csv": table, "png/006f3a8a.png": ""})
-    assert frame.loc["png/006f3a8a.png", ["layout", "finding", "sex", "view", "modality"]].tolist() == [
+    assert frame.loc[
+        "png/006f3a8a.png", ["layout", "finding", "sex", "view", "modality"]
+    ].tolist() == [
         "Hannover COVID-19",
         "covid19",
         "m",
@@ -120,42 +179,84 @@ def test_hannover(tmp_path):
 
 
 def test_tcia(tmp_path):
-    table = "Series UID,Collection,Subject ID,Modality,File Location\n1.2.3,TCGA-LUAD,TCGA-17-Z000,CT,./TCGA-LUAD/TCGA-17-Z000/1-2-3\n"
+    table = (
+        "Series UID,Collection,Subject ID,Modality,File"
+        " Location\n1.2.3,TCGA-LUAD,TCGA-17-Z000,CT,./TCGA-LUAD/TCGA-17-Z000/1-2-3\n"
+    )
     name = "TCGA-LUAD/TCGA-17-Z000/1-2-3/1-001.dcm"
     frame = described(tmp_path, {"metadata.csv": table, name: ""})
-    assert frame.loc[name, ["layout", "patient_id", "modality"]].tolist() == ["TCIA", "tcia TCGA-17-Z000", "ct"]
+    assert frame.loc[name, ["layout", "patient_id", "modality"]].tolist() == [
+        "TCIA",
+        "tcia TCGA-17-Z000",
+        "ct",
+    ]
 
 
 def test_a_table_of_ones_own_with_a_mapping_or_known_names(tmp_path):
     contents = {"mine.csv": "Bild;Diagnose;Pat\na.png;Effusion;p1\n", "sub/a.png": ""}
-    frame = described(tmp_path, contents, table="mine.csv", mapping=["Bild:file", "Diagnose:finding", "Pat:patient_id"])
-    assert frame.loc["sub/a.png", ["layout", "finding", "patient_id"]].tolist() == ["plain CSV", "effusion", "p1"]
+    frame = described(
+        tmp_path,
+        contents,
+        table="mine.csv",
+        mapping=["Bild:file", "Diagnose:finding", "Pat:patient_id"],
+    )
+    assert frame.loc["sub/a.png", ["layout", "finding", "patient_id"]].tolist() == [
+        "plain CSV",
+        "effusion",
+        "p1",
+    ]
     other = tmp_path / "other"
     frame = described(
         other,
         {
-            "metadata.csv": "Filename,Label,Origin,Credit,Side\nx/a.png,nodule,generated,A GAN,L\nx/b.png,normal,real,,\n",
+            "metadata.csv": (
+                "Filename,Label,Origin,Credit,Side\nx/a.png,nodule,generated,A"
+                " GAN,L\nx/b.png,normal,real,,\n"
+            ),
             "x/a.png": "",
             "x/b.png": "",
         },
     )
-    assert frame.loc["x/a.png", ["origin", "generator", "side", "finding"]].tolist() == ["generated", "A GAN", "left", "nodule"]
+    assert frame.loc["x/a.png", ["origin", "generator", "side", "finding"]].tolist() == [
+        "generated",
+        "A GAN",
+        "left",
+        "nodule",
+    ]
     assert frame.loc["x/b.png", "origin"] == "real"
 
 
 def test_folders_named_by_class_and_mixtures(tmp_path):
     nih = "Image Index,Finding Labels,Patient ID\n1.png,Mass,1\n"
     frame = described(
-        tmp_path, {"nih/d.csv": nih, "nih/1.png": "", "xray/PNEUMONIA/p1.jpeg": "", "ct/normal/n1.jpeg": "", "rest/u.png": ""}
+        tmp_path,
+        {
+            "nih/d.csv": nih,
+            "nih/1.png": "",
+            "xray/PNEUMONIA/p1.jpeg": "",
+            "ct/normal/n1.jpeg": "",
+            "rest/u.png": "",
+        },
     )
     assert frame.loc["nih/1.png", "layout"] == "NIH ChestX-ray14"
-    assert frame.loc["xray/PNEUMONIA/p1.jpeg", ["layout", "finding", "modality"]].tolist() == ["folders by class", "pneumonia", "xray"]
+    assert frame.loc["xray/PNEUMONIA/p1.jpeg", ["layout", "finding", "modality"]].tolist() == [
+        "folders by class",
+        "pneumonia",
+        "xray",
+    ]
     assert frame.loc["ct/normal/n1.jpeg", ["finding", "modality"]].tolist() == ["no_finding", "ct"]
     assert frame.loc["rest/u.png", "layout"] == ""
 
 
 def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
-    frame = described(tmp_path, {"metadata.csv": "file,finding\na/1.png,mass\n1.png,nodule\n", "a/1.png": "", "b/1.png": ""})
+    frame = described(
+        tmp_path,
+        {
+            "metadata.csv": "file,finding\na/1.png,mass\n1.png,nodule\n",
+            "a/1.png": "",
+            "b/1.png": "",
+        },
+    )
     assert frame.loc["a/1.png", "finding"] == "mass"
     assert frame.loc["b/1.png", "finding"] == "", "1.png could be either"
 
@@ -180,10 +281,17 @@ def test_a_table_that_cannot_be_used_says_what_to_do(tmp_path, table, options, m
 def test_a_part_of_chexpert_never_takes_the_labels_of_an_absent_patient(tmp_path):
     header = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{','.join(layouts.CHEXPERT_LABELS)}\n"
     row = "CheXpert-v1.0-small/train/{}/study1/view1_frontal.jpg,Female,68,Frontal,AP,{}\n"
-    table = header + row.format("patient00001", ",,,,,,,,,,1.0,,,") + row.format("patient00007", "1.0,,,,,,,,,,,,,")
+    table = (
+        header
+        + row.format("patient00001", ",,,,,,,,,,1.0,,,")
+        + row.format("patient00007", "1.0,,,,,,,,,,,,,")
+    )
     one = "some/where/train/patient00007/study1/view1_frontal.jpg"
     frame = described(tmp_path, {"train.csv": table, one: ""})
-    assert frame.loc[one, ["patient_id", "finding"]].tolist() == ["chexpert patient00007", "no_finding"]
+    assert frame.loc[one, ["patient_id", "finding"]].tolist() == [
+        "chexpert patient00007",
+        "no_finding",
+    ]
 
 
 def test_tables_of_mimic_complete_each_other(tmp_path):
@@ -191,10 +299,18 @@ def test_tables_of_mimic_complete_each_other(tmp_path):
     frame = described(
         tmp_path,
         {
-            "cxr-record-list.csv.gz": gzip.compress(b"subject_id,study_id,dicom_id,path\n10000032,50414267,aaa-bbb,files/x.dcm\n"),
-            "mimic-cxr-2.0.0-metadata.csv.gz": gzip.compress(b"dicom_id,subject_id,study_id,ViewPosition\naaa-bbb,10000032,50414267,PA\n"),
-            "mimic-cxr-2.0.0-chexpert.csv.gz": gzip.compress(f"{labels}\n10000032,50414267,,,1.0,,,,,,,,,,,\n".encode()),
-            "mimic-cxr-2.0.0-negbio.csv.gz": gzip.compress(f"{labels}\n10000032,50414267,1.0,,,,,,,,,,,,,\n".encode()),
+            "cxr-record-list.csv.gz": gzip.compress(
+                b"subject_id,study_id,dicom_id,path\n10000032,50414267,aaa-bbb,files/x.dcm\n"
+            ),
+            "mimic-cxr-2.0.0-metadata.csv.gz": gzip.compress(
+                b"dicom_id,subject_id,study_id,ViewPosition\naaa-bbb,10000032,50414267,PA\n"
+            ),
+            "mimic-cxr-2.0.0-chexpert.csv.gz": gzip.compress(
+                f"{labels}\n10000032,50414267,,,1.0,,,,,,,,,,,\n".encode()
+            ),
+            "mimic-cxr-2.0.0-negbio.csv.gz": gzip.compress(
+                f"{labels}\n10000032,50414267,1.0,,,,,,,,,,,,,\n".encode()
+            ),
             "files/p10/p10000032/s50414267/aaa-bbb.jpg": "",
         },
     )
@@ -203,13 +319,22 @@ def test_tables_of_mimic_complete_each_other(tmp_path):
 
 
 def test_several_rows_of_one_file_are_one_picture_with_all_findings(tmp_path):
-    table = "file,finding,side,age\na.png,effusion,left,\na.png,nodule,right,61\nb.png,no finding,,\n"
+    table = (
+        "file,finding,side,age\na.png,effusion,left,\na.png,nodule,right,61\nb.png,no finding,,\n"
+    )
     frame = described(tmp_path, {"boxes.csv": table, "a.png": "", "b.png": ""})
-    assert frame.loc["a.png", ["finding", "side", "age"]].tolist() == ["effusion|nodule", "bilateral", "61"]
+    assert frame.loc["a.png", ["finding", "side", "age"]].tolist() == [
+        "effusion|nodule",
+        "bilateral",
+        "61",
+    ]
 
 
 def test_kaggle_folders_are_x_rays_wherever_they_were_unpacked(tmp_path):
-    names = [f"{name}/images/{name}-1.png" for name in ("COVID", "Normal", "Lung_Opacity", "Viral Pneumonia")]
+    names = [
+        f"{name}/images/{name}-1.png"
+        for name in ("COVID", "Normal", "Lung_Opacity", "Viral Pneumonia")
+    ]
     frame = described(tmp_path, dict.fromkeys([*names, "Normal/masks/Normal-1.png"], ""))
     assert frame.loc[names, "modality"].tolist() == ["xray"] * 4
     assert "mask" in frame.loc["Normal/masks/Normal-1.png", "skip"]
@@ -235,7 +360,12 @@ def test_what_folders_affirm_and_what_they_do_not(tmp_path, name, finding):
     ("name", "layout", "patient", "view"),
     [
         ("images_001/00000013_004.png", "NIH ChestX-ray14", "nih 00000013", ""),
-        ("train/patient00002/study1/view2_lateral.jpg", "CheXpert", "chexpert patient00002", "lateral"),
+        (
+            "train/patient00002/study1/view2_lateral.jpg",
+            "CheXpert",
+            "chexpert patient00002",
+            "lateral",
+        ),
         (
             "files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg",
             "MIMIC-CXR-JPG",
@@ -244,14 +374,30 @@ def test_what_folders_affirm_and_what_they_do_not(tmp_path, name, finding):
         ),
     ],
 )
-def test_known_data_sets_without_their_tables_are_known_by_their_names(tmp_path, name, layout, patient, view):
+def test_known_data_sets_without_their_tables_are_known_by_their_names(
+    tmp_path, name, layout, patient, view
+):
     row = described(tmp_path, {name: ""}).loc[name]
-    assert row[["layout", "patient_id", "view", "modality", "finding"]].tolist() == [layout, patient, view, "xray", ""]
+    assert row[["layout", "patient_id", "view", "modality", "finding"]].tolist() == [
+        layout,
+        patient,
+        view,
+        "xray",
+        "",
+    ]
 
 
 def test_a_patient_named_in_the_path_is_told(tmp_path):
-    names = ["train/PNEUMONIA/person17_virus_42.jpeg", "test/PNEUMONIA/person17_bacteria_1.jpeg", "Patient_3/a.png"]
-    assert described(tmp_path, dict.fromkeys(names, "")).loc[names, "patient_in_path"].tolist() == ["person 17", "person 17", "patient 3"]
+    names = [
+        "train/PNEUMONIA/person17_virus_42.jpeg",
+        "test/PNEUMONIA/person17_bacteria_1.jpeg",
+        "Patient_3/a.png",
+    ]
+    assert described(tmp_path, dict.fromkeys(names, "")).loc[names, "patient_in_path"].tolist() == [
+        "person 17",
+        "person 17",
+        "patient 3",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])

@@ -12,12 +12,19 @@ from helpers import tables
 from helpers.services.ledger import Ledger
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["begin", "ok", "failed", "unknown", "save", "reload"]), st.integers(0, 4), st.floats(0, 2)), max_size=30
+    st.tuples(
+        st.sampled_from(["begin", "ok", "failed", "unknown", "save", "reload"]),
+        st.integers(0, 4),
+        st.floats(0, 2),
+    ),
+    max_size=30,
 )
 
 
 def order(number):
-    return SimpleNamespace(image_id=f"g{number}", prompt_id="p", prompt="a prompt, with a comma\nand a line")
+    return SimpleNamespace(
+        image_id=f"g{number}", prompt_id="p", prompt="a prompt, with a comma\nand a line"
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,9 +41,15 @@ def test_its_sum_is_that_of_its_rows_and_what_was_saved_comes_back(tmp_path_fact
             ledger.save_now()
             ledger = Ledger(path)
         elif pending:
-            known = {} if event == "unknown" else {"cost_usd": usd, "seconds": 1.5, "input_tokens": 3, "output_tokens": 4}
+            known = (
+                {}
+                if event == "unknown"
+                else {"cost_usd": usd, "seconds": 1.5, "input_tokens": 3, "output_tokens": 4}
+            )
             ledger.settle(pending.pop(), event, **known)
-        assert ledger.spent_usd == pytest.approx(math.fsum(row["cost_usd"] for row in ledger.rows.values()), abs=1e-9)
+        assert ledger.spent_usd == pytest.approx(
+            math.fsum(row["cost_usd"] for row in ledger.rows.values()), abs=1e-9
+        )
         assert ledger.settled_usd <= ledger.spent_usd + 1e-9
     ledger.save_now()
     again = Ledger(path)
@@ -50,7 +63,9 @@ def test_attempts_at_one_image_are_numbered():
     assert [ledger.rows[name]["attempt"] for name in names] == [1, 1, 2, 3]
 
 
-def test_writes_that_come_together_are_one_and_none_returns_before_it_is_on_disk(tmp_path, monkeypatch):
+def test_writes_that_come_together_are_one_and_none_returns_before_it_is_on_disk(
+    tmp_path, monkeypatch
+):
     ledger, writes = Ledger(tmp_path / "ledger.csv"), []
     write = tables.write_atomically
 

@@ -1,4 +1,6 @@
-"""The Batch API through the real client: submit, leave, collect; partial, expired and interrupted batches."""
+"""The Batch API through the real client: submit, leave, collect; partial, expired and interrupted
+batches.
+"""
 
 import asyncio
 import json
@@ -111,7 +113,10 @@ def test_a_batch_keeps_within_the_budget():
 
 
 def test_without_any_budget_nothing_is_submitted():
-    with ImageServer(sketch=True) as server, pytest.raises(image_service.BuyingError, match="does not cover"):
+    with (
+        ImageServer(sketch=True) as server,
+        pytest.raises(image_service.BuyingError, match="does not cover"),
+    ):
         visit(purchase(server, budget_usd=0.0001, batch=True))
     assert not server.batches and not server.files
 
@@ -120,7 +125,11 @@ def test_parts_keep_within_the_limits_of_a_batch(monkeypatch):
     monkeypatch.setattr(openai_batches, "MOST_REQUESTS", 4)
     with ImageServer(sketch=True) as server:
         submit(server, 10)
-        assert sorted(len(content.splitlines()) for name, content in server.files.values() if name == "input.jsonl") == [2, 4, 4]
+        assert sorted(
+            len(content.splitlines())
+            for name, content in server.files.values()
+            if name == "input.jsonl"
+        ) == [2, 4, 4]
         bought = purchase(server, 10, batch=True)
         visit(bought)
     assert len(on_disk(bought)) == 10
@@ -133,7 +142,11 @@ def _results_lose_their_second_line(server, put):
         def __getitem__(self, name):
             kind, content = taken(self, name)
             lines = content.splitlines(keepends=True)
-            return (kind, b"".join([lines[0], put, *lines[2:]])) if kind == "output.jsonl" else (kind, content)
+            return (
+                (kind, b"".join([lines[0], put, *lines[2:]]))
+                if kind == "output.jsonl"
+                else (kind, content)
+            )
 
     server.files = Files(server.files)
 
@@ -154,7 +167,9 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = image_service.Refused(image_service.retry_policy.Verdict("stop", "404 no such file", status=404))
+        gone = image_service.Refused(
+            image_service.retry_policy.Verdict("stop", "404 no such file", status=404)
+        )
 
         async def download(*_):
             raise gone
@@ -169,7 +184,9 @@ def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
 def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twice(monkeypatch):
     begin = image_api_batches._begin
     with ImageServer(sketch=True) as server:
-        monkeypatch.setattr(image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0))
+        monkeypatch.setattr(
+            image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0)
+        )
         with pytest.raises(image_service.BuyingError):
             visit(purchase(server, batch=True))
         monkeypatch.setattr(image_api_batches, "_begin", begin)

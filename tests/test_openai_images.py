@@ -16,7 +16,14 @@ from helpers.services import prices
 
 
 def checked(server, needed_until="", **how):
-    asked = {"provider": "openai", "model": MODEL, "size": "1024x1024", "quality": "low", "base_url": server.url, **how}
+    asked = {
+        "provider": "openai",
+        "model": MODEL,
+        "size": "1024x1024",
+        "quality": "low",
+        "base_url": server.url,
+        **how,
+    }
     return asyncio.run(image_service.preflight(image_service.service(**asked), needed_until))
 
 
@@ -26,7 +33,12 @@ def test_without_a_key_and_without_an_address_one_sentence_says_how_to_get_on(mo
     with pytest.raises(image_service.BuyingError) as caught:
         image_service.service("openai", MODEL, "1024x1024", "low", run=run)
     message = str(caught.value)
-    assert "OPENAI_API_KEY" in message and "base_url" in message and "rehearsal" in message and "\n" not in message
+    assert (
+        "OPENAI_API_KEY" in message
+        and "base_url" in message
+        and "rehearsal" in message
+        and "\n" not in message
+    )
     run.finished = True
     image_service.service("openai", MODEL, "1024x1024", "low", run=run)
 
@@ -38,7 +50,9 @@ def test_the_key_is_taken_from_the_environment_else_from_the_studys_keys(monkeyp
     assert image_service.credential("openai", "", "s") == "test"
     monkeypatch.delenv("OPENAI_API_KEY")
     assert image_service.credential("openai", "", "s") == "sk-kept"
-    assert "sk-kept" not in repr(image_service.service("openai", MODEL, "1024x1024", "low", run=run))
+    assert "sk-kept" not in repr(
+        image_service.service("openai", MODEL, "1024x1024", "low", run=run)
+    )
 
 
 def test_preflight_knows_models_that_stay_go_and_are_gone():
@@ -55,7 +69,10 @@ def test_preflight_knows_models_that_stay_go_and_are_gone():
 
 
 def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeypatch):
-    with ImageServer(key="another") as server, pytest.raises(image_service.BuyingError, match="Incorrect API key"):
+    with (
+        ImageServer(key="another") as server,
+        pytest.raises(image_service.BuyingError, match="Incorrect API key"),
+    ):
         checked(server)
     with pytest.raises(image_service.BuyingError, match="Is the address right"):
         checked(server)
@@ -84,15 +101,22 @@ def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until,
                 checked(server, until)
 
 
-@pytest.mark.parametrize("listed", [None, [], {"object": "list"}, {"data": None}, "<html>", {"data": ["a"]}])
+@pytest.mark.parametrize(
+    "listed", [None, [], {"object": "list"}, {"data": None}, "<html>", {"data": ["a"]}]
+)
 def test_a_server_without_a_usable_list_of_models_is_asked_all_the_same(monkeypatch, listed):
-    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._get", lambda handler, path: (200, listed))
+    monkeypatch.setattr(
+        "helpers.rehearsal.image_api._Handler._get", lambda handler, path: (200, listed)
+    )
     with ImageServer() as server:
         assert "not checked" in checked(server)
 
 
 def test_a_key_that_may_not_list_models_may_still_make_images(monkeypatch):
-    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._get", lambda handler, path: (403, {"error": {"message": "Missing scopes"}}))
+    monkeypatch.setattr(
+        "helpers.rehearsal.image_api._Handler._get",
+        lambda handler, path: (403, {"error": {"message": "Missing scopes"}}),
+    )
     with ImageServer() as server:
         assert "not checked" in checked(server)
 
@@ -106,7 +130,10 @@ def test_an_address_with_or_without_its_version_and_slash(given):
     assert len(on_disk(bought)) == 1
 
 
-@pytest.mark.parametrize(("provider", "base_url", "says"), [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")])
+@pytest.mark.parametrize(
+    ("provider", "base_url", "says"),
+    [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")],
+)
 def test_an_address_that_cannot_be_one_is_refused(provider, base_url, says):
     with pytest.raises(image_service.BuyingError, match=says):
         image_service.service(provider, MODEL, "1024x1024", "low", base_url)
@@ -117,7 +144,10 @@ def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypa
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert image_service.service("openai", MODEL, "1024x1024", "low").base_url == "https://gateway.example/v1"
+    assert (
+        image_service.service("openai", MODEL, "1024x1024", "low").base_url
+        == "https://gateway.example/v1"
+    )
     with ImageServer(sketch=True) as server:
         bought = purchase(server, 1, provider="local", quality="auto")
         assert bought.asked.client().organization is None
@@ -128,12 +158,22 @@ def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypa
 def test_azure_without_a_key_says_so(monkeypatch):
     monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
     with pytest.raises(image_service.BuyingError, match="AZURE_OPENAI_API_KEY"):
-        image_service.service("azure", "d", "1024x1024", "low", "https://a.openai.azure.com/openai/", "v", priced_as="gpt-image-2")
+        image_service.service(
+            "azure",
+            "d",
+            "1024x1024",
+            "low",
+            "https://a.openai.azure.com/openai/",
+            "v",
+            priced_as="gpt-image-2",
+        )
 
 
 def test_a_model_at_openai_is_never_free():
     with pytest.raises(prices.PriceError):
-        image_service.service("local", "gpt-image-9", "1024x1024", "low", "https://api.openai.com/v1")
+        image_service.service(
+            "local", "gpt-image-9", "1024x1024", "low", "https://api.openai.com/v1"
+        )
 
 
 def test_no_request_for_today_s_models_has_the_retired_models_fields():
@@ -183,23 +223,41 @@ def test_azure_asks_for_a_deployment_and_is_priced_as_its_model():
     os.environ["AZURE_OPENAI_API_KEY"] = "azure"
     try:
         with ImageServer(key="azure", sketch=True) as server:
-            how = {"provider": "azure", "model": "our-images", "api_version": "2025-04-01-preview", "priced_as": "gpt-image-2"}
-            bought = purchase(server, 2, base_url=server.url.removesuffix("/v1"), **{key: how[key] for key in how})
+            how = {
+                "provider": "azure",
+                "model": "our-images",
+                "api_version": "2025-04-01-preview",
+                "priced_as": "gpt-image-2",
+            }
+            bought = purchase(
+                server, 2, base_url=server.url.removesuffix("/v1"), **{key: how[key] for key in how}
+            )
             ledger = buy(bought)
             assert "not checked" in asyncio.run(image_service.preflight(bought.asked))
     finally:
         del os.environ["AZURE_OPENAI_API_KEY"]
-    assert len(on_disk(bought)) == 2 and ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
+    assert len(on_disk(bought)) == 2 and ledger["cost_usd"].sum() == pytest.approx(
+        server.billed_usd
+    )
 
 
 def test_own_servers_get_further_fields_and_a_seed_of_each_image():
     asked = image_service.service(
-        "local", "sd-turbo", "512x512", "auto", "http://a", request_shape="dall-e", extra_body='{"steps": 4}', seed_field="seed"
+        "local",
+        "sd-turbo",
+        "512x512",
+        "auto",
+        "http://a",
+        request_shape="dall-e",
+        extra_body='{"steps": 4}',
+        seed_field="seed",
     )
     table_orders = [openai_images_order(asked, replicate) for replicate in (0, 1)]
     bodies = [asked.request(order) for order in table_orders]
     assert [body["steps"] for body in bodies] == [4, 4]
-    assert bodies[0]["seed"] != bodies[1]["seed"] and bodies == [asked.request(order) for order in table_orders]
+    assert bodies[0]["seed"] != bodies[1]["seed"] and bodies == [
+        asked.request(order) for order in table_orders
+    ]
     with pytest.raises(image_service.BuyingError, match="JSON object"):
         image_service.service("local", "m", "512x512", "auto", "http://a", extra_body="[1]")
 
@@ -216,7 +274,12 @@ def test_an_unknown_model_needs_a_price_unless_the_server_is_ones_own():
     with pytest.raises(prices.PriceError, match="price_output"):
         image_service.service("openai", "gpt-image-9", "1024x1024", "low", "http://a")
     assert image_service.service("local", "sd", "512x512", "auto", "http://a").price.image_usd == 0
-    assert image_service.service("openai", "gpt-image-9", "1024x1024", "low", "http://a", price_output=40.0).price.output_usd == 40
+    assert (
+        image_service.service(
+            "openai", "gpt-image-9", "1024x1024", "low", "http://a", price_output=40.0
+        ).price.output_usd
+        == 40
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,6 +311,13 @@ def test_answers_with_a_picture():
     for said in ({"b64_json": encoded}, {"b64_json": lines}, {"b64_json": data}, {"url": data}):
         body = {"data": [said]}
         assert answers.read_answer(body, None).content == b"picture"
-    body = {"data": [{"b64_json": encoded, "revised_prompt": "r"}], "usage": {"output_tokens": 5}, "size": "1x1"}
+    body = {
+        "data": [{"b64_json": encoded, "revised_prompt": "r"}],
+        "usage": {"output_tokens": 5},
+        "size": "1x1",
+    }
     answer = answers.read_answer(json.loads(json.dumps(body)), None)
-    assert answer.usage == {"output_tokens": 5} and answer.effective == {"size": "1x1", "revised_prompt": "r"}
+    assert answer.usage == {"output_tokens": 5} and answer.effective == {
+        "size": "1x1",
+        "revised_prompt": "r",
+    }

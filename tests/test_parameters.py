@@ -24,8 +24,13 @@ def declared(tmp_path):
 
 def test_schema_reads_types_defaults_and_comments(declared):
     assert {name: p.type for name, p in declared.items()} == {
-        "study": str, "steps": int, "learning_rate": float, "method": str, "ema": bool, "targets": list,
-    }  # fmt: skip
+        "study": str,
+        "steps": int,
+        "learning_rate": float,
+        "method": str,
+        "ema": bool,
+        "targets": list,
+    }
     assert declared["method"].choices == ["full", "lora"]
     assert declared["steps"].comment == "optimiser steps"
 
@@ -52,7 +57,11 @@ def test_what_does_not_fit_names_file_and_key(declared, values, said):
     assert said in str(error.value)
 
 
-@given(steps=st.integers(), rate=st.floats(allow_nan=False) | st.integers(-5, 5), targets=st.lists(st.text()))
+@given(
+    steps=st.integers(),
+    rate=st.floats(allow_nan=False) | st.integers(-5, 5),
+    targets=st.lists(st.text()),
+)
 def test_what_fits_passes_unchanged(tmp_path_factory, steps, rate, targets):
     path = tmp_path_factory.mktemp("n") / "03_train.ipynb"
     notebook(path, CELL)
@@ -62,16 +71,26 @@ def test_what_fits_passes_unchanged(tmp_path_factory, steps, rate, targets):
     assert type(checked["learning_rate"]) is float
 
 
-@pytest.mark.parametrize("line", ["steps = 3", "steps: int = 2 + 1", "steps: tuple = (1, 2)", "import os", "api_key: str = ''"])
+@pytest.mark.parametrize(
+    "line",
+    ["steps = 3", "steps: int = 2 + 1", "steps: tuple = (1, 2)", "import os", "api_key: str = ''"],
+)
 def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
     notebook(tmp_path / "03_train.ipynb", line)
-    with pytest.raises(parameters.ParameterError, match="line 1 of the parameters cell|looks like a secret"):
+    with pytest.raises(
+        parameters.ParameterError, match="line 1 of the parameters cell|looks like a secret"
+    ):
         parameters.schema(tmp_path / "03_train.ipynb")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("steps: [1", "not valid YAML"), ("- a\n- b", "lines of `key: value`"), ("a: {b: 1}", "scalar or a list"), ("a:", "leave a line out")],
+    [
+        ("steps: [1", "not valid YAML"),
+        ("- a\n- b", "lines of `key: value`"),
+        ("a: {b: 1}", "scalar or a list"),
+        ("a:", "leave a line out"),
+    ],
 )
 def test_bad_yaml_is_one_sentence(tmp_path, text, said):
     (tmp_path / "x.yaml").write_text(text)
@@ -83,8 +102,14 @@ def test_bad_yaml_is_one_sentence(tmp_path, text, said):
 
 def test_set_takes_the_run_with_or_without_its_title():
     names = ["01_prepare_cases", "03_finetune_diffusion.lora"]
-    chosen = parameters.read_set(["03_finetune_diffusion.lora.steps=200; 03_finetune_diffusion.lora.ema=false", "01.seed=7"], names)
-    assert chosen == {"03_finetune_diffusion.lora": {"steps": 200, "ema": False}, "01_prepare_cases": {"seed": 7}}
+    chosen = parameters.read_set(
+        ["03_finetune_diffusion.lora.steps=200; 03_finetune_diffusion.lora.ema=false", "01.seed=7"],
+        names,
+    )
+    assert chosen == {
+        "03_finetune_diffusion.lora": {"steps": 200, "ema": False},
+        "01_prepare_cases": {"seed": 7},
+    }
     with pytest.raises(parameters.ParameterError, match="did you mean '01_prepare_cases'"):
         parameters.read_set(["01_prepare_case.seed=7"], names)
     with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):

@@ -15,12 +15,21 @@ def test_study_can_be_planned(name, monkeypatch, tmp_path):
     assert study.plan(name, [])
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/[0-9]*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "params").glob("*/[0-9]*.yaml")),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
 def test_yaml_says_only_what_differs(path):
     declared = parameters.schema(ROOT / "notebooks" / f"{path.stem.split('.')[0]}.ipynb")
     values = parameters.check(parameters.read_yaml(path), declared, str(path))
-    # The published protocol is spelled out, each choice with its mark; elsewhere a repeated default would hide what differs.
-    same = [key for key, value in values.items() if value == declared[key].default and path.parent.name != "paper"]
+    # The published protocol is spelled out, each choice with its mark; elsewhere a repeated default
+    # would hide what differs.
+    same = [
+        key
+        for key, value in values.items()
+        if value == declared[key].default and path.parent.name != "paper"
+    ]
     assert not same, f"{same[0]} repeats the notebook's default"
     for value in values.values():
         if isinstance(value, str) and value.endswith((".csv", ".txt")):

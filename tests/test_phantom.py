@@ -1,4 +1,6 @@
-"""The phantom: physics, sides, differences between patients, DICOM files that readers of real ones read."""
+"""The phantom: physics, sides, differences between patients, DICOM files that readers of real ones
+read.
+"""
 
 import io
 
@@ -12,12 +14,18 @@ from helpers import findings
 from helpers.rehearsal import phantom
 
 SIDED = ("effusion", "consolidation", "nodule", "pneumothorax")
-cases = {"seed": st.integers(0, 10**6), "finding": st.sampled_from(phantom.FINDINGS), "side": st.sampled_from(["left", "right"])}
+cases = {
+    "seed": st.integers(0, 10**6),
+    "finding": st.sampled_from(phantom.FINDINGS),
+    "side": st.sampled_from(["left", "right"]),
+}
 
 
 @settings(max_examples=25, deadline=None)
 @given(**cases, view=st.sampled_from(["PA", "AP"]), visit=st.integers(0, 3))
-def test_every_xray_is_a_twelve_bit_picture_and_follows_from_its_seed(seed, finding, side, view, visit):
+def test_every_xray_is_a_twelve_bit_picture_and_follows_from_its_seed(
+    seed, finding, side, view, visit
+):
     picture = phantom.xray(seed, finding, side, 96, view, visit)
     assert picture.shape == (96, 96) and picture.dtype == np.uint16
     assert picture.max() <= 4095 and picture.std() > 300
@@ -26,7 +34,9 @@ def test_every_xray_is_a_twelve_bit_picture_and_follows_from_its_seed(seed, find
 
 @settings(max_examples=25, deadline=None)
 @given(**cases, level=st.one_of(st.just(-1.0), st.floats(0, 1)))
-def test_every_ct_slice_has_air_around_it_lung_soft_tissue_and_bone_in_hounsfield_units(seed, finding, side, level):
+def test_every_ct_slice_has_air_around_it_lung_soft_tissue_and_bone_in_hounsfield_units(
+    seed, finding, side, level
+):
     hu = phantom.ct_slice(seed, finding, side, 128, level)
     assert hu.shape == (128, 128) and hu.dtype == np.int16
     assert -1050 < np.median(hu[:6]) < -950, "air"
@@ -51,10 +61,19 @@ def test_findings_look_as_they_should():
     lungs = np.s_[40:80, 20:108]
     for seed in range(4):
         clean = phantom.xray(seed, size=128).astype(float)
-        assert phantom.xray(seed, "effusion", "left", 128)[70:90, 80:110].mean() > clean[70:90, 80:110].mean(), "fluid attenuates"
+        assert (
+            phantom.xray(seed, "effusion", "left", 128)[70:90, 80:110].mean()
+            > clean[70:90, 80:110].mean()
+        ), "fluid attenuates"
         assert phantom.xray(seed, "infiltrates", "", 128)[lungs].mean() > clean[lungs].mean()
-    air = [(phantom.ct_slice(seed, "pneumothorax", "right", 128, 0.4) < -950)[30:90, 10:64].mean() for seed in range(4)]
-    none = [(phantom.ct_slice(seed, "no_finding", "", 128, 0.4) < -950)[30:90, 10:64].mean() for seed in range(4)]
+    air = [
+        (phantom.ct_slice(seed, "pneumothorax", "right", 128, 0.4) < -950)[30:90, 10:64].mean()
+        for seed in range(4)
+    ]
+    none = [
+        (phantom.ct_slice(seed, "no_finding", "", 128, 0.4) < -950)[30:90, 10:64].mean()
+        for seed in range(4)
+    ]
     assert np.mean(air) > np.mean(none) + 0.01
 
 
@@ -62,7 +81,9 @@ def test_a_large_heart_is_wider():
     for seed in range(4):
         normal, large = phantom.Patient(seed), phantom.Patient(seed, "cardiomegaly")
         assert large.p["heart"] > 1.2 * normal.p["heart"]
-        change = phantom.xray(seed, "cardiomegaly", "", 128).astype(float) - phantom.xray(seed, size=128)
+        change = phantom.xray(seed, "cardiomegaly", "", 128).astype(float) - phantom.xray(
+            seed, size=128
+        )
         assert change[60:90, 40:100].mean() > 50
 
 
@@ -94,7 +115,11 @@ def test_cases_are_dicom_files_with_metadata_and_are_written_once(tmp_path):
         content = (tmp_path / row["file"]).read_bytes()
         assert __import__("hashlib").sha256(content).hexdigest() == row["sha256"]
         data = pydicom.dcmread(io.BytesIO(content))
-        assert (data.BitsStored, data.PhotometricInterpretation, data.PatientID) == (12, "MONOCHROME2", row["patient_id"])
+        assert (data.BitsStored, data.PhotometricInterpretation, data.PatientID) == (
+            12,
+            "MONOCHROME2",
+            row["patient_id"],
+        )
         assert data.pixel_array.shape == (64, 64) and data.pixel_array.max() <= 4095
         if row["modality"] == "ct":
             hu = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)

@@ -16,7 +16,9 @@ def test_a_snapshot_has_its_family_s_price():
     assert prices.find("dall-e-3", "1024x1024", quality="hd").image_usd == 0.08
 
 
-@pytest.mark.parametrize("model", ["gpt-image-3", "gpt-image-2.7-flare", "our-deployment", "dall-e-4"])
+@pytest.mark.parametrize(
+    "model", ["gpt-image-3", "gpt-image-2.7-flare", "our-deployment", "dall-e-4"]
+)
 def test_an_unknown_model_has_no_price(model):
     with pytest.raises(prices.PriceError, match="priced_as"):
         prices.find(model, "1024x1024")
@@ -84,7 +86,11 @@ def test_estimates_rest_on_what_was_really_counted():
     assert after.usd == pytest.approx(450 * 30e-6, rel=0.01)
 
 
-@given(st.lists(st.integers(1, 50_000), max_size=20), st.sampled_from(["low", "medium", "high", "auto", "xhigh"]), st.booleans())
+@given(
+    st.lists(st.integers(1, 50_000), max_size=20),
+    st.sampled_from(["low", "medium", "high", "auto", "xhigh"]),
+    st.booleans(),
+)
 def test_at_least_as_much_is_set_aside_as_the_dearest_answer_cost(seen, quality, batch):
     price = prices.find("gpt-image-2", "1024x1024")
     estimate = prices.estimate(price, "p" * 100, "1024x1024", quality, seen, batch)

@@ -16,11 +16,20 @@ def read(tmp_path, text):
 
 
 def test_prompts_are_worded_or_given_in_full(tmp_path):
-    table = read(tmp_path, 'a,xray,PA,effusion,left,sentence,,2\n,ct,axial,infiltrates,bilateral,,"CT of lungs, bilateral infection",3\n')
-    assert "left pleural effusion" in table["prompt"][0] and table["prompt"][1] == "CT of lungs, bilateral infection"
+    table = read(
+        tmp_path,
+        'a,xray,PA,effusion,left,sentence,,2\n,ct,axial,infiltrates,bilateral,,"CT of lungs,'
+        ' bilateral infection",3\n',
+    )
+    assert (
+        "left pleural effusion" in table["prompt"][0]
+        and table["prompt"][1] == "CT of lungs, bilateral infection"
+    )
     assert table["prompt_id"][0] == "a" and table["prompt_id"][1].startswith("p")
     assert "bilateral infiltrates" in table["caption"][1]
-    again = read(tmp_path, ',ct,axial,infiltrates,bilateral,,"CT of lungs, bilateral infection",9\n')
+    again = read(
+        tmp_path, ',ct,axial,infiltrates,bilateral,,"CT of lungs, bilateral infection",9\n'
+    )
     assert again["prompt_id"][0] == table["prompt_id"][1]
 
 
@@ -32,7 +41,11 @@ def test_prompts_are_worded_or_given_in_full(tmp_path):
         ("a,mri,PA,effusion,,caption,,2\n", tables.TableError, "modality"),
         ("a,xray,PA,effusion,,caption,,two\n", tables.TableError, "count"),
         ("a,xray,PA,effusion,,caption,,100000000000000000000\n", tables.TableError, "count"),
-        ("a,xray,PA,effusion,,caption,,2\na,xray,PA,nodule,,caption,,2\n", prompts.PromptError, "twice"),
+        (
+            "a,xray,PA,effusion,,caption,,2\na,xray,PA,nodule,,caption,,2\n",
+            prompts.PromptError,
+            "twice",
+        ),
         ("a,xray,PA,effusion,,caption,,-1\n", prompts.PromptError, "0 or more"),
     ],
 )
@@ -43,19 +56,27 @@ def test_a_wrong_line_is_named(tmp_path, text, error, says):
 
 def test_a_higher_count_adds_images_and_keeps_the_old_ones(tmp_path):
     few = prompts.orders(read(tmp_path, "a,xray,PA,effusion,left,caption,,3\n"), ASKED)
-    many = prompts.orders(read(tmp_path, "a,xray,PA,effusion,left,caption,,5\nb,ct,axial,nodule,,caption,,2\n"), ASKED)
+    many = prompts.orders(
+        read(tmp_path, "a,xray,PA,effusion,left,caption,,5\nb,ct,axial,nodule,,caption,,2\n"), ASKED
+    )
     assert len(many) == 7 and len({order.image_id for order in many}) == 7
     assert [order.image_id for order in few] == [order.image_id for order in many[:3]]
 
 
 def test_two_lines_with_the_same_words_are_different_images(tmp_path):
-    same = prompts.orders(read(tmp_path, "a,xray,PA,effusion,left,,x,3\nb,xray,PA,nodule,,,x,2\n"), ASKED)
+    same = prompts.orders(
+        read(tmp_path, "a,xray,PA,effusion,left,,x,3\nb,xray,PA,nodule,,,x,2\n"), ASKED
+    )
     assert len({order.image_id for order in same}) == 5
 
 
 def test_a_blank_prompt_is_written_out_like_a_missing_one(tmp_path):
-    table = read(tmp_path, "a,xray,PA,effusion,left,caption,,1\nb,xray,PA,effusion,left,caption,   ,1\n")
-    assert table["prompt"][0] == table["prompt"][1] and "left pleural effusion" in table["prompt"][1]
+    table = read(
+        tmp_path, "a,xray,PA,effusion,left,caption,,1\nb,xray,PA,effusion,left,caption,   ,1\n"
+    )
+    assert (
+        table["prompt"][0] == table["prompt"][1] and "left pleural effusion" in table["prompt"][1]
+    )
 
 
 def test_a_prompt_longer_than_the_request_takes_is_refused_before_anything_is_sent(tmp_path):

@@ -16,7 +16,9 @@ JUMBF = struct.pack(">I4s", 20, b"jumb") + b"\0\0\0\x0cjumdc2pa"
 
 def picture(kind, mode="RGB", **how):
     buffer = io.BytesIO()
-    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint8).reshape(48, 64, 3)).convert(mode).save(buffer, kind, **how)
+    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint8).reshape(48, 64, 3)).convert(mode).save(
+        buffer, kind, **how
+    )
     return buffer.getvalue()
 
 
@@ -24,8 +26,17 @@ def test_content_credentials_in_a_png():
     plain = picture("PNG")
     assert provenance.examine(plain)["c2pa"] == {"present": False}
     found = provenance.examine(image_api_answers.with_credentials(plain))
-    assert found["c2pa"]["present"] and found["c2pa"]["labelled_c2pa"] and (found["width"], found["height"]) == (64, 48)
-    chunk = struct.pack(">I", len(JUMBF)) + b"caBX" + JUMBF + struct.pack(">I", zlib.crc32(b"caBX" + JUMBF))
+    assert (
+        found["c2pa"]["present"]
+        and found["c2pa"]["labelled_c2pa"]
+        and (found["width"], found["height"]) == (64, 48)
+    )
+    chunk = (
+        struct.pack(">I", len(JUMBF))
+        + b"caBX"
+        + JUMBF
+        + struct.pack(">I", zlib.crc32(b"caBX" + JUMBF))
+    )
     assert provenance.content_credentials(plain[:33] + chunk + plain[33:])["bytes"] == len(JUMBF)
 
 
@@ -39,7 +50,11 @@ def test_content_credentials_in_a_jpeg_of_several_segments():
         parts.append(b"\xff\xeb" + struct.pack(">H", len(segment) + 2) + segment)
     assert provenance.examine(plain)["c2pa"] == {"present": False}
     found = provenance.content_credentials(plain[:2] + b"".join(parts) + plain[2:])
-    assert found["present"] and found["bytes"] == len(store) and found["sha256"] == __import__("hashlib").sha256(store).hexdigest()
+    assert (
+        found["present"]
+        and found["bytes"] == len(store)
+        and found["sha256"] == __import__("hashlib").sha256(store).hexdigest()
+    )
 
 
 def test_content_credentials_in_a_webp():
@@ -51,7 +66,9 @@ def test_content_credentials_in_a_webp():
     assert provenance.content_credentials(content)["bytes"] == len(JUMBF)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", picture("PNG")[:100], picture("GIF"), b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", picture("PNG")[:100], picture("GIF"), b"\x89PNG\r\n\x1a\n"]
+)
 def test_what_does_not_decode_is_refused(content):
     with pytest.raises(provenance.UnusableImage):
         provenance.examine(content)
@@ -77,5 +94,7 @@ def test_sixteen_bits_are_scaled_and_transparency_is_black(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(path)
     assert (paid_images.grey(path) == 156).all()
-    Image.fromarray(np.dstack([np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4), np.uint8)])).save(path)
+    Image.fromarray(
+        np.dstack([np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4), np.uint8)])
+    ).save(path)
     assert (paid_images.grey(path) == 0).all()

@@ -18,16 +18,29 @@ def read(path, **options):
 
 
 def png16(path, values):
-    """A 16-bit PNG of grey (H, W), grey and alpha, RGB or RGBA (H, W, 2 to 4): Pillow writes grey alone."""
+    """A 16-bit PNG of grey (H, W), grey and alpha, RGB or RGBA (H, W, 2 to 4):
+
+    Pillow writes grey alone.
+    """
     values = values[..., None] if values.ndim == 2 else values
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
@@ -56,7 +69,15 @@ def test_sixteen_bit_colour_keeps_its_low_byte(tmp_path, channels):
 def test_sixteen_bit_colour_tiff_keeps_its_low_byte(tmp_path, order):
     height, width = DEEP.shape
     pixels = np.dstack([DEEP] * 3).astype(f"{order}u2").tobytes()
-    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14), (277, 3, 1, 3)]
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 14),
+        (277, 3, 1, 3),
+    ]
     tags += [(278, 3, 1, height), (279, 4, 1, len(pixels)), (284, 3, 1, 1)]
     content = (
         (b"II" if order == "<" else b"MM")
@@ -91,7 +112,9 @@ def test_a_shallower_depth_is_rounded_not_clipped(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp", "a.gif", "misnamed.dcm"])
 def test_eight_bits_come_back_as_they_are(tmp_path, name):
-    form = {"webp": {"lossless": True, "format": "WEBP"}, "dcm": {"format": "PNG"}}.get(name.split(".")[1], {})
+    form = {"webp": {"lossless": True, "format": "WEBP"}, "dcm": {"format": "PNG"}}.get(
+        name.split(".")[1], {}
+    )
     Image.fromarray(FLAT).save(tmp_path / name, **form)
     np.testing.assert_array_equal(read(tmp_path / name).pixels, FLAT)
 
@@ -119,7 +142,15 @@ def test_transparent_is_black_whatever_colour_lies_below(tmp_path):
 def test_exif_orientation_is_obeyed(tmp_path, orientation):
     upright = np.zeros((80, 100), np.uint8)
     upright[:20, :30] = 255
-    inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes each orientation's
+    inverse = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # the transposition that undoes each orientation's
     stored = Image.fromarray(upright)
     if orientation > 1:
         stored = stored.transpose(Image.Transpose(inverse[orientation]))
@@ -162,7 +193,11 @@ def originals(tmp_path_factory):
     return folder / "damaged", [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-@given(st.integers(0, 4), st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4))
+@given(
+    st.integers(0, 4),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_damaged_files_give_a_picture_or_a_reason(originals, which, cut, flips):
     path, contents = originals
@@ -189,7 +224,9 @@ def test_white_is_zero_tiffs_are_turned_round_at_every_depth(tmp_path):
             if int.from_bytes(content[place : place + 2], "little") == 262:
                 content[place + 8 : place + 10] = b"\0\0"
         path.write_bytes(content)
-        np.testing.assert_array_equal(read(path).pixels, 2 ** int(values.max()).bit_length() - 1 - values)
+        np.testing.assert_array_equal(
+            read(path).pixels, 2 ** int(values.max()).bit_length() - 1 - values
+        )
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "webp"])

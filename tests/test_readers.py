@@ -1,4 +1,6 @@
-"""Simulated readers answer through the store, resume after a kill, and end in the tables of stage 07."""
+"""Simulated readers answer through the store, resume after a kill, and end in the tables of stage
+07.
+"""
 
 import pandas as pd
 import pytest
@@ -13,7 +15,9 @@ from helpers.runner import parameters, runs
 
 @pytest.fixture
 def opened(study_folders):
-    reading_studies.make(study_folders, read=24, readers="simulated", confidence="6-step", cues_asked=True)
+    reading_studies.make(
+        study_folders, read=24, readers="simulated", confidence="6-step", cues_asked=True
+    )
     return begin()
 
 
@@ -23,19 +27,33 @@ def reading_set():
 
 def begin() -> runs.Run:
     given = parameters.read_yaml(runs.params_folder(reading_studies.STUDY) / "07_read_cases.yaml")
-    values = {key: p.default for key, p in parameters.schema(setting.NOTEBOOK).items() if key not in ("study", "variant")} | given
+    values = {
+        key: p.default
+        for key, p in parameters.schema(setting.NOTEBOOK).items()
+        if key not in ("study", "variant")
+    } | given
     return runs.begin(reading_studies.STUDY, "07_read_cases", values)
 
 
 def test_simulated_readers_read_everything_and_lock(opened):
     assert export.collect(opened) == ""
-    readings, people, events = (opened.read(f"{name}.csv") for name in ("readings", "readers", "events"))
+    readings, people, events = (
+        opened.read(f"{name}.csv") for name in ("readings", "readers", "events")
+    )
     assert readings.groupby("reader_id").size().to_dict() == {"simulated-1": 24, "simulated-2": 24}
-    assert people["simulated"].all() and people["locked_utc"].notna().all() and people["prior_ai"].tolist() == [False, True]
+    assert (
+        people["simulated"].all()
+        and people["locked_utc"].notna().all()
+        and people["prior_ai"].tolist() == [False, True]
+    )
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
     assert opened.simulated == ["readers"] and (opened.folder / "begun.json").exists()
-    assert readers.REASON.startswith(report.READERS_SIMULATED), "the report knows this opening of the key by its reason"
-    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, "notebook 08 takes them as they are"
+    assert readers.REASON.startswith(report.READERS_SIMULATED), (
+        "the report knows this opening of the key by its reason"
+    )
+    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, (
+        "notebook 08 takes them as they are"
+    )
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
     tables.write(events, opened.folder / "events.csv")
     with pytest.raises(joined.AnalysisError, match="events.csv is not as the store wrote it"):
@@ -71,13 +89,25 @@ def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monk
 
 
 def test_stated_accuracy_is_what_comes_out():
-    asked = {"seed": 1, "simulated_sensitivity": 0.7, "simulated_specificity": 0.8, "simulated_uncertain": 0.2, "simulated_ai_gain": 0.5}
+    asked = {
+        "seed": 1,
+        "simulated_sensitivity": 0.7,
+        "simulated_specificity": 0.8,
+        "simulated_uncertain": 0.2,
+        "simulated_ai_gain": 0.5,
+    }
     asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
-    for knows_ai, origin, right in ((False, "generated", 0.7), (False, "real", 0.8), (True, "generated", 0.85)):
+    for knows_ai, origin, right in (
+        (False, "generated", 0.7),
+        (False, "real", 0.8),
+        (True, "generated", 0.85),
+    ):
         truths = [{"blind_id": f"b{n}", "origin": origin, "finding": "nodule"} for n in range(3000)]
         labels = [readers.answer(truth, asked, "r", knows_ai)["label"] for truth in truths]
         decided = [label for label in labels if label != "uncertain"]
-        assert decided.count("fake" if origin == "generated" else "real") / len(decided) == pytest.approx(right, abs=0.04)
+        assert decided.count("fake" if origin == "generated" else "real") / len(
+            decided
+        ) == pytest.approx(right, abs=0.04)
         assert 1 - len(decided) / 3000 == pytest.approx(0.2 * (0.6 if knows_ai else 1), abs=0.03)
 
 
@@ -86,11 +116,18 @@ def test_people_are_waited_for(opened):
     assert "make reader STUDY=reading_test" in export.collect(opened)
     engine = store.open_store(opened.folder / "readings.sqlite")
     store.add_reader(engine, "reader-x")
-    assert export.collect(opened).startswith("reader-x has 24 of 24 images left; 1 more reader must be added")
+    assert export.collect(opened).startswith(
+        "reader-x has 24 of 24 images left; 1 more reader must be added"
+    )
 
 
 def test_formulas_are_inert_in_csv():
-    assert [export.inert(text) for text in ("=1+1", "+a", "@x", "nodule")] == ["'=1+1", "'+a", "'@x", "nodule"]
+    assert [export.inert(text) for text in ("=1+1", "+a", "@x", "nodule")] == [
+        "'=1+1",
+        "'+a",
+        "'@x",
+        "nodule",
+    ]
 
 
 def test_when_people_have_locked_the_study_goes_on(opened):
@@ -101,14 +138,23 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     desk.enter(engine, told, "reader-x")
 
     def send(event: str, blind_id: str = "", to: str = "reader-x", **payload) -> None:
-        message = {"id": f"{event}-{blind_id}-message", "event": event, "blind_id": blind_id, "payload": payload}
+        message = {
+            "id": f"{event}-{blind_id}-message",
+            "event": event,
+            "blind_id": blind_id,
+            "payload": payload,
+        }
         desk.receive(engine, told, to, message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
 
     send("consented")
     send("registered", years=4, specialty="Radiology", prior_ai=False)
     for blind_id in desk.record.fold(store.events(engine, "reader-x")).order:
         send("answered", blind_id, label="uncertain", confidence=1, seconds=3.5)
-    assert export.collect(opened) == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the study again."
+    assert (
+        export.collect(opened)
+        == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the"
+        " study again."
+    )
     send("locked")
     assert export.collect(opened) == ""
     store.add_reader(engine, "reader-y")
@@ -117,15 +163,33 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     send("withdrawn", to="reader-y")
     store.erase(engine, "reader-y", "asked")
     assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
-    assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read("readers.csv")["simulated"].any()
+    assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read(
+        "readers.csv"
+    )["simulated"].any()
     assert opened.simulated == []
     assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 24
 
 
 def test_hidden_repeats_are_mostly_answered_alike():
-    asked = {"seed": 1, "simulated_sensitivity": 0.6, "simulated_specificity": 0.7, "simulated_uncertain": 0.2, "simulated_ai_gain": 0.0}
+    asked = {
+        "seed": 1,
+        "simulated_sensitivity": 0.6,
+        "simulated_specificity": 0.7,
+        "simulated_uncertain": 0.2,
+        "simulated_ai_gain": 0.0,
+    }
     asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
-    first = [{"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""} for n in range(2000)]
-    again = [truth | {"blind_id": f"r{n}", "repeat_of": truth["blind_id"]} for n, truth in enumerate(first)]
-    alike = [readers.answer(a, asked, "r", False)["label"] == readers.answer(b, asked, "r", False)["label"] for a, b in zip(first, again)]
+    first = [
+        {"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""}
+        for n in range(2000)
+    ]
+    again = [
+        truth | {"blind_id": f"r{n}", "repeat_of": truth["blind_id"]}
+        for n, truth in enumerate(first)
+    ]
+    alike = [
+        readers.answer(a, asked, "r", False)["label"]
+        == readers.answer(b, asked, "r", False)["label"]
+        for a, b in zip(first, again)
+    ]
     assert 0.75 < sum(alike) / 2000 < 0.95

@@ -1,4 +1,6 @@
-"""Many readers at once, played by a client that speaks the protocol: all get in, nothing fails, nothing is lost."""
+"""Many readers at once, played by a client that speaks the protocol: all get in, nothing fails,
+nothing is lost.
+"""
 
 import time
 from collections import Counter
@@ -19,7 +21,9 @@ def serve(root, readers: int, read: int) -> Server:
 
 
 def arrive(server: Server, number: int) -> float:
-    """Open the page as reader `number` until the widget's state and the first image are there; returns the seconds it took."""
+    """Open the page as reader `number` until the widget's state and the first image are there;
+    returns the seconds it took.
+    """
     began = time.monotonic()
     client = server.client(number)
     client.enter()
@@ -47,19 +51,29 @@ def read(server: Server, number: int, answers: int, pause: float) -> list[str]:
 
 
 def play(root, readers: int, reading: int, answers: int, pause: float, images: int) -> float:
-    """`readers` arrive together, `reading` of them read; returns the seconds until the last one could read."""
+    """`readers` arrive together, `reading` of them read; returns the seconds until the last one
+    could read.
+    """
     server = serve(root, readers, images)
     try:
         with ThreadPoolExecutor(readers) as pool:
             arrived = list(pool.map(lambda number: arrive(server, number), range(readers)))
-            given = list(pool.map(lambda number: read(server, number, answers, pause), range(reading)))
-        engine = store.open_store(server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite")
+            given = list(
+                pool.map(lambda number: read(server, number, answers, pause), range(reading))
+            )
+        engine = store.open_store(
+            server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite"
+        )
         assert store.verify(engine) == []
         for name, answered in zip(server.links, given):
             kept = [event for event in store.events(engine, name) if event.event == "answered"]
             assert [event.blind_id for event in kept] == answered
             assert all(event.payload["description"] == f"seen {event.blind_id}" for event in kept)
-        orders = {tuple(event.payload["order"]) for event in store.events(engine) if event.event == "assigned"}
+        orders = {
+            tuple(event.payload["order"])
+            for event in store.events(engine)
+            if event.event == "assigned"
+        }
         assert len(orders) == readers, "every reader has an order of their own"
         assert Counter(server.log.read_text().split()).get("Traceback", 0) == 0
         engine.dispose()

@@ -1,4 +1,6 @@
-"""The reading server as attackers and careless readers meet it: every way in is one reader's own, or closed."""
+"""The reading server as attackers and careless readers meet it: every way in is one reader's own,
+or closed.
+"""
 
 import json
 import re
@@ -38,15 +40,31 @@ def two(server):
 
 
 def test_the_serving_process_cannot_know_the_truth():
-    code = "import helpers.reading.server, sys; print([m for m in ('pandas','torch','helpers.assemble_reading_set.blinding','helpers.assemble_reading_set.seal') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import helpers.reading.server, sys; print([m for m in"
+        " ('pandas', 'torch', 'helpers.assemble_reading_set.blinding',"
+        " 'helpers.assemble_reading_set.seal')"
+        " if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_codes_are_printed_once_and_kept_as_digests(server):
     assert len(server.links) == 6
-    for path in (*server.root.joinpath("outputs").rglob("readings.sqlite*"), server.root / "params"):
+    for path in (
+        *server.root.joinpath("outputs").rglob("readings.sqlite*"),
+        server.root / "params",
+    ):
         content = path.read_bytes() if path.is_file() else b""
-        assert not any(link.split("#")[1].replace("-", "").encode() in content for link in server.links.values())
+        assert not any(
+            link.split("#")[1].replace("-", "").encode() in content
+            for link in server.links.values()
+        )
     again = server.command("status")
     assert again.returncode == 0 and "login#" not in again.stdout and "0 of 6" in again.stdout
 
@@ -82,8 +100,17 @@ def test_a_kernel_is_its_reader_s_alone(server, two):
 def test_a_kernel_s_socket_runs_no_code_and_tells_no_truth(server, two):
     first, _ = two
     with first.socket(first.open_page()) as socket:
-        socket.send(message("execute_request", {"code": "import os; os.system('touch /tmp/pwned')", "silent": False}))
-        socket.send(message("comm_open", {"comm_id": "c1", "target_name": "jupyter.widget.control", "data": {}}))
+        socket.send(
+            message(
+                "execute_request",
+                {"code": "import os; os.system('touch /tmp/pwned')", "silent": False},
+            )
+        )
+        socket.send(
+            message(
+                "comm_open", {"comm_id": "c1", "target_name": "jupyter.widget.control", "data": {}}
+            )
+        )
         socket.send(message("comm_msg", {"comm_id": "c1", "data": {"method": "request_states"}}))
         found = replies(socket, 3)
         kinds = [reply.get("header", {}).get("msg_type") for reply in found]
@@ -93,11 +120,25 @@ def test_a_kernel_s_socket_runs_no_code_and_tells_no_truth(server, two):
         )
         assert "ReadingPage" in told
         state = first.state()
-        for hidden in (state["reader"], state["current"], "i1", "generated", "a model", SECRET, str(server.root)):
+        for hidden in (
+            state["reader"],
+            state["current"],
+            "i1",
+            "generated",
+            "a model",
+            SECRET,
+            str(server.root),
+        ):
             assert not hidden or f'"{hidden}"' not in told
-        model = re.search(r'"([0-9a-f]{32})"[^}]*?"AnyModel"|"([0-9a-f]{32})": \{"model_name": "AnyModel"', told)
+        model = re.search(
+            r'"([0-9a-f]{32})"[^}]*?"AnyModel"|"([0-9a-f]{32})": \{"model_name": "AnyModel"', told
+        )
         target = next(group for group in model.groups() if group) if model else "unknown"
-        for data in ({"method": "update", "state": {"told": 5, "layout": 7}}, {"method": "custom", "content": {"a": 1}}, {"method": "x"}):
+        for data in (
+            {"method": "update", "state": {"told": 5, "layout": 7}},
+            {"method": "custom", "content": {"a": 1}},
+            {"method": "x"},
+        ):
             socket.send(message("comm_msg", {"comm_id": target, "data": data}))
         after = replies(socket, 2)
         assert "error" not in [reply.get("header", {}).get("msg_type") for reply in after]
@@ -161,11 +202,17 @@ def test_no_page_names_another_host_and_the_policy_forbids_it(server, two):
     for path in (
         "",
         "login",
-        *[f"reading/static/{p.name}" for p in Path(reading_studies.__file__).parent.parent.glob("helpers/reading/static/*.*")],
+        *[
+            f"reading/static/{p.name}"
+            for p in Path(reading_studies.__file__).parent.parent.glob("helpers/reading/static/*.*")
+        ],
     ):
         status, content, headers = first.get(path)
         assert status == 200
-        assert not re.search(rb"https?://(?!www\.w3\.org)", re.sub(rb'"fullMathjaxUrl": "[^"]*"|"mathjaxUrl": "[^"]*"', b"", content)), path
+        assert not re.search(
+            rb"https?://(?!www\.w3\.org)",
+            re.sub(rb'"fullMathjaxUrl": "[^"]*"|"mathjaxUrl": "[^"]*"', b"", content),
+        ), path
         assert "default-src 'none'" in headers["Content-Security-Policy"]
 
 
@@ -175,9 +222,17 @@ def test_pictures_are_served_to_their_reader_when_it_is_their_turn(server, two):
     reader, current = state["reader"], state["current"]
     status, pixels, headers = second.picture(current)
     assert (status, len(pixels), headers["X-Picture"]) == (200, 64 * 64 * 2, "64 64 2")
-    assert not {"Etag", "Last-Modified", "Content-Disposition"} & headers.keys() and headers["Cache-Control"] == "no-store"
+    assert (
+        not {"Etag", "Last-Modified", "Content-Disposition"} & headers.keys()
+        and headers["Cache-Control"] == "no-store"
+    )
     original = reading_studies.images.read_png(
-        server.root / "outputs" / reading_studies.STUDY / reading_studies.SET / "reading_set/images" / f"{current}.png"
+        server.root
+        / "outputs"
+        / reading_studies.STUDY
+        / reading_studies.SET
+        / "reading_set/images"
+        / f"{current}.png"
     )
     assert original.astype("<u2").tobytes() == pixels
     assert first.get(f"reading/image/{reading_studies.STUDY}/{reader}/{current}")[0] == 403
@@ -210,8 +265,13 @@ def test_forged_messages_are_refused_and_leave_no_trace(server, two):
     assert reader.request("POST", "reading/record", "[" * 50_000)[0] == 400
     assert reader.post("reading/record", [1])[0] == 422
     assert reader.post("reading/record", {"message": None})[0] == 422
-    assert reader.post("reading/record", {"message": {"event": "consented"}}, **{"X-Reading": None})[0] == 403
-    assert reader.post("reading/record", {"message": {}}, Origin="https://elsewhere.example")[0] == 403
+    assert (
+        reader.post("reading/record", {"message": {"event": "consented"}}, **{"X-Reading": None})[0]
+        == 403
+    )
+    assert (
+        reader.post("reading/record", {"message": {}}, Origin="https://elsewhere.example")[0] == 403
+    )
     assert reader.state() == before
 
 
@@ -259,7 +319,9 @@ def test_no_reader_sees_another_s_rows(server, two):
     first, second = two
     told = json.dumps(first.state())
     assert second.state()["reader"] not in told
-    assert not {"label", "origin", "truth", "part", "checksum", "path"} & set(re.findall(r'"(\w+)":', told))
+    assert not {"label", "origin", "truth", "part", "checksum", "path"} & set(
+        re.findall(r'"(\w+)":', told)
+    )
 
 
 def test_revoked_expired_and_renewed_codes(server):
@@ -282,7 +344,9 @@ def test_new_links_are_for_those_who_have_not_signed_in_yet(server):
     told = server.command("links").stdout
     assert waiting in told and begun not in told
     assert Client(server.port).post("login", {"code": old})[0] == 403
-    assert Client(server.port).post("login", {"code": server.links[waiting].split("#")[1]})[0] == 200
+    assert (
+        Client(server.port).post("login", {"code": server.links[waiting].split("#")[1]})[0] == 200
+    )
 
 
 def test_signing_in_and_answers_survive_a_restart_and_a_kill(server):
@@ -309,13 +373,24 @@ def test_the_brake_lets_go_after_a_minute_and_forgets():
 
 def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch):
     done = server.command("serve")
-    assert done.returncode == 1 and "choose another with --port" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "choose another with --port" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert "login#" not in done.stdout, "no link is given out by a server that does not start"
     command = [sys.executable, "-m", "helpers.reading.server", reading_studies.STUDY, "status"]
     done = subprocess.run(
-        command, env=server.env() | {"READING_DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/x"}, capture_output=True, text=True
+        command,
+        env=server.env() | {"READING_DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/x"},
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 1 and "cannot be opened" in done.stderr and not any(word in done.stderr for word in ("Traceback", "hidden"))
+    assert (
+        done.returncode == 1
+        and "cannot be opened" in done.stderr
+        and not any(word in done.stderr for word in ("Traceback", "hidden"))
+    )
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr

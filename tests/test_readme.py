@@ -23,7 +23,9 @@ def test_every_notebook_is_in_the_table():
         assert f"(notebooks/{path.name})" in README
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.M))))
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.M)))
+)
 def test_every_make_target_exists(target):
     assert re.search(rf"^[a-z ]*\b{target}\b[a-z ]*:", MAKEFILE, flags=re.M)
 

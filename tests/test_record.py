@@ -21,7 +21,13 @@ PICTURES = [
     }
     for number in range(40)
 ]
-ASKED = {"going_back": "until next", "confidence": "none", "description_required": False, "findings_required": False, "cues_asked": False}
+ASKED = {
+    "going_back": "until next",
+    "confidence": "none",
+    "description_required": False,
+    "findings_required": False,
+    "cues_asked": False,
+}
 ASKED |= {
     "cues_required": False,
     "cues": [],
@@ -34,8 +40,14 @@ ASKED |= {
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 9), reader=st.text("abc", min_size=1, max_size=3), mixing=st.sampled_from(["mixed", "blocked"]))
-def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_apart(seed, reader, mixing):
+@given(
+    seed=st.integers(0, 9),
+    reader=st.text("abc", min_size=1, max_size=3),
+    mixing=st.sampled_from(["mixed", "blocked"]),
+)
+def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_apart(
+    seed, reader, mixing
+):
     found = order.reading_order(PICTURES, seed, reader, mixing)
     assert sorted(found) == [picture["blind_id"] for picture in PICTURES]
     assert found == order.reading_order(PICTURES[::-1], seed, reader, mixing)
@@ -43,7 +55,9 @@ def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_ap
     assert [about[blind_id]["training"] for blind_id in found] == [True] * 4 + [False] * 36
     for modality in ("xray", "ct"):
         parts = [
-            about[blind_id]["part"] for blind_id in found if about[blind_id]["modality"] == modality and not about[blind_id]["training"]
+            about[blind_id]["part"]
+            for blind_id in found
+            if about[blind_id]["modality"] == modality and not about[blind_id]["training"]
         ]
         assert parts == sorted(parts), "a repeat lies in a later part: its distance holds"
     if mixing == "blocked":
@@ -52,7 +66,11 @@ def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_ap
 
 
 def test_readers_and_seeds_have_different_orders():
-    orders = {tuple(order.reading_order(PICTURES, seed, reader)) for seed in range(3) for reader in "abcdef"}
+    orders = {
+        tuple(order.reading_order(PICTURES, seed, reader))
+        for seed in range(3)
+        for reader in "abcdef"
+    }
     assert len(orders) == 18
 
 
@@ -61,7 +79,11 @@ def test_readers_and_seeds_have_different_orders():
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["id", "event", "blind_id", "payload", "browser_utc", "label"]), inner, max_size=5)
+            | st.dictionaries(
+                st.sampled_from(["id", "event", "blind_id", "payload", "browser_utc", "label"]),
+                inner,
+                max_size=5,
+            )
         ),
         max_leaves=12,
     )
@@ -72,12 +94,19 @@ def test_anything_sent_is_cleaned_or_refused(sent):
         cleaned = record.clean(sent)
     except store.Refused:
         return
-    assert set(cleaned) == {"id", "event", "blind_id", "payload", "browser_utc"} and json.dumps(cleaned, allow_nan=False)
+    assert set(cleaned) == {"id", "event", "blind_id", "payload", "browser_utc"} and json.dumps(
+        cleaned, allow_nan=False
+    )
 
 
 @given(st.text(max_size=300))
 def test_text_keeps_its_words_and_loses_control_characters(text):
-    message = {"id": "message-1", "event": "answered", "payload": {"description": text}, "browser_utc": "2026-01-01T00:00:00.000Z"}
+    message = {
+        "id": "message-1",
+        "event": "answered",
+        "payload": {"description": text},
+        "browser_utc": "2026-01-01T00:00:00.000Z",
+    }
     kept = record.clean(message)["payload"]["description"]
     assert not record._CONTROL.search(kept)
     kept.encode()
@@ -87,7 +116,10 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
 
 @pytest.fixture
 def opened(tmp_path):
-    pictures = {f"b{n}": setting.Picture(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1) for n in range(4)}
+    pictures = {
+        f"b{n}": setting.Picture(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1)
+        for n in range(4)
+    }
     return setting.Setting("s", ASKED, {}, pictures, tmp_path)
 
 
@@ -102,7 +134,13 @@ def engine(tmp_path, opened):
 
 def send(engine, opened, event, blind_id="", **payload):
     identity = f"{event}-{blind_id}-{len(store.events(engine))}-xxxx"
-    message = {"id": identity, "event": event, "blind_id": blind_id, "payload": payload, "browser_utc": "2026-01-01T00:00:00.000Z"}
+    message = {
+        "id": identity,
+        "event": event,
+        "blind_id": blind_id,
+        "payload": payload,
+        "browser_utc": "2026-01-01T00:00:00.000Z",
+    }
     return desk.receive(engine, opened, "reader-a", message)
 
 
@@ -133,10 +171,14 @@ def test_the_way_through_is_consent_registration_display_read_lock(engine, opene
     with pytest.raises(store.Refused, match="locked"):
         send(engine, opened, "changed", answered[-1], label="real", reason="r")
     tables = export(engine, opened)
-    assert tables["readings"]["blind_id"].tolist() == answered[1:] and tables["readings"]["position"].tolist() == [1, 2, 3]
+    assert tables["readings"]["blind_id"].tolist() == answered[1:] and tables["readings"][
+        "position"
+    ].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("policy", "allowed"), [("never", []), ("until next", [3]), ("until locked", [0, 1, 2, 3])])
+@pytest.mark.parametrize(
+    ("policy", "allowed"), [("never", []), ("until next", [3]), ("until locked", [0, 1, 2, 3])]
+)
 def test_going_back(engine, opened, policy, allowed):
     opened.asked["going_back"] = policy
     try:
@@ -162,11 +204,18 @@ def test_a_withdrawal_leaves_the_analysis_and_an_erasure_the_record(engine, open
     with pytest.raises(store.Refused, match="withdrawn"):
         send(engine, opened, "consented")
     found = export(engine, opened)
-    assert found["readings"].empty and found["readers"]["withdrawn_utc"].notna().all() and found["readers"]["specialty"].isna().all()
+    assert (
+        found["readings"].empty
+        and found["readers"]["withdrawn_utc"].notna().all()
+        and found["readers"]["specialty"].isna().all()
+    )
     store.erase(engine, "reader-a", "asked by the reader")
     assert store.verify(engine) == []
     erased = export(engine, opened)["events"]
-    assert not erased["payload"].str.contains("Radiology|private").any() and erased["event"].iloc[-1] == "erased"
+    assert (
+        not erased["payload"].str.contains("Radiology|private").any()
+        and erased["event"].iloc[-1] == "erased"
+    )
 
 
 def test_status_shows_progress_without_labels(engine, opened):
@@ -176,13 +225,19 @@ def test_status_shows_progress_without_labels(engine, opened):
 
 
 def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp_path):
-    copied = shutil.copytree(reading_studies.make(study_folders, read=4), tmp_path / "host" / "reading_set")
+    copied = shutil.copytree(
+        reading_studies.make(study_folders, read=4), tmp_path / "host" / "reading_set"
+    )
     with pytest.raises(setting.SettingError, match="There is no study 'elsewhere' here"):
         setting.load("elsewhere")
     for name in ("params", "outputs"):
         shutil.rmtree(study_folders / name)
     opened = setting.load("elsewhere", reading_set=copied)
-    assert len(opened.pictures) == 6 and opened.told["title"] == "Reading test" and opened.asked["going_back"] == "until next"
+    assert (
+        len(opened.pictures) == 6
+        and opened.told["title"] == "Reading test"
+        and opened.asked["going_back"] == "until next"
+    )
     with pytest.raises(setting.SettingError, match="run 06 first, or copy"):
         setting.load("elsewhere")
     (copied / "images" / "b000000000000001.png").unlink()
@@ -198,8 +253,15 @@ def test_a_record_kept_in_memory_follows_what_others_write(study_folders):
     desk.enter(here, opened, "r")
 
     def send(engine, event: str, blind_id: str = "", **payload) -> dict:
-        message = {"id": f"{event}-{blind_id}-message", "event": event, "blind_id": blind_id, "payload": payload}
-        return desk.receive(engine, opened, "r", message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
+        message = {
+            "id": f"{event}-{blind_id}-message",
+            "event": event,
+            "blind_id": blind_id,
+            "payload": payload,
+        }
+        return desk.receive(
+            engine, opened, "r", message | {"browser_utc": "2026-01-01T00:00:00.000Z"}
+        )
 
     send(here, "consented")
     send(there, "registered", years=4, specialty="secret words", prior_ai=False)

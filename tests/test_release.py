@@ -1,4 +1,6 @@
-"""The release folder: generated images only, no copies, no names or dates, cards that Kaggle and Hugging Face read."""
+"""The release folder: generated images only, no copies, no names or dates, cards that Kaggle and
+Hugging Face read.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""The report: one source for every number, nothing false in awkward studies, a page that stands alone."""
+"""The report: one source for every number, nothing false in awkward studies, a page that stands
+alone.
+"""
 
 import copy
 import html
@@ -10,7 +12,15 @@ import pytest
 import studies
 
 from helpers import figures, tables
-from helpers.analyse_readings import joined, published, publishing, release, report, results, sentences
+from helpers.analyse_readings import (
+    joined,
+    published,
+    publishing,
+    release,
+    report,
+    results,
+    sentences,
+)
 from helpers.assemble_reading_set import blinding
 from helpers.runner import runs
 from helpers.statistics import agreement
@@ -36,14 +46,19 @@ def ordinary(tmp_path_factory):
 
 
 def analyse(study="small", draw=False, **options):
-    """What notebook 08 does, in one call: the run, results, tables, the page and its text. Without `draw` no figures."""
+    """What notebook 08 does, in one call: the run, results, tables, the page and its text.
+
+    Without `draw` no figures.
+    """
     studies.make(study, **options)
     run = studies.begin(study, "08_analyse_readings")
     set_run, reading_run = run.reads("06_assemble_reading_set"), run.reads("07_read_cases")
     readers = reading_run.read("readers.csv")
     staying = readers[readers["withdrawn_utc"].isna()]
     reason = "a reader withdrew" if len(staying) < len(readers) else ""
-    key = blinding.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason)
+    key = blinding.unseal(
+        set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason
+    )
     context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
     nearest = run.reads("05_audit_images").read("nearest.csv")
     found, frames = results.analyse(key, reading_run.read("readings.csv"), readers, nearest, **FAST)
@@ -52,7 +67,13 @@ def analyse(study="small", draw=False, **options):
     sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
     release.write(run, found, frames, sources, context, "cc-by-4.0", "INSERT_OWNER")
     page = (run.folder / "report.html").read_text()
-    text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", " ", page, flags=re.S))))
+    text = re.sub(
+        r"\s+",
+        " ",
+        html.unescape(
+            re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", " ", page, flags=re.S))
+        ),
+    )
     return run, found, frames, page, text
 
 
@@ -61,22 +82,50 @@ def test_an_ordinary_study(ordinary):
     stored = json.loads((run.folder / "results.json").read_text())
     assert {name: stored[name] for name in found} == json.loads(results.as_json(found))
     for row in found["headline"]:
-        labels = frames["answers"].query("presentation == 1 and modality == @row['modality'] and origin == @row['origin']")
+        labels = frames["answers"].query(
+            "presentation == 1 and modality == @row['modality'] and origin == @row['origin']"
+        )
         wide = labels.pivot(index="image_id", columns="reader", values="label")
         assert row["all_real"]["count"] == (wide == "real").all(axis=1).sum()
         assert row["all_uncertain"]["count"] == (wide == "uncertain").all(axis=1).sum()
         assert row["two_fake"]["count"] == ((wide == "fake").sum(axis=1) >= 2).sum()
         assert f"{row['images']} {row['origin']} {sentences.KINDS[row['modality']]}" in text
     for row in frames["subgroups"].query("measure == 'called fake'").to_dict("records"):
-        shown = f"{row['images']} {row['count']} of {row['answers']} {sentences.percent(row['estimate'])}"
-        assert f"{row['truth']} {shown} {sentences.interval(row['low'], row['high'])}".replace("\u00a0", " ") in text
+        shown = (
+            f"{row['images']} {row['count']} of {row['answers']}"
+            f" {sentences.percent(row['estimate'])}"
+        )
+        assert (
+            f"{row['truth']} {shown} {sentences.interval(row['low'], row['high'])}".replace(
+                "\u00a0", " "
+            )
+            in text
+        )
     renamed = {"reader_summary": "readers", "findings_counted": "findings"}
-    lists = {renamed.get(name, name): frame for name, frame in frames.items() if name not in ("per_image", "answers")}
-    assert {name: len(stored[name]) for name in lists} == {name: len(frame) for name, frame in lists.items()}
+    lists = {
+        renamed.get(name, name): frame
+        for name, frame in frames.items()
+        if name not in ("per_image", "answers")
+    }
+    assert {name: len(stored[name]) for name in lists} == {
+        name: len(frame) for name, frame in lists.items()
+    }
     for name in frames:
         tables.read(run.folder / "tables" / f"{name}.csv")
-    for name in ("flow", "label_matrix", "agreement_intervals", "roc", "gallery_real", "gallery_uncertain", "gallery_fake"):
-        assert {path.suffix for path in (run.folder / "figures").glob(f"{name}.*")} == {".png", ".svg", ".pdf"}
+    for name in (
+        "flow",
+        "label_matrix",
+        "agreement_intervals",
+        "roc",
+        "gallery_real",
+        "gallery_uncertain",
+        "gallery_fake",
+    ):
+        assert {path.suffix for path in (run.folder / "figures").glob(f"{name}.*")} == {
+            ".png",
+            ".svg",
+            ".pdf",
+        }
 
 
 def test_the_page_stands_alone_and_shows_no_code(ordinary):
@@ -112,7 +161,9 @@ def test_repeats_training_and_withdrawn_readers_do_not_count(place):
     assert found["flow"]["repeat_answers"] == 10
     assert found["flow"]["withdrawn"] == 1
     assert frames["agreement"].query("group == 'all'")["images"].max() == 24
-    assert {row["images"] for row in found["intra_reader"] if row["coefficient"] == "percent"} == {5}
+    assert {row["images"] for row in found["intra_reader"] if row["coefficient"] == "percent"} == {
+        5
+    }
     assert not frames["answers"]["image_id"].isin([f"xrayr{n:02d}" for n in (6, 7)]).any()
     assert "opened before all planned readers had locked" in text
 
@@ -126,12 +177,17 @@ def test_all_labels_equal(place):
     assert "Cohen's kappa has no value: all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
-    assert "Gwet's AC1 is 1.00 over 24 images; the images do not differ in it, so its interval has no width" in text
+    assert (
+        "Gwet's AC1 is 1.00 over 24 images; the images do not differ in it, so its interval has no"
+        " width" in text
+    )
     assert "1.00 to 1.00; " not in text
 
 
 def test_a_reader_missing_half(place):
-    _, found, _, _, text = analyse(skips=lambda reader, position: reader == 1 and position > 12, repeats=0)
+    _, found, _, _, text = analyse(
+        skips=lambda reader, position: reader == 1 and position > 12, repeats=0
+    )
     assert found["design"]["complete_images"] == 12
     assert found["flow"]["missing_answers"] == 12
     assert "12 of 48 answers are missing" in text
@@ -145,7 +201,8 @@ def test_a_reader_missing_half(place):
     assert "no image was shown a second time without notice" in text
     assert "an answer could not be changed" in text
     assert (
-        f"{found['multireader']['delong']['dropped']} left out because a reader had not answered" in text
+        f"{found['multireader']['delong']['dropped']} left out because a reader had not answered"
+        in text
         or found["multireader"]["delong"]["reason"]
     )
 
@@ -174,7 +231,10 @@ def test_one_reader_is_spoken_of_as_one(place):
 
 
 def test_a_reader_who_stopped_before_the_repeats(place):
-    _, _, _, _, text = analyse(answer=lambda reader, image, random: "fake", skips=lambda reader, position: reader == 1 and position > 6)
+    _, _, _, _, text = analyse(
+        answer=lambda reader, image, random: "fake",
+        skips=lambda reader, position: reader == 1 and position > 6,
+    )
     assert "All of R1's answers are “fake” (24 of 24 images answered)." in text
     assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\)\.", text)
     assert "R2 labelled no image twice: agreement with himself or herself is unknown." in text
@@ -192,15 +252,31 @@ def test_a_reader_who_answers_nothing_is_said_to_have_answered_nothing(place):
 
 def test_a_share_has_one_interval_wherever_it_is_told(ordinary):
     frames = ordinary[2]
-    told = frames["accuracy"].query("policy == 'own' and measure == 'fake of generated'").set_index("reader")
-    grouped = frames["subgroups"].query("by == 'reader' and measure == 'called fake' and truth == 'generated'").set_index("group")
-    assert told[["low", "high"]].to_numpy() == pytest.approx(grouped.loc[told.index, ["low", "high"]].to_numpy(dtype=float))
+    told = (
+        frames["accuracy"]
+        .query("policy == 'own' and measure == 'fake of generated'")
+        .set_index("reader")
+    )
+    grouped = (
+        frames["subgroups"]
+        .query("by == 'reader' and measure == 'called fake' and truth == 'generated'")
+        .set_index("group")
+    )
+    assert told[["low", "high"]].to_numpy() == pytest.approx(
+        grouped.loc[told.index, ["low", "high"]].to_numpy(dtype=float)
+    )
 
 
 def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
     _, found, _, _, text = ordinary
-    assert "brought to one size (48 × 48 pixels)" in text and "Images were shown at 48 × 48 pixels: fine detail" in text
-    assert not any("hardly enough" in sentence for sentence in report.warnings(found, {"plan_changes": [], "openings": []}))
+    assert (
+        "brought to one size (48 × 48 pixels)" in text
+        and "Images were shown at 48 × 48 pixels: fine detail" in text
+    )
+    assert not any(
+        "hardly enough" in sentence
+        for sentence in report.warnings(found, {"plan_changes": [], "openings": []})
+    )
     hasty = copy.deepcopy(found)
     hasty["readers"][0]["median_seconds"] = 0.4
     assert any(
@@ -212,22 +288,49 @@ def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
 def test_equivalence_that_resampling_does_not_bear_out_is_said(ordinary):
     found = copy.deepcopy(ordinary[1])
     found["multireader"]["equivalence"] |= {"p": 0.01, "equivalent": True, "reason": ""}
-    found["multireader"]["delong"] |= {"estimate": 0.51, "se": 0.04, "low": 0.43, "high": 0.59, "statistic": 0.2, "df": 40.0, "p": 0.8}
+    found["multireader"]["delong"] |= {
+        "estimate": 0.51,
+        "se": 0.04,
+        "low": 0.43,
+        "high": 0.59,
+        "statistic": 0.2,
+        "df": 40.0,
+        "p": 0.8,
+    }
     for low, said in ((0.34, True), (0.45, False)):
         found["multireader"]["bootstrap"] |= {"low": low, "high": 0.59}
-        assert any("does not bear the equivalence out" in sentence for sentence in sentences.readers_in_general(found)) == said
+        assert (
+            any(
+                "does not bear the equivalence out" in sentence
+                for sentence in sentences.readers_in_general(found)
+            )
+            == said
+        )
 
 
 def test_one_is_was_and_several_are_were():
     some = {"total": 10, "low": 0.0, "high": 0.4}
     row = {"images": 10, "origin": "real", "modality": "ct", "readers": 2, "conditions": []}
     row |= {"all_real": some | {"count": 3}, "all_uncertain": some | {"count": 0}}
-    assert ") was wrongly called fake by" in sentences.headline(row | {"two_fake": some | {"count": 1}})[1]
-    assert ") were wrongly called fake by" in sentences.headline(row | {"two_fake": some | {"count": 2}})[1]
+    assert (
+        ") was wrongly called fake by"
+        in sentences.headline(row | {"two_fake": some | {"count": 1}})[1]
+    )
+    assert (
+        ") were wrongly called fake by"
+        in sentences.headline(row | {"two_fake": some | {"count": 2}})[1]
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{"readers": 1}, {"readers": 4}, {"per": {"xray": (5, 0)}}, {"confidence": "none"}, {"repeats": 0, "training": 0}]
+    "options",
+    [
+        {"readers": 1},
+        {"readers": 4},
+        {"per": {"xray": (5, 0)}},
+        {"confidence": "none"},
+        {"repeats": 0, "training": 0},
+    ],
 )
 def test_other_designs_come_to_a_report_without_holes(place, options):
     _, found, _, _, text = analyse(**options)
@@ -240,7 +343,9 @@ def test_other_designs_come_to_a_report_without_holes(place, options):
 
 
 def test_words_with_markup_and_control_characters_stay_words(place, monkeypatch):
-    monkeypatch.setitem(studies.WORDS, "effusion", "<b>left</b> effusion\x07 \u202e & <script>alert(1)</script>")
+    monkeypatch.setitem(
+        studies.WORDS, "effusion", "<b>left</b> effusion\x07 \u202e & <script>alert(1)</script>"
+    )
     _, _, _, page, text = analyse()
     assert "<script" not in page
     assert "\x07" not in page
@@ -251,22 +356,35 @@ def test_words_with_markup_and_control_characters_stay_words(place, monkeypatch)
 def test_a_finished_run_changes_nothing(place):
     run, found, frames, _, _ = analyse()
     run.finish()
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.folder.rglob("*") if path.is_file()}
+    before = {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in run.folder.rglob("*")
+        if path.is_file()
+    }
     again = studies.begin("small", "08_analyse_readings")
     assert again.finished
     publishing.write(again, found, frames, {}, {})
-    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.folder.rglob("*") if path.is_file()}
+    assert before == {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in run.folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_figures_are_the_same_bytes_every_time(ordinary):
     found = ordinary[1]
     for kind in ("png", "svg", "pdf"):
-        assert figures.as_bytes(figures.reading_flow(found["flow"]), kind) == figures.as_bytes(figures.reading_flow(found["flow"]), kind)
+        assert figures.as_bytes(figures.reading_flow(found["flow"]), kind) == figures.as_bytes(
+            figures.reading_flow(found["flow"]), kind
+        )
 
 
 def test_what_does_not_fit_is_refused(place):
     key = studies.make("small")
-    readings, readers = (tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv") for name in ("readings", "readers"))
+    readings, readers = (
+        tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        for name in ("readings", "readers")
+    )
     with pytest.raises(joined.AnalysisError, match="another set's"):
         joined.answers(key[key["blind_id"] != readings["blind_id"][0]], readings, readers)
     with pytest.raises(joined.AnalysisError, match="twice"):
@@ -278,8 +396,14 @@ def test_what_does_not_fit_is_refused(place):
 
 
 def test_the_first_presentation_is_the_one_that_was_seen_first(place):
-    key = studies.make("small", answer=lambda reader, image, random: "fake" if pd.notna(image["repeat_of"]) else "real")
-    readings, readers = (tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv") for name in ("readings", "readers"))
+    key = studies.make(
+        "small",
+        answer=lambda reader, image, random: "fake" if pd.notna(image["repeat_of"]) else "real",
+    )
+    readings, readers = (
+        tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        for name in ("readings", "readers")
+    )
     first = joined.answers(key, readings, readers).query("presentation == 1")
     assert (first["label"] == "real").all()
     again = joined.answers(key, readings, readers).query("presentation == 2")
@@ -291,23 +415,47 @@ def test_beside_the_published_study(place):
     table = published.comparison(json.loads(results.as_json(found)))
     checked = tables.check(table.assign(simulated=True), "comparison")
     ct = checked[checked["what"] == "CT images labelled real by both readers"].iloc[0]
-    assert (ct["published"], round(ct["published_low"], 3), round(ct["published_high"], 3)) == ("3 of 20", 0.052, 0.360)
+    assert (ct["published"], round(ct["published_low"], 3), round(ct["published_high"], 3)) == (
+        "3 of 20",
+        0.052,
+        0.360,
+    )
     assert pd.isna(ct["share"])
     assert "no generated CT images" in ct["here"]
     bounds = tables.check(published.bounds(), "bounds").set_index(["both_fake", "coefficient"])
-    assert bounds.loc[("8", "cohen"), ["low", "high"]].astype(float).round(3).tolist() == [0.369, 0.514]
-    assert any("0.14 to 0.36 if both called 5 fake" in sentence for sentence in published.could_show(published.bounds(), found))
+    assert bounds.loc[("8", "cohen"), ["low", "high"]].astype(float).round(3).tolist() == [
+        0.369,
+        0.514,
+    ]
+    assert any(
+        "0.14 to 0.36 if both called 5 fake" in sentence
+        for sentence in published.could_show(published.bounds(), found)
+    )
 
 
 def test_a_silent_reader_leaves_nothing_to_count():
     nothing = {"count": 0, "total": 0, "low": None, "high": None}
-    row = {"images": 10, "origin": "real", "modality": "ct", "readers": 1, "all_real": nothing, "all_uncertain": nothing, "conditions": []}
-    assert sentences.headline(row)[0].startswith("Of 10 real CT images none was labelled by the only reader, so none")
+    row = {
+        "images": 10,
+        "origin": "real",
+        "modality": "ct",
+        "readers": 1,
+        "all_real": nothing,
+        "all_uncertain": nothing,
+        "conditions": [],
+    }
+    assert sentences.headline(row)[0].startswith(
+        "Of 10 real CT images none was labelled by the only reader, so none"
+    )
 
 
 def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_defined():
-    table = agreement.coefficients(pd.DataFrame({"R1": ["real", "fake"]}), ["real", "fake", "uncertain"])
-    figure = figures.agreement_intervals(table.rename_axis("coefficient").reset_index().assign(group="all"))
+    table = agreement.coefficients(
+        pd.DataFrame({"R1": ["real", "fake"]}), ["real", "fake", "uncertain"]
+    )
+    figure = figures.agreement_intervals(
+        table.rename_axis("coefficient").reset_index().assign(group="all")
+    )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == 8 and figure.axes[0].get_ylim() == (-0.6, 7.6)
     box = figure.get_tightbbox(figure.canvas.get_renderer())

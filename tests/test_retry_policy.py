@@ -24,12 +24,26 @@ def body(kind=None, code=None, message="m"):
         (429, body(None, "project_spend_limit_exceeded"), "stop"),
         (400, body("image_generation_user_error", "moderation_blocked"), "refused"),
         (400, body("invalid_request_error", "content_policy_violation"), "refused"),
-        (400, {"error": {"code": "content_filter", "message": "m", "inner_error": {"code": "ResponsibleAIPolicyViolation"}}}, "refused"),
+        (
+            400,
+            {
+                "error": {
+                    "code": "content_filter",
+                    "message": "m",
+                    "inner_error": {"code": "ResponsibleAIPolicyViolation"},
+                }
+            },
+            "refused",
+        ),
         (400, body("invalid_request_error", "invalid_value"), "stop"),
         (401, body("invalid_request_error", "invalid_api_key"), "stop"),
         (403, body(), "stop"),
         (404, body("invalid_request_error", "model_not_found"), "stop"),
-        (422, {"detail": [{"loc": ["body", "size"], "msg": "bad size", "type": "value_error"}]}, "stop"),
+        (
+            422,
+            {"detail": [{"loc": ["body", "size"], "msg": "bad size", "type": "value_error"}]},
+            "stop",
+        ),
         (503, {"detail": "model is loading"}, "retry"),
         (500, "<html>oops</html>", "retry"),
         (502, None, "retry"),
@@ -46,10 +60,21 @@ def test_what_a_failure_means(status, answer, action):
 
 
 def test_messages_say_what_the_server_said():
-    assert "bad size" in retry_policy.judge_status(422, {"detail": [{"msg": "bad size"}]}, {}).message
-    assert "worker died" in retry_policy.judge_status(500, {"error": None, "detail": "worker died"}, {}).message
-    assert "model is loading" in retry_policy.judge_status(503, {"detail": "model is loading"}, {}).message
-    assert "moderation_blocked" in retry_policy.judge_status(400, body(None, "moderation_blocked"), {}).message
+    assert (
+        "bad size" in retry_policy.judge_status(422, {"detail": [{"msg": "bad size"}]}, {}).message
+    )
+    assert (
+        "worker died"
+        in retry_policy.judge_status(500, {"error": None, "detail": "worker died"}, {}).message
+    )
+    assert (
+        "model is loading"
+        in retry_policy.judge_status(503, {"detail": "model is loading"}, {}).message
+    )
+    assert (
+        "moderation_blocked"
+        in retry_policy.judge_status(400, body(None, "moderation_blocked"), {}).message
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +100,10 @@ def test_retry_after_as_a_date():
 
 
 def test_a_date_is_held_against_the_services_own_clock():
-    headers = {"retry-after": "Wed, 21 Oct 2015 07:28:09 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    headers = {
+        "retry-after": "Wed, 21 Oct 2015 07:28:09 GMT",
+        "date": "Wed, 21 Oct 2015 07:28:00 GMT",
+    }
     assert retry_policy.retry_after_seconds(headers) == 9
 
 
@@ -87,7 +115,9 @@ def test_waits_obey_the_service_and_never_grow_without_bound(failures, asked, se
     assert seconds > 0
 
 
-@given(st.lists(st.one_of(st.just("answered"), st.integers(0, 40)), max_size=200), st.integers(1, 32))
+@given(
+    st.lists(st.one_of(st.just("answered"), st.integers(0, 40)), max_size=200), st.integers(1, 32)
+)
 def test_the_number_in_flight_stays_between_one_and_the_most(events, most):
     flow = retry_policy.InFlight(most)
     for event in events:

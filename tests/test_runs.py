@@ -1,4 +1,6 @@
-"""Run folders: secrets are private, names of people's folders stay in .keys, a finished run changes nothing."""
+"""Run folders: secrets are private, names of people's folders stay in .keys, a finished run changes
+nothing.
+"""
 
 import stat
 
@@ -32,13 +34,19 @@ def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
     assert runs.study_key("s", "other") != made
 
 
-def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(study_folders, monkeypatch, tmp_path):
+def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(
+    study_folders, monkeypatch, tmp_path
+):
     assert runs.cases_folder("s") is None
     monkeypatch.setenv("CASES", str(tmp_path))
     assert runs.cases_folder("s") == tmp_path
     monkeypatch.delenv("CASES")
     assert runs.cases_folder("s") == tmp_path
-    held = [p for p in study_folders.rglob("*") if p.is_file() and str(tmp_path).encode() in p.read_bytes()]
+    held = [
+        p
+        for p in study_folders.rglob("*")
+        if p.is_file() and str(tmp_path).encode() in p.read_bytes()
+    ]
     assert [p.relative_to(study_folders).parts[0] for p in held] == ["keys"]
 
 

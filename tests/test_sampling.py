@@ -17,12 +17,18 @@ from helpers.runner import runs
 from helpers.sample_diffusion import caption_check, drawing, sampling_prompts, sampling_run
 from helpers.sample_diffusion.drawing import SamplingError
 
-PROMPTS = "prompt_id,modality,view,finding,side,wording,count\nn,xray,PA,no_finding,,caption,3\ne,xray,PA,effusion,left,caption,3\nc,ct,axial,nodule,left,caption,3\n"
+PROMPTS = """prompt_id,modality,view,finding,side,wording,count
+n,xray,PA,no_finding,,caption,3
+e,xray,PA,effusion,left,caption,3
+c,ct,axial,nodule,left,caption,3
+"""
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study with a finished tiny model, a LoRA of it, and prompts; shared by this module's tests."""
+    """A study with a finished tiny model, a LoRA of it, and prompts; shared by this module's
+    tests.
+    """
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PARAMS", "OUTPUTS", "KEYS"):
@@ -31,7 +37,10 @@ def study(tmp_path_factory):
         (folder / "params" / "t").mkdir(parents=True)
         (folder / "params" / "t" / "sampling_prompts.csv").write_text(PROMPTS)
         write_cases("t")
-        for variant, values in (("", {}), ("lora", {"base": "03_finetune_diffusion", "method": "lora", "lora_rank": 4})):
+        for variant, values in (
+            ("", {}),
+            ("lora", {"base": "03_finetune_diffusion", "method": "lora", "lora_rank": 4}),
+        ):
             run = training("t", variant, **values)
             dry_run.check(run)
             run.finish(**training_run.summary(run, training_run.fine_tune(run)))
@@ -46,14 +55,26 @@ def pipeline(study):
 
 def jobs(count=6, **columns) -> pd.DataFrame:
     frame = pd.DataFrame(
-        {"prompt": [f"chest X-ray {index % 2}" for index in range(count)], "seed": range(count), "guidance": 2.0, "steps": 3}
+        {
+            "prompt": [f"chest X-ray {index % 2}" for index in range(count)],
+            "seed": range(count),
+            "guidance": 2.0,
+            "steps": 3,
+        }
     )
     return frame.assign(**columns)
 
 
 def sampled(study, variant="", **values):
-    run = begin("04_sample_diffusion", study, variant, **{"steps": ["3"], "batch": 4, "precision": "fp32", **values})
-    tables = sampling_run.draw_missing(run, sampling_prompts.read_prompts(run.beside("sampling_prompts.csv"), "xray"))
+    run = begin(
+        "04_sample_diffusion",
+        study,
+        variant,
+        **{"steps": ["3"], "batch": 4, "precision": "fp32", **values},
+    )
+    tables = sampling_run.draw_missing(
+        run, sampling_prompts.read_prompts(run.beside("sampling_prompts.csv"), "xray")
+    )
     return run, *tables
 
 
@@ -68,14 +89,18 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline):
         assert np.abs(apart - together).max() < drawing.TOLERANCE
     again = np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False))
     assert np.array_equal(again, together), "the same batch must give the same bits"
-    assert np.abs(together[0] - together[2]).max() > 10 * drawing.TOLERANCE, "another seed must give another image"
+    assert np.abs(together[0] - together[2]).max() > 10 * drawing.TOLERANCE, (
+        "another seed must give another image"
+    )
 
 
 def test_seeds_follow_from_study_prompt_and_replicate():
     prompts = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": ["one", "two"], "count": [3, 2]})
     plan = drawing.plan(prompts, "s", "r", "dpm++", [10, 20], [1.0, 3.0])
     assert len(plan) == 5 * 4 and plan.image_id.is_unique
-    assert plan.groupby(["prompt_id", "replicate"]).seed.nunique().eq(1).all(), "settings are compared on the same noise"
+    assert plan.groupby(["prompt_id", "replicate"]).seed.nunique().eq(1).all(), (
+        "settings are compared on the same noise"
+    )
     assert plan.seed.nunique() == 5
     fewer = drawing.plan(prompts.assign(count=[2, 1]), "s", "r", "dpm++", [10, 20], [1.0, 3.0])
     kept = plan.merge(fewer, on="image_id", suffixes=("", "_fewer"))
@@ -87,11 +112,18 @@ def test_seeds_follow_from_study_prompt_and_replicate():
 def test_a_run_draws_its_prompts_in_the_cases_depth(study):
     run, made, samples, failures = sampled(study)
     assert len(made) == 6 and failures.empty
-    assert set(made.prompt_id) == {"n", "e"} and (made.bits == 12).all() and (made.origin == "generated").all() and made.simulated.all()
+    assert (
+        set(made.prompt_id) == {"n", "e"}
+        and (made.bits == 12).all()
+        and (made.origin == "generated").all()
+        and made.simulated.all()
+    )
     assert samples.seed.nunique() == 6
     for array in pictures(run, made).values():
         assert array.dtype == np.uint16 and array.shape == (32, 32) and array.max() <= 4095
-    assert (made.caption[made.prompt_id == "e"] == "chest X-ray, PA view, with left pleural effusion").all()
+    assert (
+        made.caption[made.prompt_id == "e"] == "chest X-ray, PA view, with left pleural effusion"
+    ).all()
 
 
 def test_what_is_missing_is_drawn_again_to_the_same_bits(study):
@@ -132,7 +164,11 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
 
 
 def test_all_failures_is_an_error(study, monkeypatch):
-    monkeypatch.setattr(drawing, "_batch", lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32))
+    monkeypatch.setattr(
+        drawing,
+        "_batch",
+        lambda _, some, size, *rest: np.zeros((len(some), size, size), np.float32),
+    )
     with pytest.raises(SamplingError, match=r"All 6 images failed \(black\)"):
         sampled(study, "black")
 
@@ -149,18 +185,25 @@ def test_out_of_memory_halves_the_batch(pipeline, monkeypatch, capsys):
         return stock(pipeline, some, *rest)
 
     monkeypatch.setattr(drawing, "_batch", small_memory)
-    assert np.abs(np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False)) - whole).max() < drawing.TOLERANCE
+    assert (
+        np.abs(np.stack(drawing.draw(pipeline, jobs(), 32, bf16=False)) - whole).max()
+        < drawing.TOLERANCE
+    )
     assert sizes == [2, 2, 2] and "batches of 2" in capsys.readouterr().out
     refused.clear()
     assert len([*drawing.draw_batches(pipeline, drawing.batches(jobs(12), 6), 32)]) == 6
     assert refused == [6, 3], "the limit is found once, not at every batch"
-    monkeypatch.setattr(drawing, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(
+        drawing, "_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError())
+    )
     with pytest.raises(SamplingError, match="does not fit into memory"):
         drawing.draw(pipeline, jobs(1), 32)
 
 
 def test_guidance_and_steps_may_differ_between_jobs(pipeline):
-    drawn = drawing.draw(pipeline, jobs(4, guidance=[1.0, 1.0, 3.0, 3.0], steps=[3, 3, 3, 2]), 32, bf16=False)
+    drawn = drawing.draw(
+        pipeline, jobs(4, guidance=[1.0, 1.0, 3.0, 3.0], steps=[3, 3, 3, 2]), 32, bf16=False
+    )
     alone = drawing.draw(pipeline, jobs(4, guidance=3.0, steps=2).iloc[3:], 32, bf16=False)
     assert len(drawn) == 4 and np.abs(drawn[3] - alone[0]).max() < drawing.TOLERANCE
 
@@ -185,27 +228,37 @@ def test_lora_is_drawn_with_its_base_and_scale(study):
 
 
 def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path):
-    full, lora = (runs.load(study, f"03_finetune_diffusion{variant}").folder / "checkpoint" for variant in ("", ".lora"))
+    full, lora = (
+        runs.load(study, f"03_finetune_diffusion{variant}").folder / "checkpoint"
+        for variant in ("", ".lora")
+    )
     script = tmp_path / "stranger.py"
     script.write_text(
-        "import sys\n"
-        "sys.meta_path.insert(0, type('Refuse', (), {'find_spec': staticmethod(lambda name, *_: (_ for _ in ()).throw(ImportError(name)) "
-        "if name.split('.')[0] == 'helpers' else None)}))\n"
-        "try:\n    import helpers\n    sys.exit('helpers can be imported')\nexcept ImportError:\n    pass\n"
-        "from diffusers import StableDiffusionPipeline\n"
-        f"pipeline = StableDiffusionPipeline.from_pretrained({str(full)!r})\n"
-        "image = pipeline('chest X-ray', num_inference_steps=3, output_type='np').images\n"
-        "assert image.shape == (1, 32, 32, 1), image.shape\n"
-        f"pipeline.load_lora_weights({str(lora)!r})\n"
-        "assert pipeline('chest X-ray', num_inference_steps=3, output_type='np').images.shape == (1, 32, 32, 1)\n"
-        "print('loaded')\n"
+        "import sys\nsys.meta_path.insert(0, type('Refuse', (), {'find_spec': staticmethod(lambda"
+        " name, *_: (_ for _ in ()).throw(ImportError(name)) if name.split('.')[0] == 'helpers'"
+        " else None)}))\ntry:\n    import helpers\n    sys.exit('helpers can be"
+        " imported')\nexcept ImportError:\n    pass\nfrom diffusers import"
+        " StableDiffusionPipeline\npipeline ="
+        f" StableDiffusionPipeline.from_pretrained({str(full)!r})\nimage = pipeline('chest X-ray',"
+        " num_inference_steps=3, output_type='np').images\nassert image.shape == (1, 32, 32, 1),"
+        f" image.shape\npipeline.load_lora_weights({str(lora)!r})\nassert pipeline('chest X-ray',"
+        " num_inference_steps=3, output_type='np').images.shape == (1, 32, 32,"
+        " 1)\nprint('loaded')\n"
     )
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0 and "loaded" in done.stdout, done.stderr[-2000:]
 
 
 def test_model_card_says_what_the_model_learned_from(study):
-    card = (runs.load(study, "03_finetune_diffusion").folder / "checkpoint" / "README.md").read_text()
+    card = (
+        runs.load(study, "03_finetune_diffusion").folder / "checkpoint" / "README.md"
+    ).read_text()
     for words in (
         "24 training images of 12 patients",
         "Simulated",
@@ -220,7 +273,11 @@ def test_model_card_says_what_the_model_learned_from(study):
 def test_finished_run_shows_what_is_there(study):
     run = training(study)
     assert run.finished and not (run.folder / training_run.STATE).exists()
-    assert len(training_run.fine_tune(run)) and len(dry_run.check(run)) > 5 and "## Data" in training_run.card(run)
+    assert (
+        len(training_run.fine_tune(run))
+        and len(dry_run.check(run)) > 5
+        and "## Data" in training_run.card(run)
+    )
     assert run.manifest["summary"]["base_sha256"].keys() == set(base_models.TRAINABLE)
 
 
@@ -233,17 +290,28 @@ def test_caption_check_tells_obedience_from_chance(study):
     seen = classifier.predict(pixels[24:])
     obeyed = caption_check.agreement(labels.label[24:].to_numpy(), seen, np.array([]), np.array([]))
     assert obeyed.agreement[0] > 0.8 > 0.45 > obeyed.chance[0]
-    assert "of 6 samples" in caption_check.sentence(obeyed) and "more often than by chance" in caption_check.sentence(obeyed)
-    ignored = caption_check.agreement(labels.label[24:].to_numpy(), np.full(6, "no_finding"), np.array([]), np.array([]))
-    assert ignored.agreement[0] == pytest.approx(ignored.chance[0]), "an answer that is always the same agrees as chance does"
-    assert "not more often" in caption_check.sentence(ignored) and "no held-out case" in caption_check.sentence(ignored)
+    assert "of 6 samples" in caption_check.sentence(
+        obeyed
+    ) and "more often than by chance" in caption_check.sentence(obeyed)
+    ignored = caption_check.agreement(
+        labels.label[24:].to_numpy(), np.full(6, "no_finding"), np.array([]), np.array([])
+    )
+    assert ignored.agreement[0] == pytest.approx(ignored.chance[0]), (
+        "an answer that is always the same agrees as chance does"
+    )
+    assert "not more often" in caption_check.sentence(
+        ignored
+    ) and "no held-out case" in caption_check.sentence(ignored)
     assert "cannot be told" in caption_check.sentence(ignored.iloc[:0])
 
 
 def test_caption_check_of_a_run(study):
     run, made, *_ = sampled(study, "checked")
     table = caption_check.measure(run, made)
-    assert list(table.what) == ["all", "effusion left", "no_finding"] and (table.samples == [6, 3, 3]).all()
+    assert (
+        list(table.what) == ["all", "effusion left", "no_finding"]
+        and (table.samples == [6, 3, 3]).all()
+    )
     assert caption_check.summary(table).keys() == {"captions_obeyed", "chance", "on_cases"}
 
 
@@ -266,4 +334,8 @@ def test_quantisation_keeps_range_and_depth():
     ramp = np.linspace(-0.1, 1.1, 4096, dtype=np.float32).reshape(64, 64)
     for bits in (8, 12, 16):
         grey = drawing.quantised(ramp, bits)
-        assert grey.min() == 0 and grey.max() == 2**bits - 1 and grey.dtype == (np.uint8 if bits == 8 else np.uint16)
+        assert (
+            grey.min() == 0
+            and grey.max() == 2**bits - 1
+            and grey.dtype == (np.uint8 if bits == 8 else np.uint16)
+        )

@@ -15,7 +15,9 @@ def test_both_sides_of_training_and_sampling_reach_the_same():
     throughput = trained[(trained.unit == "images/s") & trained.ours.notna()]
     assert len(throughput) == len(setups) and (throughput[["baseline", "ours"]] > 0).all(axis=None)
     losses = trained[trained.unit == "mean squared error"]
-    assert len(losses) == len(setups) and losses.ratio.between(0.6, 1.6).all(), "trained alike, both learn alike"
+    assert len(losses) == len(setups) and losses.ratio.between(0.6, 1.6).all(), (
+        "trained alike, both learn alike"
+    )
     assert trained[trained.unit == "MB"].ours.iloc[0] > 100
     drawn = sampling.measure(samples=4, size=32)
     assert (drawn[drawn.unit == "dB"].ours > 25).all(), "our images are the stock pipeline's"
@@ -24,13 +26,18 @@ def test_both_sides_of_training_and_sampling_reach_the_same():
 def test_the_profile_accounts_for_all_of_the_time():
     where = training.profile(steps=2, size=32)
     assert abs(where.ours.sum() - 100) < 0.5
-    assert where.set_index("what").ours[["time in convolutions", "time in matrix products"]].min() > 0
+    assert (
+        where.set_index("what").ours[["time in convolutions", "time in matrix products"]].min() > 0
+    )
 
 
 def test_the_real_architecture_has_its_published_sizes():
     with init_empty_weights():
         pipeline = models.stable_diffusion_15(["chest X-ray"], 512)
-    sizes = [sum(weights.numel() for weights in part.parameters()) for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)]
+    sizes = [
+        sum(weights.numel() for weights in part.parameters())
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    ]
     assert sizes == [859_520_964, 83_653_863, 123_060_480]
     small = models.example_model(["chest X-ray"], 64)
     assert round(sum(weights.numel() for weights in small.unet.parameters()) / 1e6, 1) == 3.9
@@ -49,10 +56,14 @@ SMALL = {
 
 
 def test_every_path_is_measured(tmp_path, monkeypatch):
-    """All of `make speed` on real parts, too small to tell anything but that it runs and that the ratio means the better direction."""
+    """All of `make speed` on real parts, too small to tell anything but that it runs and that the
+    ratio means the better direction.
+    """
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     speed = main(tmp_path, SMALL)
-    assert len(pd.read_csv(tmp_path / "speed.csv")) == len(speed) and (tmp_path / "speed.png").exists()
+    assert (
+        len(pd.read_csv(tmp_path / "speed.csv")) == len(speed) and (tmp_path / "speed.png").exists()
+    )
     for path in (
         "import",
         "duplicates",
@@ -67,5 +78,9 @@ def test_every_path_is_measured(tmp_path, monkeypatch):
     unmeasured = speed[speed["ours"].isna()]
     assert unmeasured["note"].str.startswith("not yet measured").all()
     for row in speed.dropna(subset=["baseline", "ours"]).itertuples():
-        better = row.ours < row.baseline if row.unit in ("s", "ms", "MB", "mean squared error") else row.ours > row.baseline
+        better = (
+            row.ours < row.baseline
+            if row.unit in ("s", "ms", "MB", "mean squared error")
+            else row.ours > row.baseline
+        )
         assert (row.ratio > 1) == better or abs(row.ratio - 1) < 0.01

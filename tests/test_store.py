@@ -1,4 +1,6 @@
-"""The durable record: append-only, chained, recognised when sent again, verified, erased, copied."""
+"""The durable record: append-only, chained, recognised when sent again, verified, erased,
+copied.
+"""
 
 import json
 import multiprocessing
@@ -30,7 +32,12 @@ def engine(tmp_path):
 
 
 def message(number: int, **changes) -> dict:
-    return {**MESSAGE, "id": f"message-{number}", "payload": {"label": "fake", "seconds": number}, **changes}
+    return {
+        **MESSAGE,
+        "id": f"message-{number}",
+        "payload": {"label": "fake", "seconds": number},
+        **changes,
+    }
 
 
 def test_resend_is_recognised_and_another_content_refused(engine):
@@ -54,7 +61,13 @@ def test_a_rule_refuses_inside_the_transaction(engine):
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE events SET event = 'x'", "DELETE FROM events", "UPDATE payloads SET payload = '{}'", "DELETE FROM payloads"]
+    "statement",
+    [
+        "UPDATE events SET event = 'x'",
+        "DELETE FROM events",
+        "UPDATE payloads SET payload = '{}'",
+        "DELETE FROM payloads",
+    ],
 )
 def test_change_and_deletion_are_refused(engine, statement):
     store.append(engine, "reader-a", MESSAGE)
@@ -68,13 +81,25 @@ TAMPERINGS = {
     "time": "UPDATE events SET server_utc = '2020-01-01T00:00:00.000Z' WHERE sequence = 2",
     "message id": "UPDATE events SET message_id = 'message-x' WHERE sequence = 2",
     "person or simulated": "UPDATE readers SET simulated = NOT simulated",
-    "order of two swapped": "UPDATE events SET sequence = sequence + 100 WHERE sequence IN (2, 3); "
-    "UPDATE events SET sequence = 105 - sequence WHERE sequence > 100",
-    "another reader's event": "INSERT INTO readers SELECT 'reader-b', simulated, added_utc, events, head FROM readers",
-    "made up event": "INSERT INTO events SELECT reader_id, 6, 'message-6', event, blind_id, payload_sha256, browser_utc, server_utc, hash "
-    "FROM events WHERE sequence = 5",
-    "head and count fitted": "DELETE FROM payloads WHERE sequence = 5; DELETE FROM events WHERE sequence = 5; UPDATE readers SET events = 4",
-    "made up erasure": "DELETE FROM payloads WHERE sequence = 2; UPDATE events SET event = 'erased' WHERE sequence = 5",
+    "order of two swapped": (
+        "UPDATE events SET sequence = sequence + 100 WHERE sequence IN (2, 3); "
+        "UPDATE events SET sequence = 105 - sequence WHERE sequence > 100"
+    ),
+    "another reader's event": (
+        "INSERT INTO readers SELECT 'reader-b', simulated, added_utc, events, head FROM readers"
+    ),
+    "made up event": (
+        "INSERT INTO events SELECT reader_id, 6, 'message-6', event, blind_id, payload_sha256,"
+        " browser_utc, server_utc, hash FROM events WHERE sequence = 5"
+    ),
+    "head and count fitted": (
+        "DELETE FROM payloads WHERE sequence = 5; DELETE FROM events WHERE sequence = 5; UPDATE"
+        " readers SET events = 4"
+    ),
+    "made up erasure": (
+        "DELETE FROM payloads WHERE sequence = 2; UPDATE events SET event = 'erased' WHERE"
+        " sequence = 5"
+    ),
     "image": "UPDATE events SET blind_id = 'b9' WHERE sequence = 2",
     "payload gone": "DELETE FROM payloads WHERE sequence = 4",
     "event gone": "DELETE FROM payloads WHERE sequence = 2; DELETE FROM events WHERE sequence = 2",
@@ -105,7 +130,9 @@ def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_
     raw = sqlite3.connect(engine.url.database)
     for table, change, _ in schema._REFUSALS:
         raw.execute(f"DROP TRIGGER no_{change.lower()}_of_{table}")
-    raw.executescript("DELETE FROM payloads; DELETE FROM events; DELETE FROM readers WHERE reader_id = 'reader-b'")
+    raw.executescript(
+        "DELETE FROM payloads; DELETE FROM events; DELETE FROM readers WHERE reader_id = 'reader-b'"
+    )
     raw.execute("UPDATE readers SET events = 0, head = ?", (schema.FIRST,))
     raw.commit()
     raw.close()
@@ -118,15 +145,23 @@ def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_
 def test_a_rewritten_record_is_found_by_the_hash_that_the_reader_kept(engine):
     head = store.append(engine, "reader-a", MESSAGE)["hash"]
     assert store.verify(engine, {"reader-a": head}) == []
-    assert store.verify(engine, {"reader-a": "f" * 64}) == ["reader-a: the hash that the reader kept is not in the record"]
+    assert store.verify(engine, {"reader-a": "f" * 64}) == [
+        "reader-a: the hash that the reader kept is not in the record"
+    ]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(text=st.text(max_size=80), number=st.floats(allow_nan=False, allow_infinity=False))
 def test_any_payload_comes_back_as_it_was_sent_and_verifies(engine, text, number):
     text = text.encode("utf-8", "replace").decode()
     identity = f"m-{store.digest(json.dumps([text, number]))[:20]}"
-    store.append(engine, "reader-a", message(0, id=identity, payload={"description": text, "seconds": number}))
+    store.append(
+        engine,
+        "reader-a",
+        message(0, id=identity, payload={"description": text, "seconds": number}),
+    )
     kept = next(event for event in store.events(engine) if event.message_id == identity)
     assert (kept.payload["description"], kept.payload["seconds"]) == (text, number)
     assert store.verify(engine) == []
@@ -140,13 +175,17 @@ def test_erasure_leaves_a_tombstone_and_the_chain_holds(engine):
     assert store.verify(engine) == []
     store.erase(engine, "reader-a", "asked again, in other words")
     assert len(store.events(engine, "reader-a")) == 2
-    files = list(Path(engine.url.database).parent.glob("readings.sqlite*"))  # while the server is still there
+    files = list(
+        Path(engine.url.database).parent.glob("readings.sqlite*")
+    )  # while the server is still there
     assert files and not any(b"secret words" in file.read_bytes() for file in files)
 
 
 def test_an_erasure_that_broke_off_goes_on(engine):
     store.append(engine, "reader-a", message(1))
-    store.append(engine, "reader-a", {"id": "erased", "event": "erased", "payload": {"reason": "asked"}})  # as far as it came
+    store.append(
+        engine, "reader-a", {"id": "erased", "event": "erased", "payload": {"reason": "asked"}}
+    )  # as far as it came
     store.erase(engine, "reader-a", "asked")
     assert [event.payload is None for event in store.events(engine, "reader-a")] == [True, False]
 
@@ -154,10 +193,15 @@ def test_an_erasure_that_broke_off_goes_on(engine):
 def test_codes_are_renewed_revoked_and_expire(engine):
     store.set_code(engine, "reader-a", "first", "2100-01-01T00:00:00.000Z")
     store.set_code(engine, "reader-a", "second", "2100-01-01T00:00:00.000Z")
-    assert (store.code_holder(engine, "first"), store.code_holder(engine, "second")) == ("", "reader-a")
+    assert (store.code_holder(engine, "first"), store.code_holder(engine, "second")) == (
+        "",
+        "reader-a",
+    )
     assert store.code_holder(engine, "second", now="2100-01-02T00:00:00.000Z") == ""
     store.revoke(engine, "reader-a")
-    assert store.code_holder(engine, "second") == "" and store.code_states(engine) == {"reader-a": "revoked"}
+    assert store.code_holder(engine, "second") == "" and store.code_states(engine) == {
+        "reader-a": "revoked"
+    }
     with pytest.raises(store.StoreError, match="no reader"):
         store.revoke(engine, "nobody")
 
@@ -165,7 +209,11 @@ def test_codes_are_renewed_revoked_and_expire(engine):
 def test_network_file_systems_are_told_apart():
     mounts = "a / ext4 rw\nb /mnt nfs4 rw\nc /mnt/local xfs rw\n"
     assert schema.file_system("/our share/x", mounts + "d /our\\040share cifs rw\n") == "cifs"
-    assert [schema.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == ["ext4", "nfs4", "xfs"]
+    assert [schema.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == [
+        "ext4",
+        "nfs4",
+        "xfs",
+    ]
 
 
 def test_a_store_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
@@ -184,7 +232,10 @@ def test_several_processes_write_at_once(engine):
     store.add_reader(engine, "reader-b")
     engine.dispose()
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(engine.url.database, reader, 30)) for reader in ("reader-a", "reader-a", "reader-b")]
+    writers = [
+        context.Process(target=_write, args=(engine.url.database, reader, 30))
+        for reader in ("reader-a", "reader-a", "reader-b")
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -208,6 +259,8 @@ def test_records_whose_ids_were_not_tied_in_yet_still_hold(engine, monkeypatch):
     monkeypatch.setattr(store, "_tie", lambda salt, message_id: "")
     store.append(engine, "reader-a", MESSAGE)
     event = store.events(engine)[0]
-    before = store.Event(**{**vars(event), "payload": {**event.payload, "salt": event.payload["salt"].rstrip(".")}})
+    before = store.Event(
+        **{**vars(event), "payload": {**event.payload, "salt": event.payload["salt"].rstrip(".")}}
+    )
     monkeypatch.undo()
     assert store._untied([before]) == []

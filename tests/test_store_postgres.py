@@ -19,7 +19,10 @@ def programs() -> Path | None:
     found = shutil.which("initdb")
     places = [Path(found).resolve().parent] if found else []
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "pg_ctl").exists() and (place / "initdb").exists()), None)
+    return next(
+        (place for place in places if (place / "pg_ctl").exists() and (place / "initdb").exists()),
+        None,
+    )
 
 
 def run_as_owner(*command: str) -> None:
@@ -32,13 +35,26 @@ def run_as_owner(*command: str) -> None:
 def address():
     place = programs()
     if place is None:
-        pytest.fail("PostgreSQL is not installed: the record must be tested there too (Debian: apt-get install postgresql).")
+        pytest.fail(
+            "PostgreSQL is not installed: the record must be tested there too (Debian: apt-get"
+            " install postgresql)."
+        )
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path must be short
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
     data = str(folder / "data")
     run_as_owner(str(place / "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync")
-    run_as_owner(str(place / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''", "start")
+    run_as_owner(
+        str(place / "pg_ctl"),
+        "-D",
+        data,
+        "-w",
+        "-l",
+        str(folder / "log"),
+        "-o",
+        f"-k {folder} -c listen_addresses=''",
+        "start",
+    )
     yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
     run_as_owner(str(place / "pg_ctl"), "-D", data, "-m", "fast", "stop")
     shutil.rmtree(folder)
@@ -74,11 +90,19 @@ def test_append_resend_refuse_verify_and_erase(engine):
         store.append(engine, "reader-a", message(number + 10))
     assert store.verify(engine) == []
     store.erase(engine, "reader-a", "asked")
-    assert store.verify(engine) == [] and [event.payload is None for event in store.events(engine)] == [True] * 4 + [False]
+    assert store.verify(engine) == [] and [
+        event.payload is None for event in store.events(engine)
+    ] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE events SET event = 'x'", "DELETE FROM payloads", "UPDATE payloads SET payload = '{}'", "TRUNCATE payloads"]
+    "statement",
+    [
+        "UPDATE events SET event = 'x'",
+        "DELETE FROM payloads",
+        "UPDATE payloads SET payload = '{}'",
+        "TRUNCATE payloads",
+    ],
 )
 def test_change_and_deletion_are_refused(engine, statement):
     store.add_reader(engine, "reader-a")
@@ -95,7 +119,9 @@ def test_several_hosts_write_one_reader_s_record(engine, address):
         for number in range(20):
             store.append(host, "reader-a", message(offset + number))
 
-    threads = [threading.Thread(target=write, args=(host, 100 * place)) for place, host in enumerate(hosts)]
+    threads = [
+        threading.Thread(target=write, args=(host, 100 * place)) for place, host in enumerate(hosts)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,6 @@
-"""The runner on real kernels: skip, stale, continue after kill -9, fail by name, bad input in one sentence."""
+"""The runner on real kernels: skip, stale, continue after kill -9, fail by name, bad input in one
+sentence.
+"""
 
 import json
 import os
@@ -21,7 +23,9 @@ START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name
 
 @pytest.fixture
 def small(study_folders, monkeypatch):
-    """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands alone."""
+    """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands
+    alone.
+    """
     folder = study_folders
     monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
     monkeypatch.setattr(places, "NOTEBOOKS", folder / "notebooks")
@@ -29,8 +33,9 @@ def small(study_folders, monkeypatch):
         folder / "notebooks" / "01_count.ipynb",
         HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
         START.format(name="01_count"),
-        "for i in range(numbers):\n    if not run.file(f'parts/{i}.json').exists():\n        time.sleep(wait)\n"
-        "        run.write_json(f'parts/{i}.json', i)\n        run.say(f'counted {i}')",
+        "for i in range(numbers):\n    if not run.file(f'parts/{i}.json').exists():\n       "
+        " time.sleep(wait)\n        run.write_json(f'parts/{i}.json', i)\n        run.say(f'counted"
+        " {i}')",
         "run.finish()",
     )
     notebook(
@@ -43,7 +48,8 @@ def small(study_folders, monkeypatch):
     )
     notebook(
         folder / "notebooks" / "03_alone.ipynb",
-        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\nwords: str = ""  # a file beside the YAML',
+        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\nwords: str = ""  # a file'
+        " beside the YAML",
         START.format(name="03_alone"),
         "if mishap == 'error': raise ValueError('the data are odd')",
         "if mishap == 'kill': os.kill(os.getpid(), 9)",
@@ -61,7 +67,11 @@ def run(*arguments):
 
 
 def results(folder: Path) -> dict:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.json")) if p.name != "manifest.json"}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*.json"))
+        if p.name != "manifest.json"
+    }
 
 
 def states() -> dict:
@@ -75,11 +85,15 @@ def test_runs_in_order_then_skips_and_changes_nothing(small, capsys):
     capsys.readouterr()
     assert run() == study.DONE
     assert capsys.readouterr().out.count("finished, skipped") == 3
-    assert {p: p.stat().st_mtime_ns for p in (small / "outputs").rglob("*") if p.is_file()} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in (small / "outputs").rglob("*") if p.is_file()
+    } == before
     told = manifest(small / "outputs/small/01_count")
     assert told["status"] == "finished"
     assert {f["path"] for f in told["files"]} == {f"parts/{i}.json" for i in range(4)}
-    assert str(small) not in (small / "outputs/small/01_count/notebook.ipynb").read_text(), "no absolute paths in the executed notebook"
+    assert str(small) not in (small / "outputs/small/01_count/notebook.ipynb").read_text(), (
+        "no absolute paths in the executed notebook"
+    )
 
 
 def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, capsys):
@@ -91,7 +105,13 @@ def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, c
     assert "numbers: 4 before, 5 now" in capsys.readouterr().out
     assert results(small / "outputs") == before, "stale runs are left as they are"
     assert run("--force") == study.DONE
-    assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [0, 2, 4, 6, 8]
+    assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [
+        0,
+        2,
+        4,
+        6,
+        8,
+    ]
     assert set(states().values()) == {"finished"}
 
 
@@ -126,7 +146,14 @@ def test_set_only_from(small, capsys):
 @pytest.mark.parametrize(
     ("mishap", "said"),
     [
-        ("error", ["failed in cell 4 (`if mishap == 'error'", "ValueError: the data are odd", "notebook.ipynb"]),
+        (
+            "error",
+            [
+                "failed in cell 4 (`if mishap == 'error'",
+                "ValueError: the data are odd",
+                "notebook.ipynb",
+            ],
+        ),
         ("kill", ["03_alone", "kernel", "notebook.ipynb"]),
         ("full", ["The disk is full", "OUTPUTS="]),
     ],
@@ -218,7 +245,14 @@ def test_unknown_study_and_new_study(small, capsys):
 
 
 def papermill(small, *arguments):
-    command = [sys.executable, "-m", "papermill", str(small / "notebooks/01_count.ipynb"), str(small / "out.ipynb"), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(small / "notebooks/01_count.ipynb"),
+        str(small / "out.ipynb"),
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=small)
 
 
@@ -254,7 +288,10 @@ def test_a_reading_set_that_has_been_begun_is_never_redone(small, capsys):
 
 
 def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(small, capsys):
-    """03 reads nothing and comes first here: FORCE would redo it and then refuse 01, which 02 has begun to read."""
+    """03 reads nothing and comes first here:
+
+    FORCE would redo it and then refuse 01, which 02 has begun to read.
+    """
     (small / "params/small/01_count.yaml").unlink()
     shutil.move(small / "params/small/03_alone.yaml", small / "params/small/01_alone.yaml")
     shutil.move(small / "notebooks/03_alone.ipynb", small / "notebooks/01_alone.ipynb")
@@ -274,10 +311,21 @@ def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(sm
 @pytest.mark.parametrize(("command", "code"), [("status", study.DONE), ("run", study.FAILED)])
 def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, command, code):
     """As `make status | head -1` does; a run that lost its output has stopped."""
-    asked = [sys.executable, "-c", f"import sys; from helpers import study; sys.exit(study.main(['{command}', 'small']))"]
+    asked = [
+        sys.executable,
+        "-c",
+        f"import sys; from helpers import study; sys.exit(study.main(['{command}', 'small']))",
+    ]
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(asked, stdout=writing, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=ROOT)
+    done = subprocess.run(
+        asked,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        cwd=ROOT,
+    )
     os.close(writing)
     assert done.returncode == code and "Traceback" not in done.stderr
 
@@ -293,7 +341,9 @@ def test_simulated_readers_are_nobody(tmp_path):
     engine.dispose()
     assert runs.begun(tmp_path)
     runs.clear(tmp_path)
-    assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), "what a person answers stays"
+    assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), (
+        "what a person answers stays"
+    )
     (tmp_path / "readings.sqlite").write_text("no record")
     assert runs.begun(tmp_path), "in doubt somebody reads"
 
@@ -305,23 +355,43 @@ def test_by_hand_the_settings_are_those_of_the_yaml(small, capsys):
     opened.release()
     assert by_hand["numbers"] == opened.parameters["numbers"] == 2
     assert "From 01_count.yaml of study 'small': numbers = 2." in capsys.readouterr().out
-    given = {"study": "small", "variant": "", "numbers": 3, "wait": 0.0, "In": ["", "# Parameters\nstudy = 'small'\nnumbers = 3\n"]}
+    given = {
+        "study": "small",
+        "variant": "",
+        "numbers": 3,
+        "wait": 0.0,
+        "In": ["", "# Parameters\nstudy = 'small'\nnumbers = 3\n"],
+    }
     opened = runs.start("01_count", given)
     opened.release()
-    assert given["numbers"] == opened.parameters["numbers"] == 3, "what papermill was told comes first"
+    assert given["numbers"] == opened.parameters["numbers"] == 3, (
+        "what papermill was told comes first"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        ("06_assemble_reading_set.yaml", "# Nothing", "readers: 3\n# Nothing", "planned for 3 readers (readers), 07_read_cases invites 2"),
+        (
+            "06_assemble_reading_set.yaml",
+            "# Nothing",
+            "readers: 3\n# Nothing",
+            "planned for 3 readers (readers), 07_read_cases invites 2",
+        ),
         ("draw.csv", "count,training", "cuont,training", "draw.csv: column 'count' is missing"),
-        ("draw.csv", ",xray,,10,", ",xray,efusion,10,", "unknown finding 'efusion' (did you mean 'effusion'?)"),
+        (
+            "draw.csv",
+            ",xray,,10,",
+            ",xray,efusion,10,",
+            "unknown finding 'efusion' (did you mean 'effusion'?)",
+        ),
         ("prompts.csv", ",effusion,", ",efusion,", "efusion"),
         ("sampling_prompts.csv", ",effusion,", ",efusion,", "efusion"),
     ],
 )
-def test_what_a_later_stage_would_refuse_is_said_before_the_first_one_starts(study_folders, capsys, name, old, new, said):
+def test_what_a_later_stage_would_refuse_is_said_before_the_first_one_starts(
+    study_folders, capsys, name, old, new, said
+):
     shutil.copytree(ROOT / "params" / "rehearsal", study_folders / "params" / "mine")
     path = study_folders / "params" / "mine" / name
     assert old in path.read_text()
@@ -335,17 +405,26 @@ def test_nothing_new_is_built_on_something_stale(small, capsys):
     run("--only", "01_count")
     (small / "params/small/01_count.yaml").write_text("numbers: 5\n")
     assert run() == study.STALE
-    assert "02_double: stale, left as it is (reads 01_count, which is stale)" in capsys.readouterr().out
+    assert (
+        "02_double: stale, left as it is (reads 01_count, which is stale)"
+        in capsys.readouterr().out
+    )
     assert not (small / "outputs/small/02_double/doubled.json").exists()
-    assert (small / "outputs/small/03_alone/alone.json").exists(), "what does not rest on it goes on"
+    assert (small / "outputs/small/03_alone/alone.json").exists(), (
+        "what does not rest on it goes on"
+    )
 
 
-def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(small, monkeypatch, tmp_path, capsys):
+def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(
+    small, monkeypatch, tmp_path, capsys
+):
     (tmp_path / "Doe_Jane").mkdir()
     monkeypatch.setenv("CASES", str(tmp_path / "Doe_Jane"))
     monkeypatch.setattr(places, "NOTEBOOKS", small / "notebooks")
     path = small / "notebooks" / "03_alone.ipynb"
-    path.write_text(path.read_text().replace("the data are odd", str(tmp_path / "Doe_Jane" / "x.dcm")))
+    path.write_text(
+        path.read_text().replace("the data are odd", str(tmp_path / "Doe_Jane" / "x.dcm"))
+    )
     run("--only", "03_alone", "--set", "03_alone.mishap=error")
     executed = (small / "outputs/small/03_alone/notebook.ipynb").read_text()
     assert "ValueError" in executed and "Doe_Jane" not in executed

@@ -1,4 +1,6 @@
-"""Tables: what is written is read back, what does not fit is refused by name, a kill leaves old or new."""
+"""Tables: what is written is read back, what does not fit is refused by name, a kill leaves old or
+new.
+"""
 
 import os
 import signal
@@ -15,7 +17,9 @@ from helpers import table_columns, tables
 
 
 def test_outputs_readme_is_printed_from_the_columns():
-    assert (ROOT / "outputs" / "README.md").read_text() == tables.document(), "run: python -m helpers.tables > outputs/README.md"
+    assert (ROOT / "outputs" / "README.md").read_text() == tables.document(), (
+        "run: python -m helpers.tables > outputs/README.md"
+    )
 
 
 @pytest.mark.parametrize("name", table_columns.TABLES)
@@ -24,7 +28,9 @@ def test_every_table_has_an_empty_form_that_survives_the_disk(name, tmp_path):
     pd.testing.assert_frame_equal(tables.read(tmp_path / f"{name}.csv"), tables.empty(name))
 
 
-words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(lambda s: s.strip() == s)
+words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
+    lambda s: s.strip() == s
+)
 
 
 @given(
@@ -35,7 +41,15 @@ words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, ma
 def test_readings_survive_the_disk(tmp_path_factory, descriptions, seconds, label):
     path = tmp_path_factory.mktemp("t") / "readings.csv"
     rows = [
-        {"reader_id": "r1", "blind_id": f"b{i}", "position": i + 1, "label": label, "description": d, "seconds": seconds, "changes": 0}
+        {
+            "reader_id": "r1",
+            "blind_id": f"b{i}",
+            "position": i + 1,
+            "label": label,
+            "description": d,
+            "seconds": seconds,
+            "changes": 0,
+        }
         for i, d in enumerate(descriptions)
     ]
     written = tables.write(pd.DataFrame(rows), path)
@@ -51,7 +65,10 @@ def readings(**changes):
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
-        (readings(label="maybe"), "column 'label' row 1 is 'maybe'; allowed: real, fake, uncertain"),
+        (
+            readings(label="maybe"),
+            "column 'label' row 1 is 'maybe'; allowed: real, fake, uncertain",
+        ),
         (readings(colour="red"), "unknown column 'colour'"),
         (readings().drop(columns="label"), "column 'label' (the answer) is missing"),
         (readings(reader_id=None), "column 'reader_id' is empty in row 1"),
@@ -76,7 +93,10 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path):
 def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old" * 1000)
-    loop = f"from helpers import tables; from pathlib import Path\nwhile True: tables.write_atomically(Path({str(path)!r}), b'new' * 3_000_000)"
+    loop = (
+        "from helpers import tables; from pathlib import Path\nwhile True:"
+        f" tables.write_atomically(Path({str(path)!r}), b'new' * 3_000_000)"
+    )
     for wait in (0.6, 0.75, 0.9):
         process = subprocess.Popen([sys.executable, "-c", loop])
         try:

@@ -71,7 +71,10 @@ def test_pictures_of_mixed_size_are_made_alike_or_refused(outputs):
     frame = training_run.read_cases(training("t", "ok", size=64))
     assert len(frame) == 8
     write_cases("u", width=[32, 64] * 15, height=[32, 64] * 15)
-    with pytest.raises(TrainingError, match=r"15 of 30 images are smaller than size 64 \(the smallest has 32 pixels\)"):
+    with pytest.raises(
+        TrainingError,
+        match=r"15 of 30 images are smaller than size 64 \(the smallest has 32 pixels\)",
+    ):
         training_run.read_cases(training("u", size=64))
 
 
@@ -86,10 +89,14 @@ def test_too_little_memory_or_disk(outputs, monkeypatch):
     write_cases("t")
     run = training("t")
     monkeypatch.setattr(dry_run, "trial", lambda *_: (1.0, 1e15))
-    with pytest.raises(TrainingError, match=r"needs about 1000000.0 GB of memory.*gradient_checkpointing"):
+    with pytest.raises(
+        TrainingError, match=r"needs about 1000000.0 GB of memory.*gradient_checkpointing"
+    ):
         dry_run.check(run)
     monkeypatch.setattr(dry_run, "trial", lambda *_: (1.0, 1e9))
-    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(
+        dry_run.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000)
+    )
     with pytest.raises(TrainingError, match="of disk.*keep_checkpoints"):
         dry_run.check(run)
 
@@ -145,16 +152,24 @@ def test_a_chart_and_the_grids_are_there_to_see(outputs):
     write_cases("t")
     run = training("t", grid_every=2)
     table = training_run.fine_tune(run)
-    assert [path.stem for path in training_run.grids(run)] == ["step-00000002", "step-00000004", "step-00000006"]
+    assert [path.stem for path in training_run.grids(run)] == [
+        "step-00000002",
+        "step-00000004",
+        "step-00000006",
+    ]
     assert len(training_figures.curve(table).axes) == 2
     measured = pd.DataFrame(
-        [("all", 6, 0.5, 0.2, 0.8, 0.3, 6, 0.9)], columns=["what", "samples", "agreement", "low", "high", "chance", "cases", "on_cases"]
+        [("all", 6, 0.5, 0.2, 0.8, 0.3, 6, 0.9)],
+        columns=["what", "samples", "agreement", "low", "high", "chance", "cases", "on_cases"],
     )
     assert training_figures.obedience(measured).axes
     assert isinstance(run, runs.Run)
 
 
-@pytest.mark.parametrize(("abilities", "fast"), [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)])
+@pytest.mark.parametrize(
+    ("abilities", "fast"),
+    [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)],
+)
 def test_bf16_only_where_the_processor_has_it(monkeypatch, abilities, fast):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)

@@ -10,18 +10,28 @@ from helpers.formats import volumes
 
 
 def volume(tmp_path, slices=20, name="v.nii.gz", axes="RAS"):
-    """A chest of `slices` slices, lungs only in the middle half, a nodule in the right lung's front."""
+    """A chest of `slices` slices, lungs only in the middle half, a nodule in the right lung's
+    front.
+    """
     stack = np.stack(
         [
-            chest_slice(seed=k) if slices // 4 <= k < 3 * slices // 4 else np.where(chest_slice(seed=k) > -900, 40, -1000)
+            (
+                chest_slice(seed=k)
+                if slices // 4 <= k < 3 * slices // 4
+                else np.where(chest_slice(seed=k) > -900, 40, -1000)
+            )
             for k in range(slices)
         ]
     )
     stack[:, 50:56, 36:44] = np.where(stack[:, 50:56, 36:44] < -700, 60, stack[:, 50:56, 36:44])
-    array = stack[:, ::-1, ::-1].transpose(2, 1, 0)  # rows to the back and columns to the left become RAS
+    array = stack[:, ::-1, ::-1].transpose(
+        2, 1, 0
+    )  # rows to the back and columns to the left become RAS
     image = nibabel.Nifti1Image(array.astype(np.int16), np.diag([2.0, 2.0, 5.0, 1.0]))
     turned = image.as_reoriented(
-        nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes))
+        nibabel.orientations.ornt_transform(
+            nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes)
+        )
     )
     nibabel.save(turned, tmp_path / name)
     return tmp_path / name, stack
@@ -51,7 +61,9 @@ def test_lung_share_knows_lung_from_air_around_and_gas_inside():
     gas[50:70, 50:70] = -1010
     assert volumes.lung_share(gas) < 0.02
     assert volumes.lung_share(np.full((64, 64), -1000)) == 0
-    assert volumes.lung_share(chest_slice()[20:-20, 14:-14]) > 0.2, "also where the field of view cuts the chest open"
+    assert volumes.lung_share(chest_slice()[20:-20, 14:-14]) > 0.2, (
+        "also where the field of view cuts the chest open"
+    )
 
 
 def test_spaced_takes_all_when_few_and_none_without_lung():
@@ -61,7 +73,9 @@ def test_spaced_takes_all_when_few_and_none_without_lung():
 
 
 def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), tmp_path / "mri.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), tmp_path / "mri.nii.gz"
+    )
     with pytest.raises(images.ImageError, match="Hounsfield"):
         list(images.read(tmp_path / "mri.nii.gz"))
     path, _ = volume(tmp_path)

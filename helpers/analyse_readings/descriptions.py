@@ -1,4 +1,6 @@
-"""What the readers saw: findings ticked and findings named in free text, how often, and how far readers agree on them."""
+"""What the readers saw: findings ticked and findings named in free text, how often, and how far
+readers agree on them.
+"""
 
 import pandas as pd
 
@@ -7,38 +9,65 @@ from helpers.statistics import agreement
 
 
 def seen(joined: pd.DataFrame) -> pd.DataFrame:
-    """One row a finding that a reader gave an image: image_id, reader, finding, ticked, in_text (negation respected)."""
+    """One row a finding that a reader gave an image: image_id, reader, finding, ticked, in_text
+    (negation respected).
+    """
     rows = []
     for answer in joined[joined["presentation"] == 1].to_dict("records"):
         ticked = set(answer["findings"].split("|")) if pd.notna(answer["findings"]) else set()
-        named = set(findings.in_text(answer["description"])) if pd.notna(answer["description"]) else set()
+        named = (
+            set(findings.in_text(answer["description"]))
+            if pd.notna(answer["description"])
+            else set()
+        )
         for finding in sorted(ticked | named):
-            row = {name: answer[name] for name in ("image_id", "reader", "modality", "origin", "label")}
-            rows.append(row | {"finding": finding, "ticked": finding in ticked, "in_text": finding in named})
+            row = {
+                name: answer[name] for name in ("image_id", "reader", "modality", "origin", "label")
+            }
+            rows.append(
+                row | {"finding": finding, "ticked": finding in ticked, "in_text": finding in named}
+            )
     columns = ["image_id", "reader", "modality", "origin", "label", "finding", "ticked", "in_text"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def counted(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
-    """How often every finding was given: by modality and origin, columns finding, label, answers, images, of_answers, share."""
+    """How often every finding was given: by modality and origin, columns finding, label, answers,
+    images, of_answers, share.
+    """
     first = joined[joined["presentation"] == 1]
     total = first.groupby(["modality", "origin"]).size()
     groups = found.groupby(["modality", "origin", "finding"])
-    table = groups.agg(answers=("image_id", "size"), images=("image_id", "nunique"), ticked=("ticked", "sum"), in_text=("in_text", "sum"))
+    table = groups.agg(
+        answers=("image_id", "size"),
+        images=("image_id", "nunique"),
+        ticked=("ticked", "sum"),
+        in_text=("in_text", "sum"),
+    )
     table = table.reset_index()
-    table["of_answers"] = [int(total[modality, origin]) for modality, origin in zip(table["modality"], table["origin"])]
+    table["of_answers"] = [
+        int(total[modality, origin]) for modality, origin in zip(table["modality"], table["origin"])
+    ]
     table["share"] = table["answers"] / table["of_answers"]
     table["name"] = table["finding"].map(findings.FINDINGS).fillna(table["finding"])
-    return table.sort_values(["modality", "origin", "answers", "finding"], ascending=[True, True, False, True]).reset_index(drop=True)
+    return table.sort_values(
+        ["modality", "origin", "answers", "finding"], ascending=[True, True, False, True]
+    ).reset_index(drop=True)
 
 
 def agreement_on(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
-    """Agreement between readers on whether a finding is there, one row a finding: gwet, fleiss, percent and how many gave it."""
+    """Agreement between readers on whether a finding is there, one row a finding: gwet, fleiss,
+    percent and how many gave it.
+    """
     first = joined[joined["presentation"] == 1]
     rated = first.assign(there="no").pivot(index="image_id", columns="reader", values="there")
     rows = []
     for finding, given in found.groupby("finding"):
-        yes = given.drop_duplicates(["image_id", "reader"]).assign(yes=True).pivot(index="image_id", columns="reader", values="yes")
+        yes = (
+            given.drop_duplicates(["image_id", "reader"])
+            .assign(yes=True)
+            .pivot(index="image_id", columns="reader", values="yes")
+        )
         ratings = rated.mask(yes.reindex(index=rated.index, columns=rated.columns).notna(), "yes")
         ratings = ratings.where(rated.notna())
         measured = agreement.coefficients(ratings, ["no", "yes"])
@@ -49,18 +78,34 @@ def agreement_on(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
             "images": given["image_id"].nunique(),
         }
         for name in ("percent", "fleiss", "gwet"):
-            row |= {name: measured.estimate[name], f"{name}_low": measured.low[name], f"{name}_high": measured.high[name]}
+            row |= {
+                name: measured.estimate[name],
+                f"{name}_low": measured.low[name],
+                f"{name}_high": measured.high[name],
+            }
         rows.append(row | {"reason": measured.reason["fleiss"]})
     if not rows:
-        return pd.DataFrame(columns=["finding", "name", "answers", "images", "percent", "fleiss", "gwet", "reason"])
-    return pd.DataFrame(rows).sort_values(["answers", "finding"], ascending=[False, True]).reset_index(drop=True)
+        return pd.DataFrame(
+            columns=["finding", "name", "answers", "images", "percent", "fleiss", "gwet", "reason"]
+        )
+    return (
+        pd.DataFrame(rows)
+        .sort_values(["answers", "finding"], ascending=[False, True])
+        .reset_index(drop=True)
+    )
 
 
 def examples(joined: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """The readers' own words, for every modality, origin and label the longest descriptions of different images."""
+    """The readers' own words, for every modality, origin and label the longest descriptions of
+    different images.
+    """
     first = joined[(joined["presentation"] == 1) & joined["description"].notna()]
-    first = first.assign(length=first["description"].str.len()).sort_values(["length", "blind_id"], ascending=[False, True])
+    first = first.assign(length=first["description"].str.len()).sort_values(
+        ["length", "blind_id"], ascending=[False, True]
+    )
     first = first.drop_duplicates(["modality", "origin", "label", "description"])
     chosen = first.groupby(["modality", "origin", "label"], sort=True).head(each)
     columns = ["modality", "origin", "label", "reader", "image_id", "description"]
-    return chosen.sort_values(["modality", "origin", "label", "reader", "image_id"])[columns].reset_index(drop=True)
+    return chosen.sort_values(["modality", "origin", "label", "reader", "image_id"])[
+        columns
+    ].reset_index(drop=True)

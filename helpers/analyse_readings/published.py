@@ -21,11 +21,22 @@ COUNTS = {
     ("xray", "all_real"): (5, None),
     ("xray", "all_uncertain"): (2, None),
 }
-WORDS = {"all_real": "labelled real by both readers", "all_uncertain": "left both readers uncertain"}
+WORDS = {
+    "all_real": "labelled real by both readers",
+    "all_uncertain": "left both readers uncertain",
+}
 DESIGN = (
     ("readers", "2 radiologists", lambda d: f"{d['readers']} readers"),
-    ("readers with prior knowledge of AI", "1 of 2", lambda d: f"{d['prior_ai']} of {d['readers']}"),
-    ("real images in the read", "not published; the labels are of generated images only", lambda d: str(d["real"])),
+    (
+        "readers with prior knowledge of AI",
+        "1 of 2",
+        lambda d: f"{d['prior_ai']} of {d['readers']}",
+    ),
+    (
+        "real images in the read",
+        "not published; the labels are of generated images only",
+        lambda d: str(d["real"]),
+    ),
     ("hidden repeats", "not published", lambda d: str(d["repeats"])),
     ("full table of labels", "not published", lambda d: "tables/answers.csv of 08"),
     ("prompts and training recipe", "not published", lambda d: "params/ and the manifests"),
@@ -33,40 +44,80 @@ DESIGN = (
 
 
 def comparison(results: dict, xrays: int = 20) -> pd.DataFrame:
-    """One row a published number: as printed with Wilson's interval, and this study's. Columns as table_columns.TABLES["comparison"].
+    """One row a published number: as printed with Wilson's interval, and this study's.
 
-    `xrays`: how many X-rays the published counts are taken to be of; the number itself is not published.
+    Columns as table_columns.TABLES["comparison"].
+
+    `xrays`: how many X-rays the published counts are taken to be of; the number itself is not
+    published.
     """
     rows = []
     for (modality, measure), (count, total) in COUNTS.items():
-        here = next((r[measure] for r in results["headline"] if r["modality"] == modality and r["origin"] == "generated"), None)
+        here = next(
+            (
+                r[measure]
+                for r in results["headline"]
+                if r["modality"] == modality and r["origin"] == "generated"
+            ),
+            None,
+        )
         of = total or xrays
         low, high = accuracy.wilson(count, of)
         row = {
             "what": f"{sentences.KINDS[modality]} {WORDS[measure]}",
-            "published": f"{count} of {total}" if total else f"{count} (of how many is not published)",
+            "published": (
+                f"{count} of {total}" if total else f"{count} (of how many is not published)"
+            ),
         }
         row |= {"published_share": count / of, "published_low": low, "published_high": high}
         row["note"] = "" if total else f"the share takes {xrays} X-rays as in the protocol: ours"
         if here is None or not here["total"]:
-            row |= {"here": f"no generated {sentences.KINDS[modality]} with the answers that this needs"}
+            row |= {
+                "here": f"no generated {sentences.KINDS[modality]} with the answers that this needs"
+            }
         else:
-            row |= {"here": f"{here['count']} of {here['total']}", "share": here["share"], "low": here["low"], "high": here["high"]}
+            row |= {
+                "here": f"{here['count']} of {here['total']}",
+                "share": here["share"],
+                "low": here["low"],
+                "high": here["high"],
+            }
         rows.append(row)
     readers = results["design"]["readers"]
     if readers != 2:
-        rows = [row | {"note": f"{row['note']}; here “both” means {sentences.everyone(readers)}".lstrip("; ")} for row in rows]
-    rows += [{"what": what, "published": printed, "here": own(results["design"])} for what, printed, own in DESIGN]
+        rows = [
+            row
+            | {
+                "note": f"{row['note']}; here “both” means {sentences.everyone(readers)}".lstrip(
+                    "; "
+                )
+            }
+            for row in rows
+        ]
+    rows += [
+        {"what": what, "published": printed, "here": own(results["design"])}
+        for what, printed, own in DESIGN
+    ]
     return pd.DataFrame(rows)
 
 
-def bounds(images: int = 20, both: dict | None = None, fake: tuple[int, ...] = (5, 8, 10)) -> pd.DataFrame:
-    """What the published counts still allow for agreement on the CT images, for chosen and for any number both called fake."""
+def bounds(
+    images: int = 20, both: dict | None = None, fake: tuple[int, ...] = (5, 8, 10)
+) -> pd.DataFrame:
+    """What the published counts still allow for agreement on the CT images, for chosen and for any
+    number both called fake.
+    """
     both = both or {"real": 3, "uncertain": 2}
     frames = []
     for count in (None, *fake):
-        found = agreement.bounds(images, both if count is None else both | {"fake": count}, CATEGORIES)
-        frames.append(found.rename_axis("coefficient").reset_index().assign(both_fake="any" if count is None else str(count)))
+        found = agreement.bounds(
+            images, both if count is None else both | {"fake": count}, CATEGORIES
+        )
+        frames.append(
+            found.rename_axis("coefficient")
+            .reset_index()
+            .assign(both_fake="any" if count is None else str(count))
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -81,7 +132,12 @@ def figure(table: pd.DataFrame) -> Figure:
         estimate, low, high = (rows[column].astype(float) for column in columns)
         axes.hlines(rows.index + shift, low, high, color=colour, linewidth=2)
         axes.plot(estimate, rows.index + shift, marker, color=colour, label=label, markersize=7)
-    axes.set(yticks=rows.index, yticklabels=rows["what"], xlim=(-0.02, 1.02), xlabel="share of the generated images (95 % interval)")
+    axes.set(
+        yticks=rows.index,
+        yticklabels=rows["what"],
+        xlim=(-0.02, 1.02),
+        xlabel="share of the generated images (95 % interval)",
+    )
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
     plt.close(drawn)
@@ -89,7 +145,9 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
-    """The range of every coefficient that the published counts allow, and this study's estimate on its CT images."""
+    """The range of every coefficient that the published counts allow, and this study's estimate on
+    its CT images.
+    """
     drawn, axes = plt.subplots(figsize=(8.2, 4.2))
     names = [name for name in COEFFICIENTS if name != "percent"][::-1]
     styles = {"any": ("#BBBBBB", 9), "5": ("#56B4E9", 5), "8": ("#0072B2", 5), "10": ("#000000", 5)}
@@ -97,7 +155,11 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
     for both_fake, part in table.groupby("both_fake", sort=False):
         colour, width = styles.get(both_fake, ("#E69F00", 5))
         rows = part.set_index("coefficient").reindex(names)
-        label = "any number both called fake" if both_fake == "any" else f"{both_fake} called fake by both"
+        label = (
+            "any number both called fake"
+            if both_fake == "any"
+            else f"{both_fake} called fake by both"
+        )
         axes.hlines(
             [i + shifts.get(both_fake, 0) for i in range(len(names))],
             rows["low"].astype(float),
@@ -107,14 +169,31 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
             label=label,
         )
         # A range that is a point would not be seen.
-        axes.plot(rows["low"].astype(float), [i + shifts.get(both_fake, 0) for i in range(len(names))], "|", color=colour, markersize=width)
+        axes.plot(
+            rows["low"].astype(float),
+            [i + shifts.get(both_fake, 0) for i in range(len(names))],
+            "|",
+            color=colour,
+            markersize=width,
+        )
     here = {r["coefficient"]: r for r in results["agreement"] if r["group"] == "ct generated"} or {
         r["coefficient"]: r for r in results["agreement"] if r["group"] == "ct"
     }
-    known = [(i, here[name]["estimate"]) for i, name in enumerate(names) if name in here and here[name]["estimate"] is not None]
+    known = [
+        (i, here[name]["estimate"])
+        for i, name in enumerate(names)
+        if name in here and here[name]["estimate"] is not None
+    ]
     if known:
         places, values = zip(*known)
-        axes.plot(values, places, "o", color=COLOURS["fake"], markersize=8, label="this study, generated CT")
+        axes.plot(
+            values,
+            places,
+            "o",
+            color=COLOURS["fake"],
+            markersize=8,
+            label="this study, generated CT",
+        )
     axes.set(
         yticks=range(len(names)),
         yticklabels=[COEFFICIENTS[name] for name in names],
@@ -127,23 +206,45 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
 
 
 def could_show(table: pd.DataFrame, results: dict) -> list[str]:
-    """What the published design could and could not show, and where this study's numbers lie, one sentence each."""
+    """What the published design could and could not show, and where this study's numbers lie, one
+    sentence each.
+    """
     kappa = table[table["coefficient"] == "cohen"].set_index("both_fake")
     spans = [
-        f"{sentences.value(row['low'])} to {sentences.value(row['high'])} if both called {fake} fake"
+        f"{sentences.value(row['low'])} to {sentences.value(row['high'])} if both called {fake}"
+        " fake"
         for fake, row in kappa.iterrows()
         if fake != "any"
     ]
     said = [
-        f"With 3 of 20 CT images called real and 2 left uncertain by both, Cohen's kappa lies between {sentences.value(kappa.low['any'])} and "
-        f"{sentences.value(kappa.high['any'])}: {', '.join(spans)}. How many both called fake is not published.",
-        f"3 of 20 has the 95 % interval {sentences.interval(*accuracy.wilson(3, 20))}, 2 of 20 {sentences.interval(*accuracy.wilson(2, 20))}: 20 images say little about a share.",
-        "It could show that some generated images pass for real, and what radiologists see in them.",
-        "It could not show how well they detect: with labels of generated images only there are no false alarms, no d′ and no ROC curve.",
-        "It could not tell the effect of prior knowledge of AI from the difference between two persons.",
+        (
+            "With 3 of 20 CT images called real and 2 left uncertain by both, Cohen's kappa lies"
+            f" between {sentences.value(kappa.low['any'])} and"
+            f" {sentences.value(kappa.high['any'])}: {', '.join(spans)}. How many both called fake"
+            " is not published."
+        ),
+        (
+            f"3 of 20 has the 95 % interval {sentences.interval(*accuracy.wilson(3, 20))}, 2 of 20"
+            f" {sentences.interval(*accuracy.wilson(2, 20))}: 20 images say little about a share."
+        ),
+        (
+            "It could show that some generated images pass for real, and what radiologists see in"
+            " them."
+        ),
+        (
+            "It could not show how well they detect: with labels of generated images only there are"
+            " no false alarms, no d′ and no ROC curve."
+        ),
+        (
+            "It could not tell the effect of prior knowledge of AI from the difference between two"
+            " persons."
+        ),
     ]
     if results["design"]["real"]:
-        said.append(f"This study also read {results['design']['real']} real images, so it knows how often real ones are called fake.")
+        said.append(
+            f"This study also read {results['design']['real']} real images, so it knows how often"
+            " real ones are called fake."
+        )
     else:
         said.append("This study read no real image either, so the same holds for it.")
     return said

@@ -1,4 +1,6 @@
-"""From results to files: figures drawn and written in three formats, tables, results.json, report.html."""
+"""From results to files: figures drawn and written in three formats, tables, results.json,
+report.html.
+"""
 
 import json
 from pathlib import Path
@@ -13,11 +15,22 @@ from helpers.analyse_readings import checklists, joined, report, results, senten
 from helpers.runner import runs
 
 
-def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, simulated: list[str], most: int = 12) -> dict[str, Figure]:
-    """Every figure of the report by name. `most`: images in a gallery; `simulated`: what is, marked on every figure."""
+def draw(
+    found: dict,
+    tables: dict[str, pd.DataFrame],
+    set_run: runs.Run,
+    simulated: list[str],
+    most: int = 12,
+) -> dict[str, Figure]:
+    """Every figure of the report by name.
+
+    `most`: images in a gallery; `simulated`: what is, marked on every figure.
+    """
     figures.theme()
     rows = tables["per_image"].set_index("image_id")
-    labels = joined.wide(tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]])
+    labels = joined.wide(
+        tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]]
+    )
     # Image by image: several sources share a panel only where modality and origin are the same.
     kinds = rows["modality"].map(figures.NAMES) + ", " + rows["origin"]
     drawn = {
@@ -36,7 +49,11 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, simula
         drawn["distance"] = figures.votes_and_distance(tables["per_image"])
     for name, chosen in chosen_images(rows, labels).items():
         title = figures.GALLERIES[name].format(people=sentences.everyone(labels.shape[1]))
-        kept = f"{title}: {len(chosen)}" if len(chosen) <= most else f"{title}: {most} of {len(chosen)}"
+        kept = (
+            f"{title}: {len(chosen)}"
+            if len(chosen) <= most
+            else f"{title}: {most} of {len(chosen)}"
+        )
         drawn[name] = figures.gallery(kept, *_shown(rows.loc[chosen[:most]], set_run))
     for figure in drawn.values():
         figures.mark(figure, simulated)
@@ -45,11 +62,18 @@ def draw(found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run, simula
 
 
 def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[str]]:
-    """The images of the three published galleries (two for a single reader); `rows` indexed by image_id, `labels` one column a reader."""
+    """The images of the three published galleries (two for a single reader); `rows` indexed by
+    image_id, `labels` one column a reader.
+    """
     complete = labels.dropna()
     generated = rows["origin"] == "generated"
-    all_of = {label: complete.index[(complete == label).all(axis=1)] for label in ("real", "uncertain")}
-    chosen = {"gallery_real": [image for image in all_of["real"] if generated[image]], "gallery_uncertain": list(all_of["uncertain"])}
+    all_of = {
+        label: complete.index[(complete == label).all(axis=1)] for label in ("real", "uncertain")
+    }
+    chosen = {
+        "gallery_real": [image for image in all_of["real"] if generated[image]],
+        "gallery_uncertain": list(all_of["uncertain"]),
+    }
     if labels.shape[1] > 1:
         chosen["gallery_fake"] = list(rows.index[generated & (rows["votes_fake"] >= 2)])
     return chosen
@@ -59,14 +83,26 @@ def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], lis
     folder = set_run.folder / "reading_set"
     paths = set_run.read("reading_set/reading_set.csv").set_index("blind_id")["path"]
     depth = 2 ** json.loads((folder / "study.json").read_text())["bits"] - 1
-    pictures = [images.read_png(folder / paths[blind_id]).astype(np.float32) / depth for blind_id in rows["blind_id"]]
+    pictures = [
+        images.read_png(folder / paths[blind_id]).astype(np.float32) / depth
+        for blind_id in rows["blind_id"]
+    ]
     sources = [source if isinstance(source, str) else "real" for source in rows["generator"]]
     short = [source if len(source) <= 22 else f"{source[:21]}…" for source in sources]
-    return pictures, [f"{figures.NAMES[modality]}\n{source}" for modality, source in zip(rows["modality"], short)]
+    return pictures, [
+        f"{figures.NAMES[modality]}\n{source}" for modality, source in zip(rows["modality"], short)
+    ]
 
 
-def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: dict[str, Figure], context: dict) -> Path:
-    """Write results.json, tables/, figures/ (png, svg, pdf) and report.html of a run; returns the report's path.
+def write(
+    run: runs.Run,
+    found: dict,
+    tables: dict[str, pd.DataFrame],
+    drawn: dict[str, Figure],
+    context: dict,
+) -> Path:
+    """Write results.json, tables/, figures/ (png, svg, pdf) and report.html of a run; returns the
+    report's path.
 
     On a finished run nothing is written.
     """
@@ -76,7 +112,11 @@ def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: di
     simulated = bool(run.simulated)
     items = pd.DataFrame(checklists.checklist(found, context))
     for name, frame in {**tables, "checklist": items}.items():
-        marked = frame if "simulated" in frame or name == "per_image" else frame.assign(simulated=simulated)
+        marked = (
+            frame
+            if "simulated" in frame or name == "per_image"
+            else frame.assign(simulated=simulated)
+        )
         run.write(f"tables/{name}.csv", marked)
     pictures = {}
     for name, figure in drawn.items():
@@ -84,6 +124,8 @@ def write(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], drawn: di
         run.write_bytes(f"figures/{name}.png", pictures[name])
         for kind in ("svg", "pdf"):
             run.write_bytes(f"figures/{name}.{kind}", figures.as_bytes(figure, kind))
-    run.write_bytes("results.json", results.as_json(found | {"study": run.study, "simulated": run.simulated}))
+    run.write_bytes(
+        "results.json", results.as_json(found | {"study": run.study, "simulated": run.simulated})
+    )
     run.write_bytes("report.html", report.render(found, context, pictures))
     return path

@@ -16,7 +16,11 @@ def measure_name(measure: str) -> str:
 
 def agreement_rows(results: dict) -> dict:
     """The agreement table."""
-    paired = {row["group"]: row["images"] for row in results["agreement"] if row["coefficient"] == "krippendorff"}
+    paired = {
+        row["group"]: row["images"]
+        for row in results["agreement"]
+        if row["coefficient"] == "krippendorff"
+    }
     rows = [
         [
             NAMES.get(row["group"], row["group"]),
@@ -28,14 +32,27 @@ def agreement_rows(results: dict) -> dict:
             row["readers"],
             row["reason"]
             or ("no variation: the interval has no width" if row["se"] == 0 else "")
-            or (f"{row['images'] - paired[row['group']]} with one answer only" if row["images"] > paired[row["group"]] else ""),
+            or (
+                f"{row['images'] - paired[row['group']]} with one answer only"
+                if row["images"] > paired[row["group"]]
+                else ""
+            ),
         ]
         for row in results["agreement"]
         if " " not in row["group"]
     ]
     return table(
         "Agreement coefficients",
-        ["images", "coefficient", "estimate", "standard error", "95 % interval", "n", "readers", "note"],
+        [
+            "images",
+            "coefficient",
+            "estimate",
+            "standard error",
+            "95 % interval",
+            "n",
+            "readers",
+            "note",
+        ],
         rows,
         (2, 3, 5, 6),
     )
@@ -44,7 +61,13 @@ def agreement_rows(results: dict) -> dict:
 def accuracy_rows(results: dict) -> dict:
     """Accuracy of every reader, the three policies side by side."""
     rows = [
-        [r["reader"], measure_name(r["measure"]), r.get("wrong", ""), r.get("dropped", ""), r.get("own", "")]
+        [
+            r["reader"],
+            measure_name(r["measure"]),
+            r.get("wrong", ""),
+            r.get("dropped", ""),
+            r.get("own", ""),
+        ]
         for r in checklists.policy_rows(results)
     ]
     return table(
@@ -55,11 +78,15 @@ def accuracy_rows(results: dict) -> dict:
 
 
 def subgroup_rows(results: dict) -> dict:
-    """How often answers were "fake", by group: counts and intervals behind the figure, and findings besides."""
+    """How often answers were "fake", by group: counts and intervals behind the figure, and findings
+    besides.
+    """
     rows = [
         [
             r["by"],
-            ", ".join(findings.FINDINGS.get(part, NAMES.get(part, part)) for part in r["group"].split("|")),
+            ", ".join(
+                findings.FINDINGS.get(part, NAMES.get(part, part)) for part in r["group"].split("|")
+            ),
             r["truth"],
             r["images"],
             f"{r['count']} of {r['answers']}",
@@ -70,7 +97,12 @@ def subgroup_rows(results: dict) -> dict:
         if r["measure"] == "called fake"
     ]
     columns = ["by", "group", "truth", "images", "answers “fake”", "share", "95 % interval"]
-    return table("Answers that were “fake”, by group; a finding is the one the image was taken or asked for", columns, rows, (3, 4, 5))
+    return table(
+        "Answers that were “fake”, by group; a finding is the one the image was taken or asked for",
+        columns,
+        rows,
+        (3, 4, 5),
+    )
 
 
 def reader_rows(results: dict) -> dict:
@@ -92,7 +124,18 @@ def reader_rows(results: dict) -> dict:
     ]
     return table(
         "Readers",
-        ["reader", "years", "specialty", "knew AI", "answered", "missing", "real", "uncertain", "fake", "median seconds"],
+        [
+            "reader",
+            "years",
+            "specialty",
+            "knew AI",
+            "answered",
+            "missing",
+            "real",
+            "uncertain",
+            "fake",
+            "median seconds",
+        ],
         rows,
         (1, 4, 5, 6, 7, 8, 9),
     )
@@ -109,16 +152,27 @@ def finding_rows(results: dict) -> dict:
             sentences.value(r["fleiss"]),
             sentences.value(r["gwet"]),
             # Where nobody differs the interval would have no width.
-            sentences.interval(r["gwet_low"], r["gwet_high"], 2)
-            if r["gwet_low"] is None or r["gwet_low"] != r["gwet_high"]
-            else "no variation",
+            (
+                sentences.interval(r["gwet_low"], r["gwet_high"], 2)
+                if r["gwet_low"] is None or r["gwet_low"] != r["gwet_high"]
+                else "no variation"
+            ),
             r["reason"] if r["percent"] is None else "",
         ]
         for r in results["findings_agreement"]
     ]
     return table(
         "Agreement on whether a finding is there",
-        ["finding", "answers", "images", "agreement", "Fleiss' kappa", "AC1", "95 % interval", "note"],
+        [
+            "finding",
+            "answers",
+            "images",
+            "agreement",
+            "Fleiss' kappa",
+            "AC1",
+            "95 % interval",
+            "note",
+        ],
         rows,
         (1, 2, 3, 4, 5),
     )
@@ -126,8 +180,15 @@ def finding_rows(results: dict) -> dict:
 
 def example_rows(results: dict) -> dict:
     """The readers' own words."""
-    rows = [[NAMES[r["modality"]], r["origin"], r["label"], r["reader"], _printable(r["description"])] for r in results["descriptions"]]
-    return table("Examples in the readers' own words", ["modality", "image", "label given", "reader", "description"], rows)
+    rows = [
+        [NAMES[r["modality"]], r["origin"], r["label"], r["reader"], _printable(r["description"])]
+        for r in results["descriptions"]
+    ]
+    return table(
+        "Examples in the readers' own words",
+        ["modality", "image", "label given", "reader", "description"],
+        rows,
+    )
 
 
 def _printable(words: str) -> str:
@@ -137,10 +198,23 @@ def _printable(words: str) -> str:
 
 def checklist_rows(results: dict, context: dict) -> dict:
     """GRRAS, STARD and CLAIM."""
-    rows = [[r["guideline"], r["item"], r["topic"], r["status"], r["text"]] for r in checklists.checklist(results, context)]
-    return table("Items of GRRAS, STARD and CLAIM", ["guideline", "item", "topic", "status", "where or what"], rows)
+    rows = [
+        [r["guideline"], r["item"], r["topic"], r["status"], r["text"]]
+        for r in checklists.checklist(results, context)
+    ]
+    return table(
+        "Items of GRRAS, STARD and CLAIM",
+        ["guideline", "item", "topic", "status", "where or what"],
+        rows,
+    )
 
 
 def table(caption: str, columns: list[str], rows: list[list], numeric: tuple = ()) -> dict:
     """A table of the page."""
-    return {"kind": "table", "caption": caption, "columns": columns, "rows": rows, "numeric": numeric}
+    return {
+        "kind": "table",
+        "caption": caption,
+        "columns": columns,
+        "rows": rows,
+        "numeric": numeric,
+    }

@@ -1,4 +1,6 @@
-"""Every number of the report, computed once: a dictionary for results.json and tables for tables/."""
+"""Every number of the report, computed once: a dictionary for results.json and tables for
+tables/.
+"""
 
 import json
 import math
@@ -29,9 +31,9 @@ def analyse(
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     """All results of a study, and the tables they rest on (name without .csv -> frame).
 
-    `margin`: equivalence to chance is an area within 0.5 ± margin; `policy`: the one for "uncertain" that the
-    sentences use; `replicates`, `coverage_studies`, `power_studies`: sizes of bootstrap and simulations.
-    Raises joined.AnalysisError for readings that cannot be analysed.
+    `margin`: equivalence to chance is an area within 0.5 ± margin; `policy`: the one for
+    "uncertain" that the sentences use; `replicates`, `coverage_studies`, `power_studies`: sizes of
+    bootstrap and simulations. Raises joined.AnalysisError for readings that cannot be analysed.
     """
     answers = joined.answers(key, readings, readers)
     shown = joined.pictures(key)
@@ -49,7 +51,13 @@ def analyse(
         "multireader": many_readers(scores, truth, margin, covariance, replicates, seed),
         "power": study_power(scores, truth, power_studies, seed),
         "fooled": fooled(tables["per_image"]),
-        "settings": {"margin": margin, "covariance": covariance, "policy": policy, "replicates": replicates, "seed": seed},
+        "settings": {
+            "margin": margin,
+            "covariance": covariance,
+            "policy": policy,
+            "replicates": replicates,
+            "seed": seed,
+        },
     }
     kept = (
         "agreement",
@@ -65,11 +73,16 @@ def analyse(
         "descriptions",
     )
     results |= {name: records(tables[name]) for name in kept}
-    results |= {"readers": records(tables["reader_summary"]), "findings": records(tables["findings_counted"])}
+    results |= {
+        "readers": records(tables["reader_summary"]),
+        "findings": records(tables["findings_counted"]),
+    }
     return plain(results), tables
 
 
-def make_tables(answers, shown, readers, labels, scores, nearest, coverage_studies: int, seed: int) -> dict[str, pd.DataFrame]:
+def make_tables(
+    answers, shown, readers, labels, scores, nearest, coverage_studies: int, seed: int
+) -> dict[str, pd.DataFrame]:
     """Every table of tables/, by name; columns as in table_columns.TABLES."""
     names, people, truth = joined.reader_names(readers), list(labels.columns), shown["truth"]
     found = descriptions.seen(answers)
@@ -94,7 +107,16 @@ def make_tables(answers, shown, readers, labels, scores, nearest, coverage_studi
 
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers that count in the clear, columns as in table_columns.TABLES["answers"]."""
-    names = ("image_id", "reader", "presentation", "position", "origin", "modality", "label", "confidence")
+    names = (
+        "image_id",
+        "reader",
+        "presentation",
+        "position",
+        "origin",
+        "modality",
+        "label",
+        "confidence",
+    )
     more = ("description", "findings", "side", "cues", "seconds", "changes")
     scored = answers.assign(score=accuracy.scores(answers["label"], answers["confidence"]))
     return scored[[*names, "score", *more]]
@@ -107,9 +129,14 @@ def per_reader(values: pd.DataFrame, truth: pd.Series, measure) -> pd.DataFrame:
 
 
 def groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
-    """Sets of images that are reported apart: all, by modality, by origin, by both (those that exist)."""
+    """Sets of images that are reported apart: all, by modality, by origin, by both (those that
+    exist).
+    """
     chosen = {OVERALL: pd.Series(True, index=shown.index)}
-    modalities, origins = sorted(shown["modality"].unique(), reverse=True), sorted(shown["origin"].unique())
+    modalities, origins = (
+        sorted(shown["modality"].unique(), reverse=True),
+        sorted(shown["origin"].unique()),
+    )
     for modality in modalities:
         chosen[modality] = shown["modality"] == modality
     for origin in origins if len(origins) > 1 else []:
@@ -122,16 +149,23 @@ def groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def agreement_table(labels: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Coefficients for every group of images: columns group, coefficient and those of agreement.coefficients."""
+    """Coefficients for every group of images: columns group, coefficient and those of
+    agreement.coefficients.
+    """
     frames = [
-        agreement.coefficients(labels[inside], LABELS).rename_axis("coefficient").reset_index().assign(group=group)
+        agreement.coefficients(labels[inside], LABELS)
+        .rename_axis("coefficient")
+        .reset_index()
+        .assign(group=group)
         for group, inside in groups(shown).items()
     ]
     return pd.concat(frames, ignore_index=True)[["group", "coefficient", *agreement.COLUMNS]]
 
 
 def weighted_table(labels: pd.DataFrame) -> pd.DataFrame:
-    """All images with the labels as an order real, uncertain, fake: linear and quadratic weights, ordinal alpha."""
+    """All images with the labels as an order real, uncertain, fake: linear and quadratic weights,
+    ordinal alpha.
+    """
     ordered = ["real", "uncertain", "fake"]
     frames = [
         agreement.coefficients(labels, ordered, weights=weights, metric="ordinal")
@@ -144,7 +178,9 @@ def weighted_table(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def intra_reader(answers: pd.DataFrame, people: list[str]) -> pd.DataFrame:
-    """Each reader's agreement with himself or herself on the repeats; empty when nothing was read twice."""
+    """Each reader's agreement with himself or herself on the repeats; empty when nothing was read
+    twice.
+    """
     again = answers[answers["presentation"] == 2]
     images = pd.Index(sorted(again["image_id"].unique()))
     second = joined.wide(answers, images, presentation=2, readers=people)
@@ -157,28 +193,49 @@ def intra_reader(answers: pd.DataFrame, people: list[str]) -> pd.DataFrame:
 
 def areas_table(scores: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
     """DeLong's area of every reader, one row a reader."""
-    rows = [accuracy.reader_auc(truth.reindex(scores[r].dropna().index), scores[r].dropna()).to_dict() | {"reader": r} for r in scores]
+    rows = [
+        accuracy.reader_auc(truth.reindex(scores[r].dropna().index), scores[r].dropna()).to_dict()
+        | {"reader": r}
+        for r in scores
+    ]
     return pd.DataFrame(rows)
 
 
-def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, names: dict, images: int) -> pd.DataFrame:
-    """One row a reader who has not withdrawn: experience, how much was read, median time, how the labels fell."""
+def reader_table(
+    answers: pd.DataFrame, readers: pd.DataFrame, names: dict, images: int
+) -> pd.DataFrame:
+    """One row a reader who has not withdrawn: experience, how much was read, median time, how the
+    labels fell.
+    """
     first = answers[answers["presentation"] == 1]
     rows = []
-    for person in readers[readers["reader_id"].isin(names)].sort_values("reader_id").to_dict("records"):
+    for person in (
+        readers[readers["reader_id"].isin(names)].sort_values("reader_id").to_dict("records")
+    ):
         own = first[first["reader_id"] == person["reader_id"]]
-        row = {"reader": names[person["reader_id"]], **{c: person[c] for c in ("years", "specialty", "prior_ai", "simulated")}}
-        row |= {"answered": len(own), "missing": images - len(own), "median_seconds": own["seconds"].median()}
+        row = {
+            "reader": names[person["reader_id"]],
+            **{c: person[c] for c in ("years", "specialty", "prior_ai", "simulated")},
+        }
+        row |= {
+            "answered": len(own),
+            "missing": images - len(own),
+            "median_seconds": own["seconds"].median(),
+        }
         row |= {f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS}
         rows.append(row | {"locked": bool(pd.notna(person["locked_utc"]))})
     return pd.DataFrame(rows)
 
 
 def subgroups(answers: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the labels per modality, generator, finding, reader's experience and prior knowledge of AI."""
+    """Shares of the labels per modality, generator, finding, reader's experience and prior
+    knowledge of AI.
+    """
     first = answers[answers["presentation"] == 1].copy()
     first["experience"] = pd.cut(
-        first["years"].astype(float), [-1, 5, 10, 20, 100], labels=["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"]
+        first["years"].astype(float),
+        [-1, 5, 10, 20, 100],
+        labels=["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"],
     )
     first["prior knowledge of AI"] = first["prior_ai"].map({True: "yes", False: "no"})
     first["finding"] = first["true_finding"]
@@ -196,7 +253,9 @@ def subgroups(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
-    """What the published poster tells, per modality and origin: labelled alike by every reader, fake by at least two, conditions."""
+    """What the published poster tells, per modality and origin: labelled alike by every reader,
+    fake by at least two, conditions.
+    """
     rows = []
     for origin in ("generated", "real"):
         for modality in sorted(shown["modality"].unique()):
@@ -204,13 +263,19 @@ def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> 
             if not inside.any():
                 continue
             chosen = labels[inside]
-            row = {"modality": modality, "origin": origin, "images": int(inside.sum()), "readers": chosen.shape[1]}
+            row = {
+                "modality": modality,
+                "origin": origin,
+                "images": int(inside.sum()),
+                "readers": chosen.shape[1],
+            }
             for label in LABELS:
                 row[f"all_{label}"] = _share(*joined.both_are(chosen, label))
             row["two_fake"] = _share(*joined.at_least_two(chosen, "fake"))
             said = found[(found["modality"] == modality) & (found["origin"] == origin)]
             row["conditions"] = [
-                {k: item[k] for k in ("finding", "name", "answers", "images", "of_answers")} for item in said.head(6).to_dict("records")
+                {k: item[k] for k in ("finding", "name", "answers", "images", "of_answers")}
+                for item in said.head(6).to_dict("records")
             ]
             rows.append(row)
     return rows
@@ -218,11 +283,26 @@ def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> 
 
 def _share(count: int, total: int) -> dict:
     low, high = accuracy.wilson(count, total)
-    return {"count": count, "total": total, "share": count / total if total else np.nan, "low": low, "high": high}
+    return {
+        "count": count,
+        "total": total,
+        "share": count / total if total else np.nan,
+        "low": low,
+        "high": high,
+    }
 
 
-def many_readers(scores: pd.DataFrame, truth: pd.Series, margin: float, covariance: str, replicates: int, seed: int) -> dict:
-    """Mean area over random readers and images, both covariances, equivalence to chance, bootstrap."""
+def many_readers(
+    scores: pd.DataFrame,
+    truth: pd.Series,
+    margin: float,
+    covariance: str,
+    replicates: int,
+    seed: int,
+) -> dict:
+    """Mean area over random readers and images, both covariances, equivalence to chance,
+    bootstrap.
+    """
     chosen = accuracy.multireader(scores, truth, covariance=covariance)
     other = "jackknife" if covariance == "delong" else "delong"
     return {
@@ -234,25 +314,45 @@ def many_readers(scores: pd.DataFrame, truth: pd.Series, margin: float, covarian
 
 
 def study_power(scores: pd.DataFrame, truth: pd.Series, studies: int, seed: int) -> list[dict]:
-    """How often a study with these readers and images would tell true areas of 0.6, 0.7 and 0.8 from 0.5."""
+    """How often a study with these readers and images would tell true areas of 0.6, 0.7 and 0.8
+    from 0.5.
+    """
     complete = truth.reindex(scores.dropna().index)
-    real, generated, readers = int((complete == 0).sum()), int((complete == 1).sum()), scores.shape[1]
+    real, generated, readers = (
+        int((complete == 0).sum()),
+        int((complete == 1).sum()),
+        scores.shape[1],
+    )
     if min(real, generated) < 2 or readers < 2 or studies == 0:
         return []
     size = {"readers": readers, "real": real, "generated": generated}
-    return [size | {"auc": auc, **accuracy.power(auc, **size, studies=studies, seed=seed).to_dict()} for auc in (0.6, 0.7, 0.8)]
+    return [
+        size | {"auc": auc, **accuracy.power(auc, **size, studies=studies, seed=seed).to_dict()}
+        for auc in (0.6, 0.7, 0.8)
+    ]
 
 
 def coverage_table(labels: pd.DataFrame, studies: int, seed: int) -> pd.DataFrame:
-    """Measured coverage of the 95 % intervals at the study's own size, the observed table of the first pair taken as the truth."""
+    """Measured coverage of the 95 % intervals at the study's own size, the observed table of the
+    first pair taken as the truth.
+    """
     pair = labels.dropna(axis=1, how="all").iloc[:, :2].dropna()
     columns = ["coefficient", "truth", "coverage", "undefined", "images", "studies"]
     if pair.shape[1] < 2 or len(pair) < 2 or studies == 0:
         return pd.DataFrame(columns=columns)
-    table = pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1]).reindex(index=LABELS, columns=LABELS, fill_value=0).to_numpy()
-    # Half an image is added to every cell: a cell that stayed empty in a small study is not impossible.
+    table = (
+        pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1])
+        .reindex(index=LABELS, columns=LABELS, fill_value=0)
+        .to_numpy()
+    )
+    # Half an image is added to every cell: a cell that stayed empty in a small study is not
+    # impossible.
     found = agreement.coverage(table + 0.5, len(pair), studies, seed)
-    return found.rename_axis("coefficient").reset_index().assign(images=len(pair), studies=studies)[columns]
+    return (
+        found.rename_axis("coefficient")
+        .reset_index()
+        .assign(images=len(pair), studies=studies)[columns]
+    )
 
 
 def design(key, shown, readers, names, labels, scores, confidence) -> dict:
@@ -275,7 +375,9 @@ def design(key, shown, readers, names, labels, scores, confidence) -> dict:
         "complete_images": int(labels.notna().all(axis=1).sum()),
         "scored_images": int(scores.notna().all(axis=1).sum()),
         "confidence_asked": bool(confidence.notna().any().any()),
-        "simulated_readers": int(readers[readers["reader_id"].isin(names)]["simulated"].fillna(False).sum()),
+        "simulated_readers": int(
+            readers[readers["reader_id"].isin(names)]["simulated"].fillna(False).sum()
+        ),
         "prior_ai": int(readers[readers["reader_id"].isin(names)]["prior_ai"].fillna(False).sum()),
         "categories": LABELS,
     }
@@ -304,7 +406,9 @@ def flow(key, readings, readers, answers, shown) -> dict:
 
 
 def fooled(images: pd.DataFrame) -> dict:
-    """Generated images that more readers called real than fake, and how many of them are near copies of a training case."""
+    """Generated images that more readers called real than fake, and how many of them are near
+    copies of a training case.
+    """
     generated = images[images["origin"] == "generated"]
     deceiving = generated[generated["fooled"]]
     known = "distance" in images and images["distance"].notna().any()
@@ -315,7 +419,9 @@ def fooled(images: pd.DataFrame) -> dict:
         found["median_distance_fooled"] = measured.loc[measured["fooled"], "distance"].median()
         found["median_distance_other"] = measured.loc[~measured["fooled"], "distance"].median()
         found["fooled_measured"] = int(measured["fooled"].sum())
-        found["fooled_copies"] = int((measured["fooled"] & measured["copy"].fillna(False).astype(bool)).sum())
+        found["fooled_copies"] = int(
+            (measured["fooled"] & measured["copy"].fillna(False).astype(bool)).sum()
+        )
     return found
 
 
@@ -325,7 +431,9 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 
 def plain(value):
-    """Numbers, text, lists and dictionaries that JSON knows; what is not a finite number becomes None or "inf"."""
+    """Numbers, text, lists and dictionaries that JSON knows; what is not a finite number becomes
+    None or "inf".
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -337,7 +445,13 @@ def plain(value):
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
-        return "inf" if math.isinf(value) and value > 0 else None if not math.isfinite(value) else float(value)
+        return (
+            "inf"
+            if math.isinf(value) and value > 0
+            else None
+            if not math.isfinite(value)
+            else float(value)
+        )
     return str(value)
 
 

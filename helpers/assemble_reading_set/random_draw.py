@@ -1,4 +1,6 @@
-"""The random draw of what is read: draw.csv, the candidates, training cases, matching, hidden repeats, and what the design cannot show."""
+"""The random draw of what is read: draw.csv, the candidates, training cases, matching, hidden
+repeats, and what the design cannot show.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,43 +16,71 @@ MATCH = "match"
 
 
 class BlindingError(ValueError):
-    """A draw, a reading set or returned readings that cannot be; the message says which and what to do."""
+    """A draw, a reading set or returned readings that cannot be; the message says which and what to
+    do.
+    """
 
 
 def read_draw(path: Path) -> pd.DataFrame:
-    """draw.csv: one row says how many images to draw from where. Raises BlindingError naming the row.
+    """draw.csv: one row says how many images to draw from where.
 
-    Columns run, origin, generator (empty: any), modality, finding (empty: any; an id; or `match`: as the
-    generated images of this modality, with their views), count, training (true: shown before the read).
+    Raises BlindingError naming the row.
+
+    Columns run, origin, generator (empty: any), modality, finding (empty: any; an id; or `match`:
+    as the generated images of this modality, with their views), count, training (true: shown before
+    the read).
     """
     wanted = pd.read_csv(path, dtype="string", keep_default_na=True)
     missing = [name for name in DRAW_COLUMNS if name not in wanted.columns]
     if missing:
-        raise BlindingError(f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}.")
+        raise BlindingError(
+            f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}."
+        )
     for number, row in enumerate(wanted.to_dict("records"), 1):
-        if row["origin"] not in table_columns.ORIGINS or row["modality"] not in table_columns.MODALITIES:
-            raise BlindingError(f"{path} row {number}: origin must be real or generated and modality xray or ct.")
+        if (
+            row["origin"] not in table_columns.ORIGINS
+            or row["modality"] not in table_columns.MODALITIES
+        ):
+            raise BlindingError(
+                f"{path} row {number}: origin must be real or generated and modality xray or ct."
+            )
         if not str(row["count"]).isdigit() or str(row["training"]).lower() not in ("true", "false"):
-            raise BlindingError(f"{path} row {number}: count must be a whole number and training true or false.")
+            raise BlindingError(
+                f"{path} row {number}: count must be a whole number and training true or false."
+            )
         if pd.isna(row["run"]) or (row["finding"] == MATCH and row["origin"] != "real"):
-            raise BlindingError(f"{path} row {number}: run must name a run, and finding 'match' is for real images only.")
+            raise BlindingError(
+                f"{path} row {number}: run must name a run, and finding 'match' is for real images"
+                " only."
+            )
         known = ("", MATCH, *findings.FINDINGS)
         if (asked := "" if pd.isna(row["finding"]) else row["finding"]) not in known:
-            raise BlindingError(f"{path} row {number}: unknown finding '{asked}'{parameters.nearest(asked, findings.FINDINGS)}.")
-    return wanted.assign(count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true")[list(DRAW_COLUMNS)]
+            raise BlindingError(
+                f"{path} row {number}: unknown finding"
+                f" '{asked}'{parameters.nearest(asked, findings.FINDINGS)}."
+            )
+    return wanted.assign(
+        count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true"
+    )[list(DRAW_COLUMNS)]
 
 
 def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.DataFrame:
-    """All images that may be drawn: generated ones that are no copies (`copies`: refused image_ids), real ones of the test split.
+    """All images that may be drawn: generated ones that are no copies (`copies`: refused
+    image_ids), real ones of the test split.
 
-    The columns of images.csv plus `run`, `file` (absolute) and, from stage 01, `masked` (share painted over). How many were refused is in `.attrs["refused"]`.
+    The columns of images.csv plus `run`, `file` (absolute) and, from stage 01, `masked` (share
+    painted over). How many were refused is in `.attrs["refused"]`.
     """
     parts = []
     for source in sources:
         rows = source.read("images.csv")
-        parts.append(rows.assign(run=source.name, file=[str(source.folder / path) for path in rows["path"]]))
+        parts.append(
+            rows.assign(run=source.name, file=[str(source.folder / path) for path in rows["path"]])
+        )
         if (source.folder / "imported.csv").exists():
-            parts[-1]["masked"] = rows["image_id"].map(source.read("imported.csv").set_index("image_id")["masked"])
+            parts[-1]["masked"] = rows["image_id"].map(
+                source.read("imported.csv").set_index("image_id")["masked"]
+            )
     pool = pd.concat(parts, ignore_index=True)
     pool = pool[(pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)]
     refused = pool["image_id"].isin(list(copies))
@@ -59,41 +89,74 @@ def candidates(sources: Iterable[runs.Run], copies: Iterable[str] = ()) -> pd.Da
     return allowed
 
 
-def draw(pool: pd.DataFrame, wanted: pd.DataFrame, repeats: float, min_distance: int, seed: int) -> pd.DataFrame:
-    """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row a presentation.
+def draw(
+    pool: pd.DataFrame, wanted: pd.DataFrame, repeats: float, min_distance: int, seed: int
+) -> pd.DataFrame:
+    """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row a
+    presentation.
 
-    Training cases are drawn first and share no patient, prompt, duplicate group or image with the read;
-    no two images read are near-duplicates. `repeats` is the share of the images read that come a
-    second time, `min_distance` how many others lie between. Raises BlindingError naming the row of the
-    draw that cannot be met.
+    Training cases are drawn first and share no patient, prompt, duplicate group or image with the
+    read; no two images read are near-duplicates. `repeats` is the share of the images read that
+    come a second time, `min_distance` how many others lie between. Raises BlindingError naming the
+    row of the draw that cannot be met.
     """
     if not 0 <= repeats <= 1:
-        raise BlindingError(f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is usual).")
+        raise BlindingError(
+            f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is"
+            " usual)."
+        )
     random = np.random.default_rng(seed)
-    shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))].reset_index(drop=True)
+    shuffled = (
+        pool.sort_values("image_id").iloc[random.permutation(len(pool))].reset_index(drop=True)
+    )
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
     read = _draw_rows(_unrelated(shuffled, training), wanted[~wanted["training"]])
     again = _choose_repeats(read, repeats, random)
-    drawn = pd.concat([training.assign(training=True), read.assign(training=False)], ignore_index=True)
-    return order_parts(drawn.assign(repeat=drawn["image_id"].isin(again) & ~drawn["training"]), min_distance, random)
+    drawn = pd.concat(
+        [training.assign(training=True), read.assign(training=False)], ignore_index=True
+    )
+    return order_parts(
+        drawn.assign(repeat=drawn["image_id"].isin(again) & ~drawn["training"]),
+        min_distance,
+        random,
+    )
 
 
-def _draw_rows(shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool = False) -> pd.DataFrame:
+def _draw_rows(
+    shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool = False
+) -> pd.DataFrame:
     taken = shuffled.iloc[:0].assign(match=pd.Series(dtype="string"))
-    matched_last = sorted(wanted.to_dict("records"), key=lambda row: (row["origin"] == "real", row["finding"] == MATCH))
+    matched_last = sorted(
+        wanted.to_dict("records"),
+        key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
+    )
     for row in matched_last:
         free = shuffled[~_related(shuffled, taken, ("image_id", "duplicate_group"))]
-        fits = (free["run"] == row["run"]) & (free["origin"] == row["origin"]) & (free["modality"] == row["modality"])
+        fits = (
+            (free["run"] == row["run"])
+            & (free["origin"] == row["origin"])
+            & (free["modality"] == row["modality"])
+        )
         if pd.notna(row["generator"]):
             fits &= (free["generator"] == row["generator"]).fillna(False)
         if pd.notna(row["finding"]) and row["finding"] != MATCH:
-            fits &= free["finding"].fillna("").str.split("|").map(lambda ids, wanted=row["finding"]: wanted in ids)
+            fits &= (
+                free["finding"]
+                .fillna("")
+                .str.split("|")
+                .map(lambda ids, wanted=row["finding"]: wanted in ids)
+            )
         free = _one_each(free[fits.to_numpy(dtype=bool)], taken, few=spare_prompts)
         if len(free) < row["count"]:
-            what = " ".join(str(row[name]) for name in ("origin", "modality", "generator", "finding") if pd.notna(row[name]))
+            what = " ".join(
+                str(row[name])
+                for name in ("origin", "modality", "generator", "finding")
+                if pd.notna(row[name])
+            )
             kind = "training cases" if row["training"] else "pictures"
             raise BlindingError(
-                f"The draw asks for {row['count']} {kind} ({what}) of {row['run']}, {len(free)} are left: ask for fewer or make more."
+                f"The draw asks for {row['count']} {kind} ({what}) of {row['run']}, {len(free)} are"
+                " left: ask for fewer or make more."
             )
         if row["finding"] == MATCH:
             like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
@@ -105,9 +168,13 @@ def _draw_rows(shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool
 
 
 def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFrame:
-    """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training cases one prompt before many."""
+    """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training
+    cases one prompt before many.
+    """
     free = free[free["duplicate_group"].isna() | ~free["duplicate_group"].duplicated()]
-    seen = free["patient"].notna() & (free["patient"].duplicated() | free["patient"].isin(taken["patient"]))
+    seen = free["patient"].notna() & (
+        free["patient"].duplicated() | free["patient"].isin(taken["patient"])
+    )
     order = seen.to_numpy(dtype=int)
     if few and free["prompt_id"].notna().any():
         order = order + pd.factorize(free["prompt_id"])[0]
@@ -115,16 +182,30 @@ def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFram
 
 
 def _matched(free: pd.DataFrame, like: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Real images with the finding and view of the generated ones, one for one; what had to be relaxed is in the column `match`."""
+    """Real images with the finding and view of the generated ones, one for one; what had to be
+    relaxed is in the column `match`.
+    """
     if like.empty:
-        raise BlindingError("The draw asks for matched real images, but draws no generated ones of that modality to match.")
+        raise BlindingError(
+            "The draw asks for matched real images, but draws no generated ones of that modality to"
+            " match."
+        )
     chosen, kept = [], []
     for number in range(count):
         target = like.iloc[number % len(like)]
         rest = free.drop(index=chosen)
-        finding = (rest["finding"].fillna("") == (target["finding"] if pd.notna(target["finding"]) else "")).to_numpy(dtype=bool)
-        view = (rest["view"].fillna("") == (target["view"] if pd.notna(target["view"]) else "")).to_numpy(dtype=bool)
-        for name, fits in (("finding and view", finding & view), ("finding", finding), ("view", view), ("none", np.ones(len(rest), bool))):
+        finding = (
+            rest["finding"].fillna("") == (target["finding"] if pd.notna(target["finding"]) else "")
+        ).to_numpy(dtype=bool)
+        view = (
+            rest["view"].fillna("") == (target["view"] if pd.notna(target["view"]) else "")
+        ).to_numpy(dtype=bool)
+        for name, fits in (
+            ("finding and view", finding & view),
+            ("finding", finding),
+            ("view", view),
+            ("none", np.ones(len(rest), bool)),
+        ):
             if fits.any():
                 chosen.append(rest.index[fits.argmax()])
                 kept.append(name)
@@ -140,11 +221,15 @@ def _related(rows: pd.DataFrame, others: pd.DataFrame, by: Iterable[str]) -> pd.
 
 
 def _unrelated(pool: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
-    return pool[~_related(pool, training, ("image_id", "patient", "prompt_id", "duplicate_group"))].reset_index(drop=True)
+    return pool[
+        ~_related(pool, training, ("image_id", "patient", "prompt_id", "duplicate_group"))
+    ].reset_index(drop=True)
 
 
 def _choose_repeats(read: pd.DataFrame, share: float, random: np.random.Generator) -> list[str]:
-    """image_ids to show twice, spread over source and modality in proportion (largest remainders)."""
+    """image_ids to show twice, spread over source and modality in proportion (largest
+    remainders).
+    """
     total = round(share * len(read))
     groups = [group for _, group in read.groupby(["run", "origin", "modality"], sort=True)]
     quota = np.array([len(group) * total / max(len(read), 1) for group in groups])
@@ -158,13 +243,15 @@ def _choose_repeats(read: pd.DataFrame, share: float, random: np.random.Generato
     ]
 
 
-def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Generator) -> pd.DataFrame:
+def order_parts(
+    drawn: pd.DataFrame, min_distance: int, random: np.random.Generator
+) -> pd.DataFrame:
     """One row a presentation, each in a part of the read (0 training, then 1, 2, 3).
 
-    A reader's own order shuffles within the parts only. First presentations lie in part 1, their repeats in
-    part 3, and part 2 holds at least `min_distance` images of the same modality: so repeats keep their
-    distance in every reader's order, read mixed or modality by modality, and the reading host need not know
-    which images they are.
+    A reader's own order shuffles within the parts only. First presentations lie in part 1, their
+    repeats in part 3, and part 2 holds at least `min_distance` images of the same modality: so
+    repeats keep their distance in every reader's order, read mixed or modality by modality, and the
+    reading host need not know which images they are.
     """
     rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
     for modality, group in drawn[~drawn["training"]].groupby("modality", sort=True):
@@ -172,48 +259,73 @@ def order_parts(drawn: pd.DataFrame, min_distance: int, random: np.random.Genera
         middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
         if len(twice) and len(once) < min_distance:
             raise BlindingError(
-                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality} images that are not repeated; "
-                f"there are {len(once)}: fewer repeats, a smaller distance or more images."
+                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality}"
+                f" images that are not repeated; there are {len(once)}: fewer repeats, a smaller"
+                " distance or more images."
             )
         middle = min(middle, len(once))
         parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])
-        rows += [once.assign(part=random.permutation(parts)), twice.assign(part=1, repeat=False), twice.assign(part=3, repeat=True)]
+        rows += [
+            once.assign(part=random.permutation(parts)),
+            twice.assign(part=1, repeat=False),
+            twice.assign(part=3, repeat=True),
+        ]
     return pd.concat(rows, ignore_index=True).assign(part=lambda frame: frame["part"].astype(int))
 
 
 def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
     """What this design cannot show or can show only weakly, one sentence each.
 
-    `needed` is the number of images that the stated question about agreement needs (agreement.sample_size).
+    `needed` is the number of images that the stated question about agreement needs
+    (agreement.sample_size).
     """
     read = drawn[~drawn["training"] & ~drawn["repeat"]]
     real = int((read["origin"] == "real").sum())
     weak = []
     if real == 0:
         weak.append(
-            "Only generated images are read: false alarms, d′ and ROC do not exist, and calling everything fake would be perfect."
+            "Only generated images are read: false alarms, d′ and ROC do not exist, and calling"
+            " everything fake would be perfect."
         )
     elif real == len(read):
         weak.append("Only real images are read: sensitivity, d′ and ROC do not exist.")
     elif not 1 / 3 <= real / len(read) <= 2 / 3:
-        weak.append(f"{real} of {len(read)} images are real: half and half is the strongest design, and readers adapt to what is rare.")
+        weak.append(
+            f"{real} of {len(read)} images are real: half and half is the strongest design, and"
+            " readers adapt to what is rare."
+        )
     for modality, group in read.groupby("modality"):
         if 0 < real < len(read) and group["origin"].nunique() == 1:
-            weak.append(f"Every {modality} image is {group['origin'].iloc[0]}: the modality alone gives it away.")
+            weak.append(
+                f"Every {modality} image is {group['origin'].iloc[0]}: the modality alone gives it"
+                " away."
+            )
     if len(read) < needed:
-        weak.append(f"{len(read)} images are read; the question about agreement needs {needed} with {readers} readers.")
+        weak.append(
+            f"{len(read)} images are read; the question about agreement needs {needed} with"
+            f" {readers} readers."
+        )
     if readers < 6:
-        weak.append(f"{readers} readers: conclusions about readers in general need at least 6, over strata of experience.")
+        weak.append(
+            f"{readers} readers: conclusions about readers in general need at least 6, over strata"
+            " of experience."
+        )
     if not drawn["repeat"].any():
-        weak.append("No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to 20 % is usual).")
+        weak.append(
+            "No hidden repeats: how well a reader agrees with himself or herself stays unknown (10"
+            " to 20 % is usual)."
+        )
     if not drawn["training"].any():
         weak.append("No training cases: the first answers also measure getting used to the page.")
     if painted := int((read["masked"] > 0).sum()) if "masked" in read and real < len(read) else 0:
         weak.append(
-            f"{painted} of {len(read)} images have text painted over since stage 01: if few of the others have, the paint tells real from "
-            "generated (burned_in_text: reject in 01 leaves such images out)."
+            f"{painted} of {len(read)} images have text painted over since stage 01: if few of the"
+            " others have, the paint tells real from generated (burned_in_text: reject in 01"
+            " leaves such images out)."
         )
     matched = read["match"].dropna()
     if len(loose := matched[matched != "finding and view"]):
-        weak.append(f"{len(loose)} of {len(matched)} real images could not be matched by finding and view.")
+        weak.append(
+            f"{len(loose)} of {len(matched)} real images could not be matched by finding and view."
+        )
     return weak

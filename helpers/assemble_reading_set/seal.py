@@ -1,4 +1,5 @@
-"""The sealed key of a reading set: encrypted, committed to before the read, opened once every reader has locked.
+"""The sealed key of a reading set: encrypted, committed to before the read, opened once every
+reader has locked.
 
 The commitment is SHA-256 over a secret 32-byte salt followed by the key table's bytes (Blum's bit
 commitment with a hash): it reveals nothing, and no other key fits it. Encryption is AES-256-GCM
@@ -30,11 +31,20 @@ class SealError(RuntimeError):
     """A key that may not or cannot be opened; the message says why and what to do."""
 
 
-def seal(key: pd.DataFrame, reading_set: Path, sealed: Path, study: str, readers: int, git: dict | None = None) -> dict:
-    """Encrypt the key into `sealed`/key.enc and write `reading_set`/commitment.json; returns the commitment.
+def seal(
+    key: pd.DataFrame,
+    reading_set: Path,
+    sealed: Path,
+    study: str,
+    readers: int,
+    git: dict | None = None,
+) -> dict:
+    """Encrypt the key into `sealed`/key.enc and write `reading_set`/commitment.json; returns the
+    commitment.
 
-    With SEAL_PASSPHRASE in the environment the passphrase locks the key, else .keys/<study>/seal. What is
-    sealed already is left as it is. `readers` is the planned number of readers, all of whom must lock.
+    With SEAL_PASSPHRASE in the environment the passphrase locks the key, else .keys/<study>/seal.
+    What is sealed already is left as it is. `readers` is the planned number of readers, all of whom
+    must lock.
     """
     if (Path(reading_set) / "commitment.json").exists() and (Path(sealed) / "key.enc").exists():
         return read_commitment(reading_set)
@@ -50,48 +60,78 @@ def seal(key: pd.DataFrame, reading_set: Path, sealed: Path, study: str, readers
         "git": git or {},
         "committed_utc": runs.utc_now(),
     }
-    envelope = _encrypt(json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment, study)
+    envelope = _encrypt(
+        json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment, study
+    )
     tables.write_atomically(Path(sealed) / "key.enc", envelope, mode=0o600)
-    tables.write_atomically(Path(reading_set) / "commitment.json", (json.dumps(commitment, indent=1, sort_keys=True) + "\n").encode())
+    tables.write_atomically(
+        Path(reading_set) / "commitment.json",
+        (json.dumps(commitment, indent=1, sort_keys=True) + "\n").encode(),
+    )
     return commitment
 
 
 def unseal(
-    reading_set_folder: Path, sealed_folder: Path, study: str, locks: Mapping[str, str] | pd.DataFrame, emergency: str = ""
+    reading_set_folder: Path,
+    sealed_folder: Path,
+    study: str,
+    locks: Mapping[str, str] | pd.DataFrame,
+    emergency: str = "",
 ) -> pd.DataFrame:
     """The key, if every reader has locked and it is the key that was committed to.
 
-    `locks` maps every reader's id to the time of the lock (empty while open), or is the table readers.csv.
-    `emergency` is the recorded reason for opening earlier. What was opened, when and why is kept in
-    `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises SealError for an open
-    reader, a missing seal, a wrong passphrase, and a key, plan, image or reading set that is not the
-    committed one.
+    `locks` maps every reader's id to the time of the lock (empty while open), or is the table
+    readers.csv. `emergency` is the recorded reason for opening earlier. What was opened, when and
+    why is kept in `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises
+    SealError for an open reader, a missing seal, a wrong passphrase, and a key, plan, image or
+    reading set that is not the committed one.
     """
     commitment = read_commitment(reading_set_folder)
     if missing := {"commitment", "reading_set", "readers", "plan"} - set(commitment):
-        raise SealError(f"{reading_set_folder}/commitment.json is damaged: it has no {', '.join(sorted(missing))}.")
+        raise SealError(
+            f"{reading_set_folder}/commitment.json is damaged: it has no"
+            f" {', '.join(sorted(missing))}."
+        )
     open_readers = _still_open(locks, commitment.get("readers", 1))
     if open_readers and not emergency.strip():
         raise SealError(
-            f"The key stays sealed: {open_readers}. Let every reader lock, or give a reason as `emergency`, which is recorded and reported."
+            f"The key stays sealed: {open_readers}. Let every reader lock, or give a reason as"
+            " `emergency`, which is recorded and reported."
         )
     if fingerprint(reading_set_folder) != commitment["reading_set"]:
-        raise SealError(f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before the read.")
+        raise SealError(
+            f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before"
+            " the read."
+        )
     _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
     secret = json.loads(_decrypt(Path(sealed_folder) / "key.enc", commitment, study))
     content = secret["key"].encode()
-    if not hmac.compare_digest(hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(), commitment["commitment"]):
-        raise SealError(f"{sealed_folder}/key.enc does not hold the key that was committed to before the read: it is refused.")
-    key = tables.check(pd.read_csv(io.BytesIO(content), dtype="string", keep_default_na=False, na_values=[""]), "key")
+    if not hmac.compare_digest(
+        hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(),
+        commitment["commitment"],
+    ):
+        raise SealError(
+            f"{sealed_folder}/key.enc does not hold the key that was committed to before the read:"
+            " it is refused."
+        )
+    key = tables.check(
+        pd.read_csv(io.BytesIO(content), dtype="string", keep_default_na=False, na_values=[""]),
+        "key",
+    )
     shown = set(tables.read(Path(reading_set_folder) / "reading_set.csv")["blind_id"])
     if set(key["blind_id"]) != shown:
-        raise SealError(f"{sealed_folder}/key.enc names other images than reading_set.csv: it is the key of another set.")
+        raise SealError(
+            f"{sealed_folder}/key.enc names other images than reading_set.csv: it is the key of"
+            " another set."
+        )
     key.attrs["unsealed"] = _record(Path(sealed_folder), open_readers, emergency)
     return key
 
 
 def fingerprint(reading_set: Path) -> str:
-    """One SHA-256 over reading_set.csv and every image of it: a damaged copy shows, a repeated image doesn't."""
+    """One SHA-256 over reading_set.csv and every image of it: a damaged copy shows, a repeated
+    image doesn't.
+    """
     folder = Path(reading_set)
     rows = tables.read(folder / "reading_set.csv").sort_values("blind_id")
     whole = hashlib.sha256(rows.to_csv(index=False).encode())
@@ -99,12 +139,16 @@ def fingerprint(reading_set: Path) -> str:
         try:
             whole.update((folder / path).read_bytes())
         except FileNotFoundError:
-            raise SealError(f"{folder / path} is missing: copy the reading set again, whole.") from None
+            raise SealError(
+                f"{folder / path} is missing: copy the reading set again, whole."
+            ) from None
     return whole.hexdigest()
 
 
 def derive(study: str, purpose: str, message: bytes) -> bytes:
-    """32 bytes for one purpose from the study's seal (HMAC-SHA256); nobody without .keys/<study>/seal can compute them."""
+    """32 bytes for one purpose from the study's seal (HMAC-SHA256); nobody without
+    .keys/<study>/seal can compute them.
+    """
     return hmac.digest(runs.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256")
 
 
@@ -114,13 +158,17 @@ def read_commitment(reading_set: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise SealError(f"{path} is missing: the reading set was not finished; run 06 again.") from None
+        raise SealError(
+            f"{path} is missing: the reading set was not finished; run 06 again."
+        ) from None
     except ValueError:
         raise SealError(f"{path} is damaged: take it from the run folder of 06 again.") from None
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
-    """SHA-256 by file name of the code of 08's notebook and of this study's 08 settings; copies are kept in `sealed`/plan/."""
+    """SHA-256 by file name of the code of 08's notebook and of this study's 08 settings; copies are
+    kept in `sealed`/plan/.
+    """
     frozen = {}
     for path in _plan_files(study):
         frozen[path.name] = _plan_digest(path)
@@ -129,16 +177,28 @@ def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
 
 
 def plan_changes(reading_set: Path, study: str) -> list[str]:
-    """How the analysis plan differs from the one frozen before the read, one phrase each; empty when it is the same."""
+    """How the analysis plan differs from the one frozen before the read, one phrase each; empty
+    when it is the same.
+    """
     then = read_commitment(reading_set)["plan"]
     now = {path.name: _plan_digest(path) for path in _plan_files(study)}
-    changes = [f"{name} was changed after the reading set was sealed" for name in then if name in now and now[name] != then[name]]
-    changes += [f"{name} was removed after the reading set was sealed" for name in then if name not in now]
-    return sorted(changes + [f"{name} was added after the reading set was sealed" for name in now if name not in then])
+    changes = [
+        f"{name} was changed after the reading set was sealed"
+        for name in then
+        if name in now and now[name] != then[name]
+    ]
+    changes += [
+        f"{name} was removed after the reading set was sealed" for name in then if name not in now
+    ]
+    return sorted(
+        changes
+        + [f"{name} was added after the reading set was sealed" for name in now if name not in then]
+    )
 
 
 def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
-    """Parameters of an analysis that are not those of the frozen plan, whatever set them, one phrase each.
+    """Parameters of an analysis that are not those of the frozen plan, whatever set them, one
+    phrase each.
 
     `emergency` is no part of the plan: opening the key early is recorded and reported on its own.
     """
@@ -148,7 +208,11 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
         return []
     declared = parameters.schema(notebook)
     planned = {key: parameter.default for key, parameter in declared.items()}
-    planned |= parameters.check(parameters.read_yaml(settings), declared, str(settings)) if settings.is_file() else {}
+    planned |= (
+        parameters.check(parameters.read_yaml(settings), declared, str(settings))
+        if settings.is_file()
+        else {}
+    )
     used = run.parameters
     return [
         f"{key} was {planned[key]!r} and is {used[key]!r}"
@@ -158,7 +222,8 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
 
 
 def _plan_digest(path: Path) -> str:
-    # What a notebook shows, and whose study its parameters cell names, is no plan; its code is, and so are the settings in force.
+    # What a notebook shows, and whose study its parameters cell names, is no plan; its code is, and
+    # so are the settings in force.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else runs.sha256(path)
 
 
@@ -166,21 +231,32 @@ def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
     for name, then in frozen.items():
         path = sealed / "plan" / name
         if not path.is_file() or _plan_digest(path) != then:
-            raise SealError(f"{path} is not the plan that was frozen before the read: bring the sealed folder back as 06 wrote it.")
+            raise SealError(
+                f"{path} is not the plan that was frozen before the read: bring the sealed folder"
+                " back as 06 wrote it."
+            )
 
 
 def _plan_files(study: str) -> list[Path]:
     settings = sorted(runs.params_folder(study).glob(f"{PLAN_NOTEBOOK}*.yaml"))
-    return [path for path in [*settings, places.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()]
+    return [
+        path for path in [*settings, places.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()
+    ]
 
 
 def _still_open(locks, planned: int) -> str:
     if isinstance(locks, pd.DataFrame):
         locks = dict(zip(locks["reader_id"], locks["locked_utc"].fillna("")))
-    waiting = sorted(str(reader) for reader, locked in locks.items() if not locked or pd.isna(locked))
+    waiting = sorted(
+        str(reader) for reader, locked in locks.items() if not locked or pd.isna(locked)
+    )
     if waiting:
         return f"{len(waiting)} of {len(locks)} readers have not locked ({', '.join(waiting)})"
-    return f"{len(locks)} of {planned} planned readers have locked" if len(locks) < max(planned, 1) else ""
+    return (
+        f"{len(locks)} of {planned} planned readers have locked"
+        if len(locks) < max(planned, 1)
+        else ""
+    )
 
 
 def _record(sealed: Path, open_readers: str, emergency: str) -> dict:
@@ -199,7 +275,9 @@ def _record(sealed: Path, open_readers: str, emergency: str) -> dict:
 
 
 def _bound_to(commitment: dict) -> bytes:
-    """The whole commitment, the plan's hashes included: a key is opened beside the very one it was sealed with."""
+    """The whole commitment, the plan's hashes included: a key is opened beside the very one it was
+    sealed with.
+    """
     return json.dumps(commitment, sort_keys=True).encode()
 
 
@@ -207,7 +285,8 @@ def _encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
     phrase = os.environ.get(PASSPHRASE, "")
     salt = os.urandom(16) if phrase else b""
     secret = _stretch(phrase, salt) if phrase else derive(study, "encryption", b"")
-    # The nonce follows from the secret and everything that is sealed, so no nonce serves two contents.
+    # The nonce follows from the secret and everything that is sealed, so no nonce serves two
+    # contents.
     nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
     box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
     envelope = {
@@ -228,26 +307,36 @@ def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
     try:
         content = path.read_bytes()
         envelope = json.loads(content)
-        if content != _as_written(envelope) or envelope["cipher"] != CIPHER or envelope["locked_by"] not in ("passphrase", "seal"):
+        if (
+            content != _as_written(envelope)
+            or envelope["cipher"] != CIPHER
+            or envelope["locked_by"] not in ("passphrase", "seal")
+        ):
             raise ValueError
         salt, nonce, box = (bytes.fromhex(envelope[name]) for name in ("salt", "nonce", "box"))
         by_phrase = envelope["locked_by"] == "passphrase"
     except FileNotFoundError:
-        raise SealError(f"{path} is missing: the sealed folder stays with the study, beside reading_set/.") from None
+        raise SealError(
+            f"{path} is missing: the sealed folder stays with the study, beside reading_set/."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SealError(f"{path} is damaged or was tampered with: it is refused.") from None
     phrase = os.environ.get(PASSPHRASE, "")
     if by_phrase and not phrase:
         raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
     if not by_phrase and not (runs.keys_folder(study) / "seal").exists():
-        raise SealError(f"The seal of study '{study}' is not in {runs.keys_folder(study)}: bring it from the machine that sealed the set.")
+        raise SealError(
+            f"The seal of study '{study}' is not in {runs.keys_folder(study)}: bring it from the"
+            " machine that sealed the set."
+        )
     secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")
     try:
         return AESGCM(secret).decrypt(nonce, box, _bound_to(commitment))
     except (InvalidTag, ValueError):
         why = "the passphrase is wrong, or it" if by_phrase else "it"
         raise SealError(
-            f"{path} cannot be opened: {why} was tampered with (or commitment.json was), or belongs to another reading set or seal."
+            f"{path} cannot be opened: {why} was tampered with (or commitment.json was), or belongs"
+            " to another reading set or seal."
         ) from None
 
 

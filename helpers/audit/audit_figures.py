@@ -29,7 +29,9 @@ def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
 
 
 def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Each measure of each source with its interval (orange) beside real against real with as many images (blue)."""
+    """Each measure of each source with its interval (orange) beside real against real with as many
+    images (blue).
+    """
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
     across = min(max(len(shown), 1), 4)
@@ -40,10 +42,18 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
         spare.axis("off")
     for axis, metric in zip(axes.flat, shown):
         for place, (modality, source) in enumerate(sources):
-            row = quality[(quality["metric"] == metric) & (quality["source"] == source) & (quality["modality"] == modality)]
-            for shift, prefix, colour in ((-0.14, "", GENERATED), (0.14, "baseline", REAL)) if len(row) else ():
+            row = quality[
+                (quality["metric"] == metric)
+                & (quality["source"] == source)
+                & (quality["modality"] == modality)
+            ]
+            for shift, prefix, colour in (
+                ((-0.14, "", GENERATED), (0.14, "baseline", REAL)) if len(row) else ()
+            ):
                 value = float(row[prefix or "estimate"].iloc[0])
-                low, high = (float(row[f"{prefix}_{end}".lstrip("_")].iloc[0]) for end in ("low", "high"))
+                low, high = (
+                    float(row[f"{prefix}_{end}".lstrip("_")].iloc[0]) for end in ("low", "high")
+                )
                 axis.plot([low, high], [place + shift] * 2, color=colour, lw=2)
                 axis.plot(
                     value,
@@ -54,21 +64,34 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
                     label={"": "generated against real", "baseline": "real against real"}[prefix],
                 )
         axis.set_title(NAMES[metric], fontsize=9)
-        if metric.endswith("_distance") and quality.loc[quality["metric"] == metric, "high"].max() > 200:
+        if (
+            metric.endswith("_distance")
+            and quality.loc[quality["metric"] == metric, "high"].max() > 200
+        ):
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
         axis.tick_params(labelsize=8)
     for axis in axes[:, 0]:
-        axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
+        axis.set_yticks(
+            range(len(sources)),
+            [_label(modality, source) for modality, source in sources],
+            fontsize=8,
+        )
     axes[0][0].set_ylim(len(sources) - 0.5, -0.5)
     named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False
+    )
     return _done(figure, simulated)
 
 
 def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False) -> Figure:
-    """Distances of the samples to their nearest training case, with the calibrated threshold of that modality."""
+    """Distances of the samples to their nearest training case, with the calibrated threshold of
+    that modality.
+    """
     figure, axis = plt.subplots(figsize=(7, 2.6))
-    bars, _, _ = axis.hist(nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85)
+    bars, _, _ = axis.hist(
+        nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85
+    )
     axis.axvline(limit, color="black", ls="--")
     axis.annotate(
         "copies are left of this line",
@@ -88,60 +111,119 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
     return _done(figure, simulated)
 
 
-def pairs_figure(nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simulated: bool = False) -> Figure:
-    """The closest samples (top) above their nearest training cases (bottom). For the notebook only: it shows real images."""
+def pairs_figure(
+    nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simulated: bool = False
+) -> Figure:
+    """The closest samples (top) above their nearest training cases (bottom).
+
+    For the notebook only: it shows real images.
+    """
     closest = nearest.sort_values("distance").head(count)
     at = pool.drop_duplicates("image_id").set_index("image_id")
-    figure, axes = plt.subplots(2, max(len(closest), 1), figsize=(1.7 * max(len(closest), 1) + 0.4, 3.9), squeeze=False)
+    figure, axes = plt.subplots(
+        2, max(len(closest), 1), figsize=(1.7 * max(len(closest), 1) + 0.4, 3.9), squeeze=False
+    )
     for column, row in zip(axes.T, closest.to_dict("records")):
         for axis, image_id, title in zip(
-            column, (row["image_id"], row["nearest_image_id"]), (f"sample, {row['distance']:.2f}", "training case")
+            column,
+            (row["image_id"], row["nearest_image_id"]),
+            (f"sample, {row['distance']:.2f}", "training case"),
         ):
             axis.imshow(images.read_png(at.loc[image_id, "file"]), cmap="gray")
-            axis.set_title(title + (" · copy" if row["copy"] and title.startswith("sample") else ""), fontsize=8)
+            axis.set_title(
+                title + (" · copy" if row["copy"] and title.startswith("sample") else ""),
+                fontsize=8,
+            )
     for axis in axes.flat:
         axis.axis("off")
     return _done(figure, simulated)
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
-    """How well non-anatomical signs tell each source from real images, before and after the standardisation of stage 06."""
+    """How well non-anatomical signs tell each source from real images, before and after the
+    standardisation of stage 06.
+    """
     joint = leakage[leakage["feature"] == "joint"]
     sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.6 * len(sources)))
     for place, (modality, source) in enumerate(sources):
         for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
-            row = joint[(joint["source"] == source) & (joint["modality"] == modality) & (joint["stage"] == stage)]
+            row = joint[
+                (joint["source"] == source)
+                & (joint["modality"] == modality)
+                & (joint["stage"] == stage)
+            ]
             if len(row):
-                axis.plot([float(row["low"].iloc[0]), float(row["high"].iloc[0])], [place + shift] * 2, color=colour, lw=2)
-                axis.plot(float(row["auc"].iloc[0]), place + shift, "o", color=colour, label=f"{stage} standardisation")
+                axis.plot(
+                    [float(row["low"].iloc[0]), float(row["high"].iloc[0])],
+                    [place + shift] * 2,
+                    color=colour,
+                    lw=2,
+                )
+                axis.plot(
+                    float(row["auc"].iloc[0]),
+                    place + shift,
+                    "o",
+                    color=colour,
+                    label=f"{stage} standardisation",
+                )
             else:
-                axis.text(0.5, place + shift, f"none {stage}: too small for the reading size", fontsize=8, va="center", color=colour)
+                axis.text(
+                    0.5,
+                    place + shift,
+                    f"none {stage}: too small for the reading size",
+                    fontsize=8,
+                    va="center",
+                    color=colour,
+                )
     axis.axvline(0.5, color="black", lw=0.8, label="chance")
     axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warned above")
-    axis.set_yticks(range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8)
+    axis.set_yticks(
+        range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8
+    )
     axis.set_ylim(len(sources) - 0.5, -0.5)
-    axis.set(xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02))
+    axis.set(
+        xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02)
+    )
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False
+    )
     return _done(figure, simulated)
 
 
 def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
-    """The area under the curve of every single sign, one column a source and stage; darker tells more."""
+    """The area under the curve of every single sign, one column a source and stage; darker tells
+    more.
+    """
     single = leakage[leakage["feature"] != "joint"].copy()
     single["column"] = [
-        f"{_label(modality, source)}\n{stage}" for modality, source, stage in zip(single["modality"], single["source"], single["stage"])
+        f"{_label(modality, source)}\n{stage}"
+        for modality, source, stage in zip(single["modality"], single["source"], single["stage"])
     ]
     order, features = list(dict.fromkeys(single["column"])), list(dict.fromkeys(single["feature"]))
-    table = single.pivot_table(index="feature", columns="column", values="auc").reindex(index=features, columns=order).astype(float)
+    table = (
+        single.pivot_table(index="feature", columns="column", values="auc")
+        .reindex(index=features, columns=order)
+        .astype(float)
+    )
     figure, axis = plt.subplots(figsize=(2.5 + 1.25 * len(order), 1.6 + 0.2 * len(features)))
     axis.grid(visible=False)
     axis.imshow(table, cmap="Oranges", vmin=0.5, vmax=1, aspect="auto")
     for row, column in np.argwhere(table.notna().to_numpy()):
         value = table.iloc[row, column]
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color="white" if value > 0.85 else "black")
-    axis.set_yticks(range(len(features)), [feature.replace("_", " ") for feature in features], fontsize=7.5)
+        axis.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color="white" if value > 0.85 else "black",
+        )
+    axis.set_yticks(
+        range(len(features)), [feature.replace("_", " ") for feature in features], fontsize=7.5
+    )
     axis.set_xticks(range(len(order)), order, fontsize=7)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)

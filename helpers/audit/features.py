@@ -1,4 +1,6 @@
-"""Feature vectors of images: handcrafted, or of any transformers vision model or TorchScript file."""
+"""Feature vectors of images: handcrafted, or of any transformers vision model or TorchScript
+file.
+"""
 
 from pathlib import Path
 
@@ -14,14 +16,17 @@ BATCH = 32
 
 
 def extract(pool: pd.DataFrame, extractor: str, size: int, margin: float) -> np.ndarray:
-    """Features of the images of `pool` (columns file, bits), shape (n, d) float32, one image in memory at a time.
+    """Features of the images of `pool` (columns file, bits), shape (n, d) float32, one image in
+    memory at a time.
 
-    Every image goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`: `handcrafted`,
-    a TorchScript file (.pt; takes (n, 3, size, size) in 0..1) or a transformers vision model by id or folder
-    (resized bicubically to the model's own size). Raises ImageError for an image smaller than `size`.
+    Every image goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`:
+    `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in 0..1) or a transformers
+    vision model by id or folder (resized bicubically to the model's own size). Raises ImageError
+    for an image smaller than `size`.
     """
     pictures = (
-        images.for_reading(images.read_png(file), int(bits), size, 8, margin).astype(np.float32) / 255
+        images.for_reading(images.read_png(file), int(bits), size, 8, margin).astype(np.float32)
+        / 255
         for file, bits in zip(pool["file"], pool["bits"])
     )
     pictures = runs.progress(pictures, "features", len(pool))
@@ -37,13 +42,19 @@ def describe(extractor: str, size: int, margin: float) -> str:
 
 
 def scale(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(centre, spread) of real features, so that each counts alike; a hundredth at least, or one that never varies would rule all."""
+    """(centre, spread) of real features, so that each counts alike; a hundredth at least, or one
+    that never varies would rule all.
+    """
     return real.mean(0), np.maximum(real.std(0), 0.01)
 
 
 def handcrafted(picture: np.ndarray) -> np.ndarray:
-    """First-order (10), layout (9), texture (20) and spectral (8) features of a square image in 0..1, float32 of length 47."""
-    return np.concatenate([_first_order(picture), _layout(picture), _texture(picture), _spectrum(picture)]).astype(np.float32)
+    """First-order (10), layout (9), texture (20) and spectral (8) features of a square image in
+    0..1, float32 of length 47.
+    """
+    return np.concatenate(
+        [_first_order(picture), _layout(picture), _texture(picture), _spectrum(picture)]
+    ).astype(np.float32)
 
 
 def _first_order(picture: np.ndarray) -> list[float]:
@@ -52,7 +63,14 @@ def _first_order(picture: np.ndarray) -> list[float]:
     entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
     spread = values.std()
     skew, kurtosis = (stats.skew(values), stats.kurtosis(values)) if spread > 0 else (0.0, 0.0)
-    return [values.mean(), spread, skew, kurtosis, entropy, *np.percentile(values, (5, 25, 50, 75, 95))]
+    return [
+        values.mean(),
+        spread,
+        skew,
+        kurtosis,
+        entropy,
+        *np.percentile(values, (5, 25, 50, 75, 95)),
+    ]
 
 
 def _layout(picture: np.ndarray) -> np.ndarray:
@@ -65,13 +83,29 @@ def _texture(picture: np.ndarray) -> list[float]:
     for sigma in (0.7, 1.5, 3.0):
         smooth = ndimage.gaussian_filter(picture, sigma)
         across, down = np.diff(smooth, axis=1), np.diff(smooth, axis=0)
-        found += [np.abs(across).mean(), np.abs(down).mean(), np.log(np.var(picture - smooth) + 1e-8)]
+        found += [
+            np.abs(across).mean(),
+            np.abs(down).mean(),
+            np.log(np.var(picture - smooth) + 1e-8),
+        ]
     grey = picture - picture.mean()
     power = (grey**2).mean() + 1e-8
     for lag in (1, 2, 4):
-        found += [(grey[:, lag:] * grey[:, :-lag]).mean() / power, (grey[lag:] * grey[:-lag]).mean() / power]
-    # Local binary patterns as sign counts of the four forward neighbours (Ojala 1996): how rough the texture is, free of contrast.
-    inner, neighbours = picture[1:-1, 1:-1], (picture[1:-1, 2:], picture[2:, 1:-1], picture[2:, 2:], picture[2:, :-2])
+        found += [
+            (grey[:, lag:] * grey[:, :-lag]).mean() / power,
+            (grey[lag:] * grey[:-lag]).mean() / power,
+        ]
+    # Local binary patterns as sign counts of the four forward neighbours (Ojala 1996): how rough
+    # the texture is, free of contrast.
+    inner, neighbours = (
+        picture[1:-1, 1:-1],
+        (
+            picture[1:-1, 2:],
+            picture[2:, 1:-1],
+            picture[2:, 2:],
+            picture[2:, :-2],
+        ),
+    )
     brighter = sum((neighbour > inner).astype(np.int8) for neighbour in neighbours)
     return [*found, *(np.bincount(brighter.ravel(), minlength=5) / brighter.size)]
 
@@ -82,25 +116,36 @@ def _spectrum(picture: np.ndarray, bands: int = 8) -> np.ndarray:
 
 
 def radial_power(picture: np.ndarray, bands: int) -> np.ndarray:
-    """Mean spectral power in `bands` rings of equal width up to the Nyquist frequency (Hann window, mean removed)."""
+    """Mean spectral power in `bands` rings of equal width up to the Nyquist frequency (Hann window,
+    mean removed).
+    """
     height, width = picture.shape
     window = np.outer(np.hanning(height), np.hanning(width))
     power = np.abs(np.fft.rfft2((picture - picture.mean()) * window)) ** 2
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     ring = np.minimum((radius * 2 * bands).astype(int), bands).ravel()
-    return (np.bincount(ring, power.ravel(), bands + 1) / np.maximum(np.bincount(ring, minlength=bands + 1), 1))[:bands]
+    return (
+        np.bincount(ring, power.ravel(), bands + 1)
+        / np.maximum(np.bincount(ring, minlength=bands + 1), 1)
+    )[:bands]
 
 
 def _by_network(pictures, extractor: str) -> np.ndarray:
     import torch  # slow to import and not needed by the default extractor
 
-    network, size, mean, deviation = _script(extractor) if Path(extractor).suffix in (".pt", ".pth", ".ts") else _transformer(extractor)
+    network, size, mean, deviation = (
+        _script(extractor)
+        if Path(extractor).suffix in (".pt", ".pth", ".ts")
+        else _transformer(extractor)
+    )
     found, batch = [], []
 
     def flush():
         stacked = torch.from_numpy(np.stack(batch))[:, None].expand(-1, 3, -1, -1)
         if size:
-            stacked = torch.nn.functional.interpolate(stacked, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+            stacked = torch.nn.functional.interpolate(
+                stacked, (size, size), mode="bicubic", antialias=True
+            ).clamp(0, 1)
         with torch.inference_mode():
             found.append(network((stacked - mean) / deviation).float().cpu().numpy())
         batch.clear()
@@ -118,7 +163,10 @@ def _script(path: str):
     import torch
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"The extractor {path} does not exist: give a TorchScript file, a transformers model or 'handcrafted'.")
+        raise FileNotFoundError(
+            f"The extractor {path} does not exist: give a TorchScript file, a transformers model or"
+            " 'handcrafted'."
+        )
     return torch.jit.load(path, map_location="cpu").eval(), 0, 0.0, 1.0
 
 
@@ -132,14 +180,25 @@ def _transformer(name: str):
     model, loading = AutoModel.from_pretrained(name, output_loading_info=True)
     absent = [key for key in loading["missing_keys"] if "pooler" not in key]
     if absent:
-        raise ValueError(f"The extractor {name} lacks weights of its network ({', '.join(sorted(absent)[:3])}): they would be random.")
-    trained_pooler = not loading["missing_keys"]  # a classifier is often kept without; a random one says nothing
+        raise ValueError(
+            f"The extractor {name} lacks weights of its network ({', '.join(sorted(absent)[:3])}):"
+            " they would be random."
+        )
+    trained_pooler = not loading[
+        "missing_keys"
+    ]  # a classifier is often kept without; a random one says nothing
     model = getattr(model, "vision_model", model).eval().to(device)
     channels = getattr(model.config, "num_channels", 3)
     wanted = get_image_processor_config(name)
-    size = get_size_dict(wanted.get("crop_size") or wanted.get("size") or getattr(model.config, "image_size", 224), default_to_square=True)
+    size = get_size_dict(
+        wanted.get("crop_size") or wanted.get("size") or getattr(model.config, "image_size", 224),
+        default_to_square=True,
+    )
     pixels = size.get("height") or size.get("shortest_edge")
-    mean, deviation = (torch.tensor(wanted.get(key, [0.5] * 3)).view(1, -1, 1, 1) for key in ("image_mean", "image_std"))
+    mean, deviation = (
+        torch.tensor(wanted.get(key, [0.5] * 3)).view(1, -1, 1, 1)
+        for key in ("image_mean", "image_std")
+    )
 
     def network(batch):
         answer = model(pixel_values=batch[:, :channels].to(device))

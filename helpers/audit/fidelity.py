@@ -1,4 +1,6 @@
-"""Fidelity and diversity of generated images against real ones, each number beside real against real."""
+"""Fidelity and diversity of generated images against real ones, each number beside real against
+real.
+"""
 
 from collections.abc import Callable
 
@@ -15,16 +17,26 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
 def measure(
-    pool: pd.DataFrame, extractor: str, size: int, margin: float, seed: int, replicates: int = 40, neighbours: int = 5
+    pool: pd.DataFrame,
+    extractor: str,
+    size: int,
+    margin: float,
+    seed: int,
+    replicates: int = 40,
+    neighbours: int = 5,
 ) -> pd.DataFrame:
-    """The table quality.csv: every generated source of `pool` (audit.gather) against real images of its modality.
+    """The table quality.csv: every generated source of `pool` (audit.gather) against real images of
+    its modality.
 
-    Real patients are halved: one half is the reference, the other the baseline; all three sides have the same
-    number of images, because every one of these measures depends on it. `size` is in pixels and is lowered to
-    what the smallest image compared has. Intervals: delete-half jackknife over patients and prompts.
+    Real patients are halved: one half is the reference, the other the baseline; all three sides
+    have the same number of images, because every one of these measures depends on it. `size` is in
+    pixels and is lowered to what the smallest image compared has. Intervals: delete-half jackknife
+    over patients and prompts.
     """
     rows = []
-    for (modality, source), made in pool[pool["origin"] == "generated"].groupby(["modality", "source"], sort=True):
+    for (modality, source), made in pool[pool["origin"] == "generated"].groupby(
+        ["modality", "source"], sort=True
+    ):
         real = pool[(pool["origin"] == "real") & (pool["modality"] == modality)]
         sides = _equal_sides(made, real, seed)
         if min(map(len, sides)) < FEWEST:
@@ -35,9 +47,20 @@ def measure(
             centre, spread = features.scale(np.concatenate(found[1:]))
             found = [(side - centre) / spread for side in found]
         groups = [side["group"].to_numpy(dtype=object) for side in sides]
-        table = _compare(found, groups, seed, replicates, neighbours) + _diversity(sides, common, margin, seed)
+        table = _compare(found, groups, seed, replicates, neighbours) + _diversity(
+            sides, common, margin, seed
+        )
         told = features.describe(extractor, common, margin)
-        rows += [{**row, "source": source, "modality": modality, "images": len(sides[0]), "extractor": told} for row in table]
+        rows += [
+            {
+                **row,
+                "source": source,
+                "modality": modality,
+                "images": len(sides[0]),
+                "extractor": told,
+            }
+            for row in table
+        ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.columns("quality")])
 
 
@@ -47,21 +70,43 @@ def smallest_side(pool: pd.DataFrame, margin: float) -> int:
 
 
 def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
-    """Generated images, the real reference and the real baseline: the same number each, no patient on both sides."""
+    """Generated images, the real reference and the real baseline: the same number each, no patient
+    on both sides.
+    """
     random = np.random.default_rng(seed)
     patients = random.permutation(np.unique(real["group"].to_numpy(dtype=object)))
     first = real["group"].isin(patients[: len(patients) // 2])
     sides = [made, real[first], real[~first]]
     count = min(map(len, sides))
-    return [side.sort_values("image_id").iloc[np.sort(random.permutation(len(side))[:count])] for side in sides]
+    return [
+        side.sort_values("image_id").iloc[np.sort(random.permutation(len(side))[:count])]
+        for side in sides
+    ]
 
 
-def _compare(found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int, neighbours: int) -> list[dict]:
+def _compare(
+    found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int, neighbours: int
+) -> list[dict]:
     made, reference, baseline = found
-    values, others = distances(made, reference, neighbours), distances(baseline, reference, neighbours)
+    values, others = (
+        distances(made, reference, neighbours),
+        distances(baseline, reference, neighbours),
+    )
     random = np.random.default_rng(seed)
-    errors = half_sample_error(lambda a, b: distances(made[a], reference[b], neighbours), groups[0], groups[1], random, replicates)
-    spread = half_sample_error(lambda a, b: distances(baseline[a], reference[b], neighbours), groups[2], groups[1], random, replicates)
+    errors = half_sample_error(
+        lambda a, b: distances(made[a], reference[b], neighbours),
+        groups[0],
+        groups[1],
+        random,
+        replicates,
+    )
+    spread = half_sample_error(
+        lambda a, b: distances(baseline[a], reference[b], neighbours),
+        groups[2],
+        groups[1],
+        random,
+        replicates,
+    )
     rows = []
     for name in values:
         low, high = values[name] - 1.96 * errors[name], values[name] + 1.96 * errors[name]
@@ -73,7 +118,13 @@ def _compare(found: list[np.ndarray], groups: list[np.ndarray], seed: int, repli
             "high": high,
             "baseline": others[name],
         }
-        rows.append(row | {"baseline_low": others[name] - 1.96 * spread[name], "baseline_high": others[name] + 1.96 * spread[name]})
+        rows.append(
+            row
+            | {
+                "baseline_low": others[name] - 1.96 * spread[name],
+                "baseline_high": others[name] + 1.96 * spread[name],
+            }
+        )
     for row in rows:
         floor, ceiling = (
             0.0 if row["metric"] != "kernel_distance" else -np.inf,
@@ -94,11 +145,14 @@ def distances(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[s
 
 
 def frechet_distance(made: np.ndarray, real: np.ndarray) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to (n, d) features (Dowson & Landau 1982; Heusel 2017)."""
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to (n, d) features (Dowson &
+    Landau 1982; Heusel 2017).
+    """
     made, real = made.astype(np.float64), real.astype(np.float64)
     gap = ((made.mean(0) - real.mean(0)) ** 2).sum()
     one, two = np.cov(made, rowvar=False), np.cov(real, rowvar=False)
-    # The trace of the root of one·two by the singular values of the centred features: no root of a singular matrix is taken.
+    # The trace of the root of one·two by the singular values of the centred features: no root of a
+    # singular matrix is taken.
     a, b = _factor(one), _factor(two)
     return float(max(gap + np.trace(one) + np.trace(two) - 2 * linalg.svdvals(a.T @ b).sum(), 0.0))
 
@@ -109,19 +163,37 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
 
 
 def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³ (Bińkowski 2018); can be below zero."""
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³ (Bińkowski 2018); can
+    be below zero.
+    """
 
     def total(one, two, without_diagonal):
-        summed = sum(float(((block @ two.T / two.shape[1] + 1) ** 3).sum(dtype=np.float64)) for block in _blocks(one))
-        return summed - float((((two**2).sum(1) / two.shape[1] + 1) ** 3).sum(dtype=np.float64)) if without_diagonal else summed
+        summed = sum(
+            float(((block @ two.T / two.shape[1] + 1) ** 3).sum(dtype=np.float64))
+            for block in _blocks(one)
+        )
+        return (
+            summed - float((((two**2).sum(1) / two.shape[1] + 1) ** 3).sum(dtype=np.float64))
+            if without_diagonal
+            else summed
+        )
 
     n, m = len(made), len(real)
-    made, real = made.astype(np.float64), real.astype(np.float64)  # the answer is a small difference of large sums
-    return total(made, made, True) / (n * (n - 1)) + total(real, real, True) / (m * (m - 1)) - 2 * total(made, real, False) / (n * m)
+    made, real = (
+        made.astype(np.float64),
+        real.astype(np.float64),
+    )  # the answer is a small difference of large sums
+    return (
+        total(made, made, True) / (n * (n - 1))
+        + total(real, real, True) / (m * (m - 1))
+        - 2 * total(made, real, False) / (n * m)
+    )
 
 
 def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
-    """Precision and recall (Kynkäänniemi 2019), density and coverage (Naeem 2020), from balls to the k-th neighbour."""
+    """Precision and recall (Kynkäänniemi 2019), density and coverage (Naeem 2020), from balls to
+    the k-th neighbour.
+    """
     k = min(neighbours, len(real) - 1, len(made) - 1)
     made, real = _centred(made, real)
     real_radius, made_radius = _kth_neighbour(real, k), _kth_neighbour(made, k)
@@ -133,7 +205,12 @@ def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> d
         covered |= within.any(0)
         recalled |= (distance <= radius[:, None]).any(0)
     balls = np.concatenate(inside)
-    return {"precision": (balls > 0).mean(), "recall": recalled.mean(), "density": balls.mean() / k, "coverage": covered.mean()}
+    return {
+        "precision": (balls > 0).mean(),
+        "recall": recalled.mean(),
+        "density": balls.mean() / k,
+        "coverage": covered.mean(),
+    }
 
 
 def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -143,13 +220,17 @@ def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _centred(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the mean of the others: a constant large beside the spread would cost the distances their digits."""
+    """Both without the mean of the others: a constant large beside the spread would cost the
+    distances their digits.
+    """
     centre = others.mean(0, dtype=np.float64)
     return (points - centre).astype(np.float32), (others - centre).astype(np.float32)
 
 
 def _kth_neighbour(points: np.ndarray, k: int) -> np.ndarray:
-    return np.concatenate([np.partition(_distances(block, points), k, axis=1)[:, k] for block in _blocks(points)])
+    return np.concatenate(
+        [np.partition(_distances(block, points), k, axis=1)[:, k] for block in _blocks(points)]
+    )
 
 
 def _distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -162,12 +243,17 @@ def _blocks(rows: np.ndarray):
 
 
 def half_sample_error(
-    measure: Callable, first: np.ndarray, second: np.ndarray, random: np.random.Generator, replicates: int
+    measure: Callable,
+    first: np.ndarray,
+    second: np.ndarray,
+    random: np.random.Generator,
+    replicates: int,
 ) -> dict[str, float]:
     """Standard error of each measure by the delete-half jackknife over groups (Shao & Wu 1989).
 
-    The spread over halves drawn without replacement estimates that of the whole; unlike the bootstrap it makes
-    no ties, which nearest-neighbour measures take for copies. `measure` takes two index arrays.
+    The spread over halves drawn without replacement estimates that of the whole; unlike the
+    bootstrap it makes no ties, which nearest-neighbour measures take for copies. `measure` takes
+    two index arrays.
     """
 
     def half(groups):
@@ -180,13 +266,26 @@ def half_sample_error(
 
 
 def _diversity(sides: list[pd.DataFrame], size: int, margin: float, seed: int) -> list[dict]:
-    (value, low, high, pairs), (base, base_low, base_high, _) = (within_source(side, size, margin, seed) for side in (sides[0], sides[2]))
-    row = {"metric": "ms_ssim_within", "reference_images": len(sides[2]), "estimate": value, "low": low, "high": high, "baseline": base}
+    (value, low, high, pairs), (base, base_low, base_high, _) = (
+        within_source(side, size, margin, seed) for side in (sides[0], sides[2])
+    )
+    row = {
+        "metric": "ms_ssim_within",
+        "reference_images": len(sides[2]),
+        "estimate": value,
+        "low": low,
+        "high": high,
+        "baseline": base,
+    }
     return [row | {"baseline_low": base_low, "baseline_high": base_high}] if pairs > 1 else []
 
 
-def within_source(pool: pd.DataFrame, size: int, margin: float, seed: int, most: int = 200) -> tuple[float, float, float, int]:
-    """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of pairs; higher is less diverse."""
+def within_source(
+    pool: pd.DataFrame, size: int, margin: float, seed: int, most: int = 200
+) -> tuple[float, float, float, int]:
+    """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of
+    pairs; higher is less diverse.
+    """
     order = np.random.default_rng(seed).permutation(len(pool))
     pairs = min(len(order) // 2, most)
     files = list(zip(pool["file"], pool["bits"]))
@@ -196,12 +295,15 @@ def within_source(pool: pd.DataFrame, size: int, margin: float, seed: int, most:
         return images.for_reading(images.read_png(file), int(bits), size, 8, margin)
 
     values = np.array([ms_ssim(read(order[2 * n]), read(order[2 * n + 1])) for n in range(pairs)])
-    error = values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1) if pairs > 1 else np.nan
+    error = (
+        values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1) if pairs > 1 else np.nan
+    )
     return float(values.mean()), float(values.mean() - error), float(values.mean() + error), pairs
 
 
 def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:
-    """Multi-scale structural similarity of two 8-bit images (Wang 2003), 11-pixel Gaussian window of 1.5 pixels.
+    """Multi-scale structural similarity of two 8-bit images (Wang 2003), 11-pixel Gaussian window
+    of 1.5 pixels.
 
     An image too small for five scales gets as many as fit, their weights scaled to sum to 1.
     """
@@ -211,7 +313,10 @@ def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:
     for scale, weight in enumerate(weights):
         structure, whole = _ssim(one, two)
         value *= max(whole if scale == scales - 1 else structure, 0.0) ** weight
-        one, two = (images.area_resize(picture, picture.shape[0] // 2, picture.shape[1] // 2) for picture in (one, two))
+        one, two = (
+            images.area_resize(picture, picture.shape[0] // 2, picture.shape[1] // 2)
+            for picture in (one, two)
+        )
     return value
 
 
@@ -221,7 +326,11 @@ def _ssim(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
 
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean1, mean2 = blur(one), blur(two)
-    var1, var2, both = blur(one**2) - mean1**2, blur(two**2) - mean2**2, blur(one * two) - mean1 * mean2
+    var1, var2, both = (
+        blur(one**2) - mean1**2,
+        blur(two**2) - mean2**2,
+        blur(one * two) - mean1 * mean2,
+    )
     structure = (2 * both + c2) / (var1 + var2 + c2)
     light = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
     return float(structure.mean()), float((structure * light).mean())

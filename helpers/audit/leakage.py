@@ -1,4 +1,6 @@
-"""What gives a source away without looking at the anatomy: file facts, size, depth, border, histogram, spectrum, compression."""
+"""What gives a source away without looking at the anatomy: file facts, size, depth, border,
+histogram, spectrum, compression.
+"""
 
 import struct
 from pathlib import Path
@@ -17,15 +19,19 @@ WARN_ABOVE = 0.6
 FOLDS = 5
 FEWEST_GROUPS = 3  # patients or prompts a side, below which no cross-validation is meant
 BANDS = 10
-TILE = 256  # central pixels on which spectrum and compression are measured, at the image's own sampling
+# central pixels on which spectrum and compression are measured, at the image's own sampling
+TILE = 256
 
 
-def measure(pool: pd.DataFrame, size: int, margin: float, seed: int, permutations: int = 500) -> pd.DataFrame:
-    """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only) against real ones of its modality.
+def measure(
+    pool: pd.DataFrame, size: int, margin: float, seed: int, permutations: int = 500
+) -> pd.DataFrame:
+    """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only)
+    against real ones of its modality.
 
-    Before: the images as their runs hold them. After: as images.for_reading gives them to the readers, at the depth
-    of the poorest image compared. A source too small for the reading size has no rows `after`; one with too few
-    patients or prompts has none at all.
+    Before: the images as their runs hold them. After: as images.for_reading gives them to the
+    readers, at the depth of the poorest image compared. A source too small for the reading size has
+    no rows `after`; one with too few patients or prompts has none at all.
     """
     rows = []
     for modality, some in pool.groupby("modality", sort=True):
@@ -34,23 +40,40 @@ def measure(pool: pd.DataFrame, size: int, margin: float, seed: int, permutation
         after = facts_after(some, size, margin)
         for source in sorted(some.loc[some["origin"] == "generated", "source"].unique()):
             chosen = some["source"].isin(["real", source]).to_numpy()
-            truth, groups = (some["source"] == source).to_numpy()[chosen], some["group"].to_numpy(dtype=object)[chosen]
+            truth, groups = (
+                (some["source"] == source).to_numpy()[chosen],
+                some["group"].to_numpy(dtype=object)[chosen],
+            )
             for stage, facts in (("before", before), ("after", after)):
                 facts = facts[chosen]
                 usable = facts.notna().all(axis=1).to_numpy()
                 if not usable[truth].any():
                     continue
-                table = separability(facts[usable], truth[usable], groups[usable], seed, permutations)
-                rows += [{"source": source, "modality": modality, "stage": stage, **row} for row in table.to_dict("records")]
-    return pd.DataFrame(rows, columns=["source", "modality", "stage", "feature", "auc", "low", "high", "p"])
+                table = separability(
+                    facts[usable], truth[usable], groups[usable], seed, permutations
+                )
+                rows += [
+                    {"source": source, "modality": modality, "stage": stage, **row}
+                    for row in table.to_dict("records")
+                ]
+    return pd.DataFrame(
+        rows, columns=["source", "modality", "stage", "feature", "auc", "low", "high", "p"]
+    )
 
 
-def separability(facts: pd.DataFrame, generated: np.ndarray, groups: np.ndarray, seed: int, permutations: int = 500) -> pd.DataFrame:
-    """How well each feature and all of them (`joint`) tell generated from real: columns feature, auc, low, high, p.
+def separability(
+    facts: pd.DataFrame,
+    generated: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    permutations: int = 500,
+) -> pd.DataFrame:
+    """How well each feature and all of them (`joint`) tell generated from real: columns feature,
+    auc, low, high, p.
 
-    Grouped, stratified cross-validation of a ridge discriminant on normal scores and their squares; interval
-    clustered by group (Obuchowski 1997); two-sided permutation p with whole groups permuted and the discriminant
-    refitted. Empty with fewer than 3 groups a side.
+    Grouped, stratified cross-validation of a ridge discriminant on normal scores and their squares;
+    interval clustered by group (Obuchowski 1997); two-sided permutation p with whole groups
+    permuted and the discriminant refitted. Empty with fewer than 3 groups a side.
     """
     names = pd.Series(groups)
     side = pd.Series(generated).groupby(names.to_numpy()).first()
@@ -58,39 +81,57 @@ def separability(facts: pd.DataFrame, generated: np.ndarray, groups: np.ndarray,
         return pd.DataFrame(columns=["feature", "auc", "low", "high", "p"])
     codes = names.map({name: code for code, name in enumerate(side.index)}).to_numpy()
     random = np.random.default_rng(seed)
-    permuted = np.stack([random.permutation(side.to_numpy())[codes] for _ in range(permutations)], axis=1)
+    permuted = np.stack(
+        [random.permutation(side.to_numpy())[codes] for _ in range(permutations)], axis=1
+    )
     targets = np.column_stack([generated, permuted]).astype(float)
     count = int(min(FOLDS, side.sum(), (~side).sum()))
-    folds = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(targets, generated, codes))
+    folds = list(
+        StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
+            targets, generated, codes
+        )
+    )
     varying = [name for name in facts.columns if facts[name].nunique() > 1]
     rows = []
     for feature in ["joint", *facts.columns]:
         if (feature != "joint" and feature not in varying) or not varying:
             rows.append({"feature": feature, "auc": 0.5, "low": 0.5, "high": 0.5, "p": 1.0})
             continue
-        scores = _out_of_fold(facts[varying if feature == "joint" else [feature]].to_numpy(dtype=float), targets, folds)
+        scores = _out_of_fold(
+            facts[varying if feature == "joint" else [feature]].to_numpy(dtype=float),
+            targets,
+            folds,
+        )
         null = np.array([_auc(scores[:, n + 1], permuted[:, n]) for n in range(permutations)])
         auc, low, high = clustered_auc(scores[:, 0], generated, codes)
-        p = (1 + np.count_nonzero(np.abs(null - 0.5) >= abs(auc - 0.5) - 1e-12)) / (permutations + 1)
+        p = (1 + np.count_nonzero(np.abs(null - 0.5) >= abs(auc - 0.5) - 1e-12)) / (
+            permutations + 1
+        )
         rows.append({"feature": feature, "auc": auc, "low": low, "high": high, "p": p})
     return pd.DataFrame(rows)
 
 
 def _out_of_fold(values: np.ndarray, targets: np.ndarray, folds: list) -> np.ndarray:
-    """Scores of every image for the true and all permuted labels by models that saw none of its group, shape of `targets`."""
+    """Scores of every image for the true and all permuted labels by models that saw none of its
+    group, shape of `targets`.
+    """
     scores = np.zeros_like(targets)
     for train, test in folds:
         ordered = np.sort(values[train], axis=0)
         terms = [_normal_scores(values[rows], ordered) for rows in (train, test)]
-        # Ridge answers all permutations at one solve; the squares find sources that are more, or less, spread out.
-        model = Ridge(alpha=0.03 * len(train)).fit(np.hstack([terms[0], terms[0] ** 2]), targets[train])
+        # Ridge answers all permutations at one solve; the squares find sources that are more, or
+        # less, spread out.
+        model = Ridge(alpha=0.03 * len(train)).fit(
+            np.hstack([terms[0], terms[0] ** 2]), targets[train]
+        )
         scores[test] = model.predict(np.hstack([terms[1], terms[1] ** 2])).reshape(len(test), -1)
     return scores
 
 
 def _normal_scores(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     ranks = [
-        (np.searchsorted(column, value, "left") + np.searchsorted(column, value, "right")) / 2 for column, value in zip(ordered.T, values.T)
+        (np.searchsorted(column, value, "left") + np.searchsorted(column, value, "right")) / 2
+        for column, value in zip(ordered.T, values.T)
     ]
     return stats.norm.ppf((np.stack(ranks, axis=1) + 0.5) / (len(ordered) + 1))
 
@@ -98,14 +139,19 @@ def _normal_scores(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
 def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
     ranks = stats.rankdata(scores)
     count = positive.sum()
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+    return float(
+        (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count))
+    )
 
 
-def clustered_auc(scores: np.ndarray, positive: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """(auc, low, high): area under the curve with a 95 % interval that knows of patients and prompts.
+def clustered_auc(
+    scores: np.ndarray, positive: np.ndarray, groups: np.ndarray
+) -> tuple[float, float, float]:
+    """(auc, low, high): area under the curve with a 95 % interval that knows of patients and
+    prompts.
 
-    Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which stands at 0 and 1 too,
-    widened by the design effect of the clusters (Obuchowski 1997).
+    Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which stands at 0
+    and 1 too, widened by the design effect of the clusters (Obuchowski 1997).
     """
     auc = _auc(scores, positive)
     ranks = stats.rankdata(scores)
@@ -118,67 +164,121 @@ def clustered_auc(scores: np.ndarray, positive: np.ndarray, groups: np.ndarray) 
         clustered += (sums**2).sum() * len(sums) / (len(sums) - 1) / len(values) ** 2
         independent += values.var(ddof=1) / len(values)
     effect = max(1.0, clustered / independent) if independent > 0 else 1.0
-    if independent == 0:  # told apart without exception: only the number of patients and prompts says how sure that is
+    if (
+        independent == 0
+        # told apart without exception: only the number of patients and prompts says how sure that
+        # is
+    ):
         ones, zeros = len(np.unique(groups[positive])), len(np.unique(groups[~positive]))
     ends = []
     for sign, far in ((-1, 0.0), (1, 1.0)):
 
         def beyond(area, sign=sign):
-            return (area - auc) * sign - 1.96 * np.sqrt(effect * max(_hanley(area, ones, zeros), 1e-12))
+            return (area - auc) * sign - 1.96 * np.sqrt(
+                effect * max(_hanley(area, ones, zeros), 1e-12)
+            )
 
-        ends.append(optimize.brentq(beyond, auc, far) if beyond(far) > 0 > beyond(auc) else far if beyond(far) <= 0 else auc)
+        ends.append(
+            optimize.brentq(beyond, auc, far)
+            if beyond(far) > 0 > beyond(auc)
+            else far
+            if beyond(far) <= 0
+            else auc
+        )
     return auc, float(ends[0]), float(ends[1])
 
 
 def _hanley(auc: float, ones: int, zeros: int) -> float:
-    """Variance of an area under the curve (Hanley & McNeil 1982, with Newcombe's mean of the two counts)."""
+    """Variance of an area under the curve (Hanley & McNeil 1982, with Newcombe's mean of the two
+    counts).
+    """
     mean = (ones + zeros) / 2 - 1
-    return auc * (1 - auc) * (1 + mean * (1 - auc) / (2 - auc) + mean * auc / (1 + auc)) / (ones * zeros)
+    return (
+        auc
+        * (1 - auc)
+        * (1 + mean * (1 - auc) / (2 - auc) + mean * auc / (1 + auc))
+        / (ones * zeros)
+    )
 
 
 def warnings(leakage: pd.DataFrame) -> list[str]:
-    """One sentence for every source that is still told from real ones after the standardisation (lower bound above 0.6)."""
-    joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after") & (leakage["low"] > WARN_ABOVE)]
+    """One sentence for every source that is still told from real ones after the standardisation
+    (lower bound above 0.6).
+    """
+    joint = leakage[
+        (leakage["feature"] == "joint")
+        & (leakage["stage"] == "after")
+        & (leakage["low"] > WARN_ABOVE)
+    ]
     told = []
     for row in joint.to_dict("records"):
-        single = leakage[(leakage["stage"] == "after") & (leakage["source"] == row["source"]) & (leakage["modality"] == row["modality"])]
+        single = leakage[
+            (leakage["stage"] == "after")
+            & (leakage["source"] == row["source"])
+            & (leakage["modality"] == row["modality"])
+        ]
         worst = single[(single["feature"] != "joint")].sort_values("auc", ascending=False).head(3)
-        named = ", ".join(f"{feature} ({auc:.2f})" for feature, auc in zip(worst["feature"], worst["auc"]))
+        named = ", ".join(
+            f"{feature} ({auc:.2f})" for feature, auc in zip(worst["feature"], worst["auc"])
+        )
         told.append(
-            f"{row['modality']} of {row['source']}: told from real ones without the anatomy, AUC {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f}); "
-            f"most by {named}. A reader's success may rest on this."
+            f"{row['modality']} of {row['source']}: told from real ones without the anatomy, AUC"
+            f" {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f}); most by {named}. A"
+            " reader's success may rest on this."
         )
     return told
 
 
 def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
-    """One sentence for every source that has no answer, before or after the standardisation, and why."""
+    """One sentence for every source that has no answer, before or after the standardisation, and
+    why.
+    """
     told = []
-    for (modality, source), _ in pool[pool["origin"] == "generated"].groupby(["modality", "source"]):
-        stages = set(leakage.loc[(leakage["source"] == source) & (leakage["modality"] == modality), "stage"])
+    for (modality, source), _ in pool[pool["origin"] == "generated"].groupby(
+        ["modality", "source"]
+    ):
+        stages = set(
+            leakage.loc[(leakage["source"] == source) & (leakage["modality"] == modality), "stage"]
+        )
         if not stages:
-            told.append(f"{modality} of {source}: not judged, fewer than {FEWEST_GROUPS} patients or prompts on one side.")
+            told.append(
+                f"{modality} of {source}: not judged, fewer than {FEWEST_GROUPS} patients or"
+                " prompts on one side."
+            )
         elif "after" not in stages:
-            told.append(f"{modality} of {source}: smaller than the reading size, so 06 refuses to draw it.")
+            told.append(
+                f"{modality} of {source}: smaller than the reading size, so 06 refuses to draw it."
+            )
     return told
 
 
 def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
     """Facts of the files and images as the runs hold them, one row an image."""
     rows = []
-    for file, bits in runs.progress(list(zip(pool["file"], pool["bits"])), "facts before", len(pool)):
+    for file, bits in runs.progress(
+        list(zip(pool["file"], pool["bits"])), "facts before", len(pool)
+    ):
         array = images.read_png(file)
         rows.append({**file_facts(Path(file), array), **picture_facts(array, int(bits))})
     return pd.DataFrame(rows)
 
 
 def facts_after(pool: pd.DataFrame, size: int, margin: float) -> pd.DataFrame:
-    """Facts of the images as a reader would get them; missing where an image is too small for the reading size."""
-    surveyed = [(images.reading_side(array, margin), images.effective_bits(array, int(bits))) for array, bits in _read(pool)]
+    """Facts of the images as a reader would get them; missing where an image is too small for the
+    reading size.
+    """
+    surveyed = [
+        (images.reading_side(array, margin), images.effective_bits(array, int(bits)))
+        for array, bits in _read(pool)
+    ]
     depth = min((bits for side, bits in surveyed if side >= size), default=8)
     rows = []
     for (array, bits), (side, _) in zip(_read(pool, "facts after"), surveyed):
-        facts = picture_facts(images.for_reading(array, int(bits), size, depth, margin), depth) if side >= size else {}
+        facts = (
+            picture_facts(images.for_reading(array, int(bits), size, depth, margin), depth)
+            if side >= size
+            else {}
+        )
         rows.append(facts)
     columns = list(picture_facts(np.zeros((16, 16), np.uint8), 8))
     return pd.DataFrame(rows, columns=columns, dtype=float)
@@ -200,15 +300,30 @@ def file_facts(path: Path, array: np.ndarray) -> dict[str, float]:
         at += 12 + length
     extra = sum(kind not in (b"IHDR", b"IDAT", b"IEND") for kind in kinds)
     height, width = array.shape
-    return {"size_width": width, "size_height": height, "file_bytes_a_pixel": len(content) / array.size, "file_extra_chunks": extra}
+    return {
+        "size_width": width,
+        "size_height": height,
+        "file_bytes_a_pixel": len(content) / array.size,
+        "file_extra_chunks": extra,
+    }
 
 
 def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
-    """What pixels say about their history and not about the chest: depth, border, histogram, spectrum, compression."""
+    """What pixels say about their history and not about the chest: depth, border, histogram,
+    spectrum, compression.
+    """
     grey = array.astype(np.float32) / (2**bits - 1)
-    top, left = ((length - min(length, TILE)) // 2 // 8 * 8 for length in array.shape)  # a multiple of 8 keeps JPEG's grid in place
+    top, left = (
+        (length - min(length, TILE)) // 2 // 8 * 8 for length in array.shape
+    )  # a multiple of 8 keeps JPEG's grid in place
     tile = grey[top : top + TILE, left : left + TILE]
-    return {**_depth(array, bits), **_border(grey), **_histogram(array, bits), **_spectrum(tile), **_compression(tile)}
+    return {
+        **_depth(array, bits),
+        **_border(grey),
+        **_histogram(array, bits),
+        **_spectrum(tile),
+        **_compression(tile),
+    }
 
 
 def _depth(array: np.ndarray, bits: int) -> dict[str, float]:
@@ -216,17 +331,32 @@ def _depth(array: np.ndarray, bits: int) -> dict[str, float]:
 
 
 def _border(grey: np.ndarray) -> dict[str, float]:
-    """For each edge, how far the outermost line departs from what the next two predict, in units of what lines inside do; and bars."""
+    """For each edge, how far the outermost line departs from what the next two predict, in units of
+    what lines inside do; and bars.
+    """
     found = {}
-    for name, lines in (("top", grey), ("bottom", grey[::-1]), ("left", grey.T), ("right", grey.T[::-1])):
-        usual = np.abs(2 * lines[2:12] - lines[1:11] - lines[3:13]).mean() if len(lines) > 13 else 0.0
-        found[f"border_{name}_jump"] = float(np.log((np.abs(2 * lines[1] - lines[0] - lines[2]).mean() + 1e-4) / (usual + 1e-4)))
-        found[f"border_{name}_bar"] = float(np.log1p(np.argmin((np.abs(lines - lines[0, 0]) < 1e-6).all(axis=1))))
+    for name, lines in (
+        ("top", grey),
+        ("bottom", grey[::-1]),
+        ("left", grey.T),
+        ("right", grey.T[::-1]),
+    ):
+        usual = (
+            np.abs(2 * lines[2:12] - lines[1:11] - lines[3:13]).mean() if len(lines) > 13 else 0.0
+        )
+        found[f"border_{name}_jump"] = float(
+            np.log((np.abs(2 * lines[1] - lines[0] - lines[2]).mean() + 1e-4) / (usual + 1e-4))
+        )
+        found[f"border_{name}_bar"] = float(
+            np.log1p(np.argmin((np.abs(lines - lines[0, 0]) < 1e-6).all(axis=1)))
+        )
     return found
 
 
 def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
-    """Empty levels and unevenness of neighbouring levels between the 2nd and 98th percentile, and the clipped ends."""
+    """Empty levels and unevenness of neighbouring levels between the 2nd and 98th percentile, and
+    the clipped ends.
+    """
     levels = min(bits, 8)
     # Wide images are looked at in 256 levels and, for combs finer than that, in their own.
     coarse = (array >> (bits - levels)).ravel()
@@ -248,27 +378,42 @@ def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
 
 
 def _spectrum(tile: np.ndarray) -> dict[str, float]:
-    """Shape of the power spectrum by rings, its peaks where upsampling leaves them, and the noise level (Immerkaer 1996)."""
+    """Shape of the power spectrum by rings, its peaks where upsampling leaves them, and the noise
+    level (Immerkaer 1996).
+    """
     power = radial_power(tile, BANDS)
     shape = np.log10(power[1:] / (power.sum() + 1e-12) + 1e-9)
     found = {f"spectrum_{n}": float(value) for n, value in enumerate(shape, 1)}
-    noise = ndimage.convolve(tile, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32))[1:-1, 1:-1]
-    lines = np.abs(np.fft.rfft(noise, axis=1)).mean(0) + 1e-6, np.abs(np.fft.rfft(noise, axis=0)).mean(1) + 1e-6
+    noise = ndimage.convolve(tile, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32))[
+        1:-1, 1:-1
+    ]
+    lines = (
+        np.abs(np.fft.rfft(noise, axis=1)).mean(0) + 1e-6,
+        np.abs(np.fft.rfft(noise, axis=0)).mean(1) + 1e-6,
+    )
     for fraction, name in ((0.5, "half"), (0.25, "quarter")):
-        peaks = [np.log(line[round(fraction * 2 * (len(line) - 1))] / np.median(line)) for line in lines]
+        peaks = [
+            np.log(line[round(fraction * 2 * (len(line) - 1))] / np.median(line)) for line in lines
+        ]
         found[f"spectrum_peak_{name}"] = float(np.mean(peaks))
     return found | {"noise_level": float(np.log(np.abs(noise).mean() + 1e-5))}
 
 
 def _compression(tile: np.ndarray) -> dict[str, float]:
-    """JPEG's traces: jumps every 8 pixels, and cosine coefficients of 8×8 blocks that were rounded away."""
+    """JPEG's traces: jumps every 8 pixels, and cosine coefficients of 8×8 blocks that were rounded
+    away.
+    """
     height, width = (length // 8 * 8 for length in tile.shape)
     tile = tile[:height, :width] * 255
     jumps = []
     for across in (np.abs(np.diff(tile, axis=1)).mean(0), np.abs(np.diff(tile, axis=0)).mean(1)):
         phases = np.array([across[phase::8].mean() for phase in range(8)])
         jumps.append(np.log((phases[7] + 0.05) / (np.median(phases) + 0.05)))
-    blocks = fft.dctn(tile.reshape(height // 8, 8, width // 8, 8), axes=(1, 3), norm="ortho").transpose(0, 2, 1, 3).reshape(-1, 8, 8)
+    blocks = (
+        fft.dctn(tile.reshape(height // 8, 8, width // 8, 8), axes=(1, 3), norm="ortho")
+        .transpose(0, 2, 1, 3)
+        .reshape(-1, 8, 8)
+    )
     order = np.add.outer(np.arange(8), np.arange(8))
     high, middle = blocks[:, order >= 10], blocks[:, (order >= 3) & (order < 6)]
     return {
@@ -280,10 +425,16 @@ def _compression(tile: np.ndarray) -> dict[str, float]:
 
 
 def _steps(blocks: np.ndarray) -> float:
-    """How far the low cosine coefficients gather at multiples of one step, as quantisation makes them do (Fan & de Queiroz 2003)."""
+    """How far the low cosine coefficients gather at multiples of one step, as quantisation makes
+    them do (Fan & de Queiroz 2003).
+    """
     best = []
     for row, column in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0)):
         values = blocks[:, row, column]
         values = values[np.abs(values) > 1.5]
-        best.append(max((np.cos(2 * np.pi * values / step).mean() for step in range(3, 25)), default=0.0) if values.size > 8 else 0.0)
+        best.append(
+            max((np.cos(2 * np.pi * values / step).mean() for step in range(3, 25)), default=0.0)
+            if values.size > 8
+            else 0.0
+        )
     return float(np.mean(best))

@@ -1,4 +1,6 @@
-"""The base of a fine-tuning: any Stable Diffusion 1.x/2.x pipeline by hub id, folder or single file; what it is, by hash."""
+"""The base of a fine-tuning: any Stable Diffusion 1.x/2.x pipeline by hub id, folder or single
+file; what it is, by hash.
+"""
 
 import hashlib
 import os
@@ -26,11 +28,14 @@ class ModelError(ValueError):
 
 
 def use_cores(cores: int = 0) -> int:
-    """Let torch use the machine's cores (or so many) and answer bit for bit alike each time; returns their number."""
+    """Let torch use the machine's cores (or so many) and answer bit for bit alike each time;
+    returns their number.
+    """
     cores = cores or int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # With deterministic algorithms torch also fills every new tensor, for code that reads what was never written; this has none.
+    # With deterministic algorithms torch also fills every new tensor, for code that reads what was
+    # never written; this has none.
     torch.utils.deterministic.fill_uninitialized_memory = False
     warnings.filterwarnings("ignore", message=".*deterministic.*")
     warnings.filterwarnings("ignore", message=".*torch_dtype.*")
@@ -49,35 +54,48 @@ def device() -> torch.device:
 
 
 def layout(where: torch.device) -> torch.memory_format:
-    """The order of values in memory in which the U-Net is fastest: on a CPU normalising groups of channels wants them apart."""
+    """The order of values in memory in which the U-Net is fastest: on a CPU normalising groups of
+    channels wants them apart.
+    """
     return torch.channels_last if where.type == "cuda" else torch.contiguous_format
 
 
 def attention(where: torch.device, side: int):
-    """A context for training in which attention over side x side latents is computed the faster way: on a CPU, if few, the plain one."""
+    """A context for training in which attention over side x side latents is computed the faster
+    way: on a CPU, if few, the plain one.
+    """
     return sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" and side <= 16 else nullcontext()
 
 
 def has_bf16() -> bool:
-    """Whether this process's device does bfloat16 arithmetic in hardware; emulated, it is several times slower than fp32."""
+    """Whether this process's device does bfloat16 arithmetic in hardware; emulated, it is several
+    times slower than fp32.
+    """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return any(
+        torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16")
+    )
 
 
 def load(base: str, revision: str = "") -> StableDiffusionPipeline:
     """A Stable Diffusion 1.x/2.x pipeline in fp32 on the CPU, without its safety checker.
 
-    `base` is a local folder in diffusers format, a `.safetensors` or `.ckpt` file, or a hub id (with its revision).
-    Raises ModelError in one sentence for anything else.
+    `base` is a local folder in diffusers format, a `.safetensors` or `.ckpt` file, or a hub id
+    (with its revision). Raises ModelError in one sentence for anything else.
     """
     path = Path(base).expanduser()
     try:
         if path.is_file():
-            pipeline = StableDiffusionPipeline.from_single_file(str(path), torch_dtype=torch.float32, safety_checker=None)
+            pipeline = StableDiffusionPipeline.from_single_file(
+                str(path), torch_dtype=torch.float32, safety_checker=None
+            )
         else:
             if path.is_dir() and not (path / "model_index.json").is_file():
-                raise ModelError(f"{base} is no diffusers pipeline (it has no model_index.json): name a folder that save_pretrained wrote.")
+                raise ModelError(
+                    f"{base} is no diffusers pipeline (it has no model_index.json): name a folder"
+                    " that save_pretrained wrote."
+                )
             pipeline = StableDiffusionPipeline.from_pretrained(
                 str(path) if path.is_dir() else base,
                 revision=revision or None,
@@ -87,9 +105,14 @@ def load(base: str, revision: str = "") -> StableDiffusionPipeline:
             )
     except ModelError:
         raise
-    except Exception as error:  # diffusers, transformers, safetensors, hub and torch each raise their own kinds
+    except (
+        Exception
+    ) as error:  # diffusers, transformers, safetensors, hub and torch each raise their own kinds
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{base} cannot be loaded as a Stable Diffusion 1.x/2.x pipeline ({type(error).__name__}: {reason}).") from None
+        raise ModelError(
+            f"{base} cannot be loaded as a Stable Diffusion 1.x/2.x pipeline"
+            f" ({type(error).__name__}: {reason})."
+        ) from None
     check(pipeline, base)
     return pipeline
 
@@ -101,30 +124,49 @@ def check(pipeline, base: str) -> None:
         part = getattr(pipeline, name, None)
         if not isinstance(part, kind):
             raise ModelError(
-                f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable Diffusion 1.x and 2.x are trained here."
+                f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable"
+                " Diffusion 1.x and 2.x are trained here."
             )
     unet, latent_channels = pipeline.unet.config, pipeline.vae.config.latent_channels
     if unet.in_channels != latent_channels or unet.out_channels != latent_channels:
         raise ModelError(
-            f"{base}: its U-Net takes {unet.in_channels} channels, its VAE makes {latent_channels}: weights of another architecture."
+            f"{base}: its U-Net takes {unet.in_channels} channels, its VAE makes {latent_channels}:"
+            " weights of another architecture."
         )
     if unet.cross_attention_dim != pipeline.text_encoder.config.hidden_size:
-        raise ModelError(f"{base}: its text encoder does not fit its U-Net: weights of another architecture.")
+        raise ModelError(
+            f"{base}: its text encoder does not fit its U-Net: weights of another architecture."
+        )
     if pipeline.vae.config.in_channels not in (1, 3):
-        raise ModelError(f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey images can be given as 1 or 3.")
+        raise ModelError(
+            f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey images can be"
+            " given as 1 or 3."
+        )
 
 
 def noise_schedule(pipeline, prediction: str = "") -> DDPMScheduler:
-    """The forward process of training, from the pipeline's own scheduler; `prediction` overrides epsilon or v_prediction."""
+    """The forward process of training, from the pipeline's own scheduler; `prediction` overrides
+    epsilon or v_prediction.
+    """
     config = dict(pipeline.scheduler.config)
     if prediction:
         config["prediction_type"] = prediction
-    known = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "trained_betas", "rescale_betas_zero_snr")
+    known = (
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "num_train_timesteps",
+        "prediction_type",
+        "trained_betas",
+        "rescale_betas_zero_snr",
+    )
     return DDPMScheduler(**{key: config[key] for key in known if key in config})
 
 
 def weights_sha256(module: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of a module's weights: the same for any file format they came in."""
+    """SHA-256 over names, dtypes, shapes and bytes of a module's weights: the same for any file
+    format they came in.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -144,7 +186,9 @@ def picture_size(pipeline) -> int:
 
 
 def resolve(study: str, base: str) -> str:
-    """A base or checkpoint as a path: a run's name becomes its checkpoint/ folder, everything else stays."""
+    """A base or checkpoint as a path: a run's name becomes its checkpoint/ folder, everything else
+    stays.
+    """
     if freshness.RUN_NAME.match(base):
         return str(runs.load(study, base).folder / "checkpoint")
     return base

@@ -1,4 +1,6 @@
-"""Checkpoints that survive a kill at any moment: written aside, manifest last, renamed, the old one removed after."""
+"""Checkpoints that survive a kill at any moment: written aside, manifest last, renamed, the old one
+removed after.
+"""
 
 import errno
 import json
@@ -15,11 +17,17 @@ PREFIX = "step-"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written; the message says what to do. The last good one is kept."""
+    """A checkpoint that cannot be written; the message says what to do.
+
+    The last good one is kept.
+    """
 
 
-def save(folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict, keep: int = 2) -> Path:
-    """Write folder/step-00000100 with one .safetensors file a group of tensors and state.json; keep the newest `keep`.
+def save(
+    folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict, keep: int = 2
+) -> Path:
+    """Write folder/step-00000100 with one .safetensors file a group of tensors and state.json; keep
+    the newest `keep`.
 
     At any moment the newest complete checkpoint on disk is the previous one or this one. Raises
     CheckpointError when the disk is full; nothing that was there is lost.
@@ -31,16 +39,29 @@ def save(folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], s
         return final
     for leftover in folder.glob("part-*"):
         shutil.rmtree(leftover)
-    needed = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values()) + 2**20
+    needed = (
+        sum(
+            tensor.numel() * tensor.element_size()
+            for group in tensors.values()
+            for tensor in group.values()
+        )
+        + 2**20
+    )
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise _full(step, f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
     try:
         staged.mkdir()
         for name, group in tensors.items():
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, staged / f"{name}.safetensors")
+            save_file(
+                {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()},
+                staged / f"{name}.safetensors",
+            )
         (staged / "state.json").write_text(json.dumps({"step": step, **state}))
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": runs.sha256(path)} for path in sorted(staged.iterdir())}
+        files = {
+            path.name: {"bytes": path.stat().st_size, "sha256": runs.sha256(path)}
+            for path in sorted(staged.iterdir())
+        }
         (staged / "manifest.json").write_text(json.dumps(files))
         for path in [*staged.iterdir(), staged]:
             _to_disk(path)
@@ -61,8 +82,8 @@ def save(folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], s
 
 def _full(step: int, why: str) -> CheckpointError:
     return CheckpointError(
-        f"The checkpoint of step {step} cannot be written ({why}); the last good one is kept. "
-        "Free disk space or put the results elsewhere with OUTPUTS=<folder>, then run again to go on."
+        f"The checkpoint of step {step} cannot be written ({why}); the last good one is kept. Free"
+        " disk space or put the results elsewhere with OUTPUTS=<folder>, then run again to go on."
     )
 
 
@@ -75,7 +96,10 @@ def _to_disk(path: Path) -> None:
 
 
 def latest(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict] | None:
-    """The tensors and the state of the newest whole checkpoint, or None. A damaged one is passed over."""
+    """The tensors and the state of the newest whole checkpoint, or None.
+
+    A damaged one is passed over.
+    """
     for path in sorted(Path(folder).glob(f"{PREFIX}*"), reverse=True):
         if is_whole(path):
             tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
@@ -89,23 +113,38 @@ def is_whole(path: Path) -> bool:
     try:
         files = json.loads((path / "manifest.json").read_text())
         return all(
-            (path / name).stat().st_size == file["bytes"] and runs.sha256(path / name) == file["sha256"] for name, file in files.items()
+            (path / name).stat().st_size == file["bytes"]
+            and runs.sha256(path / name) == file["sha256"]
+            for name, file in files.items()
         )
     except (OSError, json.JSONDecodeError):
         return False
 
 
-def tensors(names: list[str], parameters, optimizer, **averages) -> dict[str, dict[str, torch.Tensor]]:
-    """What `save` takes of a training: weights, the optimiser's state and further lists of tensors in the same order."""
+def tensors(
+    names: list[str], parameters, optimizer, **averages
+) -> dict[str, dict[str, torch.Tensor]]:
+    """What `save` takes of a training: weights, the optimiser's state and further lists of tensors
+    in the same order.
+    """
     groups = {"weights": dict(zip(names, parameters)), "optimizer": {}}
     for name, parameter in zip(names, parameters):
-        groups["optimizer"].update({f"{name}.{key}": value for key, value in optimizer.state[parameter].items()})
-    groups.update({label: dict(zip(names, values)) for label, values in averages.items() if values is not None})
+        groups["optimizer"].update(
+            {f"{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+        )
+    groups.update(
+        {
+            label: dict(zip(names, values))
+            for label, values in averages.items()
+            if values is not None
+        }
+    )
     return groups
 
 
 def restore(folder: Path, names: list[str], parameters, optimizer, **averages) -> dict:
-    """Put the newest checkpoint's tensors back, in the memory layout they had; returns its state, {"step": 0} without one.
+    """Put the newest checkpoint's tensors back, in the memory layout they had; returns its state,
+    {"step": 0} without one.
 
     Raises CheckpointError when it belongs to another model.
     """
@@ -114,12 +153,19 @@ def restore(folder: Path, names: list[str], parameters, optimizer, **averages) -
         return {"step": 0}
     groups, state = found
     if set(groups["weights"]) != set(names):
-        raise CheckpointError(f"The checkpoint in {Path(folder).name}/ is of another model: delete that folder to begin afresh.")
+        raise CheckpointError(
+            f"The checkpoint in {Path(folder).name}/ is of another model: delete that folder to"
+            " begin afresh."
+        )
     for name, parameter in zip(names, parameters):
         parameter.data.copy_(groups["weights"][name])
         moments = {key: groups["optimizer"][f"{name}.{key}"] for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
-        optimizer.state[parameter]["step"] = groups["optimizer"][f"{name}.step"].to(parameter.device)
+        optimizer.state[parameter] = {
+            key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()
+        }
+        optimizer.state[parameter]["step"] = groups["optimizer"][f"{name}.step"].to(
+            parameter.device
+        )
     for label, values in averages.items():
         for name, value in zip(names, values):
             value.copy_(groups[label][name])

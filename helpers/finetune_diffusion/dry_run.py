@@ -1,4 +1,6 @@
-"""Before hours are spent: data, caption lengths, memory, disk and time of a fine-tuning, in under a minute."""
+"""Before hours are spent: data, caption lengths, memory, disk and time of a fine-tuning, in under a
+minute.
+"""
 
 import shutil
 import time
@@ -18,10 +20,11 @@ LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is tim
 
 
 def check(run: runs.Run) -> pd.DataFrame:
-    """What the fine-tuning that `run` asks for will need, as a table (what, value), kept as plan.json.
+    """What the fine-tuning that `run` asks for will need, as a table (what, value), kept as
+    plan.json.
 
-    Raises TrainingError or ModelError for what would fail later, before anything is trained; with the parameter
-    `only_check` it raises TrainingError with the table as its message.
+    Raises TrainingError or ModelError for what would fail later, before anything is trained; with
+    the parameter `only_check` it raises TrainingError with the table as its message.
     """
     if run.finished:
         return pd.read_json(run.folder / "plan.json")
@@ -37,7 +40,10 @@ def check(run: runs.Run) -> pd.DataFrame:
     plan = pd.DataFrame(rows, columns=["what", "value"])
     run.write_bytes("plan.json", (plan.to_json(orient="records", indent=1) + "\n").encode())
     if run.parameters["only_check"]:
-        raise TrainingError(f"Only checked, as only_check asks; nothing was trained.\n{plan.to_string(index=False, header=False)}")
+        raise TrainingError(
+            "Only checked, as only_check asks; nothing was"
+            f" trained.\n{plan.to_string(index=False, header=False)}"
+        )
     return plan
 
 
@@ -46,27 +52,56 @@ def untrained_base(run: runs.Run, frame: pd.DataFrame, recipe: Recipe):
     base = run.parameters["base"]
     if base == "tiny":
         captions = list(frame.caption[frame.split == "train"])
-        pipeline = tiny_model.build(captions, recipe.size, run.parameters["channels"], recipe.prediction or "v_prediction", recipe.seed)
+        pipeline = tiny_model.build(
+            captions,
+            recipe.size,
+            run.parameters["channels"],
+            recipe.prediction or "v_prediction",
+            recipe.seed,
+        )
     else:
         pipeline = training_run.loaded_base(run)
-    if recipe.size % (pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)):
+    if recipe.size % (
+        pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    ):
         raise ModelError(
-            f"size {recipe.size} does not fit the base {base}: take a multiple of its native {base_models.picture_size(pipeline)} pixels."
+            f"size {recipe.size} does not fit the base {base}: take a multiple of its native"
+            f" {base_models.picture_size(pipeline)} pixels."
         )
     return pipeline
 
 
-def about_data(frame: pd.DataFrame, recipe: Recipe, processes: int, pipeline) -> list[tuple[str, str]]:
-    """Rows about cases and captions. Captions that the tokenizer cuts are counted, the longest shown."""
+def about_data(
+    frame: pd.DataFrame, recipe: Recipe, processes: int, pipeline
+) -> list[tuple[str, str]]:
+    """Rows about cases and captions.
+
+    Captions that the tokenizer cuts are counted, the longest shown.
+    """
     train = frame[frame.split == "train"]
     captions = sorted(set(train.caption))
     cut = latents.too_long(captions, pipeline.tokenizer)
     epochs = recipe.steps * recipe.batch * recipe.accumulate * processes / len(train)
     return [
-        ("training images", f"{len(train)} of {train.patient.nunique()} patients, each seen {epochs:.1f} times"),
-        ("held-out images", f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are used"),
-        ("grey depth", ", ".join(f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items())),
-        ("captions", f"{len(captions)} different ones, {int((train.caption == '').sum())} images without"),
+        (
+            "training images",
+            f"{len(train)} of {train.patient.nunique()} patients, each seen {epochs:.1f} times",
+        ),
+        (
+            "held-out images",
+            (
+                f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images}"
+                " are used"
+            ),
+        ),
+        (
+            "grey depth",
+            ", ".join(f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()),
+        ),
+        (
+            "captions",
+            f"{len(captions)} different ones, {int((train.caption == '').sum())} images without",
+        ),
         (
             "captions cut",
             f"{len(cut)} longer than {pipeline.tokenizer.model_max_length} tokens"
@@ -75,20 +110,35 @@ def about_data(frame: pd.DataFrame, recipe: Recipe, processes: int, pipeline) ->
     ]
 
 
-def about_cost(run: runs.Run, recipe: Recipe, seconds_a_step: float, bytes_needed: float, device) -> list[tuple[str, str]]:
+def about_cost(
+    run: runs.Run, recipe: Recipe, seconds_a_step: float, bytes_needed: float, device
+) -> list[tuple[str, str]]:
     """Rows about device, memory, disk and time. Raises TrainingError for what does not fit."""
-    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().available
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    there = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else psutil.virtual_memory().available
+    )
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     if bytes_needed > there:
         raise TrainingError(
-            f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are there: lower batch and raise accumulate, "
-            "set gradient_checkpointing, or take method lora."
+            f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are"
+            " there: lower batch and raise accumulate, set gradient_checkpointing, or take method"
+            " lora."
         )
-    disk, free = bytes_needed * (recipe.keep_checkpoints + 1) * 0.8, shutil.disk_usage(run.folder).free
+    disk, free = (
+        bytes_needed * (recipe.keep_checkpoints + 1) * 0.8,
+        shutil.disk_usage(run.folder).free,
+    )
     if disk > free:
         raise TrainingError(
-            f"Checkpoints need about {disk / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free: free some, lower keep_checkpoints, or put the results "
-            "elsewhere with OUTPUTS=<folder>."
+            f"Checkpoints need about {disk / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free:"
+            " free some, lower keep_checkpoints, or put the results elsewhere with"
+            " OUTPUTS=<folder>."
         )
     time_needed = (
         f"about {seconds_a_step * recipe.steps / 60:.0f} minutes, {seconds_a_step:.2f} s a step"
@@ -96,7 +146,13 @@ def about_cost(run: runs.Run, recipe: Recipe, seconds_a_step: float, bytes_neede
         else "not measured: no GPU here"
     )
     return [
-        ("device", f"{run.parameters['processes']} x {where}, {'bf16' if recipes.use_bf16(recipe) else 'fp32'} arithmetic"),
+        (
+            "device",
+            (
+                f"{run.parameters['processes']} x {where},"
+                f" {'bf16' if recipes.use_bf16(recipe) else 'fp32'} arithmetic"
+            ),
+        ),
         ("memory", f"about {bytes_needed / 1e9:.1f} of {there / 1e9:.0f} GB"),
         ("disk while training", f"about {disk / 1e9:.1f} of {free / 1e9:.0f} GB free"),
         ("time of the loop", time_needed),
@@ -104,21 +160,26 @@ def about_cost(run: runs.Run, recipe: Recipe, seconds_a_step: float, bytes_neede
 
 
 def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
-    """Seconds an optimiser step and bytes of memory, from two passes on random latents; changes the pipeline.
+    """Seconds an optimiser step and bytes of memory, from two passes on random latents; changes the
+    pipeline.
 
-    A real base without a GPU is not timed and its memory counted from its parameters. Raises TrainingError when a pass
-    does not fit into memory.
+    A real base without a GPU is not timed and its memory counted from its parameters. Raises
+    TrainingError when a pass does not fit into memory.
     """
     training_loop.prepare(pipeline, recipe, device)
     model = training_loop.Denoiser(pipeline.unet, pipeline.text_encoder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    fixed = trained * 16 + sum(p.numel() * p.element_size() for p in model.parameters())  # gradient, two moments, average
+    fixed = trained * 16 + sum(
+        p.numel() * p.element_size() for p in model.parameters()
+    )  # gradient, two moments, average
     if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:
         return 0.0, fixed * 1.5
     layout = base_models.layout(device)
     model.to(device, memory_format=layout).train()
     side, length = recipe.size // pipeline.vae_scale_factor, pipeline.tokenizer.model_max_length
-    noisy = torch.randn(recipe.batch, pipeline.unet.config.in_channels, side, side, device=device).to(memory_format=layout)
+    noisy = torch.randn(
+        recipe.batch, pipeline.unet.config.in_channels, side, side, device=device
+    ).to(memory_format=layout)
     timesteps, ids = (
         torch.zeros(recipe.batch, dtype=torch.long, device=device),
         torch.zeros(recipe.batch, length, dtype=torch.long, device=device),
@@ -136,10 +197,14 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
             seconds = time.monotonic() - begin
     except torch.OutOfMemoryError:
         raise TrainingError(
-            f"A batch of {recipe.batch} images of {recipe.size} pixels does not fit into this GPU's memory: lower batch and raise accumulate, "
-            "or set gradient_checkpointing."
+            f"A batch of {recipe.batch} images of {recipe.size} pixels does not fit into this GPU's"
+            " memory: lower batch and raise accumulate, or set gradient_checkpointing."
         ) from None
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss - before + 8e8
+    peak = (
+        torch.cuda.max_memory_allocated(device)
+        if device.type == "cuda"
+        else psutil.Process().memory_info().rss - before + 8e8
+    )
     model.zero_grad(set_to_none=True)
     model.to("cpu")
     return seconds * recipe.accumulate, peak + trained * 12

@@ -1,8 +1,9 @@
-"""The recipe of a fine-tuning, and all that follows from it and a step alone: learning rate, loss weights, randomness.
+"""The recipe of a fine-tuning, and all that follows from it and a step alone: learning rate, loss
+weights, randomness.
 
-All randomness is drawn from the seed and an image's place in the endless row of batches, never from a
-running generator. So a resumed run repeats an undisturbed one bit for bit, and how a batch is split
-over accumulation and processes does not matter.
+All randomness is drawn from the seed and an image's place in the endless row of batches, never from
+a running generator. So a resumed run repeats an undisturbed one bit for bit, and how a batch is
+split over accumulation and processes does not matter.
 """
 
 import hashlib
@@ -61,12 +62,16 @@ def recipe(values: dict) -> Recipe:
 
 
 def use_bf16(recipe: Recipe) -> bool:
-    """Whether the arithmetic is in bfloat16: as asked, or `auto` where the device has it (weights stay in fp32)."""
+    """Whether the arithmetic is in bfloat16: as asked, or `auto` where the device has it (weights
+    stay in fp32).
+    """
     return recipe.precision == "bf16" or (recipe.precision == "auto" and base_models.has_bf16())
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """At step 1, 2, …: linear warm-up, then constant, or half a cosine down to a hundredth (Loshchilov & Hutter, 2017)."""
+    """At step 1, 2, …: linear warm-up, then constant, or half a cosine down to a hundredth
+    (Loshchilov & Hutter, 2017).
+    """
     if step <= recipe.warmup:
         return recipe.learning_rate * step / recipe.warmup
     if recipe.schedule == "constant":
@@ -80,7 +85,9 @@ def snr_weights(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tenso
     if gamma <= 0:
         return torch.ones_like(snr)
     if prediction == "epsilon":
-        return (gamma / snr).clamp(max=1)  # where zero-terminal noise leaves no signal the weight is 1, not 0 / 0
+        return (gamma / snr).clamp(
+            max=1
+        )  # where zero-terminal noise leaves no signal the weight is 1, not 0 / 0
     return snr.clamp(max=gamma) / (snr + 1)
 
 
@@ -104,9 +111,11 @@ def case_in_place(place: int, cases: int, seed: int) -> int:
 
 
 def draw(places, shape, recipe: Recipe, device):
-    """The randomness of some places: noise and posterior noise (n, C, h, w), timesteps (n,), dropped captions (n,) bool.
+    """The randomness of some places: noise and posterior noise (n, C, h, w), timesteps (n,),
+    dropped captions (n,) bool.
 
-    Drawn on the CPU, one generator a place: the same on every device and for every split of the batch.
+    Drawn on the CPU, one generator a place: the same on every device and for every split of the
+    batch.
     """
     noise, uniform = torch.empty(len(places), 2, *shape), torch.empty(len(places), 2)
     offset = torch.empty(len(places), shape[0], 1, 1)
@@ -117,4 +126,9 @@ def draw(places, shape, recipe: Recipe, device):
         torch.randn(offset[index].shape, generator=generator, out=offset[index])
     noise, uniform, offset = noise.to(device), uniform.to(device), offset.to(device)
     timesteps = (uniform[:, 0] * 1000).long().clamp(max=999)
-    return noise[:, 0] + recipe.offset_noise * offset, noise[:, 1], timesteps, uniform[:, 1] < recipe.caption_dropout
+    return (
+        noise[:, 0] + recipe.offset_noise * offset,
+        noise[:, 1],
+        timesteps,
+        uniform[:, 1] < recipe.caption_dropout,
+    )

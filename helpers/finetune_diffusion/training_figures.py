@@ -12,7 +12,12 @@ def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
     figures.theme()
     figure, (losses, rate) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, height_ratios=(3, 1))
     steps = training.step.astype(float)
-    losses.plot(steps, training.loss.astype(float), color=figures.COLOURS["uncertain"], label="training cases")
+    losses.plot(
+        steps,
+        training.loss.astype(float),
+        color=figures.COLOURS["uncertain"],
+        label="training cases",
+    )
     held_out = training.dropna(subset="validation_loss")
     if len(held_out):
         losses.plot(
@@ -33,14 +38,23 @@ def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
 
 
 def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from caption_check.measure."""
+    """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from
+    caption_check.measure.
+    """
     figures.theme()
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(measured) + 1.4))
     places = range(len(measured))
     axes.hlines(places, measured.low, measured.high, color=figures.COLOURS["generated"])
     axes.plot(measured.agreement, places, "o", color=figures.COLOURS["generated"], label="samples")
     axes.plot(measured.chance, places, "|", markersize=14, color="black", label="chance")
-    axes.plot(measured.on_cases, places, "s", markerfacecolor="none", color=figures.COLOURS["real"], label="held-out cases")
+    axes.plot(
+        measured.on_cases,
+        places,
+        "s",
+        markerfacecolor="none",
+        color=figures.COLOURS["real"],
+        label="held-out cases",
+    )
     axes.set(
         yticks=list(places),
         yticklabels=measured.what.str.replace("_", " "),

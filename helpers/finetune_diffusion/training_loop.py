@@ -15,7 +15,14 @@ from peft import LoraConfig
 
 from helpers.diffusion import base_models
 from helpers.finetune_diffusion import checkpoints, latents
-from helpers.finetune_diffusion.recipes import Recipe, case_in_place, draw, learning_rate, snr_weights, use_bf16
+from helpers.finetune_diffusion.recipes import (
+    Recipe,
+    case_in_place,
+    draw,
+    learning_rate,
+    snr_weights,
+    use_bf16,
+)
 from helpers.runner import runs
 from helpers.sample_diffusion import drawing
 
@@ -25,7 +32,9 @@ class TrainingError(RuntimeError):
 
 
 class Denoiser(torch.nn.Module):
-    """What is trained, as one module: the U-Net and, when its captions come as token ids, the text encoder."""
+    """What is trained, as one module: the U-Net and, when its captions come as token ids, the text
+    encoder.
+    """
 
     def __init__(self, unet, text_encoder=None):
         super().__init__()
@@ -38,21 +47,33 @@ class Denoiser(torch.nn.Module):
 
 
 def train(
-    pipeline, frame: pd.DataFrame, recipe: Recipe, folder: Path, cache: Path, grids: Path | None = None, prompts: list[str] = ()
+    pipeline,
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    folder: Path,
+    cache: Path,
+    grids: Path | None = None,
+    prompts: list[str] = (),
 ) -> pd.DataFrame:
     """Train the pipeline's U-Net (text encoder, LoRA) in place and return the table `training`.
 
-    `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`, encoded images to
-    `cache`, samples of the prompts to `grids`. Interrupted training goes on from its newest checkpoint. Raises
-    TrainingError when the loss is no number any more, CheckpointError when the disk is full.
+    `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`,
+    encoded images to `cache`, samples of the prompts to `grids`. Interrupted training goes on from
+    its newest checkpoint. Raises TrainingError when the loss is no number any more, CheckpointError
+    when the disk is full.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    device, processes, rank = (
+        accelerator.device,
+        accelerator.num_processes,
+        accelerator.process_index,
+    )
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bf16(recipe))
     say = print if accelerator.is_main_process else lambda *_, **__: None
     torch.use_deterministic_algorithms(True, warn_only=True)
 
-    # What is trained. Its weights and the optimiser stay in fp32 whatever the arithmetic is done in.
+    # What is trained. Its weights and the optimiser stay in fp32 whatever the arithmetic is done
+    # in.
     with_text = recipe.method == "full_text"
     prepare(pipeline, recipe, device)
     model = Denoiser(pipeline.unet, pipeline.text_encoder if with_text else None)
@@ -60,7 +81,9 @@ def train(
     layout = base_models.layout(device)
     model = model.to(device, memory_format=layout).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     ema = [parameter.detach().clone() for parameter in parameters]
     denoise = accelerator.prepare(torch.compile(model) if recipe.compile else model)
     noising = base_models.noise_schedule(pipeline, recipe.prediction)
@@ -68,11 +91,28 @@ def train(
 
     # The cases as latents and text, each encoded once, by whichever process has it in its share.
     cases, held_out = split(frame, recipe)
-    vae_sha256, scaling = base_models.weights_sha256(pipeline.vae), pipeline.vae.config.scaling_factor
+    vae_sha256, scaling = (
+        base_models.weights_sha256(pipeline.vae),
+        pipeline.vae.config.scaling_factor,
+    )
     pipeline.vae.to(device, memory_format=torch.channels_last)
-    latents.of_pictures(pd.concat([cases, held_out]), pipeline.vae, vae_sha256, recipe.size, cache, autocast, slice(rank, None, processes))
+    latents.of_pictures(
+        pd.concat([cases, held_out]),
+        pipeline.vae,
+        vae_sha256,
+        recipe.size,
+        cache,
+        autocast,
+        slice(rank, None, processes),
+    )
     accelerator.wait_for_everyone()
-    read = partial(latents.read_pictures, vae_sha256=vae_sha256, size=recipe.size, channels=pipeline.vae.config.in_channels, cache=cache)
+    read = partial(
+        latents.read_pictures,
+        vae_sha256=vae_sha256,
+        size=recipe.size,
+        channels=pipeline.vae.config.in_channels,
+        cache=cache,
+    )
     posteriors, held_out_posteriors = read(cases), read(held_out)
     captions = sorted({"", *cases.caption, *held_out.caption})
     if with_text:
@@ -80,7 +120,9 @@ def train(
     else:
         pipeline.text_encoder.to(device)
         text_sha256 = base_models.weights_sha256(pipeline.text_encoder)
-        texts = latents.of_captions(captions, pipeline.tokenizer, pipeline.text_encoder, text_sha256, cache).to(device)
+        texts = latents.of_captions(
+            captions, pipeline.tokenizer, pipeline.text_encoder, text_sha256, cache
+        ).to(device)
     number = {caption: index for index, caption in enumerate(captions)}
     text_of = torch.tensor([number[caption] for caption in cases.caption])
     held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
@@ -91,33 +133,57 @@ def train(
     best_weights = [average.clone() for average in ema] if recipe.patience else None
     averages = {"ema": ema} | ({"best": best_weights} if recipe.patience else {})
     state = checkpoints.restore(folder, names, parameters, optimizer, **averages)
-    begin, rows, best, waited = state["step"], state.get("rows", []), state.get("best", math.inf), state.get("waited", 0)
+    begin, rows, best, waited = (
+        state["step"],
+        state.get("rows", []),
+        state.get("best", math.inf),
+        state.get("waited", 0),
+    )
     if begin:
         say(f"Going on from step {begin}.", flush=True)
 
     whole_batch = recipe.batch * recipe.accumulate * processes
-    loss_sum, loss_count, clock, stop = torch.zeros((), device=device), 0, time.monotonic(), waited >= recipe.patience > 0
+    loss_sum, loss_count, clock, stop = (
+        torch.zeros((), device=device),
+        0,
+        time.monotonic(),
+        waited >= recipe.patience > 0,
+    )
     for step in runs.progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         for part in range(recipe.accumulate):
-            # This process's places in the batch of this step; the image in a place follows from the seed alone.
+            # This process's places in the batch of this step; the image in a place follows from the
+            # seed alone.
             first = (part * processes + rank) * recipe.batch
-            places = range((step - 1) * whole_batch + first, (step - 1) * whole_batch + first + recipe.batch)
-            chosen = torch.tensor([case_in_place(place, len(cases), recipe.seed) for place in places])
-            noise, posterior_noise, timesteps, dropped = draw(places, posteriors.shape[2:], recipe, device)
+            places = range(
+                (step - 1) * whole_batch + first, (step - 1) * whole_batch + first + recipe.batch
+            )
+            chosen = torch.tensor(
+                [case_in_place(place, len(cases), recipe.seed) for place in places]
+            )
+            noise, posterior_noise, timesteps, dropped = draw(
+                places, posteriors.shape[2:], recipe, device
+            )
             mean, deviation = posteriors[chosen].to(device, non_blocking=True).unbind(1)
             clean = (mean + deviation * posterior_noise) * scaling
             text = texts[torch.where(dropped, number[""], text_of[chosen].to(device))]
 
             noisy = noising.add_noise(clean, noise, timesteps).to(memory_format=layout)
-            target = noise if noising.config.prediction_type == "epsilon" else noising.get_velocity(clean, noise, timesteps)
+            target = (
+                noise
+                if noising.config.prediction_type == "epsilon"
+                else noising.get_velocity(clean, noise, timesteps)
+            )
             alone = nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise)
             with alone, base_models.attention(device, posteriors.shape[-1]):
                 with autocast():
                     prediction = denoise(noisy, timesteps, text)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-                loss = (losses * snr_weights(snr[timesteps], recipe.min_snr, noising.config.prediction_type)).mean()
+                loss = (
+                    losses
+                    * snr_weights(snr[timesteps], recipe.min_snr, noising.config.prediction_type)
+                ).mean()
                 accelerator.backward(loss / recipe.accumulate)
             loss_sum += losses.detach().mean()
             loss_count += 1
@@ -125,14 +191,23 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         # A young average is warmed up, or it would remember the beginning for too long.
-        torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - min(recipe.ema, (1 + step) / (10 + step)))
+        torch._foreach_lerp_(
+            ema, [p.detach() for p in parameters], 1 - min(recipe.ema, (1 + step) / (10 + step))
+        )
 
         last = step == recipe.steps
-        if last or step % recipe.log_every == 0 or step % recipe.validate_every == 0 or step % recipe.checkpoint_every == 0:
+        if (
+            last
+            or step % recipe.log_every == 0
+            or step % recipe.validate_every == 0
+            or step % recipe.checkpoint_every == 0
+        ):
             # The one place where the device is waited for.
             mean_loss = accelerator.reduce(loss_sum / loss_count, "mean").item()
             if not math.isfinite(mean_loss):
-                raise TrainingError(not_a_number(folder, step - loss_count // recipe.accumulate + 1, step, recipe))
+                raise TrainingError(
+                    not_a_number(folder, step - loss_count // recipe.accumulate + 1, step, recipe)
+                )
             seconds = time.monotonic() - clock
             rows.append(
                 {
@@ -146,12 +221,24 @@ def train(
             loss_sum, loss_count = torch.zeros((), device=device), 0
         if len(held_out) and (last or step % recipe.validate_every == 0):
             with swapped(parameters, ema):
-                validation = held_out_loss(model, noising, held_out_posteriors, held_out_text_of, texts, scaling, recipe, device, autocast)
+                validation = held_out_loss(
+                    model,
+                    noising,
+                    held_out_posteriors,
+                    held_out_text_of,
+                    texts,
+                    scaling,
+                    recipe,
+                    device,
+                    autocast,
+                )
             validation = broadcast(validation).item()
             rows[-1]["validation_loss"] = validation
             left = (recipe.steps - step) * whole_batch / max(rows[-1]["images_per_second"], 1e-9)
             say(
-                f"step {step}: loss {mean_loss:.4f}, held-out loss {validation:.4f}, {rows[-1]['images_per_second']:.1f} images/s, {memory(device)}, {left:.0f} s left",
+                f"step {step}: loss {mean_loss:.4f}, held-out loss {validation:.4f},"
+                f" {rows[-1]['images_per_second']:.1f} images/s, {memory(device)}, {left:.0f} s"
+                " left",
                 flush=True,
             )
             if not math.isfinite(validation):
@@ -163,7 +250,12 @@ def train(
             else:
                 waited += 1
                 stop = waited >= recipe.patience > 0
-        if grids and recipe.grid_every and prompts and (last or stop or step % recipe.grid_every == 0):
+        if (
+            grids
+            and recipe.grid_every
+            and prompts
+            and (last or stop or step % recipe.grid_every == 0)
+        ):
             if accelerator.is_main_process:
                 with swapped(parameters, ema):
                     grid(pipeline, prompts, recipe, grids / f"step-{step:08d}.png")
@@ -171,12 +263,22 @@ def train(
         if last or stop or step % recipe.checkpoint_every == 0:
             if accelerator.is_main_process:
                 groups = checkpoints.tensors(names, parameters, optimizer, **averages)
-                checkpoints.save(folder, step, groups, {"rows": rows, "best": best, "waited": waited}, recipe.keep_checkpoints)
+                checkpoints.save(
+                    folder,
+                    step,
+                    groups,
+                    {"rows": rows, "best": best, "waited": waited},
+                    recipe.keep_checkpoints,
+                )
             accelerator.wait_for_everyone()
         if rows and rows[-1]["step"] == step:
             clock = time.monotonic()
         if stop:
-            say(f"Stopped at step {step}: the held-out loss has not fallen below {best:.4f} for {waited} validations.", flush=True)
+            say(
+                f"Stopped at step {step}: the held-out loss has not fallen below {best:.4f} for"
+                f" {waited} validations.",
+                flush=True,
+            )
             break
 
     final = best_weights if recipe.patience and len(held_out) else ema
@@ -193,10 +295,18 @@ def prepare(pipeline, recipe: Recipe, device) -> None:
     for part in base_models.TRAINABLE:
         getattr(pipeline, part).requires_grad_(False)
     if recipe.method == "lora":
-        pipeline.unet.add_adapter(LoraConfig(r=recipe.lora_rank, lora_alpha=recipe.lora_rank, target_modules=list(recipe.lora_targets)))
+        pipeline.unet.add_adapter(
+            LoraConfig(
+                r=recipe.lora_rank,
+                lora_alpha=recipe.lora_rank,
+                target_modules=list(recipe.lora_targets),
+            )
+        )
         if device.type == "cuda" and use_bf16(recipe):
             for parameter in pipeline.unet.parameters():
-                parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else torch.bfloat16)
+                parameter.data = parameter.data.to(
+                    torch.float32 if parameter.requires_grad else torch.bfloat16
+                )
     else:
         pipeline.unet.requires_grad_(True)
         if recipe.method == "full_text":
@@ -208,18 +318,30 @@ def prepare(pipeline, recipe: Recipe, device) -> None:
 
 
 def split(frame: pd.DataFrame, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The training cases, and as many of the held-out ones as `validation_images`, spread over their list."""
+    """The training cases, and as many of the held-out ones as `validation_images`, spread over
+    their list.
+    """
     cases = frame[frame.split == "train"].reset_index(drop=True)
     held_out = frame[frame.split == "validation"].reset_index(drop=True)
     if not len(cases):
-        raise TrainingError("There are no training cases: no row of the cases' images.csv has split train.")
-    spread = np.unique(np.linspace(0, len(held_out) - 1, min(len(held_out), recipe.validation_images)).round().astype(int))
+        raise TrainingError(
+            "There are no training cases: no row of the cases' images.csv has split train."
+        )
+    spread = np.unique(
+        np.linspace(0, len(held_out) - 1, min(len(held_out), recipe.validation_images))
+        .round()
+        .astype(int)
+    )
     return cases, held_out.iloc[spread].reset_index(drop=True)
 
 
 @torch.no_grad()
-def held_out_loss(model, noising, posteriors, text_of, texts, scaling: float, recipe: Recipe, device, autocast) -> torch.Tensor:
-    """Mean squared error on the held-out latents with the same noise each time and timesteps spread evenly; a scalar."""
+def held_out_loss(
+    model, noising, posteriors, text_of, texts, scaling: float, recipe: Recipe, device, autocast
+) -> torch.Tensor:
+    """Mean squared error on the held-out latents with the same noise each time and timesteps spread
+    evenly; a scalar.
+    """
     total = torch.zeros((), device=device)
     model.eval()
     spread = ((torch.arange(len(posteriors)) * 0.618034 + 0.5) % 1 * 1000).long().to(device)
@@ -227,10 +349,19 @@ def held_out_loss(model, noising, posteriors, text_of, texts, scaling: float, re
         some = slice(begin, begin + recipe.batch)
         clean = posteriors[some, 0].to(device) * scaling
         noise = torch.stack(
-            [torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place)) for place in range(len(posteriors))[some]]
+            [
+                torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
+                for place in range(len(posteriors))[some]
+            ]
         ).to(device)
-        noisy = noising.add_noise(clean, noise, spread[some]).to(memory_format=base_models.layout(device))
-        target = noise if noising.config.prediction_type == "epsilon" else noising.get_velocity(clean, noise, spread[some])
+        noisy = noising.add_noise(clean, noise, spread[some]).to(
+            memory_format=base_models.layout(device)
+        )
+        target = (
+            noise
+            if noising.config.prediction_type == "epsilon"
+            else noising.get_velocity(clean, noise, spread[some])
+        )
         with autocast():
             prediction = model(noisy, spread[some], texts[text_of[some].to(device)])
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
@@ -251,7 +382,13 @@ def swapped(parameters, average):
 
 def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
     """Four samples a prompt with fixed seeds as one PNG."""
-    jobs = pd.DataFrame([{"prompt": prompt, "seed": seed, "guidance": 3.0, "steps": 20} for prompt in prompts for seed in range(4)])
+    jobs = pd.DataFrame(
+        [
+            {"prompt": prompt, "seed": seed, "guidance": 3.0, "steps": 20}
+            for prompt in prompts
+            for seed in range(4)
+        ]
+    )
     drawn = np.stack(drawing.draw(pipeline, jobs, size=recipe.size, bf16=use_bf16(recipe)))
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
@@ -261,8 +398,9 @@ def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
 def not_a_number(folder: Path, first: int, last: int, recipe: Recipe) -> str:
     """The sentence for a loss that is no number any more."""
     return (
-        f"The loss is no number any more between steps {first} and {last}. The last good checkpoint is kept in {folder.name}/. "
-        f"Lower learning_rate (now {recipe.learning_rate:g}) or set precision to fp32."
+        f"The loss is no number any more between steps {first} and {last}. The last good checkpoint"
+        f" is kept in {folder.name}/. Lower learning_rate (now {recipe.learning_rate:g}) or set"
+        " precision to fp32."
     )
 
 

@@ -1,6 +1,7 @@
 """A fine-tuning from the cases of stage 01 to a checkpoint folder that stock diffusers loads.
 
-`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once a process.
+`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once a
+process.
 """
 
 import json
@@ -23,31 +24,44 @@ from helpers.finetune_diffusion.recipes import Recipe
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import freshness, places, runs
 
-STATE = ".state"  # checkpoints to go on from; no result, so not hashed, and removed when the run is finished
+# checkpoints to go on from; no result, so not hashed, and removed when the run is finished
+STATE = ".state"
 
 
 def read_cases(run: runs.Run) -> pd.DataFrame:
-    """The real cases that `run` trains on: images.csv of its cases run with columns file (path) and caption as asked for.
+    """The real cases that `run` trains on: images.csv of its cases run with columns file (path) and
+    caption as asked for.
 
-    Raises TrainingError for a caption column that isn't there, no training cases, and images smaller than the size.
+    Raises TrainingError for a caption column that isn't there, no training cases, and images
+    smaller than the size.
     """
     cases, asked = run.reads(run.parameters["cases"]), run.parameters
     frame = cases.read("images.csv")
     if asked["captions"] not in frame.columns:
         raise TrainingError(
-            f"{cases.name}/images.csv has no column '{asked['captions']}' (parameter captions); it has {', '.join(frame.columns)}."
+            f"{cases.name}/images.csv has no column '{asked['captions']}' (parameter captions); it"
+            f" has {', '.join(frame.columns)}."
         )
-    frame = frame[(frame.origin == "real") & (frame.modality == asked["modality"]) & frame.split.isin(["train", "validation"])]
-    frame = frame.assign(caption=frame[asked["captions"]].fillna("").astype(str), file=[str(cases.folder / path) for path in frame.path])
+    frame = frame[
+        (frame.origin == "real")
+        & (frame.modality == asked["modality"])
+        & frame.split.isin(["train", "validation"])
+    ]
+    frame = frame.assign(
+        caption=frame[asked["captions"]].fillna("").astype(str),
+        file=[str(cases.folder / path) for path in frame.path],
+    )
     if not (frame.split == "train").any():
         raise TrainingError(
-            f"There are no training cases: {cases.name}/images.csv has no real {asked['modality']} image with split train."
+            f"There are no training cases: {cases.name}/images.csv has no real {asked['modality']}"
+            " image with split train."
         )
     small = frame[(frame[["width", "height"]].max(axis=1) < asked["size"]).fillna(True)]
     if len(small):
         raise TrainingError(
-            f"{len(small)} of {len(frame)} images are smaller than size {asked['size']} (the smallest has {int(small[['width', 'height']].max(axis=1).min())} pixels): "
-            "images are never made larger; lower size or prepare larger cases."
+            f"{len(small)} of {len(frame)} images are smaller than size {asked['size']} (the"
+            f" smallest has {int(small[['width', 'height']].max(axis=1).min())} pixels): images are"
+            " never made larger; lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -55,8 +69,8 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
 def fine_tune(run: runs.Run) -> pd.DataFrame:
     """Train as the run's parameters say, write checkpoint/ and training.csv, and return the latter.
 
-    A finished run only returns it; an interrupted one goes on. More than one process is started with torchrun.
-    Raises TrainingError, ModelError or CheckpointError in one sentence.
+    A finished run only returns it; an interrupted one goes on. More than one process is started
+    with torchrun. Raises TrainingError, ModelError or CheckpointError in one sentence.
     """
     if run.finished:
         return run.read("training.csv")
@@ -74,7 +88,11 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
             "helpers.finetune_diffusion.training_run",
         ]
         child = subprocess.Popen(
-            [*command, run.study, run.name], cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, run.study, run.name],
+            cwd=places.ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         lines = []
         for line in child.stdout:
@@ -82,23 +100,36 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
             run.say(lines[-1])
         if child.wait() != 0:
             said = [line for line in lines if "Error: " in line] or lines[-1:]
-            raise TrainingError(f"Training in {processes} processes failed: {said[0] if said else 'no output'}")
+            raise TrainingError(
+                f"Training in {processes} processes failed: {said[0] if said else 'no output'}"
+            )
         training = pd.DataFrame(json.loads((run.folder / STATE / "training.json").read_text()))
     return run.write("training.csv", training)
 
 
 def work(run: runs.Run) -> pd.DataFrame:
     """What each process does: base, training, and in the main process the result."""
-    recipe, main = recipes.recipe(run.parameters), PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    recipe, main = (
+        recipes.recipe(run.parameters),
+        PartialState(cpu=not torch.cuda.is_available()).is_main_process,
+    )
     base_models.use_cores()
     frame, state = read_cases(run), run.folder / STATE
     pipeline = base_pipeline(run, frame, recipe, state)
     sources = base_models.fingerprint(pipeline)
     training = training_loop.train(
-        pipeline, frame, recipe, state / "training", cache_folder(run), run.folder / "grids", grid_captions(frame)
+        pipeline,
+        frame,
+        recipe,
+        state / "training",
+        cache_folder(run),
+        run.folder / "grids",
+        grid_captions(frame),
     )
     if main:
-        export(run, pipeline, recipe, sources, model_card.text(run, frame, recipe, training, sources))
+        export(
+            run, pipeline, recipe, sources, model_card.text(run, frame, recipe, training, sources)
+        )
         (state / "training.json").write_text(training.to_json(orient="records"))
     return training
 
@@ -108,17 +139,27 @@ def cache_folder(run: runs.Run) -> Path:
     return runs.outputs_folder(run.study) / ".cache"
 
 
-def base_pipeline(run: runs.Run, frame: pd.DataFrame, recipe: Recipe, state: Path) -> StableDiffusionPipeline:
-    """The base the run asks for; `tiny` is built and its VAE trained first, once, by the main process."""
+def base_pipeline(
+    run: runs.Run, frame: pd.DataFrame, recipe: Recipe, state: Path
+) -> StableDiffusionPipeline:
+    """The base the run asks for; `tiny` is built and its VAE trained first, once, by the main
+    process.
+    """
     if run.parameters["base"] != "tiny":
         return loaded_base(run)
     with PartialState().main_process_first():
         if not (state / "base").exists():
             cases = frame[frame.split == "train"]
             pipeline = tiny_model.build(
-                list(cases.caption), recipe.size, run.parameters["channels"], recipe.prediction or "v_prediction", recipe.seed
+                list(cases.caption),
+                recipe.size,
+                run.parameters["channels"],
+                recipe.prediction or "v_prediction",
+                recipe.seed,
             )
-            decibels = tiny_model.train_vae(pipeline.vae, cases, recipe, state / "vae", recipes.use_bf16(recipe))
+            decibels = tiny_model.train_vae(
+                pipeline.vae, cases, recipe, state / "vae", recipes.use_bf16(recipe)
+            )
             run.say(f"The VAE gives the training images back with a PSNR of {decibels:.1f} dB.")
             _replaced(state / "base", pipeline.save_pretrained)
     return base_models.load(str(state / "base"))
@@ -133,7 +174,9 @@ def loaded_base(run: runs.Run) -> StableDiffusionPipeline:
 
 
 def export(run: runs.Run, pipeline, recipe: Recipe, sources: dict[str, str], card: str) -> None:
-    """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card; whole or not at all."""
+    """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card; whole
+    or not at all.
+    """
 
     def write(folder: str) -> None:
         if recipe.method == "lora":
@@ -144,8 +187,15 @@ def export(run: runs.Run, pipeline, recipe: Recipe, sources: dict[str, str], car
             for part in (pipeline, pipeline.unet, pipeline.vae):
                 part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
-        about = {"base": run.parameters["base"], "revision": run.parameters["revision"], "base_sha256": sources, "recipe": asdict(recipe)}
-        (Path(folder) / "recipe.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+        about = {
+            "base": run.parameters["base"],
+            "revision": run.parameters["revision"],
+            "base_sha256": sources,
+            "recipe": asdict(recipe),
+        }
+        (Path(folder) / "recipe.json").write_text(
+            json.dumps(about, indent=1, sort_keys=True) + "\n"
+        )
         (Path(folder) / "README.md").write_text(card)
 
     _replaced(run.file("checkpoint"), write)

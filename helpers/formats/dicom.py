@@ -18,12 +18,20 @@ from helpers.formats.windowing import full_range, luminance, reduced, window
 
 AIR_HU = -1000
 JPEG_2000 = "1.2.840.10008.1.2.4.9"  # as these transfer syntaxes begin
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5")
+NATIVE = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.5",
+)
 USELESS_WINDOW = 0.95  # of the pixels outside a file's window: it was written for other values
 
 
 def looks_like(start: bytes) -> bool:
-    """Whether a file's first bytes are DICOM's: the marker with or without its preamble, or a first group 0002 or 0008 without either."""
+    """Whether a file's first bytes are DICOM's: the marker with or without its preamble, or a first
+    group 0002 or 0008 without either.
+    """
     first_group, first_element = start[:2], start[2:4]
     little = first_group in (b"\x02\x00", b"\x08\x00") and first_element[1:] == b"\x00"
     big = first_group == b"\x00\x08" and first_element[:1] == b"\x00"
@@ -31,13 +39,20 @@ def looks_like(start: bytes) -> bool:
 
 
 def read(
-    path: Path, lung_center: float, lung_width: float, bits: int, known_modality: str = "", xray_window: str = "file",
+    path: Path,
+    lung_center: float,
+    lung_width: float,
+    bits: int,
+    known_modality: str = "",
+    xray_window: str = "file",
     default_modality: str = "",
-) -> Iterator[Picture]:  # fmt: skip
-    """Every frame of a DICOM file as a Image; CT in the lung window (Hounsfield units), X-rays as their file says.
+) -> Iterator[Picture]:
+    """Every frame of a DICOM file as a Image; CT in the lung window (Hounsfield units), X-rays as
+    their file says.
 
-    `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says and overrules the header,
-    `default_modality` serves where neither says it. Raises ImageError with the reason when the file holds no image of that kind.
+    `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says
+    and overrules the header, `default_modality` serves where neither says it. Raises ImageError
+    with the reason when the file holds no image of that kind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,11 +62,15 @@ def read(
             for number, values in enumerate(_frames(dataset)):
                 frame = dicom_header.of_frame(dataset, number)
                 place = dicom_header.slice_position(frame) if header.modality == "ct" else None
-                picture = Picture(None, bits, _kind(dataset), number, replace(header, position=place))
+                picture = Picture(
+                    None, bits, _kind(dataset), number, replace(header, position=place)
+                )
                 yield _drawn(picture, frame, values, lung_center, lung_width, xray_window)
         except ImageError:
             raise
-        except Exception as error:  # a damaged file fails anywhere inside pydicom or a decoder, with any exception
+        except (
+            Exception
+        ) as error:  # a damaged file fails anywhere inside pydicom or a decoder, with any exception
             raise ImageError(f"damaged or unsupported DICOM ({type(error).__name__})") from None
 
 
@@ -60,7 +79,9 @@ def _dataset(path: Path):
 
     with Path(path).open("rb") as file:
         preamble_is_missing = file.read(4) == b"DICM"
-    return pydicom.dcmread(io.BytesIO(Path(path).read_bytes()[4:]) if preamble_is_missing else path, force=True)
+    return pydicom.dcmread(
+        io.BytesIO(Path(path).read_bytes()[4:]) if preamble_is_missing else path, force=True
+    )
 
 
 def _frames(dataset) -> Iterator[np.ndarray]:
@@ -72,19 +93,34 @@ def _frames(dataset) -> Iterator[np.ndarray]:
         dataset.PhotometricInterpretation = "MONOCHROME2"
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-    if dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit and int(dataset.get("BitsStored") or 8) != 8:
+    if (
+        dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+        and int(dataset.get("BitsStored") or 8) != 8
+    ):
         frames = _jpeg_of_12_bits(dataset)
     else:
         _correct_sign(dataset)
         frames = _in_low_bits(dataset)
     for frame in frames:
-        yield apply_color_lut(frame, dataset) if dataset.PhotometricInterpretation == "PALETTE COLOR" else frame
+        yield (
+            apply_color_lut(frame, dataset)
+            if dataset.PhotometricInterpretation == "PALETTE COLOR"
+            else frame
+        )
 
 
 def _in_low_bits(dataset) -> Iterator[np.ndarray]:
-    """Frames whose values lie in the low bits: old files may have them below another High Bit, and other headers say so wrongly."""
+    """Frames whose values lie in the low bits: old files may have them below another High Bit, and
+    other headers say so wrongly.
+    """
     stored, high = (int(dataset.get(name) or 0) for name in ("BitsStored", "HighBit"))
-    shift = high + 1 - stored if dataset.file_meta.TransferSyntaxUID in NATIVE and stored and high < int(dataset.BitsAllocated) else 0
+    shift = (
+        high + 1 - stored
+        if dataset.file_meta.TransferSyntaxUID in NATIVE
+        and stored
+        and high < int(dataset.BitsAllocated)
+        else 0
+    )
     if shift <= 0:
         yield from _decoded(dataset)
         return
@@ -97,18 +133,26 @@ def _in_low_bits(dataset) -> Iterator[np.ndarray]:
 def _decoded(dataset) -> Iterable[np.ndarray]:
     from pydicom.pixels import iter_pixels
 
-    return [dataset.pixel_array] if int(dataset.get("NumberOfFrames") or 1) == 1 else iter_pixels(dataset)
+    return (
+        [dataset.pixel_array]
+        if int(dataset.get("NumberOfFrames") or 1) == 1
+        else iter_pixels(dataset)
+    )
 
 
 def _correct_sign(dataset) -> None:
-    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the smoother image: the other jumps where it wraps."""
+    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the
+    smoother image: the other jumps where it wraps.
+    """
     from pydicom.encaps import generate_frames
     from pydicom.pixels import pixel_array
     from pydicom.pixels.utils import get_j2k_parameters
 
     if not dataset.file_meta.TransferSyntaxUID.startswith(JPEG_2000):
         return
-    data = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    data = next(
+        generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    )
     if get_j2k_parameters(data).get("is_signed") in (None, bool(dataset.PixelRepresentation)):
         return
     jumps = {}
@@ -119,7 +163,10 @@ def _correct_sign(dataset) -> None:
 
 
 def _jpeg_of_12_bits(dataset) -> np.ndarray:
-    """All frames of 12-bit JPEG Extended, shape (frames, H, W): GDCM decodes it, but pydicom's plugin does not ask it to."""
+    """All frames of 12-bit JPEG Extended, shape (frames, H, W):
+
+    GDCM decodes it, but pydicom's plugin does not ask it to.
+    """
     import gdcm
 
     reader = gdcm.ImageReader()
@@ -127,7 +174,10 @@ def _jpeg_of_12_bits(dataset) -> np.ndarray:
     if not reader.Read():
         raise ImageError("damaged or unsupported DICOM (12-bit JPEG)")
     image = reader.GetImage()
-    stored = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), dtype="<i2" if dataset.PixelRepresentation else "<u2")
+    stored = np.frombuffer(
+        image.GetBuffer().encode("utf-8", "surrogateescape"),
+        dtype="<i2" if dataset.PixelRepresentation else "<u2",
+    )
     return stored.reshape(-1, int(dataset.Rows), int(dataset.Columns))
 
 
@@ -139,7 +189,14 @@ def _guessed_syntax(dataset) -> str:
     return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
 
 
-def _drawn(picture: Picture, frame, values: np.ndarray, lung_center: float, lung_width: float, xray_window: str) -> Picture:
+def _drawn(
+    picture: Picture,
+    frame,
+    values: np.ndarray,
+    lung_center: float,
+    lung_width: float,
+    xray_window: str,
+) -> Picture:
     picture.original_bits = int(frame.get("BitsStored") or values.dtype.itemsize * 8)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("grey values are not finite numbers")
@@ -154,14 +211,21 @@ def _drawn(picture: Picture, frame, values: np.ndarray, lung_center: float, lung
     elif picture.header.modality == "ct":
         picture.hounsfield = hounsfield(frame, values)
         picture.window = f"{lung_center:g}/{lung_width:g}"
-        picture.pixels, picture.clipped = window(picture.hounsfield, lung_center, lung_width, picture.bits)
+        picture.pixels, picture.clipped = window(
+            picture.hounsfield, lung_center, lung_width, picture.bits
+        )
     else:
-        picture.pixels, picture.bits, picture.window, picture.clipped = grey(frame, values, picture.bits, xray_window)
+        picture.pixels, picture.bits, picture.window, picture.clipped = grey(
+            frame, values, picture.bits, xray_window
+        )
     return picture
 
 
 def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
-    """A CT frame in Hounsfield units, float32; padding outside the field of view becomes air. Raises ImageError for other values."""
+    """A CT frame in Hounsfield units, float32; padding outside the field of view becomes air.
+
+    Raises ImageError for other values.
+    """
     units, outside = rescaled(dataset, values).astype(np.float32), padding(dataset, values)
     if units[~outside].min() > -200:
         raise ImageError("CT without air: its values are not in Hounsfield units")
@@ -170,7 +234,9 @@ def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
 
 
 def padding(dataset, values: np.ndarray) -> np.ndarray:
-    """Which stored values only fill the frame and are no measurement (PS3.3 C.7.5.1.1.2): boolean, shape as `values`."""
+    """Which stored values only fill the frame and are no measurement (PS3.3 C.7.5.1.1.2): boolean,
+    shape as `values`.
+    """
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int) or values.dtype.kind not in "iu":
         return np.zeros(values.shape, dtype=bool)
@@ -184,26 +250,39 @@ def _kind(dataset) -> str:
     name = dataset.file_meta.TransferSyntaxUID.name
     if name[:1].isdigit():
         return "DICOM, private transfer syntax"
-    return "DICOM, " + re.sub(r" \(.*|, (?:Hierarchical|Non-Hierarchical).*| Image Compression", "", name)
+    return "DICOM, " + re.sub(
+        r" \(.*|, (?:Hierarchical|Non-Hierarchical).*| Image Compression", "", name
+    )
 
 
 def rescaled(dataset, values: np.ndarray) -> np.ndarray:
-    """Modality values: the modality LUT or slope and intercept (PS3.3 C.11.1), Hounsfield units for CT."""
+    """Modality values: the modality LUT or slope and intercept (PS3.3 C.11.1), Hounsfield units for
+    CT.
+    """
     from pydicom.pixels import apply_modality_lut
 
-    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    slope, intercept = (
+        float(dataset.get("RescaleSlope") or 1),
+        float(dataset.get("RescaleIntercept") or 0),
+    )
     if dataset.get("ModalityLUTSequence") or values.dtype.itemsize > 2:
         return apply_modality_lut(values, dataset)
     if slope == 1 and intercept == int(intercept):
-        return values.astype(np.int32) + int(intercept)  # whole numbers stay whole, so that their depth is known
+        return values.astype(np.int32) + int(
+            intercept
+        )  # whole numbers stay whole, so that their depth is known
     return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def grey(dataset, values: np.ndarray, bits: int, xray_window: str = "file") -> tuple[np.ndarray, int, str, float]:
-    """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window used, share clipped).
+def grey(
+    dataset, values: np.ndarray, bits: int, xray_window: str = "file"
+) -> tuple[np.ndarray, int, str, float]:
+    """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window
+    used, share clipped).
 
-    `xray_window` 'file' takes the file's first VOI LUT or window; 'full', or a file without one, or one whose window
-    shows next to nothing, takes the range from the darkest to the brightest value, clipping nothing. Padding is black.
+    `xray_window` 'file' takes the file's first VOI LUT or window; 'full', or a file without one, or
+    one whose window shows next to nothing, takes the range from the darkest to the brightest value,
+    clipping nothing. Padding is black.
     """
     modality_values, outside = rescaled(dataset, values), padding(dataset, values)
     if outside.any():
@@ -229,7 +308,12 @@ def _looked_up(dataset, modality_values: np.ndarray, bits: int) -> tuple[np.ndar
     """Values through the file's first VOI LUT (PS3.3 C.11.2.1.1), and their depth."""
     from pydicom.pixels import apply_voi
 
-    shown = apply_voi(modality_values.astype(np.int64 if modality_values.dtype.kind == "f" else modality_values.dtype), dataset)
+    shown = apply_voi(
+        modality_values.astype(
+            np.int64 if modality_values.dtype.kind == "f" else modality_values.dtype
+        ),
+        dataset,
+    )
     table_bits = max(int(dataset.VOILUTSequence[0].LUTDescriptor[2]), int(shown.max()).bit_length())
     return reduced(shown, table_bits, min(bits, table_bits)), min(bits, table_bits)
 
@@ -244,4 +328,8 @@ def stored_window(dataset) -> tuple[float, float, str] | None:
     center = float(centers[0] if isinstance(centers, MultiValue) else centers)
     width = float(widths[0] if isinstance(widths, MultiValue) else widths)
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    return (center, width, function) if width >= (1 if function == "LINEAR" else 1e-6) and np.isfinite([center, width]).all() else None
+    return (
+        (center, width, function)
+        if width >= (1 if function == "LINEAR" else 1e-6) and np.isfinite([center, width]).all()
+        else None
+    )

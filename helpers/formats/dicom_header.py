@@ -1,6 +1,7 @@
 """What a DICOM header may tell the study, and whether it describes an image of a chest at all.
 
-Nothing of a header but what `Header` names is ever returned; identifying columns never leave the import unhashed.
+Nothing of a header but what `Header` names is ever returned; identifying columns never leave the
+import unhashed.
 """
 
 import re
@@ -11,18 +12,33 @@ import numpy as np
 from helpers.formats.picture import ImageError
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
-UNSAID_MODALITIES = ("", "OT", "SC")  # "other" and what converters write: they do not say what the image is of
+UNSAID_MODALITIES = (
+    "",
+    "OT",
+    "SC",
+)  # "other" and what converters write: they do not say what the image is of
 CHEST = re.compile(
-    r"CHEST|THORA|TORA[CX]|TÓRAX|POITRINE|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE ?BODY|TRUNK|PULMO", re.IGNORECASE
+    r"CHEST|THORA|TORA[CX]|TÓRAX|POITRINE|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE"
+    r" ?BODY|TRUNK|PULMO",
+    re.IGNORECASE,
 )
 UNSAID_PARTS = re.compile(r"(UNKNOWN|UNDEFINED|UNSPECIFIED|OTHER|NONE|N/?A|-+)?", re.IGNORECASE)
 MOST_PIXELS = 200_000_000  # of one frame; more is taken for a damaged header
-FOR_PROCESSING = ("1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.3.1")
+FOR_PROCESSING = (
+    "1.2.840.10008.5.1.4.1.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.1.3.1",
+)
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-# Where enhanced multi-frame objects keep what single frames have at the top (PS3.3 C.7.6.16 and C.8.15).
+# Where enhanced multi-frame objects keep what single frames have at the top (PS3.3 C.7.6.16 and
+# C.8.15).
 FUNCTIONAL_GROUPS = (
-    "PixelValueTransformationSequence", "FrameVOILUTSequence", "PlanePositionSequence", "PlaneOrientationSequence", "CTImageFrameTypeSequence",
-)  # fmt: skip
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "CTImageFrameTypeSequence",
+)
 
 
 @dataclass
@@ -56,18 +72,23 @@ def columns(dataset) -> Header:
 def _view(dataset) -> str:
     view = str(dataset.get("ViewPosition") or "").upper()
     if not view:
-        view = " ".join(str(item.get("CodeMeaning") or "") for item in dataset.get("ViewCodeSequence") or [])
+        view = " ".join(
+            str(item.get("CodeMeaning") or "") for item in dataset.get("ViewCodeSequence") or []
+        )
     return {"LATERAL": "LL", "RL": "LL", "LAT": "LL"}.get(view, view)
 
 
 def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
     """The header of an image of a chest. Raises ImageError with the reason why it is none.
 
-    `known_modality` is what a metadata table says and overrules the header, `default_modality` serves where nothing says it.
+    `known_modality` is what a metadata table says and overrules the header, `default_modality`
+    serves where nothing says it.
     """
     header = columns(dataset)
     if not any(name in dataset for name in PIXELS):
-        raise ImageError("DICOM without pixel data" if len(dataset) else "damaged DICOM: cut off before its end")
+        raise ImageError(
+            "DICOM without pixel data" if len(dataset) else "damaged DICOM: cut off before its end"
+        )
     if known_modality:
         header.modality = known_modality
     elif default_modality and header.modality in UNSAID_MODALITIES:
@@ -75,11 +96,14 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
     if header.modality not in ("xray", "ct"):
         raise ImageError(_of_another_kind(header.modality))
     if not known_modality and not (
-        UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip()) or CHEST.search(part)
+        UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip())
+        or CHEST.search(part)
     ):
         raise ImageError("DICOM of another body part than the chest")
     intent = str(dataset.get("PresentationIntentType") or "")
-    if intent == "FOR PROCESSING" or (not intent and str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING):
+    if intent == "FOR PROCESSING" or (
+        not intent and str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING
+    ):
         raise ImageError("raw detector data (FOR PROCESSING), not the image that radiologists see")
     if header.modality == "ct":
         header.view = "axial"
@@ -98,10 +122,14 @@ def _of_another_kind(modality: str) -> str:
 
 
 def of_frame(dataset, number: int):
-    """What holds for one frame: the dataset itself, or with the values of its functional groups where a single frame has them."""
+    """What holds for one frame: the dataset itself, or with the values of its functional groups
+    where a single frame has them.
+    """
     from pydicom.dataset import Dataset
 
-    shared, per_frame = (dataset.get(f"{name}FunctionalGroupsSequence") or [] for name in ("Shared", "PerFrame"))
+    shared, per_frame = (
+        dataset.get(f"{name}FunctionalGroupsSequence") or [] for name in ("Shared", "PerFrame")
+    )
     groups = [*shared, *per_frame[number : number + 1]]
     if not groups:
         return dataset
@@ -115,11 +143,18 @@ def of_frame(dataset, number: int):
 
 
 def slice_position(frame) -> float | None:
-    """Where a CT slice lies along the body, mm. Raises ImageError for a localizer or a reformat that is not axial."""
-    kinds = [str(value).upper() for name in ("ImageType", "FrameType") for value in frame.get(name) or []]
+    """Where a CT slice lies along the body, mm.
+
+    Raises ImageError for a localizer or a reformat that is not axial.
+    """
+    kinds = [
+        str(value).upper() for name in ("ImageType", "FrameType") for value in frame.get(name) or []
+    ]
     if "LOCALIZER" in kinds:
         raise ImageError("CT localizer, not a slice")
-    orientation, position = (frame.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient"))
+    orientation, position = (
+        frame.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient")
+    )
     if orientation and len(orientation) == 6:
         rows, lines = np.array(orientation[:3], dtype=float), np.array(orientation[3:], dtype=float)
         if abs(np.cross(rows, lines)[2]) < 0.8:  # a tilted gantry gives no less than 0.87

@@ -6,15 +6,17 @@ import numpy as np
 
 
 class ImageError(ValueError):
-    """An image that cannot be read or does not fit; the message is the reason given in rejected.csv."""
+    """An image that cannot be read or does not fit; the message is the reason given in
+    rejected.csv.
+    """
 
 
 @dataclass
 class Picture:
     """One image as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
 
-    `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped` which share of
-    the pixels lay outside it; `header` holds the few columns a DICOM header gives.
+    `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped`
+    which share of the pixels lay outside it; `header` holds the few columns a DICOM header gives.
     """
 
     pixels: np.ndarray

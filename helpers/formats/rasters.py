@@ -23,14 +23,34 @@ NOT_IMAGES = {
     b"Rar!": "rar archive",
     b"7z\xbc\xaf": "7z archive",
 }
-TEXT = ("csv", "tsv", "txt", "md", "json", "xml", "html", "xlsx", "xls", "yaml", "yml", "dump", "log", "py", "ipynb")
+TEXT = (
+    "csv",
+    "tsv",
+    "txt",
+    "md",
+    "json",
+    "xml",
+    "html",
+    "xlsx",
+    "xls",
+    "yaml",
+    "yml",
+    "dump",
+    "log",
+    "py",
+    "ipynb",
+)
 
 
 def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
-    """Every page of a raster image as a Image. `start` is the file's first bytes. Raises ImageError with the reason."""
+    """Every page of a raster image as a Image.
+
+    `start` is the file's first bytes. Raises ImageError with the reason.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Opened here, since Pillow maps files that it opens itself, and reads turned TIFFs wrongly then.
+        # Opened here, since Pillow maps files that it opens itself, and reads turned TIFFs wrongly
+        # then.
         file = path.open("rb")
         try:
             picture = Image.open(file, formats=FORMATS)
@@ -57,33 +77,70 @@ def _what(path: Path, start: bytes) -> str:
             return f"{name}, not an image: unpack it if it holds images"
     if start[:8].startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF")):
         return "damaged image: its header cannot be read"
-    return "text, not an image" if path.suffix[1:].lower() in TEXT or b"\x00" not in start else "not an image"
+    return (
+        "text, not an image"
+        if path.suffix[1:].lower() in TEXT or b"\x00" not in start
+        else "not an image"
+    )
 
 
 def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
     values, deep = _values(picture, path)
-    turned = values if picture.format == "TIFF" else _turned(values, picture)  # Pillow turns TIFFs by itself
+    turned = (
+        values if picture.format == "TIFF" else _turned(values, picture)
+    )  # Pillow turns TIFFs by itself
     if turned.ndim == 3:
         turned = luminance(turned)
     pixels, depth = _as_grey(turned, deep, bits)
     kind = f"{picture.format}, {deep} bit{'' if values.ndim == 2 else ' colour'}"
-    return Picture(pixels, depth, kind=kind, frame=number, window="as stored" if deep <= bits else "full range", original_bits=deep)
+    return Picture(
+        pixels,
+        depth,
+        kind=kind,
+        frame=number,
+        window="as stored" if deep <= bits else "full range",
+        original_bits=deep,
+    )
 
 
 def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
-    """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, and their depth in bits."""
+    """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, and their depth in
+    bits.
+    """
     rawmode = _rawmode(picture)
-    if rawmode in ("RGB;16B", "RGB;16L", "RGB;16N", "RGBA;16B", "RGBA;16L", "RGBA;16N", "RGBX;16L", "RGBX;16B", "LA;16B"):
+    if rawmode in (
+        "RGB;16B",
+        "RGB;16L",
+        "RGB;16N",
+        "RGBA;16B",
+        "RGBA;16L",
+        "RGBA;16N",
+        "RGBX;16L",
+        "RGBX;16B",
+        "LA;16B",
+    ):
         return _on_black(_sixteen_bit_colour(picture, path, rawmode), 65535), 16
     picture.load()
     if picture.mode == "1":
         return np.asarray(picture.convert("L")), 8
     if picture.mode in ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
         values = np.asarray(picture)
-        if picture.mode.startswith("I;16") and picture.format == "TIFF" and picture.tag_v2.get(0x0106) == 0:
+        if (
+            picture.mode.startswith("I;16")
+            and picture.format == "TIFF"
+            and picture.tag_v2.get(0x0106) == 0
+        ):
             # White is zero: Pillow turns 8-bit images round, deeper ones it leaves.
-            values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(np.uint16)
-        return values, 8 if picture.mode == "L" else 16 if picture.mode.startswith("I;16") or _sixteen(values) else 32
+            values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(
+                np.uint16
+            )
+        return values, (
+            8
+            if picture.mode == "L"
+            else 16
+            if picture.mode.startswith("I;16") or _sixteen(values)
+            else 32
+        )
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _on_black(np.asarray(picture.convert("RGBA")), 255), 8
     return np.asarray(picture.convert("RGB")), 8
@@ -100,7 +157,10 @@ def _rawmode(picture: Image.Image) -> str:
 
 
 def _sixteen_bit_colour(picture: Image.Image, path: Path, rawmode: str) -> np.ndarray:
-    """Both bytes of 16-bit colour: Pillow keeps the one its raw mode names, so the file is decoded once for each."""
+    """Both bytes of 16-bit colour:
+
+    Pillow keeps the one its raw mode names, so the file is decoded once for each.
+    """
     if rawmode == "LA;16B":
         # Four bytes a pixel, as in 8-bit RGBA: grey high, grey low, alpha high, alpha low.
         both = _decoded(picture, path, "RGBA", "RGBA").astype(np.uint16)
@@ -117,7 +177,10 @@ def _sixteen_bit_colour(picture: Image.Image, path: Path, rawmode: str) -> np.nd
 def _decoded(picture: Image.Image, path: Path, wanted: str, mode: str) -> np.ndarray:
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.seek(picture.tell())
-        again.tile = [tile._replace(args=(wanted, *tile.args[1:]) if isinstance(tile.args, tuple) else wanted) for tile in again.tile]
+        again.tile = [
+            tile._replace(args=(wanted, *tile.args[1:]) if isinstance(tile.args, tuple) else wanted)
+            for tile in again.tile
+        ]
         again._mode = mode
         again.load()
         return np.asarray(again)

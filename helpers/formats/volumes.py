@@ -11,7 +11,9 @@ from scipy import ndimage
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import window
 
-TISSUE_HU = -400  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+TISSUE_HU = (
+    -400
+)  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
 NAMED = re.compile(r"\.(nii|nii\.gz|hdr|img)$", re.IGNORECASE)
 LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissue brighter
 
@@ -28,10 +30,19 @@ def looks_like(start: bytes) -> bool:
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
-def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: int, min_lung_share: float = 0.0) -> Iterator[Picture]:
-    """Axial slices of a NIfTI chest CT that show lung, at most `slices`, evenly spaced from apex to base.
+def read(
+    path: Path,
+    lung_center: float,
+    lung_width: float,
+    bits: int,
+    slices: int,
+    min_lung_share: float = 0.0,
+) -> Iterator[Picture]:
+    """Axial slices of a NIfTI chest CT that show lung, at most `slices`, evenly spaced from apex to
+    base.
 
-    They lie as radiologists look at them: the patient's right on the left, front up. Raises ImageError.
+    They lie as radiologists look at them: the patient's right on the left, front up. Raises
+    ImageError.
     """
     try:
         volume = axial(path)
@@ -60,15 +71,21 @@ def read(path: Path, lung_center: float, lung_width: float, bits: int, slices: i
 
 
 def axial(path: Path) -> np.ndarray:
-    """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back, columns to the patient's left."""
+    """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back,
+    columns to the patient's left.
+    """
     import nibabel
 
-    image = nibabel.as_closest_canonical(nibabel.load(path) if NAMED.search(path.name) else _unnamed(path))
+    image = nibabel.as_closest_canonical(
+        nibabel.load(path) if NAMED.search(path.name) else _unnamed(path)
+    )
     if len(image.shape) == 4 and image.shape[3] == 1:
         image = image.slicer[..., 0]
     if len(image.shape) != 3:
         raise ImageError(f"NIfTI with {len(image.shape)} dimensions, not a volume")
-    volume = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0))
+    volume = np.ascontiguousarray(
+        np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0)
+    )
     known = np.isfinite(volume)
     if not known.all():
         volume[~known] = volume[known].min() if known.any() else 0  # outside the field of view
@@ -86,7 +103,9 @@ def _unnamed(path: Path):
 
 
 def lung_share(hounsfield: np.ndarray) -> float:
-    """Share of the body's area in a CT slice, shape (H, W) in HU, that is lung: as dark as aerated lung, inside the body."""
+    """Share of the body's area in a CT slice, shape (H, W) in HU, that is lung: as dark as aerated
+    lung, inside the body.
+    """
     step = max(1, min(hounsfield.shape) // 128)
     small = hounsfield[::step, ::step]
     tissue = ndimage.binary_opening(small > TISSUE_HU, iterations=1)
@@ -101,16 +120,30 @@ def lung_share(hounsfield: np.ndarray) -> float:
 
 
 def _enclosed(tissue: np.ndarray) -> np.ndarray:
-    """The tissue and what lies between tissue along both axes: also where the field of view cuts the chest open."""
-    along_rows = np.maximum.accumulate(tissue, axis=1) & np.maximum.accumulate(tissue[:, ::-1], axis=1)[:, ::-1]
-    along_columns = np.maximum.accumulate(tissue, axis=0) & np.maximum.accumulate(tissue[::-1], axis=0)[::-1]
+    """The tissue and what lies between tissue along both axes: also where the field of view cuts
+    the chest open.
+    """
+    along_rows = (
+        np.maximum.accumulate(tissue, axis=1)
+        & np.maximum.accumulate(tissue[:, ::-1], axis=1)[:, ::-1]
+    )
+    along_columns = (
+        np.maximum.accumulate(tissue, axis=0) & np.maximum.accumulate(tissue[::-1], axis=0)[::-1]
+    )
     return along_rows & along_columns
 
 
 def spaced(shares: np.ndarray, slices: int, min_share: float = 0.0) -> list[int]:
-    """Indices of at most `slices` slices, evenly spaced among those with enough lung: `min_share` and a third of the largest share."""
+    """Indices of at most `slices` slices, evenly spaced among those with enough lung:
+
+    `min_share` and a third of the largest share.
+    """
     if not len(shares) or shares.max() <= 0:
         return []
     showing = np.flatnonzero(shares >= max(shares.max() / 3, min_share))
-    places = np.linspace(0, len(showing) - 1, min(slices, len(showing)) + 2)[1:-1] if slices < len(showing) else np.arange(len(showing))
+    places = (
+        np.linspace(0, len(showing) - 1, min(slices, len(showing)) + 2)[1:-1]
+        if slices < len(showing)
+        else np.arange(len(showing))
+    )
     return [int(showing[round(place)]) for place in places]

@@ -38,7 +38,10 @@ def decoded(content: bytes):
 
 
 def read_answer(body, fetch) -> Answer:
-    """The image of an images response: base64, or a URL that `fetch` gets. Raises UnusableAnswer."""
+    """The image of an images response: base64, or a URL that `fetch` gets.
+
+    Raises UnusableAnswer.
+    """
     if not isinstance(body, dict):
         raise UnusableAnswer("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
@@ -46,7 +49,11 @@ def read_answer(body, fetch) -> Answer:
     if not isinstance(data, list) or not data or not isinstance(data[0], dict):
         said = retry_policy.describe(body)[2] if {"error", "detail"} & set(body) else ""
         raise UnusableAnswer(f"empty data{': ' + said if said else ''}", usage)
-    effective = {key: body[key] for key in ("created", "size", "quality", "background", "output_format") if body.get(key) is not None}
+    effective = {
+        key: body[key]
+        for key in ("created", "size", "quality", "background", "output_format")
+        if body.get(key) is not None
+    }
     effective |= {key: data[0][key] for key in ("revised_prompt",) if data[0].get(key)}
     encoded, url = data[0].get("b64_json"), data[0].get("url")
     if not encoded and isinstance(url, str) and url.startswith("data:"):
@@ -61,16 +68,23 @@ def read_answer(body, fetch) -> Answer:
 
 
 def _decoded(encoded) -> bytes:
-    """The bytes of base64 text; some servers break it into lines or begin it as a data URL, and it is paid for."""
+    """The bytes of base64 text; some servers break it into lines or begin it as a data URL, and it
+    is paid for.
+    """
     try:
         text = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError, AttributeError) as error:
-        raise UnusableAnswer(f"base64 that does not decode ({error})", None, str(encoded).encode()) from None
+        raise UnusableAnswer(
+            f"base64 that does not decode ({error})", None, str(encoded).encode()
+        ) from None
 
 
-def fetch_url(url, base_url: str = "", tries: int = 4, timeout_seconds: float = 120.0, trust_env: bool = True) -> bytes:
-    """Download an image that was answered by URL, whole or relative to `base_url` (already paid for, so tried several times).
+def fetch_url(
+    url, base_url: str = "", tries: int = 4, timeout_seconds: float = 120.0, trust_env: bool = True
+) -> bytes:
+    """Download an image that was answered by URL, whole or relative to `base_url` (already paid
+    for, so tried several times).
 
     Raises UnusableAnswer.
     """
@@ -79,7 +93,9 @@ def fetch_url(url, base_url: str = "", tries: int = 4, timeout_seconds: float = 
         raise UnusableAnswer("a url that is not http")
     for attempt in range(tries):
         try:
-            response = httpx2.get(whole, follow_redirects=True, timeout=timeout_seconds, trust_env=trust_env)
+            response = httpx2.get(
+                whole, follow_redirects=True, timeout=timeout_seconds, trust_env=trust_env
+            )
             return response.raise_for_status().content
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             if attempt == tries - 1:

@@ -1,7 +1,8 @@
 """The Batch API: half the price, an answer within a day. Submit, leave, come back and collect.
 
-What is on disk at any moment: paid/batches/<submission>.json is written before a batch is created and carries the same
-submission number as the batch's metadata, so a kill in between neither loses a batch nor submits it twice.
+What is on disk at any moment: paid/batches/<submission>.json is written before a batch is created
+and carries the same submission number as the batch's metadata, so a kill in between neither loses a
+batch nor submits it twice.
 """
 
 import asyncio
@@ -22,27 +23,41 @@ OVER = ("completed", "expired", "cancelled", "failed")
 async def buy(purchase: generating.Purchase) -> None:
     """Collect what earlier batches have done, submit what is still wanted.
 
-    Raises BuyingError while a batch is at work (come back later), and when the budget or the service stops it.
+    Raises BuyingError while a batch is at work (come back later), and when the budget or the
+    service stops it.
     """
     if purchase.run.finished:
         return
     if purchase.asked.provider == "azure":
-        raise BuyingError("Batches are made with provider openai or an own server; on Azure set mode to now.")
+        raise BuyingError(
+            "Batches are made with provider openai or an own server; on Azure set mode to now."
+        )
     async with purchase.asked.client() as client:
-        waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
+        waiting = [
+            text
+            for record in _records(purchase)
+            if (text := await _collect(client, purchase, record))
+        ]
         await purchase.ledger.save()
         purchase.rest()
         if purchase.wanted and not waiting:
             waiting = await _submit(client, purchase)
             if purchase.asked.provider == "rehearsal":
                 # The stand-in lives as long as this process, and its batches are over at once.
-                waiting = [text for record in _records(purchase) if (text := await _collect(client, purchase, record))]
+                waiting = [
+                    text
+                    for record in _records(purchase)
+                    if (text := await _collect(client, purchase, record))
+                ]
     if waiting:
-        raise BuyingError("; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice.")
+        raise BuyingError(
+            "; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice."
+        )
     purchase.rest()
     if purchase.wanted:
         raise BuyingError(
-            f"{len(purchase.wanted)} of {len(purchase.orders)} images failed in their batch; run the stage again to submit them anew."
+            f"{len(purchase.wanted)} of {len(purchase.orders)} images failed in their batch; run"
+            " the stage again to submit them anew."
         )
 
 
@@ -58,17 +73,27 @@ def _keep(purchase, record) -> None:
 
 
 async def _submit(client, purchase) -> list[str]:
-    """Upload and create batches for everything wanted that the budget covers; returns a sentence for each."""
+    """Upload and create batches for everything wanted that the budget covers; returns a sentence
+    for each.
+    """
     asked, texts = purchase.asked, []
     covered = purchase.budget_usd - purchase.ledger.spent_usd
     each = purchase.estimate(max((order.prompt for order in purchase.wanted), key=len))
-    affordable = len(purchase.wanted) if not each.reserve_usd else int((covered + 1e-9) / each.reserve_usd)
+    affordable = (
+        len(purchase.wanted) if not each.reserve_usd else int((covered + 1e-9) / each.reserve_usd)
+    )
     if not affordable:
         raise BuyingError(
-            f"The budget of {purchase.budget_usd:g} USD does not cover another image ({purchase.ledger.spent_usd:.4f} USD spent or set aside)."
+            f"The budget of {purchase.budget_usd:g} USD does not cover another image"
+            f" ({purchase.ledger.spent_usd:.4f} USD spent or set aside)."
         )
     for part in _parts(purchase.wanted[:affordable], asked):
-        record = {"submission": f"study-{uuid.uuid4().hex}", "status": "submitting", "batch_id": "", "requests": {}}
+        record = {
+            "submission": f"study-{uuid.uuid4().hex}",
+            "status": "submitting",
+            "batch_id": "",
+            "requests": {},
+        }
         for order in part:
             record["requests"][order.image_id] = purchase.ledger.begin(
                 order, asked.model, asked.size, asked.quality, each.reserve_usd, "submitted"
@@ -76,7 +101,10 @@ async def _submit(client, purchase) -> list[str]:
         await asyncio.to_thread(_keep, purchase, record)
         await purchase.ledger.save()
         await _create(client, purchase, record, part)
-        texts.append(f"batch {record['batch_id']} with {len(part)} requests was submitted; it takes up to a day")
+        texts.append(
+            f"batch {record['batch_id']} with {len(part)} requests was submitted; it takes up to"
+            " a day"
+        )
     if affordable < len(purchase.wanted):
         texts.append(f"the budget covers {affordable} of {len(purchase.wanted)} images wanted")
     return texts
@@ -97,7 +125,12 @@ def _parts(orders, asked):
 
 
 def _line(order, asked) -> bytes:
-    request = {"custom_id": order.image_id, "method": "POST", "url": ENDPOINT, "body": asked.request(order)}
+    request = {
+        "custom_id": order.image_id,
+        "method": "POST",
+        "url": ENDPOINT,
+        "body": asked.request(order),
+    }
     return json.dumps(request).encode() + b"\n"
 
 
@@ -105,12 +138,19 @@ async def _create(client, purchase, record, part) -> None:
     content = b"".join(_line(order, purchase.asked) for order in part)
     try:
         file = await image_service.call(
-            lambda: client.files.create(file=(f"{record['submission']}.jsonl", content), purpose="batch"), "take a batch file"
+            lambda: client.files.create(
+                file=(f"{record['submission']}.jsonl", content), purpose="batch"
+            ),
+            "take a batch file",
         )
-        # Not repeated by itself: a second try after a lost answer could create the batch twice. The next start looks for it.
+        # Not repeated by itself: a second try after a lost answer could create the batch twice. The
+        # next start looks for it.
         made = await image_service.call(
             lambda: client.batches.create(
-                input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", metadata={"submission": record["submission"]}
+                input_file_id=file.id,
+                endpoint=ENDPOINT,
+                completion_window="24h",
+                metadata={"submission": record["submission"]},
             ),
             "create a batch",
             tries=1,
@@ -118,7 +158,8 @@ async def _create(client, purchase, record, part) -> None:
     except image_service.Refused as error:
         if error.verdict.action in ("retry", "again"):
             raise BuyingError(
-                f"Whether the batch was created is not certain ({error}): run the stage again, which looks for it before anything is submitted."
+                f"Whether the batch was created is not certain ({error}): run the stage again,"
+                " which looks for it before anything is submitted."
             ) from None
         _abandon(purchase, record, str(error))
         await purchase.ledger.save()
@@ -135,15 +176,20 @@ def _abandon(purchase, record, why) -> None:
 
 
 async def _collect(client, purchase, record) -> str:
-    """Bring in what a batch has done; returns a sentence while it is at work, '' when it is over."""
+    """Bring in what a batch has done; returns a sentence while it is at work, '' when it is
+    over.
+    """
     if not record["batch_id"] and not await _found(client, record):
         _abandon(purchase, record, "the batch was never created")
         return ""
     try:
-        batch = await image_service.call(lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch")
+        batch = await image_service.call(
+            lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch"
+        )
     except image_service.Refused as error:
         raise BuyingError(
-            f"Batch {record['batch_id']} cannot be asked after ({error}): is it the same key and address as when it was submitted?"
+            f"Batch {record['batch_id']} cannot be asked after ({error}): is it the same key and"
+            " address as when it was submitted?"
         ) from None
     if batch.status not in OVER:
         counts = batch.request_counts
@@ -155,7 +201,7 @@ async def _collect(client, purchase, record) -> str:
             of_file, unread_of_file = await _take_file(client, purchase, record, file_id)
             wrong, unread = wrong + of_file, unread + unread_of_file
     why = (
-        "; ".join(error.message or "" for error in (batch.errors.data or []))
+        "; ".join(error.message or "" for error in batch.errors.data or [])
         if batch.errors
         else f"the batch {batch.status} before this request"
     )
@@ -166,7 +212,10 @@ async def _collect(client, purchase, record) -> str:
     if batch.status == "failed":
         raise BuyingError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
     if wrong:
-        raise BuyingError(f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0]}. What it made is safe.")
+        raise BuyingError(
+            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0]}. What it made"
+            " is safe."
+        )
     return ""
 
 
@@ -184,29 +233,44 @@ async def _found(client, record) -> bool:
 
 
 def _close(purchase, record, why, perhaps_billed: bool) -> None:
-    """Requests of a batch that is over and that no result names: not executed, hence free, unless the batch says that it did all."""
+    """Requests of a batch that is over and that no result names: not executed, hence free, unless
+    the batch says that it did all.
+    """
     for request_id in record["requests"].values():
         if purchase.ledger.rows[request_id]["status"] == "submitted":
             if perhaps_billed:
-                purchase.ledger.settle(request_id, "unknown", error="the batch is over without a readable result: may have been billed")
+                purchase.ledger.settle(
+                    request_id,
+                    "unknown",
+                    error="the batch is over without a readable result: may have been billed",
+                )
             else:
                 purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
 
 
 async def _take_file(client, purchase, record, file_id) -> tuple[list[str], int]:
-    """Every line of a result file, which may be far larger than the memory: through the disk, line by line.
+    """Every line of a result file, which may be far larger than the memory: through the disk, line
+    by line.
 
-    Returns the messages of requests that were wrong in themselves, and how many lines (or whole files) could not be read.
+    Returns the messages of requests that were wrong in themselves, and how many lines (or whole
+    files) could not be read.
     """
     path = purchase.paid / "batches" / f".{record['submission']}.part"
     wrong, unread = [], 0
     try:
-        await image_service.call(lambda: image_service.download(client, file_id, path), "hand out a batch's results")
+        await image_service.call(
+            lambda: image_service.download(client, file_id, path), "hand out a batch's results"
+        )
     except image_service.Refused as error:
         if error.verdict.status == 404:
-            purchase.run.say(f"A result file of batch {record['batch_id']} is no longer there ({error}).")
+            purchase.run.say(
+                f"A result file of batch {record['batch_id']} is no longer there ({error})."
+            )
             return [], 1
-        raise BuyingError(f"The results of batch {record['batch_id']} cannot be had now ({error}): run the stage again.") from None
+        raise BuyingError(
+            f"The results of batch {record['batch_id']} cannot be had now ({error}): run the stage"
+            " again."
+        ) from None
     with path.open("rb") as lines:
         for line in lines:
             try:
@@ -221,7 +285,10 @@ async def _take_file(client, purchase, record, file_id) -> tuple[list[str], int]
 
 
 async def _take(purchase, record, line) -> list[str]:
-    """One line of a result file: an image, a refusal or a failure. Returns the message of a request that was wrong in itself."""
+    """One line of a result file: an image, a refusal or a failure.
+
+    Returns the message of a request that was wrong in itself.
+    """
     request_id = record["requests"].get(line.get("custom_id"))
     if request_id is None or purchase.ledger.rows[request_id]["status"] != "submitted":
         return []
@@ -230,15 +297,32 @@ async def _take(purchase, record, line) -> list[str]:
         order = purchase.by_id.get(line["custom_id"]) or _forgotten(purchase, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
         await attempts.keep(
-            purchase, order, request_id, purchase.asked.request(order), json.dumps(response.get("body")).encode(), headers, None
+            purchase,
+            order,
+            request_id,
+            purchase.asked.request(order),
+            json.dumps(response.get("body")).encode(),
+            headers,
+            None,
         )
         return []
-    verdict = retry_policy.judge_status(response.get("status_code") or 500, response.get("body") or {"error": line.get("error") or {}}, {})
-    purchase.ledger.settle(request_id, "refused" if verdict.action == "refused" else "failed", cost_usd=0.0, error=verdict.message)
+    verdict = retry_policy.judge_status(
+        response.get("status_code") or 500,
+        response.get("body") or {"error": line.get("error") or {}},
+        {},
+    )
+    purchase.ledger.settle(
+        request_id,
+        "refused" if verdict.action == "refused" else "failed",
+        cost_usd=0.0,
+        error=verdict.message,
+    )
     return [verdict.message] if verdict.action == "stop" else []
 
 
 def _forgotten(purchase, request_id):
-    """An order that is no longer in prompts.csv but was paid for: its image is kept all the same."""
+    """An order that is no longer in prompts.csv but was paid for: its image is kept all the
+    same.
+    """
     row = purchase.ledger.rows[request_id]
     return Order(row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "", 0)

@@ -1,4 +1,6 @@
-"""What is asked for: the prompts of a study, and one order with a lasting identity for every image."""
+"""What is asked for: the prompts of a study, and one order with a lasting identity for every
+image.
+"""
 
 import hashlib
 import json
@@ -32,55 +34,81 @@ class Order:
 
 
 def read_prompts(path: Path) -> pd.DataFrame:
-    """The prompts table, its prompts written out: given in full or from modality, view, finding, side and wording.
+    """The prompts table, its prompts written out: given in full or from modality, view, finding,
+    side and wording.
 
-    Raises TableError for wrong columns, PromptError for an unknown finding, a duplicate id or a count below 0.
+    Raises TableError for wrong columns, PromptError for an unknown finding, a duplicate id or a
+    count below 0.
     """
     table = tables.read(path, "prompts")
     written, captions = [], []
-    for number, row in enumerate(table.astype(object).where(table.notna(), "").to_dict("records"), 2):
+    for number, row in enumerate(
+        table.astype(object).where(table.notna(), "").to_dict("records"), 2
+    ):
         try:
             ids = [part for part in row["finding"].split("|") if part]
             captions.append(findings.caption(row["modality"], row["view"], ids, row["side"]))
             written.append(
                 row["prompt"]
                 if row["prompt"].strip()
-                else findings.prompt(row["modality"], row["view"], ids, row["side"], row["wording"] or "caption")
+                else findings.prompt(
+                    row["modality"], row["view"], ids, row["side"], row["wording"] or "caption"
+                )
             )
         except ValueError as error:
             raise PromptError(f"{path} line {number}: {error}") from None
     table = table.assign(prompt=written, caption=captions)
-    table["prompt_id"] = [given if pd.notna(given) else stable_id("p", text) for given, text in zip(table["prompt_id"], written)]
+    table["prompt_id"] = [
+        given if pd.notna(given) else stable_id("p", text)
+        for given, text in zip(table["prompt_id"], written)
+    ]
     if table["prompt_id"].duplicated().any():
         twice = table.loc[table["prompt_id"].duplicated(), "prompt_id"].iloc[0]
-        raise PromptError(f"{path}: prompt '{twice}' is there twice; give one line a higher count or another wording.")
+        raise PromptError(
+            f"{path}: prompt '{twice}' is there twice; give one line a higher count or another"
+            " wording."
+        )
     if (table["count"] < 0).any():
         raise PromptError(f"{path}: count must be 0 or more.")
     return table
 
 
 def orders(prompts: pd.DataFrame, asked) -> list[Order]:
-    """One order for every image: `count` replicates of every prompt. Raises PromptError for a prompt that is too long."""
+    """One order for every image:
+
+    `count` replicates of every prompt. Raises PromptError for a prompt that is too long.
+    """
     wanted = []
     numbered: dict[str, int] = {}
     for row in prompts.astype(object).where(prompts.notna(), "").to_dict("records"):
         if len(row["prompt"]) > LONGEST_PROMPT[asked.shape]:
             raise PromptError(
-                f"Prompt '{row['prompt_id']}' has {len(row['prompt'])} characters; this request takes {LONGEST_PROMPT[asked.shape]}."
+                f"Prompt '{row['prompt_id']}' has {len(row['prompt'])} characters; this request"
+                f" takes {LONGEST_PROMPT[asked.shape]}."
             )
         # Two lines with the same words go on counting, or they would be one image.
         first = numbered.get(row["prompt"], 0)
         numbered[row["prompt"]] = first + int(row["count"])
         for replicate in range(first, first + int(row["count"])):
             names = ("prompt_id", "prompt", "modality", "view", "finding", "side", "caption")
-            wanted.append(Order(identity(asked, row["prompt"], replicate), *(row[name] for name in names), replicate))
+            wanted.append(
+                Order(
+                    identity(asked, row["prompt"], replicate),
+                    *(row[name] for name in names),
+                    replicate,
+                )
+            )
     return wanted
 
 
 def identity(asked, prompt: str, replicate: int) -> str:
-    """The image's id: a hash of provider, model, prompt, size, quality and replicate number (and of extra fields sent along)."""
+    """The image's id: a hash of provider, model, prompt, size, quality and replicate number (and of
+    extra fields sent along).
+    """
     parts = [asked.provider, asked.model, prompt, asked.size, asked.quality, replicate]
-    return stable_id("g", json.dumps([*parts, asked.extra_body] if asked.extra_body else parts, sort_keys=True))
+    return stable_id(
+        "g", json.dumps([*parts, asked.extra_body] if asked.extra_body else parts, sort_keys=True)
+    )
 
 
 def stable_id(prefix: str, text: str) -> str:

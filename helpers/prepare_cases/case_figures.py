@@ -1,4 +1,6 @@
-"""Figures and small tables of stage 01: where the files went, what the cases look like, how they were split."""
+"""Figures and small tables of stage 01: where the files went, what the cases look like, how they
+were split.
+"""
 
 from pathlib import Path
 
@@ -30,7 +32,9 @@ LABELS = {"xray": "X-ray", "ct": "CT"}
 
 
 def flow(prepared: Cases) -> Figure:
-    """Flow diagram: files found, readable, kept, and the split of their images; what was left on the way at the side."""
+    """Flow diagram: files found, readable, kept, and the split of their images; what was left on
+    the way at the side.
+    """
     rejected, imported, cases = prepared.rejected, prepared.imported, prepared.images
     unreadable = rejected["reason"].str.startswith(UNREADABLE)
     kept = imported["file_hash"].nunique()
@@ -47,38 +51,79 @@ def flow(prepared: Cases) -> Figure:
         y = 4.6 - level * 1.5
         _box(axes, 3.2, y, text, figures.COLOURS["real"])
         if level < 2:
-            axes.annotate("", (3.2, y - 1.1), (3.2, y - 0.4), arrowprops={"arrowstyle": "->", "color": "0.3"})
+            axes.annotate(
+                "", (3.2, y - 1.1), (3.2, y - 0.4), arrowprops={"arrowstyle": "->", "color": "0.3"}
+            )
         if lost is not None and len(lost):
-            axes.annotate("", (5.6, y - 0.75), (3.2, y - 0.75), arrowprops={"arrowstyle": "->", "color": "0.3"})
+            axes.annotate(
+                "",
+                (5.6, y - 0.75),
+                (3.2, y - 0.75),
+                arrowprops={"arrowstyle": "->", "color": "0.3"},
+            )
             axes.text(5.7, y - 0.75, _reasons(lost), va="center", fontsize=9)
     ends = [(name, int((real["split"] == name).sum())) for name in ("train", "validation", "test")]
     ends.append(("generated\nelsewhere", len(cases) - len(real)))
     for place, (name, count) in enumerate(ends):
         x = 0.9 + place * 1.9
         axes.annotate("", (x, 0.65), (3.2, 1.2), arrowprops={"arrowstyle": "->", "color": "0.3"})
-        _box(axes, x, 0.3, f"{count:,} {name}", figures.COLOURS["fake" if "generated" in name else "real"], width=1.7)
+        _box(
+            axes,
+            x,
+            0.3,
+            f"{count:,} {name}",
+            figures.COLOURS["fake" if "generated" in name else "real"],
+            width=1.7,
+        )
     return figures.mark(figure, cases["simulated"].any())
 
 
 def _box(axes, x: float, y: float, text: str, colour: str, width: float = 3.2) -> None:
-    axes.add_patch(plt.Rectangle((x - width / 2, y - 0.35), width, 0.7, facecolor="white", edgecolor=colour, linewidth=1.5))
+    axes.add_patch(
+        plt.Rectangle(
+            (x - width / 2, y - 0.35),
+            width,
+            0.7,
+            facecolor="white",
+            edgecolor=colour,
+            linewidth=1.5,
+        )
+    )
     axes.text(x, y, text, ha="center", va="center", fontsize=10)
 
 
 def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
     counts = lost["reason"].value_counts()
-    lines = [f"{count:,} × {reason if len(reason) < 64 else reason[:62] + '…'}" for reason, count in counts.head(most).items()]
-    return "\n".join(lines + ([f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons"] if len(counts) > most else []))
+    lines = [
+        f"{count:,} × {reason if len(reason) < 64 else reason[:62] + '…'}"
+        for reason, count in counts.head(most).items()
+    ]
+    return "\n".join(
+        lines
+        + (
+            [f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons"]
+            if len(counts) > most
+            else []
+        )
+    )
 
 
-def by_finding(prepared: Cases, folder: Path, modality: str, each: int = 8, most: int = 10) -> Image.Image:
-    """A contact sheet with one row a finding, the most frequent first: up to `each` images spread over the cases."""
+def by_finding(
+    prepared: Cases, folder: Path, modality: str, each: int = 8, most: int = 10
+) -> Image.Image:
+    """A contact sheet with one row a finding, the most frequent first: up to `each` images spread
+    over the cases.
+    """
     cases = prepared.images[prepared.images["modality"] == modality]
     first = cases["finding"].fillna("").str.split("|").str[0]
     rows = []
     for finding in first.value_counts().index[:most]:
         of_finding = cases[first == finding]
-        chosen = of_finding.iloc[np.unique(np.linspace(0, len(of_finding) - 1, min(each, len(of_finding))).round().astype(int))]
+        chosen = of_finding.iloc[
+            np.unique(
+                np.linspace(0, len(of_finding) - 1, min(each, len(of_finding))).round().astype(int)
+            )
+        ]
         name = FINDINGS.get(finding, "finding unknown")
         titles = [name + ("" if pd.isna(side) else f", {side}") for side in chosen["side"]]
         rows.append(images.contact_sheet(chosen, folder, titles, columns=each))
@@ -91,26 +136,49 @@ def by_finding(prepared: Cases, folder: Path, modality: str, each: int = 8, most
 
 
 def histograms(prepared: Cases) -> Figure:
-    """Original size, original depth and mean grey of the images, one colour a source: differences that could give a source away."""
-    cases = prepared.imported.merge(prepared.images[["image_id", "modality", "origin", "credit"]], on="image_id")
+    """Original size, original depth and mean grey of the images, one colour a source: differences
+    that could give a source away.
+    """
+    cases = prepared.imported.merge(
+        prepared.images[["image_id", "modality", "origin", "credit"]], on="image_id"
+    )
     named = cases["credit"].fillna(cases["layout"]).str.split(",").str[0].str.slice(0, 38)
-    cases["source"] = cases["modality"].map(LABELS) + ", " + named + np.where(cases["origin"] == "generated", " (generated)", "")
+    cases["source"] = (
+        cases["modality"].map(LABELS)
+        + ", "
+        + named
+        + np.where(cases["origin"] == "generated", " (generated)", "")
+    )
     cases["side"] = cases[["original_width", "original_height"]].max(axis=1)
     top = cases["source"].value_counts().index[:6]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
     palette = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(top)))
     for axis, column, label in zip(
-        axes, ("side", "original_bits", "mean_grey"), ("longer side, pixels", "stored depth, bits", "mean grey, share of the range")
+        axes,
+        ("side", "original_bits", "mean_grey"),
+        ("longer side, pixels", "stored depth, bits", "mean grey, share of the range"),
     ):
         values = [cases.loc[cases["source"] == source, column].astype(float) for source in top]
         low, high = min(v.min() for v in values), max(v.max() for v in values)
         margin = 0.5 if column == "side" else 0.005
-        bins = np.arange(0.5, 33.5) if column == "original_bits" else np.linspace(low - margin, high + margin, 25)
+        bins = (
+            np.arange(0.5, 33.5)
+            if column == "original_bits"
+            else np.linspace(low - margin, high + margin, 25)
+        )
         axis.hist(values, bins=bins, stacked=True, label=list(top), color=list(palette))
         axis.set(xlabel=label, ylabel="pictures")
     axes[1].set_xlim(0, max(17, float(cases["original_bits"].max()) + 1))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        handles,
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -119,20 +187,32 @@ def split_table(prepared: Cases) -> pd.DataFrame:
     real = prepared.images[prepared.images["origin"] == "real"]
     long = real.assign(finding=real["finding"].fillna("unknown").str.split("|")).explode("finding")
     table = pd.crosstab(
-        [long["modality"].map(LABELS), long["finding"].map(lambda name: FINDINGS.get(name, "finding unknown"))], long["split"]
+        [
+            long["modality"].map(LABELS),
+            long["finding"].map(lambda name: FINDINGS.get(name, "finding unknown")),
+        ],
+        long["split"],
     )
-    return table.reindex(columns=["train", "validation", "test"], fill_value=0).rename_axis(index=["modality", "finding"], columns=None)
+    return table.reindex(columns=["train", "validation", "test"], fill_value=0).rename_axis(
+        index=["modality", "finding"], columns=None
+    )
 
 
 def pad_and_clip(prepared: Cases) -> pd.DataFrame:
-    """What was done to the pixels, per modality: images padded, clipped by a window, masked, and by how much."""
+    """What was done to the pixels, per modality: images padded, clipped by a window, masked, and by
+    how much.
+    """
     cases = prepared.imported.merge(prepared.images[["image_id", "modality"]], on="image_id")
     grouped = cases.groupby(cases["modality"].map(LABELS))
     return pd.DataFrame(
         {
             "pictures": grouped.size(),
-            "padded": grouped.apply(lambda g: int(((g["padded_rows"] + g["padded_columns"]) > 0).sum())),
-            "largest padding, pixels": grouped.apply(lambda g: int(g[["padded_rows", "padded_columns"]].max(axis=None))),
+            "padded": grouped.apply(
+                lambda g: int(((g["padded_rows"] + g["padded_columns"]) > 0).sum())
+            ),
+            "largest padding, pixels": grouped.apply(
+                lambda g: int(g[["padded_rows", "padded_columns"]].max(axis=None))
+            ),
             "windows": grouped["window"].nunique(),
             "outside the window, mean share": grouped["clipped"].mean().astype(float).round(3),
             "with masked text": grouped.apply(lambda g: int((g["masked"] > 0).sum())),
@@ -142,11 +222,21 @@ def pad_and_clip(prepared: Cases) -> pd.DataFrame:
 
 
 def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
-    """The rows of images.csv with copies (`duplicate_group`) or the most masked text (`masked`), with a title for each."""
+    """The rows of images.csv with copies (`duplicate_group`) or the most masked text (`masked`),
+    with a title for each.
+    """
     if column == "masked":
-        worst = prepared.imported.sort_values(["masked", "image_id"], ascending=[False, True]).head(most)
+        worst = prepared.imported.sort_values(["masked", "image_id"], ascending=[False, True]).head(
+            most
+        )
         worst = worst[worst["masked"] > 0]
         rows = prepared.images.set_index("image_id").loc[worst["image_id"]].reset_index()
         return rows.assign(title=[f"{share:.1%} masked" for share in worst["masked"]])
-    copies = prepared.images[prepared.images["duplicate_group"].notna()].sort_values("duplicate_group").head(most)
-    return copies.assign(title=[f"group {number + 1}" for number in pd.factorize(copies["duplicate_group"])[0]])
+    copies = (
+        prepared.images[prepared.images["duplicate_group"].notna()]
+        .sort_values("duplicate_group")
+        .head(most)
+    )
+    return copies.assign(
+        title=[f"group {number + 1}" for number in pd.factorize(copies["duplicate_group"])[0]]
+    )

@@ -6,35 +6,65 @@ import re
 
 
 def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
-    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` keeps equal texts of different meaning apart."""
-    return hmac.new(secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:length]
+    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` keeps equal texts
+    of different meaning apart.
+    """
+    return hmac.new(
+        secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256
+    ).hexdigest()[:length]
 
 
 # What anonymisers and forms write where an id was.
 PLACEHOLDERS = {
-    "", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "removed", "unknown", "unbekannt", "none", "null", "nan", "na", "noid",
-    "noname", "missing", "xxx", "xxxx",
-}  # fmt: skip
+    "",
+    "anonymous",
+    "anonymized",
+    "anonymised",
+    "anon",
+    "deidentified",
+    "removed",
+    "unknown",
+    "unbekannt",
+    "none",
+    "null",
+    "nan",
+    "na",
+    "noid",
+    "noname",
+    "missing",
+    "xxx",
+    "xxxx",
+}
 
 
 def person(identity) -> str:
-    """A patient id so that the same person is written the same way everywhere; '' for what only holds an id's place.
+    """A patient id so that the same person is written the same way everywhere; '' for what only
+    holds an id's place.
 
-    Case, spaces, leading zeros and a spreadsheet's '.0' make no other person: to take two for one costs little in a split,
-    to take one for two spoils it.
+    Case, spaces, leading zeros and a spreadsheet's '.0' make no other person: to take two for one
+    costs little in a split, to take one for two spoils it.
     """
-    text = "" if identity is None or identity != identity else " ".join(str(identity).casefold().strip(" ^\0").split())
+    text = (
+        ""
+        if identity is None or identity != identity
+        else " ".join(str(identity).casefold().strip(" ^\0").split())
+    )
     text = re.sub(r"\.0+$", "", re.sub(r"(?:^|(?<= ))0+(?=\d)", "", text))
     return "" if re.sub(r"[^\w]|_", "", text) in PLACEHOLDERS else text
 
 
 def age_band(age) -> str:
-    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour); '' when unknown or impossible.
+    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour); '' when unknown
+    or impossible.
 
-    Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as '50-59' (their middle).
+    Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as
+    '50-59' (their middle).
     """
     text = "" if age is None or age != age else str(age).strip().upper()
-    match = re.fullmatch(r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?", text)
+    match = re.fullmatch(
+        r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?",
+        text,
+    )
     if not match:
         return ""
     years = float(match[1]) if not match[2] else (float(match[1]) + float(match[2])) / 2
@@ -47,14 +77,20 @@ def age_band(age) -> str:
 def sex(value) -> str:
     """F or M; '' for anything else."""
     text = "" if value is None or value != value else str(value).strip().lower()
-    return {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}.get(text, "")
+    return {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}.get(
+        text, ""
+    )
 
 
 def view(value, modality: str) -> str:
     """PA, AP, LL or axial; '' when unknown."""
     if modality == "ct":
         return "axial"
-    text = "" if value is None or value != value else re.sub(r"[^a-z]", " ", str(value).lower()).strip()
+    text = (
+        ""
+        if value is None or value != value
+        else re.sub(r"[^a-z]", " ", str(value).lower()).strip()
+    )
     words = set(text.split())
     if words & {"ll", "rl", "lateral", "lat", "l", "llat", "rlat", "ld"}:
         return "LL"

@@ -1,9 +1,10 @@
 """Copies of the same image: found by perceptual hash, confirmed by correlation, grouped.
 
-A perceptual hash is the sign of the low frequencies of the image (Zauner 2010, "pHash"): it survives recompression,
-resizing, another depth and another brightness. All chests are alike in it, so that fine structure decides: on 1,019 real
-X-rays the most alike images of different patients correlated 0.88, recompressed, halved and rewindowed copies 0.91 to 1.
-Images that were cropped or turned are not found.
+A perceptual hash is the sign of the low frequencies of the image (Zauner 2010, "pHash"): it
+survives recompression, resizing, another depth and another brightness. All chests are alike in it,
+so that fine structure decides: on 1,019 real X-rays the most alike images of different patients
+correlated 0.88, recompressed, halved and rewindowed copies 0.91 to 1. Images that were cropped or
+turned are not found.
 """
 
 import hashlib
@@ -29,7 +30,9 @@ def small(array: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 def perceptual_hash(array: np.ndarray) -> int:
-    """64 bits: the signs of the 8 x 8 lowest frequencies of the image at 32 x 32 against their median, the mean left out."""
+    """64 bits: the signs of the 8 x 8 lowest frequencies of the image at 32 x 32 against their
+    median, the mean left out.
+    """
     low = dctn(small(array, 32), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])
     bits[0] = False
@@ -37,16 +40,20 @@ def perceptual_hash(array: np.ndarray) -> int:
 
 
 def fingerprint(array: np.ndarray) -> np.ndarray:
-    """Fine structure of the image, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels takes away."""
+    """Fine structure of the image, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels
+    takes away.
+    """
     picture = small(array)
     fine = picture - ndimage.gaussian_filter(picture, 3)
     return np.round(fine * (127 / max(float(np.abs(fine).max()), 1e-9))).astype(np.int8)
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> Iterator[np.ndarray]:
-    """Pairs (i, j), i < j, of 64-bit hashes that differ in at most `distance` bits, in arrays of shape (pairs, 2).
+    """Pairs (i, j), i < j, of 64-bit hashes that differ in at most `distance` bits, in arrays of
+    shape (pairs, 2).
 
-    All pairs are compared, block by block: the result is exact, memory does not grow with the number of hashes.
+    All pairs are compared, block by block: the result is exact, memory does not grow with the
+    number of hashes.
     """
     hashes = np.ascontiguousarray(hashes, dtype=np.uint64)
     for top in range(0, len(hashes), ROWS):
@@ -66,10 +73,12 @@ def groups(
     correlation: float = CORRELATION,
     distance: int = DISTANCE,
 ) -> np.ndarray:
-    """Group number of every image, shape (n,): the index of its group's first image; alone means its own index.
+    """Group number of every image, shape (n,): the index of its group's first image; alone means
+    its own index.
 
-    Two images are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8 (may be a memory map),
-    correlate at least so much; copies of copies are one group. `places` says which fingerprint belongs to which hash.
+    Two images are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8
+    (may be a memory map), correlate at least so much; copies of copies are one group. `places` says
+    which fingerprint belongs to which hash.
     """
     places = np.arange(len(hashes)) if places is None else places
     seen: dict[bytes, int] = {}
@@ -85,7 +94,10 @@ def groups(
     for pairs in near_pairs(np.asarray(hashes, dtype=np.uint64)[different], distance):
         for start in range(0, len(pairs), 4096):
             part = different[pairs[start : start + 4096]]
-            alike = correlations(fingerprints[places[part[:, 0]]], fingerprints[places[part[:, 1]]]) >= correlation
+            alike = (
+                correlations(fingerprints[places[part[:, 0]]], fingerprints[places[part[:, 1]]])
+                >= correlation
+            )
             for i, j in part[alike]:
                 _join(parent, int(i), int(j))
     return np.array([_root(parent, i) for i in range(len(parent))], dtype=int)
@@ -94,7 +106,9 @@ def groups(
 def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Pearson correlation of each pair of fingerprints, shapes (n, 64, 64) -> (n,)."""
     a, b = (_centred(fingerprints) for fingerprints in (first, second))
-    return np.einsum("ij,ij->i", a, b) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9)
+    return np.einsum("ij,ij->i", a, b) / np.maximum(
+        np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9
+    )
 
 
 def _centred(fingerprints: np.ndarray) -> np.ndarray:

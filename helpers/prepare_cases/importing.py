@@ -1,6 +1,8 @@
-"""The import loop: every file of a folder read, standardised and stored, over all cores, in bounded memory, to be continued.
+"""The import loop: every file of a folder read, standardised and stored, over all cores, in bounded
+memory, to be continued.
 
-What is known about persons while importing (names, paths, patient ids) lives in .keys/<study>/ alone.
+What is known about persons while importing (names, paths, patient ids) lives in .keys/<study>/
+alone.
 """
 
 import base64
@@ -41,7 +43,9 @@ class Settings:
     xray_window: str
     default_modality: str
     burned_in_text: str  # mask, reject, keep or review
-    decisions: tuple[tuple[str, str], ...] = ()  # (image id, mask | reject | keep) from an earlier review
+    decisions: tuple[
+        tuple[str, str], ...
+    ] = ()  # (image id, mask | reject | keep) from an earlier review
 
 
 @dataclass
@@ -55,7 +59,9 @@ class Taken:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative POSIX paths of all files below a folder, sorted; a link to a folder is listed like a file, and not followed."""
+    """Relative POSIX paths of all files below a folder, sorted; a link to a folder is listed like a
+    file, and not followed.
+    """
     found = []
     for parent, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
@@ -64,12 +70,20 @@ def files_below(folder: Path) -> list[str]:
 
 
 def take(
-    folder: Path, known: list[dict], target: Path, journal: Path, settings: Settings, secret: bytes, workers: int = 0
+    folder: Path,
+    known: list[dict],
+    target: Path,
+    journal: Path,
+    settings: Settings,
+    secret: bytes,
+    workers: int = 0,
 ) -> Iterator[Taken]:
-    """Import every file that `known` describes (keys file, modality, sha256, skip) into `target`; yields as they are done.
+    """Import every file that `known` describes (keys file, modality, sha256, skip) into `target`;
+    yields as they are done.
 
-    `journal` (mode 0600, in .keys) remembers what is done: a second call goes on, and takes an image again only if
-    its PNG is missing or damaged. `workers` 0 means all cores this process may use.
+    `journal` (mode 0600, in .keys) remembers what is done: a second call goes on, and takes an
+    image again only if its PNG is missing or damaged. `workers` 0 means all cores this process may
+    use.
     """
     target.mkdir(parents=True, exist_ok=True)
     prints = fingerprints_file(journal)
@@ -77,7 +91,9 @@ def take(
     yield from done.values()
     waiting = [row for row in known if row["file"] not in done]
     with _private(journal, "a") as record, _private(prints, "ab") as fingerprints:
-        for chunk in _parallel(waiting, (folder, target, settings, secret), workers or len(os.sched_getaffinity(0))):
+        for chunk in _parallel(
+            waiting, (folder, target, settings, secret), workers or len(os.sched_getaffinity(0))
+        ):
             for picture in (picture for taken in chunk for picture in taken.pictures):
                 place = fingerprints.tell() // PRINT_BYTES
                 fingerprints.write(picture["fingerprint"].tobytes())
@@ -89,21 +105,34 @@ def take(
 
 
 def fingerprints_file(journal: Path) -> Path:
-    """Where an import keeps the fingerprints of its images, one after the other; each image's row says which is its own."""
+    """Where an import keeps the fingerprints of its images, one after the other; each image's row
+    says which is its own.
+    """
     return journal.with_suffix(".fingerprints")
 
 
 def _private(path: Path, mode: str):
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if "w" in mode else os.O_APPEND), 0o600), mode)
+    return os.fdopen(
+        os.open(
+            path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if "w" in mode else os.O_APPEND), 0o600
+        ),
+        mode,
+    )
 
 
 def _mark(folder: Path, settings: Settings, known: list[dict]) -> str:
-    described = hashlib.sha256(json.dumps(known, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    return json.dumps({"folder": str(folder), "settings": asdict(settings), "known": described}, sort_keys=True)
+    described = hashlib.sha256(
+        json.dumps(known, sort_keys=True).encode("utf-8", "surrogateescape")
+    ).hexdigest()
+    return json.dumps(
+        {"folder": str(folder), "settings": asdict(settings), "known": described}, sort_keys=True
+    )
 
 
 def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
-    """What an interrupted import with the same settings finished, PNG files checked by hash; else a new journal."""
+    """What an interrupted import with the same settings finished, PNG files checked by hash; else a
+    new journal.
+    """
     done = {}
     prints = fingerprints_file(journal)
     lines = journal.read_text().split("\n") if journal.is_file() else []
@@ -112,7 +141,8 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
         for line in lines[1:-1]:  # what follows the last line end was cut off
             taken = Taken(**json.loads(line))
             if all(
-                picture["fingerprint"] < stored and _intact(target.parent / picture["path"], picture["sha256"])
+                picture["fingerprint"] < stored
+                and _intact(target.parent / picture["path"], picture["sha256"])
                 for picture in taken.pictures
             ):
                 done[taken.file] = taken
@@ -121,7 +151,9 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
         _private(prints, "wb").close()
     temporary = journal.with_suffix(".part")
     with _private(temporary, "w") as record:
-        record.writelines([mark + "\n", *(json.dumps(asdict(taken)) + "\n" for taken in done.values())])
+        record.writelines(
+            [mark + "\n", *(json.dumps(asdict(taken)) + "\n" for taken in done.values())]
+        )
     temporary.replace(journal)
     return done
 
@@ -131,7 +163,9 @@ def _intact(path: Path, sha256: str) -> bool:
 
 
 def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Taken]]:
-    """Chunks of rows through worker processes, at most two per worker under way; a file that kills its worker is named."""
+    """Chunks of rows through worker processes, at most two per worker under way; a file that kills
+    its worker is named.
+    """
     chunks = iter([rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)])
     if workers == 1 and len(rows) < CHUNK:
         yield from (take_chunk(chunk, *common) for chunk in chunks)
@@ -148,7 +182,15 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
                 pool.shutdown(cancel_futures=True)
                 for chunk in _alive(under_way):
                     yield chunk
-                yield from _one_by_one([row for future, chunk in under_way.items() if not _succeeded(future) for row in chunk], common)
+                yield from _one_by_one(
+                    [
+                        row
+                        for future, chunk in under_way.items()
+                        if not _succeeded(future)
+                        for row in chunk
+                    ],
+                    common,
+                )
                 pool, under_way = _pool(workers), {}
                 continue
             for future in finished:
@@ -174,7 +216,9 @@ def _alive(under_way: dict[Future, list[dict]]) -> list[list[Taken]]:
 
 
 def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
-    """Each file for itself in one worker, so that the file on which it dies is known; then another worker goes on."""
+    """Each file for itself in one worker, so that the file on which it dies is known; then another
+    worker goes on.
+    """
     pool = _pool(1)
     try:
         for row in rows:
@@ -188,7 +232,9 @@ def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
         pool.shutdown()
 
 
-def take_chunk(rows: list[dict], folder: Path, target: Path, settings: Settings, secret: bytes) -> list[Taken]:
+def take_chunk(
+    rows: list[dict], folder: Path, target: Path, settings: Settings, secret: bytes
+) -> list[Taken]:
     """A worker's share: read, standardise and store the images of some files."""
     return [take_file(row, folder, target, settings, secret) for row in rows]
 
@@ -205,9 +251,14 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
     try:
         if not path.is_file():  # a pipe would be waited for
             raise images.ImageError(
-                "link to a folder, not followed" if path.is_dir() else "cannot be read (a link to nothing, or no plain file)"
+                "link to a folder, not followed"
+                if path.is_dir()
+                else "cannot be read (a link to nothing, or no plain file)"
             )
-        if row.get("sha256") and hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"].lower():
+        if (
+            row.get("sha256")
+            and hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"].lower()
+        ):
             raise images.ImageError("is not the file the metadata means: another SHA-256")
         s = settings
         for picture in images.read(
@@ -238,25 +289,40 @@ def take_file(row: dict, folder: Path, target: Path, settings: Settings, secret:
     return taken
 
 
-def _without_text(picture: images.Picture, image_id: str, settings: Settings) -> tuple[np.ndarray, float, list[str]]:
-    """The image as the policy on burned-in text wants it, the share masked, and crops (PNG, base64) to be looked at."""
+def _without_text(
+    picture: images.Picture, image_id: str, settings: Settings
+) -> tuple[np.ndarray, float, list[str]]:
+    """The image as the policy on burned-in text wants it, the share masked, and crops (PNG, base64)
+    to be looked at.
+    """
     policy = dict(settings.decisions).get(image_id, settings.burned_in_text)
     boxes = burned_in_text.find(picture.pixels, picture.bits) if policy != "keep" else []
     if boxes and policy == "reject":
         raise images.ImageError("text in the pixels")
     if policy == "review":
         crops = [burned_in_text.crop(picture.pixels, picture.bits, corners) for corners in boxes]
-        return picture.pixels, 0.0, [base64.b64encode(images.write_png(np.asarray(crop))).decode() for crop in crops]
+        return (
+            picture.pixels,
+            0.0,
+            [base64.b64encode(images.write_png(np.asarray(crop))).decode() for crop in crops],
+        )
     return *burned_in_text.mask(picture.pixels, boxes), []
 
 
-def _store(picture: images.Picture, row: dict, target: Path, settings: Settings, secret: bytes) -> dict:
+def _store(
+    picture: images.Picture, row: dict, target: Path, settings: Settings, secret: bytes
+) -> dict:
     header = picture.header
     modality = (
-        row.get("modality") or getattr(header, "modality", "") or ("ct" if picture.hounsfield is not None else settings.default_modality)
+        row.get("modality")
+        or getattr(header, "modality", "")
+        or ("ct" if picture.hounsfield is not None else settings.default_modality)
     )
     if modality not in ("xray", "ct"):
-        raise images.ImageError("neither the file nor a metadata table says whether it is an X-ray or CT; default_modality can")
+        raise images.ImageError(
+            "neither the file nor a metadata table says whether it is an X-ray or CT;"
+            " default_modality can"
+        )
     height, width = picture.pixels.shape
     if min(height, width) < settings.min_pixels:
         raise images.ImageError(f"smaller than {settings.min_pixels} pixels ({width} x {height})")
@@ -264,7 +330,9 @@ def _store(picture: images.Picture, row: dict, target: Path, settings: Settings,
         raise images.ImageError("every pixel has the same value")
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < settings.min_lung_share:
-        raise images.ImageError(f"CT slice that shows little lung (less than {settings.min_lung_share:.0%} of the body)")
+        raise images.ImageError(
+            f"CT slice that shows little lung (less than {settings.min_lung_share:.0%} of the body)"
+        )
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
     shown, masked, crops = _without_text(picture, image_id, settings)
     pixels = images.standardise(shown, settings.size, picture.bits)
@@ -274,12 +342,32 @@ def _store(picture: images.Picture, row: dict, target: Path, settings: Settings,
     partial.write_bytes(content)
     partial.replace(stored)
     return {
-        "image_id": image_id, "path": f"{target.name}/{stored.name}", "sha256": hashlib.sha256(content).hexdigest(), "modality": modality,
-        "width": pixels.shape[1], "height": pixels.shape[0], "bits": picture.bits, "frame": picture.frame, "kind": picture.kind,
-        "original_width": width, "original_height": height, "original_bits": picture.original_bits,
-        "padded_columns": max(height - width, 0), "padded_rows": max(width - height, 0), "window": picture.window, "clipped": round(picture.clipped, 5),
-        "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5), "lung_share": None if lung is None else round(lung, 4),
-        "phash": f"{duplicates.perceptual_hash(pixels):016x}", "fingerprint": duplicates.fingerprint(pixels),
-        "masked": round(masked, 5), "crops": crops,
-        "header": {name: getattr(header, name) for name in ("view", "patient_id", "sex", "age", "study", "series", "position")} if header else {},
-    }  # fmt: skip
+        "image_id": image_id,
+        "path": f"{target.name}/{stored.name}",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "modality": modality,
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "bits": picture.bits,
+        "frame": picture.frame,
+        "kind": picture.kind,
+        "original_width": width,
+        "original_height": height,
+        "original_bits": picture.original_bits,
+        "padded_columns": max(height - width, 0),
+        "padded_rows": max(width - height, 0),
+        "window": picture.window,
+        "clipped": round(picture.clipped, 5),
+        "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5),
+        "lung_share": None if lung is None else round(lung, 4),
+        "phash": f"{duplicates.perceptual_hash(pixels):016x}",
+        "fingerprint": duplicates.fingerprint(pixels),
+        "masked": round(masked, 5),
+        "crops": crops,
+        "header": {
+            name: getattr(header, name)
+            for name in ("view", "patient_id", "sex", "age", "study", "series", "position")
+        }
+        if header
+        else {},
+    }

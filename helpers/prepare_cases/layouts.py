@@ -1,7 +1,8 @@
 """How known data sets say what their files are: one function a layout, each recognised by itself.
 
-Every function takes the tables and files found below a folder and returns the rows it understands, with the
-columns of COLUMNS (text; '' when unknown). A file belongs to the first layout that knows it.
+Every function takes the tables and files found below a folder and returns the rows it understands,
+with the columns of COLUMNS (text; '' when unknown). A file belongs to the first layout that knows
+it.
 """
 
 import bisect
@@ -19,41 +20,111 @@ from helpers.prepare_cases.file_names import described as _row
 from helpers.prepare_cases.metadata_tables import Finder, LayoutError, read_tables
 
 COLUMNS = (
-    "file", "layout", "modality", "origin", "generator", "finding", "side", "patient_id", "sex", "age", "view", "licence", "credit", "report",
-    "sha256", "label", "skip", "patient_in_path",
-)  # fmt: skip
+    "file",
+    "layout",
+    "modality",
+    "origin",
+    "generator",
+    "finding",
+    "side",
+    "patient_id",
+    "sex",
+    "age",
+    "view",
+    "licence",
+    "credit",
+    "report",
+    "sha256",
+    "label",
+    "skip",
+    "patient_in_path",
+)
 CHEXPERT_LABELS = (
-    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
-    "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
-)  # fmt: skip
-# Columns that a table of one's own may use for what we need, first come first served; lower case, without punctuation.
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+# Columns that a table of one's own may use for what we need, first come first served; lower case,
+# without punctuation.
 SYNONYMS = {
-    "file": ("file", "filename", "file name", "filepath", "file path", "path", "image", "image path", "image file", "image name", "image index", "image id", "dicom id", "id"),
+    "file": (
+        "file",
+        "filename",
+        "file name",
+        "filepath",
+        "file path",
+        "path",
+        "image",
+        "image path",
+        "image file",
+        "image name",
+        "image index",
+        "image id",
+        "dicom id",
+        "id",
+    ),
     "modality": ("modality",),
     "origin": ("origin",),
     "generator": ("generator", "model"),
-    "finding": ("finding", "findings", "finding labels", "label", "labels", "diagnosis", "class", "category", "pathology", "disease"),
+    "finding": (
+        "finding",
+        "findings",
+        "finding labels",
+        "label",
+        "labels",
+        "diagnosis",
+        "class",
+        "category",
+        "pathology",
+        "disease",
+    ),
     "side": ("side", "laterality"),
-    "patient_id": ("patient id", "patientid", "patient", "subject id", "subject", "subjectid", "case id", "pid"),
+    "patient_id": (
+        "patient id",
+        "patientid",
+        "patient",
+        "subject id",
+        "subject",
+        "subjectid",
+        "case id",
+        "pid",
+    ),
     "sex": ("sex", "gender", "patient sex", "patient gender"),
     "age": ("age", "patient age", "age years"),
     "view": ("view", "view position", "viewposition", "projection"),
     "licence": ("licence", "license"),
-    "credit": ("credit", "attribution"),  # not "source": in a hospital's table that is a place or a person
+    # not "source": in a hospital's table that is a place or a person
+    "credit": ("credit", "attribution"),
     "report": ("report", "impression", "report text"),
     "sha256": ("sha256",),
-}  # fmt: skip
+}
 
 
-def describe(folder: Path, files: list[str], table: str = "", mapping: Iterable[str] = ()) -> pd.DataFrame:
-    """One row a file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the row was recognised.
+def describe(
+    folder: Path, files: list[str], table: str = "", mapping: Iterable[str] = ()
+) -> pd.DataFrame:
+    """One row a file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the row
+    was recognised.
 
     `table` names the one CSV to use, `mapping` its columns as 'theirs:ours'. Raises LayoutError.
     """
     tables = read_tables(folder, files, table)
     pairs, finder = _mapping(mapping), Finder(files)
     known: dict[str, dict] = {}
-    readers = (_own,) if pairs or table else (_nih, _chexpert, _mimic, _rsna, _hannover, _tcia, _own)
+    readers = (
+        (_own,) if pairs or table else (_nih, _chexpert, _mimic, _rsna, _hannover, _tcia, _own)
+    )
     for read in readers:
         for row in read(tables, finder, pairs):
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
@@ -61,13 +132,24 @@ def describe(folder: Path, files: list[str], table: str = "", mapping: Iterable[
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
     if not any("layout" in row for row in known.values()):
         _complain(tables, table, pairs)
-    for row in [*file_names.folders(folder, files), *file_names.patterns(files, {row.get("layout") for row in known.values()})]:
+    for row in [
+        *file_names.folders(folder, files),
+        *file_names.patterns(files, {row.get("layout") for row in known.values()}),
+    ]:
         known.setdefault(row["file"], row)
-    return pd.DataFrame([known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object).fillna("").astype(str)
+    return (
+        pd.DataFrame(
+            [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
+        )
+        .fillna("")
+        .astype(str)
+    )
 
 
 def _together(before: dict, row: dict) -> dict:
-    """Two rows of one layout about one file as one: what the first leaves open, and the findings of both. Another layout's row is left."""
+    """Two rows of one layout about one file as one: what the first leaves open, and the findings of
+    both. Another layout's row is left.
+    """
     if before.get("layout") != row["layout"]:
         return before
     filled = {**row, **{name: value for name, value in before.items() if value}}
@@ -82,7 +164,9 @@ def _mapping(mapping: Iterable[str]) -> dict[str, str]:
     for pair in mapping:
         theirs, colon, ours = str(pair).rpartition(":")
         if not colon or ours.strip() not in SYNONYMS:
-            raise LayoutError(f"columns: '{pair}' must read theirs:ours with ours one of {', '.join(SYNONYMS)}.")
+            raise LayoutError(
+                f"columns: '{pair}' must read theirs:ours with ours one of {', '.join(SYNONYMS)}."
+            )
         pairs[ours.strip()] = theirs.strip()
     return pairs
 
@@ -94,10 +178,14 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
     columns = ", ".join(tables[name].columns[:12])
     missing = [theirs for theirs in pairs.values() if theirs not in tables[name].columns]
     if missing:
-        raise LayoutError(f"The metadata table '{name}' has no column '{missing[0]}' that `columns` names; it has: {columns}.")
+        raise LayoutError(
+            f"The metadata table '{name}' has no column '{missing[0]}' that `columns` names; it"
+            f" has: {columns}."
+        )
     raise LayoutError(
-        f"The metadata table '{name}' names no file that is there: it needs a column 'file' with paths below the folder; it has: {columns}. "
-        "Name the right column with columns: ['theirs:file']."
+        f"The metadata table '{name}' names no file that is there: it needs a column 'file' with"
+        f" paths below the folder; it has: {columns}. Name the right column with columns:"
+        " ['theirs:file']."
     )
 
 
@@ -109,10 +197,16 @@ def _nih(tables, finder, pairs):
     for name, frame in _with(tables, "Image Index", "Finding Labels"):
         for row, file in finder.rows(frame, "Image Index", name):
             yield _row(
-                file, "NIH ChestX-ray14", row["Finding Labels"], modality="xray", patient_id=prefixed("nih", row.get("Patient ID")),
-                sex=row.get("Patient Gender", "") or row.get("Patient Sex", ""), age=row.get("Patient Age", ""), view=row.get("View Position", ""),
+                file,
+                "NIH ChestX-ray14",
+                row["Finding Labels"],
+                modality="xray",
+                patient_id=prefixed("nih", row.get("Patient ID")),
+                sex=row.get("Patient Gender", "") or row.get("Patient Sex", ""),
+                age=row.get("Patient Age", ""),
+                view=row.get("View Position", ""),
                 credit=CREDITS["NIH ChestX-ray14"],
-            )  # fmt: skip
+            )
 
 
 def _chexpert(tables, finder, pairs):
@@ -121,10 +215,16 @@ def _chexpert(tables, finder, pairs):
             lateral = row.get("Frontal/Lateral", "").lower() == "lateral"
             patient = re.search(r"patient\d+", row["Path"])
             yield _row(
-                file, "CheXpert", _positive(row), modality="xray", patient_id=prefixed("chexpert", patient[0] if patient else ""),
-                sex=row.get("Sex", ""), age=row.get("Age", ""), view="lateral" if lateral else row.get("AP/PA", ""),
+                file,
+                "CheXpert",
+                _positive(row),
+                modality="xray",
+                patient_id=prefixed("chexpert", patient[0] if patient else ""),
+                sex=row.get("Sex", ""),
+                age=row.get("Age", ""),
+                view="lateral" if lateral else row.get("AP/PA", ""),
                 credit=CREDITS["CheXpert"],
-            )  # fmt: skip
+            )
 
 
 def _positive(row: dict) -> str:
@@ -135,22 +235,40 @@ def _positive(row: dict) -> str:
 def _mimic(tables, finder, pairs):
     labels = {
         (row["subject_id"], row["study_id"]): _positive(row)
-        for _, frame in reversed(_with(tables, "subject_id", "study_id", "No Finding"))  # CheXpert's labeller before NegBio's
+        for _, frame in reversed(
+            _with(tables, "subject_id", "study_id", "No Finding")
+        )  # CheXpert's labeller before NegBio's
         for row in frame.to_dict("records")
     }
     for name, frame in _with(tables, "dicom_id", "subject_id", "study_id"):
         for row, file in finder.rows(frame, "dicom_id", name):
             yield _row(
-                file, "MIMIC-CXR-JPG", labels.get((row["subject_id"], row["study_id"]), ""), modality="xray",
-                patient_id=prefixed("mimic", row["subject_id"]), view=row.get("ViewPosition", ""),
-                report=finder.find(f"s{row['study_id']}.txt", name), credit=CREDITS["MIMIC-CXR-JPG"],
-            )  # fmt: skip
+                file,
+                "MIMIC-CXR-JPG",
+                labels.get((row["subject_id"], row["study_id"]), ""),
+                modality="xray",
+                patient_id=prefixed("mimic", row["subject_id"]),
+                view=row.get("ViewPosition", ""),
+                report=finder.find(f"s{row['study_id']}.txt", name),
+                credit=CREDITS["MIMIC-CXR-JPG"],
+            )
 
 
 def _rsna(tables, finder, pairs):
-    classes = {row["patientId"]: row["class"] for _, frame in _with(tables, "patientId", "class") for row in frame.to_dict("records")}
-    targets = {row["patientId"]: row["Target"] for _, frame in _with(tables, "patientId", "Target") for row in frame.to_dict("records")}
-    names = [name for name, _ in [*_with(tables, "patientId", "class"), *_with(tables, "patientId", "Target")]]
+    classes = {
+        row["patientId"]: row["class"]
+        for _, frame in _with(tables, "patientId", "class")
+        for row in frame.to_dict("records")
+    }
+    targets = {
+        row["patientId"]: row["Target"]
+        for _, frame in _with(tables, "patientId", "Target")
+        for row in frame.to_dict("records")
+    }
+    names = [
+        name
+        for name, _ in [*_with(tables, "patientId", "class"), *_with(tables, "patientId", "Target")]
+    ]
     for patient in {**classes, **targets}:
         label = classes.get(patient) or {"1": "Lung Opacity"}.get(targets.get(patient, ""), "")
         if file := finder.find(patient, names[0]):
@@ -168,11 +286,18 @@ def _hannover(tables, finder, pairs):
     for name, frame in _with(tables, "image_id", "patient_id", "admission_offset"):
         for row, file in finder.rows(frame, "image_id", name):
             yield _row(
-                file, "Hannover COVID-19", "COVID-19", modality="ct" if row.get("modality", "").upper() == "CT" else "xray",
-                patient_id=prefixed("hannover", row["patient_id"]), sex=row.get("sex", ""), age=row.get("age", ""),
-                view=row.get("projection", "") or row.get("view", ""), licence="CC BY 3.0",
-                credit="COVID-19 Image Repository, Hannover Medical School, Winther et al., doi 10.25835/0090041",
-            )  # fmt: skip
+                file,
+                "Hannover COVID-19",
+                "COVID-19",
+                modality="ct" if row.get("modality", "").upper() == "CT" else "xray",
+                patient_id=prefixed("hannover", row["patient_id"]),
+                sex=row.get("sex", ""),
+                age=row.get("age", ""),
+                view=row.get("projection", "") or row.get("view", ""),
+                licence="CC BY 3.0",
+                credit="COVID-19 Image Repository, Hannover Medical School, Winther et al., "
+                "doi 10.25835/0090041",
+            )
 
 
 def _tcia(tables, finder, pairs):
@@ -182,35 +307,67 @@ def _tcia(tables, finder, pairs):
             location = row["File Location"].replace("\\", "/").removeprefix("./").strip("/")
             beside = (PurePosixPath(name).parent / location).as_posix() + "/"
             first = bisect.bisect_left(finder.files, beside)
-            for file in itertools.takewhile(lambda file, beside=beside: file.startswith(beside), finder.files[first:]):
+            for file in itertools.takewhile(
+                lambda file, beside=beside: file.startswith(beside), finder.files[first:]
+            ):
                 yield _row(
-                    file, "TCIA", modality="ct" if row.get("Modality") == "CT" else "", patient_id=prefixed("tcia", row["Subject ID"]),
-                    credit=f"{row.get('Collection', '')}, The Cancer Imaging Archive".lstrip(", "), licence=row.get("License Name", ""),
-                )  # fmt: skip
+                    file,
+                    "TCIA",
+                    modality="ct" if row.get("Modality") == "CT" else "",
+                    patient_id=prefixed("tcia", row["Subject ID"]),
+                    credit=f"{row.get('Collection', '')}, The Cancer Imaging Archive".lstrip(", "),
+                    licence=row.get("License Name", ""),
+                )
 
 
 def _own(tables, finder, pairs):
     """A table of one's own: columns named as ours or by a synonym, or mapped by `columns`."""
     for name, frame in tables.items():
-        columns = {**_guessed(frame), **{ours: theirs for ours, theirs in pairs.items() if theirs in frame.columns}}
+        columns = {
+            **_guessed(frame),
+            **{ours: theirs for ours, theirs in pairs.items() if theirs in frame.columns},
+        }
         if "file" not in columns:
             continue
         for row, file in finder.rows(frame, columns["file"], name):
-            yield _own_row(file, name, {ours: row[theirs].strip() for ours, theirs in columns.items() if ours != "file"})
+            yield _own_row(
+                file,
+                name,
+                {ours: row[theirs].strip() for ours, theirs in columns.items() if ours != "file"},
+            )
 
 
 def _guessed(frame: pd.DataFrame) -> dict[str, str]:
-    plain = {re.sub(r"[^a-z0-9]+", " ", column.lower()).strip(): column for column in reversed(frame.columns)}
-    return {ours: next(plain[name] for name in names if name in plain) for ours, names in SYNONYMS.items() if set(names) & set(plain)}
+    plain = {
+        re.sub(r"[^a-z0-9]+", " ", column.lower()).strip(): column
+        for column in reversed(frame.columns)
+    }
+    return {
+        ours: next(plain[name] for name in names if name in plain)
+        for ours, names in SYNONYMS.items()
+        if set(names) & set(plain)
+    }
 
 
 def _own_row(file: str, name: str, values: dict) -> dict:
-    modality = {"ct": "ct", "x ray": "xray", "xray": "xray", "cr": "xray", "dx": "xray", "cxr": "xray", "radiograph": "xray"}
-    values["modality"] = modality.get(re.sub(r"[^a-z]+", " ", values.get("modality", "").lower()).strip(), "")
+    modality = {
+        "ct": "ct",
+        "x ray": "xray",
+        "xray": "xray",
+        "cr": "xray",
+        "dx": "xray",
+        "cxr": "xray",
+        "radiograph": "xray",
+    }
+    values["modality"] = modality.get(
+        re.sub(r"[^a-z]+", " ", values.get("modality", "").lower()).strip(), ""
+    )
     origin = values.pop("origin", "").lower()
     generated = origin in ("generated", "fake", "synthetic", "ai")
     side = values.pop("side", "").lower()
-    side = {"l": "left", "r": "right", "b": "bilateral", "both": "bilateral"}.get(side, side if side in findings.SIDES else "")
+    side = {"l": "left", "r": "right", "b": "bilateral", "both": "bilateral"}.get(
+        side, side if side in findings.SIDES else ""
+    )
     row = _row(file, "plain CSV", values.pop("finding", ""), side=side, **values)
     row["origin"] = "generated" if generated else "real"
     if generated:

@@ -19,10 +19,20 @@ class LayoutError(ValueError):
 
 
 def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.DataFrame]:
-    """Every CSV or TSV (also gzipped) below the folder by its name, as text. Raises LayoutError for a wanted one that is missing."""
-    names = [file for file in files if re.search(r"\.(csv|tsv)(\.gz)?$", file, re.IGNORECASE) and (folder / file).is_file()]
+    """Every CSV or TSV (also gzipped) below the folder by its name, as text.
+
+    Raises LayoutError for a wanted one that is missing.
+    """
+    names = [
+        file
+        for file in files
+        if re.search(r"\.(csv|tsv)(\.gz)?$", file, re.IGNORECASE) and (folder / file).is_file()
+    ]
     if wanted and wanted not in names:
-        raise LayoutError(f"The metadata table '{wanted}' is not in the folder; tables there: {', '.join(names) or 'none'}.")
+        raise LayoutError(
+            f"The metadata table '{wanted}' is not in the folder; tables there:"
+            f" {', '.join(names) or 'none'}."
+        )
     tables = {}
     for name in [wanted] if wanted else names:
         try:
@@ -31,7 +41,10 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
             frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         except (ValueError, OSError, csv.Error, EOFError, zlib.error) as error:
             if wanted or name == "metadata.csv":
-                raise LayoutError(f"The metadata table '{name}' cannot be read ({error}): save it as CSV with one header line.") from None
+                raise LayoutError(
+                    f"The metadata table '{name}' cannot be read ({error}): save it as CSV with one"
+                    " header line."
+                ) from None
             continue
         frame.columns = [str(column).lstrip("\ufeff").strip() for column in frame.columns]
         tables[name] = frame
@@ -39,7 +52,9 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
 
 
 def _text(path: Path) -> str:
-    """A table's text, unpacked, whether a spreadsheet saved it as UTF-8, as UTF-16 or as Windows does in western Europe."""
+    """A table's text, unpacked, whether a spreadsheet saved it as UTF-8, as UTF-16 or as Windows
+    does in western Europe.
+    """
     content = path.read_bytes()
     content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -72,7 +87,9 @@ class Finder:
                 yield row, file
 
     def find(self, named: str, table: str, parts: int = 1) -> str:
-        """The file, '' when there is none or when it could be several; the last `parts` of its path have to agree."""
+        """The file, '' when there is none or when it could be several; the last `parts` of its path
+        have to agree.
+        """
         named = named.removeprefix("./").strip("/")
         if not named:
             return ""
@@ -98,7 +115,9 @@ class Finder:
 
 
 def _telling(named: list[str]) -> int:
-    """How many last parts of the paths tell the files of a table apart: of CheXpert's three, since every study has a view1_frontal.jpg."""
+    """How many last parts of the paths tell the files of a table apart: of CheXpert's three, since
+    every study has a view1_frontal.jpg.
+    """
     different = {name.lower() for name in named}
     for parts in range(1, 5):
         if len({"/".join(name.split("/")[-parts:]) for name in different}) == len(different):
@@ -111,7 +130,10 @@ def _longest_tail(found: list[str], named: str) -> list[str]:
 
     def agreeing(file: str) -> int:
         ours, theirs = (PurePosixPath(path.lower()).parts[-2::-1] for path in (file, named))
-        return next((count for count, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+        return next(
+            (count for count, (a, b) in enumerate(zip(ours, theirs)) if a != b),
+            min(len(ours), len(theirs)),
+        )
 
     best = max(agreeing(file) for file in found)
     return [file for file in found if agreeing(file) == best]

@@ -1,4 +1,5 @@
-"""Images with burned-in text that wait for a person's decision: crops to look at and a list to fill in.
+"""Images with burned-in text that wait for a person's decision: crops to look at and a list to fill
+in.
 
 Both may show names, so they lie in .keys/<study>/ and nowhere else.
 """
@@ -18,7 +19,9 @@ class ReviewError(ValueError):
 
 
 def decisions(folder: Path) -> tuple[tuple[str, str], ...]:
-    """The decisions in `folder`/list.csv as (image id, mask | reject | keep), sorted; those left empty are still waited for."""
+    """The decisions in `folder`/list.csv as (image id, mask | reject | keep), sorted; those left
+    empty are still waited for.
+    """
     path = folder / "list.csv"
     if not path.is_file():
         return ()
@@ -26,21 +29,45 @@ def decisions(folder: Path) -> tuple[tuple[str, str], ...]:
     for line, row in enumerate(listed.to_dict("records"), start=2):
         if row.get("decision", "") not in ("", *DECISIONS):
             raise ReviewError(
-                f"{path} line {line}: decision is '{row['decision']}'; write {', '.join(DECISIONS)}, or nothing to decide later."
+                f"{path} line {line}: decision is '{row['decision']}'; write"
+                f" {', '.join(DECISIONS)}, or nothing to decide later."
             )
-    return tuple(sorted((row["image_id"], row["decision"]) for row in listed.to_dict("records") if row.get("decision")))
+    return tuple(
+        sorted(
+            (row["image_id"], row["decision"])
+            for row in listed.to_dict("records")
+            if row.get("decision")
+        )
+    )
 
 
 def ask(folder: Path, waiting: pd.DataFrame) -> None:
-    """Write the crops of the images that wait (columns image_id, file, crops) and add them to list.csv; what is decided stays."""
+    """Write the crops of the images that wait (columns image_id, file, crops) and add them to
+    list.csv; what is decided stays.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "list.csv"
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.is_file() else []
+    rows = (
+        pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+        if path.is_file()
+        else []
+    )
     listed = {row["image_id"] for row in rows}
     for row in waiting.to_dict("records"):
         for number, crop in enumerate(row["crops"]):
-            tables.write_atomically(folder / f"{row['image_id']}_{number}.png", base64.b64decode(crop), mode=0o600)
+            tables.write_atomically(
+                folder / f"{row['image_id']}_{number}.png", base64.b64decode(crop), mode=0o600
+            )
         if row["image_id"] not in listed:
-            rows.append({"image_id": row["image_id"], "file": row["file"], "crops": str(len(row["crops"])), "decision": ""})
+            rows.append(
+                {
+                    "image_id": row["image_id"],
+                    "file": row["file"],
+                    "crops": str(len(row["crops"])),
+                    "decision": "",
+                }
+            )
     frame = pd.DataFrame(rows, columns=["image_id", "file", "crops", "decision"])
-    tables.write_atomically(path, frame.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600)
+    tables.write_atomically(
+        path, frame.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600
+    )

@@ -7,13 +7,17 @@ from helpers.table_columns import SPLITS
 
 
 def connected(*keys: pd.Series) -> np.ndarray:
-    """Group number of every row, shape (n,): rows that share a value of any key, directly or through others, are one group."""
+    """Group number of every row, shape (n,): rows that share a value of any key, directly or
+    through others, are one group.
+    """
     group = np.arange(len(keys[0]))
     while True:
         before = group
         for key in keys:
             known = key.notna().to_numpy()
-            smallest = pd.Series(group[known]).groupby(key[known].to_numpy()).transform("min").to_numpy()
+            smallest = (
+                pd.Series(group[known]).groupby(key[known].to_numpy()).transform("min").to_numpy()
+            )
             group = group.copy()
             group[known] = smallest
         # Rows keep pointing at their group's first row, so a group's number shrinks together.
@@ -22,14 +26,25 @@ def connected(*keys: pd.Series) -> np.ndarray:
             return group
 
 
-def split(groups: np.ndarray, strata: list[set[str]], shares: dict[str, float], seed: int) -> np.ndarray:
-    """The split of every row, shape (n,), by iterative stratification (Sechidis et al., ECML PKDD 2011) of whole groups.
+def split(
+    groups: np.ndarray, strata: list[set[str]], shares: dict[str, float], seed: int
+) -> np.ndarray:
+    """The split of every row, shape (n,), by iterative stratification (Sechidis et al., ECML PKDD
+    2011) of whole groups.
 
-    `strata` are the labels of each row that every split should have its share of. Shares sum to 1. The result depends on
-    the order of rows and the seed alone. Raises ValueError for shares that do not fit.
+    `strata` are the labels of each row that every split should have its share of. Shares sum to 1.
+    The result depends on the order of rows and the seed alone. Raises ValueError for shares that do
+    not fit.
     """
-    if set(shares) != set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-9:
-        raise ValueError("Shares of train, validation and test must each be 0 or more and sum to 1: lower validation_share or test_share.")
+    if (
+        set(shares) != set(SPLITS)
+        or min(shares.values()) < 0
+        or abs(sum(shares.values()) - 1) > 1e-9
+    ):
+        raise ValueError(
+            "Shares of train, validation and test must each be 0 or more and sum to 1: lower"
+            " validation_share or test_share."
+        )
     names, inverse = np.unique(groups, return_inverse=True)
     labels = sorted({label for row in strata for label in row})
     counts = np.zeros((len(names), len(labels) + 1))  # the last column counts rows
@@ -38,12 +53,16 @@ def split(groups: np.ndarray, strata: list[set[str]], shares: dict[str, float], 
         for label in row:
             counts[group, place[label]] += 1
         counts[group, -1] += 1
-    chosen = _assigned(counts, np.array([shares[name] for name in SPLITS]), np.random.default_rng(seed))
+    chosen = _assigned(
+        counts, np.array([shares[name] for name in SPLITS]), np.random.default_rng(seed)
+    )
     return np.array(SPLITS)[chosen[inverse]] if len(groups) else np.array([], dtype=str)
 
 
 def _assigned(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A split for every group: rarest label first, large groups first, to the split that still wants most of it."""
+    """A split for every group: rarest label first, large groups first, to the split that still
+    wants most of it.
+    """
     wanted = shares[:, None] * counts.sum(axis=0)[None]
     chosen = np.full(len(counts), -1)
     shuffled = rng.permutation(len(counts))

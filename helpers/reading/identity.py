@@ -22,9 +22,16 @@ TRIES, WINDOW_SECONDS = 5, 60.0
 
 
 def new_code(engine: Engine, reader_id: str, days: int) -> str:
-    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; only its digest is kept. Earlier ones end."""
+    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; only its digest is kept.
+
+    Earlier ones end.
+    """
     letters = "".join(secrets.choice(ALPHABET) for _ in range(GROUPS * GROUP))
-    expires = (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    expires = (
+        (datetime.now(UTC) + timedelta(days=days))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
     store.set_code(engine, reader_id, code_digest(letters), expires)
     return "-".join(letters[i : i + GROUP] for i in range(0, len(letters), GROUP))
 
@@ -56,7 +63,10 @@ class Brake:
 
 
 class ReaderIdentity(IdentityProvider):
-    """One identity a reader, from a signed cookie that holds while the reader's code holds. There is no other way in."""
+    """One identity a reader, from a signed cookie that holds while the reader's code holds.
+
+    There is no other way in.
+    """
 
     @property
     def engine(self) -> Engine:
@@ -75,9 +85,14 @@ class ReaderIdentity(IdentityProvider):
         return User(reader_id)
 
     async def holder(self, digest: str) -> str:
-        """The reader whose valid code has this digest. A store that cannot be read just now answers 503."""
+        """The reader whose valid code has this digest.
+
+        A store that cannot be read just now answers 503.
+        """
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, store.code_holder, self.engine, digest)
+            return await asyncio.get_running_loop().run_in_executor(
+                None, store.code_holder, self.engine, digest
+            )
         except Exception as error:
             if store.unavailable(error):
                 raise web.HTTPError(503) from None
@@ -89,8 +104,15 @@ class ReaderIdentity(IdentityProvider):
 
     def sign_in(self, handler: web.RequestHandler, reader_id: str, digest: str) -> None:
         """Give the browser its session."""
-        told = {"httponly": True, "samesite": "Lax", "path": handler.base_url, "secure": handler.request.protocol == "https"}
-        handler.set_secure_cookie(self.cookie, json.dumps([reader_id, digest]), expires_days=366, **told)
+        told = {
+            "httponly": True,
+            "samesite": "Lax",
+            "path": handler.base_url,
+            "secure": handler.request.protocol == "https",
+        }
+        handler.set_secure_cookie(
+            self.cookie, json.dumps([reader_id, digest]), expires_days=366, **told
+        )
 
     def sign_out(self, handler: web.RequestHandler) -> None:
         """Take the session from the browser."""
@@ -101,8 +123,12 @@ class ReaderIdentity(IdentityProvider):
 
 
 class OwnKernelOnly(Authorizer):
-    """A reader may reach the kernels that were started for that reader, and nothing else of Jupyter's."""
+    """A reader may reach the kernels that were started for that reader, and nothing else of
+    Jupyter's.
+    """
 
     def is_authorized(self, handler, user: User, action: str, resource: str) -> bool:
         kernel_id = handler.path_kwargs.get("kernel_id", "")
-        return resource == "kernels" and handler.kernel_manager.owners.get(kernel_id) == user.username
+        return (
+            resource == "kernels" and handler.kernel_manager.owners.get(kernel_id) == user.username
+        )

@@ -12,9 +12,15 @@ from helpers.reading.store import StoreError, reading
 
 
 def backup(store: Engine, target: Path) -> Path:
-    """A consistent copy of a SQLite store into a new file while it is in use. Raises StoreError for PostgreSQL or a full disk."""
+    """A consistent copy of a SQLite store into a new file while it is in use.
+
+    Raises StoreError for PostgreSQL or a full disk.
+    """
     if store.dialect.name != "sqlite":
-        raise StoreError("Back up PostgreSQL with pg_dump, or copy it into a SQLite file with `export --to FILE`.")
+        raise StoreError(
+            "Back up PostgreSQL with pg_dump, or copy it into a SQLite file with `export --to"
+            " FILE`."
+        )
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
@@ -22,7 +28,10 @@ def backup(store: Engine, target: Path) -> Path:
     try:
         source.backup(copied)
     except sqlite3.Error as error:
-        raise StoreError(f"{target} could not be written ({error}); free space on {shutil.disk_usage(target.parent).free} bytes.") from None
+        raise StoreError(
+            f"{target} could not be written ({error}); free space on"
+            f" {shutil.disk_usage(target.parent).free} bytes."
+        ) from None
     finally:
         source.close()
         copied.close()
@@ -30,7 +39,9 @@ def backup(store: Engine, target: Path) -> Path:
 
 
 def copy(source: Engine, target: Engine) -> int:
-    """Copy a whole store into an empty one (SQLite to PostgreSQL or back); returns the number of events. Raises StoreError."""
+    """Copy a whole store into an empty one (SQLite to PostgreSQL or back); returns the number of
+    events. Raises StoreError.
+    """
     with reading(source) as old, target.begin() as writing:
         if writing.execute(sa.select(READERS.c.reader_id)).first():
             raise StoreError("The target store is not empty: nothing was copied.")

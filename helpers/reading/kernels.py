@@ -1,4 +1,6 @@
-"""Kernels of the reading page: one a visit, owned by its reader, started ahead, with an allow-listed environment."""
+"""Kernels of the reading page: one a visit, owned by its reader, started ahead, with an
+allow-listed environment.
+"""
 
 import asyncio
 import json
@@ -13,21 +15,31 @@ from helpers.reading.setting import ROOT
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 PAGE = "READING_PAGE"
-VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader of the request that is starting a kernel
+VISITOR: ContextVar[str] = ContextVar(
+    "VISITOR"
+)  # the reader of the request that is starting a kernel
 WARM_UP = "from helpers.reading import page"
 INSTEAD = "instead"  # modules that kernels find before the installed ones
 
 
 def environment(told: dict, home: Path) -> dict[str, str]:
-    """All that a kernel is told of this machine: the allow-listed variables, an empty home, and the page's texts."""
+    """All that a kernel is told of this machine: the allow-listed variables, an empty home, and the
+    page's texts.
+    """
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    own = {"HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": f"{home / INSTEAD}{os.pathsep}{ROOT}"}
+    own = {
+        "HOME": str(home),
+        "IPYTHONDIR": str(home),
+        "PYTHONPATH": f"{home / INSTEAD}{os.pathsep}{ROOT}",
+    }
     own |= {"PYTHONDONTWRITEBYTECODE": "1"}
     return passed | own | {PAGE: json.dumps(told)}
 
 
 class ReaderKernels(AsyncMappingKernelManager):
-    """Gives each visit a kernel of its own, from a small stock that was started ahead, and remembers whose it is."""
+    """Gives each visit a kernel of its own, from a small stock that was started ahead, and
+    remembers whose it is.
+    """
 
     owners = Dict()
     warm = List()
@@ -36,13 +48,17 @@ class ReaderKernels(AsyncMappingKernelManager):
     filling = Bool(False)
 
     async def start_kernel(self, **asked) -> str:
-        """A kernel for the reader of the current request; the reader's kernels without a page are ended."""
+        """A kernel for the reader of the current request; the reader's kernels without a page are
+        ended.
+        """
         reader_id = VISITOR.get()
         kernel_id = await self._ready() or await self._fresh()
         earlier = [kernel for kernel, owner in self.owners.items() if owner == reader_id]
         self.owners[kernel_id] = reader_id
         asyncio.get_running_loop().call_later(1.5, lambda: asyncio.ensure_future(self.keep_warm()))
-        asyncio.get_running_loop().call_later(10, lambda: asyncio.ensure_future(self._retire(earlier)))
+        asyncio.get_running_loop().call_later(
+            10, lambda: asyncio.ensure_future(self._retire(earlier))
+        )
         return kernel_id
 
     async def _ready(self) -> str:
@@ -80,7 +96,9 @@ class ReaderKernels(AsyncMappingKernelManager):
         client.start_channels()
         try:
             await client.wait_for_ready(timeout=60)
-            reply = await client.execute_interactive(WARM_UP, store_history=False, silent=True, timeout=60)
+            reply = await client.execute_interactive(
+                WARM_UP, store_history=False, silent=True, timeout=60
+            )
             return reply["content"]["status"] == "ok"
         except (RuntimeError, TimeoutError):
             return False
@@ -101,10 +119,14 @@ class ReaderKernels(AsyncMappingKernelManager):
 
 
 def prepare_home(home: Path) -> Path:
-    """An empty home for kernels, whose IPython keeps no history and which have no debugger: it is two fifths of their memory."""
+    """An empty home for kernels, whose IPython keeps no history and which have no debugger: it is
+    two fifths of their memory.
+    """
     profile = home / "profile_default"
     profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text("c.HistoryManager.enabled = False\nc.IPKernelApp.exec_lines = []\n")
+    (profile / "ipython_kernel_config.py").write_text(
+        "c.HistoryManager.enabled = False\nc.IPKernelApp.exec_lines = []\n"
+    )
     (home / INSTEAD).mkdir()
     (home / INSTEAD / "debugpy.py").write_text("raise ImportError('a page needs no debugger')\n")
     return home

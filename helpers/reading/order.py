@@ -4,13 +4,15 @@ import random
 from collections.abc import Iterable, Mapping
 
 
-def reading_order(pictures: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed") -> list[str]:
+def reading_order(
+    pictures: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed"
+) -> list[str]:
     """blind_ids in a reader's own order: training cases first, then the read.
 
-    `pictures` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2, 3) in
-    which 06 laid first presentations, images without repeat and repeats: so repeats keep their distance
-    and this code need not know which they are. `mixing` is "mixed", or "blocked": one modality after
-    the other, which one first by chance.
+    `pictures` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2,
+    3) in which 06 laid first presentations, images without repeat and repeats: so repeats keep
+    their distance and this code need not know which they are. `mixing` is "mixed", or "blocked":
+    one modality after the other, which one first by chance.
     """
     drawn = random.Random(f"{seed}/{reader_id}")
     ordered = sorted(pictures, key=lambda picture: picture["blind_id"])

@@ -1,4 +1,7 @@
-"""The reading page as a widget: a few texts, one plain ES module, one stylesheet. It knows no reader, no answer and no truth."""
+"""The reading page as a widget: a few texts, one plain ES module, one stylesheet.
+
+It knows no reader, no answer and no truth.
+"""
 
 import json
 import os
@@ -14,7 +17,11 @@ PAGE = "READING_PAGE"
 
 
 class ReadingPage(anywidget.AnyWidget):
-    """The page. Nothing that a browser sets here is read: answers go to the server with the reader's own session."""
+    """The page.
+
+    Nothing that a browser sets here is read: answers go to the server with the reader's own
+    session.
+    """
 
     _esm = STATIC / "widget.js"
     told = traitlets.Dict(read_only=True).tag(sync=True)

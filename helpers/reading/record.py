@@ -1,7 +1,7 @@
 """What a reader's record says and what may come next: pure rules, no database, no network.
 
-A message is {id, event, blind_id, payload, browser_utc}. `clean` makes a message from the browser safe,
-`fold` reads a record, `refuse` says what the record does not accept.
+A message is {id, event, blind_id, payload, browser_utc}. `clean` makes a message from the browser
+safe, `fold` reads a record, `refuse` says what the record does not accept.
 """
 
 import json
@@ -13,18 +13,34 @@ from helpers.reading.store import Event, Refused
 
 LABELS = ("real", "fake", "uncertain")
 SIDES = ("left", "right", "bilateral")
-EVENTS = ("consented", "registered", "display", "shown", "answered", "changed", "paused", "resumed", "locked", "withdrawn")
+EVENTS = (
+    "consented",
+    "registered",
+    "display",
+    "shown",
+    "answered",
+    "changed",
+    "paused",
+    "resumed",
+    "locked",
+    "withdrawn",
+)
 CONFIDENCE_STEPS = {"none": 0, "3-step": 3, "6-step": 6}
 LONGEST_TEXT = 2000
 LONGEST_MESSAGE = 16_000
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 @dataclass
 class Record:
-    """A reader's record as it stands. `answers` maps blind_id to the answer that stands, with `changes` and `seconds`."""
+    """A reader's record as it stands.
+
+    `answers` maps blind_id to the answer that stands, with `changes` and `seconds`.
+    """
 
     order: list[str] = field(default_factory=list)
     consented_utc: str = ""
@@ -47,7 +63,9 @@ class Record:
 
     @property
     def phase(self) -> str:
-        """Where the reader is: consent, registration, display, read, summary, locked or withdrawn."""
+        """Where the reader is: consent, registration, display, read, summary, locked or
+        withdrawn.
+        """
         if self.withdrawn_utc:
             return "withdrawn"
         if self.locked_utc:
@@ -62,8 +80,14 @@ class Record:
 
 
 def fold(events: Iterable[Event], before: Record | None = None) -> Record:
-    """The record that a reader's events, in order, add up to; on top of the record `before` them, which stays as it is."""
-    record = replace(before, shown=set(before.shown), answers=dict(before.answers)) if before else Record()
+    """The record that a reader's events, in order, add up to; on top of the record `before` them,
+    which stays as it is.
+    """
+    record = (
+        replace(before, shown=set(before.shown), answers=dict(before.answers))
+        if before
+        else Record()
+    )
     for event in events:
         payload = event.payload or {}
         record.head, record.events = event.hash, event.sequence
@@ -92,13 +116,20 @@ def _answer(record: Record, event: Event, payload: dict) -> None:
     before = record.answers.get(event.blind_id, {})
     # The time to the first answer is the reading time; a change keeps it.
     seconds = before.get("seconds", payload.get("seconds"))
-    record.answers[event.blind_id] = {**payload, "seconds": seconds, "changes": before.get("changes", -1) + 1}
+    record.answers[event.blind_id] = {
+        **payload,
+        "seconds": seconds,
+        "changes": before.get("changes", -1) + 1,
+    }
     if event.event == "answered":
         record.last_answered = event.blind_id
 
 
 def clean(message) -> dict:
-    """A message from outside with known fields only, types checked, control characters out. Raises Refused."""
+    """A message from outside with known fields only, types checked, control characters out.
+
+    Raises Refused.
+    """
     if not isinstance(message, dict) or len(json.dumps(message)) > LONGEST_MESSAGE:
         raise Refused("The message is not an object or is too long.")
     identity, event = message.get("id"), message.get("event")
@@ -112,10 +143,18 @@ def clean(message) -> dict:
     browser_utc = message.get("browser_utc", "")
     if not isinstance(browser_utc, str) or not _UTC.fullmatch(browser_utc):
         raise Refused("The message has no browser time.")
-    payload = {key: _plain(value) for key, value in payload.items() if _NAMES.get(event, {}).get(key)}
+    payload = {
+        key: _plain(value) for key, value in payload.items() if _NAMES.get(event, {}).get(key)
+    }
     for key, value in payload.items():
         _NAMES[event][key](key, value)
-    return {"id": identity, "event": event, "blind_id": blind_id, "payload": payload, "browser_utc": browser_utc}
+    return {
+        "id": identity,
+        "event": event,
+        "blind_id": blind_id,
+        "payload": payload,
+        "browser_utc": browser_utc,
+    }
 
 
 def _plain(value):
@@ -149,7 +188,11 @@ def _choice(*choices):
 
 
 def _words(key: str, value) -> None:
-    if not isinstance(value, list) or len(value) > 40 or not all(isinstance(item, str) and len(item) <= 60 for item in value):
+    if (
+        not isinstance(value, list)
+        or len(value) > 40
+        or not all(isinstance(item, str) and len(item) <= 60 for item in value)
+    ):
         raise Refused(f"'{key}' must be a short list of words.")
 
 
@@ -182,7 +225,12 @@ _DISPLAY = (
 )
 _NAMES: dict[str, dict] = {
     "consented": {"consent_sha256": _text(64), "language": _text(20)},
-    "registered": {"years": _number(0, 80), "specialty": _text(120), "prior_ai": _choice(True, False), "prior_ai_words": _text(500)},
+    "registered": {
+        "years": _number(0, 80),
+        "specialty": _text(120),
+        "prior_ai": _choice(True, False),
+        "prior_ai_words": _text(500),
+    },
     "display": {
         **{name: _number(0, 1e5) for name in _DISPLAY},
         "touch": _choice(True, False),
@@ -200,7 +248,10 @@ _NAMES: dict[str, dict] = {
 
 
 def refuse(record: Record, message: dict, asked: Mapping) -> None:
-    """Raises Refused when the record does not accept the message. `asked` are the stage's parameters and `findings_offered`."""
+    """Raises Refused when the record does not accept the message.
+
+    `asked` are the stage's parameters and `findings_offered`.
+    """
     event, blind_id = message["event"], message["blind_id"]
     if record.withdrawn_utc or record.erased:
         raise Refused("This reader has withdrawn: nothing more is recorded.")
@@ -212,7 +263,10 @@ def refuse(record: Record, message: dict, asked: Mapping) -> None:
         return
     if not record.consented_utc:
         raise Refused("Consent comes first.")
-    if event == "registered" and not {"years", "specialty", "prior_ai"} <= message["payload"].keys():
+    if (
+        event == "registered"
+        and not {"years", "specialty", "prior_ai"} <= message["payload"].keys()
+    ):
         raise Refused("Years of experience, specialty and prior knowledge of AI are needed.")
     if event in ("registered", "display"):
         return
@@ -227,8 +281,16 @@ def refuse(record: Record, message: dict, asked: Mapping) -> None:
 
 
 def may_see(record: Record, going_back: str) -> list[str]:
-    """The images a reader may look at now: the current one and those whose answer may still be changed."""
-    again = list(record.answers) if going_back == "until locked" else [record.last_answered] if going_back == "until next" else []
+    """The images a reader may look at now: the current one and those whose answer may still be
+    changed.
+    """
+    again = (
+        list(record.answers)
+        if going_back == "until locked"
+        else [record.last_answered]
+        if going_back == "until next"
+        else []
+    )
     return [blind_id for blind_id in [*again, record.current] if blind_id]
 
 
@@ -245,7 +307,9 @@ def _refuse_answer(record: Record, message: dict, asked: Mapping) -> None:
         if payload.get(name) in (None, "", []):
             raise Refused(f"'{name}' is needed.")
     steps = CONFIDENCE_STEPS[asked["confidence"]]
-    if "confidence" in payload and (payload["confidence"] not in range(1, steps + 1) or type(payload["confidence"]) is not int):
+    if "confidence" in payload and (
+        payload["confidence"] not in range(1, steps + 1) or type(payload["confidence"]) is not int
+    ):
         raise Refused("The confidence is not one of the steps.")
     for name, offered in (("findings", asked["findings_offered"]), ("cues", asked["cues"])):
         if not set(payload.get(name, [])) <= set(offered):

@@ -1,4 +1,7 @@
-"""The routes of the reading page: sign in, where am I, one message, one image. Everything is the asking reader's own."""
+"""The routes of the reading page: sign in, where am I, one message, one image.
+
+Everything is the asking reader's own.
+"""
 
 import asyncio
 import functools
@@ -18,8 +21,9 @@ from helpers.reading import desk, identity, store
 STATIC = Path(__file__).resolve().parent / "static"
 LARGEST_BODY = 64_000
 POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self'"
+    " 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws:"
+    " wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -27,13 +31,16 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # No idle connections: one that has silently broken would be taken for the next answer or reload, and hang.
+    # No idle connections: one that has silently broken would be taken for the next answer or
+    # reload, and hang.
     "Connection": "close",
 }
 
 
 class ReaderHandler(JupyterHandler):
-    """What every route shares: strict headers, JSON answers, no traceback and no echo of what was sent."""
+    """What every route shares: strict headers, JSON answers, no traceback and no echo of what was
+    sent.
+    """
 
     def set_default_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -56,7 +63,10 @@ class ReaderHandler(JupyterHandler):
         return self.current_user.username
 
     async def run(self, function, *arguments):
-        """A call into the store, off the event loop. What cannot be saved now answers 503, what is not accepted 422."""
+        """A call into the store, off the event loop.
+
+        What cannot be saved now answers 503, what is not accepted 422.
+        """
         app = self.desk_app
         try:
             call = functools.partial(function, app.engine, app.setting, self.reader_id, *arguments)
@@ -99,7 +109,12 @@ class SignIn(ReaderHandler):
         page = (
             (STATIC / "signin.html")
             .read_text()
-            .replace("{{told}}", json.dumps({"title": told["title"], "language": told["language"]}).replace("<", "\\u003c"))
+            .replace(
+                "{{told}}",
+                json.dumps({"title": told["title"], "language": told["language"]}).replace(
+                    "<", "\\u003c"
+                ),
+            )
         )
         self.finish(page)
 
@@ -141,11 +156,17 @@ class Where(ReaderHandler):
         if self._finished:
             return None
         state = await self.run(desk.where)
-        return None if state is None else self.finish({**state, "reader": self.reader_id, "page": app.page_told()})
+        return (
+            None
+            if state is None
+            else self.finish({**state, "reader": self.reader_id, "page": app.page_told()})
+        )
 
 
 class Record(ReaderHandler):
-    """Take one message of this reader; the answer is the acknowledgement and where the reader is now."""
+    """Take one message of this reader; the answer is the acknowledgement and where the reader is
+    now.
+    """
 
     @allow_unauthenticated
     async def post(self) -> None:
@@ -154,13 +175,21 @@ class Record(ReaderHandler):
         sent = self.body()
         if not isinstance(sent, dict):
             return self.refuse(422, "The message is not an object.")
-        if isinstance(sent.get("message"), dict) and sent["message"].get("event") == "locked" and not await self.own_code(sent.get("code")):
+        if (
+            isinstance(sent.get("message"), dict)
+            and sent["message"].get("event") == "locked"
+            and not await self.own_code(sent.get("code"))
+        ):
             return None
         kept = await self.run(desk.receive, sent.get("message"))
         if kept is None:
             return None
         state = await self.run(desk.where)
-        return None if state is None else self.finish({**kept, "state": {**state, "reader": self.reader_id}})
+        return (
+            None
+            if state is None
+            else self.finish({**kept, "state": {**state, "reader": self.reader_id}})
+        )
 
     async def own_code(self, code) -> bool:
         """Locking is signed with the reader's own code, braked like signing in."""
@@ -169,7 +198,10 @@ class Record(ReaderHandler):
         if wait:
             self.set_header("Retry-After", str(int(wait) + 1))
             self.refuse(429, "wait")
-        elif not isinstance(code, str) or await self.identity_provider.holder(identity.code_digest(code)) != self.reader_id:
+        elif (
+            not isinstance(code, str)
+            or await self.identity_provider.holder(identity.code_digest(code)) != self.reader_id
+        ):
             brake.count(place)
             self.refuse(403, "code")
         else:
@@ -207,16 +239,27 @@ class Pixels:
         self.kept, self.largest = OrderedDict(), largest_bytes
 
     def of(self, path: Path) -> tuple[int, int, int, bytes]:
-        """Width, height, bytes a pixel (1 or 2) and the pixels, row by row, little-endian. Raises ValueError for another kind of image."""
+        """Width, height, bytes a pixel (1 or 2) and the pixels, row by row, little-endian.
+
+        Raises ValueError for another kind of image.
+        """
         if path in self.kept:
             self.kept.move_to_end(path)
             return self.kept[path]
         with Image.open(path) as picture:
             if picture.mode not in ("L", "I;16"):
                 raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
-            found = (picture.width, picture.height, 1 if picture.mode == "L" else 2, picture.tobytes())
+            found = (
+                picture.width,
+                picture.height,
+                1 if picture.mode == "L" else 2,
+                picture.tobytes(),
+            )
         self.kept[path] = found
-        while sum(len(entry[3]) for entry in list(self.kept.values())) > self.largest and len(self.kept) > 1:
+        while (
+            sum(len(entry[3]) for entry in list(self.kept.values())) > self.largest
+            and len(self.kept) > 1
+        ):
             self.kept.popitem(last=False)
         return found
 
@@ -227,7 +270,9 @@ class Health(ReaderHandler):
     @allow_unauthenticated
     async def get(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self.desk_app.pool, store.readers, self.desk_app.engine)
+            await asyncio.get_running_loop().run_in_executor(
+                self.desk_app.pool, store.readers, self.desk_app.engine
+            )
         except Exception as error:
             if not store.unavailable(error):
                 raise

@@ -1,4 +1,7 @@
-"""The tables of the record and how a store is opened: SQLite (WAL, every commit flushed) or PostgreSQL, with its triggers."""
+"""The tables of the record and how a store is opened:
+
+SQLite (WAL, every commit flushed) or PostgreSQL, with its triggers.
+"""
 
 import re
 from pathlib import Path
@@ -74,7 +77,12 @@ PAYLOADS = sa.Table(
     sa.ForeignKeyConstraint(["reader_id", "sequence"], ["events.reader_id", "events.sequence"]),
 )
 
-_REFUSALS = (("events", "UPDATE", ""), ("events", "DELETE", ""), ("payloads", "UPDATE", ""), ("payloads", "DELETE", HOLLOW))
+_REFUSALS = (
+    ("events", "UPDATE", ""),
+    ("events", "DELETE", ""),
+    ("payloads", "UPDATE", ""),
+    ("payloads", "DELETE", HOLLOW),
+)
 
 
 class StoreError(RuntimeError):
@@ -82,9 +90,12 @@ class StoreError(RuntimeError):
 
 
 def open_store(place: str | Path) -> Engine:
-    """The store at a path (SQLite: WAL, every commit flushed to disk) or a database URL; made when absent.
+    """The store at a path (SQLite:
 
-    Raises StoreError on a network file system, where SQLite's locks cannot be relied on, and for a database that does not answer.
+    WAL, every commit flushed to disk) or a database URL; made when absent.
+
+    Raises StoreError on a network file system, where SQLite's locks cannot be relied on, and for a
+    database that does not answer.
     """
     if "://" in str(place):
         engine = _by_url(str(place))
@@ -93,8 +104,13 @@ def open_store(place: str | Path) -> Engine:
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = file_system(path.parent)
         if kind.startswith(NETWORK_FILE_SYSTEMS):
-            raise StoreError(f"{path} lies on a network file system ({kind}): put the store on a local disk, or use PostgreSQL by URL.")
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 2, "check_same_thread": False})
+            raise StoreError(
+                f"{path} lies on a network file system ({kind}): put the store on a local disk, or"
+                " use PostgreSQL by URL."
+            )
+        engine = sa.create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": 2, "check_same_thread": False}
+        )
         _prepare_sqlite(engine)
     try:
         with engine.begin() as connection:
@@ -103,7 +119,9 @@ def open_store(place: str | Path) -> Engine:
                 connection.exec_driver_sql(statement)
     except exc.DBAPIError as error:
         shown = engine.url.render_as_string(hide_password=True)
-        raise StoreError(f"The store {shown} cannot be opened ({str(error.orig).splitlines()[0]}).") from None
+        raise StoreError(
+            f"The store {shown} cannot be opened ({str(error.orig).splitlines()[0]})."
+        ) from None
     return engine
 
 
@@ -113,18 +131,24 @@ def _by_url(url: str) -> Engine:
     try:
         return sa.create_engine(f"{scheme}://{rest}", pool_pre_ping=True)
     except (exc.ArgumentError, ModuleNotFoundError, ValueError):
-        raise StoreError("The database URL is not understood: write postgresql://user:password@host/database.") from None
+        raise StoreError(
+            "The database URL is not understood: write postgresql://user:password@host/database."
+        ) from None
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """The kind of file system a path lies on, from /proc/mounts (or its text); '' where there is none."""
+    """The kind of file system a path lies on, from /proc/mounts (or its text); '' where there is
+    none.
+    """
     if mounts is None:
         listed = Path("/proc/mounts")
         mounts = listed.read_text() if listed.exists() else ""
     best, kind = "", ""
     for line in mounts.splitlines():
         _, folder, found = line.split()[:3]
-        folder = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), folder)  # a space is written \040
+        folder = re.sub(
+            r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), folder
+        )  # a space is written \040
         if Path(path).resolve().is_relative_to(folder) and len(folder) >= len(best):
             best, kind = folder, found
     return kind
@@ -134,33 +158,56 @@ def _prepare_sqlite(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def settings(connection, _):
         connection.isolation_level = None  # transactions are begun below, before the first read
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        for setting in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+        ):
             connection.execute(f"PRAGMA {setting}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection):
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if not connection.get_execution_options().get("reading") else "BEGIN")
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if not connection.get_execution_options().get("reading") else "BEGIN"
+        )
 
 
 def _triggers(dialect: str) -> list[str]:
     made = []
     for table, change, unless in _REFUSALS:
         name = f"no_{change.lower()}_of_{table}"
-        exception = f"NOT EXISTS (SELECT 1 FROM events WHERE events.reader_id = OLD.reader_id AND events.event = '{unless}')"
+        exception = (
+            "NOT EXISTS (SELECT 1 FROM events WHERE events.reader_id = OLD.reader_id AND"
+            f" events.event = '{unless}')"
+        )
         if dialect == "sqlite":
             when = f"WHEN {exception}" if unless else ""
             body = "BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"
-            made.append(f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {change} ON {table} {when} {body}")
+            made.append(
+                f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {change} ON {table} {when} {body}"
+            )
         else:
-            refuse = f"IF {exception if unless else 'TRUE'} THEN RAISE EXCEPTION 'the record is append-only'; END IF; RETURN OLD;"
-            made.append(f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger AS $$ BEGIN {refuse} END $$ LANGUAGE plpgsql")
-            made.append(f"CREATE OR REPLACE TRIGGER {name} BEFORE {change} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+            refuse = (
+                f"IF {exception if unless else 'TRUE'} THEN RAISE EXCEPTION 'the record is"
+                " append-only'; END IF; RETURN OLD;"
+            )
+            made.append(
+                f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger AS $$ BEGIN {refuse} END $$"
+                " LANGUAGE plpgsql"
+            )
+            made.append(
+                f"CREATE OR REPLACE TRIGGER {name} BEFORE {change} ON {table} FOR EACH ROW EXECUTE"
+                f" FUNCTION {name}()"
+            )
     if dialect != "sqlite":
         made.append(
-            "CREATE OR REPLACE FUNCTION no_truncate() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$ LANGUAGE plpgsql"
+            "CREATE OR REPLACE FUNCTION no_truncate() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION"
+            " 'the record is append-only'; END $$ LANGUAGE plpgsql"
         )
         made += [
-            f"CREATE OR REPLACE TRIGGER no_truncate_{t} BEFORE TRUNCATE ON {t} EXECUTE FUNCTION no_truncate()"
+            f"CREATE OR REPLACE TRIGGER no_truncate_{t} BEFORE TRUNCATE ON {t} EXECUTE FUNCTION"
+            " no_truncate()"
             for t in ("events", "payloads")
         ]
     return made

@@ -1,9 +1,11 @@
-"""One parametric three-dimensional chest: its shape, from which phantom.py cuts CT slices and projects X-rays.
+"""One parametric three-dimensional chest: its shape, from which phantom.py cuts CT slices and
+projects X-rays.
 
-Millimetres; x to the patient's left, y to the back, z to the head, origin in the middle of the chest.
-A solid is what lies between its front and its back surface: a function of (x, z) that returns
-(middle y, half thickness), where a half thickness of 0 or less means that the ray misses it. So one
-description serves both modalities: the thickness is a ray's path length, and a row of constant z is a slice.
+Millimetres; x to the patient's left, y to the back, z to the head, origin in the middle of the
+chest. A solid is what lies between its front and its back surface: a function of (x, z) that
+returns (middle y, half thickness), where a half thickness of 0 or less means that the ray misses
+it. So one description serves both modalities: the thickness is a ray's path length, and a row of
+constant z is a slice.
 """
 
 import math
@@ -11,7 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-FINDINGS = ("no_finding", "effusion", "consolidation", "infiltrates", "nodule", "pneumothorax", "cardiomegaly")
+FINDINGS = (
+    "no_finding",
+    "effusion",
+    "consolidation",
+    "infiltrates",
+    "nodule",
+    "pneumothorax",
+    "cardiomegaly",
+)
 CLEAN_SIDE = {"no_finding": "", "infiltrates": "bilateral", "cardiomegaly": ""}
 TOP = 132.0  # apex of the rib cage
 RIB_SPACING = 26.0
@@ -19,10 +29,11 @@ RIB_SPACING = 26.0
 
 @dataclass
 class Patient:
-    """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on a side.
+    """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on a
+    side.
 
-    `visit` changes what changes between two images of one person (position, depth of breath), not the person.
-    Raises ValueError for an unknown finding or side.
+    `visit` changes what changes between two images of one person (position, depth of breath), not
+    the person. Raises ValueError for an unknown finding or side.
     """
 
     seed: int
@@ -35,15 +46,28 @@ class Patient:
 
     def __post_init__(self):
         if self.finding not in FINDINGS:
-            raise ValueError(f"The phantom has no finding '{self.finding}'; one of: {', '.join(FINDINGS)}.")
+            raise ValueError(
+                f"The phantom has no finding '{self.finding}'; one of: {', '.join(FINDINGS)}."
+            )
         if self.side not in ("", "left", "right", "bilateral"):
-            raise ValueError(f"The phantom has no side '{self.side}'; one of: left, right, bilateral.")
+            raise ValueError(
+                f"The phantom has no side '{self.side}'; one of: left, right, bilateral."
+            )
         self.side = CLEAN_SIDE.get(self.finding, self.side or "right")
-        person, pose = np.random.default_rng([self.seed, 1]), np.random.default_rng([self.seed, 2, self.visit])
+        person, pose = (
+            np.random.default_rng([self.seed, 1]),
+            np.random.default_rng([self.seed, 2, self.visit]),
+        )
         self.sex = self.sex or ("F" if person.random() < 0.45 else "M")
         # Plain floats: a numpy float64 would widen every image to double precision.
-        self.p = {name: float(value) for name, value in _habitus(person, pose, self.sex, self.view, self.finding).items()}
-        self.vessels = {side: _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side) for k, side in enumerate((-1, 1))}
+        self.p = {
+            name: float(value)
+            for name, value in _habitus(person, pose, self.sex, self.view, self.finding).items()
+        }
+        self.vessels = {
+            side: _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side)
+            for k, side in enumerate((-1, 1))
+        }
         self.lesions = _lesions(np.random.default_rng([self.seed, 4, self.visit]), self)
 
     @property
@@ -64,7 +88,10 @@ class Patient:
     def cage_size(self, z):
         """Half width and half depth of the inside of the rib cage at height z, mm."""
         up = np.clip((TOP - z) / 300, 0.004, 1)
-        return self.p["width"] * (1 - (1 - up) ** 3.1) ** 0.46, self.p["depth"] * (1 - (1 - up) ** 2.6) ** 0.5
+        return (
+            self.p["width"] * (1 - (1 - up) ** 3.1) ** 0.46,
+            self.p["depth"] * (1 - (1 - up) ** 2.6) ** 0.5,
+        )
 
     def body(self, x, z):
         """Skin surface: trunk with shoulders, slope to the neck, arms down at the sides."""
@@ -79,17 +106,23 @@ class Patient:
         return 4.0, np.maximum(trunk, neck)
 
     def breasts(self, x, z):
-        """Soft tissue in front of the chest wall, both sides, as one thickness each: list of (middle, half)."""
+        """Soft tissue in front of the chest wall, both sides, as one thickness each: list of
+        (middle, half).
+        """
         size = self.p["breast"]
         front = -self.p["depth"] - self.p["wall"]
         spans = []
         for side in (-1, 1):
-            q = ((x - side * 72) / (size + 12)) ** 2 + np.where(z > -84, (z + 84) / (2.2 * size), (z + 84) / (0.8 * size)) ** 2
+            q = ((x - side * 72) / (size + 12)) ** 2 + np.where(
+                z > -84, (z + 84) / (2.2 * size), (z + 84) / (0.8 * size)
+            ) ** 2
             spans.append((front + 0.25 * np.abs(x), 0.55 * size * np.clip(1 - q, 0, None) ** 1.3))
         return spans
 
     def heart(self, x, z):
-        """An ellipsoid leaning to the patient's left and front, its apex nearest to the breast bone."""
+        """An ellipsoid leaning to the patient's left and front, its apex nearest to the breast
+        bone.
+        """
         p = self.p
         cx, cy = self.turned(24 + p["heart_x"], -20)
         q = _tilted(x - cx, z - p["heart_z"], 0.66, 79 * p["heart"], 57 * p["heart"])
@@ -98,7 +131,12 @@ class Patient:
     def mediastinum(self, x, z):
         """Great vessels, trachea's sleeve and fat between the lungs."""
         cx, _ = self.turned(0, 10)
-        width = self.p["mediastinum"] + 17 * smooth_step((z - 64) / 56) + 14 * smooth_step((-z - 10) / 60) + 2.5 * np.cos(z / 17)
+        width = (
+            self.p["mediastinum"]
+            + 17 * smooth_step((z - 64) / 56)
+            + 14 * smooth_step((-z - 10) / 60)
+            + 2.5 * np.cos(z / 17)
+        )
         return 8.0, 0.93 * self.cage_size(z)[1] * _superellipse((x - cx) / width, 1.7)
 
     def aorta(self, x, z):
@@ -106,8 +144,18 @@ class Patient:
         r = self.p["aorta"]
         kx, ky = self.turned(21, 10)
         dx, dy = self.turned(22, 48)
-        knob = r * 1.35 * np.sqrt(np.clip(1 - ((x - kx) / (1.25 * r)) ** 2 - ((z - 62) / (1.2 * r)) ** 2, 0, None))
-        descending = smooth_step((74 - z) / 24) * r * np.sqrt(np.clip(1 - ((x - dx + 8 * smooth_step((-z - 20) / 100)) / r) ** 2, 0, None))
+        knob = (
+            r
+            * 1.35
+            * np.sqrt(
+                np.clip(1 - ((x - kx) / (1.25 * r)) ** 2 - ((z - 62) / (1.2 * r)) ** 2, 0, None)
+            )
+        )
+        descending = (
+            smooth_step((74 - z) / 24)
+            * r
+            * np.sqrt(np.clip(1 - ((x - dx + 8 * smooth_step((-z - 20) / 100)) / r) ** 2, 0, None))
+        )
         return [(ky, knob), (dy, descending)]
 
     def hila(self, x, z):
@@ -124,10 +172,14 @@ class Patient:
         """Vertebral bodies; the discs between them are left to the density."""
         sx, sy = self.turned(0, self.p["depth"] - 16)
         waist = 1 + 0.06 * np.cos(2 * np.pi * (z - 4) / 25)
-        return sy, 19 * waist * _superellipse((x - sx - 0.0004 * self.p["scoliosis"] * z * z) / (18 * waist), 2.4)
+        return sy, 19 * waist * _superellipse(
+            (x - sx - 0.0004 * self.p["scoliosis"] * z * z) / (18 * waist), 2.4
+        )
 
     def abdomen(self, x, z):
-        """Everything below the two domes of the diaphragm: list of (middle, half), right and left."""
+        """Everything below the two domes of the diaphragm: list of (middle, half), right and
+        left.
+        """
         spans = []
         for side, top in ((-1, self.p["dome"]), (1, self.p["dome"] - self.p["dome_step"])):
             # The domes overlap in the middle, where the heart lies on them.
@@ -142,7 +194,9 @@ class Patient:
         return self.p["dome"] - 14 + self.p["fluid"] + 46 * lateral**5
 
     def collapse(self, x, z):
-        """How far inside the visceral pleura of a collapsed lung, mm; negative in the free air of a pneumothorax."""
+        """How far inside the visceral pleura of a collapsed lung, mm; negative in the free air of a
+        pneumothorax.
+        """
         gap = self.p["gap"] * (0.55 + 0.9 * smooth_step((z - 0) / 120))
         return self.cage_size(z + 1.1 * gap)[0] - gap - np.abs(x)
 
@@ -150,13 +204,21 @@ class Patient:
         """Trachea and main bronchi: (start, end, radius in mm)."""
         t, (cx, cy) = self.p["trachea"], self.turned(0, 14)
         carina = (cx + 1, cy, 44)
-        return [((cx - 2, cy - 12, 190), carina, t), (carina, (-34, cy - 4, 18), 0.75 * t), (carina, (38, cy - 4, 24), 0.65 * t)]
+        return [
+            ((cx - 2, cy - 12, 190), carina, t),
+            (carina, (-34, cy - 4, 18), 0.75 * t),
+            (carina, (38, cy - 4, 24), 0.65 * t),
+        ]
 
 
 def _habitus(person, pose, sex, view, finding):
     large = 0.92 if sex == "F" else 1.0
     deep = pose.uniform(-1, 1)
-    heart = person.normal(0.93, 0.05) * (1.08 if view == "AP" else 1) * (1.36 if finding == "cardiomegaly" else 1)
+    heart = (
+        person.normal(0.93, 0.05)
+        * (1.08 if view == "AP" else 1)
+        * (1.36 if finding == "cardiomegaly" else 1)
+    )
     return {
         "width": large * person.normal(138, 6),
         "depth": large * person.normal(92, 6),
@@ -193,9 +255,13 @@ def _habitus(person, pose, sex, view, finding):
 
 
 def _vessel_tree(rng, patient, side):
-    """Straight pieces of the pulmonary vessels of one lung: (n, 7) of start xyz, end xyz, radius in mm."""
+    """Straight pieces of the pulmonary vessels of one lung: (n, 7) of start xyz, end xyz, radius in
+    mm.
+    """
     angle = np.linspace(-1.35, 1.3, 9) + rng.normal(0, 0.1, 9)
-    direction = np.stack([side * np.cos(angle), rng.uniform(-0.7, 0.7, 9), np.sin(angle) - 0.1], axis=1)
+    direction = np.stack(
+        [side * np.cos(angle), rng.uniform(-0.7, 0.7, 9), np.sin(angle) - 0.1], axis=1
+    )
     origin = np.array([side * 36.0, 6.0, 14.0 if side > 0 else 4.0]) + rng.normal(0, 4, (9, 3))
     radius = np.where(angle < 0.4, rng.uniform(3.0, 4.4, 9), 2.4)
     pieces = []
@@ -205,7 +271,9 @@ def _vessel_tree(rng, patient, side):
         inside = _inside_lung(patient, end, side)
         pieces.append(np.column_stack([origin, end, radius])[inside])
         origin = np.repeat(end[inside], 2, axis=0)
-        direction = np.repeat(direction[inside], 2, axis=0) + rng.normal(0, 0.42, (2 * inside.sum(), 3))
+        direction = np.repeat(direction[inside], 2, axis=0) + rng.normal(
+            0, 0.42, (2 * inside.sum(), 3)
+        )
         radius = np.repeat(radius[inside], 2) * rng.uniform(0.68, 0.84, len(origin))
     return np.concatenate(pieces)
 
@@ -215,27 +283,62 @@ def _inside_lung(patient, points, side):
     width, depth = patient.cage_size(z)
     top = patient.p["dome"] - (patient.p["dome_step"] if side > 0 else 0)
     dome = top - 62 * ((x - side * 66) / (0.58 * patient.p["width"])) ** 2
-    return ((np.abs(x) / (width - 4)) ** 2 + (y / (depth - 4)) ** 2 < 1) & (z > dome + 3) & (x * side > 18)
+    return (
+        ((np.abs(x) / (width - 4)) ** 2 + (y / (depth - 4)) ** 2 < 1)
+        & (z > dome + 3)
+        & (x * side > 18)
+    )
 
 
 def _lesions(rng, patient):
-    """Round densities in the lungs: (n, 8) of centre xyz, radii xyz, density of water, sharpness of the edge."""
+    """Round densities in the lungs: (n, 8) of centre xyz, radii xyz, density of water, sharpness of
+    the edge.
+    """
     found = []
     for side in patient.sides:
         low = patient.p["dome"] + 6
         if patient.finding == "consolidation":
-            centre = [side * rng.uniform(68, 86), rng.uniform(-20, 35), rng.uniform(low + 5, low + 75)]
+            centre = [
+                side * rng.uniform(68, 86),
+                rng.uniform(-20, 35),
+                rng.uniform(low + 5, low + 75),
+            ]
             for _ in range(5):
-                found.append([*(centre + rng.normal(0, [11, 14, 10])), *rng.uniform(16, 34, 3), rng.uniform(0.35, 0.6), 2.0])
+                found.append(
+                    [
+                        *(centre + rng.normal(0, [11, 14, 10])),
+                        *rng.uniform(16, 34, 3),
+                        rng.uniform(0.35, 0.6),
+                        2.0,
+                    ]
+                )
         if patient.finding == "infiltrates":
             for _ in range(rng.integers(9, 15)):
                 z = rng.uniform(low, 70)
                 x = side * rng.uniform(48, max(56, patient.cage_size(z)[0] - 14))
-                found.append([x, rng.uniform(-45, 55), z, *rng.uniform(12, 30, 3), rng.uniform(0.12, 0.32), 1.2])
+                found.append(
+                    [
+                        x,
+                        rng.uniform(-45, 55),
+                        z,
+                        *rng.uniform(12, 30, 3),
+                        rng.uniform(0.12, 0.32),
+                        1.2,
+                    ]
+                )
         if patient.finding == "nodule":
             z = rng.uniform(low + 22, 85)
             x = side * rng.uniform(52, max(58, patient.cage_size(z)[0] - 26))
-            found.append([x, rng.uniform(-25, 35), z, *(rng.uniform(9, 16) * rng.uniform(0.9, 1.1, 3)), 0.95, 8.0])
+            found.append(
+                [
+                    x,
+                    rng.uniform(-25, 35),
+                    z,
+                    *(rng.uniform(9, 16) * rng.uniform(0.9, 1.1, 3)),
+                    0.95,
+                    8.0,
+                ]
+            )
     return np.array(found).reshape(-1, 8)
 
 
@@ -245,7 +348,9 @@ def _superellipse(u, power):
 
 
 def _tilted(x, z, angle, a, b):
-    """Quadratic form of an ellipse with half axes a, b, turned by `angle` in the frontal plane; 1 on its edge."""
+    """Quadratic form of an ellipse with half axes a, b, turned by `angle` in the frontal plane; 1
+    on its edge.
+    """
     c, s = math.cos(angle), math.sin(angle)
     return ((c * x - s * z) / a) ** 2 + ((s * x + c * z) / b) ** 2
 
@@ -257,17 +362,25 @@ def smooth_step(t):
 
 
 def vessel_points(patient, side):
-    """Points along the vessels, at most 1 mm apart: (n, 5) of x, y, z, radius and the length each stands for, mm."""
+    """Points along the vessels, at most 1 mm apart: (n, 5) of x, y, z, radius and the length each
+    stands for, mm.
+    """
     pieces = patient.vessels[side]
     steps = 18
     t = (np.arange(steps) + 0.5) / steps
     start, end = pieces[:, None, :3], pieces[:, None, 3:6]
     points = start + (end - start) * t[None, :, None]
     length = np.linalg.norm(end - start, axis=2) / steps
-    columns = [points, np.repeat(pieces[:, None, 6:], steps, 1), np.repeat(length[:, :, None], steps, 1)]
+    columns = [
+        points,
+        np.repeat(pieces[:, None, 6:], steps, 1),
+        np.repeat(length[:, :, None], steps, 1),
+    ]
     return np.concatenate(columns, axis=2).reshape(-1, 5)
 
 
 def rib_drop(angle, slope):
-    """How far below its head at the spine a rib is after an angle from back (0) to front (pi), mm."""
+    """How far below its head at the spine a rib is after an angle from back (0) to front (pi),
+    mm.
+    """
     return slope * (14 * (1 - np.cos(angle)) + 22 * angle)

@@ -9,11 +9,15 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
     if picture.shape[0] == size:
         return picture
     method = Image.Resampling.BOX if size < picture.shape[0] else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(picture.astype(np.float32), mode="F").resize((size, size), method)).copy()
+    return np.asarray(
+        Image.fromarray(picture.astype(np.float32), mode="F").resize((size, size), method)
+    ).copy()
 
 
 def noise(seed: int, size: int, cells: int, draw: int = 0) -> np.ndarray:
-    """Smooth noise with standard deviation about 1 and `cells` bumps across the image, the same at every size."""
+    """Smooth noise with standard deviation about 1 and `cells` bumps across the image, the same at
+    every size.
+    """
     rng = np.random.default_rng([seed, 6, cells, draw])
     return resized(rng.standard_normal((cells, cells), dtype=np.float32) * 1.4, size)
 
@@ -26,5 +30,7 @@ def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> n
         for dy in (0, 1):
             share = mass * np.abs(1 - dx - (column - left)) * np.abs(1 - dy - (row - top))
             inside = (left + dx >= 0) & (left + dx < size) & (top + dy >= 0) & (top + dy < size)
-            picture += np.bincount((top + dy)[inside] * size + (left + dx)[inside], share[inside], size * size)
+            picture += np.bincount(
+                (top + dy)[inside] * size + (left + dx)[inside], share[inside], size * size
+            )
     return picture.reshape(size, size).astype(np.float32)

@@ -1,11 +1,12 @@
-"""A simulated text-to-image service: a real HTTP server on loopback that answers the openai client as the real one does.
+"""A simulated text-to-image service: a real HTTP server on loopback that answers the openai client
+as the real one does.
 
     with ImageServer(latency_seconds=0.2) as server:
         client = openai.OpenAI(base_url=server.url, api_key="any")
 
-It speaks POST /v1/images/generations (today's models and DALL-E's shape, and Azure's deployment paths),
-GET /v1/models, and files and batches of the Batch API; it draws phantoms from the prompt's words, counts
-what it would have billed, and misbehaves where `faults` say so.
+It speaks POST /v1/images/generations (today's models and DALL-E's shape, and Azure's deployment
+paths), GET /v1/models, and files and batches of the Batch API; it draws phantoms from the prompt's
+words, counts what it would have billed, and misbehaves where `faults` say so.
 """
 
 import json
@@ -39,10 +40,13 @@ FAULTS = (
 
 @dataclass
 class ImageServer:
-    """The service. `faults` gives each kind a probability per request; `script` forces kinds on the first requests.
+    """The service.
 
-    `in_flight_limit` requests are worked on at once, the next gets a 429. `sketch` draws a cheap pattern in place of
-    phantoms. `requests` has one record for every generation asked for: prompt, status, billed_usd, client_request_id.
+    `faults` gives each kind a probability per request; `script` forces kinds on the first requests.
+
+    `in_flight_limit` requests are worked on at once, the next gets a 429. `sketch` draws a cheap
+    pattern in place of phantoms. `requests` has one record for every generation asked for: prompt,
+    status, billed_usd, client_request_id.
     """
 
     latency_seconds: float = 0.0
@@ -61,7 +65,9 @@ class ImageServer:
     def __post_init__(self):
         unknown = [kind for kind in [*self.faults, *self.script] if kind not in (*FAULTS, "")]
         if unknown:
-            raise ValueError(f"The stand-in has no fault '{unknown[0]}'; one of: {', '.join(FAULTS)}.")
+            raise ValueError(
+                f"The stand-in has no fault '{unknown[0]}'; one of: {', '.join(FAULTS)}."
+            )
         self.requests: list[dict] = []
         self.files: dict[str, tuple[str, bytes]] = {}
         self.batches: dict[str, dict] = {}
@@ -74,7 +80,9 @@ class ImageServer:
         self._http = _Server(("127.0.0.1", self.port), _Handler)
         self._http.api = self
         self.port = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_):
@@ -92,7 +100,9 @@ class ImageServer:
         return sum(record["billed_usd"] for record in self.requests)
 
     def fault(self) -> str:
-        """What goes wrong with the next request: scripted first, then by chance; empty for nothing."""
+        """What goes wrong with the next request: scripted first, then by chance; empty for
+        nothing.
+        """
         with self.lock:
             if self.script:
                 return self.script.pop(0)
@@ -143,11 +153,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
 
     def _authorised(self):
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ") or self.headers.get("api-key", "")
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ") or self.headers.get(
+            "api-key", ""
+        )
         if not given:
-            return answers.error(401, "You didn't provide an API key.", "invalid_request_error", None)
+            return answers.error(
+                401, "You didn't provide an API key.", "invalid_request_error", None
+            )
         if self.server.api.key and given != self.server.api.key:
-            return answers.error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key")
+            return answers.error(
+                401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key"
+            )
         return None
 
     def _get(self, path):
@@ -162,14 +178,23 @@ class _Handler(BaseHTTPRequestHandler):
         if "/deployments/" in path:
             request["model"] = answers.DEPLOYED
         kind = api.fault()
-        entry = api.record(prompt=request.get("prompt"), client_request_id=self.headers.get("X-Client-Request-Id"), status=0, fault=kind)
+        entry = api.record(
+            prompt=request.get("prompt"),
+            client_request_id=self.headers.get("X-Client-Request-Id"),
+            status=0,
+            fault=kind,
+        )
         with api.lock:
             full = api.in_flight_limit and api.working >= api.in_flight_limit
             api.working += not full
             api.most_working = max(api.working, api.most_working)
         if full:
             entry["status"] = 429
-            return self._json(*answers.error(429, "Rate limit reached for images.", "requests", "rate_limit_exceeded"))
+            return self._json(
+                *answers.error(
+                    429, "Rate limit reached for images.", "requests", "rate_limit_exceeded"
+                )
+            )
         try:
             self._answer(api, request, kind, entry)
         finally:

@@ -1,4 +1,6 @@
-"""What the simulated image service says: models, errors, images with usage, in the published schemas."""
+"""What the simulated image service says: models, errors, images with usage, in the published
+schemas.
+"""
 
 import base64
 import functools
@@ -29,10 +31,18 @@ DALLE = ("dall-e-2", "dall-e-3")  # retired by the provider; spoken here for ser
 DEPLOYED = "gpt-image-2-2026-04-21"
 TOKENS = {"low": 196, "medium": 1756, "high": 7024}  # of a square of 1024 px
 USD_PER_TOKEN = {"input": 5e-6, "output": 30e-6}
-NEAREST = {"pneumonia": "consolidation", "opacity": "consolidation", "mass": "nodule", "covid19": "infiltrates", "edema": "infiltrates"}
+NEAREST = {
+    "pneumonia": "consolidation",
+    "opacity": "consolidation",
+    "mass": "nodule",
+    "covid19": "infiltrates",
+    "edema": "infiltrates",
+}
 
 
-def error(status: int, message: str, kind: str, code: str | None, param: str | None = None) -> tuple[int, dict]:
+def error(
+    status: int, message: str, kind: str, code: str | None, param: str | None = None
+) -> tuple[int, dict]:
     """An error in the service's own words."""
     return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -40,14 +50,37 @@ def error(status: int, message: str, kind: str, code: str | None, param: str | N
 def failure(kind: str) -> tuple[int, dict] | None:
     """The answer to a request that fails in this way, or None."""
     return {
-        "throttle": error(429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"),
-        "throttle_silent": error(429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"),
-        "quota": error(429, "You exceeded your current quota.", "insufficient_quota", "credit_balance_exhausted"),
-        "unauthorised": error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
-        "forbidden": error(403, "Your organization must be verified to use this model.", "invalid_request_error", None),
-        "server_error": error(500, "The server had an error while processing your request.", "server_error", None),
+        "throttle": error(
+            429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"
+        ),
+        "throttle_silent": error(
+            429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"
+        ),
+        "quota": error(
+            429,
+            "You exceeded your current quota.",
+            "insufficient_quota",
+            "credit_balance_exhausted",
+        ),
+        "unauthorised": error(
+            401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key"
+        ),
+        "forbidden": error(
+            403,
+            "Your organization must be verified to use this model.",
+            "invalid_request_error",
+            None,
+        ),
+        "server_error": error(
+            500, "The server had an error while processing your request.", "server_error", None
+        ),
         "detail": (503, {"detail": "model is loading"}),
-        "moderation": error(400, "Your request was rejected by the safety system.", "image_generation_user_error", "moderation_blocked"),
+        "moderation": error(
+            400,
+            "Your request was rejected by the safety system.",
+            "image_generation_user_error",
+            "moderation_blocked",
+        ),
     }.get(kind)
 
 
@@ -55,13 +88,21 @@ def models() -> list[dict]:
     """GET /v1/models."""
     listed = {**TODAY, **dict.fromkeys(DALLE)}
     return [
-        {"id": name, "object": "model", "created": 1_776_729_600, "owned_by": "rehearsal", "shutdown_date": end}
+        {
+            "id": name,
+            "object": "model",
+            "created": 1_776_729_600,
+            "owned_by": "rehearsal",
+            "shutdown_date": end,
+        }
         for name, end in listed.items()
     ]
 
 
 def generation(request: dict, api, kind: str = "") -> tuple[int, dict]:
-    """POST /v1/images/generations: images with usage for today's models, without for DALL-E's shape."""
+    """POST /v1/images/generations: images with usage for today's models, without for DALL-E's
+    shape.
+    """
     model, prompt = request.get("model", "dall-e-2"), request.get("prompt", "")
     dalle = model in DALLE
     wrong = _refusal(request, model, prompt, dalle)
@@ -72,8 +113,16 @@ def generation(request: dict, api, kind: str = "") -> tuple[int, dict]:
     width, height = (int(edge) for edge in ("512x512" if kind == "wrong_size" else size).split("x"))
     data = []
     for _ in range(request.get("n") or 1):
-        picture = draw(prompt, width, height, request.get("seed", uuid.uuid4().int % 10**9), api.sketch)
-        data.append(_datum(picture, (dalle and request.get("response_format", "url") == "url") or api.answer_by_url, api))
+        picture = draw(
+            prompt, width, height, request.get("seed", uuid.uuid4().int % 10**9), api.sketch
+        )
+        data.append(
+            _datum(
+                picture,
+                (dalle and request.get("response_format", "url") == "url") or api.answer_by_url,
+                api,
+            )
+        )
     if kind == "truncated":
         data[0] = {"b64_json": data[0]["b64_json"][: len(data[0]["b64_json"]) // 2 - 1]}
     answer = {"created": int(time.time()), "data": [] if kind == "empty" else data}
@@ -83,32 +132,71 @@ def generation(request: dict, api, kind: str = "") -> tuple[int, dict]:
     made = round(TOKENS.get(quality, 7024) * width * height / 1024**2) * len(data)
     usage = {"input_tokens": written, "output_tokens": made, "total_tokens": written + made}
     usage["input_tokens_details"] = {"text_tokens": written, "image_tokens": 0}
-    return 200, {**answer, "size": f"{width}x{height}", "quality": quality, "background": "opaque", "output_format": "png", "usage": usage}
+    return 200, {
+        **answer,
+        "size": f"{width}x{height}",
+        "quality": quality,
+        "background": "opaque",
+        "output_format": "png",
+        "usage": usage,
+    }
 
 
 def _refusal(request, model, prompt, dalle):
     if model in RETIRED or (model not in TODAY and not dalle):
         return error(
-            404, f"The model '{model}' does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"
+            404,
+            f"The model '{model}' does not exist or you do not have access to it.",
+            "invalid_request_error",
+            "model_not_found",
         )
     if not dalle and "response_format" in request:
-        return error(400, "Unknown parameter: 'response_format'.", "invalid_request_error", "unknown_parameter", "response_format")
+        return error(
+            400,
+            "Unknown parameter: 'response_format'.",
+            "invalid_request_error",
+            "unknown_parameter",
+            "response_format",
+        )
     if dalle and "quality" in request and model == "dall-e-2":
-        return error(400, "Unknown parameter: 'quality'.", "invalid_request_error", "unknown_parameter", "quality")
+        return error(
+            400,
+            "Unknown parameter: 'quality'.",
+            "invalid_request_error",
+            "unknown_parameter",
+            "quality",
+        )
     if not prompt or len(prompt) > (1000 if dalle else 32_000):
-        return error(400, "Invalid 'prompt': wrong length.", "invalid_request_error", "string_above_max_length", "prompt")
+        return error(
+            400,
+            "Invalid 'prompt': wrong length.",
+            "invalid_request_error",
+            "string_above_max_length",
+            "prompt",
+        )
     size = request.get("size", "auto")
     edges = re.fullmatch(r"(\d+)x(\d+)", size)
-    wanted = size in ("256x256", "512x512", "1024x1024") if dalle else size == "auto" or (edges and _fits(int(edges[1]), int(edges[2])))
+    wanted = (
+        size in ("256x256", "512x512", "1024x1024")
+        if dalle
+        else size == "auto" or (edges and _fits(int(edges[1]), int(edges[2])))
+    )
     if not wanted:
-        return error(400, f"Invalid value: '{size}'.", "invalid_request_error", "invalid_value", "size")
+        return error(
+            400, f"Invalid value: '{size}'.", "invalid_request_error", "invalid_value", "size"
+        )
     if re.search(r"\b(gore|blood|nude)\b", prompt.lower()):
         return failure("moderation")
     return None
 
 
 def _fits(width, height):
-    return width % 16 == height % 16 == 0 and max(width, height) <= 3840 and width * height >= 655_360 and 1 / 3 <= width / height <= 3
+    return (
+        width % 16 == height % 16 == 0
+        and max(width, height) <= 3840
+        and width * height >= 655_360
+        and 1 / 3 <= width / height <= 3
+    )
 
 
 def _datum(picture, by_url, api):
@@ -123,7 +211,10 @@ def price(request: dict, answer: dict) -> float:
     """What the answer costs, USD: by tokens where it counts them, else DALL-E 2's price by size."""
     usage = answer.get("usage")
     if usage:
-        return usage["input_tokens"] * USD_PER_TOKEN["input"] + usage["output_tokens"] * USD_PER_TOKEN["output"]
+        return (
+            usage["input_tokens"] * USD_PER_TOKEN["input"]
+            + usage["output_tokens"] * USD_PER_TOKEN["output"]
+        )
     return {"256x256": 0.016, "512x512": 0.018}.get(request.get("size"), 0.02) * len(answer["data"])
 
 
@@ -140,21 +231,27 @@ def draw(prompt: str, width: int, height: int, seed: int, sketch: bool = False) 
 
 @functools.lru_cache(maxsize=64)
 def _sketched(width, height, seed):
-    grey = (np.add.outer(np.arange(height // 8), np.arange(width // 8)) * (1 + seed % 5) + 16 * seed) % 256
+    grey = (
+        np.add.outer(np.arange(height // 8), np.arange(width // 8)) * (1 + seed % 5) + 16 * seed
+    ) % 256
     return _painted(grey.astype(np.uint8), width, height)
 
 
 def _painted(grey, width, height):
     picture = Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC)
     # A service paints in colour: the channels differ a little, as a painter's greys do.
-    coloured = Image.merge("RGB", [picture, picture, picture.point(lambda value: min(255, value + 2))])
+    coloured = Image.merge(
+        "RGB", [picture, picture, picture.point(lambda value: min(255, value + 2))]
+    )
     buffer = io.BytesIO()
     coloured.save(buffer, "PNG", compress_level=1)
     return with_credentials(buffer.getvalue())
 
 
 def _imagined(modality, finding, side, seed, size=288):
-    """A phantom as a generator would paint it: without the detector's noise, its edges too soft, its contrast too high."""
+    """A phantom as a generator would paint it: without the detector's noise, its edges too soft,
+    its contrast too high.
+    """
     from helpers.rehearsal import phantom
 
     finding = finding if finding in phantom.FINDINGS else "no_finding"
@@ -167,12 +264,26 @@ def _imagined(modality, finding, side, seed, size=288):
 
 
 def with_credentials(png: bytes) -> bytes:
-    """The PNG with a JUMBF box in a caBX chunk, where C2PA puts content credentials (the claim is simulated, not signed)."""
+    """The PNG with a JUMBF box in a caBX chunk, where C2PA puts content credentials (the claim is
+    simulated, not signed).
+    """
     label = b"c2pa\x00"
-    description = _box(b"jumd", bytes.fromhex("63327061001100108000 00AA00389B71".replace(" ", "")) + b"\x03" + label)
-    claim = _box(b"json", b'{"claim_generator": "rehearsal image API", "digital_source_type": "trainedAlgorithmicMedia"}')
+    description = _box(
+        b"jumd",
+        bytes.fromhex("63327061001100108000 00AA00389B71".replace(" ", "")) + b"\x03" + label,
+    )
+    claim = _box(
+        b"json",
+        b'{"claim_generator": "rehearsal image API", "digital_source_type":'
+        b' "trainedAlgorithmicMedia"}',
+    )
     manifest = _box(b"jumb", description + claim)
-    chunk = struct.pack(">I", len(manifest)) + b"caBX" + manifest + struct.pack(">I", zlib.crc32(b"caBX" + manifest))
+    chunk = (
+        struct.pack(">I", len(manifest))
+        + b"caBX"
+        + manifest
+        + struct.pack(">I", zlib.crc32(b"caBX" + manifest))
+    )
     return png[:33] + chunk + png[33:]
 
 

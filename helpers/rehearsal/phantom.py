@@ -1,4 +1,6 @@
-"""Simulated patients: X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
+"""Simulated patients:
+
+X-rays and CT slices of one parametric chest, and a folder of them as 12-bit DICOM.
 
 The patient's right is on the image's left. Everything follows from a seed.
 """
@@ -16,7 +18,19 @@ from helpers.tables import write_atomically
 
 __all__ = ["FINDINGS", "Patient", "ct_slice", "write_cases", "xray"]
 
-METADATA = ("file", "modality", "origin", "finding", "patient_id", "sex", "age", "view", "licence", "credit", "sha256")
+METADATA = (
+    "file",
+    "modality",
+    "origin",
+    "finding",
+    "patient_id",
+    "sex",
+    "age",
+    "view",
+    "licence",
+    "credit",
+    "sha256",
+)
 LABELS = {
     "no_finding": "No Finding",
     "effusion": "Effusion",
@@ -31,11 +45,16 @@ CREDIT = "rehearsal phantom, no patient"
 DX, CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 
 
-def write_cases(folder: Path, patients: int = 230, seed: int = 0, size: int = 320, ct_patients: int = 30) -> pd.DataFrame:
-    """A folder of simulated patients: DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
+def write_cases(
+    folder: Path, patients: int = 230, seed: int = 0, size: int = 320, ct_patients: int = 30
+) -> pd.DataFrame:
+    """A folder of simulated patients:
 
-    Idempotent: files that are there are kept, so an interrupted call is simply repeated. Returns the metadata, whose
-    columns are METADATA. A side is given in the label as hospitals do: "Effusion (left)".
+    DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
+
+    Idempotent: files that are there are kept, so an interrupted call is simply repeated. Returns
+    the metadata, whose columns are METADATA. A side is given in the label as hospitals do:
+    "Effusion (left)".
     """
     folder = Path(folder)
     if (folder / "metadata.csv").exists():
@@ -43,40 +62,74 @@ def write_cases(folder: Path, patients: int = 230, seed: int = 0, size: int = 32
     rows = []
     for number in range(patients + ct_patients):
         modality = "xray" if number < patients else "ct"
-        rows += [_write_case(folder, modality, seed * 100_003 + number, visit, size) for visit in range(_visits(seed, number, modality))]
+        rows += [
+            _write_case(folder, modality, seed * 100_003 + number, visit, size)
+            for visit in range(_visits(seed, number, modality))
+        ]
     frame = pd.DataFrame(rows, columns=list(METADATA)).astype(str)
     write_atomically(folder / "metadata.csv", frame.to_csv(index=False).encode())
     return frame
 
 
 def _visits(seed, number, modality):
-    return 2 if modality == "ct" else 1 + int(np.random.default_rng([seed, number, 8]).choice(3, p=(0.5, 0.28, 0.22)))
+    return (
+        2
+        if modality == "ct"
+        else 1 + int(np.random.default_rng([seed, number, 8]).choice(3, p=(0.5, 0.28, 0.22)))
+    )
 
 
 def _write_case(folder, modality, person, visit, size):
     rng = np.random.default_rng([person, 9])
     finding, side = str(rng.choice(FINDINGS, p=SHARES)), str(rng.choice(["left", "right"]))
-    sex, age, view = str(rng.choice(["F", "M"])), int(rng.integers(21, 92)), str(rng.choice(["PA", "AP"], p=(0.65, 0.35)))
+    sex, age, view = (
+        str(rng.choice(["F", "M"])),
+        int(rng.integers(21, 92)),
+        str(rng.choice(["PA", "AP"], p=(0.65, 0.35))),
+    )
     # Most people come back with what they had; some are well again.
     if visit and rng.random() < 0.3:
         finding = "no_finding"
-    patient = {"id": f"PHANTOM-{person:06d}", "sex": sex, "age": age, "view": view if modality == "xray" else "axial", "visit": visit}
+    patient = {
+        "id": f"PHANTOM-{person:06d}",
+        "sex": sex,
+        "age": age,
+        "view": view if modality == "xray" else "axial",
+        "visit": visit,
+    }
     file = f"{modality}/{patient['id'].lower()}_{visit}.dcm"
     if not (folder / file).exists():
         pixels = (
             xray(person, finding, side, size, view, visit, sex)
             if modality == "xray"
-            else np.clip(ct_slice(person, finding, side, size, visit=visit, sex=sex).astype(np.int32) + 1024, 0, 4095).astype(np.uint16)
+            else np.clip(
+                ct_slice(person, finding, side, size, visit=visit, sex=sex).astype(np.int32) + 1024,
+                0,
+                4095,
+            ).astype(np.uint16)
         )
         _write(folder / file, _dicom(pixels, modality, patient))
     shown = CLEAN_SIDE.get(finding, side)
     label = LABELS[finding] + (f" ({shown})" if shown else "")
     digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-    return [file, modality, "real", label, patient["id"], sex, age, patient["view"], "MIT (simulated)", CREDIT, digest]
+    return [
+        file,
+        modality,
+        "real",
+        label,
+        patient["id"],
+        sex,
+        age,
+        patient["view"],
+        "MIT (simulated)",
+        CREDIT,
+        digest,
+    ]
 
 
 def _write(path, content):
-    # Renamed into place but not flushed: hundreds of flushes cost more than drawing again what a power cut loses.
+    # Renamed into place but not flushed: hundreds of flushes cost more than drawing again what a
+    # power cut loses.
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".part").write_bytes(content)
     path.with_suffix(".part").replace(path)
@@ -91,7 +144,10 @@ def _dicom(pixels, modality, patient) -> bytes:
 
     uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (DX if modality == "xray" else CT), uid
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
+        (DX if modality == "xray" else CT),
+        uid,
+    )
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
@@ -99,12 +155,19 @@ def _dicom(pixels, modality, patient) -> bytes:
     data.Modality = "DX" if modality == "xray" else "CT"
     data.PatientName, data.PatientID = "Simulated^Patient", patient["id"]
     data.PatientSex, data.PatientAge = patient["sex"], f"{patient['age']:03d}Y"
-    data.StudyDate, data.SeriesDescription = f"2020{1 + patient['visit']:02d}15", "rehearsal phantom"
+    data.StudyDate, data.SeriesDescription = (
+        f"2020{1 + patient['visit']:02d}15",
+        "rehearsal phantom",
+    )
     data.Rows, data.Columns = pixels.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
     if modality == "xray":
-        data.ViewPosition, data.PresentationIntentType, data.BurnedInAnnotation = patient["view"], "FOR PRESENTATION", "NO"
+        data.ViewPosition, data.PresentationIntentType, data.BurnedInAnnotation = (
+            patient["view"],
+            "FOR PRESENTATION",
+            "NO",
+        )
         data.PixelSpacing = [FIELD_MM / pixels.shape[0]] * 2
         data.WindowCenter, data.WindowWidth = 2048, 4096
         data.RescaleIntercept, data.RescaleSlope, data.PresentationLUTShape = 0, 1, "IDENTITY"

@@ -1,9 +1,18 @@
-"""CT slices of the simulated chest in anatomy.py, in Hounsfield units, cut as the patient lies on the back."""
+"""CT slices of the simulated chest in anatomy.py, in Hounsfield units, cut as the patient lies on
+the back.
+"""
 
 import numpy as np
 from scipy import ndimage
 
-from helpers.rehearsal.anatomy import RIB_SPACING, TOP, Patient, rib_drop, smooth_step, vessel_points
+from helpers.rehearsal.anatomy import (
+    RIB_SPACING,
+    TOP,
+    Patient,
+    rib_drop,
+    smooth_step,
+    vessel_points,
+)
 from helpers.rehearsal.drawing import noise, splat
 
 AIR, FAT, MUSCLE, FLUID, LIVER = -1000, -95, 48, 8, 62
@@ -11,11 +20,19 @@ SLICE_MM = 3.0
 
 
 def ct_slice(
-    seed: int, finding: str = "no_finding", side: str = "", size: int = 512, level: float = -1.0, visit: int = 0, sex: str = ""
+    seed: int,
+    finding: str = "no_finding",
+    side: str = "",
+    size: int = 512,
+    level: float = -1.0,
+    visit: int = 0,
+    sex: str = "",
 ) -> np.ndarray:
-    """An axial slice, (size, size) int16 in HU, the patient's right on the image's left and the front on top.
+    """An axial slice, (size, size) int16 in HU, the patient's right on the image's left and the
+    front on top.
 
-    `level` runs from 0 (domes of the diaphragm) to 1 (apex); below 0 the finding chooses a height that shows it.
+    `level` runs from 0 (domes of the diaphragm) to 1 (apex); below 0 the finding chooses a height
+    that shows it.
     """
     patient = Patient(seed, finding, side, "AP", visit, sex)
     rng = np.random.default_rng([seed, 7, visit])
@@ -38,11 +55,15 @@ def _telling_level(patient, rng, low):
     if len(patient.lesions):
         lesion = patient.lesions[rng.integers(len(patient.lesions))]
         return float(np.clip((lesion[2] - low) / (TOP - 30 - low), 0.05, 0.95))
-    return {"effusion": 0.15, "cardiomegaly": 0.25}.get(patient.finding, 0.0) + rng.uniform(0.05, 0.45)
+    return {"effusion": 0.15, "cardiomegaly": 0.25}.get(patient.finding, 0.0) + rng.uniform(
+        0.05, 0.45
+    )
 
 
 def _filled(span, y, step):
-    """How much of every pixel lies in a solid cut at one height, 0 to 1: span is (middle y, half), functions of x."""
+    """How much of every pixel lies in a solid cut at one height, 0 to 1: span is (middle y, half),
+    functions of x.
+    """
     middle, half = span
     return np.clip((half - np.abs(y - middle)) / step + 0.5, 0, 1) * (half > 0)
 
@@ -56,11 +77,16 @@ def _tissues(patient, x, y, z, step):
     hu = AIR + skin * (FAT - AIR)
     for middle, half in patient.breasts(x, flat):
         hu = np.maximum(hu, AIR + (FAT - AIR + 40) * _filled((middle + 6, half), y, step))
-    hu = hu + _body(patient, x, y, z, wall, step) * (MUSCLE - FAT + 14 * noise(patient.seed, x.shape[1], 60))
+    hu = hu + _body(patient, x, y, z, wall, step) * (
+        MUSCLE - FAT + 14 * noise(patient.seed, x.shape[1], 60)
+    )
     layers = [(patient.cage(x, flat), -40)]
     layers += [(patient.mediastinum(x, flat), -12)]
     layers += [(span, LIVER) for span in patient.abdomen(x, flat)]
-    layers += [(span, p["contrast_hu"]) for span in (patient.heart(x, flat), *patient.aorta(x, flat), *patient.hila(x, flat))]
+    layers += [
+        (span, p["contrast_hu"])
+        for span in (patient.heart(x, flat), *patient.aorta(x, flat), *patient.hila(x, flat))
+    ]
     inside = _filled(patient.cage(x, flat), y, step)
     for span, value in layers:
         share = _filled(span, y, step) * inside
@@ -84,30 +110,47 @@ def _lung_mask(patient, x, y, z, step):
     middle, half = patient.cage(x, flat)
     mask = _filled((middle, half - 3), y, step)
     others = [patient.heart(x, flat), patient.mediastinum(x, flat), patient.spine(x, flat)]
-    for span in (*others, *patient.aorta(x, flat), *patient.hila(x, flat), *patient.abdomen(x, flat)):
+    for span in (
+        *others,
+        *patient.aorta(x, flat),
+        *patient.hila(x, flat),
+        *patient.abdomen(x, flat),
+    ):
         mask = mask * (1 - _filled((span[0], span[1] + 1.5 * (span[1] > 0)), y, step))
     return mask
 
 
 def _lung_hu(patient, x, y, z, size, step):
-    """Inside the lungs: tissue denser towards the back, vessels, lesions, free air and free fluid where they settle."""
+    """Inside the lungs: tissue denser towards the back, vessels, lesions, free air and free fluid
+    where they settle.
+    """
     p = patient.p
-    hu = -1000 + 1000 * p["lung"] * 0.62 * (1 + 0.3 * y / p["depth"]) * (1 + 0.06 * noise(patient.seed, size, 40))
+    hu = -1000 + 1000 * p["lung"] * 0.62 * (1 + 0.3 * y / p["depth"]) * (
+        1 + 0.06 * noise(patient.seed, size, 40)
+    )
     hu = hu + np.minimum(1.0, _vessels(patient, x, y, z, size, step)) * (30 - hu)
-    texture = 1 + 0.45 * noise(patient.seed, size, 48, draw=1) if patient.finding != "nodule" else 1.0
+    texture = (
+        1 + 0.45 * noise(patient.seed, size, 48, draw=1) if patient.finding != "nodule" else 1.0
+    )
     for cx, cy, cz, rx, ry, rz, density, sharp in patient.lesions:
         edge = 1 - ((x - cx) / rx) ** 2 - ((y - cy) / ry) ** 2 - ((z - cz) / rz) ** 2
-        hu = hu + np.clip(sharp * 2 * edge, 0, 1) * np.clip(density * 1.1 * texture, 0, 1) * (20 - hu)
+        hu = hu + np.clip(sharp * 2 * edge, 0, 1) * np.clip(density * 1.1 * texture, 0, 1) * (
+            20 - hu
+        )
     for side in patient.sides:
         width, depth = patient.cage_size(np.float64(z))
         here = x * side > 0
         if patient.finding == "effusion":
             # Lying down, fluid runs to the back: a crescent, deeper near the diaphragm.
             height = (0.55 + 0.011 * p["fluid"]) * np.clip(1.15 - (z - p["dome"]) / 190, 0, 1.2)
-            surface = depth * (1.05 - 0.75 * height) - 0.1 * np.abs(x) - 0.0012 * (np.abs(x) - 70) ** 2
+            surface = (
+                depth * (1.05 - 0.75 * height) - 0.1 * np.abs(x) - 0.0012 * (np.abs(x) - 70) ** 2
+            )
             hu = hu + here * np.clip((y - surface) / step + 0.5, 0, 1) * (FLUID - hu)
         if patient.finding == "pneumothorax":
-            collapsed = ((x - side * 60) / (width - 1.3 * p["gap"] - 40)) ** 2 + ((y - 0.9 * p["gap"] - 6) / (depth - 1.0 * p["gap"])) ** 2
+            collapsed = ((x - side * 60) / (width - 1.3 * p["gap"] - 40)) ** 2 + (
+                (y - 0.9 * p["gap"] - 6) / (depth - 1.0 * p["gap"])
+            ) ** 2
             hu = hu + here * np.clip((collapsed - 1) * 40 / step + 0.5, 0, 1) * (-995 - hu)
             hu = hu + here * np.exp(-(((collapsed - 1) * 40) ** 2) / 2) * (-500 - hu) * 0.7
     return hu
@@ -123,7 +166,9 @@ def _vessels(patient, x, y, z, size, step):
         at = (points[:, 3] >= low) & (points[:, 3] < high)
         mass = np.pi * points[at, 3] ** 2 * points[at, 4] / step**2 / SLICE_MM
         width = max(0.5, 0.5 * (low + min(high, 3.6)) / 2 / step)
-        filling += ndimage.gaussian_filter(splat(column[at], row[at], mass, size), width, truncate=3)
+        filling += ndimage.gaussian_filter(
+            splat(column[at], row[at], mass, size), width, truncate=3
+        )
     return 1.5 * filling
 
 
@@ -140,7 +185,11 @@ def _bones(patient, x, y, z, step, hu):
     rib = np.where((number <= 0) & (number > -12) & (angle < 2.75), rib, 9)
     bone = [(rib, 330, 750)]
     front = 0.06 * width - depth
-    bone.append((np.maximum(np.abs(x) / 19, np.abs(y - front + 8) / 6.5), 220, 600) if -40 < z < 100 else (rib, 330, 750))
+    bone.append(
+        (np.maximum(np.abs(x) / 19, np.abs(y - front + 8) / 6.5), 220, 600)
+        if -40 < z < 100
+        else (rib, 330, 750)
+    )
     sx, sy = patient.turned(0, p["depth"] - 16)
     dx = x - sx
     body = np.maximum((np.abs(dx) / 18) ** 2.4 + (np.abs(y - sy) / 17) ** 2.4, 0) ** (1 / 2.4)
@@ -149,7 +198,10 @@ def _bones(patient, x, y, z, step, hu):
     wing = np.maximum(np.abs(y - sy - 24 - 0.28 * np.abs(dx)) / 4.5, np.abs(np.abs(dx) - 26) / 14)
     bone += [(body, 210, 520), (arch, 380, 700), (process, 300, 600), (wing, 250, 550)]
     if z > 0:
-        blade = np.maximum(np.abs(outward - 20 + 0.05 * (np.abs(x) - 90)) / 3.2, np.abs(angle - 1.0 + 0.003 * z) / 0.34)
+        blade = np.maximum(
+            np.abs(outward - 20 + 0.05 * (np.abs(x) - 90)) / 3.2,
+            np.abs(angle - 1.0 + 0.003 * z) / 0.34,
+        )
         bone.append((blade, 300, 620))
     for shape, marrow, cortex in bone:
         value = marrow + (cortex - marrow) * np.clip((shape - 0.62) / 0.3, 0, 1)

@@ -1,4 +1,5 @@
-"""X-rays of the simulated chest in anatomy.py: its projection by the attenuation law, I = I0 exp(-sum of mu * path), with noise.
+"""X-rays of the simulated chest in anatomy.py: its projection by the attenuation law, I = I0
+exp(-sum of mu * path), with noise.
 
 The patient's right is on the image's left, as in a clinic.
 """
@@ -6,7 +7,14 @@ The patient's right is on the image's left, as in a clinic.
 import numpy as np
 from scipy import ndimage
 
-from helpers.rehearsal.anatomy import RIB_SPACING, TOP, Patient, rib_drop, smooth_step, vessel_points
+from helpers.rehearsal.anatomy import (
+    RIB_SPACING,
+    TOP,
+    Patient,
+    rib_drop,
+    smooth_step,
+    vessel_points,
+)
 from helpers.rehearsal.drawing import noise, resized, splat
 
 MU_WATER, MU_BONE = 0.0195, 0.034  # per mm at about 70 keV; bone beyond the water it displaces
@@ -15,14 +23,24 @@ COARSE = 160  # grid of the smooth organs; ribs, vessels and noise are drawn at 
 
 
 def xray(
-    seed: int, finding: str = "no_finding", side: str = "", size: int = 512, view: str = "PA", visit: int = 0, sex: str = ""
+    seed: int,
+    finding: str = "no_finding",
+    side: str = "",
+    size: int = 512,
+    view: str = "PA",
+    visit: int = 0,
+    sex: str = "",
 ) -> np.ndarray:
-    """A frontal chest X-ray, (size, size) uint16 with 12 bits, bright where the body attenuates most."""
+    """A frontal chest X-ray, (size, size) uint16 with 12 bits, bright where the body attenuates
+    most.
+    """
     patient = Patient(seed, finding, side, view, visit, sex)
     rng = np.random.default_rng([seed, 5, visit])
     path = resized(_organ_path(patient, *_frontal_grid(patient, min(size, COARSE))), size)
     x, z = _frontal_grid(patient, size)
-    path += MU_WATER * _vessel_path(patient, x, z, size) + MU_BONE * patient.p["bone"] * _bone_path(patient, x, z)
+    path += MU_WATER * _vessel_path(patient, x, z, size) + MU_BONE * patient.p["bone"] * _bone_path(
+        patient, x, z
+    )
     primary = np.exp(-path)
     small = resized(primary, 64)
     scatter = resized(ndimage.gaussian_filter(small, 5), size)
@@ -33,7 +51,9 @@ def xray(
 
 
 def _displayed(density, contrast):
-    """The detector's image as a workstation shows it: a little edge enhancement, a soft shoulder, 12 bits."""
+    """The detector's image as a workstation shows it: a little edge enhancement, a soft shoulder,
+    12 bits.
+    """
     size = density.shape[0]
     small = resized(density, 64)
     density = density + 0.5 * (density - resized(ndimage.gaussian_filter(small, 3), size))
@@ -73,29 +93,44 @@ def _organ_path(patient, x, z):
     water = water - lung * (1 - _lung_density(patient, x, z)) + _lesion_path(patient, x, z, lung)
     if p["gas"] > 0:
         gx, gz = 62, p["dome"] - p["dome_step"] - 24
-        water = water - p["gas"] * np.clip(1 - ((x - gx) / 26) ** 2 - ((z - gz + 0.2 * (x - gx)) / 15) ** 2, 0, None) ** 0.8
+        water = (
+            water
+            - p["gas"]
+            * np.clip(1 - ((x - gx) / 26) ** 2 - ((z - gz + 0.2 * (x - gx)) / 15) ** 2, 0, None)
+            ** 0.8
+        )
     for start, end, radius in patient.airways():
         water = water - 1.3 * _tube(x, z, start, end, radius)
     return MU_WATER * np.clip(water, 0, None)
 
 
 def _lung_density(patient, x, z):
-    """Density of lung tissue against water: uneven, denser at the base, none in the free air of a pneumothorax."""
+    """Density of lung tissue against water: uneven, denser at the base, none in the free air of a
+    pneumothorax.
+    """
     density = (
         patient.p["lung"]
         * (1 + 0.12 * np.tanh(-z / 80))
-        * (1 + 0.1 * noise(patient.seed, x.shape[1], 5) + 0.07 * noise(patient.seed, x.shape[1], 20))
+        * (
+            1
+            + 0.1 * noise(patient.seed, x.shape[1], 5)
+            + 0.07 * noise(patient.seed, x.shape[1], 20)
+        )
     )
     if patient.finding == "pneumothorax":
         for side in patient.sides:
             depth = patient.collapse(x, z)
             line = np.exp(-((depth / 1.6) ** 2)) * 0.14
-            density = np.where(x * side > 20, np.where(depth > 0, 1.15 * density, 0.0) + line, density)
+            density = np.where(
+                x * side > 20, np.where(depth > 0, 1.15 * density, 0.0) + line, density
+            )
     return density
 
 
 def _uncovered(front, back, obstacles):
-    """Length of each ray between front and back that no obstacle covers (a sweep over intervals sorted by their start)."""
+    """Length of each ray between front and back that no obstacle covers (a sweep over intervals
+    sorted by their start).
+    """
     shape = front.shape
     middle = np.stack([np.broadcast_to(m, shape) for m, _ in obstacles])
     half = np.stack([np.broadcast_to(h, shape) for _, h in obstacles])
@@ -111,9 +146,13 @@ def _uncovered(front, back, obstacles):
 
 
 def _lesion_path(patient, x, z, lung):
-    """Water added by consolidations, infiltrates and nodules, at most what the lung on that ray can hold."""
+    """Water added by consolidations, infiltrates and nodules, at most what the lung on that ray can
+    hold.
+    """
     added = np.zeros(x.shape, np.float32)
-    texture = 1 + 0.5 * noise(patient.seed, x.shape[1], 34) if patient.finding == "infiltrates" else 1.0
+    texture = (
+        1 + 0.5 * noise(patient.seed, x.shape[1], 34) if patient.finding == "infiltrates" else 1.0
+    )
     for cx, _, cz, rx, ry, rz, density, sharp in patient.lesions:
         edge = np.clip(1 - ((x - cx) / rx) ** 2 - ((z - cz) / rz) ** 2, 0, None)
         added += 2 * ry * density * np.minimum(np.sqrt(edge), sharp * edge)
@@ -130,10 +169,14 @@ def _tube(x, z, start, end, radius):
 
 
 def _vessel_path(patient, x, z, size):
-    """Path through the pulmonary vessels: their mass spread along their course, then blurred to their width."""
+    """Path through the pulmonary vessels: their mass spread along their course, then blurred to
+    their width.
+    """
     points = np.concatenate([vessel_points(patient, side) for side in (-1, 1)])
     if patient.finding == "pneumothorax":
-        gone = (patient.collapse(points[:, 0], points[:, 2]) < 0) & np.isin(np.sign(points[:, 0]), patient.sides)
+        gone = (patient.collapse(points[:, 0], points[:, 2]) < 0) & np.isin(
+            np.sign(points[:, 0]), patient.sides
+        )
         points = points[~gone]
     step = FIELD_MM / patient.p["zoom"] / size
     tilt = patient.p["tilt"]
@@ -146,12 +189,16 @@ def _vessel_path(patient, x, z, size):
         at = (points[:, 3] >= low) & (points[:, 3] < high)
         mass = np.pi * chosen[:, 3] ** 2 * chosen[:, 4] / step**2
         drawn = splat(column[at], row[at], mass, size)
-        path += ndimage.gaussian_filter(drawn, max(0.6, 0.55 * (low + min(high, 3.4)) / 2 / step + 0.35), truncate=3)
+        path += ndimage.gaussian_filter(
+            drawn, max(0.6, 0.55 * (low + min(high, 3.4)) / 2 / step + 0.35), truncate=3
+        )
     return path
 
 
 def _bone_path(patient, x, z):
-    """Path through bone seen from the front: ribs behind and in front, clavicles, vertebrae, shoulders."""
+    """Path through bone seen from the front: ribs behind and in front, clavicles, vertebrae,
+    shoulders.
+    """
     p = patient.p
     width = patient.cage_size(z)[0] + 3
     across = np.clip(np.abs(x) / width, 0, 0.9995)
@@ -166,7 +213,9 @@ def _bone_path(patient, x, z):
         profile = np.clip(inside * 4, 0, 1) * (1.35 - 0.6 * np.clip(inside, 0, 1))
         if strength < 1:
             profile = profile * smooth_step((across - 0.32) / 0.12)
-        bone += profile * strength * 4.4 * lean * (np.abs(x) < width) * (number <= 0) * (number > -12)
+        bone += (
+            profile * strength * 4.4 * lean * (np.abs(x) < width) * (number <= 0) * (number > -12)
+        )
     for part, where in (
         (_clavicles, np.s_[(z > 70).any(axis=1), :]),
         (_vertebrae, np.s_[:, (np.abs(x) < 70).any(axis=0)]),
@@ -182,14 +231,24 @@ def _clavicles(patient, x, z):
     side = np.abs(x)
     height = 106 + patient.p["clavicle"] + 0.26 * (side - 18) + 7 * np.sin((side - 10) / 26)
     tube = np.clip(1 - ((z - height) / (6.3 + 2.5 * np.exp(-(((side - 18) / 12) ** 2)))) ** 2, 0, 1)
-    return 9 * np.sqrt(tube) * (1.25 - 0.4 * tube) * smooth_step((side - 12) / 5) * smooth_step((172 - side) / 8)
+    return (
+        9
+        * np.sqrt(tube)
+        * (1.25 - 0.4 * tube)
+        * smooth_step((side - 12) / 5)
+        * smooth_step((172 - side) / 8)
+    )
 
 
 def _vertebrae(patient, x, z):
     half = np.clip(patient.spine(x, z)[1], 0, None)
     middle = x - patient.turned(0, 70)[0] - 0.0004 * patient.p["scoliosis"] * z * z
     level = (z - 4) / 25 - np.round((z - 4) / 25)
-    endplates = 0.42 - 0.16 * np.exp(-(((np.abs(level) - 0.5) / 0.09) ** 2)) + 0.14 * np.exp(-(((np.abs(level) - 0.38) / 0.05) ** 2))
+    endplates = (
+        0.42
+        - 0.16 * np.exp(-(((np.abs(level) - 0.5) / 0.09) ** 2))
+        + 0.14 * np.exp(-(((np.abs(level) - 0.38) / 0.05) ** 2))
+    )
     pedicles = np.exp(-(((np.abs(middle) - 12) / 3) ** 2) - ((level * 25 - 4) / 5) ** 2)
     process = np.exp(-((middle / 3) ** 2) - ((level * 25 + 6) / 6) ** 2)
     return 0.75 * endplates * half + 5 * pedicles + 6 * process
@@ -198,7 +257,8 @@ def _vertebrae(patient, x, z):
 def _shoulders(patient, x, z):
     out = patient.p["shoulder"]
     side = np.abs(x)
-    # The blade: a thin plate with a thick border towards the ribs, turned away from the lungs for a PA view.
+    # The blade: a thin plate with a thick border towards the ribs, turned away from the lungs for a
+    # PA view.
     q = ((side - 150 - out) / 34) ** 2 + ((z - 62 + 0.35 * (side - 150)) / 62) ** 2
     blade = 3.0 * (q < 1) + 4.5 * np.exp(-(((q - 1) / 0.12) ** 2))
     head = 22 * np.sqrt(np.clip(1 - ((side - 186 - out) ** 2 + (z - 108) ** 2) / 24**2, 0, None))

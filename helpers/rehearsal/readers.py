@@ -1,6 +1,8 @@
-"""Simulated readers: they answer through the same store as people will, with stated sensitivity, specificity and habits.
+"""Simulated readers: they answer through the same store as people will, with stated sensitivity,
+specificity and habits.
 
-Everything they do follows from the study's seed, so an interrupted rehearsal ends in the same record.
+Everything they do follows from the study's seed, so an interrupted rehearsal ends in the same
+record.
 """
 
 import hashlib
@@ -27,10 +29,18 @@ CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "m
 
 
 def read(run: runs.Run, setting: Setting) -> None:
-    """Let every simulated reader answer every image and lock. What is in the store already is not answered again."""
+    """Let every simulated reader answer every image and lock.
+
+    What is in the store already is not answered again.
+    """
     set_run = run.reads(run.parameters["reading_set"])
-    key = seal.unseal(set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON)
-    truth = {row["blind_id"]: row for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")}
+    key = seal.unseal(
+        set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON
+    )
+    truth = {
+        row["blind_id"]: row
+        for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")
+    }
     engine = store.open_store(setting.store_place)
     try:
         for number in range(setting.asked["number_of_readers"]):
@@ -42,33 +52,70 @@ def read(run: runs.Run, setting: Setting) -> None:
 
 def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: bool) -> None:
     store.add_reader(engine, reader_id, simulated=True)
-    start = BEGIN + timedelta(minutes=random.Random(f"{setting.asked['seed']}/{reader_id}").randrange(600))
+    start = BEGIN + timedelta(
+        minutes=random.Random(f"{setting.asked['seed']}/{reader_id}").randrange(600)
+    )
     desk.enter(engine, setting, reader_id, lambda: _utc(start))
 
     def send(event: str, minute: int, blind_id: str = "", **payload) -> None:
-        """The store recognises what it has: sending all again is how an interrupted rehearsal goes on."""
+        """The store recognises what it has: sending all again is how an interrupted rehearsal goes
+        on.
+        """
         identity, moment = (
             f"{event}-{blind_id or reader_id}",
             _utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5)),
         )
-        message = record.clean({"id": identity, "event": event, "blind_id": blind_id, "payload": payload, "browser_utc": moment})
-        message["payload"]["salt"] = hashlib.sha256(f"{setting.asked['seed']}/{reader_id}/{identity}".encode()).hexdigest()[:16]
-        store.append(engine, reader_id, message, lambda kept, sent: record.refuse(record.fold(kept), sent, setting.asked), lambda: moment)
+        message = record.clean(
+            {
+                "id": identity,
+                "event": event,
+                "blind_id": blind_id,
+                "payload": payload,
+                "browser_utc": moment,
+            }
+        )
+        message["payload"]["salt"] = hashlib.sha256(
+            f"{setting.asked['seed']}/{reader_id}/{identity}".encode()
+        ).hexdigest()[:16]
+        store.append(
+            engine,
+            reader_id,
+            message,
+            lambda kept, sent: record.refuse(record.fold(kept), sent, setting.asked),
+            lambda: moment,
+        )
 
     send("consented", 1)
-    send("registered", 2, years=12 if knows_ai else 9, specialty="Radiology (simulated)", prior_ai=knows_ai)
+    send(
+        "registered",
+        2,
+        years=12 if knows_ai else 9,
+        specialty="Radiology (simulated)",
+        prior_ai=knows_ai,
+    )
     send("display", 3, steps_seen=True)
     order = record.fold(store.events(engine, reader_id)).order
     for minute, blind_id in enumerate(order, 4):
         send("shown", minute, blind_id)
-        send("answered", minute, blind_id, **answer(truth[blind_id], setting.asked, reader_id, knows_ai))
+        send(
+            "answered",
+            minute,
+            blind_id,
+            **answer(truth[blind_id], setting.asked, reader_id, knows_ai),
+        )
     send("locked", 4 + len(order))
 
 
 def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
-    """The simulated answer to one image. `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time."""
+    """The simulated answer to one image.
+
+    `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time.
+    """
     looked = truth["blind_id"]
-    if truth.get("repeat_of") and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW:
+    if (
+        truth.get("repeat_of")
+        and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW
+    ):
         looked = truth["repeat_of"]
     drawn = random.Random(f"{asked['seed']}/{reader_id}/{looked}")
     fake = truth["origin"] == "generated"
@@ -77,24 +124,39 @@ def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
     uncertain = drawn.random() < asked["simulated_uncertain"] * (0.6 if knows_ai else 1)
     says_fake = fake == (drawn.random() < right)
     label = "uncertain" if uncertain else "fake" if says_fake else "real"
-    seconds = round(min(240.0, drawn.lognormvariate(2.6 if knows_ai else 2.9, 0.5) * (1.4 if uncertain else 1)), 1)
+    seconds = round(
+        min(240.0, drawn.lognormvariate(2.6 if knows_ai else 2.9, 0.5) * (1.4 if uncertain else 1)),
+        1,
+    )
     seen, side = _seen(truth, asked, drawn)
     words = " and ".join(FINDINGS[finding].lower() for finding in seen) or "no finding"
     described = f"{side} {words}".strip() if seen != ["no_finding"] else "normal lungs"
-    given = {"label": label, "description": described, "findings": seen, "side": side, "seconds": seconds}
+    given = {
+        "label": label,
+        "description": described,
+        "findings": seen,
+        "side": side,
+        "seconds": seconds,
+    }
     steps = record.CONFIDENCE_STEPS[asked["confidence"]]
     if steps:
         given["confidence"] = 1 if uncertain else drawn.randint(1 + steps // 3, steps)
     if asked["cues_asked"]:
         likely = CUES_OF_FAKE if label == "fake" else CUES_OF_REAL
-        given["cues"] = [cue for cue in asked["cues"] if cue in likely and drawn.random() < 0.6] or asked["cues"][:1]
+        given["cues"] = [
+            cue for cue in asked["cues"] if cue in likely and drawn.random() < 0.6
+        ] or asked["cues"][:1]
     return given
 
 
 def _seen(truth: dict, asked, drawn: random.Random) -> tuple[list[str], str]:
     """What the reader sees: mostly what is there, now and then something like it or nothing."""
-    there = [finding for finding in truth["finding"].split("|") if finding in asked["findings_offered"]] or ["no_finding"]
-    seen = [CONFUSED.get(finding, finding) if drawn.random() < 0.15 else finding for finding in there]
+    there = [
+        finding for finding in truth["finding"].split("|") if finding in asked["findings_offered"]
+    ] or ["no_finding"]
+    seen = [
+        CONFUSED.get(finding, finding) if drawn.random() < 0.15 else finding for finding in there
+    ]
     seen = [finding for finding in seen if finding in asked["findings_offered"]] or there
     if seen != ["no_finding"] and drawn.random() < 0.08:
         seen = ["no_finding"]

@@ -14,7 +14,10 @@ from helpers.runner import places, runs
 
 
 def execute(run: runs.Run) -> None:
-    """Run one notebook in a fresh kernel. Raises runs.RunError naming the failing cell, its error and the executed notebook."""
+    """Run one notebook in a fresh kernel.
+
+    Raises runs.RunError naming the failing cell, its error and the executed notebook.
+    """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -45,7 +48,8 @@ def execute(run: runs.Run) -> None:
         _strip_paths(output, places.cases_folder(run.study))
     if not runs.load(run.study, run.name).finished:
         raise runs.RunError(
-            f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run again to go on; executed notebook: {output}"
+            f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run"
+            f" again to go on; executed notebook: {output}"
         )
     print(f"    {time.monotonic() - began:.0f} s", flush=True)
 
@@ -59,17 +63,32 @@ def _without_ports(sockets: str):
 
 
 def _failure(run: runs.Run, error, output: Path) -> str:
-    first_line = next((line for line in error.source.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))), "")
+    first_line = next(
+        (
+            line
+            for line in error.source.splitlines()
+            if line.strip() and not line.startswith(("#", "import", "from"))
+        ),
+        "",
+    )
     remedy = ""
     if "Errno 28" in error.evalue or "No space left" in error.evalue:
-        remedy = "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>; run again to go on."
+        remedy = (
+            "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>;"
+            " run again to go on."
+        )
     # Errors of the helpers are whole sentences; what Python raises needs its kind to be understood.
     kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
-    return f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n  {kind}{error.evalue}{remedy}\n  Executed notebook: {output}"
+    return (
+        f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n "
+        f" {kind}{error.evalue}{remedy}\n  Executed notebook: {output}"
+    )
 
 
 def _strip_paths(output: Path, cases: Path | None) -> None:
-    """papermill notes absolute paths in the notebook's metadata, errors name the folder of real images; both name people's folders."""
+    """papermill notes absolute paths in the notebook's metadata, errors name the folder of real
+    images; both name people's folders.
+    """
     import nbformat
 
     if not output.exists():
@@ -79,11 +98,15 @@ def _strip_paths(output: Path, cases: Path | None) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
     text = nbformat.writes(notebook)
-    tables.write_atomically(output, (text.replace(json.dumps(str(cases))[1:-1], "CASES") if cases else text).encode())
+    tables.write_atomically(
+        output, (text.replace(json.dumps(str(cases))[1:-1], "CASES") if cases else text).encode()
+    )
 
 
 class _Indented:
-    """What a kernel prints, indented under its run's line; bars that redraw a line become plain lines."""
+    """What a kernel prints, indented under its run's line; bars that redraw a line become plain
+    lines.
+    """
 
     def __init__(self, stream):
         self.stream, self.fresh = stream, True

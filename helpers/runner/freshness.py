@@ -1,4 +1,6 @@
-"""Is a run still what its settings ask for: the same parameters, the same notebook, inputs with the same hashes."""
+"""Is a run still what its settings ask for: the same parameters, the same notebook, inputs with the
+same hashes.
+"""
 
 import hashlib
 import json
@@ -24,7 +26,9 @@ def digest(value) -> str:
 
 
 def wanted(study: str, notebook: Path, values: dict) -> dict:
-    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes ("" for one that is not there)."""
+    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes (""
+    for one that is not there).
+    """
     inputs = {}
     for name in references(study, values):
         inputs[name] = _finished_files(study, name)
@@ -37,10 +41,16 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
 
 
 def code_digest(notebook: Path) -> str:
-    """Digest of a notebook's code: neither its text nor its outputs nor the parameters cell, whose values are kept on their own."""
+    """Digest of a notebook's code: neither its text nor its outputs nor the parameters cell, whose
+    values are kept on their own.
+    """
     cells = json.loads(notebook.read_text())["cells"]
     return digest(
-        ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+        [
+            "".join(cell["source"])
+            for cell in cells
+            if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+        ]
     )
 
 
@@ -63,25 +73,38 @@ def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:
         reasons.append("the notebook has changed")
     before, now = manifest.get("inputs", {}), now_wanted["inputs"]
     for key in sorted({*before, *now}):
-        # A cases folder that is not on this machine cannot be compared: the run folder may have been moved here.
+        # A cases folder that is not on this machine cannot be compared: the run folder may have
+        # been moved here.
         if before.get(key) != now.get(key) and not (key == "cases folder" and not now.get(key)):
             reasons.append(f"its input {key} has changed")
     return reasons
 
 
 def references(study: str, values: dict) -> list[str]:
-    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside the YAML."""
+    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside
+    the YAML.
+    """
     named = set()
     for value in values.values():
-        named.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and RUN_NAME.match(item))
+        named.update(
+            item
+            for item in (value if isinstance(value, list) else [value])
+            if isinstance(item, str) and RUN_NAME.match(item)
+        )
     for path in files_beside(study, values, (".csv",)):
         named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
     return sorted(named)
 
 
-def files_beside(study: str, values: dict, endings: tuple[str, ...] = (".csv", ".txt")) -> list[Path]:
+def files_beside(
+    study: str, values: dict, endings: tuple[str, ...] = (".csv", ".txt")
+) -> list[Path]:
     """The tables and texts beside the YAML that parameters name."""
-    paths = [places.params_folder(study) / value for value in values.values() if isinstance(value, str) and value.endswith(endings)]
+    paths = [
+        places.params_folder(study) / value
+        for value in values.values()
+        if isinstance(value, str) and value.endswith(endings)
+    ]
     return [path for path in paths if path.is_file()]
 
 

@@ -1,4 +1,7 @@
-"""Where things lie: parameters, outputs and secrets of a study. PARAMS=, OUTPUTS= and KEYS= move them."""
+"""Where things lie: parameters, outputs and secrets of a study.
+
+PARAMS=, OUTPUTS= and KEYS= move them.
+"""
 
 import os
 import secrets
@@ -28,16 +31,24 @@ def keys_folder(study: str) -> Path:
 
 
 def study_key(study: str, name: str) -> bytes:
-    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place printed."""
+    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place
+    printed.
+    """
     path = keys_folder(study) / name
     if not path.exists():
         tables.write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
-        print(f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked back).")
+        print(
+            f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked"
+            " back)."
+        )
     return bytes.fromhex(path.read_text())
 
 
 def cases_folder(study: str) -> Path | None:
-    """The folder of real images: CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else."""
+    """The folder of real images:
+
+    CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else.
+    """
     remembered = keys_folder(study) / "cases_folder"
     if os.environ.get("CASES"):
         folder = Path(os.environ["CASES"]).expanduser().resolve()

@@ -26,14 +26,32 @@ import pandas as pd
 from helpers import tables
 from helpers.runner import freshness, parameters, places
 from helpers.runner.freshness import sha256
-from helpers.runner.places import cases_folder, keys_folder, outputs_folder, params_folder, study_key
+from helpers.runner.places import (
+    cases_folder,
+    keys_folder,
+    outputs_folder,
+    params_folder,
+    study_key,
+)
 
 __all__ = ["cases_folder", "keys_folder", "outputs_folder", "params_folder", "sha256", "study_key"]
 
 # Paid for or answered by a doctor: no redo, no --force ever deletes these.
 KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
 NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
-PACKAGES = ("torch", "diffusers", "transformers", "openai", "numpy", "pandas", "scipy", "statsmodels", "scikit-learn", "pydicom", "pillow")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "openai",
+    "numpy",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "scikit-learn",
+    "pydicom",
+    "pillow",
+)
 
 
 class RunError(RuntimeError):
@@ -102,7 +120,9 @@ class Run:
 
     def write_json(self, relative: str, value) -> Path:
         """Write JSON atomically; on a finished run change nothing."""
-        return self.write_bytes(relative, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+        return self.write_bytes(
+            relative, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+        )
 
     def beside(self, filename: str) -> Path:
         """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
@@ -112,10 +132,16 @@ class Run:
         return path
 
     def reads(self, name: str) -> "Run":
-        """Another finished run of the same study. Raises RunError naming it when it is not finished."""
+        """Another finished run of the same study.
+
+        Raises RunError naming it when it is not finished.
+        """
         other = load(self.study, name)
         if not other.finished:
-            raise RunError(f"{self.name} reads {name}, which is not finished: run it first (make study STUDY={self.study}).")
+            raise RunError(
+                f"{self.name} reads {name}, which is not finished: run it first (make study"
+                f" STUDY={self.study})."
+            )
         for what in other.simulated:
             self.mark_simulated(what)
         return other
@@ -125,7 +151,10 @@ class Run:
         print(message, flush=True)
 
     def finish(self, **summary) -> None:
-        """The run's last act: hash every file, note versions, say finished. `summary` is kept in the manifest."""
+        """The run's last act: hash every file, note versions, say finished.
+
+        `summary` is kept in the manifest.
+        """
         if self.finished:
             return
         self.manifest.update(
@@ -159,12 +188,15 @@ class Run:
 
 
 def start(notebook: str, namespace: dict) -> Run:
-    """The run of a notebook: `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
+    """The run of a notebook:
 
-    Checks the parameters whoever set them (runner, plain papermill, a hand). What papermill has not injected comes from
-    the run's YAML, where it is written, and is set in `namespace`: a notebook run by hand is the run that the study means.
-    On a finished run everything is shown and nothing changed; on an interrupted one work goes on. Raises
-    parameters.ParameterError for a bad parameter, RunError for a stale or busy run.
+    `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
+
+    Checks the parameters whoever set them (runner, plain papermill, a hand). What papermill has not
+    injected comes from the run's YAML, where it is written, and is set in `namespace`: a notebook
+    run by hand is the run that the study means. On a finished run everything is shown and nothing
+    changed; on an interrupted one work goes on. Raises parameters.ParameterError for a bad
+    parameter, RunError for a stale or busy run.
     """
     path = places.NOTEBOOKS / f"{notebook}.ipynb"
     values = parameters.from_kernel(path, namespace)
@@ -172,13 +204,21 @@ def start(notebook: str, namespace: dict) -> Run:
     name = f"{notebook}.{variant}" if variant else notebook
     settings = params_folder(study) / f"{name}.yaml"
     if settings.is_file():
-        given = parameters.check(parameters.read_yaml(settings), parameters.schema(path), str(settings))
-        taken = {key: value for key, value in given.items() if key in values and key not in parameters.injected(namespace)}
+        given = parameters.check(
+            parameters.read_yaml(settings), parameters.schema(path), str(settings)
+        )
+        taken = {
+            key: value
+            for key, value in given.items()
+            if key in values and key not in parameters.injected(namespace)
+        }
         values |= taken
         namespace.update(taken)
         if taken:
             print(
-                f"From {settings.name} of study '{study}': {', '.join(f'{key} = {value!r}' for key, value in taken.items())}.", flush=True
+                f"From {settings.name} of study '{study}':"
+                f" {', '.join(f'{key} = {value!r}' for key, value in taken.items())}.",
+                flush=True,
             )
     return begin(study, name, values)
 
@@ -190,8 +230,9 @@ def begin(study: str, name: str, values: dict) -> Run:
     changes = freshness.stale_reasons(run.manifest, wanted)
     if run.finished and changes:
         raise RunError(
-            f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was changed. "
-            f"Redo it with `python -m helpers.runner.study run {study} --only {name} --force`, or give it another variant."
+            f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was"
+            f" changed. Redo it with `python -m helpers.runner.study run {study} --only {name}"
+            " --force`, or give it another variant."
         )
     if run.finished:
         run.say(f"{name} is finished: showing what is there.")
@@ -220,14 +261,23 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
         manifest = {}
     except json.JSONDecodeError:
         raise RunError(f"{path} is damaged: move the run folder away and run it again.") from None
-    run = Run(study, name, values if values is not None else manifest.get("parameters", {}), manifest)
+    run = Run(
+        study, name, values if values is not None else manifest.get("parameters", {}), manifest
+    )
     run.finished = manifest.get("status") == "finished"
     return run
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder for a redo. What was paid for or answered by a person stays (KEPT); simulated readings go."""
-    kept = KEPT if begun(folder) else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
+    """Empty a run folder for a redo.
+
+    What was paid for or answered by a person stays (KEPT); simulated readings go.
+    """
+    kept = (
+        KEPT
+        if begun(folder)
+        else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
+    )
     for path in folder.iterdir():
         if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
             continue
@@ -235,13 +285,19 @@ def clear(folder: Path) -> None:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are none."""
+    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are
+    none.
+    """
     record = folder / "readings.sqlite"
     if not (folder / "begun.json").exists():
         return False
     try:  # asked of the record itself: a table written before a person was added would not know
         with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
-            return store is None or store.execute("SELECT count(*) FROM readers WHERE NOT simulated").fetchone()[0] > 0
+            return (
+                store is None
+                or store.execute("SELECT count(*) FROM readers WHERE NOT simulated").fetchone()[0]
+                > 0
+            )
     except sqlite3.Error:
         return True
 
@@ -252,7 +308,11 @@ def verify(run: Run) -> list[str]:
     then = {entry["path"]: entry for entry in run.manifest.get("files", [])}
     differing = [f"{path} is missing" for path in then if path not in now]
     differing += [f"{path} is not in the manifest" for path in now if path not in then]
-    differing += [f"{path} has changed" for path in then if path in now and now[path]["sha256"] != then[path]["sha256"]]
+    differing += [
+        f"{path} has changed"
+        for path in then
+        if path in now and now[path]["sha256"] != then[path]["sha256"]
+    ]
     return sorted(differing)
 
 
@@ -275,7 +335,10 @@ def progress(items, label: str, total: int | None = None, every: float = 5.0):
         if total and now - said >= max(every, (said - began) / 4):
             left = (now - began) / done * (total - done)
             # The first one also waited for models and workers to start: nothing follows from it.
-            print(f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""), flush=True)
+            print(
+                f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""),
+                flush=True,
+            )
             said = now
 
 
@@ -303,10 +366,20 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> dict:
-    commands = {"commit": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain", "--untracked-files=no"]}
+    commands = {
+        "commit": ["rev-parse", "HEAD"],
+        "changes": ["status", "--porcelain", "--untracked-files=no"],
+    }
     try:
         answers = {
-            key: subprocess.run(["git", "-C", str(places.ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            key: (
+                subprocess.run(
+                    ["git", "-C", str(places.ROOT), *arguments],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout.strip()
+            )
             for key, arguments in commands.items()
         }
     except (OSError, subprocess.CalledProcessError):
@@ -315,7 +388,10 @@ def _git() -> dict:
 
 
 def _take_lock(run: Run, patience: float = 10.0) -> None:
-    """One process at a time in a run folder. A kernel whose runner was killed needs a moment to notice and go."""
+    """One process at a time in a run folder.
+
+    A kernel whose runner was killed needs a moment to notice and go.
+    """
     run._lock = (run.folder / ".lock").open("w")
     deadline = time.monotonic() + patience
     while True:
@@ -326,7 +402,8 @@ def _take_lock(run: Run, patience: float = 10.0) -> None:
             if time.monotonic() > deadline:
                 run.release()
                 raise RunError(
-                    f"{run.name} of study '{run.study}' is being worked on by another process: wait for it or stop it."
+                    f"{run.name} of study '{run.study}' is being worked on by another process: wait"
+                    " for it or stop it."
                 ) from None
             time.sleep(0.2)
         except OSError:

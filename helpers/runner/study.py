@@ -1,9 +1,10 @@
-"""Run a study: every params/<study>/<run>.yaml through its notebook into outputs/<study>/<run>/, in order.
+"""Run a study: every params/<study>/<run>.yaml through its notebook into outputs/<study>/<run>/, in
+order.
 
-python -m helpers.runner.study run rehearsal [--only RUN] [--from RUN] [--force] [--set RUN.key=value]
-python -m helpers.runner.study status rehearsal      what is finished, interrupted, stale and why
-python -m helpers.runner.study verify rehearsal      do the files still have the hashes of their manifests
-python -m helpers.runner.study new mine --like rehearsal
+python -m helpers.runner.study run rehearsal [--only RUN] [--from RUN] [--force] [--set
+RUN.key=value] python -m helpers.runner.study status rehearsal      what is finished, interrupted,
+stale and why python -m helpers.runner.study verify rehearsal      do the files still have the
+hashes of their manifests python -m helpers.runner.study new mine --like rehearsal
 """
 
 import argparse
@@ -24,7 +25,9 @@ READING_STAGE = "07_read_cases"
 
 @dataclass
 class Step:
-    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for stale."""
+    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for
+    stale.
+    """
 
     run: runs.Run
     state: str
@@ -38,18 +41,29 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
     """
     folder = places.params_folder(study)
     if not folder.is_dir():
-        known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
-        raise runs.RunError(f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new STUDY={study}`.")
+        known = (
+            sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+            if folder.parent.is_dir()
+            else []
+        )
+        raise runs.RunError(
+            f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new"
+            f" STUDY={study}`."
+        )
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
         raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
     misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
     if misnamed:
         raise runs.RunError(
-            f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for example 02_generate_openai.yaml."
+            f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for"
+            " example 02_generate_openai.yaml."
         )
     chosen = parameters.read_set(settings, [path.stem for path in files])
-    planned = [runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {}))) for path in files]
+    planned = [
+        runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {})))
+        for path in files
+    ]
     _check_references(planned)
     return planned
 
@@ -60,9 +74,15 @@ def _values(study: str, path: Path, chosen: dict) -> dict:
     given = parameters.check(parameters.read_yaml(path), declared, str(path))
     for key, place in (("study", study), ("variant", variant)):
         if given.pop(key, place) != place:
-            raise parameters.ParameterError(f"{path}: '{key}' does not fit the file's place; leave the line out.")
+            raise parameters.ParameterError(
+                f"{path}: '{key}' does not fit the file's place; leave the line out."
+            )
     given |= parameters.check(chosen, declared, f"SET {path.stem}")
-    return {name: given.get(name, p.default) for name, p in declared.items() if name not in ("study", "variant")}
+    return {
+        name: given.get(name, p.default)
+        for name, p in declared.items()
+        if name not in ("study", "variant")
+    }
 
 
 def _check_references(planned: list[runs.Run]) -> None:
@@ -71,13 +91,19 @@ def _check_references(planned: list[runs.Run]) -> None:
         for name in freshness.references(run.study, run.parameters):
             if name not in names and not runs.load(run.study, name).finished:
                 raise runs.RunError(
-                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this study{parameters.nearest(name, names)}."
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this"
+                    f" study{parameters.nearest(name, names)}."
                 )
             if name >= run.name:
-                raise runs.RunError(f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come before it.")
+                raise runs.RunError(
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come"
+                    " before it."
+                )
     reading = [name for name in names if name.startswith(READING_STAGE)]
     if len(reading) > 1:
-        raise runs.RunError(f"A study has exactly one reading stage, here are {' and '.join(reading)}.")
+        raise runs.RunError(
+            f"A study has exactly one reading stage, here are {' and '.join(reading)}."
+        )
     _check_readers(planned)
 
 
@@ -85,11 +111,14 @@ def _check_readers(planned: list[runs.Run]) -> None:
     by_name = {run.name: run for run in planned}
     for run in filter(_is_reading, planned):
         set_run = by_name.get(run.parameters.get("reading_set", ""))
-        invited, wanted = run.parameters.get("number_of_readers", 0), set_run.parameters.get("readers", 0) if set_run else 0
+        invited, wanted = (
+            run.parameters.get("number_of_readers", 0),
+            (set_run.parameters.get("readers", 0) if set_run else 0),
+        )
         if invited < wanted:
             raise runs.RunError(
-                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites {invited} (number_of_readers): "
-                "the key would stay sealed. Make them the same."
+                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites"
+                f" {invited} (number_of_readers): the key would stay sealed. Make them the same."
             )
 
 
@@ -101,19 +130,34 @@ def states(planned: list[runs.Run]) -> list[Step]:
         wanted = freshness.wanted(run.study, onto.notebook, run.parameters)
         reasons = freshness.stale_reasons(onto.manifest, wanted)
         reasons += [
-            f"reads {name}, which is {steps[name].state}" for name in wanted["inputs"] if name in steps and steps[name].state != "finished"
+            f"reads {name}, which is {steps[name].state}"
+            for name in wanted["inputs"]
+            if name in steps and steps[name].state != "finished"
         ]
-        state = "new" if not onto.manifest else "interrupted" if not onto.finished else "stale" if reasons else "finished"
+        state = (
+            "new"
+            if not onto.manifest
+            else "interrupted"
+            if not onto.finished
+            else "stale"
+            if reasons
+            else "finished"
+        )
         steps[run.name] = Step(onto, state, list(dict.fromkeys(reasons)))
     return list(steps.values())
 
 
 def run_study(study: str, settings: list[str], only: list[str], first: str, force: bool) -> int:
-    """Run what is not finished; returns the exit code. `force` redoes what is selected or, with no selection, what is stale."""
+    """Run what is not finished; returns the exit code.
+
+    `force` redoes what is selected or, with no selection, what is stale.
+    """
     planned = plan(study, settings)
     selected = _select([run.name for run in planned], only, first)
     steps = [step for step in states(planned) if step.run.name in selected]
-    if force:  # before anything is redone: what comes before a set that is being read would be lost to it
+    if (
+        force
+    ):  # before anything is redone: what comes before a set that is being read would be lost to it
         for step in steps:
             if step.state == "stale" or (only or first):
                 _refuse_begun(step.run, planned)
@@ -125,31 +169,43 @@ def run_study(study: str, settings: list[str], only: list[str], first: str, forc
         # Asked anew for every run: the one before may have made this one stale.
         step = next(step for step in states(planned) if step.run.name == run.name)
         head = f"[{number}/{len(planned)}] {run.name}"
-        blocked = [reason for reason in step.reasons if any(reason.startswith(f"reads {name}") for name in stale)]
+        blocked = [
+            reason
+            for reason in step.reasons
+            if any(reason.startswith(f"reads {name}") for name in stale)
+        ]
         if (step.state == "stale" or blocked) and not force:
             stale.append(run.name)
-            print(f"{head}: stale, left as it is ({'; '.join(blocked or step.reasons)})", flush=True)
+            print(
+                f"{head}: stale, left as it is ({'; '.join(blocked or step.reasons)})", flush=True
+            )
         elif step.state == "finished" and not (force and (only or first)):
             print(f"{head}: finished, skipped", flush=True)
         else:
-            print(
-                f"{head}: {'going on' if step.state == 'interrupted' else 'looking at the locks' if _is_reading(run) else 'running'}",
-                flush=True,
-            )
+            doing = "checking which readers have finished" if _is_reading(run) else "running"
+            print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
             waiting = _work(step.run, planned)
             if waiting:
-                print(f"{head}: {waiting}\n\nStudy {study!r} waits for its readers; what comes after them is still to do.", flush=True)
+                print(
+                    f"{head}: {waiting}\n\nStudy {study!r} waits for its readers; what comes after"
+                    " them is still to do.",
+                    flush=True,
+                )
                 return DONE
     if stale:
         print(
-            f"\nNothing of what is stale was changed ({', '.join(stale)}). "
-            f"Redo it with FORCE=1 (python -m helpers.runner.study run {study} --force), or give the YAML another variant."
+            f"\nNothing of what is stale was changed ({', '.join(stale)}). Redo it with FORCE=1"
+            f" (python -m helpers.runner.study run {study} --force), or give the YAML another"
+            " variant."
         )
         return STALE
     print(
-        f"\n{f'Study {study!r}' if len(selected) == len(planned) else ', '.join(selected)} is complete ({time.monotonic() - began:.0f} s)."
+        f"\n{f'Study {study!r}' if len(selected) == len(planned) else ', '.join(selected)} is"
+        f" complete ({time.monotonic() - began:.0f} s)."
     )
-    for report in [run.folder / "report.html" for run in planned if (run.folder / "report.html").exists()]:
+    for report in [
+        run.folder / "report.html" for run in planned if (run.folder / "report.html").exists()
+    ]:
         print(f"Report: {report}")
     return DONE
 
@@ -179,7 +235,9 @@ def _work(run: runs.Run, planned: list[runs.Run]) -> str:
 
 
 def _preflight(steps: list[Step]) -> None:
-    """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before the first one starts."""
+    """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before
+    the first one starts.
+    """
     checks = (_missing_cases, _missing_api, _bad_table)
     missing = [sentence for step in steps for check in checks if (sentence := check(step.run))]
     if missing:
@@ -191,10 +249,20 @@ def _missing_cases(run: runs.Run) -> str:
         return ""
     folder = places.cases_folder(run.study)
     if folder is None:
-        return f"{run.name} needs the folder of real images: make study STUDY={run.study} CASES=<folder>."
+        return (
+            f"{run.name} needs the folder of real images: make study STUDY={run.study}"
+            " CASES=<folder>."
+        )
     if not folder.is_dir():
-        return f"{run.name} needs the folder of real images, and {folder} is no folder: make study STUDY={run.study} CASES=<folder>."
-    return "" if any(folder.iterdir()) else f"{run.name} needs the folder of real images, and {folder} is empty."
+        return (
+            f"{run.name} needs the folder of real images, and {folder} is no folder: make study"
+            f" STUDY={run.study} CASES=<folder>."
+        )
+    return (
+        ""
+        if any(folder.iterdir())
+        else f"{run.name} needs the folder of real images, and {folder} is empty."
+    )
 
 
 def _missing_api(run: runs.Run) -> str:
@@ -216,7 +284,9 @@ def _bad_table(run: runs.Run) -> str:
     from helpers.sample_diffusion import sampling_prompts
 
     readers = {"draw": random_draw.read_draw, "prompt_table": prompts.read_prompts}
-    readers["prompts"] = lambda path: sampling_prompts.read_prompts(path, run.parameters["modality"])
+    readers["prompts"] = lambda path: sampling_prompts.read_prompts(
+        path, run.parameters["modality"]
+    )
     for key in readers.keys() & run.parameters.keys():
         try:
             readers[key](run.beside(run.parameters[key]))
@@ -231,15 +301,22 @@ def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
 
 
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
-    if any(run.name in freshness.references(other.study, other.parameters) and runs.begun(other.folder) for other in planned):
+    if any(
+        run.name in freshness.references(other.study, other.parameters) and runs.begun(other.folder)
+        for other in planned
+    ):
         raise runs.RunError(
-            f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed; another draw is another variant. Rename "
-            f"its YAML to {run.name.partition('.')[0]}.second.yaml, those of 07 to 09 likewise, and name in them the runs that they read."
+            f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed;"
+            " another draw is another variant. Rename its YAML to"
+            f" {run.name.partition('.')[0]}.second.yaml, those of 07 to 09 likewise, and name in"
+            " them the runs that they read."
         )
 
 
 def _read(run: runs.Run) -> str:
-    """Stage 07 runs no kernel: look at the locks, export and finish, or say who still has to read what."""
+    """Stage 07 runs no kernel: look at the locks, export and finish, or say who still has to read
+    what.
+    """
     from helpers.reading import export
 
     opened = runs.begin(run.study, run.name, run.parameters)
@@ -257,9 +334,16 @@ def show_status(study: str, settings: list[str]) -> int:
     steps = states(plan(study, settings))
     width = max(len(step.run.name) for step in steps)
     for step in steps:
-        detail = step.run.manifest.get("finished_utc", "")[:16].replace("T", " ") if step.state == "finished" else "; ".join(step.reasons)
+        detail = (
+            step.run.manifest.get("finished_utc", "")[:16].replace("T", " ")
+            if step.state == "finished"
+            else "; ".join(step.reasons)
+        )
         state = "waiting" if step.state == "interrupted" and _is_reading(step.run) else step.state
-        print(f"{step.run.name:<{width}}  {state:<11}  {detail or 'for its readers' if state == 'waiting' else detail}".rstrip())
+        print(
+            f"{step.run.name:<{width}}  {state:<11} "
+            f" {detail or 'for its readers' if state == 'waiting' else detail}".rstrip()
+        )
     return DONE
 
 
@@ -287,10 +371,14 @@ def new_study(study: str, like: str) -> int:
         known = sorted(path.name for path in source.parent.iterdir() if path.is_dir())
         raise runs.RunError(f"There is no study '{like}' to begin from; known: {', '.join(known)}.")
     if target.exists():
-        raise runs.RunError(f"{target} exists already; nothing was changed. Say the name of a new study: make new STUDY=mine.")
+        raise runs.RunError(
+            f"{target} exists already; nothing was changed. Say the name of a new study: make new"
+            " STUDY=mine."
+        )
     shutil.copytree(source, target)
     print(
-        f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's parameters cell), then: make study STUDY={study}"
+        f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's"
+        f" parameters cell), then: make study STUDY={study}"
     )
     return DONE
 
@@ -298,7 +386,9 @@ def new_study(study: str, like: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.runner.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m helpers.runner.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "status", "verify", "new"):
@@ -306,13 +396,31 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("study")
         if name in ("run", "status"):
             command.add_argument(
-                "--set", action="append", default=[], metavar="RUN.key=value", help="a parameter for this call; repeat for more"
+                "--set",
+                action="append",
+                default=[],
+                metavar="RUN.key=value",
+                help="a parameter for this call; repeat for more",
             )
         if name == "run":
-            command.add_argument("--only", action="append", default=[], metavar="RUN", help="this run alone; repeat for more")
-            command.add_argument("--from", dest="first", default="", metavar="RUN", help="this run and the later ones")
             command.add_argument(
-                "--force", action="store_true", help="redo what is selected, or all that is stale; never paid images or readings"
+                "--only",
+                action="append",
+                default=[],
+                metavar="RUN",
+                help="this run alone; repeat for more",
+            )
+            command.add_argument(
+                "--from",
+                dest="first",
+                default="",
+                metavar="RUN",
+                help="this run and the later ones",
+            )
+            command.add_argument(
+                "--force",
+                action="store_true",
+                help="redo what is selected, or all that is stale; never paid images or readings",
             )
         if name == "new":
             command.add_argument("--like", default="rehearsal")
@@ -322,19 +430,34 @@ def main(arguments: list[str] | None = None) -> int:
             return run_study(given.study, given.set, given.only, given.first, given.force)
         if given.command == "status":
             return show_status(given.study, given.set)
-        return show_verify(given.study) if given.command == "verify" else new_study(given.study, given.like)
+        return (
+            show_verify(given.study)
+            if given.command == "verify"
+            else new_study(given.study, given.like)
+        )
     except parameters.ParameterError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
     except (runs.RunError, runs.tables.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # what was printed was piped to something that has read enough, such as head
+    except (
+        BrokenPipeError
+    ):  # what was printed was piped to something that has read enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED if given.command == "run" else DONE  # a run that was stopped by it is not done
+        return (
+            FAILED if given.command == "run" else DONE
+        )  # a run that was stopped by it is not done
     except OSError as error:
-        full = " The disk is full: free space or give OUTPUTS=<folder>." if error.errno == errno.ENOSPC else ""
-        print(f"error: {error}.{full} Nothing that was finished is lost; run again to go on.", file=sys.stderr)
+        full = (
+            " The disk is full: free space or give OUTPUTS=<folder>."
+            if error.errno == errno.ENOSPC
+            else ""
+        )
+        print(
+            f"error: {error}.{full} Nothing that was finished is lost; run again to go on.",
+            file=sys.stderr,
+        )
         return FAILED
     except KeyboardInterrupt:
         print("\nstopped; run again to go on.", file=sys.stderr)

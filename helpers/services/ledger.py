@@ -1,4 +1,6 @@
-"""The ledger of paid requests: one line an attempt, on disk before it is sent and again after its answer."""
+"""The ledger of paid requests: one line an attempt, on disk before it is sent and again after its
+answer.
+"""
 
 import asyncio
 import csv
@@ -18,7 +20,10 @@ LOST = "no answer is on record: may have been billed"
 
 
 class Ledger:
-    """ledger.csv in memory and on disk. While an attempt is open or unknown its cost is the amount set aside for it."""
+    """ledger.csv in memory and on disk.
+
+    While an attempt is open or unknown its cost is the amount set aside for it.
+    """
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -27,31 +32,52 @@ class Ledger:
         self._changes = self._saved = 0
         if self.path.exists():
             for row in tables.read(self.path).astype(object).to_dict("records"):
-                self.rows[row["request_id"]] = {key: None if pd.isna(value) else value for key, value in row.items()}
-        # Kept up to date by begin and settle: a sum over all rows for every request would take its time in a long ledger.
+                self.rows[row["request_id"]] = {
+                    key: None if pd.isna(value) else value for key, value in row.items()
+                }
+        # Kept up to date by begin and settle: a sum over all rows for every request would take its
+        # time in a long ledger.
         self._attempts = Counter(row["image_id"] for row in self.rows.values())
         self._spent = math.fsum(row["cost_usd"] or 0.0 for row in self.rows.values())
 
     @property
     def spent_usd(self) -> float:
-        """Everything charged, set aside, or perhaps charged so far: what a budget is held against."""
+        """Everything charged, set aside, or perhaps charged so far: what a budget is held
+        against.
+        """
         return self._spent
 
     @property
     def settled_usd(self) -> float:
         """The same without what is only set aside for attempts still under way."""
-        return sum(row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN)
+        return sum(
+            row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN
+        )
 
     def frame(self) -> pd.DataFrame:
         """The ledger as its declared table, in the order of sending."""
-        return tables.check(pd.DataFrame(list(self.rows.values())), "ledger") if self.rows else tables.empty("ledger")
+        return (
+            tables.check(pd.DataFrame(list(self.rows.values())), "ledger")
+            if self.rows
+            else tables.empty("ledger")
+        )
 
-    def begin(self, order, model: str, size: str, quality: str, reserve_usd: float, status: str = "sent") -> str:
-        """Put down an attempt that is about to be sent; returns its request id. Not on disk before `save`."""
+    def begin(
+        self, order, model: str, size: str, quality: str, reserve_usd: float, status: str = "sent"
+    ) -> str:
+        """Put down an attempt that is about to be sent; returns its request id.
+
+        Not on disk before `save`.
+        """
         request_id = f"req-{uuid.uuid4().hex}"
         self._attempts[order.image_id] += 1
         self._spent += reserve_usd
-        identity = {"request_id": request_id, "image_id": order.image_id, "prompt_id": order.prompt_id, "prompt": order.prompt}
+        identity = {
+            "request_id": request_id,
+            "image_id": order.image_id,
+            "prompt_id": order.prompt_id,
+            "prompt": order.prompt,
+        }
         asked = {
             "model": model,
             "size": size,
@@ -60,12 +86,21 @@ class Ledger:
             "requested_utc": runs.utc_now(),
         }
         answer = dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error"))
-        self.rows[request_id] = {**identity, **asked, **answer, "cost_usd": reserve_usd, "status": status}
+        self.rows[request_id] = {
+            **identity,
+            **asked,
+            **answer,
+            "cost_usd": reserve_usd,
+            "status": status,
+        }
         self._changes += 1
         return request_id
 
     def settle(self, request_id: str, status: str, **answer) -> None:
-        """Put down what came of an attempt. Fields that are not given stay: an unknown one keeps what was set aside."""
+        """Put down what came of an attempt.
+
+        Fields that are not given stay: an unknown one keeps what was set aside.
+        """
         row = self.rows[request_id]
         before = row["cost_usd"] or 0.0
         row.update(status=status, **answer)
@@ -73,7 +108,9 @@ class Ledger:
         self._changes += 1
 
     async def save(self) -> None:
-        """Return once everything put down so far is on disk; attempts that come together share one write."""
+        """Return once everything put down so far is on disk; attempts that come together share one
+        write.
+        """
         wanted = self._changes
         async with self._lock:
             if self._saved >= wanted:

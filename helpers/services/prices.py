@@ -25,9 +25,17 @@ IMAGE_PRICES = {
     "dall-e-3 hd": {"1024x1024": 0.080, "1024x1792": 0.120, "1792x1024": 0.120},
 }
 # Output tokens of one image of 1024x1024 from gpt-image-2; other sizes in proportion to their area.
-OUTPUT_TOKENS = {"low": 196, "medium": 1756, "high": 7024, "auto": 7024, "xhigh": 14_048, "max": 28_096}
+OUTPUT_TOKENS = {
+    "low": 196,
+    "medium": 1756,
+    "high": 7024,
+    "auto": 7024,
+    "xhigh": 14_048,
+    "max": 28_096,
+}
 BATCH_DISCOUNT = 0.5
-# Until a first answer has shown what this model counts, more is set aside than the table says, and much more beside others.
+# Until a first answer has shown what this model counts, more is set aside than the table says, and
+# much more beside others.
 UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
 
 
@@ -37,7 +45,9 @@ class PriceError(ValueError):
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million text tokens in and image tokens out, or USD per image; `source` says where from."""
+    """USD per million text tokens in and image tokens out, or USD per image; `source` says where
+    from.
+    """
 
     input_usd: float = 0.0
     output_usd: float = 0.0
@@ -52,9 +62,11 @@ class Price:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected cost of one image, what to set aside for it, what both rest on, and whether answers (or a price by image) confirm it.
+    """Expected cost of one image, what to set aside for it, what both rest on, and whether answers
+    (or a price by image) confirm it.
 
-    `beside_usd` is what each of several under way at once may cost at worst: their surprises add up before one is known.
+    `beside_usd` is what each of several under way at once may cost at worst: their surprises add up
+    before one is known.
     """
 
     usd: float
@@ -70,11 +82,23 @@ def family(model: str) -> str:
 
 
 def find(
-    model: str, size: str, input_usd: float = 0.0, output_usd: float = 0.0, image_usd: float = 0.0, free: bool = False, quality: str = ""
+    model: str,
+    size: str,
+    input_usd: float = 0.0,
+    output_usd: float = 0.0,
+    image_usd: float = 0.0,
+    free: bool = False,
+    quality: str = "",
 ) -> Price:
-    """The price of a model: the parameters where given, else the dated table. Raises PriceError for an unknown model."""
+    """The price of a model: the parameters where given, else the dated table.
+
+    Raises PriceError for an unknown model.
+    """
     if min(input_usd, output_usd, image_usd) < 0 or (input_usd and not output_usd):
-        raise PriceError("price_input, price_output and price_image must be 0 or more, and price_input needs price_output beside it.")
+        raise PriceError(
+            "price_input, price_output and price_image must be 0 or more, and price_input needs"
+            " price_output beside it."
+        )
     if input_usd or output_usd or image_usd:
         return Price(input_usd, output_usd, image_usd, "the study's own parameters")
     name = family(model)
@@ -86,15 +110,21 @@ def find(
     if free:
         return Price(source="an own server, nothing charged")
     raise PriceError(
-        f"No price is known for model '{model}' at {size}: set price_output (USD per million image tokens) and price_input, "
-        "or price_image (USD per image), or priced_as (a model of the table) in the YAML; without one no budget could be held. "
-        "A server of your own that charges nothing is provider local."
+        f"No price is known for model '{model}' at {size}: set price_output (USD per million image"
+        " tokens) and price_input, or price_image (USD per image), or priced_as (a model of the"
+        " table) in the YAML; without one no budget could be held. A server of your own that"
+        " charges nothing is provider local."
     )
 
 
 def tokens(usage: dict | None) -> tuple[int | None, int | None]:
-    """Tokens in and out of an answer's usage; what is missing follows from the total, or is None where it doesn't."""
-    given, out, total = (_count((usage or {}).get(name)) for name in ("input_tokens", "output_tokens", "total_tokens"))
+    """Tokens in and out of an answer's usage; what is missing follows from the total, or is None
+    where it doesn't.
+    """
+    given, out, total = (
+        _count((usage or {}).get(name))
+        for name in ("input_tokens", "output_tokens", "total_tokens")
+    )
     if out is None and total is not None:
         out = max(0, total - (given or 0))
     elif given is None and total is not None:
@@ -109,14 +139,24 @@ def _count(value) -> int | None:
         return None
 
 
-def cost(price: Price, input_tokens: int | None, output_tokens: int | None, batch: bool = False) -> float:
-    """What one answer cost, USD: all output tokens at the image rate, and the price by image where there is one."""
-    usd = price.image_usd + (price.input_usd * (input_tokens or 0) + price.output_usd * (output_tokens or 0)) / 1e6
+def cost(
+    price: Price, input_tokens: int | None, output_tokens: int | None, batch: bool = False
+) -> float:
+    """What one answer cost, USD: all output tokens at the image rate, and the price by image where
+    there is one.
+    """
+    usd = (
+        price.image_usd
+        + (price.input_usd * (input_tokens or 0) + price.output_usd * (output_tokens or 0)) / 1e6
+    )
     return usd * (BATCH_DISCOUNT if batch else 1)
 
 
-def estimate(price: Price, prompt: str, size: str, quality: str, seen: list[int], batch: bool = False) -> Estimate:
-    """What one image will cost, from what was really charged for this model, size and quality where there is any.
+def estimate(
+    price: Price, prompt: str, size: str, quality: str, seen: list[int], batch: bool = False
+) -> Estimate:
+    """What one image will cost, from what was really charged for this model, size and quality where
+    there is any.
 
     `seen` has the output tokens of the answers to that model, size and quality.
     """
@@ -130,32 +170,49 @@ def estimate(price: Price, prompt: str, size: str, quality: str, seen: list[int]
         # What the service chooses itself may still be its dearest.
         most = max(*seen, listed) if "auto" in (quality, size) else max(seen)
         reserve, beside = most * SEEN_MARGIN, most * SEEN_MARGIN + _surprise(seen, listed)
-        basis = f"{expected:.0f} output tokens an image in {len(seen)} answers of this ledger, {price.source}"
+        basis = (
+            f"{expected:.0f} output tokens an image in {len(seen)} answers of this ledger,"
+            f" {price.source}"
+        )
     else:
         expected, reserve = listed, listed * UNSEEN_MARGIN
-        beside = max(reserve, min(listed * UNSEEN_MARGIN_BESIDE, OUTPUT_TOKENS["max"] * area(size) / 1024**2))
+        beside = max(
+            reserve, min(listed * UNSEEN_MARGIN_BESIDE, OUTPUT_TOKENS["max"] * area(size) / 1024**2)
+        )
         basis = f"{expected:.0f} output tokens an image as gpt-image-2 counts them, {price.source}"
     text = (math.ceil(len(prompt) / 3) + 10) * price.input_usd
     more = text * (SEEN_MARGIN if seen else UNSEEN_MARGIN)
     per_token = price.output_usd
     usd, reserve_usd, beside_usd = (
-        discount * part / 1e6 for part in (expected * per_token + text, reserve * per_token + more, beside * per_token + more)
+        discount * part / 1e6
+        for part in (
+            expected * per_token + text,
+            reserve * per_token + more,
+            beside * per_token + more,
+        )
     )
     return Estimate(usd, reserve_usd, beside_usd, basis, bool(seen))
 
 
 def _surprise(seen: list[int], listed: float) -> float:
-    """Output tokens by which the next answer may exceed the dearest seen: as much as they differ; a first one says little."""
+    """Output tokens by which the next answer may exceed the dearest seen: as much as they differ; a
+    first one says little.
+    """
     if len(seen) > 1:
         return max(seen) - min(seen)
     return 0.0 if abs(seen[0] - listed) <= 0.02 * listed else seen[0]
 
 
 def area(size: str) -> int:
-    """Pixels of a WIDTHxHEIGHT; 'auto' counts as the largest of the standard sizes. Raises PriceError for anything else."""
+    """Pixels of a WIDTHxHEIGHT; 'auto' counts as the largest of the standard sizes.
+
+    Raises PriceError for anything else.
+    """
     if size == "auto":
         return 1536 * 1024
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", size):
-        raise PriceError(f"size must be WIDTHxHEIGHT in pixels, such as 1024x1024, or auto; it is '{size}'.")
+        raise PriceError(
+            f"size must be WIDTHxHEIGHT in pixels, such as 1024x1024, or auto; it is '{size}'."
+        )
     width, _, height = size.partition("x")
     return int(width) * int(height)

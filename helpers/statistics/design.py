@@ -10,25 +10,40 @@ from scipy import optimize, stats
 EXACT_TABLES = 2_000_000
 
 
-def sample_size(kappa0: float, kappa1: float, prevalence: float, readers: int = 2, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Images needed to tell kappa1 from kappa0 (two-sided, goodness of fit; Donner and Eliasziw 1992, Altaye et al. 2001).
+def sample_size(
+    kappa0: float,
+    kappa1: float,
+    prevalence: float,
+    readers: int = 2,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> int:
+    """Images needed to tell kappa1 from kappa0 (two-sided, goodness of fit; Donner and Eliasziw
+    1992, Altaye et al. 2001).
 
-    A binary label with the given prevalence; every image rated by all `readers`. Raises ValueError for
-    impossible values.
+    A binary label with the given prevalence; every image rated by all `readers`. Raises ValueError
+    for impossible values.
     """
     if not (0 <= kappa0 < 1 and 0 <= kappa1 <= 1 and 0 < prevalence < 1 and readers >= 2):
-        raise ValueError("kappa0 and kappa1 must lie in [0, 1), prevalence in (0, 1), and readers must be at least 2")
+        raise ValueError(
+            "kappa0 and kappa1 must lie in [0, 1), prevalence in (0, 1), and readers must be at"
+            " least 2"
+        )
     if kappa0 == kappa1:
         raise ValueError("kappa0 and kappa1 are equal: no number of images tells them apart")
     null, other = (_votes(kappa, prevalence, readers) for kappa in (kappa0, kappa1))
     effect = ((other - null) ** 2 / null).sum()
     critical = stats.chi2.ppf(1 - alpha, 1)
-    noncentrality = optimize.brentq(lambda value: stats.ncx2.sf(critical, 1, value) - power, 1e-6, 1e4)
+    noncentrality = optimize.brentq(
+        lambda value: stats.ncx2.sf(critical, 1, value) - power, 1e-6, 1e4
+    )
     return ceil(noncentrality / effect)
 
 
 def _votes(kappa: float, prevalence: float, readers: int) -> np.ndarray:
-    """P(0, 1, …, readers say yes): with probability kappa all say the same, else each on their own."""
+    """P(0, 1, …, readers say yes): with probability kappa all say the same, else each on their
+    own.
+    """
     independent = stats.binom.pmf(np.arange(readers + 1), readers, prevalence)
     together = np.zeros(readers + 1)
     together[0], together[-1] = 1 - prevalence, prevalence
@@ -36,24 +51,31 @@ def _votes(kappa: float, prevalence: float, readers: int) -> np.ndarray:
 
 
 def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
-    """Lowest and highest value of every two-reader coefficient over all tables that agree with published counts.
+    """Lowest and highest value of every two-reader coefficient over all tables that agree with
+    published counts.
 
-    `both` gives, for some categories, how many of the `images` both readers put into it; everything else is
-    free. Returns columns low, high, exact, tables (looked at) and undefined (tables without a value), one row
-    a coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond that only tables whose free
-    images lie in at most three cells are looked at, `exact` is False and the true range is at least as wide.
-    Raises ValueError for counts that cannot be.
+    `both` gives, for some categories, how many of the `images` both readers put into it; everything
+    else is free. Returns columns low, high, exact, tables (looked at) and undefined (tables without
+    a value), one row a coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond
+    that only tables whose free images lie in at most three cells are looked at, `exact` is False
+    and the true range is at least as wide. Raises ValueError for counts that cannot be.
     """
     if unknown := [c for c in both if c not in categories]:
-        raise ValueError(f"both names {unknown[0]!r}, which is not among the categories {list(categories)}")
+        raise ValueError(
+            f"both names {unknown[0]!r}, which is not among the categories {list(categories)}"
+        )
     left = images - sum(both.values())
     if images < 1 or left < 0 or min(both.values(), default=0) < 0:
-        raise ValueError(f"{sum(both.values())} images labelled alike by both cannot be among {images}")
+        raise ValueError(
+            f"{sum(both.values())} images labelled alike by both cannot be among {images}"
+        )
     size = len(categories)
     known = [list(categories).index(c) * (size + 1) for c in both]
     free = np.array([cell for cell in range(size * size) if cell not in known], dtype=int)
     if len(free) == 0 and left:
-        raise ValueError(f"both accounts for {images - left} of {images} images and no other cell is left")
+        raise ValueError(
+            f"both accounts for {images - left} of {images} images and no other cell is left"
+        )
     exact = len(free) == 0 or comb(left + len(free) - 1, len(free) - 1) <= EXACT_TABLES
     parts = _compositions(left, len(free)) if exact else _faces(left, len(free))
     tables = np.zeros((len(parts), size * size), dtype=np.int32)
@@ -70,11 +92,15 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
         )
         for name, v in values.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["low", "high", "exact", "tables", "undefined"])
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["low", "high", "exact", "tables", "undefined"]
+    )
 
 
 def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
-    """Unweighted coefficients of many cross tables at once, (tables, q, q) -> name: (tables,); nan where undefined."""
+    """Unweighted coefficients of many cross tables at once, (tables, q, q) -> name: (tables,); nan
+    where undefined.
+    """
     total = tables.sum(axis=(1, 2)).astype(float)
     size = tables.shape[1]
     observed = np.trace(tables, axis1=1, axis2=2) / total
@@ -97,7 +123,9 @@ def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
 
 def _beyond(observed: np.ndarray, chance: np.ndarray) -> np.ndarray:
     possible = 1 - chance
-    return np.where(possible > 1e-12, (observed - chance) / np.where(possible > 1e-12, possible, 1), np.nan)
+    return np.where(
+        possible > 1e-12, (observed - chance) / np.where(possible > 1e-12, possible, 1), np.nan
+    )
 
 
 def _compositions(total: int, parts: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The reading page in a real browser: from the link to the lock, and no answer lost whatever breaks in between."""
+"""The reading page in a real browser: from the link to the lock, and no answer lost whatever breaks
+in between.
+"""
 
 import os
 import random
@@ -43,7 +45,13 @@ def serve(root, **study) -> Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     running = serve(
-        tmp_path_factory.mktemp("page"), read=30, training=1, number_of_readers=10, break_after=0, confidence="3-step", cues_asked=True
+        tmp_path_factory.mktemp("page"),
+        read=30,
+        training=1,
+        number_of_readers=10,
+        break_after=0,
+        confidence="3-step",
+        cues_asked=True,
     )
     yield running
     running.stop()
@@ -54,7 +62,9 @@ def link(server: Server, number: int, port: int | None = None) -> str:
 
 
 def record(server: Server, number: int = 0) -> list[store.Event]:
-    engine = store.open_store(server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite")
+    engine = store.open_store(
+        server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite"
+    )
     try:
         assert store.verify(engine) == []
         return store.events(engine, list(server.links)[number])
@@ -63,7 +73,9 @@ def record(server: Server, number: int = 0) -> list[store.Event]:
 
 
 def nothing_lost(server: Server, reader: Reader, number: int, answered: list[str]) -> None:
-    """Every answer given and every one acknowledged is in the record exactly once, on its own image."""
+    """Every answer given and every one acknowledged is in the record exactly once, on its own
+    image.
+    """
     events = record(server, number)
     kept = [event for event in events if event.event == "answered"]
     assert Counter(event.blind_id for event in kept) == Counter(answered)
@@ -81,7 +93,15 @@ def started(browser, server, number, port=None, **context) -> Reader:
 
 
 def test_from_the_link_to_the_lock(browser, tmp_path):
-    server = serve(tmp_path, read=4, training=1, break_after=2, going_back="until next", description_required=True, confidence="6-step")
+    server = serve(
+        tmp_path,
+        read=4,
+        training=1,
+        break_after=2,
+        going_back="until next",
+        description_required=True,
+        confidence="6-step",
+    )
     try:
         reader = started(browser, server, 0)
         page = reader.page
@@ -92,7 +112,9 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
         assert "Choose Real" in page.inner_text(".finish .problem")
         page.keyboard.press("r")
         page.keyboard.press("Enter")
-        assert "How sure" in page.inner_text(".finish .problem") or "sure you are" in page.inner_text(".finish .problem")
+        assert "How sure" in page.inner_text(
+            ".finish .problem"
+        ) or "sure you are" in page.inner_text(".finish .problem")
         page.keyboard.press("4")
         page.keyboard.press("Enter")
         assert "Describe" in page.inner_text(".finish .problem")
@@ -112,7 +134,9 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
             first = blind_id
         assert "Time for a short break?" in titles
         page.wait_for_selector("form.lock")
-        assert not {"real", "fake"} & set(page.inner_text(".sheet").lower().split()), "no counts, no labels, no truth"
+        assert not {"real", "fake"} & set(page.inner_text(".sheet").lower().split()), (
+            "no counts, no labels, no truth"
+        )
         page.fill("form.lock input", "AAAAA-AAAAA-AAAAA-AAAAA")
         page.click("form.lock button")
         page.wait_for_selector("text=This is not your code")
@@ -120,14 +144,20 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
         events = record(server, 0)
         assert head == events[-1].hash and events[-1].event == "locked"
         answers = [event.payload for event in events if event.event == "answered"]
-        assert answers[0]["findings"] == ["effusion"] and answers[0]["side"] == "left" and answers[0]["confidence"] == 4
+        assert (
+            answers[0]["findings"] == ["effusion"]
+            and answers[0]["side"] == "left"
+            and answers[0]["confidence"] == 4
+        )
         assert all(answer["seconds"] > 0 and answer["window_width"] > 0 for answer in answers)
         display = next(event.payload for event in events if event.event == "display")
         assert display["screen_width"] > 0 and display["pixel_ratio"] > 0
         assert reader.elsewhere == [] and reader.problems == []
         page.reload()
         page.wait_for_selector("code.head")
-        assert page.evaluate("Object.keys(localStorage).length") == 0, "nothing stays on the workstation"
+        assert page.evaluate("Object.keys(localStorage).length") == 0, (
+            "nothing stays on the workstation"
+        )
     finally:
         server.stop()
 
@@ -144,7 +174,10 @@ def test_changing_the_last_answer_asks_for_a_reason_and_keeps_the_first(browser,
     assert reader.answer("r") == second
     third = reader.shown(second)
     page.click("text=Change the last answer")
-    assert reader.shown(third) == second and page.get_attribute(".choice[data-value=real]", "aria-pressed") == "true"
+    assert (
+        reader.shown(third) == second
+        and page.get_attribute(".choice[data-value=real]", "aria-pressed") == "true"
+    )
     page.keyboard.press("u")
     page.keyboard.press("Enter")
     assert "Say why" in page.inner_text(".finish .problem")
@@ -152,7 +185,11 @@ def test_changing_the_last_answer_asks_for_a_reason_and_keeps_the_first(browser,
     page.keyboard.press("Enter")
     assert reader.shown(second) == third
     reader.saved()
-    about = [(event.event, event.payload["label"]) for event in record(server, 0) if event.blind_id == second and event.event != "shown"]
+    about = [
+        (event.event, event.payload["label"])
+        for event in record(server, 0)
+        if event.blind_id == second and event.event != "shown"
+    ]
     assert about == [("answered", "real"), ("changed", "uncertain")]
 
 
@@ -162,13 +199,20 @@ def test_enter_saves_after_a_click_and_a_missing_field_comes_into_view(browser, 
     page.keyboard.press("2")
     page.keyboard.press("f")
     page.click(".choice[data-value=effusion]")
-    assert page.get_attribute(".choice[data-value=effusion]", "aria-pressed") == "true" and contrast(page) >= 4.5
+    assert (
+        page.get_attribute(".choice[data-value=effusion]", "aria-pressed") == "true"
+        and contrast(page) >= 4.5
+    )
     blind_id = reader.shown()
     page.click("[data-tool=invert]")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open]")
     reader.saved()
-    kept = next(event.payload for event in record(server, 8) if event.event == "answered" and event.blind_id == blind_id)
+    kept = next(
+        event.payload
+        for event in record(server, 8)
+        if event.event == "answered" and event.blind_id == blind_id
+    )
     assert kept["findings"] == ["effusion"] and kept["inverted"] is True
     reader.dialog()
     reader.shown(blind_id)
@@ -191,7 +235,9 @@ def test_window_zoom_and_invert_by_mouse_and_keys_are_recorded(browser, server):
     page.mouse.move(middle[0], middle[1] + 120, steps=6)
     page.mouse.up()
     page.wait_for_timeout(100)
-    assert page.inner_text(".window") != text and reader.grey(0.5, 0.75) < before, "a higher level is darker"
+    assert page.inner_text(".window") != text and reader.grey(0.5, 0.75) < before, (
+        "a higher level is darker"
+    )
     page.keyboard.press("0")
     page.wait_for_timeout(100)
     assert page.inner_text(".window") == text
@@ -202,15 +248,23 @@ def test_window_zoom_and_invert_by_mouse_and_keys_are_recorded(browser, server):
     page.keyboard.press("1")
     blind_id = reader.answer("f")
     reader.saved()
-    kept = next(event.payload for event in record(server, 1) if event.event == "answered" and event.blind_id == blind_id)
+    kept = next(
+        event.payload
+        for event in record(server, 1)
+        if event.event == "answered" and event.blind_id == blind_id
+    )
     assert kept["inverted"] is True and kept["zoom"] > 1.1
 
 
 def test_a_small_picture_is_interpolated_until_the_reader_zooms_to_its_pixels(browser, server):
     reader = started(browser, server, 9)
     page = reader.page
-    alike = """() => { const c = document.querySelector('canvas.picture'), row = c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data;
-        let same = 0; for (let x = 4; x < row.length; x += 4) same += row[x] === row[x - 4]; return same / (c.width - 1) }"""
+    alike = """() => {
+        const c = document.querySelector('canvas.picture');
+        const row = c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data;
+        let same = 0;
+        for (let x = 4; x < row.length; x += 4) same += row[x] === row[x - 4];
+        return same / (c.width - 1) }"""
     page.evaluate("document.querySelector('canvas.picture').scrollIntoView()")
     box = page.locator("canvas.picture").bounding_box()
     assert box["width"] > 8 * 64, "one pixel of the image covers many of the screen"
@@ -226,7 +280,9 @@ def test_twelve_bit_grey_reaches_the_screen(browser, server):
     reader = started(browser, server, 2)
     page = reader.page
     levels = page.evaluate(
-        """async () => { const a = await import('/reading/static/app.js'); const v = (await [...a.app.pictures.values()][0]).values;
+        """async () => {
+        const a = await import('/reading/static/app.js');
+        const v = (await [...a.app.pictures.values()][0]).values;
         return [v.constructor.name, new Set(v).size, Math.max(...v)] }"""
     )
     assert levels[0] == "Uint16Array" and levels[1] > 256 and levels[2] <= 4095
@@ -247,8 +303,15 @@ def test_a_pause_covers_the_image_and_stops_the_clock(browser, server):
     blind_id = reader.answer("r")
     reader.saved()
     events = record(server, 3)
-    assert [event.event for event in events if event.event in ("paused", "resumed")] == ["paused", "resumed"]
-    seconds = next(event.payload["seconds"] for event in events if event.event == "answered" and event.blind_id == blind_id)
+    assert [event.event for event in events if event.event in ("paused", "resumed")] == [
+        "paused",
+        "resumed",
+    ]
+    seconds = next(
+        event.payload["seconds"]
+        for event in events
+        if event.event == "answered" and event.blind_id == blind_id
+    )
     assert 0.2 < seconds < 60
 
 
@@ -280,7 +343,9 @@ def kill_server(server, proxy, reader):
 
 def database_locked(server, proxy, reader, seconds=1.0):
     raw = sqlite3.connect(
-        server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite", timeout=20, check_same_thread=False
+        server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite",
+        timeout=20,
+        check_same_thread=False,
     )
     raw.execute("BEGIN IMMEDIATE")
     threading.Timer(seconds, lambda: (raw.rollback(), raw.close())).start()
@@ -289,7 +354,9 @@ def database_locked(server, proxy, reader, seconds=1.0):
 def disk_full(server, proxy, reader):
     _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, hard))
-    threading.Timer(1.2, lambda: resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))).start()
+    threading.Timer(
+        1.2, lambda: resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    ).start()
 
 
 FAULTS = [cut, freeze, reload, kill_kernel, kill_server, database_locked, disk_full]
@@ -312,7 +379,9 @@ def read_under_faults(browser, server, number: int, answers: int, seed: int, eve
             page.keyboard.press(chosen.choice("123"))
             assert reader.answer(chosen.choice("rfu")) == blind_id
             if chosen.random() < 0.2:
-                page.keyboard.press("Enter")  # a second press at once must not answer the next image
+                page.keyboard.press(
+                    "Enter"
+                )  # a second press at once must not answer the next image
             answered.append(blind_id)
             if fault and moment == "after":
                 fault(server, proxy, reader)
@@ -329,7 +398,9 @@ def test_no_answer_is_lost_under_faults(browser, server):
 
 @pytest.mark.soak
 def test_no_answer_is_lost_in_a_thousand_under_random_faults(browser, tmp_path):
-    server = serve(tmp_path, read=1010, training=0, number_of_readers=1, break_after=0, confidence="3-step")
+    server = serve(
+        tmp_path, read=1010, training=0, number_of_readers=1, break_after=0, confidence="3-step"
+    )
     try:
         read_under_faults(browser, server, 0, answers=1000, seed=2, every=7)
     finally:
@@ -345,7 +416,10 @@ def test_the_page_says_when_an_answer_is_not_saved_and_keeps_it(browser, server)
     first = reader.answer("f")
     page.wait_for_selector(".saved[data-state=trouble]")
     assert "Not saved yet" in page.inner_text(".saved")
-    assert page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('reading/')).length") >= 1
+    assert (
+        page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('reading/')).length")
+        >= 1
+    )
     proxy.set("pass")
     page.wait_for_selector(".saved[data-state=saved]")
     assert [event.blind_id for event in record(server, 5) if event.event == "answered"] == [first]
@@ -384,7 +458,9 @@ def test_a_revoked_reader_is_told_and_the_answer_waits_in_the_browser(browser, s
     assert [event.blind_id for event in record(server, 7) if event.event == "answered"] == [first]
 
 
-@pytest.mark.parametrize(("width", "height", "touch"), [(1440, 900, False), (1024, 768, True), (768, 1024, True)])
+@pytest.mark.parametrize(
+    ("width", "height", "touch"), [(1440, 900, False), (1024, 768, True), (768, 1024, True)]
+)
 def test_every_control_is_reachable_and_nothing_overflows(browser, server, width, height, touch):
     reader = Reader(browser, link(server, 8), width, height, has_touch=touch)
     reader.open()
@@ -393,7 +469,10 @@ def test_every_control_is_reachable_and_nothing_overflows(browser, server, width
     page = reader.page
     reader.dialog()
     reader.shown()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight")
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth &&"
+        " document.documentElement.scrollHeight <= innerHeight"
+    )
     save = page.locator("button.save").bounding_box()
     assert save["y"] + save["height"] <= height and save["height"] >= 44
     assert page.locator("canvas.picture").bounding_box()["width"] >= width * 0.55
@@ -401,7 +480,10 @@ def test_every_control_is_reachable_and_nothing_overflows(browser, server, width
     for _ in range(60):
         page.keyboard.press("Tab")
         focused.append(
-            page.evaluate("document.activeElement.dataset.value || document.activeElement.dataset.tool || document.activeElement.id")
+            page.evaluate(
+                "document.activeElement.dataset.value || document.activeElement.dataset.tool ||"
+                " document.activeElement.id"
+            )
         )
     for name in ("auto", "pause", "real", "fake", "uncertain", "description", "effusion"):
         assert name in focused
@@ -411,18 +493,24 @@ def test_every_control_is_reachable_and_nothing_overflows(browser, server, width
 
 def contrast(page) -> float:
     """The lowest contrast ratio (WCAG 2.1) of any text on the page against the ground behind it."""
-    return page.evaluate(
-        """() => {
-        const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 }); return 0.2126 * r + 0.7152 * g + 0.0722 * b };
-        const ground = (n) => { for (; n; n = n.parentElement) { const c = getComputedStyle(n).backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return c } return 'rgb(0,0,0)' };
+    return page.evaluate("""() => {
+        const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const light = (c) => {
+          const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map((v) => linear(v / 255));
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+        const ground = (n) => {
+          for (; n; n = n.parentElement) {
+            const c = getComputedStyle(n).backgroundColor;
+            if (!/, 0\\)$|transparent/.test(c)) return c }
+          return 'rgb(0,0,0)' };
         let lowest = 21;
         for (const n of document.querySelectorAll('.reading *')) {
-          if (![...n.childNodes].some((c) => c.nodeType === 3 && c.data.trim()) || !n.offsetParent || n.disabled) continue;
+          const text = [...n.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
+          if (!text || !n.offsetParent || n.disabled) continue;
           const [a, b] = [light(getComputedStyle(n).color), light(ground(n))].sort((x, y) => y - x);
           lowest = Math.min(lowest, (a + 0.05) / (b + 0.05));
         }
-        return lowest }"""
-    )
+        return lowest }""")
 
 
 def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
@@ -438,11 +526,17 @@ def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
         third = reader.answer("f")
         reader.saved()
         reader.page.click("text=Change the last answer")
-        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=third)
+        reader.page.wait_for_function(
+            "id => document.querySelector('canvas.picture').dataset.shown === id", arg=third
+        )
         reader.page.click("text=Change the one before")
-        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=second)
+        reader.page.wait_for_function(
+            "id => document.querySelector('canvas.picture').dataset.shown === id", arg=second
+        )
         reader.page.click("text=Change the one before")
-        reader.page.wait_for_function("id => document.querySelector('canvas.image').dataset.shown === id", arg=first)
+        reader.page.wait_for_function(
+            "id => document.querySelector('canvas.picture').dataset.shown === id", arg=first
+        )
         assert not reader.page.locator("text=Change the one before").is_visible()
         reader.page.keyboard.press("u")
         reader.page.fill("#reason", "a second look")
@@ -450,7 +544,9 @@ def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
         assert reader.shown(first) not in (first, second, third)
         reader.saved()
         changed = [event for event in record(running) if event.event == "changed"]
-        assert [(event.blind_id, event.payload["label"]) for event in changed] == [(first, "uncertain")]
+        assert [(event.blind_id, event.payload["label"]) for event in changed] == [
+            (first, "uncertain")
+        ]
     finally:
         running.stop()
 
@@ -467,7 +563,10 @@ def test_another_language_is_one_more_file_and_a_missing_one_is_english(browser,
     running = serve(tmp_path / "french", read=2, training=0, language="fr")
     try:
         reader = Reader(browser, link(running, 0))
-        reader.context.route("**/texts.fr.js", lambda route: route.fulfill(body=words, content_type="text/javascript"))
+        reader.context.route(
+            "**/texts.fr.js",
+            lambda route: route.fulfill(body=words, content_type="text/javascript"),
+        )
         reader.page.goto(reader.link.split("#")[0])
         assert reader.page.locator("label", has_text="Code personnel").count() == 1
         reader.page.goto("about:blank")

@@ -1,7 +1,8 @@
 """Measure every hot path beside its plain baseline, in one run on one machine: `make speed`.
 
-Writes speed.csv, machine.json and speed.png into outputs/speed/ (elsewhere by OUTPUTS=). Every path is measured in a
-process of its own, so that what one imports or leaves in memory does not weigh on the next.
+Writes speed.csv, machine.json and speed.png into outputs/speed/ (elsewhere by OUTPUTS=). Every path
+is measured in a process of its own, so that what one imports or leaves in memory does not weigh on
+the next.
 """
 
 import json
@@ -37,22 +38,33 @@ def measure(module: str, function: str, sizes: dict) -> pd.DataFrame:
 
 
 def main(folder: Path, sizes: dict[str, dict] | None = None) -> pd.DataFrame:
-    """Measure every path with its sizes (`sizes` replaces them by name) and write table, machine and chart."""
+    """Measure every path with its sizes (`sizes` replaces them by name) and write table, machine
+    and chart.
+    """
     rows = []
     for name, (module, function, usual) in PATHS.items():
         print(f"Measuring {name} ...", flush=True)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-            rows.append(apart.submit(measure, module, function, (sizes or {}).get(name, usual)).result())
-        print(rows[-1].to_string(index=False, columns=["what", "baseline", "ours", "unit", "ratio"]), flush=True)
+            rows.append(
+                apart.submit(measure, module, function, (sizes or {}).get(name, usual)).result()
+            )
+        print(
+            rows[-1].to_string(index=False, columns=["what", "baseline", "ours", "unit", "ratio"]),
+            flush=True,
+        )
     speed = pd.concat(rows)[measurement.COLUMNS]
     tables.write_atomically(folder / "speed.csv", speed.to_csv(index=False).encode())
-    tables.write_atomically(folder / "machine.json", json.dumps(results.machine(), indent=1).encode())
+    tables.write_atomically(
+        folder / "machine.json", json.dumps(results.machine(), indent=1).encode()
+    )
     tables.write_atomically(folder / "speed.png", figures.as_bytes(results.chart(speed), "png"))
     return speed
 
 
 if __name__ == "__main__":
-    target = Path(os.environ.get("OUTPUTS") or Path(__file__).resolve().parents[2] / "outputs") / "speed"
+    target = (
+        Path(os.environ.get("OUTPUTS") or Path(__file__).resolve().parents[2] / "outputs") / "speed"
+    )
     main(target)
     print(f"Written to {target}: speed.csv, machine.json, speed.png.")
     sys.exit(0)

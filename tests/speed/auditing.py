@@ -11,14 +11,21 @@ from helpers.audit import copies, fidelity, leakage
 from speed import measurement
 
 
-def measure(samples: int = 8, cases: int = 400, pictures: int = 1500, permutations: int = 200) -> pd.DataFrame:
+def measure(
+    samples: int = 8, cases: int = 400, pictures: int = 1500, permutations: int = 200
+) -> pd.DataFrame:
     """Seconds of ours and of a plain baseline, side by side; columns measurement.COLUMNS."""
-    return pd.DataFrame([_search(samples, cases), _neighbours(pictures), _permutations(permutations)])
+    return pd.DataFrame(
+        [_search(samples, cases), _neighbours(pictures), _permutations(permutations)]
+    )
 
 
 def _search(samples: int, cases: int) -> dict:
     random = np.random.default_rng(0)
-    looked_for, known = (random.normal(0, 1, (count, copies.SIDE, copies.SIDE)).astype(np.float32) for count in (samples, cases))
+    looked_for, known = (
+        random.normal(0, 1, (count, copies.SIDE, copies.SIDE)).astype(np.float32)
+        for count in (samples, cases)
+    )
 
     def ours():
         for sample, likeliest in zip(looked_for, copies._search(looked_for, known)):
@@ -28,7 +35,14 @@ def _search(samples: int, cases: int) -> dict:
         copies.aligned(looked_for[0], known)
 
     note = f"baseline: {samples} times one sample aligned with all {cases} cases"
-    return measurement.row("copies", f"{samples} samples against {cases} cases", _seconds(plain) * samples, _seconds(ours), "s", note)
+    return measurement.row(
+        "copies",
+        f"{samples} samples against {cases} cases",
+        _seconds(plain) * samples,
+        _seconds(ours),
+        "s",
+        note,
+    )
 
 
 def _neighbours(pictures: int) -> dict:
@@ -42,7 +56,9 @@ def _neighbours(pictures: int) -> dict:
 
     note = f"baseline: sorting point by point, a tenth of {pictures} timed"
     ours = _seconds(lambda: fidelity.neighbourhoods(made, real))
-    return measurement.row("fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, ours, "s", note)
+    return measurement.row(
+        "fidelity", f"neighbourhoods of {pictures}", _seconds(plain) * 10, ours, "s", note
+    )
 
 
 def _permutations(permutations: int) -> dict:
@@ -53,14 +69,24 @@ def _permutations(permutations: int) -> dict:
     def plain():
         for _ in range(permutations // 10):
             for train, test in GroupKFold(5).split(facts, truth, groups):
-                Ridge().fit(facts.iloc[train], random.permutation(truth)[train]).predict(facts.iloc[test])
+                Ridge().fit(facts.iloc[train], random.permutation(truth)[train]).predict(
+                    facts.iloc[test]
+                )
 
     def ours():
         leakage.separability(facts, truth, groups, seed=0, permutations=permutations)
 
-    note = "baseline: one refit a relabelling and fold, a tenth timed, for the joint and all ten single signs"
+    note = (
+        "baseline: one refit a relabelling and fold, a tenth timed, for the joint and all ten"
+        " single signs"
+    )
     return measurement.row(
-        "leakage", f"{permutations} relabellings, 11 discriminants", _seconds(plain) * 10 * 11, _seconds(ours), "s", note
+        "leakage",
+        f"{permutations} relabellings, 11 discriminants",
+        _seconds(plain) * 10 * 11,
+        _seconds(ours),
+        "s",
+        note,
     )
 
 

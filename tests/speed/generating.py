@@ -20,17 +20,29 @@ from speed import measurement
 MODEL = "gpt-image-2-2026-04-21"
 
 
-def measure(images: int = 48, latency_seconds: float = 2.0, allowed: int = 8, in_flight: int = 16, looped: int = 4) -> pd.DataFrame:
-    """Wall time of buying against a service that takes `latency_seconds` and works on `allowed` requests at once.
+def measure(
+    images: int = 48,
+    latency_seconds: float = 2.0,
+    allowed: int = 8,
+    in_flight: int = 16,
+    looped: int = 4,
+) -> pd.DataFrame:
+    """Wall time of buying against a service that takes `latency_seconds` and works on `allowed`
+    requests at once.
 
-    The plain loop is timed on `looped` images and scaled to all; the limit is rounds of `allowed` requests. More are
-    tried (`in_flight`) than allowed, as a user who doesn't know the limit does.
+    The plain loop is timed on `looped` images and scaled to all; the limit is rounds of `allowed`
+    requests. More are tried (`in_flight`) than allowed, as a user who doesn't know the limit does.
     """
     with ImageServer(sketch=True, latency_seconds=latency_seconds) as server, _elsewhere():
         began = time.monotonic()
         asyncio.run(_loop(_purchase(server, looped)))
         loop = (time.monotonic() - began) / looped * images
-    with ImageServer(sketch=True, latency_seconds=latency_seconds, in_flight_limit=allowed) as server, _elsewhere():
+    with (
+        ImageServer(
+            sketch=True, latency_seconds=latency_seconds, in_flight_limit=allowed
+        ) as server,
+        _elsewhere(),
+    ):
         bought = _purchase(server, images)
         began = time.monotonic()
         asyncio.run(generating.buy(bought, in_flight=in_flight))
@@ -40,15 +52,27 @@ def measure(images: int = 48, latency_seconds: float = 2.0, allowed: int = 8, in
     best = "baseline: rounds x latency, what no client can beat"
     return pd.DataFrame(
         [
-            measurement.row("02 generating", what, loop, ours, "s", f"baseline: one after the other, timed on {looped}"),
-            measurement.row("02 generating", f"{what}: the service's own limit", limit, ours, "s", best),
+            measurement.row(
+                "02 generating",
+                what,
+                loop,
+                ours,
+                "s",
+                f"baseline: one after the other, timed on {looped}",
+            ),
+            measurement.row(
+                "02 generating", f"{what}: the service's own limit", limit, ours, "s", best
+            ),
         ]
     )
 
 
 @contextmanager
 def _elsewhere():
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"OUTPUTS": folder, "KEYS": str(Path(folder) / "keys")}):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"OUTPUTS": folder, "KEYS": str(Path(folder) / "keys")}),
+    ):
         yield
 
 
@@ -64,7 +88,9 @@ async def _loop(bought):
     """What one writes first: a loop that sends, waits, decodes and writes."""
     async with bought.asked.client() as client:
         for number, order in enumerate(bought.orders):
-            content, _ = await image_service.ask(client, bought.asked.request(order), f"loop-{number}")
+            content, _ = await image_service.ask(
+                client, bought.asked.request(order), f"loop-{number}"
+            )
             answer = answers.read_answer(answers.decoded(content), answers.fetch_url)
             path = bought.run.folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
-"""How fast stage 01 imports, beside the plain loop that anyone would write, and how much memory it takes.
+"""How fast stage 01 imports, beside the plain loop that anyone would write, and how much memory it
+takes.
 
-The work of both is the same: 512 px CT slices as 12-bit DICOM to PNG. Ours also hashes, fingerprints and keeps a journal.
+The work of both is the same: 512 px CT slices as 12-bit DICOM to PNG. Ours also hashes,
+fingerprints and keeps a journal.
 """
 
 import multiprocessing
@@ -35,23 +37,41 @@ def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
     twice = f"baseline: two Python loops over {fraction:,} hashes, extrapolated"
     return pd.DataFrame(
         [
-            measurement.row("import", f"DICOM to PNG, {cores} cores", plain, ours, "files/s", plainly),
-            measurement.row("import", "DICOM to PNG, 1 process", plain, one, "files/s", "hashes, fingerprints and journal included"),
-            measurement.row("duplicates", f"near pairs of {hashes:,} hashes", naive, pairs, "s", twice),
+            measurement.row(
+                "import", f"DICOM to PNG, {cores} cores", plain, ours, "files/s", plainly
+            ),
+            measurement.row(
+                "import",
+                "DICOM to PNG, 1 process",
+                plain,
+                one,
+                "files/s",
+                "hashes, fingerprints and journal included",
+            ),
+            measurement.row(
+                "duplicates", f"near pairs of {hashes:,} hashes", naive, pairs, "s", twice
+            ),
         ]
     )
 
 
 def memory(files: int = 20_000) -> pd.DataFrame:
-    """Peak resident memory, in MB, of the importing process and all its workers with `files` files, beside a twentieth of them."""
+    """Peak resident memory, in MB, of the importing process and all its workers with `files` files,
+    beside a twentieth of them.
+    """
     peaks = []
     for count in (max(files // 20, 1), files):
         # A fresh process each, so that one measurement does not inherit the peak of another.
-        with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ):
             peaks.append(pool.submit(_peak, folder, count).result())
     few, many = peaks
     note = f"baseline: the same import of {max(files // 20, 1):,} files; flat is 1"
-    return pd.DataFrame([measurement.row("import", f"peak memory, {files:,} files", few, many, "MB", note)])
+    return pd.DataFrame(
+        [measurement.row("import", f"peak memory, {files:,} files", few, many, "MB", note)]
+    )
 
 
 def _peak(folder: str, count: int) -> float:
@@ -61,7 +81,13 @@ def _peak(folder: str, count: int) -> float:
     itself, peak = psutil.Process(), 0
     for number, _ in enumerate(_import(source, Path(folder), "ours")):
         if number % 50 == 0:
-            peak = max(peak, sum(process.memory_info().rss for process in [itself, *itself.children(recursive=True)]))
+            peak = max(
+                peak,
+                sum(
+                    process.memory_info().rss
+                    for process in [itself, *itself.children(recursive=True)]
+                ),
+            )
     return peak / 2**20
 
 
@@ -88,9 +114,17 @@ def _dicom(hounsfield: np.ndarray) -> bytes:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = CTImageStorage, generate_uid(), "CT"
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+        CTImageStorage,
+        generate_uid(),
+        "CT",
+    )
     dataset.Rows, dataset.Columns = hounsfield.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 1
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = (
+        1,
+        "MONOCHROME2",
+        1,
+    )
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
     dataset.PixelData = np.ascontiguousarray(hounsfield, dtype="<i2").tobytes()
@@ -100,26 +134,41 @@ def _dicom(hounsfield: np.ndarray) -> bytes:
 
 
 def _import(source: Path, folder: Path, name: str, workers: int = 0):
-    known = [{"file": file, "modality": "ct", "sha256": "", "skip": ""} for file in importing.files_below(source)]
-    return importing.take(source, known, folder / name, folder / f"{name}.jsonl", SETTINGS, b"speed", workers)
+    known = [
+        {"file": file, "modality": "ct", "sha256": "", "skip": ""}
+        for file in importing.files_below(source)
+    ]
+    return importing.take(
+        source, known, folder / name, folder / f"{name}.jsonl", SETTINGS, b"speed", workers
+    )
 
 
 def plain_loop(source: Path, target: Path) -> None:
-    """The baseline: one process, pydicom, a window in numpy, Pillow's resize and default PNG; no hashes, no bookkeeping."""
+    """The baseline: one process, pydicom, a window in numpy, Pillow's resize and default PNG; no
+    hashes, no bookkeeping.
+    """
     import pydicom
     from PIL import Image
 
     target.mkdir()
     for path in sorted(source.iterdir()):
         dataset = pydicom.dcmread(path)
-        hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(
+            dataset.RescaleIntercept
+        )
         shown = np.clip((hounsfield + 600) / 1500 + 0.5, 0, 1) * 255
-        Image.fromarray(shown.astype(np.uint8)).resize((512, 512), Image.Resampling.BILINEAR).save(target / f"{path.stem}.png")
+        Image.fromarray(shown.astype(np.uint8)).resize((512, 512), Image.Resampling.BILINEAR).save(
+            target / f"{path.stem}.png"
+        )
 
 
 def naive_pairs(hashes: list[int]) -> int:
     """The baseline: two loops."""
-    return sum((a ^ b).bit_count() <= duplicates.DISTANCE for i, a in enumerate(hashes) for b in hashes[i + 1 :])
+    return sum(
+        (a ^ b).bit_count() <= duplicates.DISTANCE
+        for i, a in enumerate(hashes)
+        for b in hashes[i + 1 :]
+    )
 
 
 def _timed(work) -> float:

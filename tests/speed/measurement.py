@@ -1,11 +1,18 @@
-"""The form that all speed measurements share, and the one meaning of their ratio. Light: what is imported here is measured with."""
+"""The form that all speed measurements share, and the one meaning of their ratio.
+
+Light: what is imported here is measured with.
+"""
 
 COLUMNS = ["path", "what", "baseline", "ours", "unit", "ratio", "note"]
 BETTER_WHEN_LESS = ("s", "ms", "MB", "mean squared error")
 
 
-def row(path: str, what: str, baseline: float | None, ours: float | None, unit: str, note: str = "") -> dict:
-    """One measurement under COLUMNS; `ratio` says how many times better ours is, whether less or more of the unit is better."""
+def row(
+    path: str, what: str, baseline: float | None, ours: float | None, unit: str, note: str = ""
+) -> dict:
+    """One measurement under COLUMNS; `ratio` says how many times better ours is, whether less or
+    more of the unit is better.
+    """
     ratio = None
     if baseline and ours:
         ratio = baseline / ours if unit in BETTER_WHEN_LESS else ours / baseline

@@ -1,4 +1,5 @@
-"""Speed of the reading page in a real browser, beside a plain `widgets.Image` plus buttons notebook under Voila.
+"""Speed of the reading page in a real browser, beside a plain `widgets.Image` plus buttons notebook
+under Voila.
 
 python -m speed.reading            prints the table (needs Playwright and a Chromium)
 """
@@ -25,7 +26,14 @@ from helpers import images, tables
 from speed import measurement
 
 STUDY, SET = "speed_reading", "06_assemble_reading_set"
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+)
 # What a reader does not notice: image size (0: any), measurement, and the most that it may take.
 AIMED_AT = {
     (0, "open to first image, median"): 2200,
@@ -41,7 +49,7 @@ import ipywidgets as widgets, pathlib
 from IPython.display import display
 paths = sorted(pathlib.Path({folder!r}).glob('*.png'))
 answers, image, at = [], widgets.Image(value=paths[0].read_bytes(), format='png'), [0]
-image.add_class('plain-image')
+image.add_class('plain-picture')
 def answer(button):
     answers.append((paths[at[0]].name, button.description))
     at[0] += 1
@@ -52,20 +60,28 @@ display(widgets.VBox([image, widgets.HBox(buttons)]))
 """
 
 
-def measure(sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5) -> pd.DataFrame:
+def measure(
+    sizes: Sequence[int | str] = (1024, 2048), answers: int = 30, openings: int = 5
+) -> pd.DataFrame:
     """Columns measurement.COLUMNS. Starts servers and a browser; takes about two minutes a size.
 
-    `answers` are given and the page is opened and reloaded `openings` times at each image size (pixels a side).
+    `answers` are given and the page is opened and reloaded `openings` times at each image size
+    (pixels a side).
     """
     from playwright.sync_api import sync_playwright
 
     rows = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
+        )
         for size in map(int, sizes):
             root = Path(folder) / str(size)
             pictures = make_study(root, size, answers + 8)
-            ours, plain = measure_ours(browser, root, answers, openings), measure_plain(browser, root, pictures, answers, openings)
+            ours, plain = (
+                measure_ours(browser, root, answers, openings),
+                measure_plain(browser, root, pictures, answers, openings),
+            )
             rows += [_row(size, what, plain.get(what), value) for what, value in ours.items()]
         browser.close()
     return pd.DataFrame(rows)
@@ -80,10 +96,14 @@ def _row(size: int, what: str, baseline: float | None, ours: float) -> dict:
 
 
 def make_study(root: Path, size: int, count: int) -> Path:
-    """A reading set of `count` noisy 12-bit images below `root`, and the same as 8-bit PNG for the plain notebook; returns that folder."""
+    """A reading set of `count` noisy 12-bit images below `root`, and the same as 8-bit PNG for the
+    plain notebook; returns that folder.
+    """
     reading_set, plain = root / "outputs" / STUDY / SET / "reading_set", root / "plain"
     (root / "params" / STUDY).mkdir(parents=True)
-    (root / "params" / STUDY / "07_read_cases.yaml").write_text(yaml.safe_dump({"description_required": False, "break_after": 0}))
+    (root / "params" / STUDY / "07_read_cases.yaml").write_text(
+        yaml.safe_dump({"description_required": False, "break_after": 0})
+    )
     (reading_set / "images").mkdir(parents=True)
     plain.mkdir()
     rows = []
@@ -92,11 +112,24 @@ def make_study(root: Path, size: int, count: int) -> Path:
         ramp = np.linspace(400, 3200, size)[None, :] + random.normal(0, 60, (size, size))
         array = np.clip(ramp, 0, 4095).astype(np.uint16)
         name = f"p{number:04d}"
-        (reading_set / "images" / f"{name}.png").write_bytes(images.write_png(array, compress_level=0))
+        (reading_set / "images" / f"{name}.png").write_bytes(
+            images.write_png(array, compress_level=0)
+        )
         (plain / f"{name}.png").write_bytes(images.write_png((array >> 4).astype(np.uint8)))
-        rows.append({"blind_id": name, "path": f"images/{name}.png", "checksum": name, "modality": "xray", "training": False, "part": 1})
+        rows.append(
+            {
+                "blind_id": name,
+                "path": f"images/{name}.png",
+                "checksum": name,
+                "modality": "xray",
+                "training": False,
+                "part": 1,
+            }
+        )
     tables.write(pd.DataFrame(rows), reading_set / "reading_set.csv")
-    (reading_set / "study.json").write_text('{"title": "Speed", "consent": "Simulated", "instructions": "Simulated", "bits": 12}')
+    (reading_set / "study.json").write_text(
+        '{"title": "Speed", "consent": "Simulated", "instructions": "Simulated", "bits": 12}'
+    )
     return plain
 
 
@@ -108,7 +141,10 @@ def served(command: list[str], environment: dict, port: int):
         try:
             end = time.monotonic() + 60
             while time.monotonic() < end:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", port), timeout=1),
+                ):
                     break
                 time.sleep(0.1)
             time.sleep(3.0)  # the first kernel is started ahead, as in a study that is being served
@@ -134,7 +170,10 @@ def proportional_mb(process: psutil.Process) -> float:
 def measure_ours(browser, root: Path, answers: int, openings: int) -> dict[str, float]:
     """Opening, next image, saving, window drag (ms) and memory (MB) of the reading page."""
     port = free_port()
-    environment = {**os.environ, **{name: str(root / name.lower()) for name in ("PARAMS", "OUTPUTS", "KEYS")}}
+    environment = {
+        **os.environ,
+        **{name: str(root / name.lower()) for name in ("PARAMS", "OUTPUTS", "KEYS")},
+    }
     command = [sys.executable, "-m", "helpers.reading.server", STUDY, "--port", str(port)]
     with served(command, environment, port) as (process, printed):
         link = re.search(r"http\S+login#\S+", printed)[0]
@@ -151,16 +190,26 @@ def measure_ours(browser, root: Path, answers: int, openings: int) -> dict[str, 
             page.wait_for_function("window.painted.length > window.taken && ++window.taken")
             page.wait_for_timeout(400)  # a reader looks; the next images are fetched meanwhile
         next_ms, saved_ms = page.evaluate("[window.painted, window.saved]")
-        found |= _quantiles("next image after the key", next_ms) | _quantiles("saved acknowledgement", saved_ms)
+        found |= _quantiles("next image after the key", next_ms) | _quantiles(
+            "saved acknowledgement", saved_ms
+        )
         found["window drag, 95th percentile of a frame"] = _drag(page)
-        kernels = [child for child in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(child.cmdline())]
-        found["memory of a reader's kernel, proportional"] = round(max(map(proportional_mb, kernels)), 1)
+        kernels = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "ipykernel" in " ".join(child.cmdline())
+        ]
+        found["memory of a reader's kernel, proportional"] = round(
+            max(map(proportional_mb, kernels)), 1
+        )
         page.context.close()
     return found
 
 
 def _opened(browser, link: str, openings: int, again: bool) -> float:
-    """Milliseconds to the first image from opening the link in an empty browser, or from a reload (`again`); the median."""
+    """Milliseconds to the first image from opening the link in an empty browser, or from a reload
+    (`again`); the median.
+    """
     taken = []
     for _ in range(openings):
         context = browser.new_context(viewport={"width": 1440, "height": 900})
@@ -179,19 +228,31 @@ def _opened(browser, link: str, openings: int, again: bool) -> float:
     return round(float(np.median(taken)))
 
 
-# Times are taken in the page: from the key to the frame on the screen, and from the message's sending to its acknowledgement.
+# Times are taken in the page: from the key to the frame on the screen, and from the message's
+# sending to its acknowledgement.
 _WATCH = """() => {
   Object.assign(window, { painted: [], saved: [], taken: 0, began: 0 });
-  addEventListener('keydown', (e) => { if (e.key === 'Enter') window.began = performance.now() }, true);
-  const canvas = document.querySelector('canvas.image');
-  new MutationObserver(() => { if (canvas.dataset.shown) window.painted.push(performance.now() - window.began) }).observe(canvas, { attributeFilter: ['data-shown'] });
+  const began = (e) => { if (e.key === 'Enter') window.began = performance.now() };
+  addEventListener('keydown', began, true);
+  const canvas = document.querySelector('canvas.picture');
+  const seen = () => {
+    if (canvas.dataset.shown) window.painted.push(performance.now() - window.began) };
+  new MutationObserver(seen).observe(canvas, { attributeFilter: ['data-shown'] });
   const plain = window.fetch;
-  window.fetch = async (...a) => { const t = performance.now(); const r = await plain(...a); if (String(a[0]).endsWith('reading/record') && a[1].body.includes('"answered"')) window.saved.push(performance.now() - t); return r };
+  window.fetch = async (...a) => {
+    const t = performance.now();
+    const r = await plain(...a);
+    if (String(a[0]).endsWith('reading/record') && a[1].body.includes('"answered"'))
+      window.saved.push(performance.now() - t);
+    return r };
 }"""
 
 
 def _quantiles(what: str, values: list[float]) -> dict[str, float]:
-    return {f"{what}, median": round(float(np.median(values)), 1), f"{what}, 95th percentile": round(float(np.percentile(values, 95)), 1)}
+    return {
+        f"{what}, median": round(float(np.median(values)), 1),
+        f"{what}, 95th percentile": round(float(np.percentile(values, 95)), 1),
+    }
 
 
 def _register(page) -> None:
@@ -209,7 +270,10 @@ def _register(page) -> None:
 
 
 def _drag(page) -> float:
-    page.evaluate("import('/reading/static/app.js').then(m => { window.frames = m.app.screen.viewer.frames; window.frames.length = 0 })")
+    page.evaluate(
+        "import('/reading/static/app.js').then(m => { window.frames = m.app.screen.viewer.frames;"
+        " window.frames.length = 0 })"
+    )
     box = page.locator("canvas.picture").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 300)
     page.mouse.down()
@@ -219,9 +283,15 @@ def _drag(page) -> float:
     return round(float(np.percentile(page.evaluate("[...window.frames]"), 95)), 1)
 
 
-def measure_plain(browser, root: Path, pictures: Path, answers: int, openings: int) -> dict[str, float]:
+def measure_plain(
+    browser, root: Path, pictures: Path, answers: int, openings: int
+) -> dict[str, float]:
     """The same of a plain notebook: one Image widget and three buttons under stock Voila."""
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+    )
     notebook.cells.append(nbformat.v4.new_code_cell(PLAIN.format(folder=str(pictures))))
     path = root / "plain.ipynb"
     path.write_text(nbformat.writes(notebook))
@@ -229,12 +299,17 @@ def measure_plain(browser, root: Path, pictures: Path, answers: int, openings: i
     command = [sys.executable, "-m", "voila", str(path), f"--port={port}", "--no-browser"]
     with served(command, dict(os.environ), port) as (process, _):
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-        page.route(lambda url: not url.startswith("http://127.0.0.1"), lambda route: route.abort())  # stock Voila asks a CDN
+        page.route(
+            lambda url: not url.startswith("http://127.0.0.1"), lambda route: route.abort()
+        )  # stock Voila asks a CDN
         opened = []
         for _ in range(openings):
             began = time.perf_counter()
             page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
-            page.wait_for_function("(document.querySelector('img.plain-image') || {}).naturalWidth > 0", timeout=60_000)
+            page.wait_for_function(
+                "(document.querySelector('img.plain-picture') || {}).naturalWidth > 0",
+                timeout=60_000,
+            )
             opened.append((time.perf_counter() - began) * 1000)
         page.evaluate(_WATCH_PLAIN)
         for _ in range(answers):
@@ -242,17 +317,26 @@ def measure_plain(browser, root: Path, pictures: Path, answers: int, openings: i
             page.wait_for_function("window.painted.length > window.taken && ++window.taken")
             page.wait_for_timeout(400)
         next_ms = page.evaluate("window.painted")
-        kernels = [child for child in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(child.cmdline())]
+        kernels = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "ipykernel" in " ".join(child.cmdline())
+        ]
         memory = round(max(map(proportional_mb, kernels)), 1)
         page.context.close()
-    found = {"open to first image, median": round(float(np.median(opened))), "memory of a reader's kernel, proportional": memory}
+    found = {
+        "open to first image, median": round(float(np.median(opened))),
+        "memory of a reader's kernel, proportional": memory,
+    }
     return found | _quantiles("next image after the key", next_ms)
 
 
 _WATCH_PLAIN = """() => {
   Object.assign(window, { painted: [], taken: 0, began: 0 });
   addEventListener('click', () => { window.began = performance.now() }, true);
-  document.querySelector('img.plain-image').addEventListener('load', () => requestAnimationFrame(() => requestAnimationFrame(() => window.painted.push(performance.now() - window.began))));
+  const seen = () => window.painted.push(performance.now() - window.began);
+  document.querySelector('img.plain-picture').addEventListener(
+    'load', () => requestAnimationFrame(() => requestAnimationFrame(seen)));
 }"""
 
 

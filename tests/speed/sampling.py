@@ -11,10 +11,18 @@ from helpers.sample_diffusion import drawing
 from speed import measurement, models
 
 
-def measure(samples: int = 32, size: int = 64, steps: int = 20, guidance: float = 7.5) -> pd.DataFrame:
-    """Images per second, and how alike both sides' images from the same seeds are; columns measurement.COLUMNS."""
+def measure(
+    samples: int = 32, size: int = 64, steps: int = 20, guidance: float = 7.5
+) -> pd.DataFrame:
+    """Images per second, and how alike both sides' images from the same seeds are; columns
+    measurement.COLUMNS.
+    """
     base_models.use_cores()
-    rows = [row for setup in models.setups(size) for row in _side_by_side(setup, samples, steps, guidance)]
+    rows = [
+        row
+        for setup in models.setups(size)
+        for row in _side_by_side(setup, samples, steps, guidance)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -26,7 +34,9 @@ def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float
     began = time.perf_counter()
     stock = [stock_picture(pipeline, setup.size, seed, steps, guidance) for seed in range(few)]
     plain = few / (time.perf_counter() - began)
-    jobs = pd.DataFrame({"prompt": "chest X-ray", "seed": range(samples), "guidance": guidance, "steps": steps})
+    jobs = pd.DataFrame(
+        {"prompt": "chest X-ray", "seed": range(samples), "guidance": guidance, "steps": steps}
+    )
     drawing.to_device(pipeline, bf16)
     drawing.draw(pipeline, jobs.head(2).assign(steps=1), setup.size, bf16=bf16)
     began = time.perf_counter()
@@ -34,7 +44,9 @@ def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float
     ours = samples / (time.perf_counter() - began)
     error = float(np.mean((np.stack(drawn[:few]) - np.stack(stock)) ** 2))
     what = f"{setup.name}, {setup.size} px, {steps} steps, guidance {guidance}"
-    note = f"stock pipeline one by one in fp32; ours: {samples} at once, {'bf16' if bf16 else 'fp32'}"
+    note = (
+        f"stock pipeline one by one in fp32; ours: {samples} at once, {'bf16' if bf16 else 'fp32'}"
+    )
     psnr = "ours against the stock pipeline's images from the same seeds"
     return [
         measurement.row("sampling.draw", what, plain, ours, "images/s", note),

@@ -1,4 +1,6 @@
-"""Training of stage 03 beside the plain loop of the diffusers example: throughput, quality, memory, and where the time goes."""
+"""Training of stage 03 beside the plain loop of the diffusers example: throughput, quality, memory,
+and where the time goes.
+"""
 
 import contextlib
 import io
@@ -41,25 +43,50 @@ KINDS = {
 }
 
 
-def measure(images: int = 192, steps: int = 20, rounds: int = 3, size: int = 64, file_sizes: tuple[int, ...] = (512, 64)) -> pd.DataFrame:
-    """Ours and the plain loop by turns in one process on the same images and weights; columns measurement.COLUMNS.
+def measure(
+    images: int = 192,
+    steps: int = 20,
+    rounds: int = 3,
+    size: int = 64,
+    file_sizes: tuple[int, ...] = (512, 64),
+) -> pd.DataFrame:
+    """Ours and the plain loop by turns in one process on the same images and weights; columns
+    measurement.COLUMNS.
 
-    For each model of `models.setups` and each size of the files on disk: images per second (the median of `rounds`
-    turns of `steps` steps each) and the held-out loss after them; for the first model the peak memory.
+    For each model of `models.setups` and each size of the files on disk: images per second (the
+    median of `rounds` turns of `steps` steps each) and the held-out loss after them; for the first
+    model the peak memory.
     """
     base_models.use_cores()
     setups, rows = models.setups(size), []
     with tempfile.TemporaryDirectory() as folder:
-        frames = {file_size: pictures(Path(folder) / f"{file_size} px", file_size, images) for file_size in file_sizes}
+        frames = {
+            file_size: pictures(Path(folder) / f"{file_size} px", file_size, images)
+            for file_size in file_sizes
+        }
         rows.append(_memory(setups[0], frames[file_sizes[0]], Path(folder)))
         for setup in setups:
             for file_size, frame in frames.items():
                 if file_size < setup.size:
                     continue  # nothing is ever enlarged
-                rows += _by_turns(setup, frame, file_size, steps, rounds, Path(folder) / f"{setup.name}, {file_size}")
+                rows += _by_turns(
+                    setup,
+                    frame,
+                    file_size,
+                    steps,
+                    rounds,
+                    Path(folder) / f"{setup.name}, {file_size}",
+                )
     if not torch.cuda.is_available():
         rows.append(
-            measurement.row("finetune.train", "Stable Diffusion 1.5 at 512 px", None, None, "images/s", "not yet measured: no GPU here")
+            measurement.row(
+                "finetune.train",
+                "Stable Diffusion 1.5 at 512 px",
+                None,
+                None,
+                "images/s",
+                "not yet measured: no GPU here",
+            )
         )
     return pd.DataFrame(rows)
 
@@ -69,26 +96,43 @@ def pictures(folder: Path, file_size: int, count: int) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(0), []
     for index in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).resize((file_size, file_size), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).resize(
+            (file_size, file_size), Image.Resampling.BICUBIC
+        )
         path = folder / f"{index}.png"
         path.write_bytes(write_png(np.asarray(coarse), 6))
         split = "train" if index < count * 5 // 6 else "validation"
-        rows.append({"file": str(path), "sha256": runs.sha256(path), "bits": 8, "caption": f"chest X-ray {index % 5}", "split": split})
+        rows.append(
+            {
+                "file": str(path),
+                "sha256": runs.sha256(path),
+                "bits": 8,
+                "caption": f"chest X-ray {index % 5}",
+                "split": split,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
-    """The loop of the diffusers example, as a reader of its script would write it: images per second.
+    """The loop of the diffusers example, as a reader of its script would write it: images per
+    second.
 
-    The U-Net is trained; every step decodes and resizes its files and encodes them and their captions, in fp32.
+    The U-Net is trained; every step decodes and resizes its files and encodes them and their
+    captions, in fp32.
     """
     torch.use_deterministic_algorithms(False)
     device = base_models.device()
     training_loop.prepare(pipeline, recipe, device)
     pipeline.to(device)
     parameters = list(pipeline.unet.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    noising, train = base_models.noise_schedule(pipeline), frame[frame.split == "train"].reset_index(drop=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    noising, train = (
+        base_models.noise_schedule(pipeline),
+        frame[frame.split == "train"].reset_index(drop=True),
+    )
     longest, channels = pipeline.tokenizer.model_max_length, pipeline.vae.config.in_channels
     rng = np.random.default_rng(0)
     began = time.perf_counter()
@@ -96,17 +140,38 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
         optimizer.param_groups[0]["lr"] = recipes.learning_rate(step, recipe)
         rows = train.iloc[rng.integers(0, len(train), recipe.batch)]
         grey = [
-            np.asarray(Image.open(path).convert("L").resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)) for path in rows.file
+            np.asarray(
+                Image.open(path)
+                .convert("L")
+                .resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+            )
+            for path in rows.file
         ]
-        pixels = (torch.from_numpy(np.stack(grey)).float()[:, None] / 127.5 - 1).expand(-1, channels, -1, -1).to(device)
+        pixels = (
+            (torch.from_numpy(np.stack(grey)).float()[:, None] / 127.5 - 1)
+            .expand(-1, channels, -1, -1)
+            .to(device)
+        )
         ids = pipeline.tokenizer(
-            list(rows.caption), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
+            list(rows.caption),
+            padding="max_length",
+            truncation=True,
+            max_length=longest,
+            return_tensors="pt",
         ).input_ids
         with torch.no_grad():
-            clean = pipeline.vae.encode(pixels).latent_dist.sample() * pipeline.vae.config.scaling_factor
+            clean = (
+                pipeline.vae.encode(pixels).latent_dist.sample()
+                * pipeline.vae.config.scaling_factor
+            )
             text = pipeline.text_encoder(ids.to(device))[0]
-        noise, timesteps = torch.randn_like(clean), torch.randint(0, 1000, (len(clean),), device=device)
-        predicted = pipeline.unet(noising.add_noise(clean, noise, timesteps), timesteps, text).sample
+        noise, timesteps = (
+            torch.randn_like(clean),
+            torch.randint(0, 1000, (len(clean),), device=device),
+        )
+        predicted = pipeline.unet(
+            noising.add_noise(clean, noise, timesteps), timesteps, text
+        ).sample
         loss = (predicted - noising.get_velocity(clean, noise, timesteps)).square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -119,7 +184,9 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
 
 
 def our_loop(pipeline, frame: pd.DataFrame, recipe: Recipe, state: Path, cache: Path) -> float:
-    """Stage 03's training from encoded images: images per second, caching, start and checkpoint apart."""
+    """Stage 03's training from encoded images: images per second, caching, start and checkpoint
+    apart.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         table = training_loop.train(pipeline, frame, recipe, state, cache)
     return float(table.images_per_second.iloc[-1])
@@ -129,7 +196,9 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Recipe, cache: Path) -> floa
     """The held-out loss of a trained pipeline, by the same measure for both, in fp32."""
     cases = frame[frame.split == "validation"].reset_index(drop=True)
     sha256 = base_models.weights_sha256(pipeline.vae)
-    posteriors = latents.read_pictures(cases, sha256, recipe.size, pipeline.vae.config.in_channels, cache)
+    posteriors = latents.read_pictures(
+        cases, sha256, recipe.size, pipeline.vae.config.in_channels, cache
+    )
     captions = sorted(set(cases.caption))
     texts = latents.token_ids(captions, pipeline.tokenizer)
     text_of = torch.tensor([captions.index(caption) for caption in cases.caption])
@@ -138,23 +207,37 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Recipe, cache: Path) -> floa
     exact = lambda: torch.autocast(device.type, enabled=False)  # noqa: E731
     scaling = pipeline.vae.config.scaling_factor
     return training_loop.held_out_loss(
-        model, base_models.noise_schedule(pipeline), posteriors, text_of, texts.to(device), scaling, recipe, device, exact
+        model,
+        base_models.noise_schedule(pipeline),
+        posteriors,
+        text_of,
+        texts.to(device),
+        scaling,
+        recipe,
+        device,
+        exact,
     ).item()
 
 
 def operations(setup: Setup) -> float:
-    """Floating-point operations of the U-Net for one training image, forward and backward, as counted by torch."""
+    """Floating-point operations of the U-Net for one training image, forward and backward, as
+    counted by torch.
+    """
     pipeline = setup.build(["chest X-ray"], setup.size)
     unet, side = pipeline.unet.to(base_models.device()), setup.size // pipeline.vae_scale_factor
     noisy = torch.randn(1, unet.config.in_channels, side, side, device=unet.device)
-    text = torch.randn(1, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, device=unet.device)
+    text = torch.randn(
+        1, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, device=unet.device
+    )
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         unet(noisy, torch.tensor([500], device=unet.device), text).sample.sum().backward()
     return float(counter.get_total_flops())
 
 
 def matrix_rate(side: int = 0) -> float:
-    """Operations per second of this device's bf16 product of two (side, side) matrices, the best of ten."""
+    """Operations per second of this device's bf16 product of two (side, side) matrices, the best of
+    ten.
+    """
     device = base_models.device()
     side = side or (8192 if device.type == "cuda" else 2048)
     a, b, seconds = *torch.randn(2, side, side, device=device, dtype=torch.bfloat16), []
@@ -166,28 +249,52 @@ def matrix_rate(side: int = 0) -> float:
 
 
 def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
-    """Where the time of our training goes: a row for each kind of work with its share, in percent; columns measurement.COLUMNS."""
+    """Where the time of our training goes: a row for each kind of work with its share, in percent;
+    columns measurement.COLUMNS.
+    """
     base_models.use_cores()
     setup = models.setups(size)[0]
     with tempfile.TemporaryDirectory() as folder:
         frame, recipe = pictures(Path(folder) / "files", setup.size, 48), _recipe(setup, steps)
-        build, cache = lambda: setup.build(sorted(set(frame.caption)), setup.size), Path(folder) / "cache"
+        build, cache = (
+            lambda: setup.build(sorted(set(frame.caption)), setup.size),
+            Path(folder) / "cache",
+        )
         our_loop(build(), frame, replace(recipe, steps=2), Path(folder) / "first", cache)
         pipeline = build()
         with (
             _without_stderr(),
-            torch_profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]) as measured,
+            torch_profile(
+                activities=[
+                    ProfilerActivity.CPU,
+                    *([ProfilerActivity.CUDA] if torch.cuda.is_available() else []),
+                ]
+            ) as measured,
         ):
             our_loop(pipeline, frame, recipe, Path(folder) / "profiled", cache)
     shares = dict.fromkeys([*KINDS, "all else"], 0.0)
     for event in measured.key_averages():
-        seconds = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
-        kind = next((kind for kind, words in KINDS.items() if any(word in event.key.lower() for word in words)), "all else")
+        seconds = (
+            event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
+        )
+        kind = next(
+            (
+                kind
+                for kind, words in KINDS.items()
+                if any(word in event.key.lower() for word in words)
+            ),
+            "all else",
+        )
         shares[kind] += seconds
     whole = sum(shares.values())
     note = f"by torch's profiler over {steps} steps of {setup.name}"
     return pd.DataFrame(
-        [measurement.row("finetune.train", f"time in {kind}", None, 100 * part / whole, "%", note) for kind, part in shares.items()]
+        [
+            measurement.row(
+                "finetune.train", f"time in {kind}", None, 100 * part / whole, "%", note
+            )
+            for kind, part in shares.items()
+        ]
     )
 
 
@@ -204,50 +311,80 @@ def _without_stderr():
         os.close(nowhere)
 
 
-def _by_turns(setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rounds: int, folder: Path) -> list[dict]:
+def _by_turns(
+    setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rounds: int, folder: Path
+) -> list[dict]:
     captions, recipe = sorted(set(frame.caption)), _recipe(setup, steps)
     plain_recipe, batch = replace(recipe, precision="fp32", compile=False), setup.batch
     one = replace(plain_recipe, steps=1)
-    while batch > 1 and not _fits(lambda: plain_loop(setup.build(captions, setup.size), frame, replace(one, batch=batch))):  # noqa: B023
+    while batch > 1 and not _fits(
+        plain_loop, setup.build(captions, setup.size), frame, replace(one, batch=batch)
+    ):
         batch //= 2
     plain_recipe = replace(plain_recipe, batch=batch)
     cache = folder / "cache"
-    our_loop(setup.build(captions, setup.size), frame, replace(recipe, steps=1), folder / "first", cache)
+    our_loop(
+        setup.build(captions, setup.size), frame, replace(recipe, steps=1), folder / "first", cache
+    )
     plain_rates, our_rates = [], []
     for turn in range(rounds):
         stock, ours = setup.build(captions, setup.size), setup.build(captions, setup.size)
         plain_rates.append(plain_loop(stock, frame, plain_recipe))
         our_rates.append(our_loop(ours, frame, recipe, folder / f"turn {turn}", cache))
     losses = [held_out(pipeline, frame, recipe, cache) for pipeline in (stock, ours)]
-    ratios = sorted(our_rate / plain_rate for our_rate, plain_rate in zip(our_rates, plain_rates, strict=True))
+    ratios = sorted(
+        our_rate / plain_rate for our_rate, plain_rate in zip(our_rates, plain_rates, strict=True)
+    )
     share = statistics.median(our_rates) * operations(setup) / matrix_rate()
     what = f"{setup.name}, {setup.size} px from files of {file_size} px, batch {setup.batch}"
     note = (
-        f"plain: decodes and encodes every step, fp32, batch {batch}; ours: cached, {'bf16' if recipes.use_bf16(recipe) else 'fp32'}, "
-        f"{share:.0%} of the bf16 matrix rate; medians of {rounds} turns, ratio {ratios[0]:.1f} to {ratios[-1]:.1f}"
+        f"plain: decodes and encodes every step, fp32, batch {batch}; ours: cached,"
+        f" {'bf16' if recipes.use_bf16(recipe) else 'fp32'}, {share:.0%} of the bf16 matrix rate;"
+        f" medians of {rounds} turns, ratio {ratios[0]:.1f} to {ratios[-1]:.1f}"
     )
     alike = "after the same number of steps; smaller is better"
     return [
-        measurement.row("finetune.train", what, statistics.median(plain_rates), statistics.median(our_rates), "images/s", note),
-        measurement.row("finetune.train", f"held-out loss, {what}", *losses, "mean squared error", alike),
+        measurement.row(
+            "finetune.train",
+            what,
+            statistics.median(plain_rates),
+            statistics.median(our_rates),
+            "images/s",
+            note,
+        ),
+        measurement.row(
+            "finetune.train", f"held-out loss, {what}", *losses, "mean squared error", alike
+        ),
     ]
 
 
 def _recipe(setup: Setup, steps: int) -> Recipe:
     compiled = torch.cuda.is_available()
-    # What is compiled is so within the first half of the steps, which the last line of the log leaves out.
+    # What is compiled is so within the first half of the steps, which the last line of the log
+    # leaves out.
     logged = max(steps // 2, 1) if compiled else steps
     return Recipe(
-        method="full", size=setup.size, steps=steps, batch=setup.batch, learning_rate=1e-3 if setup.size < 512 else 1e-5, warmup=5,
-        min_snr=0.0, caption_dropout=0.0, ema=0.0, compile=compiled, grid_every=0, log_every=logged,
-        validate_every=steps, checkpoint_every=steps,
-    )  # fmt: skip
+        method="full",
+        size=setup.size,
+        steps=steps,
+        batch=setup.batch,
+        learning_rate=1e-3 if setup.size < 512 else 1e-5,
+        warmup=5,
+        min_snr=0.0,
+        caption_dropout=0.0,
+        ema=0.0,
+        compile=compiled,
+        grid_every=0,
+        log_every=logged,
+        validate_every=steps,
+        checkpoint_every=steps,
+    )
 
 
-def _fits(work) -> bool:
+def _fits(work, *arguments) -> bool:
     """Whether there is memory enough for the work on a GPU."""
     try:
-        work()
+        work(*arguments)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return False
@@ -255,7 +392,9 @@ def _fits(work) -> bool:
 
 
 def _memory(setup: Setup, frame: pd.DataFrame, folder: Path) -> dict:
-    """The row of peak memory, each side in a fresh process, so that neither inherits the other's."""
+    """The row of peak memory, each side in a fresh process, so that neither inherits the
+    other's.
+    """
     peaks = []
     for ours in (False, True):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -271,7 +410,10 @@ def _peak_mb(setup: Setup, frame: pd.DataFrame, folder: Path, ours: bool) -> flo
         our_loop(pipeline, frame, recipe, folder / "state", folder / "cache")
     else:
         batch = setup.batch
-        while batch > 1 and not _fits(lambda: plain_loop(pipeline, frame, replace(recipe, batch=batch, precision="fp32", compile=False))):  # noqa: B023
+        plain_recipe = replace(recipe, precision="fp32", compile=False)
+        while batch > 1 and not _fits(
+            plain_loop, pipeline, frame, replace(plain_recipe, batch=batch)
+        ):
             batch //= 2
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
