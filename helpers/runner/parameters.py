@@ -33,6 +33,18 @@ class ParameterError(ValueError):
     """
 
 
+class Record(dict):
+    """The parameters of a run by name: `run.parameters.steps` is `run.parameters["steps"]`."""
+
+    def __getattr__(self, name: str):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"There is no parameter '{name}'; known: {', '.join(self)}."
+            ) from None
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell."""

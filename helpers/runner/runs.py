@@ -74,6 +74,9 @@ class Run:
     finished: bool = False
     _lock: object = None
 
+    def __post_init__(self):
+        self.parameters = parameters.Record(self.parameters)
+
     @property
     def folder(self) -> Path:
         """outputs/<study>/<run>/"""
