@@ -1,46 +1,54 @@
 """The work behind the notebooks. A notebook tells the story; what it needs is here.
 
-A folder with a notebook's name holds what that notebook alone needs; at the top stands what several
-share:
+A folder with a notebook's name holds what that notebook needs and nobody else. What several
+stages share stands beside them. In the order in which a newcomer asks:
 
-    study, execution, freshness   run a study: YAML -> papermill -> run folder; is a run still what
-    its settings ask for runs, parameters, places      the run folder and its manifest; the
-    parameters cell as schema; where things lie table_columns                 the columns of every
-    table on disk (readings.csv, images.csv, ...) tables                        reading and writing
-    them, checked, atomically findings                      the one list of findings and sides;
-    words <-> findings; captions and prompts images, formats/              images as the study keeps
-    them, standardised; windowing (the window rule), DICOM, PNG and others, NIfTI as they come
-    figures                       colours ("fake" has one), theme, the published figures
+    How is a study run?
+    runner/               study (make study, status, new), execution (papermill), runs (run folder
+                          and manifest), freshness (stale or not), parameters (the parameters cell
+                          is the schema), places (where folders and secrets are)
+    What is on disk?
+    table_columns         the columns of every table: images.csv, readings.csv, ...
+    tables                read and write them, checked, atomically; tables that people fill in
+    findings              the one list of findings and sides; captions and prompts from them
+    images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
+    burned_in_text        text in the pixels: found, masked
+    figures               the colours ("fake" has one), the theme, the figures of the report
 
-    cases            + prepare_cases/       01  import, metadata layouts, de-identification,
-    burned-in text, duplicates, splits openai_images    + generate_openai/     02  requests;
-    prompts, prices, ledger, retry policy, batches finetune         + finetune_diffusion/  03  the
-    training loop; recipe (learning rate, loss weights), base and tiny models, latents, checkpoints
-    sampling         + sample_diffusion/    04  checkpoint + prompts + seeds -> images audit/
-    05  fidelity, memorised copies, what gives the source away blinding, seal +
-    assemble_reading_set/  06  the random draw; one path for every image, opaque names; the sealed
-    key reading/                                07  store (the record), page and static/ (what
-    readers see), server agreement, accuracy                     08  statistics; agreement_design
-    (planning, bounds), multireader (many readers' areas) analyse_readings/                    08 09
-    from answers to results, sentences, report and release; the published study speed/
-    90  ours beside plain baselines rehearsal/                                  everything
-    simulated: phantoms, stand-in image API, readers
+    What does each stage do?
+    prepare_cases/        01  import, table layouts, de-identification, duplicates, splits
+    generate_openai/      02  the image service, requests, answers, batches, provenance
+    finetune_diffusion/   03  training loop, latents, checkpoints, dry run
+    sample_diffusion/     04  drawing, the sampling run, do images show what captions say
+    audit/                05  fidelity, memorised copies, what gives the source away
+    assemble_reading_set/ 06  the random draw, blinding, the seal
+    reading/              07  the record, the server, the page (static/)
+    analyse_readings/  08 09  answers to results, sentences, report, release; templates/ has texts
+    rehearsal/                everything simulated: phantoms, stand-in image service, readers
+
+    What do stages share?
+    services/             what any paid service needs: ledger, prices, retry policy (02)
+    diffusion/            base models and the tiny model's family (03, 04)
+    statistics/           agreement, accuracy, multireader, design: arrays and frames only (08)
 
 What imports what
-- Notebooks import helpers, never the other way round.
-- torch and diffusers: finetune, finetune_diffusion/, sampling, sample_diffusion/, audit/features,
-  speed/. openai: openai_images. anywidget: reading/page.
-  SQLAlchemy: reading/. The reading page and the analysis start without torch.
-- What faces the readers (reading/server and what it imports) imports neither blinding, seal nor
-  pandas: it cannot open the key.
-- rehearsal is imported only where a parameter asks for it, and what it makes is marked `simulated`.
+- Notebooks import helpers, never the other way round. A stage imports what is shared and no other
+  stage, except: finetune_diffusion -> sample_diffusion (grids), analyse_readings -> reading's
+  export, assemble_reading_set -> audit's tables, and rehearsal where a parameter asks for it.
+- No two packages import each other; no module only hands names on.
+- torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
+  openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. The reading page and the
+  analysis start without torch.
+- What faces the readers (reading/server and what it imports) imports neither the seal, the draw
+  nor pandas: it cannot open the key.
+- What rehearsal makes is marked `simulated` in every table, figure and report.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is
-  one line of a parameters cell.
+  one line of a parameters cell and the line that uses it.
 """
 
 import os
 
-# Before anything imports diffusers, transformers, peft or accelerate: they advertise torchvision,
+# Set before diffusers, transformers, peft or accelerate are imported: they advertise torchvision,
 # which is not needed, at import.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
