@@ -9,6 +9,7 @@ stages share stands beside them. In the order in which a newcomer asks:
                           is the schema), places (where folders and secrets are)
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...
+    files                 files that are whole or not there; the one clock (utc_now)
     tables                read and write them, checked, atomically; tables that people fill in
     findings              the one list of findings and sides; captions and prompts from them
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows

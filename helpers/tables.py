@@ -3,12 +3,11 @@
 `python -m helpers.tables` prints the text of outputs/README.md.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 
+from helpers.files import write_atomically
 from helpers.table_columns import DTYPES, TABLES, Column, columns
 
 
@@ -97,25 +96,6 @@ def write(frame: pd.DataFrame, path: Path, name: str = "") -> pd.DataFrame:
     checked = check(frame, name or path.stem, str(path))
     write_atomically(path, checked.to_csv(index=False).encode())
     return checked
-
-
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or
-    the new one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def document() -> str:

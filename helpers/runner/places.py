@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from helpers import tables
+from helpers.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
@@ -36,7 +36,7 @@ def study_key(study: str, name: str) -> bytes:
     """
     path = keys_folder(study) / name
     if not path.exists():
-        tables.write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
+        write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
         print(
             f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked"
             " back)."
@@ -53,6 +53,6 @@ def cases_folder(study: str) -> Path | None:
     if os.environ.get("CASES"):
         folder = Path(os.environ["CASES"]).expanduser().resolve()
         if folder.is_dir() and (not remembered.exists() or remembered.read_text() != str(folder)):
-            tables.write_atomically(remembered, str(folder).encode(), mode=0o600)
+            write_atomically(remembered, str(folder).encode(), mode=0o600)
         return folder
     return Path(remembered.read_text()) if remembered.exists() else None

@@ -17,13 +17,13 @@ import sys
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 
 from helpers import tables
+from helpers.files import utc_now
 from helpers.runner import freshness, parameters, places
 from helpers.runner.freshness import sha256
 from helpers.runner.places import (
@@ -56,11 +56,6 @@ PACKAGES = (
 
 class RunError(RuntimeError):
     """A run that cannot start or be read; the message says what to do."""
-
-
-def utc_now() -> str:
-    """The study's one clock: now, ISO 8601 UTC to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass

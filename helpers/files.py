@@ -1,0 +1,35 @@
+"""What everything that writes shares, without pandas: the one clock, and files that are whole."""
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def utc_now() -> str:
+    """The study's one clock: now, ISO 8601 UTC to the millisecond."""
+    return utc(datetime.now(UTC))
+
+
+def utc(moment: datetime) -> str:
+    """A moment in UTC as every table and record writes it: 2026-01-31T08:00:00.000Z."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or
+    the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
