@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.statistics import accuracy
+from helpers.statistics import accuracy, multireader
 
 
 def kernel(positive, negative):
@@ -167,10 +167,10 @@ def test_scores_run_from_sure_real_to_sure_fake():
 def test_area_and_delong_against_placement_values(seed):
     scores, truth = study(readers=2, seed=seed)
     expected = brute_delong(scores.to_numpy(), truth.to_numpy())
-    one = accuracy.reader_auc(truth, scores["R0"])
+    one = multireader.reader_auc(truth, scores["R0"])
     assert one.estimate == pytest.approx(brute_area(scores["R0"].to_numpy(), truth.to_numpy()))
     assert one.se**2 == pytest.approx(expected[0, 0])
-    two = accuracy.compare_auc(truth, scores["R0"], scores["R1"])
+    two = multireader.compare_auc(truth, scores["R0"], scores["R1"])
     assert two.se**2 == pytest.approx(expected[0, 0] + expected[1, 1] - 2 * expected[0, 1])
     assert two.p == pytest.approx(2 * stats.norm.sf(abs(two.statistic)))
 
@@ -186,7 +186,7 @@ def test_multireader_against_its_formulas(covariance):
     cov2 = max(matrix[~np.eye(4, dtype=bool)].mean(), 0)
     total = areas.var(ddof=1) + 4 * cov2
     df = total**2 / (areas.var(ddof=1) ** 2 / 3)
-    found = accuracy.multireader(scores, truth, covariance=covariance)
+    found = multireader.multireader(scores, truth, covariance=covariance)
     assert found.estimate == pytest.approx(areas.mean())
     assert found.se == pytest.approx(math.sqrt(total / 4))
     assert found.df == pytest.approx(df)
@@ -210,7 +210,7 @@ def test_multireader_compare_against_the_analysis_of_variance(covariance):
     cov2 = np.mean([matrix[i, j] for i, j in other] + [matrix[3 + i, 3 + j] for i, j in other])
     cov3 = np.mean([matrix[i, 3 + j] for i, j in other])
     below = ms_tr + 3 * max(cov2 - cov3, 0)
-    found = accuracy.multireader_compare(a, b, truth, covariance=covariance)
+    found = multireader.multireader_compare(a, b, truth, covariance=covariance)
     assert found.statistic**2 == pytest.approx(ms_t / below)
     assert found.df == pytest.approx(below**2 / (ms_tr**2 / 2))
     assert found.p == pytest.approx(stats.f.sf(ms_t / below, 1, found.df))
@@ -220,60 +220,60 @@ def test_multireader_compare_against_the_analysis_of_variance(covariance):
 def test_missing_scores_are_dropped_and_counted_on_the_same_index():
     scores, truth = study()
     holes = scores.mask(np.arange(17)[:, None] == np.array([3, 5, 5]))
-    found = accuracy.multireader(holes, truth.sample(frac=1, random_state=1))
+    found = multireader.multireader(holes, truth.sample(frac=1, random_state=1))
     kept = [i for i in range(17) if i not in (3, 5)]
     assert found.dropped == 2
-    assert found.estimate == accuracy.multireader(scores.iloc[kept], truth.iloc[kept]).estimate
+    assert found.estimate == multireader.multireader(scores.iloc[kept], truth.iloc[kept]).estimate
 
 
 def test_what_cannot_be_analysed_has_a_reason():
     scores, truth = study()
-    assert accuracy.multireader(scores[["R0"]], truth).reason.startswith("one reader")
-    assert "real" in accuracy.multireader(scores[truth == 1], truth[truth == 1]).reason
-    assert accuracy.reader_auc(truth, truth.astype(float)).reason
-    assert accuracy.reader_auc(truth, truth.astype(float)).estimate == 1
-    flat = accuracy.multireader(scores * 0, truth)
+    assert multireader.multireader(scores[["R0"]], truth).reason.startswith("one reader")
+    assert "real" in multireader.multireader(scores[truth == 1], truth[truth == 1]).reason
+    assert multireader.reader_auc(truth, truth.astype(float)).reason
+    assert multireader.reader_auc(truth, truth.astype(float)).estimate == 1
+    flat = multireader.multireader(scores * 0, truth)
     assert (flat.estimate, flat.se) == (0.5, 0)
     assert flat.reason
     with pytest.raises(ValueError, match="covariance"):
-        accuracy.multireader(scores, truth, covariance="bootstrap")
+        multireader.multireader(scores, truth, covariance="bootstrap")
     with pytest.raises(ValueError, match="0 .real. or 1"):
-        accuracy.multireader(scores, truth * 2)
+        multireader.multireader(scores, truth * 2)
 
 
 def test_equivalence_is_two_one_sided_tests():
     scores, truth = study(readers=6, real=200, generated=200, seed=3)
     flat = scores - np.where(truth == 1, 1, 0)[:, None]
-    found = accuracy.multireader(flat, truth)
-    same = accuracy.equivalence(found, 0.1)
+    found = multireader.multireader(flat, truth)
+    same = multireader.equivalence(found, 0.1)
     assert same.equivalent
     assert 0.4 < same.low < same.high < 0.6
-    assert not accuracy.equivalence(accuracy.multireader(scores, truth), 0.01).equivalent
+    assert not multireader.equivalence(multireader.multireader(scores, truth), 0.01).equivalent
 
 
 def test_bootstrap_against_a_plain_loop():
     scores, truth = study(readers=5, real=40, generated=40, seed=5)
-    found = accuracy.bootstrap(scores, truth, replicates=3000, seed=1)
+    found = multireader.bootstrap(scores, truth, replicates=3000, seed=1)
     random, areas = np.random.default_rng(2), []
     values, kind = scores.to_numpy(), truth.to_numpy()
     for _ in range(400):
         readers = random.integers(0, 5, 5)
         rows = np.concatenate([random.choice(np.flatnonzero(kind == k), 40) for k in (0, 1)])
         areas.append(
-            np.mean([accuracy.reader_auc(kind[rows], values[rows, r]).estimate for r in readers])
+            np.mean([multireader.reader_auc(kind[rows], values[rows, r]).estimate for r in readers])
         )
-    assert found.estimate == pytest.approx(accuracy.multireader(scores, truth).estimate)
+    assert found.estimate == pytest.approx(multireader.multireader(scores, truth).estimate)
     assert found.se == pytest.approx(np.std(areas, ddof=1), rel=0.15)
     assert (found.low, found.high) == pytest.approx(
         tuple(np.quantile(areas, [0.025, 0.975])), abs=0.03
     )
-    assert found.equals(accuracy.bootstrap(scores, truth, replicates=3000, seed=1))
+    assert found.equals(multireader.bootstrap(scores, truth, replicates=3000, seed=1))
 
 
 def test_power_is_five_percent_by_chance_and_grows():
-    nothing = accuracy.power(0.5, readers=6, real=50, generated=50, studies=300)
+    nothing = multireader.power(0.5, readers=6, real=50, generated=50, studies=300)
     assert nothing.power < 0.1
-    assert accuracy.power(0.8, readers=6, real=50, generated=50, studies=100).power > 0.95
+    assert multireader.power(0.8, readers=6, real=50, generated=50, studies=100).power > 0.95
 
 
 def test_groups_of_answers_to_the_same_image_are_not_taken_as_independent():
@@ -303,15 +303,15 @@ def test_groups_of_answers_to_the_same_image_are_not_taken_as_independent():
 @example(245, Random(3))
 def test_order_does_not_matter_and_turning_scores_round_turns_the_area_round(seed, random):
     scores, truth = study(seed=seed)
-    found = accuracy.multireader(scores, truth)
+    found = multireader.multireader(scores, truth)
     rows, columns = list(scores.index), list(scores.columns)
     random.shuffle(rows)
     random.shuffle(columns)
     moved, turned = (
-        accuracy.multireader(scores.loc[rows, columns], truth),
-        accuracy.multireader(-scores, truth),
+        multireader.multireader(scores.loc[rows, columns], truth),
+        multireader.multireader(-scores, truth),
     )
-    monotone = accuracy.multireader(scores.map(lambda v: math.atan(v) * 3 + 1), truth)
+    monotone = multireader.multireader(scores.map(lambda v: math.atan(v) * 3 + 1), truth)
     for field in ("estimate", "se", "df", "p"):
         assert moved[field] == pytest.approx(found[field], nan_ok=True)
         assert monotone[field] == pytest.approx(found[field], nan_ok=True)
@@ -330,7 +330,7 @@ def test_multireader_intervals_cover():
             + math.sqrt(0.4) * random.standard_normal((200, 1))
             + math.sqrt(0.6) * random.standard_normal((200, 6))
         )
-        found = accuracy.multireader(pd.DataFrame(scores), truth)
+        found = multireader.multireader(pd.DataFrame(scores), truth)
         true = np.mean(stats.norm.cdf(0.8 / math.sqrt(2 + 0.2**2)))
         held.append(found.low <= true <= found.high)
     print(

@@ -6,8 +6,7 @@ import pandas as pd
 
 from helpers.assemble_reading_set import blinding
 from helpers.reading import export
-
-LABELS = ["real", "fake", "uncertain"]
+from helpers.table_columns import LABELS
 
 
 class AnalysisError(ValueError):

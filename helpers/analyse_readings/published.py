@@ -11,9 +11,9 @@ from matplotlib.ticker import PercentFormatter
 
 from helpers.analyse_readings import sentences
 from helpers.figures import COEFFICIENTS, COLOURS
-from helpers.statistics import accuracy, agreement
+from helpers.statistics import accuracy, design
+from helpers.table_columns import LABELS
 
-CATEGORIES = ["real", "fake", "uncertain"]
 # The poster's galleries and counts: generated images only, two readers.
 COUNTS = {
     ("ct", "all_real"): (3, 20),
@@ -110,9 +110,7 @@ def bounds(
     both = both or {"real": 3, "uncertain": 2}
     frames = []
     for count in (None, *fake):
-        found = agreement.bounds(
-            images, both if count is None else both | {"fake": count}, CATEGORIES
-        )
+        found = design.bounds(images, both if count is None else both | {"fake": count}, LABELS)
         frames.append(
             found.rename_axis("coefficient")
             .reset_index()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from helpers.analyse_readings import checklists, joined, report_tables, sentences
+from helpers.analyse_readings import checklists, report_tables, sentences
 from helpers.assemble_reading_set import seal
 from helpers.figures import GALLERIES
 from helpers.runner import parameters, runs
+from helpers.table_columns import LABELS
 
 READERS_SIMULATED = (  # begins the reason for which they may see the truth
     "simulated readers of the rehearsal"
@@ -152,7 +153,7 @@ def warnings(results: dict, context: dict) -> list[str]:
             " are missing."
         )
     for reader in results["readers"]:
-        used = [label for label in joined.LABELS if reader[f"labelled_{label}"]]
+        used = [label for label in LABELS if reader[f"labelled_{label}"]]
         if not used:
             said.append(f"{reader['reader']} answered nothing.")
         elif len(used) == 1:

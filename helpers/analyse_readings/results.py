@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.analyse_readings import descriptions, joined
-from helpers.statistics import accuracy, agreement
+from helpers.statistics import accuracy, agreement, multireader
+from helpers.table_columns import LABELS
 
-LABELS = joined.LABELS
 OVERALL = "all"
 
 
@@ -193,11 +193,10 @@ def intra_reader(answers: pd.DataFrame, people: list[str]) -> pd.DataFrame:
 
 def areas_table(scores: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
     """DeLong's area of every reader, one row a reader."""
-    rows = [
-        accuracy.reader_auc(truth.reindex(scores[r].dropna().index), scores[r].dropna()).to_dict()
-        | {"reader": r}
-        for r in scores
-    ]
+    rows = []
+    for reader in scores:
+        own = scores[reader].dropna()
+        rows.append(multireader.reader_auc(truth[own.index], own).to_dict() | {"reader": reader})
     return pd.DataFrame(rows)
 
 
@@ -303,13 +302,13 @@ def many_readers(
     """Mean area over random readers and images, both covariances, equivalence to chance,
     bootstrap.
     """
-    chosen = accuracy.multireader(scores, truth, covariance=covariance)
+    chosen = multireader.multireader(scores, truth, covariance=covariance)
     other = "jackknife" if covariance == "delong" else "delong"
     return {
         covariance: chosen.to_dict(),
-        other: accuracy.multireader(scores, truth, covariance=other).to_dict(),
-        "equivalence": accuracy.equivalence(chosen, margin).to_dict(),
-        "bootstrap": accuracy.bootstrap(scores, truth, replicates, seed).to_dict(),
+        other: multireader.multireader(scores, truth, covariance=other).to_dict(),
+        "equivalence": multireader.equivalence(chosen, margin).to_dict(),
+        "bootstrap": multireader.bootstrap(scores, truth, replicates, seed).to_dict(),
     }
 
 
@@ -327,7 +326,7 @@ def study_power(scores: pd.DataFrame, truth: pd.Series, studies: int, seed: int)
         return []
     size = {"readers": readers, "real": real, "generated": generated}
     return [
-        size | {"auc": auc, **accuracy.power(auc, **size, studies=studies, seed=seed).to_dict()}
+        size | {"auc": auc, **multireader.power(auc, **size, studies=studies, seed=seed).to_dict()}
         for auc in (0.6, 0.7, 0.8)
     ]
 

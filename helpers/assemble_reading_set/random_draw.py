@@ -277,7 +277,7 @@ def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
     """What this design cannot show or can show only weakly, one sentence each.
 
     `needed` is the number of images that the stated question about agreement needs
-    (agreement.sample_size).
+    (design.sample_size).
     """
     read = drawn[~drawn["training"] & ~drawn["repeat"]]
     real = int((read["origin"] == "real").sum())

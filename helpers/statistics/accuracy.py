@@ -11,36 +11,10 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 from statsmodels.stats.proportion import proportion_confint
 
-from helpers.statistics.multireader import (
-    bootstrap,
-    compare_auc,
-    equivalence,
-    multireader,
-    multireader_compare,
-    power,
-    reader_auc,
-)
-
-__all__ = [
-    "POLICIES",
-    "bootstrap",
-    "by_group",
-    "compare_auc",
-    "detection",
-    "equivalence",
-    "multireader",
-    "multireader_compare",
-    "policies",
-    "power",
-    "reader_auc",
-    "roc",
-    "scores",
-    "wilson",
-]
+from helpers.table_columns import LABELS
 
 POLICIES = ("own", "wrong", "dropped")
 COLUMNS = ["policy", "measure", "estimate", "low", "high", "count", "total", "left_out", "reason"]
-LABELS = ("real", "fake", "uncertain")
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -12,19 +12,6 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from helpers.statistics.design import bounds, sample_size
-
-__all__ = [
-    "NAMES",
-    "bounds",
-    "coefficients",
-    "coverage",
-    "from_table",
-    "pairs",
-    "repeats",
-    "sample_size",
-]
-
 NAMES = [
     "percent",
     "cohen",

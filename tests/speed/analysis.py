@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from helpers.statistics import accuracy, agreement
+from helpers.statistics import agreement, multireader
 from speed import measurement
 
 
@@ -69,17 +69,17 @@ def _bootstrap(images: int, readers: int, replicates: int, seed: int) -> dict:
         )
         np.mean(
             [
-                accuracy.reader_auc(truth[rows], scores[reader].to_numpy()[rows])["estimate"]
+                multireader.reader_auc(truth[rows], scores[reader].to_numpy()[rows])["estimate"]
                 for reader in random.integers(0, readers, readers)
             ]
         )
     plain = (time.perf_counter() - began) * replicates / part
     began = time.perf_counter()
-    accuracy.bootstrap(scores, truth, replicates, seed)
+    multireader.bootstrap(scores, truth, replicates, seed)
     ours = time.perf_counter() - began
     note = f"plain: an area a reader and draw, {part} draws, scaled"
     return measurement.row(
-        "accuracy.bootstrap",
+        "multireader.bootstrap",
         f"{replicates} draws, {readers} readers × {images} images",
         plain,
         ours,
