@@ -1,6 +1,12 @@
-"""Images as the study keeps them: one channel, square, 8 or 16 bit PNG.
+"""Images as the study keeps them: one channel, their own shape, 8 or 16 bit PNG.
 
 Depth is kept: a 12-bit image is stored in uint16 with values 0..4095, and `bits` says so.
+
+How shape travels: every stage stores an image in its own shape, without bars (`fitted`), so that
+`width` and `height` of images.csv are the shape of what was seen, and 02 asks for shapes that the
+rows of 01 have. A model that takes squares gets them from `standardise`, which adds dark bars; what
+it then draws in squares gets its shape back from `without_bars`. How an image is framed for the
+readers is the business of assemble_reading_set/framing.py.
 """
 
 import functools
@@ -25,6 +31,8 @@ from helpers.formats.windowing import window as window
 # pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
 SMOOTHING = 0.7
 GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
+BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
+BAR_LEAST = 0.015  # share of the side: narrower bars stay, they are as likely a film's own edge
 
 
 def read(
@@ -131,13 +139,12 @@ def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
     return top, side - height - top, left, side - width - left
 
 
-def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.ndarray:
-    """The image padded to a square and, if it is larger than `size`, resized down to (size, size)
-    by area; never up.
+def fitted(array: np.ndarray, size: int, bits: int) -> np.ndarray:
+    """The image in its own shape, its longer side brought down to `size` pixels by area; never up.
 
     `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits,
-    else uint16. Nothing is cropped, flipped or clipped. Padding has the value `fill`. Raises
-    ImageError for values out of range.
+    else uint16. Nothing is cropped, padded, flipped or clipped. Raises ImageError for values out of
+    range.
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.size == 0 or size < 1 or not 1 <= bits <= 16:
@@ -146,11 +153,39 @@ def standardise(array: np.ndarray, size: int, bits: int, fill: int = 0) -> np.nd
         )
     if array.min() < 0 or array.max() >= 2**bits:
         raise ImageError(f"Grey values {array.min()} to {array.max()} do not fit {bits} bits.")
+    longer = max(array.shape)
+    if longer > size:
+        shape = (max(1, round(length * size / longer)) for length in array.shape)
+        array = np.floor(area_resize(array, *shape) + 0.5)
+    return array.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def standardise(array: np.ndarray, size: int, bits: int) -> np.ndarray:
+    """The image `fitted` to `size` and padded to a square with bars of value 0."""
+    array = fitted(array, size, bits)
     top, bottom, left, right = padding(array.shape)
-    square = np.pad(array, ((top, bottom), (left, right)), constant_values=fill)
-    if square.shape[0] > size:
-        square = np.floor(area_resize(square, size, size) + 0.5)
-    return square.astype(np.uint8 if bits <= 8 else np.uint16)
+    return np.pad(array, ((top, bottom), (left, right)))
+
+
+def without_bars(array: np.ndarray, bits: int) -> np.ndarray:
+    """The field of a square image without the bars that `standardise` adds, or that a generator
+    drew because it learnt from padded images.
+
+    One rule for every source, which sees the pixels alone. A bar is dark throughout (BAR_LEVEL);
+    bars come in pairs, about as wide on one side as on the other, on one pair of sides only. So
+    neither a film's own dark edge nor the air around a CT slice is taken for one.
+    """
+    height, width = array.shape
+    dark = array <= BAR_LEVEL * (2**bits - 1)
+    found = []
+    for lines in (dark.all(axis=1), dark.all(axis=0)):
+        first, last = int(np.argmin(lines)), int(np.argmin(lines[::-1]))
+        found.append((first, last) if min(first, last) >= BAR_LEAST * len(lines) else (0, 0))
+    (top, bottom), (left, right) = found
+    paired = abs(top - bottom) + abs(left - right) <= 1 + BAR_LEAST * height
+    if height != width or (top and left) or not paired:
+        return array
+    return array[top : height - bottom, left : width - right]
 
 
 def area_resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -207,9 +242,11 @@ def contact_sheet(
     for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
         thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
+        wide, high = (max(1, round(n * tile / max(thumbnail.shape))) for n in thumbnail.shape[::-1])
+        sheet.paste(0, (x + 2, y + caption, x + 2 + tile, y + caption + tile))
         sheet.paste(
-            Image.fromarray(thumbnail).resize((tile, tile), Image.Resampling.BOX),
-            (x + 2, y + caption),
+            Image.fromarray(thumbnail).resize((wide, high), Image.Resampling.BOX),
+            (x + 2 + (tile - wide) // 2, y + caption + (tile - high) // 2),
         )
         mark = "simulated " if str(getattr(row, "simulated", "")) == "True" else ""
         draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)

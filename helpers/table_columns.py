@@ -86,7 +86,7 @@ TABLES = {
             text("duplicate_group", "images that are copies of one another share it"),
             text("sex", "F or M", "F", "M"),
             text("age_band", "decade, e.g. 50-59; 90+ is one band"),
-            integer("width", "pixels", required=True),
+            integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
             integer("bits", "grey depth of the stored pixels (1 to 16)", required=True),
             text("licence", "of the image"),
@@ -116,10 +116,6 @@ TABLES = {
             integer("original_width", "pixels", required=True),
             integer("original_height", "pixels", required=True),
             integer("original_bits", "stored grey depth"),
-            integer("padded_rows", "added to make it square, before it was resized", required=True),
-            integer(
-                "padded_columns", "added to make it square, before it was resized", required=True
-            ),
             text(
                 "window", "center/width (CT in HU), VOI LUT, full range or as stored", required=True
             ),

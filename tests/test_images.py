@@ -140,3 +140,36 @@ def test_reading_what_is_no_png_says_so(tmp_path):
     path.write_bytes(b"GIF89a")
     with pytest.raises(images.ImageError, match=r"a\.png"):
         images.read_png(path)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (200, 300), (200, 200)])
+def test_an_image_keeps_its_shape_and_its_borders(shape):
+    array = np.full(shape, 90, np.uint8)
+    array[[0, -1]], array[:, [0, -1]] = 255, 255  # a marked border: no pixel of it may go
+    kept = images.fitted(array, 150, 8)
+    assert kept.shape == tuple(length * 150 // max(shape) for length in shape)
+    assert min(kept[0].min(), kept[-1].min(), kept[:, 0].min(), kept[:, -1].min()) > 150
+    np.testing.assert_array_equal(images.fitted(array, 400, 8), array)
+    np.testing.assert_array_equal(images.without_bars(kept, 8), kept)
+
+
+@pytest.mark.parametrize("shape", [(128, 100), (100, 128)])
+def test_bars_that_padding_made_or_a_generator_drew_are_found_again(shape):
+    random = np.random.default_rng(0)
+    array = random.integers(30, 256, shape).astype(np.uint8)
+    padded = images.standardise(array, 128, 8)
+    np.testing.assert_array_equal(images.without_bars(padded, 8), array)
+    drawn = np.where(padded == 0, random.integers(0, 12, padded.shape), padded).astype(np.uint8)
+    np.testing.assert_array_equal(images.without_bars(drawn, 8), array)
+
+
+def test_air_and_dark_edges_are_no_bars():
+    slice_ = np.zeros((128, 128), np.uint8)
+    slice_[30:98, 20:108] = 120  # air all round, as on a CT slice
+    np.testing.assert_array_equal(images.without_bars(slice_, 8), slice_)
+    film = np.full((128, 128), 120, np.uint8)
+    film[:, :9] = 3  # one dark edge
+    np.testing.assert_array_equal(images.without_bars(film, 8), film)
+    portrait = np.full((160, 128), 120, np.uint8)
+    portrait[:, :9], portrait[:, -9:] = 0, 0  # never padded to a square: its own
+    np.testing.assert_array_equal(images.without_bars(portrait, 8), portrait)

@@ -78,7 +78,7 @@ def study_copies(
         if not path.exists():
             run.write_bytes(
                 f"images/{order.image_id}.png",
-                images.write_png(images.standardise(grey(received), size, 8)),
+                images.write_png(images.fitted(grey(received), size, 8)),
             )
         height, width = images.read_png(path).shape
         record = json.loads((run.folder / "paid" / f"{order.image_id}.json").read_text())

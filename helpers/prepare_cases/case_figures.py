@@ -198,21 +198,13 @@ def split_table(prepared: Cases) -> pd.DataFrame:
     )
 
 
-def pad_and_clip(prepared: Cases) -> pd.DataFrame:
-    """What was done to the pixels, per modality: images padded, clipped by a window, masked, and by
-    how much.
-    """
+def clip_and_mask(prepared: Cases) -> pd.DataFrame:
+    """What was done to the pixels, per modality: clipped by a window, masked, and by how much."""
     cases = prepared.imported.merge(prepared.images[["image_id", "modality"]], on="image_id")
     grouped = cases.groupby(cases["modality"].map(LABELS))
     return pd.DataFrame(
         {
             "pictures": grouped.size(),
-            "padded": grouped.apply(
-                lambda g: int(((g["padded_rows"] + g["padded_columns"]) > 0).sum())
-            ),
-            "largest padding, pixels": grouped.apply(
-                lambda g: int(g[["padded_rows", "padded_columns"]].max(axis=None))
-            ),
             "windows": grouped["window"].nunique(),
             "outside the window, mean share": grouped["clipped"].mean().astype(float).round(3),
             "with masked text": grouped.apply(lambda g: int((g["masked"] > 0).sum())),

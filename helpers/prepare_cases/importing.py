@@ -335,7 +335,7 @@ def _store(
         )
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
     shown, masked, crops = _without_text(picture, image_id, settings)
-    pixels = images.standardise(shown, settings.size, picture.bits)
+    pixels = images.fitted(shown, settings.size, picture.bits)
     content = images.write_png(pixels)
     stored = target / f"{image_id}.png"
     partial = stored.with_suffix(".part")
@@ -354,8 +354,6 @@ def _store(
         "original_width": width,
         "original_height": height,
         "original_bits": picture.original_bits,
-        "padded_columns": max(height - width, 0),
-        "padded_rows": max(width - height, 0),
         "window": picture.window,
         "clipped": round(picture.clipped, 5),
         "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5),
