@@ -91,7 +91,7 @@ def test_parameters_cell(path):
             assert parameter.default in parameter.choices, (
                 f"the default of '{parameter.name}' is not among its choices"
             )
-    source = parameters.cell(path)
+    source = parameters.tagged(path.name, path.read_text())
     assert all(line.count("=") == 1 for line in source.splitlines() if line.strip()), (
         "one literal a line, no = inside strings"
     )
@@ -100,7 +100,7 @@ def test_parameters_cell(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_imports_stand_together_before_the_parameters(path):
     code = cells(path, "code")
-    place = code.index(parameters.cell(path))
+    place = code.index(parameters.tagged(path.name, path.read_text()))
     later = "\n".join(
         re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M) for source in code[place:]
     )

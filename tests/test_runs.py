@@ -17,7 +17,8 @@ def run(study_folders, monkeypatch):
     (study_folders / "params" / "s").mkdir()
     monkeypatch.setattr(places, "NOTEBOOKS", study_folders)
     for name in ("01_prepare_cases", "02_generate_openai"):
-        notebook(study_folders / f"{name}.ipynb", "seed: int = 1  # any")
+        cell = "seed: int = 1  # any\ncases: str = ''  # run: read"
+        notebook(study_folders / f"{name}.ipynb", cell)
     opened = runs.begin("s", "01_prepare_cases", {"seed": 1})
     yield opened
     opened.release()

@@ -18,7 +18,9 @@ from helpers.reading import store
 from helpers.runner import places, runs, study
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
-START = "from helpers import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
+START = (
+    "from helpers.runner import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
+)
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def small(study_folders, monkeypatch):
     )
     notebook(
         folder / "notebooks" / "02_double.ipynb",
-        HEAD + 'counted: str = "01_count"  # run\nfactor: int = 2  # times',
+        HEAD + 'counted: str = "01_count"  # run: doubled\nfactor: int = 2  # times',
         START.format(name="02_double"),
         "parts = sorted(run.reads(counted).folder.glob('parts/*.json'))",
         "run.write_json('doubled.json', [factor * json.loads(p.read_text()) for p in parts])",
@@ -48,8 +50,8 @@ def small(study_folders, monkeypatch):
     )
     notebook(
         folder / "notebooks" / "03_alone.ipynb",
-        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\nwords: str = ""  # a file'
-        " beside the YAML",
+        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\n'
+        'words: str = ""  # file: beside the YAML',
         START.format(name="03_alone"),
         "if mishap == 'error': raise ValueError('the data are odd')",
         "if mishap == 'kill': os.kill(os.getpid(), 9)",
@@ -314,7 +316,8 @@ def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, com
     asked = [
         sys.executable,
         "-c",
-        f"import sys; from helpers import study; sys.exit(study.main(['{command}', 'small']))",
+        "import sys; from helpers.runner import study;"
+        f" sys.exit(study.main(['{command}', 'small']))",
     ]
     reading, writing = os.pipe()
     os.close(reading)
@@ -348,25 +351,134 @@ def test_simulated_readers_are_nobody(tmp_path):
     assert runs.begun(tmp_path), "in doubt somebody reads"
 
 
-def test_by_hand_the_settings_are_those_of_the_yaml(small, capsys):
+CELL = HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each"
+
+
+def by_hand(*cells, **variables):
+    """The globals() of a kernel in which the parameters cell and then `cells` were executed."""
+    namespace = {}
+    for cell in (CELL, *cells):
+        exec(cell, namespace)
+    return namespace | {"In": ["", CELL, *cells]} | variables
+
+
+@pytest.mark.parametrize(
+    ("cells", "yaml", "in_force", "said"),
+    [
+        ([], "", 4, ""),
+        ([], "numbers: 2", 2, "numbers = 2 (01_count.yaml), not 4 (default)"),
+        (["# Parameters\nnumbers = 3"], "numbers: 2", 3, "numbers = 3 (given by papermill or SET)"
+         ", not 2 (01_count.yaml)"),
+        (["numbers = 9"], "numbers: 2", 9, "numbers = 9 (typed in the notebook), not 2 "
+         "(01_count.yaml)"),
+        (["# Parameters\nnumbers = 3", "numbers = 9"], "", 9, "numbers = 9 (typed in the notebook)"
+         ", not 3 (given by papermill or SET)"),
+        (["numbers = 4"], "numbers: 2", 4, "numbers = 4 (typed in the notebook), not 2"),
+        (["for numbers in range(8): pass"], "", 7, "numbers = 7 (typed in the notebook), not 4"),
+        ([CELL.replace("= 4", "= 6")], "numbers: 2", 6, "numbers = 6 (typed in the notebook), not "
+         "2 (01_count.yaml)"),
+        ([CELL.replace("= 4", "= 6"), "# Parameters\nnumbers = 3"], "", 3, "numbers = 3 (given by "
+         "papermill or SET), not 4 (default)"),
+        (["numbers = 9", CELL], "numbers: 2", 2, "numbers = 2 (01_count.yaml), not 4"),
+    ],
+)  # fmt: skip
+def test_what_is_in_force_by_hand_and_what_it_overrules(small, capsys, cells, yaml, in_force, said):
+    (small / "params/small/01_count.yaml").write_text(yaml)
+    namespace = by_hand(*cells)
+    opened = runs.start("01_count", namespace)
+    opened.release()
+    assert namespace["numbers"] == opened.parameters.numbers == in_force
+    assert manifest(opened.folder)["parameters"]["numbers"] == in_force
+    told = capsys.readouterr().out
+    assert said in told and (said or "In force" not in told)
+
+
+def test_a_default_that_was_edited_and_saved_but_not_committed_counts_as_typed(small, capsys):
+    git = ["git", "-C", str(small / "notebooks"), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    path = small / "notebooks" / "01_count.ipynb"
+    path.write_text(path.read_text().replace("numbers: int = 4", "numbers: int = 6"))
     (small / "params/small/01_count.yaml").write_text("numbers: 2\n")
-    by_hand = {"study": "small", "variant": "", "numbers": 4, "wait": 0.0}
-    opened = runs.start("01_count", by_hand)
+    edited = CELL.replace("= 4", "= 6")
+    runs.start("01_count", by_hand(edited) | {"In": ["", edited]}).release()
+    told = capsys.readouterr().out
+    assert "numbers = 6 (typed in the notebook), not 2 (01_count.yaml)" in told
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        lambda run: run.parameters.wait,
+        lambda run: run.write("draw.csv", None),
+        lambda run: run.write_bytes("x", b""),
+        lambda run: run.write_json("x.json", 1),
+        lambda run: run.file("x"),
+        lambda run: run.beside("x.csv"),
+        lambda run: run.reads("02_double"),
+        lambda run: run.finish(),
+    ],
+)
+@pytest.mark.parametrize("changed", [{"numbers": 9}, {"study": "other"}, {"wait": [1]}])
+def test_a_variable_changed_after_the_start_is_refused_until_it_acts(small, used, changed):
+    namespace = by_hand()
+    opened = runs.start("01_count", namespace)
+    key, value = next(iter(changed.items()))
+    before = namespace[key]
+    namespace[key] = value
+    with pytest.raises(runs.RunError) as error:
+        used(opened)
+    said = f"'{key}' is {value!r} in this notebook now, and {before!r} is in force"
+    assert said in str(error.value) and "run the cell with runs.start again" in str(error.value)
+    assert not list(opened.folder.glob("x*"))
     opened.release()
-    assert by_hand["numbers"] == opened.parameters["numbers"] == 2
-    assert "From 01_count.yaml of study 'small': numbers = 2." in capsys.readouterr().out
-    given = {
-        "study": "small",
-        "variant": "",
-        "numbers": 3,
-        "wait": 0.0,
-        "In": ["", "# Parameters\nstudy = 'small'\nnumbers = 3\n"],
-    }
-    opened = runs.start("01_count", given)
-    opened.release()
-    assert given["numbers"] == opened.parameters["numbers"] == 3, (
-        "what papermill was told comes first"
+
+
+def test_a_value_typed_after_the_start_acts_when_the_start_cell_runs_again(small):
+    (small / "params/small/01_count.yaml").write_text("numbers: 2\n")
+    namespace = by_hand()
+    runs.start("01_count", namespace)
+    assert namespace["numbers"] == 2
+    exec("numbers = 9", namespace)
+    namespace["In"] += ["numbers = 9", "run = runs.start('01_count', globals())"]
+    again = runs.start("01_count", namespace)
+    assert again.parameters.numbers == manifest(again.folder)["parameters"]["numbers"] == 9
+    (small / "params/small/01_count.yaml").write_text("numbers: 2\nwait: 0.5\n")
+    again = runs.start("01_count", namespace)
+    assert (again.parameters.numbers, again.parameters.wait) == (9, 0.5)
+    namespace["In"] += [CELL]
+    exec(CELL, namespace)
+    again = runs.start("01_count", namespace)
+    assert again.parameters.numbers == 2
+    again.release()
+
+
+def test_a_parameter_is_added_by_a_line_in_the_cell_and_the_line_that_uses_it(small):
+    path = small / "notebooks/01_count.ipynb"
+    text = (
+        path.read_text()
+        .replace("# seconds each", "# seconds each\\nsign: int = 1  # 1 or -1")
+        .replace(".json', i)", ".json', run.parameters.sign * i)")
     )
+    path.write_text(text)
+    assert run("--only", "01_count", "--set", "01_count.sign=-1") == study.DONE
+    assert json.loads((small / "outputs/small/01_count/parts/3.json").read_text()) == -3
+    assert manifest(small / "outputs/small/01_count")["parameters"]["sign"] == -1
+
+
+def test_only_what_the_schema_calls_a_run_is_one(small):
+    path = small / "notebooks/03_alone.ipynb"
+    path.write_text(
+        path.read_text().replace(
+            "# file: beside the YAML",
+            '# file: beside the YAML\\nlabel: str = \\"\\"  # shown in figures\\n'
+            'base: str = \\"tiny\\"  # run or model: either',
+        )
+    )
+    assert study.plan("small", ["03.label=04_lora", "03.base=hub/04_lora"])
+    for setting in ("03.base=04_lora", "02.counted=anything"):
+        with pytest.raises(runs.RunError, match="which is no run of this study"):
+            study.plan("small", [setting])
 
 
 @pytest.mark.parametrize(

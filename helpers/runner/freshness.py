@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.runner import places
+from helpers.runner import parameters, places
 
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
 
@@ -30,9 +30,9 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     for one that is not there).
     """
     inputs = {}
-    for name in references(study, values):
+    for name in references(study, notebook, values):
         inputs[name] = _finished_files(study, name)
-    for path in files_beside(study, values):
+    for path in _files_beside(study, notebook, values):
         inputs[path.name] = sha256(path)
     if values.get("source") == "folder":
         folder = places.cases_folder(study)
@@ -80,31 +80,28 @@ def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:
     return reasons
 
 
-def references(study: str, values: dict) -> list[str]:
-    """The runs that parameters name: as a value, in a list, or in the `run` column of a CSV beside
-    the YAML.
+def references(study: str, notebook: Path, values: dict) -> list[str]:
+    """The runs that a run reads: those that its parameters name (those whose comment says `run:`),
+    and those in the `run` column of a CSV beside the YAML.
     """
     named = set()
-    for value in values.values():
-        named.update(
-            item
-            for item in (value if isinstance(value, list) else [value])
-            if isinstance(item, str) and RUN_NAME.match(item)
-        )
-    for path in files_beside(study, values, (".csv",)):
-        named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
+    for key, parameter in parameters.schema(notebook).items():
+        value = values.get(key)
+        if value and parameter.names == "run":
+            named.update([value] if isinstance(value, str) else value)
+        elif parameter.names == "run or model" and RUN_NAME.match(value or ""):
+            named.add(value)
+    for path in _files_beside(study, notebook, values):
+        if path.suffix == ".csv":
+            named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
     return sorted(named)
 
 
-def files_beside(
-    study: str, values: dict, endings: tuple[str, ...] = (".csv", ".txt")
-) -> list[Path]:
-    """The tables and texts beside the YAML that parameters name."""
-    paths = [
-        places.params_folder(study) / value
-        for value in values.values()
-        if isinstance(value, str) and value.endswith(endings)
-    ]
+def _files_beside(study: str, notebook: Path, values: dict) -> list[Path]:
+    """The tables and texts beside the YAML that parameters name (those marked `file:`)."""
+    declared = parameters.schema(notebook)
+    named = [values[key] for key in values if key in declared and declared[key].names == "file"]
+    paths = [places.params_folder(study) / name for name in named]
     return [path for path in paths if path.is_file()]
 
 

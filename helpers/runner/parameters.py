@@ -8,10 +8,18 @@ One typed literal a line with a trailing comment that gives its unit; a comment 
 
 An unknown key, a value of another type, a value outside its choices and a secret-like name are
 errors that name the file, the key and the nearest valid key, before anything runs.
+
+A parameter that names a run, a list of runs or a file beside the YAML says so first in its comment:
+
+    cases: str = "01_prepare_cases"   # run: whose training cases are learned
+    sources: list = ["04_sample_x"]   # runs: with generated images
+    base: str = "tiny"                # run or model: a run of 03, a hub id or a folder
+    draw: str = "draw.csv"            # file: how many images from where
 """
 
 import ast
 import difflib
+import functools
 import io
 import json
 import re
@@ -60,43 +68,55 @@ class Parameter:
         match = re.match(r"one of: ([^;]+)", self.comment)
         return [choice.strip() for choice in match[1].split(",")] if match else []
 
+    @property
+    def names(self) -> str:
+        """What the value names: "run", "run or model", "file" (beside the YAML) or ""."""
+        match = re.match(r"(run or model|run|file)s?:", self.comment)
+        return match[1] if match else ""
 
-def cell(notebook: Path) -> str:
-    """The source of the cell tagged `parameters`.
 
-    Raises ParameterError when there isn't exactly one.
-    """
+def schema(notebook: Path) -> dict[str, Parameter]:
+    """The parameters a notebook declares, by name. Raises ParameterError."""
     try:
-        cells = json.loads(Path(notebook).read_text())["cells"]
+        text = Path(notebook).read_text()
     except FileNotFoundError:
         known = [path.stem for path in sorted(Path(notebook).parent.glob("[0-9]*.ipynb"))]
         raise ParameterError(
             f"There is no notebook {notebook.name}{nearest(Path(notebook).stem, known)}."
         ) from None
-    tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    if len(tagged) != 1:
+    return declared(notebook.name, tagged(notebook.name, text))
+
+
+def tagged(notebook: str, text: str) -> str:
+    """The source of the cell tagged `parameters` in the text of a notebook.
+
+    Raises ParameterError when there isn't exactly one.
+    """
+    cells = json.loads(text)["cells"]
+    sources = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    if len(sources) != 1:
         raise ParameterError(
-            f"{notebook.name}: one cell must be tagged 'parameters', {len(tagged)} are."
+            f"{notebook}: one cell must be tagged 'parameters', {len(sources)} are."
         )
-    return tagged[0]
+    return sources[0]
 
 
-def schema(notebook: Path) -> dict[str, Parameter]:
-    """The parameters a notebook declares, by name.
+@functools.cache
+def declared(notebook: str, source: str) -> dict[str, Parameter]:
+    """The parameters that the source of a parameters cell declares, by name.
 
     Raises ParameterError for a line that is no typed literal.
     """
-    source = cell(notebook)
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    declared = {}
+    found = {}
     for node in ast.parse(source).body:
         try:
             name, kind = node.target.id, TYPES[node.annotation.id]
-            declared[name] = Parameter(
+            found[name] = Parameter(
                 name,
                 _typed(ast.literal_eval(node.value), kind),
                 kind,
@@ -104,15 +124,15 @@ def schema(notebook: Path) -> dict[str, Parameter]:
             )
         except (AttributeError, KeyError, ValueError, TypeError):
             raise ParameterError(
-                f"{notebook.name}: line {node.lineno} of the parameters cell must read `name: type"
+                f"{notebook}: line {node.lineno} of the parameters cell must read `name: type"
                 f" = literal  # unit or choices` with a type of {', '.join(TYPES)}."
             ) from None
         if SECRET.search(name):
             raise ParameterError(
-                f"{notebook.name}: '{name}' looks like a secret; secrets come from the environment"
+                f"{notebook}: '{name}' looks like a secret; secrets come from the environment"
                 " or .keys/ only."
             )
-    return declared
+    return found
 
 
 def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
@@ -194,6 +214,17 @@ def read_yaml(path: Path) -> dict:
     return values
 
 
+def read_run(path: Path, declared: dict[str, Parameter]) -> dict:
+    """The checked values of a run's YAML, params/<study>/<run>.yaml. Raises ParameterError."""
+    given = check(read_yaml(path), declared, str(path))
+    for key, place in (("study", path.parent.name), ("variant", path.stem.partition(".")[2])):
+        if given.pop(key, place) != place:
+            raise ParameterError(
+                f"{path}: '{key}' does not fit the file's place; leave the line out."
+            )
+    return given
+
+
 def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
     """`run.key=value` settings by run, several in one text parted by `;`. Values are read as YAML.
 
@@ -217,35 +248,3 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
             )
         chosen.setdefault(matching[0], {})[key] = yaml.safe_load(value) if value else ""
     return chosen
-
-
-def injected(namespace: dict) -> set[str]:
-    """The names that papermill's injected cell has set in a notebook's globals()."""
-    cells = [source for source in namespace.get("In", []) if re.match(r"# Parameters\s*\n", source)]
-    nodes = [
-        node for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)
-    ]
-    return {target.id for node in nodes for target in node.targets}
-
-
-def from_kernel(notebook: Path, namespace: dict) -> dict:
-    """The values in force in a running kernel, checked: whatever set them, papermill or a hand.
-
-    `namespace` is the notebook's globals(). Keys that plain `papermill -f` injected without the
-    schema knowing them are found in the injected cell and refused.
-    """
-    declared = schema(notebook)
-    unknown = {
-        key: None
-        for key in injected(namespace)
-        if key not in declared and not key.startswith("PAPERMILL_")
-    }
-    check(unknown, declared, f"parameters given to {notebook.name}")
-    missing = [name for name in declared if name not in namespace]
-    if missing:
-        raise ParameterError(
-            f"{notebook.name}: run the parameters cell first ('{missing[0]}' is not set)."
-        )
-    return check(
-        {name: namespace[name] for name in declared}, declared, f"parameters of {notebook.name}"
-    )

@@ -18,6 +18,11 @@ def params_folder(study: str) -> Path:
     return Path(os.environ.get("PARAMS") or ROOT / "params") / study
 
 
+def settings_file(study: str, notebook: str, variant: str) -> Path:
+    """params/<study>/<notebook>[.<variant>].yaml, whether it is there or not."""
+    return params_folder(study) / f"{notebook}{'.' if variant else ''}{variant}.yaml"
+
+
 def outputs_folder(study: str) -> Path:
     """outputs/<study>/ (elsewhere by OUTPUTS=)."""
     return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study

@@ -5,7 +5,6 @@ its inputs and its notebook are still the same. An interrupted run continues; a 
 redone unasked.
 """
 
-import fcntl
 import fnmatch
 import json
 import os
@@ -21,10 +20,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from helpers import tables
 from helpers.files import utc_now
-from helpers.runner import freshness, parameters, places
+from helpers.runner import freshness, in_force, parameters, places
 from helpers.runner.freshness import sha256
 from helpers.runner.places import (
     cases_folder,
@@ -64,13 +64,36 @@ class Run:
 
     study: str
     name: str
-    parameters: dict
+    values: dict = field(repr=False)
     manifest: dict = field(default_factory=dict)
     finished: bool = False
     _lock: object = None
+    _namespace: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        self.parameters = parameters.Record(self.parameters)
+        self.values = parameters.Record(self.values)
+
+    @property
+    def parameters(self) -> parameters.Record:
+        """What is in force, by name: `run.parameters.steps`. Raises RunError as _in_force does."""
+        return self._in_force().values
+
+    def _in_force(self) -> "Run":
+        """This run, unless a parameter's variable was changed in the notebook after runs.start.
+
+        Raises RunError naming the parameter and both values: what acts and what the manifest says
+        would not be the same.
+        """
+        variant = self.name.partition(".")[2]
+        for key, value in {"study": self.study, "variant": variant, **self.values}.items():
+            now = self._namespace.get(key, value)
+            if not (isinstance(now, tuple(parameters.TYPES.values())) and now == value):
+                raise RunError(
+                    f"{self.name}: '{key}' is {now!r} in this notebook now, and {value!r} is in"
+                    " force: run the cell with runs.start again to make the change act, or set the"
+                    " variable back."
+                )
+        return self
 
     @property
     def folder(self) -> Path:
@@ -95,7 +118,7 @@ class Run:
 
     def file(self, relative: str) -> Path:
         """A path in the run folder, its parent folders made."""
-        path = self.folder / relative
+        path = self._in_force().folder / relative
         if not self.finished:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -106,13 +129,13 @@ class Run:
 
     def write(self, relative: str, frame: pd.DataFrame) -> pd.DataFrame:
         """Check and write a declared table atomically; on a finished run only check."""
-        if self.finished:
+        if self._in_force().finished:
             return tables.check(frame, Path(relative).stem)
         return tables.write(frame, self.file(relative))
 
     def write_bytes(self, relative: str, content: bytes) -> Path:
         """Write a file atomically; on a finished run change nothing."""
-        if not self.finished:
+        if not self._in_force().finished:
             tables.write_atomically(self.file(relative), content)
         return self.folder / relative
 
@@ -124,7 +147,7 @@ class Run:
 
     def beside(self, filename: str) -> Path:
         """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
-        path = params_folder(self.study) / filename
+        path = params_folder(self._in_force().study) / filename
         if not path.is_file():
             raise RunError(f"{self.name}: {path} does not exist; a parameter names it.")
         return path
@@ -134,7 +157,7 @@ class Run:
 
         Raises RunError naming it when it is not finished.
         """
-        other = load(self.study, name)
+        other = load(self._in_force().study, name)
         if not other.finished:
             raise RunError(
                 f"{self.name} reads {name}, which is not finished: run it first (make study"
@@ -153,7 +176,7 @@ class Run:
 
         `summary` is kept in the manifest.
         """
-        if self.finished:
+        if self._in_force().finished:
             return
         self.manifest.update(
             status="finished",
@@ -176,7 +199,7 @@ class Run:
     def release(self) -> None:
         """Let another process work on this run folder."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _save(self) -> None:
@@ -190,35 +213,29 @@ def start(notebook: str, namespace: dict) -> Run:
 
     `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
 
-    Checks the parameters whoever set them (runner, plain papermill, a hand). What papermill has not
-    injected comes from the run's YAML, where it is written, and is set in `namespace`: a notebook
-    run by hand is the run that the study means. On a finished run everything is shown and nothing
+    Finds the parameters that are in force (in_force.py), says what overrules what, sets them in
+    `namespace` and watches that they stay. On a finished run everything is shown and nothing
     changed; on an interrupted one work goes on. Raises parameters.ParameterError for a bad
     parameter, RunError for a stale or busy run.
     """
+    before = {}
+    if notebook in _started:  # by this kernel: interrupted, or run again
+        _started[notebook].release()
+        before = _started[notebook].values
     path = places.NOTEBOOKS / f"{notebook}.ipynb"
-    values = parameters.from_kernel(path, namespace)
+    values, said = in_force.values(path, namespace, before)
+    if said:
+        print(f"In force: {'; '.join(said)}.", flush=True)
+    namespace.update(values)
     study, variant = values.pop("study"), values.pop("variant")
-    name = f"{notebook}.{variant}" if variant else notebook
-    settings = params_folder(study) / f"{name}.yaml"
-    if settings.is_file():
-        given = parameters.check(
-            parameters.read_yaml(settings), parameters.schema(path), str(settings)
-        )
-        taken = {
-            key: value
-            for key, value in given.items()
-            if key in values and key not in parameters.injected(namespace)
-        }
-        values |= taken
-        namespace.update(taken)
-        if taken:
-            print(
-                f"From {settings.name} of study '{study}':"
-                f" {', '.join(f'{key} = {value!r}' for key, value in taken.items())}.",
-                flush=True,
-            )
-    return begin(study, name, values)
+    run = begin(study, f"{notebook}.{variant}" if variant else notebook, values)
+    run._namespace = namespace
+    _started[notebook] = run
+    return run
+
+
+# The run of each notebook that this kernel has started last.
+_started: dict[str, Run] = {}
 
 
 def begin(study: str, name: str, values: dict) -> Run:
@@ -388,21 +405,19 @@ def _git() -> dict:
 def _take_lock(run: Run, patience: float = 10.0) -> None:
     """One process at a time in a run folder.
 
-    A kernel whose runner was killed needs a moment to notice and go.
+    A kernel whose runner was killed needs a moment to notice and go. Raises RunError.
     """
-    run._lock = (run.folder / ".lock").open("w")
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                run.release()
-                raise RunError(
-                    f"{run.name} of study '{run.study}' is being worked on by another process: wait"
-                    " for it or stop it."
-                ) from None
-            time.sleep(0.2)
-        except OSError:
-            return  # some mounted drives know no locks
+    lock = FileLock(run.folder / ".lock", thread_local=False)
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.2)
+    except Timeout:
+        raise RunError(
+            f"{run.name} of study '{run.study}' is being worked on by another process: wait for it"
+            " or stop it."
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{run.folder} cannot be locked against a second process ({error.strerror}): give"
+            " OUTPUTS=<a folder on a drive that can>."
+        ) from None
+    run._lock = lock

@@ -69,14 +69,9 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
 
 def _values(study: str, path: Path, chosen: dict) -> dict:
-    notebook, _, variant = path.stem.partition(".")
+    notebook = path.stem.partition(".")[0]
     declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
-    given = parameters.check(parameters.read_yaml(path), declared, str(path))
-    for key, place in (("study", study), ("variant", variant)):
-        if given.pop(key, place) != place:
-            raise parameters.ParameterError(
-                f"{path}: '{key}' does not fit the file's place; leave the line out."
-            )
+    given = parameters.read_run(path, declared)
     given |= parameters.check(chosen, declared, f"SET {path.stem}")
     return {
         name: given.get(name, p.default)
@@ -88,7 +83,7 @@ def _values(study: str, path: Path, chosen: dict) -> dict:
 def _check_references(planned: list[runs.Run]) -> None:
     names = [run.name for run in planned]
     for run in planned:
-        for name in freshness.references(run.study, run.parameters):
+        for name in freshness.references(run.study, run.notebook, run.parameters):
             if name not in names and not runs.load(run.study, name).finished:
                 raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this"
@@ -223,7 +218,7 @@ def _select(names: list[str], only: list[str], first: str) -> list[str]:
 
 def _work(run: runs.Run, planned: list[runs.Run]) -> str:
     """Do one run; returns what people have to do first, or "" when it is finished."""
-    for name in freshness.references(run.study, run.parameters):
+    for name in freshness.references(run.study, run.notebook, run.parameters):
         if not runs.load(run.study, name).finished:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
     if run.finished:
@@ -302,7 +297,8 @@ def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
 
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
     if any(
-        run.name in freshness.references(other.study, other.parameters) and runs.begun(other.folder)
+        run.name in freshness.references(other.study, other.notebook, other.parameters)
+        and runs.begun(other.folder)
         for other in planned
     ):
         raise runs.RunError(
