@@ -35,6 +35,7 @@ def study_folders(tmp_path, monkeypatch):
         (tmp_path / name.lower()).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.delenv("CASES", raising=False)
+    monkeypatch.setenv("STUDY_BATCH", "")  # a study that a test runs sets it
     return tmp_path
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from helpers.runner import parameters, runs, study
+from helpers.runner import parameters, study
 
 STUDIES = sorted(path.name for path in (ROOT / "params").iterdir() if path.is_dir())
 
@@ -46,5 +46,5 @@ def test_study_says_what_it_is(name):
 
 
 def test_unknown_study_names_the_known_ones():
-    with pytest.raises(runs.RunError, match="known: .*rehearsal"):
+    with pytest.raises(parameters.ParameterError, match="known: .*rehearsal"):
         study.plan("nowhere", [])

@@ -2,20 +2,24 @@
 sentence.
 """
 
+import errno
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from conftest import ROOT, manifest, notebook
 
 from helpers.reading import store
-from helpers.runner import places, runs, study
+from helpers.runner import parameters, places, runs, study
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = (
@@ -214,36 +218,156 @@ def test_verify_finds_a_changed_file(small, capsys):
     assert "alone.json has changed" in capsys.readouterr().out
 
 
+NO_NAMES = ["", ".", "../evil", "small/..", "a b", "-x", "{study}"]
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("way", "name"),
     [
-        ("02_double", "factr: 3", "unknown key 'factr' (did you mean 'factor'"),
-        ("02_double", "factor: three", "'factor' must be int"),
-        ("02_double", "factor: 3\n  x: [", "not valid YAML"),
-        ("02_double", "counted: 01_cuont", "did you mean '01_count'"),
-        ("02_double", "counted: 03_alone", "does not come before it"),
-        ("02_double", "api_token: abc", "looks like a secret"),
-        ("02_double.x", "study: other", "does not fit the file's place"),
-        ("05_nothing", "", "There is no notebook"),
-        ("double", "", "the name must be <notebook>.yaml"),
+        *((way, name) for way in ("run", "status", "verify", "new", "key") for name in NO_NAMES),
+        *(
+            (way, name)
+            for way in ("run", "status", "hand")
+            for name in (*NO_NAMES, "Small", "smal")
+        ),
     ],
 )
-def test_bad_settings_are_said_before_any_kernel_starts(small, capsys, name, text, said):
-    (small / "params/small" / f"{name}.yaml").write_text(text + "\n")
-    assert run() != study.DONE
+def test_a_study_that_is_none_makes_no_folder_wherever_its_name_comes_from(
+    small, capsys, name, way
+):
+    before = sorted(small.rglob("*"))
+    if way == "hand":
+        with pytest.raises(parameters.ParameterError) as error:
+            runs.start("01_count", by_hand(f"study = {name!r}"))
+        said = str(error.value)
+    elif way == "key":
+        with pytest.raises(parameters.ParameterError) as error:
+            places.study_key(name, "seal")
+        said = str(error.value)
+    else:
+        command = [way, *(["--like", "small"] if way == "new" else []), "--", name]
+        assert study.main(command) == study.BAD_SETTINGS
+        said = capsys.readouterr().err
+    assert f"There is no study '{name}'" in said or f"cannot be named '{name}'" in said
+    assert sorted(small.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "01_count", "--from", "02_double"], "Nothing is selected"),
+        (["--from", ""], "This study has no run ''"),
+        (["--only", ""], "This study has no run ''"),
+        (["--only", "02_double"], "02_double reads 01_count, which is new and not selected"),
+        (["--from", "02_double", "--force"], "02_double reads 01_count, which is new"),
+        (["--set", "01.study=other"], "the study is not set; STUDY= chooses the study"),
+        (["--set", "01.variant=x"], "the name of the YAML file the variant"),
+        (["--set", "01.numbers=[1"], "SET '01.numbers=[1': not valid YAML"),
+        (["--set", "01.numbers={a: }}"], "not valid YAML"),
+        (["--set", "01.numbers=null"], "'numbers' must be int, not None"),
+    ],
+)
+def test_a_selection_or_a_set_that_cannot_be_meant_is_one_sentence(small, capsys, arguments, said):
+    assert run(*arguments) in (study.FAILED, study.BAD_SETTINGS)
     error = capsys.readouterr().err
-    assert said in error
-    assert "small/" in error or "notebook" in error
-    assert not (small / "outputs/small").exists()
+    assert said in error and error.count("\n") == 1
+    assert not list((small / "outputs").iterdir())
 
 
-def test_unknown_study_and_new_study(small, capsys):
-    assert study.main(["run", "smal"]) == study.FAILED
-    assert "known: small" in capsys.readouterr().err
-    assert study.main(["new", "mine", "--like", "small"]) == study.DONE
-    assert study.main(["status", "mine"]) == study.DONE
-    assert study.main(["new", "mine", "--like", "small"]) == study.FAILED
-    assert study.main(["new", "../x", "--like", "small"]) == study.FAILED
+def test_a_stale_input_that_is_not_selected_is_one_sentence(small, capsys):
+    finish("01_count")
+    (small / "params/small/01_count.yaml").write_text("numbers: 5\n")
+    for force in ([], ["--force"]):
+        assert run("--only", "02_double", *force) == study.FAILED
+        said = (
+            "02_double reads 01_count, which is stale (numbers: 4 before, 5 now) and not selected"
+        )
+        assert said in capsys.readouterr().err
+    assert states()["02_double"] == "new"
+
+
+def finish(name, **values):
+    """A finished run in no time, without a kernel."""
+    planned = next(run for run in study.plan("small", []) if run.name == name)
+    opened = runs.begin("small", name, planned.parameters | values)
+    opened.write_json("made.json", 1)
+    opened.finish()
+
+
+def test_the_remedy_of_a_refusal_redoes_the_run_with_the_values_that_were_asked_for(small, capsys):
+    (small / "params/small/03_alone.yaml").write_text("words: a.txt\n")
+    finish("03_alone")
+    asked = {"words": "two; three = 1e-3", "mishap": "none"}
+    with pytest.raises(runs.RunError) as error:
+        finish("03_alone", **asked)
+    command = re.search("`python -m helpers.runner.study (.*)`", str(error.value))[1]
+    parsed = study.parser().parse_args(shlex.split(command))
+    assert (parsed.only, parsed.force) == (["03_alone"], True)
+    planned = {run.name: run for run in study.plan("small", parsed.set)}
+    assert planned["03_alone"].parameters == asked
+
+
+@pytest.mark.parametrize("value", [1e-05, 0.5, True, -3, "", "yes", "2027-06-30", ["a", "b: c"]])
+def test_a_set_that_is_printed_is_read_as_the_same_value(value):
+    setting = parameters.as_set("03_alone", "key", value)
+    assert parameters.read_set([setting], ["03_alone"]) == {"03_alone": {"key": value}}
+
+
+def test_a_study_that_was_begun_before_the_renaming_is_refused_and_untouched(small, capsys):
+    finish("01_count")
+    path = small / "outputs/small/01_count/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pretended": ["readers"]}))
+    (small / "params/other").mkdir()
+    (small / "params/other/03_alone.yaml").write_text("mishap: pretended\n")
+    before = {p: p.read_bytes() for p in small.rglob("*") if p.is_file()}
+    for command in (
+        ["run", "small"],
+        ["run", "small", "--force"],
+        ["status", "small"],
+        ["verify", "small"],
+        ["run", "other"],
+    ):
+        assert study.main(command) != study.DONE
+        assert "commit 64a37d2 is the last that reads it" in capsys.readouterr().err
+    with pytest.raises(runs.RunError, match="64a37d2"):
+        runs.start("01_count", by_hand())
+    assert {p: p.read_bytes() for p in small.rglob("*") if p.is_file()} == before
+
+
+def test_braces_in_the_place_of_results_are_braces(small, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(small / "out{study}{"))
+    assert run("--only", "03_alone") == study.DONE
+    assert (small / "out{study}{/small/03_alone/notebook.ipynb").exists()
+
+
+def test_interrupt_and_run_all_in_the_same_kernel(small):
+    namespace = by_hand()
+    first = runs.start("01_count", namespace)
+    assert runs.start("01_count", namespace).folder == first.folder
+    for _ in range(2):  # the cell was interrupted while it looked at the inputs
+        broken = mock.patch.object(runs.Run, "_save", side_effect=KeyboardInterrupt)
+        with broken, pytest.raises(KeyboardInterrupt):
+            runs.start("01_count", namespace)
+    again = runs.start("01_count", namespace)
+    again.finish()
+
+
+def test_a_lock_that_cannot_be_taken_is_said(small, monkeypatch):
+    refused = mock.Mock(side_effect=OSError(errno.ENOTSUP, "Operation not supported"))
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(runs.RunError, match="cannot be locked .*not supported.*OUTPUTS="):
+        runs.start("01_count", by_hand())
+
+
+def test_a_copy_inside_another_repository_does_not_report_its_commit(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x", "--allow-empty"], check=True)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    assert len(runs._git()["commit"]) == 40
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setattr(places, "ROOT", tmp_path / "copy")
+    assert runs._git() == {"commit": None, "dirty": None}
 
 
 def papermill(small, *arguments):

@@ -8,10 +8,9 @@ alone.
 import base64
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from helpers import burned_in_text, images
 from helpers.formats import volumes
 from helpers.prepare_cases import deidentify, duplicates
+from helpers.runner.workers import worker_pool
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
 ENDINGS = ["csv", "tsv", "txt", "md", "json", "xml", "xlsx", "pdf", "html", "zip", "gz", "npy"]
@@ -170,7 +170,7 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
     if workers == 1 and len(rows) < CHUNK:
         yield from (take_chunk(chunk, *common) for chunk in chunks)
         return
-    pool, under_way = _pool(workers), {}
+    pool, under_way = worker_pool(workers, __name__), {}
     try:
         while True:
             while len(under_way) < 2 * workers and (chunk := next(chunks, None)):
@@ -191,20 +191,13 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[list[Ta
                     ],
                     common,
                 )
-                pool, under_way = _pool(workers), {}
+                pool, under_way = worker_pool(workers, __name__), {}
                 continue
             for future in finished:
                 under_way.pop(future)
                 yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not fork: a notebook kernel has threads, and a child of it may wait for their locks for ever.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.prepare_cases.importing"])
-    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 def _succeeded(future: Future) -> bool:
@@ -219,7 +212,7 @@ def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
     """Each file for itself in one worker, so that the file on which it dies is known; then another
     worker goes on.
     """
-    pool = _pool(1)
+    pool = worker_pool(1, __name__)
     try:
         for row in rows:
             try:
@@ -227,7 +220,7 @@ def _one_by_one(rows: list[dict], common: tuple) -> Iterator[list[Taken]]:
             except BrokenProcessPool:
                 yield [Taken(row["file"], reason="damaged: the decoder crashed on it")]
                 pool.shutdown()
-                pool = _pool(1)
+                pool = worker_pool(1, __name__)
     finally:
         pool.shutdown()
 

@@ -30,8 +30,8 @@ def execute(run: runs.Run) -> None:
     try:
         with tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
-                run.notebook,
-                output,
+                _plain(run.notebook),
+                _plain(output),
                 parameters={"study": run.study, "variant": variant, **run.parameters},
                 cwd=places.ROOT,
                 kernel_name="python3",
@@ -52,6 +52,11 @@ def execute(run: runs.Run) -> None:
             f" again to go on; executed notebook: {output}"
         )
     print(f"    {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _plain(path: Path) -> str:
+    """A path for papermill, which would fill in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _without_ports(sockets: str):

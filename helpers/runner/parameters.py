@@ -35,6 +35,16 @@ SECRET = re.compile(
 )
 
 
+# What is called simulated now was called pretended until then.
+OLD_STUDY = (
+    "belongs to a study that was begun with an earlier version, and commit 64a37d2 is the last that"
+    " reads it: nothing was changed. Go on with it there, or begin a new study."
+)
+
+
+PARTED = re.compile(r";(?=\s*\d\d[\w.-]*\.\w+\s*=|\s*$)")
+
+
 class ParameterError(ValueError):
     """A parameters cell, a YAML file or a SET that does not fit; the message names file, key and
     remedy.
@@ -216,7 +226,10 @@ def read_yaml(path: Path) -> dict:
 
 def read_run(path: Path, declared: dict[str, Parameter]) -> dict:
     """The checked values of a run's YAML, params/<study>/<run>.yaml. Raises ParameterError."""
-    given = check(read_yaml(path), declared, str(path))
+    values = read_yaml(path)
+    if "pretended" in values.values() or any(str(key).startswith("pretended") for key in values):
+        raise ParameterError(f"{path} {OLD_STUDY}")
+    given = check(values, declared, str(path))
     for key, place in (("study", path.parent.name), ("variant", path.stem.partition(".")[2])):
         if given.pop(key, place) != place:
             raise ParameterError(
@@ -225,15 +238,27 @@ def read_run(path: Path, declared: dict[str, Parameter]) -> dict:
     return given
 
 
+def as_set(run: str, key: str, value) -> str:
+    """The `run.key=value` that read_set reads as this value."""
+    return f"{run}.{key}={yaml.safe_dump([value], default_flow_style=True, width=10**9)[1:-2]}"
+
+
 def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
-    """`run.key=value` settings by run, several in one text parted by `;`. Values are read as YAML.
+    """`run.key=value` settings by run, several in one text parted by `;` (which a value may also
+    have). Values are read as YAML.
 
     Raises ParameterError for a run not among `names`.
     """
     chosen: dict[str, dict] = {}
-    for setting in [part.strip() for text in settings for part in text.split(";") if part.strip()]:
+    parts = [part.strip() for text in settings for part in re.split(PARTED, text) if part.strip()]
+    for setting in parts:
         target, equals, value = setting.partition("=")
         run, dot, key = target.strip().rpartition(".")
+        if key in ("study", "variant"):
+            raise ParameterError(
+                f"SET '{setting}': the {key} is not set; STUDY= chooses the study, and the name of"
+                " the YAML file the variant."
+            )
         if not equals or not dot:
             raise ParameterError(
                 f"SET '{setting}' must read run.key=value, for example"
@@ -246,5 +271,10 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
             raise ParameterError(
                 f"SET '{setting}': no run of this study is named '{run}'{nearest(run, names)}."
             )
-        chosen.setdefault(matching[0], {})[key] = yaml.safe_load(value) if value else ""
+        try:
+            chosen.setdefault(matching[0], {})[key] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise ParameterError(
+                f"SET '{setting}': not valid YAML ({getattr(error, 'problem', error)})."
+            ) from None
     return chosen

@@ -4,10 +4,12 @@ PARAMS=, OUTPUTS= and KEYS= move them.
 """
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 from helpers.files import write_atomically
+from helpers.runner.parameters import ParameterError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
@@ -15,7 +17,27 @@ NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
 
 def params_folder(study: str) -> Path:
     """params/<study>/ of this checkout (elsewhere by PARAMS=)."""
-    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
+    return Path(os.environ.get("PARAMS") or ROOT / "params") / _named(study)
+
+
+def _named(study: str) -> str:
+    """The study's name. Raises ParameterError when it is none, or leads to another folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
+        raise ParameterError(f"A study cannot be named '{study}': use letters, digits, - and _.")
+    return study
+
+
+def existing(study: str) -> Path:
+    """params/<study>/ of a study that there is. Raises ParameterError naming those that are."""
+    folder = params_folder(study)
+    # Asked of the list: where a file system does not mind capitals, Mine would also be mine.
+    known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+    if study not in known:
+        raise ParameterError(
+            f"There is no study '{study}' in {folder.parent}{nearest(study, known)}. Make one with"
+            f" `make new STUDY={study}`."
+        )
+    return folder
 
 
 def settings_file(study: str, notebook: str, variant: str) -> Path:
@@ -25,12 +47,12 @@ def settings_file(study: str, notebook: str, variant: str) -> Path:
 
 def outputs_folder(study: str) -> Path:
     """outputs/<study>/ (elsewhere by OUTPUTS=)."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / _named(study)
 
 
 def keys_folder(study: str) -> Path:
     """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
-    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / study
+    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / _named(study)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

@@ -9,6 +9,7 @@ import fnmatch
 import json
 import os
 import platform
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -226,6 +227,7 @@ def start(notebook: str, namespace: dict) -> Run:
     values, said = in_force.values(path, namespace, before)
     if said:
         print(f"In force: {'; '.join(said)}.", flush=True)
+    places.existing(values["study"])
     namespace.update(values)
     study, variant = values.pop("study"), values.pop("variant")
     run = begin(study, f"{notebook}.{variant}" if variant else notebook, values)
@@ -246,25 +248,51 @@ def begin(study: str, name: str, values: dict) -> Run:
     if run.finished and changes:
         raise RunError(
             f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was"
-            f" changed. Redo it with `python -m helpers.runner.study run {study} --only {name}"
-            " --force`, or give it another variant."
+            f" changed. Redo it with these settings by `{_redo_command(run)}`, or give it another"
+            " variant."
         )
     if run.finished:
         run.say(f"{name} is finished: showing what is there.")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     _take_lock(run)
+    try:
+        _open(run, wanted, changes)
+    except BaseException:  # interrupted: whoever comes next need not wait for this kernel
+        run.release()
+        raise
+    return run
+
+
+def _open(run: Run, wanted: dict, changes: list[str]) -> None:
     if run.manifest and changes:
-        run.say(f"{name} was interrupted and then changed ({changes[0]}): starting it afresh.")
+        run.say(f"{run.name} was interrupted and then changed ({changes[0]}): starting it afresh.")
         clear(run.folder)
         run.manifest = {}
     if run.manifest:
-        run.say(f"{name} was interrupted: going on with it.")
+        run.say(f"{run.name} was interrupted: going on with it.")
     else:
-        run.manifest = {"study": study, "run": name, "started_utc": utc_now(), "simulated": []}
-    run.manifest.update(status="running", git=_git(), seed=values.get("seed"), **wanted)
+        run.manifest = {"study": run.study, "run": run.name, "simulated": []}
+        run.manifest["started_utc"] = utc_now()
+    run.manifest.update(status="running", git=_git(), seed=run.values.get("seed"), **wanted)
     run._save()
-    return run
+
+
+def _redo_command(run: Run) -> str:
+    """The command that redoes a run with the values that it has here, whatever the YAML says."""
+    notebook, _, variant = run.name.partition(".")
+    path = places.settings_file(run.study, notebook, variant)
+    make = "" if path.is_file() else f"touch {shlex.quote(str(path))} && "
+    schema = parameters.schema(run.notebook)
+    in_file = parameters.read_run(path, schema) if path.is_file() else {}
+    sets = [
+        parameters.as_set(run.name, key, value)
+        for key, value in run.values.items()
+        if value != in_file.get(key, schema[key].default)
+    ]
+    given = "".join(f" --set {shlex.quote(setting)}" for setting in sets)
+    study = f"python -m helpers.runner.study run {run.study} --only {run.name} --force"
+    return f"{make}{study}{given}"
 
 
 def load(study: str, name: str, values: dict | None = None) -> Run:
@@ -276,6 +304,8 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
         manifest = {}
     except json.JSONDecodeError:
         raise RunError(f"{path} is damaged: move the run folder away and run it again.") from None
+    if "pretended" in manifest:
+        raise RunError(f"{path} {parameters.OLD_STUDY}")
     run = Run(
         study, name, values if values is not None else manifest.get("parameters", {}), manifest
     )
@@ -381,25 +411,25 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> dict:
-    commands = {
-        "commit": ["rev-parse", "HEAD"],
-        "changes": ["status", "--porcelain", "--untracked-files=no"],
-    }
+    """The commit of this checkout and whether it was changed; None where it is no checkout of its
+    own (a copy inside another repository does not have that one's commit).
+    """
+    asked = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "-uno"])
     try:
-        answers = {
-            key: (
-                subprocess.run(
-                    ["git", "-C", str(places.ROOT), *arguments],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout.strip()
-            )
-            for key, arguments in commands.items()
-        }
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(places.ROOT), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split("\n")
+            for arguments in asked
+        )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
-    return {"commit": answers["commit"], "dirty": bool(answers["changes"])}
+    if Path(head[0]).resolve() != places.ROOT:
+        return {"commit": None, "dirty": None}
+    return {"commit": head[1], "dirty": any(changes)}
 
 
 def _take_lock(run: Run, patience: float = 10.0) -> None:

@@ -10,7 +10,6 @@ hashes of their manifests python -m helpers.runner.study new mine --like rehears
 import argparse
 import errno
 import os
-import re
 import shutil
 import sys
 import time
@@ -39,17 +38,7 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
     Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
     """
-    folder = places.params_folder(study)
-    if not folder.is_dir():
-        known = (
-            sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-            if folder.parent.is_dir()
-            else []
-        )
-        raise runs.RunError(
-            f"There is no study {folder}; known: {', '.join(known)}. Make one with `make new"
-            f" STUDY={study}`."
-        )
+    folder = places.existing(study)
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
         raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
@@ -142,20 +131,23 @@ def states(planned: list[runs.Run]) -> list[Step]:
     return list(steps.values())
 
 
-def run_study(study: str, settings: list[str], only: list[str], first: str, force: bool) -> int:
+def run_study(
+    study: str, settings: list[str], only: list[str], first: str | None, force: bool
+) -> int:
     """Run what is not finished; returns the exit code.
 
     `force` redoes what is selected or, with no selection, what is stale.
     """
     planned = plan(study, settings)
     selected = _select([run.name for run in planned], only, first)
-    steps = [step for step in states(planned) if step.run.name in selected]
-    if (
-        force
-    ):  # before anything is redone: what comes before a set that is being read would be lost to it
-        for step in steps:
-            if step.state == "stale" or (only or first):
-                _refuse_begun(step.run, planned)
+    before = states(planned)
+    _check_inputs(before, selected)
+    steps = [step for step in before if step.run.name in selected]
+    narrowed = bool(only or first)
+    redo = [step.run for step in steps if force and (narrowed or step.state == "stale")]
+    # Before anything is redone: what comes before a set that is being read would be lost to it.
+    for run in redo:
+        _refuse_begun(run, planned)
     _preflight([step for step in steps if step.state != "finished"])
     began, stale = time.monotonic(), []
     for number, run in enumerate(planned, 1):
@@ -167,41 +159,34 @@ def run_study(study: str, settings: list[str], only: list[str], first: str, forc
         blocked = [
             reason
             for reason in step.reasons
-            if any(reason.startswith(f"reads {name}") for name in stale)
+            if any(reason.startswith(f"reads {name},") for name in stale)
         ]
         if (step.state == "stale" or blocked) and not force:
             stale.append(run.name)
-            print(
-                f"{head}: stale, left as it is ({'; '.join(blocked or step.reasons)})", flush=True
-            )
-        elif step.state == "finished" and not (force and (only or first)):
+            why = "; ".join(blocked or step.reasons)
+            print(f"{head}: stale, left as it is ({why})", flush=True)
+        elif step.state == "finished" and not (force and narrowed):
             print(f"{head}: finished, skipped", flush=True)
         else:
             doing = "checking which readers have finished" if _is_reading(run) else "running"
             print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
-            waiting = _work(step.run, planned)
-            if waiting:
+            if waiting := _work(step.run, planned):
                 print(
                     f"{head}: {waiting}\n\nStudy {study!r} waits for its readers; what comes after"
-                    " them is still to do.",
-                    flush=True,
+                    " them is still to do."
                 )
                 return DONE
     if stale:
         print(
-            f"\nNothing of what is stale was changed ({', '.join(stale)}). Redo it with FORCE=1"
-            f" (python -m helpers.runner.study run {study} --force), or give the YAML another"
-            " variant."
+            f"\nStale runs were left as they are: {', '.join(stale)}. To redo them, give the same"
+            " command once more with FORCE=1 (--force), or give the YAML another variant."
         )
         return STALE
-    print(
-        f"\n{f'Study {study!r}' if len(selected) == len(planned) else ', '.join(selected)} is"
-        f" complete ({time.monotonic() - began:.0f} s)."
-    )
-    for report in [
-        run.folder / "report.html" for run in planned if (run.folder / "report.html").exists()
-    ]:
-        print(f"Report: {report}")
+    whole = f"Study {study!r}" if len(selected) == len(planned) else ", ".join(selected)
+    print(f"\n{whole} is complete ({time.monotonic() - began:.0f} s).")
+    for run in planned:
+        if (run.folder / "report.html").exists():
+            print(f"Report: {run.folder / 'report.html'}")
     return DONE
 
 
@@ -209,11 +194,30 @@ def _is_reading(run: runs.Run) -> bool:
     return run.name.startswith(READING_STAGE)
 
 
-def _select(names: list[str], only: list[str], first: str) -> list[str]:
-    for name in [*only, *([first] if first else [])]:
+def _select(names: list[str], only: list[str], first: str | None) -> list[str]:
+    for name in [*only, *([] if first is None else [first])]:
         if name not in names:
             raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")
-    return [name for name in names if (not only or name in only) and (not first or name >= first)]
+    chosen = [name for name in names if (not only or name in only) and name >= (first or "")]
+    if not chosen:
+        raise runs.RunError(
+            f"Nothing is selected: {', '.join(only)} (ONLY) comes before {first} (FROM)."
+        )
+    return chosen
+
+
+def _check_inputs(steps: list[Step], selected: list[str]) -> None:
+    """What is selected rests on nothing that is unfinished or stale and not selected itself."""
+    by_name = {step.run.name: step for step in steps}
+    for run in (by_name[name].run for name in selected):
+        for name in freshness.references(run.study, run.notebook, run.parameters):
+            step = by_name.get(name)
+            if step and name not in selected and step.state != "finished":
+                why = f" ({step.reasons[0]})" if step.reasons else ""
+                raise runs.RunError(
+                    f"{run.name} reads {name}, which is {step.state}{why} and not selected: run it"
+                    " first, or select it too."
+                )
 
 
 def _work(run: runs.Run, planned: list[runs.Run]) -> str:
@@ -243,21 +247,10 @@ def _missing_cases(run: runs.Run) -> str:
     if run.parameters.get("source") != "folder":
         return ""
     folder = places.cases_folder(run.study)
-    if folder is None:
-        return (
-            f"{run.name} needs the folder of real images: make study STUDY={run.study}"
-            " CASES=<folder>."
-        )
-    if not folder.is_dir():
-        return (
-            f"{run.name} needs the folder of real images, and {folder} is no folder: make study"
-            f" STUDY={run.study} CASES=<folder>."
-        )
-    return (
-        ""
-        if any(folder.iterdir())
-        else f"{run.name} needs the folder of real images, and {folder} is empty."
-    )
+    if folder and folder.is_dir() and any(folder.iterdir()):
+        return ""
+    found = f", and {folder} is {'empty' if folder.is_dir() else 'no folder'}" if folder else ""
+    return f"{run.name} needs the folder of real images{found}: add CASES=<folder> to the command."
 
 
 def _missing_api(run: runs.Run) -> str:
@@ -360,12 +353,7 @@ def show_verify(study: str) -> int:
 
 def new_study(study: str, like: str) -> int:
     """Copy a study's parameters to begin one's own."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
-        raise runs.RunError(f"STUDY '{study}': use letters, digits, - and _.")
-    source, target = places.params_folder(like), places.params_folder(study)
-    if not source.is_dir():
-        known = sorted(path.name for path in source.parent.iterdir() if path.is_dir())
-        raise runs.RunError(f"There is no study '{like}' to begin from; known: {', '.join(known)}.")
+    source, target = places.existing(like), places.params_folder(study)
     if target.exists():
         raise runs.RunError(
             f"{target} exists already; nothing was changed. Say the name of a new study: make new"
@@ -379,48 +367,40 @@ def new_study(study: str, like: str) -> int:
     return DONE
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+# Which commands take an option, and the option.
+OPTIONS = (
+    (("run", "status"), "--set", {"action": "append", "default": [], "metavar": "RUN.key=value",
+     "help": "a parameter for this call; repeat for more"}),
+    (("run",), "--only", {"action": "append", "default": [], "metavar": "RUN",
+     "help": "this run alone; repeat for more"}),
+    (("run",), "--from", {"dest": "first", "metavar": "RUN",
+     "help": "this run and the later ones"}),
+    (("run",), "--force", {"action": "store_true",
+     "help": "redo what is selected, or all that is stale; never paid images or readings"}),
+    (("new",), "--like", {"default": "rehearsal"}),
+)  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m helpers.runner.study",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = made.add_subparsers(dest="command", required=True)
     for name in ("run", "status", "verify", "new"):
         command = commands.add_parser(name)
         command.add_argument("study")
-        if name in ("run", "status"):
-            command.add_argument(
-                "--set",
-                action="append",
-                default=[],
-                metavar="RUN.key=value",
-                help="a parameter for this call; repeat for more",
-            )
-        if name == "run":
-            command.add_argument(
-                "--only",
-                action="append",
-                default=[],
-                metavar="RUN",
-                help="this run alone; repeat for more",
-            )
-            command.add_argument(
-                "--from",
-                dest="first",
-                default="",
-                metavar="RUN",
-                help="this run and the later ones",
-            )
-            command.add_argument(
-                "--force",
-                action="store_true",
-                help="redo what is selected, or all that is stale; never paid images or readings",
-            )
-        if name == "new":
-            command.add_argument("--like", default="rehearsal")
-    given = parser.parse_args(arguments)
+        for takes, option, details in OPTIONS:
+            if name in takes:
+                command.add_argument(option, **details)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry out a command; returns the exit code."""
+    given = parser().parse_args(arguments)
     try:
         if given.command == "run":
             return run_study(given.study, given.set, given.only, given.first, given.force)
