@@ -3,41 +3,42 @@ batches.
 """
 
 import asyncio
+import contextlib
 import json
 
 import pytest
-from test_buying import EACH, buy, elsewhere, on_disk, purchase  # noqa: F401
+from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: F401
 
-from helpers.generate_openai import image_service, openai_batches
+from helpers.generate_openai import batches, service
 from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
 
 
-def visit(bought):
-    asyncio.run(openai_batches.buy(bought))
-    return bought.ledger.frame()
+def visit(made):
+    asyncio.run(batches.generate(made))
+    return made.ledger.frame()
 
 
 def submit(server, count=6, **how):
-    bought = purchase(server, count, batch=True, **how)
-    with pytest.raises(image_service.BuyingError, match="was submitted"):
-        visit(bought)
-    return bought
+    made = generation(server, count, mode="batch", **how)
+    with pytest.raises(service.GenerationError, match="was submitted"):
+        visit(made)
+    return made
 
 
 def test_submit_leave_and_collect_for_half_the_price():
-    with ImageServer(sketch=True, batch_seconds=0.3) as server:
+    with ImageServer(sketch=True, batch_seconds=60) as server:
         submit(server)
-        at_work = purchase(server, batch=True)
+        at_work = generation(server, mode="batch")
         assert at_work.wanted == []
-        with pytest.raises(image_service.BuyingError, match="in progress"):
+        with pytest.raises(service.GenerationError, match="in progress"):
             visit(at_work)
         assert len(server.batches) == 1
         server.batches[next(iter(server.batches))]["ready"] = 0
-        bought = purchase(server, batch=True)
-        ledger = visit(bought)
-        assert len(on_disk(bought)) == 6
-        assert visit(purchase(server, batch=True)).equals(ledger)
+        made = generation(server, mode="batch")
+        ledger = visit(made)
+        assert len(on_disk(made)) == 6
+        assert visit(generation(server, mode="batch")).equals(ledger)
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
     assert server.billed_usd == pytest.approx(6 * (EACH + 9 * 5e-6) / 2)
     assert len(server.requests) == 6 and len(server.batches) == 1
@@ -46,57 +47,57 @@ def test_submit_leave_and_collect_for_half_the_price():
 def test_images_bought_one_way_are_not_asked_for_the_other_way():
     with ImageServer(sketch=True) as server:
         submit(server)
-        visit(purchase(server, batch=True))
-        assert purchase(server).wanted == []
+        visit(generation(server, mode="batch"))
+        assert generation(server).wanted == []
 
 
 def test_what_an_expired_batch_did_is_kept_and_the_rest_is_submitted_again():
     with ImageServer(sketch=True, batch_expires_after=4) as server:
         submit(server)
-        again = purchase(server, batch=True)
-        with pytest.raises(image_service.BuyingError, match="2 requests was submitted"):
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="2 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 4
-        bought = purchase(server, batch=True)
-        ledger = visit(bought)
-    assert len(on_disk(bought)) == 6
+        made = generation(server, mode="batch")
+        ledger = visit(made)
+    assert len(on_disk(made)) == 6
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
 
 
 def test_refusals_and_failures_in_a_batch():
     with ImageServer(sketch=True, script=["moderation", "server_error", "truncated"]) as server:
         submit(server)
-        again = purchase(server, batch=True)
-        with pytest.raises(image_service.BuyingError, match="2 requests was submitted"):
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="2 requests was submitted"):
             visit(again)
-        bought = purchase(server, batch=True)
-        ledger = visit(bought)
-    assert len(on_disk(bought)) == 5
+        made = generation(server, mode="batch")
+        ledger = visit(made)
+    assert len(on_disk(made)) == 5
     assert ledger["status"].value_counts().to_dict() == {"ok": 5, "failed": 2, "refused": 1}
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
 
 
 def test_a_batch_created_just_before_a_kill_is_found_again():
     with ImageServer(sketch=True) as server:
-        bought = submit(server)
-        (path,) = (bought.paid / "batches").glob("*.json")
+        made = submit(server)
+        (path,) = (made.paid / "batches").glob("*.json")
         record = json.loads(path.read_text())
         path.write_text(json.dumps(record | {"batch_id": "", "status": "submitting"}))
-        after = purchase(server, batch=True)
+        after = generation(server, mode="batch")
         visit(after)
         assert len(on_disk(after)) == 6 and len(server.batches) == 1
 
 
 def test_a_batch_that_was_never_created_is_submitted_anew():
     with ImageServer(sketch=True, batch_seconds=60) as server:
-        bought = submit(server)
-        (path,) = (bought.paid / "batches").glob("*.json")
+        made = submit(server)
+        (path,) = (made.paid / "batches").glob("*.json")
         record = json.loads(path.read_text())
         path.write_text(json.dumps(record | {"batch_id": "", "status": "submitting"}))
         server.batches.clear()
         submit(server)
         server.batches[next(iter(server.batches))]["ready"] = 0
-        after = purchase(server, batch=True)
+        after = generation(server, mode="batch")
         visit(after)
     assert len(on_disk(after)) == 6 and len(server.requests) == 6
 
@@ -104,25 +105,25 @@ def test_a_batch_that_was_never_created_is_submitted_anew():
 def test_a_batch_keeps_within_the_budget():
     with ImageServer(sketch=True) as server:
         budget = 3 * 3.3 * EACH / 2
-        bought = submit(server, 30, budget_usd=budget)
-        assert bought.ledger.spent_usd <= budget
+        made = submit(server, 30, budget_usd=budget)
+        assert made.ledger.spent_usd <= budget
         for _ in range(3):
-            with pytest.raises(image_service.BuyingError):
-                visit(purchase(server, 30, budget_usd=budget, batch=True))
+            with pytest.raises(service.GenerationError):
+                visit(generation(server, 30, budget_usd=budget, mode="batch"))
     assert 3 < len(server.requests) < 10 and server.billed_usd <= budget
 
 
 def test_without_any_budget_nothing_is_submitted():
     with (
         ImageServer(sketch=True) as server,
-        pytest.raises(image_service.BuyingError, match="does not cover"),
+        pytest.raises(service.GenerationError, match="does not cover"),
     ):
-        visit(purchase(server, budget_usd=0.0001, batch=True))
+        visit(generation(server, budget_usd=0.0001, mode="batch"))
     assert not server.batches and not server.files
 
 
 def test_parts_keep_within_the_limits_of_a_batch(monkeypatch):
-    monkeypatch.setattr(openai_batches, "MOST_REQUESTS", 4)
+    monkeypatch.setattr(batches, "MOST_REQUESTS", 4)
     with ImageServer(sketch=True) as server:
         submit(server, 10)
         assert sorted(
@@ -130,9 +131,9 @@ def test_parts_keep_within_the_limits_of_a_batch(monkeypatch):
             for name, content in server.files.values()
             if name == "input.jsonl"
         ) == [2, 4, 4]
-        bought = purchase(server, 10, batch=True)
-        visit(bought)
-    assert len(on_disk(bought)) == 10
+        made = generation(server, 10, mode="batch")
+        visit(made)
+    assert len(on_disk(made)) == 10
 
 
 def _results_lose_their_second_line(server, put):
@@ -156,8 +157,8 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
     with ImageServer(sketch=True) as server:
         _results_lose_their_second_line(server, put)
         submit(server)
-        again = purchase(server, batch=True)
-        with pytest.raises(image_service.BuyingError, match="1 requests was submitted"):
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="1 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 5
         assert again.ledger.frame()["status"].value_counts()["unknown"] == 1
@@ -167,16 +168,14 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = image_service.Refused(
-            image_service.retry_policy.Verdict("stop", "404 no such file", status=404)
-        )
+        gone = service.Refused(service.retry_policy.Verdict("stop", "404 no such file", status=404))
 
         async def download(*_):
             raise gone
 
-        monkeypatch.setattr(image_service, "download", download)
-        again = purchase(server, batch=True)
-        with pytest.raises(image_service.BuyingError, match="6 requests was submitted"):
+        monkeypatch.setattr(service, "download", download)
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="6 requests was submitted"):
             visit(again)
     assert again.ledger.frame()["status"].value_counts().to_dict() == {"unknown": 6, "submitted": 6}
 
@@ -187,13 +186,13 @@ def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twic
         monkeypatch.setattr(
             image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0)
         )
-        with pytest.raises(image_service.BuyingError):
-            visit(purchase(server, batch=True))
+        with pytest.raises(service.GenerationError):
+            visit(generation(server, mode="batch"))
         monkeypatch.setattr(image_api_batches, "_begin", begin)
-        bought = purchase(server, batch=True)
-        assert bought.wanted == []
-        visit(bought)
-    assert len(on_disk(bought)) == 6 and len(server.batches) == 1
+        made = generation(server, mode="batch")
+        assert made.wanted == []
+        visit(made)
+    assert len(on_disk(made)) == 6 and len(server.batches) == 1
 
 
 def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
@@ -205,41 +204,52 @@ def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
 
     with ImageServer(sketch=True) as server:
         monkeypatch.setattr(image_api_batches, "post", gateway)
-        with pytest.raises(image_service.BuyingError, match="not certain"):
-            visit(purchase(server, batch=True))
-        bought = purchase(server, batch=True)
-        visit(bought)
-    assert len(on_disk(bought)) == 6 and len(server.batches) == 1
+        with pytest.raises(service.GenerationError, match="not certain"):
+            visit(generation(server, mode="batch"))
+        made = generation(server, mode="batch")
+        visit(made)
+    assert len(on_disk(made)) == 6 and len(server.batches) == 1
 
 
-def test_requests_that_are_wrong_in_themselves_are_not_submitted_again():
+def test_a_batch_that_the_service_will_not_take_is_not_submitted_again():
+    with ImageServer(sketch=True, faults={"forbidden": 1.0}) as server:
+        submit(server)
+        made = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="would fail again") as caught:
+            visit(made)
+        assert "must be verified" in str(caught.value) and len(server.batches) == 1
+
+
+def test_a_request_that_fails_among_others_is_tried_once_more_and_then_set_aside():
     with ImageServer(sketch=True, script=["", "forbidden"]) as server:
         submit(server)
-        bought = purchase(server, batch=True)
-        with pytest.raises(image_service.BuyingError, match="would fail again"):
-            visit(bought)
-        assert len(on_disk(bought)) == 5 and len(server.batches) == 1
+        server.script = ["forbidden"]
+        for _ in range(2):
+            made = generation(server, mode="batch")
+            with contextlib.suppress(service.GenerationError):
+                visit(made)
+        assert len(on_disk(made)) == 5 and len(server.batches) == 2
 
 
 def test_a_batch_of_another_account_is_left_alone():
     with ImageServer(sketch=True, batch_seconds=60) as server:
-        bought = submit(server)
+        made = submit(server)
         server.batches.clear()
-        with pytest.raises(image_service.BuyingError, match="same key and address"):
-            visit(purchase(server, batch=True))
-    assert (bought.ledger.frame()["status"] == "submitted").all()
+        with pytest.raises(service.GenerationError, match="same key and address"):
+            visit(generation(server, mode="batch"))
+    assert (made.ledger.frame()["status"] == "submitted").all()
 
 
 def test_a_rehearsed_batch_is_collected_at_once():
     with ImageServer(sketch=True) as server:
-        bought = purchase(server, batch=True, provider="rehearsal")
-        visit(bought)
-    assert len(on_disk(bought)) == 6
+        made = generation(server, mode="batch", provider="rehearsal")
+        visit(made)
+    assert len(on_disk(made)) == 6
 
 
 def test_images_in_a_batch_are_not_bought_beside_it():
     with ImageServer(sketch=True, batch_seconds=60) as server:
         submit(server)
-        with pytest.raises(image_service.BuyingError, match="waiting in a batch"):
-            buy(purchase(server, 9))
+        with pytest.raises(service.GenerationError, match="waiting in a batch"):
+            generate(generation(server, 9))
     assert not server.requests

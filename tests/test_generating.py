@@ -1,4 +1,4 @@
-"""Buying through the real client from a real server on loopback: money, failures, kills."""
+"""Generating through the real client at a real server on loopback: money, failures, kills."""
 
 import asyncio
 import json
@@ -10,88 +10,37 @@ import time
 
 import pandas as pd
 import pytest
+from generations import (
+    EACH,
+    MODEL,
+    elsewhere,  # noqa: F401
+    generate,
+    generation,
+    on_disk,
+    service_of,
+)
 
 from helpers import tables
-from helpers.generate_openai import generating, image_service, paid_images, prompts
+from helpers.generate_openai import paid_images, prompts, requests, service
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import FAULTS, ImageServer
-from helpers.runner import places, runs
-from helpers.services import retry_policy
-
-MODEL = "gpt-image-2-2026-04-21"
-EACH = 196 * 30e-6  # USD of an image's output tokens at low quality
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
-    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
-    monkeypatch.setenv("OPENAI_API_KEY", "test")
-    monkeypatch.setattr(retry_policy, "FIRST_WAIT_SECONDS", 0.02)
-
-
-def table(count=6, prompt="chest X-ray with left pleural effusion"):
-    rows = pd.DataFrame(
-        [
-            {
-                "prompt_id": "one",
-                "modality": "xray",
-                "finding": "effusion",
-                "side": "left",
-                "prompt": prompt,
-                "count": count,
-            }
-        ]
-    )
-    return tables.check(rows, "prompts").assign(caption="a caption")
-
-
-def purchase(
-    server,
-    count=6,
-    budget_usd=5.0,
-    batch=False,
-    prompt="chest X-ray with left pleural effusion",
-    **service,
-):
-    run = runs.Run("s", "02_generate_openai", {})
-    asked = {
-        "provider": "openai",
-        "model": MODEL,
-        "size": "1024x1024",
-        "quality": "low",
-        "base_url": server.url,
-        **service,
-    }
-    asked = image_service.service(**asked, run=run)
-    return generating.Purchase(
-        run, asked, prompts.orders(table(count, prompt), asked), budget_usd, batch
-    )
-
-
-def buy(bought, **how):
-    asyncio.run(generating.buy(bought, **how))
-    return bought.ledger.frame()
-
-
-def on_disk(bought):
-    return [order for order in bought.orders if paid_images.on_disk(bought.paid, order.image_id)]
+from helpers.runner import places
 
 
 def test_every_image_arrives_and_the_ledger_is_the_bill():
     with ImageServer() as server:
-        bought = purchase(server, 4)
-        ledger = buy(bought)
-    assert len(on_disk(bought)) == 4
+        made = generation(server, 4)
+        ledger = generate(made)
+    assert len(on_disk(made)) == 4
     assert (ledger["status"] == "ok").all()
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd)
-    written = tables.read(bought.run.folder / "ledger.csv")
+    written = tables.read(made.run.folder / "ledger.csv")
     pd.testing.assert_frame_equal(written, ledger, check_exact=False)
     assert {record["client_request_id"] for record in server.requests} == set(ledger["request_id"])
-    record = json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())
+    record = json.loads((made.paid / f"{made.orders[0].image_id}.json").read_text())
     assert record["request"] == {
         "model": MODEL,
-        "prompt": bought.orders[0].prompt,
+        "prompt": made.orders[0].prompt,
         "n": 1,
         "size": "1024x1024",
         "quality": "low",
@@ -105,39 +54,38 @@ def test_every_image_arrives_and_the_ledger_is_the_bill():
 
 def test_what_is_on_disk_is_never_asked_for_again():
     with ImageServer(sketch=True) as server:
-        buy(purchase(server))
-        again = purchase(server)
+        generate(generation(server))
+        again = generation(server)
         assert again.wanted == []
-        buy(again)
-        more = purchase(server, 8)
+        generate(again)
+        more = generation(server, 8)
         assert len(more.wanted) == 2
-        buy(more)
+        generate(more)
     assert len(server.requests) == 8
 
 
 def test_identity_follows_from_what_is_asked_for_and_nothing_else():
-    asked = image_service.service("openai", MODEL, "1024x1024", "low", "http://a")
-    same = image_service.service(
-        "openai", MODEL, "1024x1024", "low", "http://b", timeout_seconds=3.0
-    )
-    ids = {prompts.identity(asked, "p", 0), prompts.identity(same, "p", 0)}
+    asked, same = service_of(), service_of(base_url="http://b", timeout_seconds=3.0)
+    ids = {prompts.identity(each, "p", "1024x1024", 0) for each in (asked, same)}
     assert len(ids) == 1
-    others = [("local", MODEL, "1024x1024", "low"), ("openai", "gpt-image-1.5", "1024x1024", "low")]
-    others += [("openai", MODEL, "1536x1024", "low"), ("openai", MODEL, "1024x1024", "high")]
+    others = [{"provider": "local"}, {"model": "gpt-image-1.5"}, {"quality": "high"}]
+    ids |= {prompts.identity(service_of(**other), "p", "1024x1024", 0) for other in others}
+    ids |= {prompts.identity(asked, "p", "1536x1024", 0)}
     ids |= {
-        prompts.identity(image_service.service(*other, base_url="http://a"), "p", 0)
-        for other in others
+        prompts.identity(asked, "p", "1024x1024", 1),
+        prompts.identity(asked, "q", "1024x1024", 0),
     }
-    ids |= {prompts.identity(asked, "p", 1), prompts.identity(asked, "q", 0)}
     assert len(ids) == 7
+    given = ["openai", MODEL, "p", "1024x1024", "low", 0]
+    assert ids >= {prompts.stable_id("g", json.dumps(given))}, "as in studies of long ago"
 
 
 @pytest.mark.parametrize("kind", ["throttle", "throttle_silent", "server_error", "detail", "slow"])
 def test_passing_failures_are_tried_again_and_cost_nothing(kind):
     with ImageServer(sketch=True, script=[kind, kind], retry_after="0.1") as server:
-        bought = purchase(server)
-        ledger = buy(bought)
-    assert len(on_disk(bought)) == 6
+        made = generation(server)
+        ledger = generate(made)
+    assert len(on_disk(made)) == 6
     assert (
         ledger["cost_usd"].sum()
         == pytest.approx(server.billed_usd)
@@ -149,9 +97,9 @@ def test_passing_failures_are_tried_again_and_cost_nothing(kind):
 @pytest.mark.parametrize("kind", ["cut", "drop", "empty", "truncated"])
 def test_lost_answers_are_asked_for_again_and_counted(kind):
     with ImageServer(sketch=True, script=[kind, kind]) as server:
-        bought = purchase(server)
-        ledger = buy(bought)
-    assert len(on_disk(bought)) == 6
+        made = generation(server)
+        ledger = generate(made)
+    assert len(on_disk(made)) == 6
     lost = ledger[ledger["status"] != "ok"]
     assert len(lost) == 2 and (lost["cost_usd"] > 0).all() and lost["error"].notna().all()
     assert ledger["cost_usd"].sum() >= server.billed_usd - 1e-9
@@ -160,9 +108,9 @@ def test_lost_answers_are_asked_for_again_and_counted(kind):
 def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
     with (
         ImageServer(sketch=True, faults={"cut": 1.0}) as server,
-        pytest.raises(image_service.BuyingError, match="missing"),
+        pytest.raises(service.GenerationError, match="missing"),
     ):
-        buy(purchase(server, 2), ask_again=2)
+        generate(generation(server, 2, ask_again=2))
     assert len(server.requests) == 2 * 3
 
 
@@ -171,56 +119,64 @@ def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
     [
         ("quota", "nothing is left to spend"),
         ("unauthorised", "Incorrect API key"),
-        ("forbidden", "must be verified"),
     ],
 )
 def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(kind, says):
     with ImageServer(sketch=True, script=["", "", kind]) as server:
-        bought = purchase(server, 20)
-        with pytest.raises(image_service.BuyingError, match=says):
-            buy(bought, in_flight=1)
+        made = generation(server, 20, in_flight=1)
+        with pytest.raises(service.GenerationError, match=says):
+            generate(made)
         assert len(server.requests) == 3
-        assert len(on_disk(bought)) == 2
-        buy(purchase(server, 20), in_flight=4)
+        assert len(on_disk(made)) == 2
+        generate(generation(server, 20, in_flight=4))
     assert sum(record["status"] == 200 for record in server.requests) == 20
 
 
+def test_a_request_that_fails_for_every_prompt_stops_the_run_soon():
+    with ImageServer(sketch=True, faults={"forbidden": 1.0}) as server:
+        made = generation(server, 4, [f"prompt {number}" for number in range(9)], in_flight=2)
+        with pytest.raises(service.GenerationError, match="must be verified") as caught:
+            generate(made)
+        assert len(server.requests) <= 6 and "again" not in str(caught.value)
+        server.faults = {}
+        generate(generation(server, 4, [f"prompt {number}" for number in range(9)]))
+    assert sum(record["status"] == 200 for record in server.requests) == 36
+
+
 def test_a_retired_model_stops_the_run():
-    with ImageServer() as server, pytest.raises(image_service.BuyingError, match="model_not_found"):
-        buy(purchase(server, 9, model="gpt-image-1", priced_as="gpt-image-2"), in_flight=2)
+    with ImageServer() as server, pytest.raises(service.GenerationError, match="model_not_found"):
+        generate(generation(server, 9, model="gpt-image-1", priced_as="gpt-image-2", in_flight=2))
     assert len(server.requests) <= 2
 
 
 def test_refusals_are_recorded_and_never_asked_again():
     with ImageServer(sketch=True, script=["", "moderation"]) as server:
-        bought = purchase(server)
-        ledger = buy(bought, in_flight=1)
+        made = generation(server, in_flight=1)
+        ledger = generate(made)
         assert ledger["status"].value_counts().to_dict() == {"ok": 5, "refused": 1}
         assert "moderation_blocked" in ledger.loc[ledger["status"] == "refused", "error"].item()
-        assert purchase(server).wanted == []
+        assert generation(server).wanted == []
     assert len(server.requests) == 6
 
 
 def test_another_size_is_recorded_and_kept():
     with ImageServer(script=["wrong_size"]) as server:
-        bought = purchase(server, 1)
-        ledger = buy(bought)
+        made = generation(server, 1)
+        ledger = generate(made)
     assert ledger["status"].item() == "ok" and "512x512" in ledger["error"].item()
-    assert (
-        json.loads((bought.paid / f"{bought.orders[0].image_id}.json").read_text())["width"] == 512
-    )
+    assert json.loads((made.paid / f"{made.orders[0].image_id}.json").read_text())["width"] == 512
 
 
 @pytest.mark.parametrize("images", [1, 3, 7, 10])
 def test_the_budget_holds_while_many_requests_are_under_way(images):
     budget = images * (EACH + 9 * 5e-6) * 1.06
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
-        bought = purchase(server, 30, budget_usd=budget)
-        with pytest.raises(image_service.BuyingError, match="budget"):
-            buy(bought, in_flight=16)
+        made = generation(server, 30, budget_usd=budget, in_flight=16)
+        with pytest.raises(service.GenerationError, match="budget"):
+            generate(made)
     assert server.billed_usd <= budget
-    assert len(on_disk(bought)) == images
-    assert tables.read(bought.run.folder / "ledger.csv")["cost_usd"].sum() <= budget
+    assert len(on_disk(made)) == images
+    assert tables.read(made.run.folder / "ledger.csv")["cost_usd"].sum() <= budget
 
 
 @pytest.mark.parametrize("dearer", [3, 10])
@@ -228,10 +184,10 @@ def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypa
     monkeypatch.setattr(image_api_answers, "TOKENS", {"low": 196 * dearer})
     budget = 5.5 * dearer * EACH
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
-        bought = purchase(server, 30, budget_usd=budget)
-        with pytest.raises(image_service.BuyingError, match="budget"):
-            buy(bought, in_flight=8)
-    assert server.billed_usd <= budget and len(on_disk(bought)) >= 4
+        made = generation(server, 30, budget_usd=budget, in_flight=8)
+        with pytest.raises(service.GenerationError, match="budget"):
+            generate(made)
+    assert server.billed_usd <= budget and len(on_disk(made)) >= 4
 
 
 @pytest.mark.parametrize(
@@ -239,33 +195,33 @@ def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypa
     [None, {}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, {"output_tokens": None}],
 )
 def test_an_image_without_a_count_is_not_free(monkeypatch, usage):
-    generation = image_api_answers.generation
+    answered = image_api_answers.generation
 
     def uncounted(*asked):
-        status, answer = generation(*asked)
+        status, answer = answered(*asked)
         return status, answer | {"usage": usage}
 
     monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
     monkeypatch.setattr(image_api_answers, "generation", uncounted)
     with ImageServer(sketch=True) as server:
-        bought = purchase(server, 3)
-        ledger = buy(bought)
+        made = generation(server, 3)
+        ledger = generate(made)
     assert (ledger["status"] == "ok").all() and ledger["error"].str.contains("estimated").all()
     assert ledger["cost_usd"].sum() == pytest.approx(server.billed_usd, rel=0.05)
 
 
 def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
-    generation = image_api_answers.generation
+    answered = image_api_answers.generation
 
     def total_only(*asked):
-        status, answer = generation(*asked)
+        status, answer = answered(*asked)
         return status, answer | {"usage": {"total_tokens": 206}}
 
     monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
     monkeypatch.setattr(image_api_answers, "generation", total_only)
     with ImageServer(sketch=True) as server:
-        ledger = buy(purchase(server, 1))
-    assert ledger["error"].str.contains("not told apart").all()
+        ledger = generate(generation(server, 1))
+    assert ledger["error"].str.contains("only a total").all()
     assert ledger["cost_usd"].tolist() == pytest.approx([206 * 30 / 1e6])
 
 
@@ -276,7 +232,7 @@ def test_a_gateway_that_gave_up_waiting_may_have_been_billed(monkeypatch):
         lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None,
     )
     with ImageServer(sketch=True, script=["detail"]) as server:
-        ledger = buy(purchase(server, 2))
+        ledger = generate(generation(server, 2))
     assert (
         ledger["status"].value_counts().to_dict() == {"ok": 2, "unknown": 1}
         and (ledger["cost_usd"] > 0).all()
@@ -293,38 +249,38 @@ def test_an_answer_that_came_whole_is_kept_though_the_connection_broke(monkeypat
 
     monkeypatch.setattr("helpers.rehearsal.image_api._Handler._send", broken_off)
     with ImageServer(sketch=True) as server:
-        ledger = buy(purchase(server, 3))
+        ledger = generate(generation(server, 3))
     assert ledger["status"].tolist() == ["ok"] * 3
 
 
 def test_an_error_of_our_own_loses_no_other_answer(monkeypatch):
-    request = image_service.Service.request
+    request = service.Service.request
 
     def faulty(asked, order):
         if order.replicate == 2:
             raise KeyError("a mistake")
         return request(asked, order)
 
-    monkeypatch.setattr(image_service.Service, "request", faulty)
+    monkeypatch.setattr(service.Service, "request", faulty)
     with ImageServer(sketch=True, latency_seconds=0.2) as server:
-        bought = purchase(server, 6)
+        made = generation(server, 6, in_flight=3)
         with pytest.raises(KeyError, match="a mistake"):
-            buy(bought, in_flight=3)
-    assert len(on_disk(bought)) == len(server.requests) == 2
+            generate(made)
+    assert len(on_disk(made)) == len(server.requests) == 2
 
 
 def test_an_interruption_waits_for_answers_that_are_paid_for():
-    async def interrupted(bought):
-        task = asyncio.create_task(generating.buy(bought, in_flight=4))
+    async def interrupted(made):
+        task = asyncio.create_task(requests.generate(made))
         await asyncio.sleep(0.6)
         task.cancel()
         await task
 
     with ImageServer(sketch=True, latency_seconds=0.5) as server:
-        bought = purchase(server, 12)
+        made = generation(server, 12)
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(interrupted(bought))
-        again = purchase(server, 12)
+            asyncio.run(interrupted(made))
+        again = generation(server, 12)
     assert len(on_disk(again)) == len(server.requests) < 12
     assert (again.ledger.frame()["status"] == "ok").all()
 
@@ -332,56 +288,56 @@ def test_an_interruption_waits_for_answers_that_are_paid_for():
 def test_an_outage_announced_for_longer_than_one_waits_stops_the_run():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="7200") as server:
         began = time.monotonic()
-        with pytest.raises(image_service.BuyingError, match="wait longer than"):
-            buy(purchase(server, 2))
+        with pytest.raises(service.GenerationError, match="wait longer than"):
+            generate(generation(server, 2))
         assert time.monotonic() - began < 10
 
 
 def test_a_higher_budget_goes_on_where_the_first_ended():
     with ImageServer(sketch=True) as server:
-        with pytest.raises(image_service.BuyingError, match="budget"):
-            buy(purchase(server, 6, budget_usd=0.02))
-        buy(purchase(server, 6, budget_usd=1.0))
+        with pytest.raises(service.GenerationError, match="budget"):
+            generate(generation(server, 6, budget_usd=0.02))
+        generate(generation(server, 6, budget_usd=1.0))
     assert len(server.requests) == 6
 
 
 def test_the_number_in_flight_settles_at_what_the_service_accepts():
     with ImageServer(sketch=True, latency_seconds=0.1, in_flight_limit=3) as server:
-        bought = purchase(server, 30)
-        buy(bought, in_flight=12)
+        made = generation(server, 30, in_flight=12)
+        generate(made)
     assert server.most_working == 3
-    assert len(on_disk(bought)) == 30
+    assert len(on_disk(made)) == 30
     refused = sum(record["status"] == 429 for record in server.requests)
     assert refused <= 9 + 10 + 3, "the first wave, then one probe a round"
 
 
 def test_a_service_that_is_gone_stops_the_run_soon():
     with ImageServer(sketch=True) as server:
-        bought = purchase(server, 40)
-    with pytest.raises(image_service.BuyingError, match="in a row failed"):
-        buy(bought, in_flight=4, tries=2)
-    assert (bought.ledger.frame()["cost_usd"] == 0).all()
-    assert len(bought.ledger.rows) < 40
+        made = generation(server, 40, in_flight=4, tries=2)
+    with pytest.raises(service.GenerationError, match="in a row failed"):
+        generate(made)
+    assert (made.ledger.frame()["cost_usd"] == 0).all()
+    assert len(made.ledger.rows) < 40
 
 
 def test_rate_limits_are_waited_out_but_not_for_ever():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="30") as server:
         began = time.monotonic()
-        with pytest.raises(image_service.BuyingError, match="wait longer than"):
-            buy(purchase(server, 2), patience_seconds=5.0)
+        with pytest.raises(service.GenerationError, match="wait longer than"):
+            generate(generation(server, 2, patience_seconds=5.0))
         assert time.monotonic() - began < 25
 
 
-def test_a_faulty_service_is_bought_empty():
+def test_everything_comes_from_a_faulty_service():
     few = {
         kind: 0.03
         for kind in FAULTS
         if kind not in ("quota", "unauthorised", "forbidden", "moderation")
     }
     with ImageServer(sketch=True, faults=few, retry_after="0.05", seed=3) as server:
-        bought = purchase(server, 60)
-        ledger = buy(bought, in_flight=8, ask_again=5)
-    assert len(on_disk(bought)) == 60
+        made = generation(server, 60, in_flight=8, ask_again=5)
+        ledger = generate(made)
+    assert len(on_disk(made)) == 60
     assert len(ledger) == len(server.requests)
     known = ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum()
     assert known - 1e-9 <= server.billed_usd <= ledger["cost_usd"].sum() + 1e-9
@@ -393,10 +349,10 @@ def test_four_hundred_images_from_a_faulty_service():
     with ImageServer(
         sketch=True, faults=few, retry_after="0.2", latency_seconds=0.2, seed=5
     ) as server:
-        bought = purchase(server, 400)
-        ledger = buy(bought, in_flight=16, ask_again=5)
+        made = generation(server, 400, in_flight=16, ask_again=5)
+        ledger = generate(made)
     refused = set(ledger.loc[ledger["status"] == "refused", "image_id"])
-    assert len(on_disk(bought)) + len(refused) == 400
+    assert len(on_disk(made)) + len(refused) == 400
     assert (
         ledger.loc[ledger["status"] != "unknown", "cost_usd"].sum() - 1e-9
         <= server.billed_usd
@@ -404,23 +360,16 @@ def test_four_hundred_images_from_a_faulty_service():
     )
 
 
-BUYER = """
-import asyncio, sys
-import pandas as pd
-from helpers.generate_openai import image_service
-from helpers.runner import runs
-from helpers import tables
-from helpers.generate_openai import generating, prompts
-run = runs.Run("s", "02_generate_openai", {})
-asked = image_service.service(
-    "openai", "gpt-image-2-2026-04-21", "1024x1024", "low", sys.argv[1], run=run
-)
-row = {"prompt_id": "one", "modality": "xray", "finding": "effusion", "side": "left"}
-row |= {"prompt": "left pleural effusion", "count": 60}
-table = tables.check(pd.DataFrame([row]), "prompts").assign(caption="")
-bought = generating.Purchase(run, asked, prompts.orders(table, asked), 50.0)
+GENERATOR = """
+import sys
+sys.path.insert(0, "tests")
+import generations
+from helpers.rehearsal.image_api import ImageServer
+server = ImageServer()
+server.port = int(sys.argv[1])
+made = generations.generation(server, 60, "left pleural effusion", budget_usd=50.0, in_flight=4)
 print("ready", flush=True)
-asyncio.run(generating.buy(bought, in_flight=4))
+generations.generate(made)
 """
 
 
@@ -429,7 +378,7 @@ def killed_often(kills, latency_seconds, window, seed):
     with ImageServer(sketch=True, latency_seconds=latency_seconds) as server:
         for _ in range(kills):
             process = subprocess.Popen(
-                [sys.executable, "-c", BUYER, server.url],
+                [sys.executable, "-c", GENERATOR, str(server.port)],
                 stdout=subprocess.PIPE,
                 env=os.environ,
                 cwd=places.ROOT,
@@ -442,10 +391,10 @@ def killed_often(kills, latency_seconds, window, seed):
             process.kill()
             process.wait()
             process.stdout.close()
-        before = purchase(server, 60, prompt="left pleural effusion")
+        before = generation(server, 60, prompt="left pleural effusion")
         complete = {order.image_id for order in on_disk(before)}
         assert len(before.wanted) == 60 - len(complete)
-        ledger = buy(before)
+        ledger = generate(before)
     assert len(on_disk(before)) == 60
     assert (ledger["status"] == "unknown").sum() >= kills // 2, "kills must hit requests under way"
     return server, ledger
@@ -478,18 +427,18 @@ def test_killed_fifty_times():
 @pytest.mark.parametrize("there", ["nothing", "record", "image"])
 def test_an_attempt_left_open_is_settled_from_what_is_on_disk(there):
     with ImageServer(sketch=True) as server:
-        bought = purchase(server, 1)
-        buy(bought)
-        order = bought.orders[0]
-        (row,) = bought.ledger.rows.values()
+        made = generation(server, 1)
+        generate(made)
+        order = made.orders[0]
+        (row,) = made.ledger.rows.values()
         paid_usd = row["cost_usd"]
         row |= {"status": "sent", "cost_usd": 0.5}
-        bought.ledger.save_now()
+        made.ledger.save_now()
         if there != "image":
-            (bought.paid / f"{order.image_id}.png").unlink()
+            (made.paid / f"{order.image_id}.png").unlink()
         if there == "nothing":
-            (bought.paid / f"{order.image_id}.json").unlink()
-        again = purchase(server, 1)
+            (made.paid / f"{order.image_id}.json").unlink()
+        again = generation(server, 1)
     (row,) = again.ledger.rows.values()
     status, cost = {
         "nothing": ("unknown", 0.5),
@@ -504,11 +453,11 @@ def test_an_attempt_left_open_is_settled_from_what_is_on_disk(there):
 
 def test_the_study_copies_are_grey_and_bare():
     with ImageServer() as server:
-        bought = purchase(server, 2)
-        buy(bought)
-        frame = paid_images.study_copies(bought.run, bought.orders, 256)
-    assert frame["path"].map(lambda path: (bought.run.folder / path).exists()).all()
-    content = (bought.run.folder / frame["path"].iloc[0]).read_bytes()
+        made = generation(server, 2, image_size=256)
+        generate(made)
+        frame = paid_images.study_copies(made.run, made.orders)
+    assert frame["path"].map(lambda path: (made.run.folder / path).exists()).all()
+    content = (made.run.folder / frame["path"].iloc[0]).read_bytes()
     kinds = set()
     at = 8
     while at < len(content):

@@ -34,7 +34,9 @@ def test_its_sum_is_that_of_its_rows_and_what_was_saved_comes_back(tmp_path_fact
     ledger, pending = Ledger(path), []
     for event, number, usd in events:
         if event == "begin":
-            pending.append(ledger.begin(order(number), "m", "1024x1024", "low", usd))
+            pending.append(
+                ledger.begin(order(number), usd, model="m", size="1024x1024", quality="low")
+            )
         elif event == "save":
             asyncio.run(ledger.save())
         elif event == "reload":
@@ -59,7 +61,10 @@ def test_its_sum_is_that_of_its_rows_and_what_was_saved_comes_back(tmp_path_fact
 
 def test_attempts_at_one_image_are_numbered():
     ledger = Ledger("/nowhere/ledger.csv")
-    names = [ledger.begin(order(number), "m", "s", "q", 0.1) for number in (1, 2, 1, 1)]
+    names = [
+        ledger.begin(order(number), 0.1, model="m", size="s", quality="q")
+        for number in (1, 2, 1, 1)
+    ]
     assert [ledger.rows[name]["attempt"] for name in names] == [1, 1, 2, 3]
 
 
@@ -76,7 +81,7 @@ def test_writes_that_come_together_are_one_and_none_returns_before_it_is_on_disk
     monkeypatch.setattr(tables, "write_atomically", counted)
 
     async def one(number):
-        name = ledger.begin(order(number), "m", "s", "q", 0.1)
+        name = ledger.begin(order(number), 0.1, model="m", size="s", quality="q")
         await ledger.save()
         assert name in Ledger(ledger.path).rows
 

@@ -1,11 +1,11 @@
 """From prompts.csv to orders with lasting identities."""
 
 import pytest
+from generations import elsewhere, service_of  # noqa: F401
 
 from helpers import tables
-from helpers.generate_openai import image_service, prompts
+from helpers.generate_openai import prompts
 
-ASKED = image_service.service("openai", "gpt-image-2", "1024x1024", "low", "http://a")
 HEADER = "prompt_id,modality,view,finding,side,wording,prompt,count\n"
 
 
@@ -55,9 +55,10 @@ def test_a_wrong_line_is_named(tmp_path, text, error, says):
 
 
 def test_a_higher_count_adds_images_and_keeps_the_old_ones(tmp_path):
-    few = prompts.orders(read(tmp_path, "a,xray,PA,effusion,left,caption,,3\n"), ASKED)
+    few = prompts.orders(read(tmp_path, "a,xray,PA,effusion,left,caption,,3\n"), service_of())
     many = prompts.orders(
-        read(tmp_path, "a,xray,PA,effusion,left,caption,,5\nb,ct,axial,nodule,,caption,,2\n"), ASKED
+        read(tmp_path, "a,xray,PA,effusion,left,caption,,5\nb,ct,axial,nodule,,caption,,2\n"),
+        service_of(),
     )
     assert len(many) == 7 and len({order.image_id for order in many}) == 7
     assert [order.image_id for order in few] == [order.image_id for order in many[:3]]
@@ -65,7 +66,7 @@ def test_a_higher_count_adds_images_and_keeps_the_old_ones(tmp_path):
 
 def test_two_lines_with_the_same_words_are_different_images(tmp_path):
     same = prompts.orders(
-        read(tmp_path, "a,xray,PA,effusion,left,,x,3\nb,xray,PA,nodule,,,x,2\n"), ASKED
+        read(tmp_path, "a,xray,PA,effusion,left,,x,3\nb,xray,PA,nodule,,,x,2\n"), service_of()
     )
     assert len({order.image_id for order in same}) == 5
 
@@ -81,7 +82,7 @@ def test_a_blank_prompt_is_written_out_like_a_missing_one(tmp_path):
 
 def test_a_prompt_longer_than_the_request_takes_is_refused_before_anything_is_sent(tmp_path):
     table = read(tmp_path, f"a,xray,PA,effusion,left,,{'x' * 1001},1\n")
-    assert len(prompts.orders(table, ASKED)) == 1
-    dalle = image_service.service("openai", "dall-e-2", "256x256", "auto", "http://a")
+    assert len(prompts.orders(table, service_of())) == 1
+    dalle = service_of(model="dall-e-2", size="256x256", quality="auto")
     with pytest.raises(prompts.PromptError, match="1001 characters"):
         prompts.orders(table, dalle)

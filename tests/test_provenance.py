@@ -1,17 +1,23 @@
 """What came with an image, read from its bytes."""
 
 import io
-import struct
-import zlib
+import json
+import socket
+from datetime import UTC, datetime, timedelta
 
+import c2pa
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
 from helpers.generate_openai import paid_images, provenance
 from helpers.rehearsal import image_api_answers
 
-JUMBF = struct.pack(">I4s", 20, b"jumb") + b"\0\0\0\x0cjumdc2pa"
+AI_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def picture(kind, mode="RGB", **how):
@@ -22,48 +28,102 @@ def picture(kind, mode="RGB", **how):
     return buffer.getvalue()
 
 
-def test_content_credentials_in_a_png():
-    plain = picture("PNG")
+def certificate(subject, key, issuer_key, authority):
+    def name(text):
+        return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, text)])
+
+    usage = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name("Test Authority"))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(authority, None), True)
+        .add_extension(
+            x509.KeyUsage(not authority, key_cert_sign=authority, crl_sign=authority, **usage), True
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False
+        )
+    )
+    if not authority:
+        mail = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        built = built.add_extension(mail, False)
+    return built.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture(scope="module")
+def signed():
+    """A function that signs an image as a service does, with a certificate of nobody we know."""
+    root, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    chain = certificate("Test Service", leaf, root, False)
+    chain += certificate("Test Authority", root, root, True)
+    secret = leaf.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", chain, secret, None))
+    made = {"action": "c2pa.created", "digitalSourceType": AI_MADE}
+    manifest = {
+        "claim_generator_info": [{"name": "test-image-api", "version": "1"}],
+        "assertions": [{"label": "c2pa.actions", "data": {"actions": [made]}}],
+    }
+
+    def sign(content, kind):
+        out = io.BytesIO()
+        source = io.BytesIO(content)
+        c2pa.Builder(json.dumps(manifest)).sign(signer, f"image/{kind.lower()}", source, out)
+        return out.getvalue()
+
+    return sign
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_signature_is_verified_and_a_changed_image_is_told(signed, kind):
+    plain = picture(kind)
     assert provenance.examine(plain)["c2pa"] == {"present": False}
-    found = provenance.examine(image_api_answers.with_credentials(plain))
-    assert (
-        found["c2pa"]["present"]
-        and found["c2pa"]["labelled_c2pa"]
-        and (found["width"], found["height"]) == (64, 48)
-    )
-    chunk = (
-        struct.pack(">I", len(JUMBF))
-        + b"caBX"
-        + JUMBF
-        + struct.pack(">I", zlib.crc32(b"caBX" + JUMBF))
-    )
-    assert provenance.content_credentials(plain[:33] + chunk + plain[33:])["bytes"] == len(JUMBF)
+    content = signed(plain, kind)
+    found = provenance.examine(content)
+    assert (found["width"], found["height"]) == (64, 48)
+    credentials = found["c2pa"]
+    assert credentials["present"] and credentials["verified"]
+    assert credentials["signer"] == "Test Service"
+    assert credentials["generator"][0]["name"] == "test-image-api"
+    changed = bytearray(content)
+    changed[content.rfind({"PNG": b"IDAT", "JPEG": b"\xff\xda", "WEBP": b"VP8"}[kind]) + 24] ^= 1
+    credentials = provenance.content_credentials(bytes(changed), kind)
+    assert credentials["present"] and not credentials["verified"]
 
 
-def test_content_credentials_in_a_jpeg_of_several_segments():
-    plain = picture("JPEG")
-    store = JUMBF + bytes(100)
-    store = struct.pack(">I", len(store)) + store[4:]
-    parts = []
-    for number, content in enumerate((store[:50], store[:8] + store[50:]), 1):
-        segment = b"JP" + struct.pack(">HI", 1, number) + content
-        parts.append(b"\xff\xeb" + struct.pack(">H", len(segment) + 2) + segment)
-    assert provenance.examine(plain)["c2pa"] == {"present": False}
-    found = provenance.content_credentials(plain[:2] + b"".join(parts) + plain[2:])
-    assert (
-        found["present"]
-        and found["bytes"] == len(store)
-        and found["sha256"] == __import__("hashlib").sha256(store).hexdigest()
-    )
+def test_verifying_asks_nothing_of_the_network(signed, monkeypatch):
+    content = signed(picture("PNG"), "PNG")
+
+    def refused(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    assert provenance.examine(content)["c2pa"]["verified"]
 
 
-def test_content_credentials_in_a_webp():
-    plain = picture("WEBP")
-    chunk = b"C2PA" + struct.pack("<I", len(JUMBF)) + JUMBF
-    content = plain + chunk
-    content = content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
-    assert provenance.content_credentials(plain) == {"present": False}
-    assert provenance.content_credentials(content)["bytes"] == len(JUMBF)
+def test_a_manifest_that_nobody_signed_is_there_and_not_verified():
+    found = provenance.examine(image_api_answers.with_credentials(picture("PNG")))["c2pa"]
+    assert found["present"] and not found["verified"] and found["state"]
 
 
 @pytest.mark.parametrize(

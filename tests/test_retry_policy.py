@@ -35,14 +35,14 @@ def body(kind=None, code=None, message="m"):
             },
             "refused",
         ),
-        (400, body("invalid_request_error", "invalid_value"), "stop"),
+        (400, body("invalid_request_error", "invalid_value"), "rejected"),
         (401, body("invalid_request_error", "invalid_api_key"), "stop"),
-        (403, body(), "stop"),
+        (403, body(), "rejected"),
         (404, body("invalid_request_error", "model_not_found"), "stop"),
         (
             422,
             {"detail": [{"loc": ["body", "size"], "msg": "bad size", "type": "value_error"}]},
-            "stop",
+            "rejected",
         ),
         (503, {"detail": "model is loading"}, "retry"),
         (500, "<html>oops</html>", "retry"),
@@ -57,6 +57,97 @@ def body(kind=None, code=None, message="m"):
 )
 def test_what_a_failure_means(status, answer, action):
     assert retry_policy.judge_status(status, answer, {}).action == action
+
+
+REFUSED = [
+    (400, body(None, None, "Your request was rejected as a result of our safety system.")),
+    (400, body("image_generation_user_error", None, "Request rejected")),
+    (400, body("None", "400", "litellm.ContentPolicyViolationError: AzureException")),
+    (403, {"error": {"message": "Input was flagged"}}),
+    (403, {"message": "The prompt was blocked by moderation"}),
+    (500, body("server_error", "task_failed_text_safety_system")),
+    (422, {"detail": "NSFW content detected"}),
+    (451, "Prohibited content"),
+    (
+        400,
+        body(
+            "invalid_request_error",
+            "invalid_prompt",
+            "Invalid prompt: your prompt was flagged as potentially violating our usage policy",
+        ),
+    ),
+    (400, {"error": {"code": "contentFilter", "inner_error": "a text"}}),
+    (400, {"error": {"message": "m", "inner_error": ["a", 1, {"code": "content_filter"}]}}),
+    (
+        400,
+        {"error": {"message": "m", "inner_error": None, "innererror": {"code": "ResponsibleAI"}}},
+    ),
+    (500, {"error": '{"error": {"message": "m", "code": "moderation_blocked"}}'}),
+    (400, {"errors": [{"code": 400, "title": "content policy violation"}]}),
+    (400, {"code": "DataInspectionFailed", "message": "Input data may be inappropriate"}),
+]
+
+
+@pytest.mark.parametrize(("status", "answer"), REFUSED)
+def test_a_refusal_is_known_by_code_type_or_words_in_whatever_coat(status, answer):
+    assert retry_policy.judge_status(status, answer, {}).action == "refused"
+    assert retry_policy.judge_status(400, {"detail": answer}, {}).action == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "action"),
+    [
+        (
+            400,
+            body("invalid_request_error", "unknown_parameter", "Unknown parameter: 'moderation'"),
+            "rejected",
+        ),
+        (
+            400,
+            {"error": {"message": "'moderation' must be low or auto", "param": "moderation"}},
+            "rejected",
+        ),
+        (403, body(None, None, "Your organization's policy does not allow this"), "rejected"),
+        (403, body(None, None, "Your account was flagged, contact support"), "rejected"),
+        (503, body(None, None, "The moderation service is temporarily unavailable"), "retry"),
+        (
+            429,
+            body(None, "rate_limit_exceeded", "Rate limit policy: too many requests"),
+            "throttled",
+        ),
+        (401, body(None, None, "The key was flagged"), "stop"),
+        (402, {"detail": "no credit left"}, "stop"),
+        (400, body(None, "string_above_max_length", "the prompt is too long"), "rejected"),
+    ],
+)
+def test_the_same_words_about_something_else_are_no_refusal(status, answer, action):
+    assert retry_policy.judge_status(status, answer, {}).action == action
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-reset-requests": "7"}, 7),
+        ({"x-ratelimit-reset-requests": "250ms"}, 0.25),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "6m0s"}, 360),
+        ({"x-ratelimit-reset-tokens": "1m30.5s"}, 90.5),
+        (
+            {
+                "x-ratelimit-reset-requests": "1h",
+                "x-ratelimit-remaining-requests": "3",
+                "x-ratelimit-reset-tokens": "2s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            2,
+        ),
+        ({"x-ratelimit-reset-requests": "9s", "retry-after": "4"}, 4),
+        ({"x-ratelimit-reset-requests": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_moment_at_which_a_limit_is_renewed_is_heeded(headers, seconds):
+    verdict = retry_policy.judge_status(429, body(), headers)
+    assert (verdict.action, verdict.retry_after) == ("throttled", seconds)
 
 
 def test_messages_say_what_the_server_said():

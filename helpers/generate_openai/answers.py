@@ -1,15 +1,23 @@
-"""What came back from an image service: the image in it, however it was put there."""
+"""What came back from an image service: the image in it, however it was put there, and its way
+onto the disk.
+"""
 
+import asyncio
 import base64
-import binascii
 import json
 import time
-from dataclasses import dataclass
-from urllib.parse import urljoin
+from dataclasses import dataclass, replace
+from urllib.parse import unquote, urljoin
 
 import httpx2
 
-from helpers.services import retry_policy
+from helpers import tables
+from helpers.generate_openai import paid_images, provenance
+from helpers.generate_openai.service import OPENAI_ADDRESS, Service
+from helpers.services import prices, retry_policy, secrets
+
+IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+EFFECTIVE = ("created", "size", "quality", "background", "output_format")
 
 
 @dataclass(frozen=True)
@@ -22,67 +30,64 @@ class Answer:
 
 
 class UnusableAnswer(ValueError):
-    """A successful answer without a usable image; `usage` and `content` are what came instead."""
+    """A successful answer without a usable image: `action` is unusable, empty or refused; `usage`
+    is what the service counted.
+    """
 
-    def __init__(self, message: str, usage: dict | None = None, content: bytes = b""):
-        super().__init__(message)
-        self.usage, self.content = usage, content
-
-
-def decoded(content: bytes):
-    """The JSON of an answer. Raises UnusableAnswer with the bytes that came instead."""
-    try:
-        return json.loads(content)
-    except ValueError:
-        raise UnusableAnswer("the answer is not JSON", None, content) from None
+    def __init__(self, message: str, action: str = "unusable", usage: dict | None = None):
+        super().__init__(secrets.clean(message))
+        self.action, self.usage = action, usage
 
 
-def read_answer(body, fetch) -> Answer:
-    """The image of an images response: base64, or a URL that `fetch` gets.
+def read(content: bytes, fetch) -> Answer:
+    """The image of an images response: base64, a URL that `fetch` gets, or the bytes themselves.
 
     Raises UnusableAnswer.
     """
+    if content.startswith(IMAGE_STARTS):
+        return Answer(content, None, {})
+    try:
+        body = json.loads(content)
+    except ValueError:
+        # Kept by an earlier version of this study: the base64 text alone.
+        return Answer(_decoded(content.decode("ascii", "replace"), "neither JSON nor"), None, {})
     if not isinstance(body, dict):
         raise UnusableAnswer("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
     data = body.get("data")
-    if not isinstance(data, list) or not data or not isinstance(data[0], dict):
-        said = retry_policy.describe(body)[2] if {"error", "detail"} & set(body) else ""
-        raise UnusableAnswer(f"empty data{': ' + said if said else ''}", usage)
-    effective = {
-        key: body[key]
-        for key in ("created", "size", "quality", "background", "output_format")
-        if body.get(key) is not None
-    }
-    effective |= {key: data[0][key] for key in ("revised_prompt",) if data[0].get(key)}
-    encoded, url = data[0].get("b64_json"), data[0].get("url")
-    if not encoded and isinstance(url, str) and url.startswith("data:"):
-        encoded = url
+    item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else None
+    encoded, url = (item or {}).get("b64_json"), (item or {}).get("url")
+    if not encoded and not url:
+        if retry_policy.is_refusal({key: body[key] for key in body if key != "usage"}):
+            raise UnusableAnswer(f"refused: {retry_policy.describe(body)}", "refused", usage)
+        said = retry_policy.describe(body) if {"error", "detail"} & body.keys() else ""
+        what = "empty data" if item is None else "neither b64_json nor url"
+        raise UnusableAnswer(f"{what}{': ' + said if said else ''}", "empty", usage)
     try:
-        content = _decoded(encoded) if encoded else fetch(url) if url else b""
+        if encoded or str(url).startswith("data:"):
+            content = _decoded(encoded or url, "not")
+        else:
+            content = fetch(url)
     except UnusableAnswer as error:
-        raise UnusableAnswer(str(error), usage, error.content) from None
-    if not content:
-        raise UnusableAnswer("neither b64_json nor url", usage)
+        raise UnusableAnswer(str(error), usage=usage) from None
+    effective = {key: body[key] for key in EFFECTIVE if body.get(key) is not None}
+    effective |= {key: item[key] for key in ("revised_prompt",) if item.get(key)}
     return Answer(content, usage, effective)
 
 
-def _decoded(encoded) -> bytes:
-    """The bytes of base64 text; some servers break it into lines or begin it as a data URL, and it
-    is paid for.
+def _decoded(text, wrong: str) -> bytes:
+    """The bytes of base64 text, which is paid for: some servers break it into lines, leave out the
+    padding, take the URL-safe alphabet or begin it as a data URL.
     """
     try:
-        text = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError, AttributeError) as error:
-        raise UnusableAnswer(
-            f"base64 that does not decode ({error})", None, str(encoded).encode()
-        ) from None
+        encoded = unquote(text.partition(",")[2]) if text.startswith("data:") else text
+        encoded = "".join(encoded.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (ValueError, AttributeError) as error:
+        raise UnusableAnswer(f"the answer is {wrong} base64 that decodes ({error})") from None
 
 
-def fetch_url(
-    url, base_url: str = "", tries: int = 4, timeout_seconds: float = 120.0, trust_env: bool = True
-) -> bytes:
+def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
     """Download an image that was answered by URL, whole or relative to `base_url` (already paid
     for, so tried several times).
 
@@ -93,9 +98,7 @@ def fetch_url(
         raise UnusableAnswer("a url that is not http")
     for attempt in range(tries):
         try:
-            response = httpx2.get(
-                whole, follow_redirects=True, timeout=timeout_seconds, trust_env=trust_env
-            )
+            response = httpx2.get(whole, follow_redirects=True, timeout=120.0, trust_env=trust_env)
             return response.raise_for_status().content
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             if attempt == tries - 1:
@@ -103,3 +106,97 @@ def fetch_url(
                 raise UnusableAnswer(f"its url could not be fetched ({said})") from None
             time.sleep(0.5 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+async def keep(
+    generation, order, request_id: str, content: bytes, headers: dict, seconds: float | None = None
+) -> retry_policy.Verdict:
+    """Put an answer on disk: what it said, then its bytes as received; settle its line of the
+    ledger. What cannot be used is kept in paid/unusable.
+    """
+    service, settled = generation.service, {"seconds": seconds} if seconds is not None else {}
+    usage = None
+    try:
+        answer = await asyncio.to_thread(read, content, lambda url: _fetch(service, url))
+        usage = answer.usage
+        found = await asyncio.to_thread(provenance.examine, answer.content)
+    except (UnusableAnswer, provenance.UnusableImage) as error:
+        action = getattr(error, "action", "unusable")
+        settled |= charge(generation, order.size, usage or getattr(error, "usage", None), False)
+        if action == "unusable":
+            kept = secrets.clean_bytes(content)
+            path = generation.paid / "unusable" / f"{request_id}.bin"
+            await asyncio.to_thread(tables.write_atomically, path, kept)
+        failed = "failed" if "cost_usd" in settled else "unknown"
+        status = "refused" if action == "refused" else failed
+        generation.ledger.settle(request_id, status, **settled, error=str(error))
+        return retry_policy.Verdict(action, str(error))
+    return await _store(generation, order, request_id, answer, found, headers, settled)
+
+
+async def read_again(generation) -> int:
+    """Try once more what was paid for and could not be used when it came; returns how many images
+    came of it.
+    """
+    kept = 0
+    for path in sorted((generation.paid / "unusable").glob("*.bin")):
+        row = generation.ledger.rows.get(path.stem, {})
+        order = generation.by_id.get(row.get("image_id"))
+        if not order or paid_images.on_disk(generation.paid, order.image_id):
+            continue
+        try:
+            answer = read(path.read_bytes(), _nothing)
+            found = provenance.examine(answer.content)
+        except (UnusableAnswer, provenance.UnusableImage):
+            continue
+        answer = replace(answer, usage=answer.usage or row)
+        await _store(generation, order, path.stem, answer, found, {}, {})
+        path.unlink()
+        kept += 1
+    await generation.ledger.save()
+    return kept
+
+
+async def _store(generation, order, request_id, answer, found, headers, settled):
+    service = generation.service
+    settled |= charge(generation, order.size, answer.usage, True)
+    notes = []
+    size = f"{found['width']}x{found['height']}"
+    if "x" in order.size and size != order.size:
+        notes.append(f"another size than asked for: {size}")
+    if "cost_usd" not in settled:
+        settled["cost_usd"] = generation.estimate(order).usd
+        notes.append("no usage in the answer: the cost is estimated")
+    elif service.price.by_tokens and settled["input_tokens"] is None:
+        notes.append("only a total of tokens was counted: all are charged at the output rate")
+    settled["error"] = "; ".join(notes) or None
+    record = paid_images.sidecar(service, order, request_id, headers, answer, found)
+    await asyncio.to_thread(
+        paid_images.write_paid, generation.paid, record | {"settled": settled}, answer.content
+    )
+    generation.ledger.settle(request_id, "ok", **settled)
+    generation.learn(order.size, settled["output_tokens"])
+    return retry_policy.Verdict("done")
+
+
+def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
+    """Ledger fields that follow from what the service counted; no cost where that cannot be known.
+
+    It is known from the tokens counted (an image of no tokens is a count left out), or by image
+    where an image came.
+    """
+    price, (given, out) = generation.service.price, prices.tokens(usage)
+    known = imaged or not price.image(size)
+    if price.by_tokens:
+        known = out if imaged else out is not None
+    counted = {"input_tokens": given, "output_tokens": out}
+    cost = prices.cost(price, size, given, out, generation.batch)
+    return counted | ({"cost_usd": cost} if known else {})
+
+
+def _fetch(service: Service, url) -> bytes:
+    return fetch_url(url, service.base_url or OPENAI_ADDRESS, trust_env=not service.loopback)
+
+
+def _nothing(url) -> bytes:
+    raise UnusableAnswer("its url is not asked for a second time")

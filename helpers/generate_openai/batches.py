@@ -10,111 +10,106 @@ import json
 import uuid
 
 from helpers import tables
-from helpers.generate_openai import attempts, generating, image_service
-from helpers.generate_openai.image_service import BuyingError
+from helpers.generate_openai import answers
+from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
-from helpers.services import retry_policy
+from helpers.generate_openai.requests import ABOUT_THE_PROMPT, Generation
+from helpers.generate_openai.service import GenerationError
+from helpers.services import retry_policy, secrets
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 OVER = ("completed", "expired", "cancelled", "failed")
+UNREADABLE = "the batch is over without a readable result: may have been billed"
 
 
-async def buy(purchase: generating.Purchase) -> None:
+async def generate(generation: Generation) -> None:
     """Collect what earlier batches have done, submit what is still wanted.
 
-    Raises BuyingError while a batch is at work (come back later), and when the budget or the
+    Raises GenerationError while a batch is at work (come back later), and when the budget or the
     service stops it.
     """
-    if purchase.run.finished:
+    if generation.run.finished:
         return
-    if purchase.asked.provider == "azure":
-        raise BuyingError(
-            "Batches are made with provider openai or an own server; on Azure set mode to now."
+    provider = generation.run.parameters.provider
+    if provider == "azure":
+        raise GenerationError(
+            "Batches are made with provider openai or local; on Azure set mode to now."
         )
-    async with purchase.asked.client() as client:
-        waiting = [
-            text
-            for record in _records(purchase)
-            if (text := await _collect(client, purchase, record))
-        ]
-        await purchase.ledger.save()
-        purchase.rest()
-        if purchase.wanted and not waiting:
-            waiting = await _submit(client, purchase)
-            if purchase.asked.provider == "rehearsal":
+    await answers.read_again(generation)
+    async with generation.service.client() as client:
+        waiting = await _collect_all(client, generation)
+        if generation.wanted and not waiting:
+            waiting = await _submit(client, generation)
+            if provider == "rehearsal":
                 # The stand-in lives as long as this process, and its batches are over at once.
-                waiting = [
-                    text
-                    for record in _records(purchase)
-                    if (text := await _collect(client, purchase, record))
-                ]
+                waiting = await _collect_all(client, generation)
     if waiting:
-        raise BuyingError(
+        raise GenerationError(
             "; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice."
         )
-    purchase.rest()
-    if purchase.wanted:
-        raise BuyingError(
-            f"{len(purchase.wanted)} of {len(purchase.orders)} images failed in their batch; run"
-            " the stage again to submit them anew."
+    if generation.wanted:
+        raise GenerationError(
+            f"{len(generation.wanted)} of {len(generation.orders)} images failed in their batch;"
+            " run the stage again to submit them anew."
         )
 
 
-def _records(purchase) -> list[dict]:
-    paths = sorted((purchase.paid / "batches").glob("*.json"))
-    records = [json.loads(path.read_text()) for path in paths]
-    return [record for record in records if record["status"] not in ("collected", "never created")]
+async def _collect_all(client, generation) -> list[str]:
+    """Collect from every batch that is not settled; returns a sentence for each still at work."""
+    waiting = []
+    for path in sorted((generation.paid / "batches").glob("*.json")):
+        record = json.loads(path.read_text())
+        if record["status"] not in ("collected", "never created"):
+            waiting.append(await _collect(client, generation, record))
+    await generation.ledger.save()
+    generation.rest()
+    return [text for text in waiting if text]
 
 
-def _keep(purchase, record) -> None:
-    path = purchase.paid / "batches" / f"{record['submission']}.json"
+def _keep(generation, record) -> None:
+    path = generation.paid / "batches" / f"{record['submission']}.json"
     tables.write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
-async def _submit(client, purchase) -> list[str]:
+async def _submit(client, generation) -> list[str]:
     """Upload and create batches for everything wanted that the budget covers; returns a sentence
     for each.
     """
-    asked, texts = purchase.asked, []
-    covered = purchase.budget_usd - purchase.ledger.spent_usd
-    each = purchase.estimate(max((order.prompt for order in purchase.wanted), key=len))
-    affordable = (
-        len(purchase.wanted) if not each.reserve_usd else int((covered + 1e-9) / each.reserve_usd)
-    )
-    if not affordable:
-        raise BuyingError(
-            f"The budget of {purchase.budget_usd:g} USD does not cover another image"
-            f" ({purchase.ledger.spent_usd:.4f} USD spent or set aside)."
+    each, texts = generation.dearest(), []
+    covered = generation.budget_usd - generation.ledger.spent_usd
+    affordable = len(generation.wanted)
+    if each.reserve_usd:
+        affordable = min(affordable, int((covered + 1e-9) / each.reserve_usd))
+    if affordable < 1:
+        raise GenerationError(
+            f"The budget of {generation.budget_usd:g} USD does not cover another image"
+            f" ({generation.ledger.spent_usd:.4f} USD spent or set aside): raise budget_usd."
         )
-    for part in _parts(purchase.wanted[:affordable], asked):
-        record = {
-            "submission": f"study-{uuid.uuid4().hex}",
-            "status": "submitting",
-            "batch_id": "",
-            "requests": {},
-        }
+    for part in _parts(generation.wanted[:affordable], generation.service):
+        record = {"submission": f"study-{uuid.uuid4().hex}", "status": "submitting"}
+        record |= {"batch_id": "", "requests": {}}
         for order in part:
-            record["requests"][order.image_id] = purchase.ledger.begin(
-                order, asked.model, asked.size, asked.quality, each.reserve_usd, "submitted"
+            record["requests"][order.image_id] = generation.begin(
+                order, each.reserve_usd, "submitted"
             )
-        await asyncio.to_thread(_keep, purchase, record)
-        await purchase.ledger.save()
-        await _create(client, purchase, record, part)
+        await asyncio.to_thread(_keep, generation, record)
+        await generation.ledger.save()
+        await _create(client, generation, record, part)
         texts.append(
             f"batch {record['batch_id']} with {len(part)} requests was submitted; it takes up to"
             " a day"
         )
-    if affordable < len(purchase.wanted):
-        texts.append(f"the budget covers {affordable} of {len(purchase.wanted)} images wanted")
+    if affordable < len(generation.wanted):
+        texts.append(f"the budget covers {affordable} of {len(generation.wanted)} images wanted")
     return texts
 
 
-def _parts(orders, asked):
+def _parts(orders, service):
     """Orders in parts within the Batch API's limits of requests and bytes."""
     part, size = [], 0
     for order in orders:
-        line = len(_line(order, asked))
+        line = len(_line(order, service))
         if part and (len(part) == MOST_REQUESTS or size + line > MOST_BYTES):
             yield part
             part, size = [], 0
@@ -124,20 +119,20 @@ def _parts(orders, asked):
         yield part
 
 
-def _line(order, asked) -> bytes:
+def _line(order, service) -> bytes:
     request = {
         "custom_id": order.image_id,
         "method": "POST",
         "url": ENDPOINT,
-        "body": asked.request(order),
+        "body": service.request(order),
     }
     return json.dumps(request).encode() + b"\n"
 
 
-async def _create(client, purchase, record, part) -> None:
-    content = b"".join(_line(order, purchase.asked) for order in part)
+async def _create(client, generation, record, part) -> None:
+    content = b"".join(_line(order, generation.service) for order in part)
     try:
-        file = await image_service.call(
+        file = await services.call(
             lambda: client.files.create(
                 file=(f"{record['submission']}.jsonl", content), purpose="batch"
             ),
@@ -145,7 +140,7 @@ async def _create(client, purchase, record, part) -> None:
         )
         # Not repeated by itself: a second try after a lost answer could create the batch twice. The
         # next start looks for it.
-        made = await image_service.call(
+        made = await services.call(
             lambda: client.batches.create(
                 input_file_id=file.id,
                 endpoint=ENDPOINT,
@@ -155,66 +150,70 @@ async def _create(client, purchase, record, part) -> None:
             "create a batch",
             tries=1,
         )
-    except image_service.Refused as error:
+    except services.Refused as error:
         if error.verdict.action in ("retry", "again"):
-            raise BuyingError(
+            raise GenerationError(
                 f"Whether the batch was created is not certain ({error}): run the stage again,"
                 " which looks for it before anything is submitted."
             ) from None
-        _abandon(purchase, record, str(error))
-        await purchase.ledger.save()
-        raise BuyingError(f"The batch was refused: {error}. Nothing was submitted.") from None
+        _abandon(generation, record, str(error))
+        await generation.ledger.save()
+        raise GenerationError(f"The batch was refused: {error}. Nothing was submitted.") from None
     record |= {"batch_id": made.id, "status": "submitted"}
-    await asyncio.to_thread(_keep, purchase, record)
+    await asyncio.to_thread(_keep, generation, record)
 
 
-def _abandon(purchase, record, why) -> None:
+def _abandon(generation, record, why) -> None:
     for request_id in record["requests"].values():
-        purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+        generation.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
     record["status"] = "never created"
-    _keep(purchase, record)
+    _keep(generation, record)
 
 
-async def _collect(client, purchase, record) -> str:
+async def _collect(client, generation, record) -> str:
     """Bring in what a batch has done; returns a sentence while it is at work, '' when it is
     over.
     """
     if not record["batch_id"] and not await _found(client, record):
-        _abandon(purchase, record, "the batch was never created")
+        _abandon(generation, record, "the batch was never created")
         return ""
     try:
-        batch = await image_service.call(
+        batch = await services.call(
             lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch"
         )
-    except image_service.Refused as error:
-        raise BuyingError(
-            f"Batch {record['batch_id']} cannot be asked after ({error}): is it the same key and"
-            " address as when it was submitted?"
+    except services.Refused as error:
+        raise GenerationError(
+            f"What became of batch {record['batch_id']} cannot be read ({error}): is it the same"
+            " key and address as when it was submitted?"
         ) from None
+    counts = batch.request_counts
     if batch.status not in OVER:
-        counts = batch.request_counts
         done = f"{counts.completed} of {counts.total} done" if counts else "not begun"
-        return f"batch {batch.id} is {batch.status.replace('_', ' ')} ({done})"
-    wrong, unread = [], 0
-    for file_id in (batch.output_file_id, batch.error_file_id):
-        if file_id:
-            of_file, unread_of_file = await _take_file(client, purchase, record, file_id)
-            wrong, unread = wrong + of_file, unread + unread_of_file
-    why = (
-        "; ".join(error.message or "" for error in batch.errors.data or [])
-        if batch.errors
-        else f"the batch {batch.status} before this request"
-    )
-    _close(purchase, record, why, perhaps_billed=batch.status == "completed" or unread > 0)
-    await purchase.ledger.save()
-    record |= {"status": "collected", "ended": batch.status}
-    await asyncio.to_thread(_keep, purchase, record)
+        return f"batch {batch.id} is {str(batch.status).replace('_', ' ')} ({done})"
+    failures: list[tuple[str, retry_policy.Verdict]] = []
+    read, unread = set(), 0
+    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+        unread += await _take_file(client, generation, record, file_id, read, failures)
+    why = f"the batch {batch.status} before this request"
+    if batch.errors:
+        why = secrets.clean("; ".join(error.message or "" for error in batch.errors.data or []))
+    # The service counts what it did; a result that no line of its files names may be billed.
+    missing = counts.completed - len(read) if counts else len(record["requests"])
     if batch.status == "failed":
-        raise BuyingError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
+        missing = 0
+    elif batch.status == "completed" or unread:
+        missing = len(record["requests"])
+    _close(generation, record, why, missing)
+    wrong = _judge(generation, failures, bool(read))
+    await generation.ledger.save()
+    record |= {"status": "collected", "ended": batch.status}
+    await asyncio.to_thread(_keep, generation, record)
+    if batch.status == "failed":
+        raise GenerationError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
     if wrong:
-        raise BuyingError(
-            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0]}. What it made"
-            " is safe."
+        raise GenerationError(
+            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0].message}. What"
+            f" it made is safe. {wrong[0].remedy}".strip()
         )
     return ""
 
@@ -228,101 +227,99 @@ async def _found(client, record) -> bool:
                 return batch.id
         return ""
 
-    record["batch_id"] = await image_service.call(look, "list its batches")
+    record["batch_id"] = await services.call(look, "list its batches")
     return bool(record["batch_id"])
 
 
-def _close(purchase, record, why, perhaps_billed: bool) -> None:
-    """Requests of a batch that is over and that no result names: not executed, hence free, unless
-    the batch says that it did all.
+def _close(generation, record, why, perhaps_billed: int) -> None:
+    """Requests of a batch that is over and that no result names: not executed, hence free, but for
+    those that the service counts beyond its results.
     """
-    for request_id in record["requests"].values():
-        if purchase.ledger.rows[request_id]["status"] == "submitted":
-            if perhaps_billed:
-                purchase.ledger.settle(
-                    request_id,
-                    "unknown",
-                    error="the batch is over without a readable result: may have been billed",
-                )
-            else:
-                purchase.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+    rows = generation.ledger.rows
+    unnamed = [name for name in record["requests"].values() if rows[name]["status"] == "submitted"]
+    for number, request_id in enumerate(unnamed):
+        if number < perhaps_billed:
+            generation.ledger.settle(request_id, "unknown", error=UNREADABLE)
+        else:
+            generation.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
 
 
-async def _take_file(client, purchase, record, file_id) -> tuple[list[str], int]:
+async def _take_file(client, generation, record, file_id, read, failures) -> int:
     """Every line of a result file, which may be far larger than the memory: through the disk, line
-    by line.
+    by line. Images are named in `read`, requests that failed in `failures`.
 
-    Returns the messages of requests that were wrong in themselves, and how many lines (or whole
-    files) could not be read.
+    Returns how many lines (or whole files) could not be read.
     """
-    path = purchase.paid / "batches" / f".{record['submission']}.part"
-    wrong, unread = [], 0
+    path = generation.paid / "batches" / f".{record['submission']}.part"
+    unread = 0
     try:
-        await image_service.call(
-            lambda: image_service.download(client, file_id, path), "hand out a batch's results"
+        await services.call(
+            lambda: services.download(client, file_id, path), "hand out a batch's results"
         )
-    except image_service.Refused as error:
+    except services.Refused as error:
         if error.verdict.status == 404:
-            purchase.run.say(
+            generation.run.say(
                 f"A result file of batch {record['batch_id']} is no longer there ({error})."
             )
-            return [], 1
-        raise BuyingError(
+            return 1
+        raise GenerationError(
             f"The results of batch {record['batch_id']} cannot be had now ({error}): run the stage"
             " again."
         ) from None
     with path.open("rb") as lines:
-        for line in lines:
+        for line in filter(bytes.strip, lines):
             try:
-                result = json.loads(line) if line.strip() else None
-            except ValueError:
+                await _take(generation, record, json.loads(line), read, failures)
+            except (ValueError, AttributeError):
                 unread += 1
-                continue
-            if isinstance(result, dict):
-                wrong += await _take(purchase, record, result)
     path.unlink()
-    return wrong, unread
+    return unread
 
 
-async def _take(purchase, record, line) -> list[str]:
-    """One line of a result file: an image, a refusal or a failure.
-
-    Returns the message of a request that was wrong in itself.
-    """
+async def _take(generation, record, line: dict, read: set, failures: list) -> None:
+    """One line of a result file: an image, a refusal or a failure."""
     request_id = record["requests"].get(line.get("custom_id"))
-    if request_id is None or purchase.ledger.rows[request_id]["status"] != "submitted":
-        return []
     response = line.get("response") or {}
-    if response.get("status_code") == 200:
-        order = purchase.by_id.get(line["custom_id"]) or _forgotten(purchase, request_id)
+    if request_id is None:
+        return
+    done = response.get("status_code") == 200
+    if done:
+        read.add(request_id)
+    if generation.ledger.rows[request_id]["status"] != "submitted":
+        return
+    if done:
+        order = generation.by_id.get(line["custom_id"]) or _forgotten(generation, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
-        await attempts.keep(
-            purchase,
-            order,
-            request_id,
-            purchase.asked.request(order),
-            json.dumps(response.get("body")).encode(),
-            headers,
-            None,
-        )
-        return []
-    verdict = retry_policy.judge_status(
-        response.get("status_code") or 500,
-        response.get("body") or {"error": line.get("error") or {}},
-        {},
-    )
-    purchase.ledger.settle(
-        request_id,
-        "refused" if verdict.action == "refused" else "failed",
-        cost_usd=0.0,
-        error=verdict.message,
-    )
-    return [verdict.message] if verdict.action == "stop" else []
+        content = json.dumps(response.get("body")).encode()
+        await answers.keep(generation, order, request_id, content, headers)
+        return
+    body = response.get("body") or {"error": line.get("error") or {}}
+    verdict = retry_policy.judge_status(response.get("status_code") or 500, body, {})
+    status = "refused" if verdict.action == "refused" else "failed"
+    generation.ledger.settle(request_id, status, cost_usd=0.0, error=verdict.message)
+    failures.append((request_id, verdict))
 
 
-def _forgotten(purchase, request_id):
+def _judge(generation, failures, others_came: bool) -> list[retry_policy.Verdict]:
+    """Set aside the requests that the service alone would not take while it made others; returns
+    the verdicts on those that would fail again for another reason.
+    """
+    rows, wrong = generation.ledger.rows, []
+    for request_id, verdict in failures:
+        name = rows[request_id]["image_id"]
+        before = sum(r["image_id"] == name and r["status"] == "failed" for r in rows.values()) > 1
+        if verdict.action == "rejected" and others_came:
+            if before or verdict.status in ABOUT_THE_PROMPT:
+                generation.ledger.settle(request_id, "refused")
+        elif verdict.action in ("rejected", "stop"):
+            wrong.append(verdict)
+    return wrong
+
+
+def _forgotten(generation, request_id):
     """An order that is no longer in prompts.csv but was paid for: its image is kept all the
     same.
     """
-    row = purchase.ledger.rows[request_id]
-    return Order(row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "", 0)
+    row = generation.ledger.rows[request_id]
+    words = (row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "")
+    return Order(*words, row["size"] or "auto", 0)

@@ -1,4 +1,4 @@
-"""The figures of the buying stage: the grid by finding, the spend, the latency."""
+"""The figures of stage 02: the grid by finding, the spend, the latency."""
 
 import json
 
@@ -123,21 +123,22 @@ def refusals(ledger: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summary(ledger: pd.DataFrame, bought: pd.DataFrame, folder) -> pd.DataFrame:
-    """The stage in one line: images, refusals, attempts, USD in all and an image, content
-    credentials found.
+def summary(ledger: pd.DataFrame, made: pd.DataFrame, folder):
+    """The stage in one line: images, refusals, attempts, USD in all and per image, content
+    credentials found and verified.
     """
-    records = [
-        json.loads((folder / "paid" / f"{name}.json").read_text()) for name in bought["image_id"]
-    ]
-    refused = ledger.loc[ledger["status"] == "refused", "image_id"].nunique()
+    names = made["image_id"]
+    records = [json.loads((folder / "paid" / f"{name}.json").read_text()) for name in names]
+    credentials = [record["c2pa"] for record in records]
     usd = float(ledger["cost_usd"].sum())
     row = {
-        "images": len(bought),
-        "refused": refused,
+        "images": len(made),
+        "refused": ledger.loc[ledger["status"] == "refused", "image_id"].nunique(),
         "attempts": len(ledger),
         "perhaps billed, no answer": int((ledger["status"] == "unknown").sum()),
+        "USD in all": f"{usd:.4f}",
+        "USD per image": f"{usd / max(1, len(made)):.4f}",
+        "with content credentials": sum(found["present"] for found in credentials),
+        "their signature verified": sum(found.get("verified", False) for found in credentials),
     }
-    row |= {"USD in all": f"{usd:.4f}", "USD an image": f"{usd / max(1, len(bought)):.4f}"}
-    row["with content credentials"] = sum(record["c2pa"]["present"] for record in records)
     return pd.DataFrame([row]).style.hide(axis="index")

@@ -13,6 +13,7 @@ from PIL import Image
 from helpers import images, tables
 from helpers.generate_openai import provenance
 from helpers.runner import runs
+from helpers.services import secrets
 
 
 def on_disk(paid: Path, image_id: str) -> Path | None:
@@ -25,7 +26,7 @@ def on_disk(paid: Path, image_id: str) -> Path | None:
     return image if image.is_file() and image.stat().st_size == record["bytes"] else None
 
 
-def sidecar(asked, order, request_id: str, body: dict, headers: dict, answer, found: dict) -> dict:
+def sidecar(service, order, request_id: str, headers: dict, answer, found: dict) -> dict:
     """Everything known about a paid image: the request as sent, what came back, content
     credentials.
     """
@@ -33,9 +34,9 @@ def sidecar(asked, order, request_id: str, body: dict, headers: dict, answer, fo
         "image_id": order.image_id,
         "prompt_id": order.prompt_id,
         "replicate": order.replicate,
-        "provider": asked.provider,
+        "provider": service.parameters.provider,
         "request_id": request_id,
-        "request": body,
+        "request": service.request(order),
         "service_request_id": headers.get("x-request-id") or headers.get("apim-request-id"),
         "service_headers": {
             key: value
@@ -45,27 +46,24 @@ def sidecar(asked, order, request_id: str, body: dict, headers: dict, answer, fo
         "received_utc": runs.utc_now(),
         "effective": answer.effective,
         "usage": answer.usage,
-        "price": asked.price.source,
+        "price": service.price.source,
         "file": f"{order.image_id}.{provenance.SUFFIXES[found['format']]}",
         **found,
     }
 
 
-def write_paid(paid: Path, image_id: str, record: dict, content: bytes) -> None:
+def write_paid(paid: Path, record: dict, content: bytes) -> None:
     """The record first, then the bytes: an image on disk always has its record, a record without
     image was billed and lost.
     """
-    tables.write_atomically(
-        paid / f"{image_id}.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
-    )
+    text = secrets.clean(json.dumps(record, indent=1, sort_keys=True)) + "\n"
+    tables.write_atomically(paid / f"{record['image_id']}.json", text.encode())
     tables.write_atomically(paid / record["file"], content)
 
 
-def study_copies(
-    run: runs.Run, orders: list, size: int, licence: str = "", simulated: bool = False
-) -> pd.DataFrame:
-    """Write images/<image_id>.png for every paid image: one channel, 8 bits, at most `size` pixels,
-    free of all metadata.
+def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
+    """Write images/<image_id>.png for every paid image: one channel, 8 bits, at most `image_size`
+    pixels, free of all metadata.
 
     Returns the rows of images.csv. Copies that are there are kept.
     """
@@ -74,36 +72,42 @@ def study_copies(
         received = on_disk(run.folder / "paid", order.image_id)
         if received is None:
             continue
-        path = run.file(f"images/{order.image_id}.png")
+        relative = f"images/{order.image_id}.png"
+        path = run.file(relative)
         if not path.exists():
-            run.write_bytes(
-                f"images/{order.image_id}.png",
-                images.write_png(images.fitted(grey(received), size, 8)),
-            )
+            copy = images.fitted(grey(received), run.parameters.image_size, 8)
+            run.write_bytes(relative, images.write_png(copy))
         height, width = images.read_png(path).shape
         record = json.loads((run.folder / "paid" / f"{order.image_id}.json").read_text())
-        asked = {
-            name: getattr(order, name) or pd.NA
-            for name in ("image_id", "modality", "view", "finding", "side", "caption", "prompt_id")
-        }
-        file = {
-            "path": f"images/{order.image_id}.png",
-            "sha256": runs.sha256(path),
-            "width": width,
-            "height": height,
-            "bits": 8,
-        }
+        names = ("image_id", "modality", "view", "finding", "side", "caption", "prompt_id")
         rows.append(
             {
-                **asked,
-                **file,
+                **{name: getattr(order, name) or pd.NA for name in names},
+                "path": relative,
+                "sha256": runs.sha256(path),
+                "width": width,
+                "height": height,
+                "bits": 8,
                 "origin": "generated",
                 "generator": record["request"]["model"],
-                "simulated": simulated,
-                "licence": licence or pd.NA,
+                "simulated": run.parameters.provider == "rehearsal",
+                "licence": run.parameters.licence or pd.NA,
             }
         )
     return tables.check(pd.DataFrame(rows), "images") if rows else tables.empty("images")
+
+
+def finish(run: runs.Run, made: pd.DataFrame, ledger) -> None:
+    """Finish the run. Raises RunError for a stage without a single image."""
+    refused = [row for row in ledger.rows.values() if row["status"] == "refused"]
+    if made.empty:
+        said = f"the service refused all of them, as in: {refused[0]['error']}" if refused else ""
+        raise runs.RunError(
+            f"{run.name} has no image and is not finished:"
+            f" {said or 'its prompt table asks for none'}. Change the prompts in"
+            f" {run.parameters.prompt_table}."
+        )
+    run.finish(images=len(made), refused=len(refused), cost_usd=round(ledger.spent_usd, 6))
 
 
 def grey(path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ image.
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True)
 class Order:
-    """One image to be bought."""
+    """One image to be generated."""
 
     image_id: str
     prompt_id: str
@@ -30,6 +31,7 @@ class Order:
     finding: str
     side: str
     caption: str
+    size: str
     replicate: int
 
 
@@ -73,42 +75,36 @@ def read_prompts(path: Path) -> pd.DataFrame:
     return table
 
 
-def orders(prompts: pd.DataFrame, asked) -> list[Order]:
+def orders(prompts: pd.DataFrame, service) -> list[Order]:
     """One order for every image:
 
     `count` replicates of every prompt. Raises PromptError for a prompt that is too long.
     """
-    wanted = []
-    numbered: dict[str, int] = {}
+    wanted, longest = [], LONGEST_PROMPT[service.shape]
+    numbered = Counter()  # two lines with the same words go on counting, or they would be one image
+    names = ("prompt_id", "prompt", "modality", "view", "finding", "side", "caption")
     for row in prompts.astype(object).where(prompts.notna(), "").to_dict("records"):
-        if len(row["prompt"]) > LONGEST_PROMPT[asked.shape]:
+        if len(row["prompt"]) > longest:
             raise PromptError(
                 f"Prompt '{row['prompt_id']}' has {len(row['prompt'])} characters; this request"
-                f" takes {LONGEST_PROMPT[asked.shape]}."
+                f" takes {longest}."
             )
-        # Two lines with the same words go on counting, or they would be one image.
-        first = numbered.get(row["prompt"], 0)
-        numbered[row["prompt"]] = first + int(row["count"])
-        for replicate in range(first, first + int(row["count"])):
-            names = ("prompt_id", "prompt", "modality", "view", "finding", "side", "caption")
-            wanted.append(
-                Order(
-                    identity(asked, row["prompt"], replicate),
-                    *(row[name] for name in names),
-                    replicate,
-                )
-            )
+        for _ in range(row["count"]):
+            replicate, size = numbered[row["prompt"]], service.parameters.size
+            numbered[row["prompt"]] += 1
+            name = identity(service, row["prompt"], size, replicate)
+            wanted.append(Order(name, *(row[key] for key in names), size, replicate))
     return wanted
 
 
-def identity(asked, prompt: str, replicate: int) -> str:
+def identity(service, prompt: str, size: str, replicate: int) -> str:
     """The image's id: a hash of provider, model, prompt, size, quality and replicate number (and of
     extra fields sent along).
     """
-    parts = [asked.provider, asked.model, prompt, asked.size, asked.quality, replicate]
-    return stable_id(
-        "g", json.dumps([*parts, asked.extra_body] if asked.extra_body else parts, sort_keys=True)
-    )
+    asked = service.parameters
+    parts = [asked.provider, asked.model, prompt, size, asked.quality, replicate]
+    parts += [service.extra_body] if service.extra_body else []
+    return stable_id("g", json.dumps(parts, sort_keys=True))
 
 
 def stable_id(prefix: str, text: str) -> str:

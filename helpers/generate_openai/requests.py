@@ -1,5 +1,5 @@
-"""Sending the orders: so many requests in flight as the service allows, within the budget, nothing
-ever paid twice.
+"""Sending the requests: as many in flight as the service allows, within the budget, nothing ever
+paid for twice.
 
 What is on disk at any moment: before a request is sent its line in ledger.csv; after its answer
 paid/<image_id>.json (what was asked and answered), then paid/<image_id>.<suffix> byte for byte as
@@ -11,80 +11,119 @@ import asyncio
 import heapq
 import json
 import random
+import re
 import shutil
 import time
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
 
-from helpers.generate_openai import attempts, paid_images
-from helpers.generate_openai.image_service import BuyingError, Service
+from helpers.generate_openai import answers, paid_images
+from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
+from helpers.generate_openai.service import GenerationError, Service
 from helpers.runner import runs
-from helpers.services import ledger as ledgers
-from helpers.services import prices, retry_policy
+from helpers.services import budget, prices, retry_policy
+from helpers.services.ledger import LOST, Ledger
 
 FAILURES_IN_A_ROW = 5
+# Different prompts that fail alike, one after the other, before it cannot be their own fault: where
+# nothing came or each is paid for, and where others came.
+FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
+ABOUT_THE_PROMPT = {400, 413, 422, 451}
+AGAIN = "Run the stage again to go on."
+# What to change when a service does not take a field of the request.
+FIELDS = {
+    "quality": "set quality to auto, then it is not sent",
+    "size": "set size to one that it takes, or to auto",
+    "response_format": "set request_shape to gpt-image, then it is not sent",
+    "moderation": "set moderation to auto, then it is not sent",
+    "model": "set model to a name that it lists",
+}
+LEFT = {
+    "rejected": "Reword or remove that prompt, or correct the parameter that is named.",
+    "unusable": "What came is kept in paid/unusable.",
+}
 
 
-class Purchase:
-    """The orders of one run against one service: what is on disk, what is still wanted, what it
-    costs.
+class Generation:
+    """The orders of one run and the service that gets them: what is on disk, what is still wanted,
+    what it costs.
     """
 
-    def __init__(
-        self,
-        run: runs.Run,
-        asked: Service,
-        orders: list[Order],
-        budget_usd: float,
-        batch: bool = False,
-    ):
-        self.run, self.asked, self.orders, self.budget_usd, self.batch = (
-            run,
-            asked,
-            orders,
-            budget_usd,
-            batch,
-        )
+    def __init__(self, run: runs.Run, service: Service, orders: list[Order]):
+        self.run, self.service, self.orders = run, service, orders
+        self.budget_usd = run.parameters.budget_usd
+        self.batch = run.parameters.mode == "batch"
         self.by_id = {order.image_id: order for order in orders}
         self.paid = run.folder / "paid"
-        self.ledger = ledgers.Ledger(run.folder / "ledger.csv")
-        if not run.finished:
-            reconcile(self.ledger, self.paid)
-        asked_alike = [
-            row
-            for row in self.ledger.rows.values()
-            if (row["model"], row["size"], row["quality"])
-            == (asked.model, asked.size, asked.quality)
-        ]
+        self.ledger = Ledger(run.folder / "ledger.csv")
         self.seen_tokens = [
-            int(row["output_tokens"]) for row in asked_alike if row["output_tokens"]
+            row["output_tokens"] * 1024**2 / prices.area(row["size"] or "auto")
+            for row in self.ledger.rows.values()
+            if self._alike(row) and row["output_tokens"]
         ]
+        if not run.finished:
+            self._reconcile()
         self.rest()
 
     def rest(self) -> None:
-        """Work out anew what is still wanted: not on disk, not refused, not waiting in a batch."""
-        settled = {
-            row["image_id"]
-            for row in self.ledger.rows.values()
-            if row["status"] in ("refused", "submitted")
+        """Work out anew what is still wanted: not on disk, not in a batch, and of no prompt that
+        was refused and never drawn. What failed before comes last.
+        """
+        rows = self.ledger.rows.values()
+        there = {order.image_id for order in self.orders if self.on_disk(order)}
+        settled = there | {
+            row["image_id"] for row in rows if row["status"] in ("refused", "submitted")
         }
+        refused = {row["prompt"] for row in rows if row["status"] == "refused"}
+        refused -= {self.by_id[name].prompt for name in there}
+        failed = Counter(row["image_id"] for row in rows if row["status"] == "failed")
         self.wanted = [
             order
             for order in self.orders
-            if order.image_id not in settled and not paid_images.on_disk(self.paid, order.image_id)
+            if order.image_id not in settled and order.prompt not in refused
         ]
+        self.wanted.sort(key=lambda order: failed[order.image_id])
 
-    def estimate(self, prompt: str) -> prices.Estimate:
+    def on_disk(self, order: Order):
+        """The image as received, or None."""
+        return paid_images.on_disk(self.paid, order.image_id)
+
+    def begin(self, order: Order, reserve_usd: float, status: str = "sent") -> str:
+        """Put a request down in the ledger as it is sent; returns its id."""
+        asked = self.service
+        sent = {"model": asked.parameters.model, "size": asked.size(order)}
+        return self.ledger.begin(order, reserve_usd, status, **sent, quality=asked.quality)
+
+    def estimate(self, order: Order) -> budget.Estimate:
         """Expected cost of one image, and what is set aside for it."""
-        return prices.estimate(
-            self.asked.price,
-            prompt,
-            self.asked.size,
-            self.asked.quality,
-            self.seen_tokens,
-            self.batch,
+        return self._estimate(order.prompt, order.size, self.batch)
+
+    def _estimate(self, prompt: str, size: str, batch: bool) -> budget.Estimate:
+        service = self.service
+        return budget.estimate(
+            service.price, prompt, size, service.quality or "auto", self.seen_tokens, batch
         )
+
+    def dearest(self) -> budget.Estimate:
+        """The estimate for the wanted image that may cost most."""
+        area = max((order.size for order in self.wanted), key=prices.area)
+        prompt = max((order.prompt for order in self.wanted), key=len)
+        return self._estimate(prompt, area, self.batch)
+
+    def learn(self, size: str, output_tokens: int | None) -> None:
+        """Note what an answer counted. From then on attempts without an answer are set aside at
+        what an image is known to cost.
+        """
+        if output_tokens:
+            self.seen_tokens.append(output_tokens * 1024**2 / prices.area(size))
+        for row in self.ledger.unanswered() if self.seen_tokens else ():
+            if self._alike(row):
+                each = self._estimate(row["prompt"], row["size"] or "auto", batch=False)
+                self.ledger.settle(row["request_id"], "unknown", cost_usd=each.reserve_usd)
+
+    def _alike(self, row: dict) -> bool:
+        asked = (self.service.parameters.model, self.service.quality)
+        return (row["model"], row["quality"]) == asked
 
     def plan(self) -> str:
         """What will be asked for and what it is expected to cost, in a few sentences."""
@@ -101,116 +140,120 @@ class Purchase:
                 f" billed: {usd:.4f} USD are counted for them."
             )
         if self.wanted:
-            each = self.estimate(max((order.prompt for order in self.wanted), key=len))
+            each = self.dearest()
             total = each.usd * len(self.wanted)
             text += (
                 f" Estimated {total:.4f} USD ({each.basis}). Spent so far"
                 f" {self.ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."
             )
             if self.ledger.spent_usd + total > self.budget_usd:
-                text += " The budget will not reach for all of them: buying stops where it ends."
+                text += " The budget will not reach for all of them: it ends the stage."
         return text
 
-
-def reconcile(ledger: ledgers.Ledger, paid: Path) -> None:
-    """Settle the attempts that a killed process left open: from what it put on disk, else as
-    perhaps billed.
-    """
-    for half_written in [*ledger.path.parent.glob(".*.part"), *paid.rglob(".*.part")]:
-        half_written.unlink()
-    left_open = [row for row in ledger.rows.values() if row["status"] == "sent"]
-    for row in left_open:
-        sidecar = paid / f"{row['image_id']}.json"
-        record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-        if record.get("request_id") != row["request_id"]:
-            ledger.settle(row["request_id"], "unknown", error=ledgers.LOST)
-        elif paid_images.on_disk(paid, row["image_id"]):
-            ledger.settle(row["request_id"], "ok", **record["settled"])
-        else:
-            ledger.settle(
-                row["request_id"],
-                "unknown",
-                **{
-                    **record["settled"],
-                    "error": "answered and billed, but lost before it was on disk",
-                },
-            )
-    if left_open:
-        ledger.save_now()
+    def _reconcile(self) -> None:
+        """Settle the attempts that a killed process left open: from what it put on disk, else as
+        perhaps billed.
+        """
+        for half_written in [*self.run.folder.glob(".*.part"), *self.paid.rglob(".*.part")]:
+            half_written.unlink()
+        left_open = [row for row in self.ledger.rows.values() if row["status"] == "sent"]
+        for row in left_open:
+            name, sidecar = row["request_id"], self.paid / f"{row['image_id']}.json"
+            record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+            if record.get("request_id") != name:
+                self.ledger.settle(name, "unknown", error=LOST)
+            elif paid_images.on_disk(self.paid, row["image_id"]):
+                self.ledger.settle(name, "ok", **record["settled"])
+            else:
+                lost = {"error": "answered and billed, but lost before it was on disk"}
+                self.ledger.settle(name, "unknown", **record["settled"] | lost)
+        self.learn("auto", None)
+        if left_open:
+            self.ledger.save_now()
 
 
-async def buy(
-    purchase: Purchase,
-    in_flight: int = 8,
-    tries: int = 8,
-    ask_again: int = 6,
-    patience_seconds: float = 900.0,
-    seed: int = 0,
-) -> None:
-    """Buy everything that is still wanted.
+async def generate(generation: Generation) -> None:
+    """Ask for everything that is still wanted.
 
     `tries` bounds attempts that failed before an answer, `ask_again` those that were perhaps billed
     and lost, and `patience_seconds` the waiting under rate limits while nothing gets through.
-    Raises BuyingError, after every open request has been settled, when images remain to be bought:
-    the budget or quota is used up, a request is wrong, too much failed.
+    Raises GenerationError, after every open request has been settled, when images are still
+    missing: the budget or quota is used up, a request is wrong, too much failed.
     """
-    if purchase.run.finished:
+    if generation.run.finished:
         return
-    in_batches = sum(row["status"] == "submitted" for row in purchase.ledger.rows.values())
+    in_batches = sum(row["status"] == "submitted" for row in generation.ledger.rows.values())
     if in_batches:
-        raise BuyingError(
+        raise GenerationError(
             f"{in_batches} images are waiting in a batch: set mode to batch and run again to"
             " collect them first."
         )
-    if not purchase.wanted:
-        return
-    purchase.paid.mkdir(parents=True, exist_ok=True)
-    needed = len(purchase.wanted) * 3 * prices.area(purchase.asked.size)
-    free = shutil.disk_usage(purchase.paid).free
+    if await answers.read_again(generation):
+        generation.rest()
+    if generation.wanted:
+        _check_space(generation)
+        sender = _Sender(generation)
+        async with generation.service.client() as client:
+            await sender.serve(client)
+        if not sender.stopped:
+            await generation.ledger.save()
+        sender.check_complete()
+
+
+def _check_space(generation: Generation) -> None:
+    each, left = generation.dearest(), generation.budget_usd - generation.ledger.spent_usd
+    count = len(generation.wanted)
+    if each.usd:
+        count = min(count, max(0, int(left / each.usd)))
+    generation.paid.mkdir(parents=True, exist_ok=True)
+    needed = count * 3 * max(prices.area(order.size) for order in generation.wanted)
+    free = shutil.disk_usage(generation.paid).free
     if free < needed:
-        raise BuyingError(
+        raise GenerationError(
             f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free"
             " space or set OUTPUTS to another drive."
         )
-    desk = _Desk(purchase, in_flight, tries, ask_again, patience_seconds, random.Random(seed))
-    async with purchase.asked.client() as client:
-        await desk.serve(client)
-    if not desk.stopped:
-        await purchase.ledger.save()
-    remaining = [order for order in purchase.wanted if order.image_id not in desk.settled]
-    if remaining:
-        why = desk.stopped or desk.last_failure
-        there = len(purchase.orders) - len(remaining)
-        lost = sum(row["status"] in ("unknown", "sent") for row in purchase.ledger.rows.values())
-        perhaps = f" {lost} attempts have no answer and may have been billed." if lost else ""
-        raise BuyingError(
-            f"{len(remaining)} of {len(purchase.orders)} images are missing, {there} are safe:"
-            f" {why}.{perhaps} Run the stage again to go on."
-        )
 
 
-class _Desk:
+class _Sender:
     """One loop that starts requests, waits for any to end, and decides what to do next; no request
     decides for itself.
     """
 
-    def __init__(self, purchase, in_flight, tries, ask_again, patience_seconds, chance):
-        self.purchase, self.tries, self.ask_again, self.patience, self.chance = (
-            purchase,
-            tries,
-            ask_again,
-            patience_seconds,
-            chance,
-        )
-        self.flow = retry_policy.InFlight(in_flight)
-        self.queue = [(0.0, number, order) for number, order in enumerate(purchase.wanted)]
-        self.longest = max((order.prompt for order in purchase.wanted), key=len)
-        self.failures = {action: Counter() for action in ("throttled", "retry", "again")}
-        self.last_answer = time.monotonic()
+    def __init__(self, generation: Generation):
+        self.generation, self.limits = generation, generation.run.parameters
+        self.chance = random.Random(self.limits.seed)
+        self.flow = retry_policy.InFlight(self.limits.in_flight)
+        self.queue = [(0.0, number, order) for number, order in enumerate(generation.wanted)]
+        self.few = len({order.prompt for order in generation.wanted}) < FAILED_ALIKE
+        self.failures: Counter = Counter()
+        self.alike: dict[str, set] = defaultdict(set)
         self.settled: set[str] = set()
-        self.stopped = self.last_failure = ""
-        self.silent, self.paused_until = 0, 0.0
-        self.estimate = self.unforeseen = None
+        self.stopped = self.remedy = ""
+        self.last = retry_policy.Verdict("done")
+        self.silent, self.came, self.paused_until = 0, 0, 0.0
+        self.came_before: dict[str, int] = {}  # its first rejection
+        self.last_answer = time.monotonic()
+        self.each = self.unforeseen = None
+
+    def check_complete(self) -> None:
+        """Raises GenerationError when images are missing, with the reason and what to do."""
+        missing = [o for o in self.generation.wanted if o.image_id not in self.settled]
+        if not missing:
+            return
+        orders, rows = self.generation.orders, self.generation.ledger.rows.values()
+        lost = sum(row["status"] in ("unknown", "sent") for row in rows)
+        perhaps = f" {lost} attempts have no answer and may have been billed." if lost else ""
+        raise GenerationError(
+            f"{len(missing)} of {len(orders)} images are missing, {len(orders) - len(missing)} are"
+            f" safe: {self.stopped or self.last.message}.{perhaps}"
+            f" {self.remedy or LEFT.get(self.last.action, AGAIN)}"
+        )
+
+    def stop(self, why: str, remedy: str = AGAIN) -> None:
+        """Start nothing more; the first reason counts."""
+        if not self.stopped:
+            self.stopped, self.remedy = why, remedy
 
     async def serve(self, client):
         running: dict[asyncio.Task, tuple] = {}
@@ -226,7 +269,7 @@ class _Desk:
                         running, timeout=wait, return_when=asyncio.FIRST_COMPLETED
                     )
                     for task in done:
-                        self._decide(running.pop(task), self._result(task), len(running))
+                        self._decide(*running.pop(task), self._result(task), len(running))
                 else:
                     await asyncio.sleep(wait)
                 if time.monotonic() - said > 5:
@@ -234,7 +277,7 @@ class _Desk:
                     self._say(said - began)
         except asyncio.CancelledError:
             if running:
-                self.purchase.run.say(
+                self.generation.run.say(
                     f"Interrupted: waiting for {len(running)} answers that may be billed; interrupt"
                     " again to give them up."
                 )
@@ -249,51 +292,46 @@ class _Desk:
 
     def _start(self, client, running):
         """Start what is due, what the service allows and what the budget covers."""
+        generation = self.generation
         while (
             self.queue
             and not self.stopped
             and len(running) < self.flow.allowed
             and self._due() <= time.monotonic()
         ):
+            if self._failed_alike():
+                if not running:
+                    self._stop_alike()
+                return  # what is under way may still show that others get through
             _, number, order = self.queue[0]
-            reserve = self._affordable([request_id for _, _, request_id in running.values()])
+            rows, spent = generation.ledger.rows, generation.ledger.spent_usd
+            self.each = self.each or generation.dearest()
+            under_way = [rows[request_id]["cost_usd"] for _, _, request_id in running.values()]
+            reserve = budget.affordable(self.each, generation.budget_usd - spent, under_way)
             if reserve is None:
                 if not running:
-                    spent = self.purchase.ledger.spent_usd
-                    self.stopped = (
-                        f"the budget of {self.purchase.budget_usd:g} USD does not cover another"
-                        f" image ({spent:.4f} USD spent or set aside)"
+                    self.stop(
+                        f"the budget of {generation.budget_usd:g} USD does not cover another image"
+                        f" ({spent:.4f} USD spent or set aside)",
+                        "Raise budget_usd to go on.",
                     )
                 return
             heapq.heappop(self.queue)
-            asked = self.purchase.asked
-            request_id = self.purchase.ledger.begin(
-                order, asked.model, asked.size, asked.quality, reserve
-            )
-            running[
-                asyncio.create_task(attempts.attempt(client, self.purchase, order, request_id))
-            ] = (number, order, request_id)
+            request_id = generation.begin(order, reserve)
+            task = asyncio.create_task(attempt(client, generation, order, request_id))
+            running[task] = (number, order, request_id)
 
-    def _affordable(self, under_way: list[str]) -> float | None:
-        """What to set aside for an image, or None when the budget cannot cover it now, beside the
-        requests under way.
-        """
-        if self.estimate is None:
-            self.estimate = self.purchase.estimate(self.longest)
-        each, rows = self.estimate, self.purchase.ledger.rows
-        left = self.purchase.budget_usd - self.purchase.ledger.spent_usd + 1e-9
-        if under_way:
-            # Those under way were set aside before we knew what we know now, and may cost as much
-            # as this one.
-            more = sum(
-                max(0.0, each.beside_usd - rows[request_id]["cost_usd"]) for request_id in under_way
-            )
-            return each.reserve_usd if more + each.beside_usd <= left else None
-        if each.reserve_usd <= left:
-            return each.reserve_usd
-        # The very first image may use the budget to its end, alone: its answer tells what the
-        # others will cost.
-        return left if not each.seen and each.usd <= left else None
+    def _failed_alike(self) -> bool:
+        most = max((len(failed) for failed in self.alike.values()), default=0)
+        later = self.came and self.last.action == "rejected"
+        return most >= (FAILED_ALIKE_LATER if later else FAILED_ALIKE)
+
+    def _stop_alike(self):
+        why, remedy = self.last.message, "Is this an image service? What came is in paid/unusable."
+        if self.last.action == "rejected":
+            named = [hint for name, hint in FIELDS.items() if re.search(rf"\b{name}\b", why)]
+            remedy = f"What may help: {(named or ['correct the parameter that is named'])[0]}."
+        self.stop(f"several different prompts failed alike ({why})", remedy)
 
     def _due(self) -> float:
         return max(self.paused_until, self.queue[0][0])
@@ -308,40 +346,52 @@ class _Desk:
         # Due and yet not started: the budget waits for what is under way.
         return min(5.0, due) if due > 0 else 5.0 if running else 0.0
 
-    def _decide(self, started, outcome: attempts.Outcome, others_running: int):
-        number, order, _ = started
-        if outcome.action == "throttled":
-            self.flow.throttled(others_running)
+    def _decide(self, number, order, request_id, verdict: retry_policy.Verdict, others: int):
+        action = verdict.action
+        if action == "throttled":
+            self.flow.throttled(others)
         else:
             self.flow.answered()
             self.last_answer = time.monotonic()
-        self.silent = self.silent + 1 if outcome.action == "retry" else 0
-        if outcome.action in ("done", "refused"):
+        self.silent = self.silent + 1 if action == "retry" else 0
+        if action == "stop":
+            self.stop(verdict.message, verdict.remedy or AGAIN)
+        elif action in ("done", "refused"):
             self.settled.add(order.image_id)
-            self.estimate = None if outcome.action == "done" else self.estimate
-        elif outcome.action == "stop":
-            self.stopped = self.stopped or outcome.message
         else:
-            self._again(number, order, outcome, others_running)
+            self._again(number, order, request_id, verdict, others)
+        if action == "done":
+            self.came, self.each = self.came + 1, None
+            self.alike.clear()
 
-    def _again(self, number, order, outcome, others_running):
+    def _again(self, number, order, request_id, verdict, others):
         """Put an order back into the queue, later, unless it has had its share."""
-        self.last_failure = outcome.message
+        action, limits, self.last = verdict.action, self.limits, verdict
         now, name = time.monotonic(), order.image_id
-        self.failures[outcome.action][name] += 1
-        failed = self.failures[outcome.action][name]
-        wait = retry_policy.wait_seconds(failed - 1, outcome.retry_after, self.chance)
-        too_long = (
-            now + wait - (self.last_answer if outcome.action == "throttled" else now)
-            > self.patience
-        )
-        if outcome.action == "throttled":
-            given_up = too_long
-        else:
-            given_up = (
-                failed > self.ask_again if outcome.action == "again" else failed >= self.tries
-            )
-        if not others_running and outcome.action != "again":
+        self.failures[action, name] += 1
+        failed = self.failures[action, name]
+        wait = retry_policy.wait_seconds(failed - 1, verdict.retry_after, self.chance)
+        since = self.last_answer if action == "throttled" else now
+        too_long = now + wait - since > limits.patience_seconds
+        most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1}.get(action, limits.ask_again)
+        given_up = too_long if action == "throttled" else failed > most
+        if action == "rejected" and given_up and self._others_get_through(name, verdict):
+            # It is this prompt alone that the service will not take.
+            self.generation.ledger.settle(request_id, "refused")
+            same = {o.image_id for _, _, o in self.queue if o.prompt == order.prompt}
+            self.settled |= {name} | same
+            self.queue = [item for item in self.queue if item[2].image_id not in same]
+            heapq.heapify(self.queue)
+        elif action in ("rejected", "empty", "unusable"):
+            alike = re.sub(r"\S*\d\S*", "#", verdict.message)
+            self.alike[alike].add(name if self.few else order.prompt)
+            self.came_before.setdefault(name, self.came)
+            # The other images of this prompt wait until all other prompts had their turn.
+            self.queue = [
+                (now if o.prompt == order.prompt else due, n, o) for due, n, o in self.queue
+            ]
+            heapq.heapify(self.queue)
+        elif not others and action != "again":
             # Nothing gets through at all: the other orders would only run into the same wall.
             self.paused_until = now + max(
                 wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance)
@@ -349,17 +399,18 @@ class _Desk:
         if not given_up:
             heapq.heappush(self.queue, (now + wait, number, order))
         if too_long:
-            self.stopped = (
-                self.stopped
-                or f"the service asks to wait longer than {self.patience:g} s ({outcome.message})"
-            )
-        if self.silent >= FAILURES_IN_A_ROW * self.tries:
-            self.stopped = (
-                self.stopped
-                or f"{self.silent} attempts in a row failed, the last with: {outcome.message}"
-            )
+            seconds = f"{limits.patience_seconds:g} s"
+            self.stop(f"the service asks to wait longer than {seconds} ({verdict.message})")
+        if self.silent >= FAILURES_IN_A_ROW * limits.tries:
+            self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
 
-    def _result(self, task) -> attempts.Outcome:
+    def _others_get_through(self, name: str, verdict) -> bool:
+        if self.came > self.came_before.get(name, self.came):
+            return True
+        rows = self.generation.ledger.rows.values()
+        return verdict.status in ABOUT_THE_PROMPT and any(row["status"] == "ok" for row in rows)
+
+    def _result(self, task) -> retry_policy.Verdict:
         """What came of an attempt; a disk that takes no more, or an error of our own, stops the run
         once the others have ended.
         """
@@ -367,16 +418,53 @@ class _Desk:
         if error is None:
             return task.result()
         if isinstance(error, OSError):
-            return attempts.Outcome(
-                "stop", f"the run folder cannot be written ({error.strerror or error})"
-            )
+            said = f"the run folder cannot be written ({error.strerror or error})"
+            return retry_policy.Verdict("stop", said)
         self.unforeseen = self.unforeseen or error
-        return attempts.Outcome("stop", f"an unforeseen error ({error!r})")
+        return retry_policy.Verdict("stop", f"an unforeseen error ({error!r})")
 
     def _say(self, seconds):
-        got, total = len(self.settled), len(self.purchase.wanted)
+        got, total = len(self.settled), len(self.generation.wanted)
         left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
-        self.purchase.run.say(
-            f"Buying: {got} of {total} images, {self.purchase.ledger.settled_usd:.4f} USD so far,"
-            f" {self.flow.allowed} in flight{left}."
+        self.generation.run.say(
+            f"Generating: {got} of {total} images, {self.generation.ledger.settled_usd:.4f} USD so"
+            f" far, {self.flow.allowed} in flight{left}."
         )
+
+
+async def attempt(
+    client, generation: Generation, order: Order, request_id: str
+) -> retry_policy.Verdict:
+    """One request for one image from its ledger line to its settled line; raises for nothing that
+    the service or the network does.
+    """
+    ledger, began = generation.ledger, time.monotonic()
+    await ledger.save()
+    try:
+        body = generation.service.request(order)
+        content, headers = await services.ask(client, body, request_id)
+        seconds = time.monotonic() - began
+        verdict = await answers.keep(generation, order, request_id, content, headers, seconds)
+    except services.Refused as error:
+        verdict = error.verdict
+        status = {"refused": "refused", "again": "unknown"}.get(verdict.action, "failed")
+        settled = {} if status == "unknown" else {"cost_usd": 0.0}
+        settled |= {"seconds": time.monotonic() - began, "error": str(error)}
+        ledger.settle(request_id, status, **settled)
+    except services.Disconnected as error:
+        verdict = _disconnected(ledger, request_id, error, time.monotonic() - began)
+    await ledger.save()
+    return verdict
+
+
+def _disconnected(ledger: Ledger, request_id, error, seconds) -> retry_policy.Verdict:
+    """What was never sent is free; anything else may have been billed and keeps what was set aside
+    for it.
+    """
+    if error.when == "unsent":
+        ledger.settle(request_id, "failed", cost_usd=0.0, seconds=seconds, error=str(error))
+        return retry_policy.Verdict("retry", f"no connection ({error})")
+    ledger.settle(request_id, "unknown", seconds=seconds, error=f"{error}; may have been billed")
+    if error.when == "within":
+        return retry_policy.Verdict("again", f"the answer was lost ({error})")
+    return retry_policy.Verdict("retry", f"hung up before an answer ({error})")

@@ -1,15 +1,14 @@
-"""Buying images from OpenAI's image API or any server that speaks it: what to ask for, of whom, and
-how each request looks.
+"""The image service: who is asked, for which model, how a request looks, and one request sent.
 
-generating.py sends the requests, openai_batches.py the Batch API's; retry_policy.py, prices.py and
-ledger.py say what they do.
+requests.py sends many of them, batches.py the Batch API's; services/ says what failures mean and
+what images cost.
 """
 
 import asyncio
 import json
 import os
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from helpers.runner import runs
-from helpers.services import prices, retry_policy
+from helpers.runner import parameters, runs
+from helpers.services import prices, retry_policy, secrets
 
 NEVER_SENT = (
     httpx2.ConnectError,
@@ -29,36 +28,49 @@ NEVER_SENT = (
 )
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OWN_FIELDS = {"model", "prompt", "n", "size", "quality", "response_format", "moderation"}
+# What the study's own parameters say, or what would make one request several images.
+NOT_FURTHER = {"model", "prompt", "n", "stream", "size", "quality"}
+# The place in a prompt from which stable-diffusion.cpp's sd-server takes its further fields.
+IN_PROMPT = "sd_cpp_extra_args"
 
 
-class BuyingError(runs.RunError):
-    """Buying that cannot begin or cannot go on; the message says what there is and what to do."""
+class GenerationError(runs.RunError):
+    """A stage that cannot begin or cannot go on; the message says what there is and what to do."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Who is asked, for which model, and in which shape of request."""
+    """The service that the parameters of a run describe."""
 
-    provider: str
-    model: str
-    size: str = "1024x1024"
-    quality: str = "auto"
-    base_url: str = ""
-    api_version: str = ""
-    request_shape: str = "auto"
-    moderation: str = "auto"
-    extra_body: dict = field(default_factory=dict)
-    seed_field: str = ""
-    timeout_seconds: float = 600.0
-    price: prices.Price = field(default_factory=prices.Price)
-    credential: str = field(default="", repr=False)
+    parameters: parameters.Record
+    base_url: str
+    extra_body: dict
+    price: prices.Price
+    credential: str = field(repr=False)
 
     @property
     def shape(self) -> str:
         """gpt-image or dall-e: the fields a request may have."""
-        if self.request_shape != "auto":
-            return self.request_shape
-        return "dall-e" if self.model.startswith("dall-e") else "gpt-image"
+        if self.parameters.request_shape != "auto":
+            return self.parameters.request_shape
+        return "dall-e" if self.parameters.model.startswith("dall-e") else "gpt-image"
+
+    @property
+    def quality(self) -> str | None:
+        """The quality that requests ask for; None where they say nothing of it."""
+        asked, model = self.parameters.quality, self.parameters.model
+        # The retired models know no low, medium or high; DALL-E 2 knows no quality at all.
+        known = asked in ("standard", "hd") and model != "dall-e-2"
+        return asked if asked != "auto" and (self.shape == "gpt-image" or known) else None
+
+    def size(self, order) -> str | None:
+        """The size that the request for an image asks for; None where it says nothing of it."""
+        return order.size if self.shape == "gpt-image" or order.size != "auto" else None
+
+    @property
+    def azure_deployment(self) -> bool:
+        """Whether this is Azure's older address, where the deployment is part of the path."""
+        return self.parameters.provider == "azure" and not self.base_url.endswith("/v1")
 
     def client(self) -> openai.AsyncOpenAI:
         """The asynchronous client, with its own retries off: it would pay a timed-out request
@@ -66,17 +78,19 @@ class Service:
         """
         http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
         common = {
-            "api_key": self.credential,
+            "api_key": self.credential or "none",
             "max_retries": 0,
-            "timeout": self.timeout_seconds,
+            "timeout": self.parameters.timeout_seconds,
             "http_client": http,
         }
-        if self.provider == "azure":
+        if self.azure_deployment:
             return openai.AsyncAzureOpenAI(
-                azure_endpoint=self.base_url, api_version=self.api_version, **common
+                azure_endpoint=self.base_url, api_version=self.parameters.api_version, **common
             )
+        if self.parameters.provider == "azure":
+            common["default_headers"] = {"api-key": self.credential}
         client = openai.AsyncOpenAI(base_url=self.base_url or OPENAI_ADDRESS, **common)
-        if self.provider != "openai":
+        if self.parameters.provider != "openai":
             # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI and nobody else.
             client.organization = client.project = None
         return client
@@ -91,171 +105,180 @@ class Service:
 
     def request(self, order) -> dict:
         """The request's JSON body for one image."""
-        body = {"model": self.model, "prompt": order.prompt, "n": 1, "size": self.size}
+        body = {"model": self.parameters.model, "prompt": order.prompt, "n": 1}
+        if self.size(order):
+            body["size"] = order.size
         if self.shape == "dall-e":
             body["response_format"] = "b64_json"
-        elif self.moderation != "auto":
-            body["moderation"] = self.moderation
-        # The retired models know no low, medium or high; DALL-E 2 knows no quality at all.
-        if self.quality != "auto" and (
-            self.shape == "gpt-image" or self.quality in ("standard", "hd")
-        ):
+        elif self.parameters.moderation != "auto":
+            body["moderation"] = self.parameters.moderation
+        if self.quality:
             body["quality"] = self.quality
+        seed = int(order.image_id[1:9], 16) % 2**31
+        if self.parameters.seed_field == IN_PROMPT:
+            further = json.dumps({**self.extra_body, "seed": seed})
+            body["prompt"] += f" <{IN_PROMPT}>{further}</{IN_PROMPT}>"
+            return body
         body |= self.extra_body
-        if self.seed_field:
-            body[self.seed_field] = int(order.image_id[1:9], 16) % 2**31
-        return body
+        return body | ({self.parameters.seed_field: seed} if self.parameters.seed_field else {})
 
 
-def service(
-    provider: str,
-    model: str,
-    size: str,
-    quality: str,
-    base_url: str = "",
-    api_version: str = "",
-    request_shape: str = "auto",
-    moderation: str = "auto",
-    extra_body: str = "",
-    seed_field: str = "",
-    timeout_seconds: float = 600.0,
-    priced_as: str = "",
-    price_input: float = 0.0,
-    price_output: float = 0.0,
-    price_image: float = 0.0,
-    run: runs.Run | None = None,
-) -> Service:
-    """The service that the parameters describe, with its price and its key.
+def of(run: runs.Run) -> Service:
+    """The service that a run's parameters describe, with its price and its key.
 
-    Raises BuyingError without a key and base_url (not for a finished run, which sends nothing),
-    PriceError for a model without a price.
+    Raises GenerationError for what cannot be asked so and without a key (not for a finished run,
+    which sends nothing), PriceError for a model without a price.
     """
+    asked = run.parameters
+    extra = _extra_body(asked)
+    price = prices.find(
+        asked.priced_as or asked.model,
+        asked.quality,
+        asked.price_input,
+        asked.price_output,
+        asked.price_image,
+    )
+    price.image(asked.size)
+    base_url = _address(asked)
+    if asked.provider == "rehearsal" and not base_url and not run.finished:
+        # The stand-in starts here and lives as long as this process.
+        from helpers.rehearsal.image_api import ImageServer
+
+        run.mark_simulated("image API")
+        base_url = ImageServer().__enter__().url
+    return Service(asked, base_url, extra, price, "" if run.finished else credential(run))
+
+
+def _extra_body(asked) -> dict:
     try:
-        extra = json.loads(extra_body or "{}")
+        extra = json.loads(asked.extra_body or "{}")
     except json.JSONDecodeError as error:
-        raise BuyingError(
+        raise GenerationError(
             f'extra_body must be a JSON object such as {{"steps": 30}}: {error}.'
         ) from None
     if not isinstance(extra, dict):
-        raise BuyingError('extra_body must be a JSON object such as {"steps": 30}.')
-    base_url = _address(provider, base_url, api_version)
-    free = provider == "local" and not (urlsplit(base_url).hostname or "").endswith(
-        ("openai.com", "azure.com")
-    )
-    price = prices.find(
-        priced_as or model, size, price_input, price_output, price_image, free, quality
-    )
-    found = "" if run and run.finished else credential(provider, base_url, run.study if run else "")
-    asked = (provider, model, size, quality, base_url, api_version, request_shape, moderation)
-    return Service(*asked, extra, seed_field, timeout_seconds, price, found)
+        raise GenerationError('extra_body must be a JSON object such as {"steps": 30}.')
+    taken = NOT_FURTHER & {*map(str.lower, extra), asked.seed_field.lower()}
+    if taken:
+        raise GenerationError(
+            f"extra_body and seed_field may not set {', '.join(sorted(taken))}: the study's own"
+            " parameters say model, size and quality, prompts.csv the prompt and how many images."
+        )
+    return extra
 
 
-def _address(provider: str, base_url: str, api_version: str) -> str:
+def _address(asked) -> str:
     """Where requests go, '' for OpenAI's own address; the API's /v1 is added to a bare host.
 
-    Raises BuyingError.
+    Raises GenerationError.
     """
-    if provider == "openai":
+    base_url = asked.base_url
+    if asked.provider == "openai":
         # As the client itself does: who set this means this address, and the key beside it belongs
         # to it.
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
+        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
     base_url = base_url.strip().rstrip("/")
-    if provider == "azure" and not (base_url and api_version):
-        raise BuyingError(
-            "Azure needs base_url (https://NAME.openai.azure.com) and api_version beside the"
-            " deployment's name as model."
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise GenerationError(
+            "base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is"
+            f" '{secrets.clean(base_url)}'."
         )
-    if provider == "local" and not base_url:
-        raise BuyingError(
+    if secrets.clean(base_url) != base_url:
+        raise GenerationError(
+            "base_url must be an address alone, without user, password, key or query: a key belongs"
+            " into the environment, Azure's api-version into api_version."
+        )
+    if asked.provider == "azure":
+        base_url = base_url.partition("/openai/deployments")[0]
+        if not base_url or not (asked.api_version or base_url.endswith("/v1")):
+            raise GenerationError(
+                "Azure needs the deployment's name as model and base_url: either"
+                " https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com with"
+                " api_version."
+            )
+        return base_url.removesuffix("/openai")
+    if asked.provider == "local" and not base_url:
+        raise GenerationError(
             "provider local needs base_url, the address of your server, such as"
             " http://127.0.0.1:8000/v1."
         )
-    if base_url and not base_url.startswith(("http://", "https://")):
-        raise BuyingError(
-            "base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is"
-            f" '{base_url}'."
-        )
-    if provider == "azure":
-        return base_url.removesuffix("/openai")
     return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
 
 
-def credential(provider: str, base_url: str, study: str = "") -> str:
-    """The key from the environment or .keys/<study>/; servers on one's own address need none.
+def credential(run: runs.Run) -> str:
+    """The key from the environment or .keys/<study>/; a server of one's own needs none.
 
-    Raises BuyingError without one.
+    Raises GenerationError without one.
     """
+    provider = run.parameters.provider
     name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
     if provider == "rehearsal":
         return "rehearsal"
-    kept = runs.keys_folder(study) / name if study else None
-    found = os.environ.get(name, "").strip() or (
-        kept.read_text().strip() if kept and kept.is_file() else ""
-    )
-    if not found and (not base_url or provider == "azure"):
-        raise BuyingError(
-            f"No key: set the environment variable {name} or put the key into"
-            f" {kept or f'.keys/<study>/{name}'}, or name a server of your own in base_url, or set"
-            " provider to rehearsal, which needs neither."
+    found = secrets.find(name, run.study)
+    if not found and provider != "local":
+        raise GenerationError(
+            f"No key for provider {provider}: set the environment variable {name} or put the key"
+            f" into {runs.keys_folder(run.study) / name}. A server of your own is provider local"
+            " with its base_url, and provider rehearsal needs neither."
         )
-    return found or "none"
+    return found
 
 
-async def preflight(asked: Service, needed_until: str = "") -> str:
+async def preflight(service: Service) -> str:
     """Ask GET /v1/models whether the model is there and stays until the study's last day; returns
     what it said, in a sentence.
 
-    Raises BuyingError when the model is missing, shuts down too early, or the key is refused. Azure
-    lists no deployments, and an own server may list none: then that is said and buying goes on.
+    Raises GenerationError when the model is missing, shuts down too early, or the key is refused.
+    Some services list no models, or others: then that is said and the stage goes on.
     """
-    last = _day(needed_until) if needed_until else date.today()
-    if asked.provider == "azure":
+    model = service.parameters.model
+    last = _day(service.parameters.needed_until)
+    if service.azure_deployment:
         return "Azure lists no deployments by name: not checked beforehand."
-    where = f" at {asked.base_url}" if asked.base_url and asked.provider == "openai" else ""
-    listed = await _listed_models(asked)
+    where = f" at {secrets.clean(service.base_url)}" if service.base_url else ""
+    listed = await _listed_models(service)
     if listed is None:
         return f"The server{where} has no list of models for us: not checked beforehand."
-    if asked.model not in listed:
-        if asked.provider == "local":
-            return f"The server's list does not name {asked.model}; asking for it all the same."
+    # Gateways list imagen-4 as models/imagen-4, gpt-image-2 as openai/gpt-image-2, or either way.
+    ends = {name.rsplit("/", 1)[-1]: end for name, end in listed.items()}
+    if model not in listed and model.rsplit("/", 1)[-1] not in ends:
+        if service.parameters.provider != "openai":
+            return f"The server's list does not name {model}; asking for it all the same."
         near = [name for name in sorted(listed) if "image" in name or "dall" in name]
-        raise BuyingError(
-            f"Model '{asked.model}' is not offered (retired or misspelt); image models there:"
-            f" {', '.join(near) or 'none'}."
+        raise GenerationError(
+            f"Model '{model}' is not offered{where} (retired or misspelt): set model to one that"
+            f" makes images ({', '.join(near) or 'none is listed'}), or provider to local for a"
+            " server that does not list what it makes."
         )
-    if not listed[asked.model]:
-        return f"{asked.model} is offered{where}, no end announced."
-    end = _end(listed[asked.model])
-    if end is None:
-        return (
-            f"{asked.model} is offered{where}; its end is announced as '{listed[asked.model]}',"
-            " which is no date: see for yourself."
-        )
+    said = listed.get(model) or ends.get(model.rsplit("/", 1)[-1])
+    end = _end(said) if said else None
+    if not end:
+        announced = f"; its end is announced as '{said}', which is no date: see for yourself"
+        return f"{model} is offered{where}{announced if said else ', no end announced'}."
     if end <= last:
-        raise BuyingError(
-            f"Model '{asked.model}' shuts down on {end}, the study needs it until {last}: choose a"
+        raise GenerationError(
+            f"Model '{model}' shuts down on {end}, the study needs it until {last}: choose a"
             " model that stays."
         )
-    return f"{asked.model} is offered{where} until {end}."
+    return f"{model} is offered{where} until {end}."
 
 
-async def _listed_models(asked: Service) -> dict | None:
+async def _listed_models(service: Service) -> dict | None:
     """Models by id with their shutdown date as it was said; None when the server keeps no such list
     or doesn't show it.
     """
     try:
-        async with asked.client() as client:
-            response = await call(lambda: client.models.with_raw_response.list(), "list its models")
+        async with service.client() as client:
+            response = await call(
+                lambda: client.models.with_raw_response.list(), "list its models", tries=3
+            )
+        models = json.loads(response.content)["data"]
+        return {str(model["id"]): model.get("shutdown_date") for model in models} or None
     except Refused as error:
         # A key may be allowed to make images and not to list models.
-        if error.verdict.status in (403, 404, 405, 501):
+        if error.verdict.status != 401:
             return None
-        raise BuyingError(f"The service refuses to list its models: {error}.") from None
-    try:
-        return {
-            model["id"]: model.get("shutdown_date")
-            for model in json.loads(response.content)["data"]
-        }
+        raise GenerationError(f"The service refuses to list its models: {error}.") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -267,67 +290,58 @@ def _end(said) -> date | None:
     """
     try:
         seconds = float(said)
-    except (TypeError, ValueError):
+        return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC).date()
+    except (ValueError, TypeError, OverflowError, OSError):
         try:
             return date.fromisoformat(str(said)[:10])
         except ValueError:
             return None
+
+
+def _day(text: str) -> date:
     try:
-        return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC).date()
-    except (ValueError, OverflowError, OSError):
-        return None
+        return date.fromisoformat(text) if text else date.today()
+    except ValueError:
+        raise GenerationError(
+            f"needed_until must be a day such as 2027-06-30, not '{text}'."
+        ) from None
 
 
 async def call(send, what: str, tries: int = 6):
     """The result of `send()` (a request that costs nothing to repeat); passing failures are tried
     again.
 
-    Raises Refused for what would fail again, BuyingError when no connection or no answer can be
+    Raises Refused for what would fail again, GenerationError when no connection or no answer can be
     had.
     """
     for failures in range(tries):
         try:
             return await send()
         except openai.APIStatusError as error:
-            verdict = retry_policy.judge_status(
-                error.status_code, error_body(error), error.response.headers
-            )
-            if (
-                verdict.action in ("stop", "refused")
-                or error.status_code == 501
-                or failures == tries - 1
-            ):
+            verdict = _judged(error)
+            if verdict.action in ("stop", "refused", "rejected") or failures == tries - 1:
                 raise Refused(verdict) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            verdict = retry_policy.Verdict("retry", str(error.__cause__ or error))
+            verdict = retry_policy.Verdict("retry", secrets.clean(str(error.__cause__ or error)))
             if failures == tries - 1:
-                raise BuyingError(
+                raise GenerationError(
                     f"The service cannot be asked to {what}: {verdict.message}. Is the address"
                     " right and the network there?"
                 ) from None
-        await asyncio.sleep(
-            retry_policy.wait_seconds(
-                failures, min(verdict.retry_after, 60.0), random.Random(failures)
-            )
-        )
+        wait = min(verdict.retry_after, 60.0)
+        await asyncio.sleep(retry_policy.wait_seconds(failures, wait, random.Random(failures)))
     raise AssertionError("unreachable")
 
 
-def error_body(error: openai.APIStatusError):
-    """The decoded body of an error answer, whole: the client itself hands out only what is inside
+def _judged(error: openai.APIStatusError) -> retry_policy.Verdict:
+    """The verdict on an error answer, from its whole body: the client hands out only what is inside
     "error".
     """
     try:
-        return json.loads(error.response.content)
-    except (ValueError, UnicodeDecodeError, openai.OpenAIError):
-        return error.body or str(error)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BuyingError(f"needed_until must be a day such as 2027-06-30, not '{text}'.") from None
+        body = json.loads(error.response.content)
+    except (ValueError, openai.OpenAIError):
+        body = error.body or str(error)
+    return retry_policy.judge_status(error.status_code, body, error.response.headers)
 
 
 class Refused(Exception):
@@ -346,7 +360,7 @@ class Disconnected(Exception):
     """
 
     def __init__(self, when: str, cause: BaseException):
-        super().__init__(f"{type(cause).__name__}: {cause}".strip(": "))
+        super().__init__(secrets.clean(f"{type(cause).__name__}: {cause}".strip(": ")))
         self.when = when
 
 
@@ -369,9 +383,7 @@ async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[
                 content += piece
             return bytes(content), headers
     except openai.APIStatusError as error:
-        raise Refused(
-            retry_policy.judge_status(error.status_code, error_body(error), error.response.headers)
-        ) from None
+        raise Refused(_judged(error)) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         cause = error.__cause__ or error
         if headers is not None and _whole(content):
@@ -397,15 +409,3 @@ async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None
         with path.open("wb") as file:
             async for piece in response.iter_bytes(1 << 20):
                 file.write(piece)
-
-
-def rehearse(asked: Service, run: runs.Run) -> Service:
-    """In a rehearsal the same service at the address of the stand-in, which is started here and
-    lives as long as this process.
-    """
-    if asked.provider != "rehearsal" or run.finished:
-        return asked
-    from helpers.rehearsal.image_api import ImageServer
-
-    run.mark_simulated("image API")
-    return replace(asked, base_url=ImageServer().__enter__().url)

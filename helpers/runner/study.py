@@ -256,10 +256,10 @@ def _missing_cases(run: runs.Run) -> str:
 def _missing_api(run: runs.Run) -> str:
     if not run.name.startswith("02_generate_openai") or run.parameters["provider"] == "rehearsal":
         return ""
-    from helpers.generate_openai import image_service
+    from helpers.generate_openai import service
 
     try:
-        image_service.credential(run.parameters["provider"], run.parameters["base_url"], run.study)
+        service.credential(run)
     except runs.RunError as error:
         return f"{run.name}: {error}"
     return ""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from helpers import tables
 from helpers.runner import runs
+from helpers.services import secrets
 
 OPEN = ("sent", "submitted")  # no answer on record yet; submitted is waiting in a batch
 LOST = "no answer is on record: may have been billed"
@@ -39,6 +40,7 @@ class Ledger:
         # time in a long ledger.
         self._attempts = Counter(row["image_id"] for row in self.rows.values())
         self._spent = math.fsum(row["cost_usd"] or 0.0 for row in self.rows.values())
+        self._unanswered = {name for name, row in self.rows.items() if _unanswered(row)}
 
     @property
     def spent_usd(self) -> float:
@@ -62,34 +64,24 @@ class Ledger:
             else tables.empty("ledger")
         )
 
-    def begin(
-        self, order, model: str, size: str, quality: str, reserve_usd: float, status: str = "sent"
-    ) -> str:
-        """Put down an attempt that is about to be sent; returns its request id.
+    def begin(self, order, reserve_usd: float, status: str = "sent", **asked) -> str:
+        """Put down an attempt that is about to be sent, with the model, size and quality `asked`
+        for; returns its request id.
 
         Not on disk before `save`.
         """
         request_id = f"req-{uuid.uuid4().hex}"
         self._attempts[order.image_id] += 1
         self._spent += reserve_usd
-        identity = {
+        self.rows[request_id] = {
             "request_id": request_id,
             "image_id": order.image_id,
             "prompt_id": order.prompt_id,
             "prompt": order.prompt,
-        }
-        asked = {
-            "model": model,
-            "size": size,
-            "quality": quality,
+            **asked,
             "attempt": self._attempts[order.image_id],
             "requested_utc": runs.utc_now(),
-        }
-        answer = dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error"))
-        self.rows[request_id] = {
-            **identity,
-            **asked,
-            **answer,
+            **dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error")),
             "cost_usd": reserve_usd,
             "status": status,
         }
@@ -104,8 +96,18 @@ class Ledger:
         row = self.rows[request_id]
         before = row["cost_usd"] or 0.0
         row.update(status=status, **answer)
+        row["error"] = secrets.clean(row["error"]) if row["error"] else None
         self._spent += (row["cost_usd"] or 0.0) - before
+        self._unanswered.discard(request_id)
+        if _unanswered(row):
+            self._unanswered.add(request_id)
         self._changes += 1
+
+    def unanswered(self) -> list[dict]:
+        """The attempts without an answer and without a count: perhaps billed, at a price that
+        was only set aside.
+        """
+        return [self.rows[name] for name in self._unanswered]
 
     async def save(self) -> None:
         """Return once everything put down so far is on disk; attempts that come together share one
@@ -131,3 +133,7 @@ class Ledger:
         writer.writeheader()
         writer.writerows(self.rows.values())
         return buffer.getvalue().encode()
+
+
+def _unanswered(row: dict) -> bool:
+    return row["status"] == "unknown" and row["output_tokens"] is None

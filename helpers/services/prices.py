@@ -3,9 +3,8 @@
 Prices are never guessed: a model that is not in the table needs its price as a parameter.
 """
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TABLE_DATE = "2026-11-01"
 # USD per million tokens: text in, image out.
@@ -34,9 +33,6 @@ OUTPUT_TOKENS = {
     "max": 28_096,
 }
 BATCH_DISCOUNT = 0.5
-# Until a first answer has shown what this model counts, more is set aside than the table says, and
-# much more beside others.
-UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
 
 
 class PriceError(ValueError):
@@ -45,35 +41,30 @@ class PriceError(ValueError):
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million text tokens in and image tokens out, or USD per image; `source` says where
-    from.
+    """USD per million text tokens in and image tokens out, or USD per image by its size ('' for
+    every size); `source` says where from.
     """
 
     input_usd: float = 0.0
     output_usd: float = 0.0
-    image_usd: float = 0.0
+    image_usd: dict[str, float] = field(default_factory=dict)
     source: str = ""
 
     @property
     def by_tokens(self) -> bool:
         """Whether the service charges by tokens."""
-        return self.output_usd > 0 or self.input_usd > 0
+        return self.output_usd > 0
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """Expected cost of one image, what to set aside for it, what both rest on, and whether answers
-    (or a price by image) confirm it.
-
-    `beside_usd` is what each of several under way at once may cost at worst: their surprises add up
-    before one is known.
-    """
-
-    usd: float
-    reserve_usd: float
-    beside_usd: float
-    basis: str
-    seen: bool = True
+    def image(self, size: str) -> float:
+        """USD for an image of this size beside its tokens. Raises PriceError for a size that the
+        table does not have.
+        """
+        if self.image_usd and not {size, ""} & self.image_usd.keys():
+            raise PriceError(
+                f"No price is known for an image of {size}, only for"
+                f" {', '.join(self.image_usd)}: take one of these as size, or set price_image."
+            )
+        return self.image_usd.get(size, self.image_usd.get("", 0.0))
 
 
 def family(model: str) -> str:
@@ -82,38 +73,32 @@ def family(model: str) -> str:
 
 
 def find(
-    model: str,
-    size: str,
-    input_usd: float = 0.0,
-    output_usd: float = 0.0,
-    image_usd: float = 0.0,
-    free: bool = False,
-    quality: str = "",
+    model: str, quality: str, price_input: float, price_output: float, price_image: float
 ) -> Price:
-    """The price of a model: the parameters where given, else the dated table.
+    """The price of a model: the parameters where given (`price_image` from 0 on), else the dated
+    table.
 
-    Raises PriceError for an unknown model.
+    Raises PriceError for an unknown model: no server is free unless the study says so.
     """
-    if min(input_usd, output_usd, image_usd) < 0 or (input_usd and not output_usd):
+    if min(price_input, price_output) < 0 or (price_input and not price_output):
         raise PriceError(
-            "price_input, price_output and price_image must be 0 or more, and price_input needs"
-            " price_output beside it."
+            "price_input and price_output must be 0 or more, and price_input needs price_output"
+            " beside it."
         )
-    if input_usd or output_usd or image_usd:
-        return Price(input_usd, output_usd, image_usd, "the study's own parameters")
-    name = family(model)
+    if price_image >= 0 or price_output:
+        by_image = {"": price_image} if price_image > 0 else {}
+        nothing = "" if price_output or by_image else ", nothing charged"
+        return Price(price_input, price_output, by_image, f"the study's own parameters{nothing}")
+    name, source = family(model), f"the table of {TABLE_DATE}"
     if name in TOKEN_PRICES:
-        return Price(*TOKEN_PRICES[name], source=f"the table of {TABLE_DATE}")
-    by_size = IMAGE_PRICES.get(f"{name} hd" if quality == "hd" else name, {})
-    if size in by_size:
-        return Price(image_usd=by_size[size], source=f"the table of {TABLE_DATE}")
-    if free:
-        return Price(source="an own server, nothing charged")
+        return Price(*TOKEN_PRICES[name], source=source)
+    by_size = IMAGE_PRICES.get(f"{name} hd" if quality == "hd" else name)
+    if by_size:
+        return Price(image_usd=by_size, source=source)
     raise PriceError(
-        f"No price is known for model '{model}' at {size}: set price_output (USD per million image"
-        " tokens) and price_input, or price_image (USD per image), or priced_as (a model of the"
-        " table) in the YAML; without one no budget could be held. A server of your own that"
-        " charges nothing is provider local."
+        f"No price is known for model '{model}': set price_output (USD per million image tokens)"
+        " and price_input, or price_image (USD per image, 0 for a server that charges nothing), or"
+        " priced_as (a model of the table) in the YAML; without one no budget could be held."
     )
 
 
@@ -139,68 +124,13 @@ def _count(value) -> int | None:
         return None
 
 
-def cost(
-    price: Price, input_tokens: int | None, output_tokens: int | None, batch: bool = False
-) -> float:
-    """What one answer cost, USD: all output tokens at the image rate, and the price by image where
-    there is one.
+def cost(price: Price, size: str, given: int | None, out: int | None, batch: bool) -> float:
+    """What one answer cost, USD, from its tokens in and out: all output tokens at the image rate,
+    and the price by image where there is one.
     """
-    usd = (
-        price.image_usd
-        + (price.input_usd * (input_tokens or 0) + price.output_usd * (output_tokens or 0)) / 1e6
-    )
+    usd = price.image(size)
+    usd += (price.input_usd * (given or 0) + price.output_usd * (out or 0)) / 1e6
     return usd * (BATCH_DISCOUNT if batch else 1)
-
-
-def estimate(
-    price: Price, prompt: str, size: str, quality: str, seen: list[int], batch: bool = False
-) -> Estimate:
-    """What one image will cost, from what was really charged for this model, size and quality where
-    there is any.
-
-    `seen` has the output tokens of the answers to that model, size and quality.
-    """
-    discount = BATCH_DISCOUNT if batch else 1
-    if not price.by_tokens:
-        usd = price.image_usd * discount
-        return Estimate(usd, usd, usd, f"{price.image_usd:g} USD an image, {price.source}")
-    listed = OUTPUT_TOKENS.get(quality, OUTPUT_TOKENS["auto"]) * area(size) / 1024**2
-    if seen:
-        expected = sum(seen) / len(seen)
-        # What the service chooses itself may still be its dearest.
-        most = max(*seen, listed) if "auto" in (quality, size) else max(seen)
-        reserve, beside = most * SEEN_MARGIN, most * SEEN_MARGIN + _surprise(seen, listed)
-        basis = (
-            f"{expected:.0f} output tokens an image in {len(seen)} answers of this ledger,"
-            f" {price.source}"
-        )
-    else:
-        expected, reserve = listed, listed * UNSEEN_MARGIN
-        beside = max(
-            reserve, min(listed * UNSEEN_MARGIN_BESIDE, OUTPUT_TOKENS["max"] * area(size) / 1024**2)
-        )
-        basis = f"{expected:.0f} output tokens an image as gpt-image-2 counts them, {price.source}"
-    text = (math.ceil(len(prompt) / 3) + 10) * price.input_usd
-    more = text * (SEEN_MARGIN if seen else UNSEEN_MARGIN)
-    per_token = price.output_usd
-    usd, reserve_usd, beside_usd = (
-        discount * part / 1e6
-        for part in (
-            expected * per_token + text,
-            reserve * per_token + more,
-            beside * per_token + more,
-        )
-    )
-    return Estimate(usd, reserve_usd, beside_usd, basis, bool(seen))
-
-
-def _surprise(seen: list[int], listed: float) -> float:
-    """Output tokens by which the next answer may exceed the dearest seen: as much as they differ; a
-    first one says little.
-    """
-    if len(seen) > 1:
-        return max(seen) - min(seen)
-    return 0.0 if abs(seen[0] - listed) <= 0.02 * listed else seen[0]
 
 
 def area(size: str) -> int:

@@ -1,100 +1,141 @@
 """What to do when a request fails, in one place: the client itself never retries.
 
-| what came back                                            | what is done
-|
-|-----------------------------------------------------------|------------------------------------------------|
-| 429 rate limit                                            | wait as Retry-After says, or longer
-each time  |
-| 408, 409, 5xx, no connection, hung up before an answer    | try again, a bounded number of
-times
-|
-| answer cut off, timed out (504 too), empty, not an image  | billed perhaps: ask again, bounded
-and
-counted |
-| 429 with nothing left to spend                            | stop the run with what there is
-|
-| moderation refusal                                        | record it, never again
-|
-| any other 4xx                                             | stop: it would fail for every image
-|
+- 429, a rate limit: wait as Retry-After or x-ratelimit-reset-… say, or longer each time (throttled)
+- 408, 409, 5xx, no connection, hung up before an answer: a bounded number of tries (retry)
+- an answer cut off, timed out (504 too), or unusable: perhaps billed; ask again, counted (again)
+- a refusal by a safety system, whatever its status and words: recorded, never sent again (refused)
+- any other 4xx: this request is set aside; several that fail alike stop the run (rejected)
+- nothing left to spend, a wrong key, a model that is not there: stop with what there is (stop)
 """
 
+import contextlib
+import json
 import math
 import random
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-QUOTA_CODES = {
-    "insufficient_quota",
-    "billing_not_active",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "billing_hard_limit_reached",
-}
-REFUSED_CODES = {
-    "moderation_blocked",
-    "content_policy_violation",
-    "content_filter",
-    "contentfilter",
-    "responsibleaipolicyviolation",
+from helpers.services import secrets
+
+# What to do about a stop, by the code that the service gives.
+REMEDIES = {
+    "There nothing is left to spend: add credit, or raise the limit.": {
+        "402",
+        "insufficient_quota",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "billing_hard_limit_reached",
+    },
+    "Check the key, and that it belongs to this address.": {"invalid_api_key", "401", "407"},
+    "Choose a model that is offered there.": {"model_not_found", "deploymentnotfound"},
 }
 PASSING_STATUS = {408, 409, 425}
 # A gateway's patience ended while the service behind it went on working, and billing.
 GATEWAY_TIMEOUT_STATUS = {504, 524}
+REFUSAL = re.compile(
+    r"safety|polic(y|ies)|content[ _-]?(filter|moderat)|moderat(ed|ion|or)|flagged|nsfw|unsafe"
+    r"|responsible[ _-]?ai|prohibited|inappropriate|harmful|guidelines|data_?inspection|敏感|违规",
+    re.IGNORECASE,
+)
+# The same words about an account, a field of the request or a service that is down.
+NO_REFUSAL = re.compile(
+    r"\b(organi[sz]ation|network|access|account|project|subscription|tenant|key|ip|retention|rate"
+    r"|billing)\b[^.]{0,30}(polic|flagged|prohibited)"
+    r"|(unknown|unsupported|unrecogni[sz]ed|unexpected|invalid|not support\w*|not permitted)\b"
+    r"[^.]{0,20}(parameter|argument|field|value|option|propert)"
+    r"|unavailable|temporar|timed? ?out|overloaded|rate limit|too many requests|quota",
+    re.IGNORECASE,
+)
+FLAGS = re.compile(r"flagged|filtered|nsfw|blocked|refus|unsafe|violat", re.IGNORECASE)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a failure means: action is throttled, retry, again (perhaps billed), refused or stop."""
+    """What came of a request: action is done, throttled, retry, again (perhaps billed), unusable or
+    empty (billed), rejected, refused or stop; `remedy` is what a person can do.
+    """
 
     action: str
-    message: str
+    message: str = ""
     retry_after: float = 0.0
     status: int = 0
+    remedy: str = ""
 
 
 def judge_status(status: int, body, headers) -> Verdict:
     """The verdict on an answer with an error status; `body` is its decoded JSON or text."""
-    code, kind, message = describe(body)
-    text = " ".join(str(part) for part in (status, code or kind, message) if part)
-    names = {code.lower(), kind.lower()}
-    if names & REFUSED_CODES:
+    text = " ".join(part for part in (str(status), describe(body)) if part)
+    names = {str(status)} | {said.lower() for key, said in _leaves(body) if key in ("code", "type")}
+    for remedy, codes in REMEDIES.items():
+        if names & codes:
+            return Verdict("stop", text, status=status, remedy=remedy)
+    wait = retry_after_seconds(headers)
+    if is_refusal(body):
         return Verdict("refused", text, status=status)
-    if names & QUOTA_CODES:
-        return Verdict("stop", f"nothing is left to spend ({text})", status=status)
     if status == 429:
-        return Verdict("throttled", text, retry_after_seconds(headers), status=status)
+        return Verdict("throttled", text, wait or _reset_seconds(headers), status)
     if status in GATEWAY_TIMEOUT_STATUS:
-        return Verdict(
-            "again", f"{text}; may have been billed", retry_after_seconds(headers), status=status
-        )
-    if status >= 500 or status in PASSING_STATUS:
-        return Verdict("retry", text, retry_after_seconds(headers), status=status)
-    return Verdict("stop", text, status=status)
+        return Verdict("again", f"{text}; may have been billed", wait, status)
+    passing = status >= 500 or status in PASSING_STATUS
+    return Verdict("retry" if passing else "rejected", text, wait, status)
 
 
-def describe(body) -> tuple[str, str, str]:
-    """Code, type and message of an error body:
-
-    OpenAI's {"error": {…}}, {"detail": …} of local servers, or plain text.
+def is_refusal(body) -> bool:
+    """Whether an answer says that a safety system refused the prompt or its image: by code, type,
+    words or a flag, wherever in it.
     """
-    if isinstance(body, dict):
-        error = body.get("error") or body.get("detail") or body
-        if isinstance(error, list) and error:
-            error = error[0]
-        if isinstance(error, dict):
-            inner = error.get("inner_error") or error.get("innererror") or {}
-            code = str(error.get("code") or inner.get("code") or "")
-            return (
-                code,
-                str(error.get("type") or ""),
-                str(error.get("message") or error.get("msg") or error)[:500],
-            )
-        return "", "", str(error)[:500]
-    return "", "", str(body or "")[:200]
+    leaves = list(_leaves(body))
+    codes = [said for key, said in leaves if key in ("code", "type") and not said.isdigit()]
+    if any(REFUSAL.search(code) and not NO_REFUSAL.search(code) for code in codes):
+        return True
+    about = dict(reversed(leaves)).get("param", "None")
+    if about not in ("", "None", "prompt") or any(NO_REFUSAL.search(said) for _, said in leaves):
+        return False
+    if set(codes) - {"None", ""} == {"image_generation_user_error"}:
+        return True
+    return any(
+        REFUSAL.search(said) or (said == "True" and FLAGS.search(key))
+        for key, said in leaves
+        if key not in ("prompt", "revised_prompt", "input")
+    )
+
+
+def describe(body) -> str:
+    """Code (else type) and message of an error body, in one line without keys: OpenAI's {"error":
+    {…}}, {"detail": …} of local servers, a wrapper around either, or plain text.
+    """
+    leaves = [(key, said) for key, said in _leaves(body) if said not in ("None", "")]
+    found = dict(reversed(leaves))
+    code = next((found[key] for key in ("code", "type") if not found.get(key, "0").isdigit()), "")
+    names = ("message", "msg", "detail", "error", "title", "reason", "")
+    said = next((found[key] for key in names if key in found), str(body or ""))
+    return " ".join(secrets.clean(f"{code} {said}").split())[:500]
+
+
+def _leaves(body, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every value in a decoded answer as text with the key it stands under, the outer ones first;
+    JSON in a text is opened.
+    """
+    level = [(key, body)]
+    while level:
+        deeper = []
+        for name, value in level:
+            if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+                with contextlib.suppress(ValueError, RecursionError):
+                    value = json.loads(value)
+            if isinstance(value, dict):
+                deeper += [(str(inner), part) for inner, part in value.items()]
+            elif isinstance(value, list):
+                deeper += [(name, part) for part in value]
+            else:
+                yield name, str(value)
+        level = deeper
 
 
 def retry_after_seconds(headers) -> float:
@@ -106,6 +147,29 @@ def retry_after_seconds(headers) -> float:
         return milliseconds / 1000
     seconds = _number(value)
     return seconds if seconds is not None else _seconds_until(value, headers.get("date"))
+
+
+def _reset_seconds(headers) -> float:
+    """Seconds until the limits that are used up are renewed: x-ratelimit-reset-requests, -tokens
+    and the like, in seconds, as 6m0s or 250ms, or as a moment since 1970.
+    """
+    waits = []
+    for name in headers:
+        limit = re.fullmatch(r"(?:x-)?ratelimit-reset(-\w+)?", name.lower())
+        left = limit and headers.get(f"x-ratelimit-remaining{limit[1] or ''}")
+        if limit and (left is None or _number(left) == 0):
+            waits.append(_duration(headers[name].strip()))
+    return max(waits, default=0.0)
+
+
+def _duration(text: str) -> float:
+    seconds = _number(text)
+    if seconds is not None:
+        seconds = seconds / 1000 if seconds > 1e11 else seconds
+        return max(0.0, seconds - time.time()) if seconds > 1e9 else seconds
+    parts = re.findall(r"([\d.]+)(ms|[dhms])", text)
+    unit = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+    return sum((_number(number) or 0.0) * unit[name] for number, name in parts)
 
 
 def _number(value: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""How fast stage 02 buys, beside a plain loop and the limit that the service itself sets."""
+"""How fast stage 02 generates, beside a plain loop and the limit that the service itself sets."""
 
 import asyncio
 import math
@@ -12,9 +12,9 @@ from unittest import mock
 import pandas as pd
 
 from helpers import tables
-from helpers.generate_openai import answers, generating, image_service, prompts
+from helpers.generate_openai import answers, prompts, requests, service
 from helpers.rehearsal.image_api import ImageServer
-from helpers.runner import runs
+from helpers.runner import parameters, places, runs
 from speed import measurement
 
 MODEL = "gpt-image-2-2026-04-21"
@@ -27,7 +27,7 @@ def measure(
     in_flight: int = 16,
     looped: int = 4,
 ) -> pd.DataFrame:
-    """Wall time of buying against a service that takes `latency_seconds` and works on `allowed`
+    """Wall time of stage 02 against a service that takes `latency_seconds` and works on `allowed`
     requests at once.
 
     The plain loop is timed on `looped` images and scaled to all; the limit is rounds of `allowed`
@@ -35,7 +35,7 @@ def measure(
     """
     with ImageServer(sketch=True, latency_seconds=latency_seconds) as server, _elsewhere():
         began = time.monotonic()
-        asyncio.run(_loop(_purchase(server, looped)))
+        asyncio.run(_loop(_generation(server, looped, in_flight)))
         loop = (time.monotonic() - began) / looped * images
     with (
         ImageServer(
@@ -43,9 +43,9 @@ def measure(
         ) as server,
         _elsewhere(),
     ):
-        bought = _purchase(server, images)
+        made = _generation(server, images, in_flight)
         began = time.monotonic()
-        asyncio.run(generating.buy(bought, in_flight=in_flight))
+        asyncio.run(requests.generate(made))
         ours = time.monotonic() - began
     limit = math.ceil(images / allowed) * latency_seconds
     what = f"{images} images, {latency_seconds:g} s an answer, {allowed} at once"
@@ -76,22 +76,24 @@ def _elsewhere():
         yield
 
 
-def _purchase(server, images):
-    run = runs.Run("speed", "02_generate_openai", {})
-    asked = image_service.service("rehearsal", MODEL, "1024x1024", "low", server.url, run=run)
+def _generation(server, images, in_flight):
+    declared = parameters.schema(places.NOTEBOOKS / "02_generate_openai.ipynb")
+    values = {key: parameter.default for key, parameter in declared.items()}
+    values |= {"provider": "rehearsal", "base_url": server.url, "quality": "low"}
+    values |= {"budget_usd": 100.0, "in_flight": in_flight}
+    run = runs.Run("speed", "02_generate_openai", values)
+    asked = service.of(run)
     row = {"prompt_id": "one", "modality": "xray", "prompt": "chest X-ray", "count": images}
     table = tables.check(pd.DataFrame([row]), "prompts").assign(caption="")
-    return generating.Purchase(run, asked, prompts.orders(table, asked), 100.0)
+    return requests.Generation(run, asked, prompts.orders(table, asked))
 
 
-async def _loop(bought):
+async def _loop(made):
     """What one writes first: a loop that sends, waits, decodes and writes."""
-    async with bought.asked.client() as client:
-        for number, order in enumerate(bought.orders):
-            content, _ = await image_service.ask(
-                client, bought.asked.request(order), f"loop-{number}"
-            )
-            answer = answers.read_answer(answers.decoded(content), answers.fetch_url)
-            path = bought.run.folder / f"{number}.png"
+    async with made.service.client() as client:
+        for number, order in enumerate(made.orders):
+            request = made.service.request(order)
+            content, _ = await service.ask(client, request, f"loop-{number}")
+            path = made.run.folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(answer.content)
+            path.write_bytes(answers.read(content, None).content)

@@ -1,0 +1,88 @@
+"""What a request is expected to cost, and whether a budget covers it beside those under way."""
+
+import math
+from dataclasses import dataclass
+
+from helpers.services import prices
+
+# Until a first answer has shown what this model counts, more is set aside than the table says, and
+# much more beside others.
+UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of one image, what to set aside for it, what both rest on, and whether answers
+    (or a price by image) confirm it.
+
+    `beside_usd` is what each of several under way at once may cost at worst: their surprises add up
+    before one is known.
+    """
+
+    usd: float
+    reserve_usd: float
+    beside_usd: float
+    basis: str
+    seen: bool
+
+
+def estimate(
+    price: prices.Price, prompt: str, size: str, quality: str, seen: list[float], batch: bool
+) -> Estimate:
+    """What one image will cost, from what was really charged for this model and quality where there
+    is any.
+
+    `seen` has the output tokens of earlier answers, each per square of 1024 pixels.
+    """
+    discount = prices.BATCH_DISCOUNT if batch else 1
+    if not price.by_tokens:
+        usd = price.image(size) * discount
+        return Estimate(usd, usd, usd, f"{usd / discount:g} USD per image, {price.source}", True)
+    squares = prices.area(size) / 1024**2
+    listed = prices.OUTPUT_TOKENS.get(quality, prices.OUTPUT_TOKENS["auto"]) * squares
+    if seen:
+        counted = [tokens * squares for tokens in seen]
+        expected = sum(counted) / len(counted)
+        # What the service chooses itself may still be its dearest.
+        most = max(*counted, listed) if "auto" in (quality, size) else max(counted)
+        reserve = most * SEEN_MARGIN
+        beside = reserve + _surprise(counted, listed)
+        basis = f"{expected:.0f} output tokens per image in {len(seen)} answers of this ledger"
+    else:
+        expected, reserve = listed, listed * UNSEEN_MARGIN
+        dearest = prices.OUTPUT_TOKENS["max"] * squares
+        beside = max(reserve, min(listed * UNSEEN_MARGIN_BESIDE, dearest))
+        basis = f"{expected:.0f} output tokens per image as gpt-image-2 counts them"
+    text = (math.ceil(len(prompt) / 3) + 10) * price.input_usd
+    more = text * (SEEN_MARGIN if seen else UNSEEN_MARGIN)
+    usd, reserve_usd, beside_usd = (
+        discount * ((tokens * price.output_usd + words) / 1e6 + price.image(size))
+        for tokens, words in ((expected, text), (reserve, more), (beside, more))
+    )
+    return Estimate(usd, reserve_usd, beside_usd, f"{basis}, {price.source}", bool(seen))
+
+
+def _surprise(seen: list[float], listed: float) -> float:
+    """Output tokens by which the next answer may exceed the dearest seen: as much as they differ; a
+    first one says little.
+    """
+    if len(seen) > 1:
+        return max(seen) - min(seen)
+    return 0.0 if abs(seen[0] - listed) <= 0.02 * listed else seen[0]
+
+
+def affordable(each: Estimate, left_usd: float, under_way_usd: list[float]) -> float | None:
+    """What to set aside for one more request, USD, or None when `left_usd` cannot cover it now.
+
+    `under_way_usd` is what was set aside for each request under way, before we knew what we know
+    now: each may cost as much as this one.
+    """
+    left = left_usd + 1e-9
+    if under_way_usd:
+        more = sum(max(0.0, each.beside_usd - usd) for usd in under_way_usd)
+        return each.reserve_usd if more + each.beside_usd <= left else None
+    if each.reserve_usd <= left:
+        return each.reserve_usd
+    # The very first image may use the budget to its end, alone: its answer tells what the others
+    # will cost.
+    return left_usd if not each.seen and each.usd <= left else None

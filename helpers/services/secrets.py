@@ -1,0 +1,43 @@
+"""Keys of paid services: where they are found, and how they are kept out of what is written or
+shown.
+"""
+
+import os
+import re
+from urllib.parse import quote
+
+from helpers.runner import places
+
+KEY_LIKE = re.compile(r"\bsk-[\w-]{12,}|\bAIza[\w-]{30,}|(?i:(?<=bearer ))[\w.~+/=-]{8,}")
+# Scheme, user and password, host and path, and the rest: a signed address is signed in its query.
+ADDRESS = re.compile(r"(https?://)(?:[^\s/@\"'<>]+@)?([^\s?#\"'<>\\]+)(?:[?#][^\s\"'<>)\\]*)?")
+_in_use: set[str] = set()
+
+
+def find(variable: str, study: str) -> str:
+    """The key in the environment variable, else in .keys/<study>/<variable>, else ''.
+
+    From then on `clean` knows it.
+    """
+    kept = places.keys_folder(study) / variable
+    key = os.environ.get(variable, "").strip()
+    key = key or (kept.read_text().strip() if kept.is_file() else "")
+    if key:
+        _in_use.update((key, quote(key, safe="")))
+    return key
+
+
+def clean(text: str) -> str:
+    """The text without keys, and its addresses without user, password and query."""
+    for key in sorted(_in_use, key=len, reverse=True):
+        # A short key may be part of an ordinary word.
+        whole = re.escape(key) if len(key) > 7 else rf"(?<!\w){re.escape(key)}(?!\w)"
+        text = re.sub(whole, "[key]", text)
+    return ADDRESS.sub(r"\1\2", KEY_LIKE.sub("[key]", text))
+
+
+def clean_bytes(content: bytes) -> bytes:
+    """The same for what is kept as it came: keys alone."""
+    for key in _in_use:
+        content = content.replace(key.encode(), b"[key]") if len(key) > 7 else content
+    return content
