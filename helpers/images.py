@@ -19,18 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from helpers.formats import dicom, rasters, volumes
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import luminance as luminance
 from helpers.formats.windowing import window as window
 
-# What every image gets before it is read. Without them JPEG, resampling and histogram combs of a
-# source stay visible (joint AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
-# pixels of the reading size, standard deviation: finer than the eye resolves at reading distance
-SMOOTHING = 0.7
-GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
 BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
 BAR_LEAST = 0.015  # share of the side: narrower bars stay, they are as likely a film's own edge
 
@@ -259,60 +254,8 @@ def _shortened(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
     return text
 
 
-def for_reading(array: np.ndarray, bits: int, size: int, depth: int, margin: float) -> np.ndarray:
-    """The one path of every image into a reading set (06), and into the audit that goes before it
-    (05).
-
-    Centred padding is undone, the central square taken, `margin` of its side cut off all round
-    (overlays and border artefacts), the rest resized down to (size, size) by area, smoothed by
-    SMOOTHING, given GRAIN, and its range 0..2**bits-1 mapped to 0..2**depth-1. The same pixels
-    always come out the same. Raises ImageError when less than `size` pixels are left: images are
-    never upsampled.
-    """
-    square = _central_square(array, margin)
-    if square.shape[0] < size:
-        raise ImageError(
-            f"{square.shape[0]} pixels are left of it, {size} are asked for: images are never"
-            " upsampled."
-        )
-    grey = area_resize(square, size, size) if square.shape[0] > size else square.astype(np.float32)
-    grey = ndimage.gaussian_filter(grey / (2**bits - 1), SMOOTHING, mode="nearest")
-    grain = np.random.default_rng(zlib.crc32(np.ascontiguousarray(square).data)).normal(
-        0, GRAIN, grey.shape
-    )
-    return np.floor(np.clip(grey + grain, 0, 1) * (2**depth - 1) + 0.5).astype(
-        np.uint8 if depth <= 8 else np.uint16
-    )
-
-
-def reading_side(array: np.ndarray, margin: float) -> int:
-    """The largest size that for_reading can give of this image, in pixels."""
-    return _central_square(array, margin).shape[0]
-
-
 def effective_bits(array: np.ndarray, bits: int) -> int:
     """Grey depth as the grey levels show it: 8 for an image of 8 bits that was stretched to 12."""
     levels = np.unique(array).astype(np.int64)
     step = int(np.diff(levels).min()) if levels.size > 1 else 1
     return max(1, bits - int(np.log2(step)))
-
-
-def _central_square(array: np.ndarray, margin: float) -> np.ndarray:
-    array = _unpadded(array)
-    side = min(array.shape)
-    cut = int(np.ceil(margin * side))
-    top, left = ((length - side) // 2 + cut for length in array.shape)
-    return array[top : top + side - 2 * cut, left : left + side - 2 * cut]
-
-
-def _unpadded(array: np.ndarray) -> np.ndarray:
-    """Without bars of one grey value that are as wide on one side as on the other, which only
-    padding makes.
-    """
-    for rows in (array, array.T):
-        same = (rows == rows[:1, :1]).all(axis=1)
-        first, last = np.argmin(same), np.argmin(same[::-1])
-        if first and abs(int(first) - int(last)) <= 1:
-            inner = rows[first : len(rows) - last]
-            return inner if rows is array else inner.T
-    return array

@@ -92,6 +92,7 @@ TABLES = {
             text("licence", "of the image"),
             text("credit", "whom to name"),
             text("prompt_id", "stable id of the prompt; generated only"),
+            text("made_from", "image_id of the real image that a generated one was made from"),
         ],
     ),
     "rejected": (
@@ -226,10 +227,13 @@ TABLES = {
         ],
     ),
     "nearest": (
-        "The nearest training case of every sample of a generator trained here (05).",
+        (
+            "The nearest real case of every generated image (05): of the training cases for a"
+            " generator trained here, else of all."
+        ),
         [
-            text("image_id", "the sample", required=True),
-            text("nearest_image_id", "the training case"),
+            text("image_id", "the generated image", required=True),
+            text("nearest_image_id", "the real case"),
             number(
                 "distance",
                 "1 - correlation of local structure after alignment; smaller is more alike",
@@ -237,10 +241,12 @@ TABLES = {
             integer("hash_distance", "bits of 64 in which the nearest perceptual hashes differ"),
             number(
                 "feature_distance",
-                "to the nearest training case among the extractor's features, each scaled to its"
+                "to the nearest of these cases among the extractor's features, each scaled to its"
                 " spread",
             ),
-            yes_no("copy", "nearer than the calibrated threshold", required=True),
+            yes_no("trained_here", "by a generator of this study; else only a comparison"),
+            yes_no("near", "nearer than the calibrated threshold"),
+            yes_no("copy", "near, and of a generator trained here", required=True),
             yes_no("release", "false for copies", required=True),
         ],
     ),

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from helpers import tables
-from helpers.runner import freshness, parameters, places, runs
+from helpers.runner import executed_code, freshness, parameters, places, runs
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 CIPHER = "AES-256-GCM"
-PLAN_NOTEBOOK = "08_analyse_readings"
+PLANNED = ("08_analyse_readings", "09_compare_with_paper")
+SINCE = "the reading set was sealed"
 
 
 class SealError(RuntimeError):
@@ -57,6 +58,8 @@ def seal(
         "presentations": len(key),
         "readers": int(readers),
         "plan": freeze_plan(study, sealed),
+        "code": executed_code.of(_plan_notebooks()),
+        "packages": executed_code.packages(),
         "git": git or {},
         "committed_utc": runs.utc_now(),
     }
@@ -77,23 +80,27 @@ def unseal(
     study: str,
     locks: Mapping[str, str] | pd.DataFrame,
     emergency: str = "",
+    simulated: bool = False,
 ) -> pd.DataFrame:
     """The key, if every reader has locked and it is the key that was committed to.
 
     `locks` maps every reader's id to the time of the lock (empty while open), or is the table
-    readers.csv. `emergency` is the recorded reason for opening earlier. What was opened, when and
-    why is kept in `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises
-    SealError for an open reader, a missing seal, a wrong passphrase, and a key, plan, image or
-    reading set that is not the committed one.
+    readers.csv. `emergency` is the recorded reason for opening earlier, and `simulated` says that
+    simulated readers open it to answer by the truth. What was opened, when, how and why is kept in
+    `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises SealError for
+    an open reader, a missing seal, a wrong passphrase, and a key, plan, image or reading set that
+    is not the committed one.
     """
     commitment = read_commitment(reading_set_folder)
-    if missing := {"commitment", "reading_set", "readers", "plan"} - set(commitment):
+    if missing := {"commitment", "reading_set", "readers", "plan", "code", "packages"} - set(
+        commitment
+    ):
         raise SealError(
             f"{reading_set_folder}/commitment.json is damaged: it has no"
             f" {', '.join(sorted(missing))}."
         )
     open_readers = _still_open(locks, commitment.get("readers", 1))
-    if open_readers and not emergency.strip():
+    if open_readers and not (simulated or emergency.strip()):
         raise SealError(
             f"The key stays sealed: {open_readers}. Let every reader lock, or give a reason as"
             " `emergency`, which is recorded and reported."
@@ -124,7 +131,11 @@ def unseal(
             f"{sealed_folder}/key.enc names other images than reading_set.csv: it is the key of"
             " another set."
         )
-    key.attrs["unsealed"] = _record(Path(sealed_folder), open_readers, emergency)
+    entry = {"how": "all readers locked"}
+    if open_readers:
+        how = {"how": "simulated readers"} if simulated else {"how": "emergency"}
+        entry = how | {"reason": emergency.strip(), "state": open_readers}
+    key.attrs["unsealed"] = _record(Path(sealed_folder), entry)
     return key
 
 
@@ -166,34 +177,40 @@ def read_commitment(reading_set: Path) -> dict:
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
-    """SHA-256 by file name of the code of 08's notebook and of this study's 08 settings; copies are
-    kept in `sealed`/plan/.
+    """SHA-256 by file name of the code of the notebooks of 08 and 09 and of this study's settings
+    of them; copies are kept in `sealed`/plan/.
     """
-    frozen = {}
     for path in _plan_files(study):
-        frozen[path.name] = _plan_digest(path)
         tables.write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
-    return frozen
+    return {path.name: _plan_digest(path) for path in _plan_files(study)}
+
+
+def frozen(reading_set: Path) -> str:
+    """What was frozen before the read, in one sentence."""
+    then = read_commitment(reading_set)
+    versions = ", ".join(f"{name} {version}" for name, version in then["packages"].items())
+    return (
+        f"Frozen with the reading set: {', '.join(sorted(then['plan']))}; the code of"
+        f" {len(then['code'])} modules that 08 and 09 execute (syntax trees without comments and"
+        f" docstrings); {versions}."
+    )
 
 
 def plan_changes(reading_set: Path, study: str) -> list[str]:
-    """How the analysis plan differs from the one frozen before the read, one phrase each; empty
-    when it is the same.
+    """How the analysis differs from the one frozen before the read - settings, notebooks, modules
+    and packages - one phrase each; empty when it is the same.
     """
-    then = read_commitment(reading_set)["plan"]
-    now = {path.name: _plan_digest(path) for path in _plan_files(study)}
-    changes = [
-        f"{name} was changed after the reading set was sealed"
-        for name in then
-        if name in now and now[name] != then[name]
+    then = read_commitment(reading_set)
+    now = {
+        "plan": {path.name: _plan_digest(path) for path in _plan_files(study)},
+        "code": executed_code.of(_plan_notebooks()),
+        "packages": executed_code.packages(),
+    }
+    return [
+        phrase
+        for part, found in now.items()
+        for phrase in executed_code.changes(then[part], found, SINCE)
     ]
-    changes += [
-        f"{name} was removed after the reading set was sealed" for name in then if name not in now
-    ]
-    return sorted(
-        changes
-        + [f"{name} was added after the reading set was sealed" for name in now if name not in then]
-    )
 
 
 def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
@@ -203,7 +220,7 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
     `emergency` is no part of the plan: opening the key early is recorded and reported on its own.
     """
     plan = Path(sealed) / "plan"
-    notebook, settings = plan / f"{PLAN_NOTEBOOK}.ipynb", plan / f"{run.name}.yaml"
+    notebook, settings = plan / run.notebook.name, plan / f"{run.name}.yaml"
     if not notebook.is_file():
         return []
     declared = parameters.schema(notebook)
@@ -237,11 +254,15 @@ def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
             )
 
 
+def _plan_notebooks() -> list[Path]:
+    paths = [places.NOTEBOOKS / f"{name}.ipynb" for name in PLANNED]
+    return [path for path in paths if path.is_file()]
+
+
 def _plan_files(study: str) -> list[Path]:
-    settings = sorted(runs.params_folder(study).glob(f"{PLAN_NOTEBOOK}*.yaml"))
-    return [
-        path for path in [*settings, places.NOTEBOOKS / f"{PLAN_NOTEBOOK}.ipynb"] if path.is_file()
-    ]
+    folder = runs.params_folder(study)
+    settings = [path for name in PLANNED for path in sorted(folder.glob(f"{name}*.yaml"))]
+    return [*settings, *_plan_notebooks()]
 
 
 def _still_open(locks, planned: int) -> str:
@@ -259,19 +280,18 @@ def _still_open(locks, planned: int) -> str:
     )
 
 
-def _record(sealed: Path, open_readers: str, emergency: str) -> dict:
+def _record(sealed: Path, entry: dict) -> dict:
+    """The entry with its time, as it is kept; the same one is not kept twice."""
     path = sealed / ".unsealed.jsonl"
     before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    entry = {"how": "emergency" if open_readers else "all readers locked"}
-    if open_readers:
-        entry |= {"reason": emergency.strip(), "state": open_readers}
     for earlier in before:
         if {name: earlier[name] for name in earlier if name != "utc"} == entry:
             return {**earlier, "history": before}
-    entry["utc"] = runs.utc_now()
-    lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in [*before, entry])
+    entry = entry | {"utc": runs.utc_now()}
+    history = [*before, entry]
+    lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in history)
     tables.write_atomically(path, lines.encode(), mode=0o600)
-    return {**entry, "history": [*before, entry]}
+    return {**entry, "history": history}
 
 
 def _bound_to(commitment: dict) -> bytes:

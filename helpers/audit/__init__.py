@@ -1,105 +1,65 @@
 """Audit of the images before anybody reads them: fidelity, memorised copies, and what gives a
 source away.
 
-fidelity.py compares feature distributions (features.py extracts them), copies.py looks for training
-cases in samples, leakage.py for signs of the source that are not anatomy. torch is imported only
-when a network is the extractor.
+fidelity.py compares feature distributions (features.py extracts them), copies.py looks for real
+cases in generated images, leakage.py for signs of the source that are not anatomy. torch is
+imported only when a network is the extractor.
 """
-
-from collections.abc import Iterable
 
 import pandas as pd
 
 from helpers import tables
+from helpers.assemble_reading_set import draw
 from helpers.audit import copies, fidelity, leakage
 from helpers.runner import runs
 
 
-def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
-    """The images.csv of all runs with `run`, `file` (absolute path), `source` (run and generator;
-    "real") and `group`.
+def gather(run: runs.Run) -> pd.DataFrame:
+    """The images of `cases` and of all `sources` as draw.gather gives them, with `source` (run and
+    generator; "real"), `trained_here` (by a generator of this study) and `group`.
 
     `group` holds what must not be torn apart when images are resampled: a patient for real ones, a
     prompt for generated ones, else the image itself.
     """
-    parts = []
-    for source in sources:
-        rows = source.read("images.csv")
-        parts.append(
-            rows.assign(run=source.name, file=[str(source.folder / path) for path in rows["path"]])
-        )
-    pool = pd.concat(parts, ignore_index=True)
+    sources = [run.reads(name) for name in run.parameters.sources]
+    pool = draw.gather([run.reads(run.parameters.cases), *sources])
+    generated = pool["origin"] == "generated"
     named = pool["run"] + (": " + pool["generator"]).fillna("")
-    group = ("patient " + pool["patient"]).where(
-        pool["origin"] == "real", "prompt " + pool["run"] + " " + pool["prompt_id"]
+    patient, prompt = (
+        "patient " + pool["patient"],
+        "prompt " + pool["run"] + " " + pool["prompt_id"],
     )
     return pool.assign(
-        source=named.where(pool["origin"] == "generated", "real"),
-        group=group.fillna("image " + pool["image_id"]),
+        source=named.where(generated, "real"),
+        trained_here=generated & pool["run"].isin(run.parameters.trained_here),
+        group=prompt.where(generated, patient).fillna("image " + pool["image_id"]),
     )
 
 
-def judge_copies(
-    run: runs.Run,
-    pool: pd.DataFrame,
-    trained_here: list[str],
-    false_alarms: float,
-    extractor: str,
-    size: int,
-    margin: float,
-):
+def judge_copies(run: runs.Run, pool: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(nearest.csv, the copy rows of quality.csv), made by copies.judge and kept; on a finished run
     read from it.
     """
     if run.finished:
         quality = run.read("quality.csv")
         return run.read("nearest.csv"), quality[quality["metric"].str.startswith("copy_")]
-    nearest, rows = copies.judge(pool, trained_here, false_alarms, extractor, size, margin)
+    nearest, rows = copies.judge(pool, run.parameters)
     return run.write("nearest.csv", nearest), tables.check(rows, "quality")
 
 
-def measure_quality(
-    run: runs.Run,
-    pool: pd.DataFrame,
-    copy_rows: pd.DataFrame,
-    extractor: str,
-    size: int,
-    margin: float,
-    seed: int,
-) -> pd.DataFrame:
+def measure_quality(run: runs.Run, pool: pd.DataFrame, copy_rows: pd.DataFrame) -> pd.DataFrame:
     """quality.csv: the measures of fidelity.measure, then the copy rows; on a finished run read
     from it.
     """
     if run.finished:
         return run.read("quality.csv")
-    measured = fidelity.measure(pool, extractor, size, margin, seed)
-    return run.write(
-        "quality.csv", pd.concat([tables.check(measured, "quality"), copy_rows], ignore_index=True)
-    )
+    measured = tables.check(fidelity.measure(pool, run.parameters), "quality")
+    return run.write("quality.csv", pd.concat([measured, copy_rows], ignore_index=True))
 
 
-def measure_leakage(
-    run: runs.Run,
-    pool: pd.DataFrame,
-    nearest: pd.DataFrame,
-    size: int,
-    margin: float,
-    seed: int,
-    permutations: int,
-) -> pd.DataFrame:
-    """leakage.csv on the candidates of a draw: test cases, and generated images that are no copies;
-    on a finished run read from it.
-    """
+def measure_leakage(run: runs.Run, pool: pd.DataFrame, nearest: pd.DataFrame) -> pd.DataFrame:
+    """leakage.csv on what 06 may draw; on a finished run read from it."""
     if run.finished:
         return run.read("leakage.csv")
-    return run.write(
-        "leakage.csv", leakage.measure(candidates(pool, nearest), size, margin, seed, permutations)
-    )
-
-
-def candidates(pool: pd.DataFrame, nearest: pd.DataFrame) -> pd.DataFrame:
-    """The images that stage 06 may draw."""
-    copied = pool["image_id"].isin(nearest.loc[nearest["copy"], "image_id"])
-    return pool[
-        ((pool["split"] == "test").fillna(False) | (pool["origin"] == "generated")) & ~copied
-    ].reset_index(drop=True)
+    drawable = draw.candidates(pool, nearest.loc[~nearest["release"], "image_id"])
+    return run.write("leakage.csv", leakage.measure(drawable, run.parameters))

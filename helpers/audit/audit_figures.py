@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers import figures, images
@@ -40,53 +41,30 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
     figure, axes = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
     for spare in axes.flat[len(shown) :]:
         spare.axis("off")
+    sides = (
+        (-0.14, ("estimate", "low", "high"), GENERATED, "generated against real"),
+        (0.14, ("baseline", "baseline_low", "baseline_high"), REAL, "real against real"),
+    )
     for axis, metric in zip(axes.flat, shown):
-        for place, (modality, source) in enumerate(sources):
-            row = quality[
-                (quality["metric"] == metric)
-                & (quality["source"] == source)
-                & (quality["modality"] == modality)
-            ]
-            for shift, prefix, colour in (
-                ((-0.14, "", GENERATED), (0.14, "baseline", REAL)) if len(row) else ()
-            ):
-                value = float(row[prefix or "estimate"].iloc[0])
-                low, high = (
-                    float(row[f"{prefix}_{end}".lstrip("_")].iloc[0]) for end in ("low", "high")
-                )
-                axis.plot([low, high], [place + shift] * 2, color=colour, lw=2)
-                axis.plot(
-                    value,
-                    place + shift,
-                    "o",
-                    color=colour,
-                    ms=6,
-                    label={"": "generated against real", "baseline": "real against real"}[prefix],
-                )
+        some = quality[quality["metric"] == metric]
+        for row in some.to_dict("records"):
+            place = sources.index((row["modality"], row["source"]))
+            for shift, (value, low, high), colour, label in sides:
+                axis.plot([row[low], row[high]], [place + shift] * 2, color=colour, lw=2)
+                axis.plot(row[value], place + shift, "o", color=colour, ms=6, label=label)
         axis.set_title(NAMES[metric], fontsize=9)
-        if (
-            metric.endswith("_distance")
-            and quality.loc[quality["metric"] == metric, "high"].max() > 200
-        ):
+        if metric.endswith("_distance") and some["high"].max() > 200:
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
         axis.tick_params(labelsize=8)
     for axis in axes[:, 0]:
-        axis.set_yticks(
-            range(len(sources)),
-            [_label(modality, source) for modality, source in sources],
-            fontsize=8,
-        )
-    axes[0][0].set_ylim(len(sources) - 0.5, -0.5)
-    named = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1]))
-    figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False
-    )
+        _label_sources(axis, sources)
+    _legend(figure, axes[0][0])
     return _done(figure, simulated)
 
 
 def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False) -> Figure:
-    """Distances of the samples to their nearest training case, with the calibrated threshold of
-    that modality.
+    """Distances of the images of one source to their nearest real case, with the calibrated
+    threshold.
     """
     figure, axis = plt.subplots(figsize=(7, 2.6))
     bars, _, _ = axis.hist(
@@ -94,7 +72,7 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
     )
     axis.axvline(limit, color="black", ls="--")
     axis.annotate(
-        "copies are left of this line",
+        "too near: left of this line",
         (limit, 0.95),
         xycoords=("data", "axes fraction"),
         xytext=(4, 0),
@@ -103,8 +81,8 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
         va="top",
     )
     axis.set(
-        xlabel="distance to the nearest training case (1 − correlation of local structure)",
-        ylabel="samples",
+        xlabel="distance to the nearest real case (1 − correlation of local structure)",
+        ylabel="images",
         xlim=(0, 1),
         ylim=(0, max(1, bars.max()) * 1.3),
     )
@@ -114,7 +92,7 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
 def pairs_figure(
     nearest: pd.DataFrame, pool: pd.DataFrame, count: int = 6, simulated: bool = False
 ) -> Figure:
-    """The closest samples (top) above their nearest training cases (bottom).
+    """The closest generated images (top) above their nearest real cases (bottom).
 
     For the notebook only: it shows real images.
     """
@@ -127,11 +105,11 @@ def pairs_figure(
         for axis, image_id, title in zip(
             column,
             (row["image_id"], row["nearest_image_id"]),
-            (f"sample, {row['distance']:.2f}", "training case"),
+            (f"generated, {row['distance']:.2f}", "real case"),
         ):
             axis.imshow(images.read_png(at.loc[image_id, "file"]), cmap="gray")
             axis.set_title(
-                title + (" · copy" if row["copy"] and title.startswith("sample") else ""),
+                title + (" · copy" if row["copy"] and title != "real case" else ""),
                 fontsize=8,
             )
     for axis in axes.flat:
@@ -146,49 +124,24 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
     joint = leakage[leakage["feature"] == "joint"]
     sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.6 * len(sources)))
-    for place, (modality, source) in enumerate(sources):
+    known = joint.set_index(["modality", "source", "stage"])
+    for place, source in enumerate(sources):
         for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
-            row = joint[
-                (joint["source"] == source)
-                & (joint["modality"] == modality)
-                & (joint["stage"] == stage)
-            ]
-            if len(row):
-                axis.plot(
-                    [float(row["low"].iloc[0]), float(row["high"].iloc[0])],
-                    [place + shift] * 2,
-                    color=colour,
-                    lw=2,
-                )
-                axis.plot(
-                    float(row["auc"].iloc[0]),
-                    place + shift,
-                    "o",
-                    color=colour,
-                    label=f"{stage} standardisation",
-                )
+            at = place + shift
+            if (*source, stage) in known.index:
+                row = known.loc[(*source, stage)]
+                axis.plot([row["low"], row["high"]], [at] * 2, color=colour, lw=2)
+                axis.plot(row["auc"], at, "o", color=colour, label=f"{stage} standardisation")
             else:
-                axis.text(
-                    0.5,
-                    place + shift,
-                    f"none {stage}: too small for the reading size",
-                    fontsize=8,
-                    va="center",
-                    color=colour,
-                )
+                none = f"none {stage}: too small for the reading size"
+                axis.text(0.5, at, none, fontsize=8, va="center", color=colour)
     axis.axvline(0.5, color="black", lw=0.8, label="chance")
     axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warned above")
-    axis.set_yticks(
-        range(len(sources)), [_label(modality, source) for modality, source in sources], fontsize=8
-    )
-    axis.set_ylim(len(sources) - 0.5, -0.5)
+    _label_sources(axis, sources)
     axis.set(
         xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02)
     )
-    named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False
-    )
+    _legend(figure, axis)
     return _done(figure, simulated)
 
 
@@ -196,17 +149,12 @@ def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
     """The area under the curve of every single sign, one column a source and stage; darker tells
     more.
     """
-    single = leakage[leakage["feature"] != "joint"].copy()
-    single["column"] = [
-        f"{_label(modality, source)}\n{stage}"
-        for modality, source, stage in zip(single["modality"], single["source"], single["stage"])
-    ]
+    single = leakage[leakage["feature"] != "joint"]
+    named = zip(single["modality"], single["source"], single["stage"])
+    single = single.assign(column=[f"{_label(*source)}\n{stage}" for *source, stage in named])
     order, features = list(dict.fromkeys(single["column"])), list(dict.fromkeys(single["feature"]))
-    table = (
-        single.pivot_table(index="feature", columns="column", values="auc")
-        .reindex(index=features, columns=order)
-        .astype(float)
-    )
+    table = single.pivot_table(index="feature", columns="column", values="auc").astype(float)
+    table = table.reindex(index=features, columns=order)
     figure, axis = plt.subplots(figsize=(2.5 + 1.25 * len(order), 1.6 + 0.2 * len(features)))
     axis.grid(visible=False)
     axis.imshow(table, cmap="Oranges", vmin=0.5, vmax=1, aspect="auto")
@@ -235,6 +183,18 @@ def _label(modality: str, source: str) -> str:
     name = generator or run
     name = name if len(name) <= 26 else name[:25] + "…"
     return f"{KINDS[modality]} · {run.split('_')[0]}\n{name}"
+
+
+def _label_sources(axis: Axes, sources: list[tuple[str, str]]) -> None:
+    axis.set_yticks(range(len(sources)), [_label(*source) for source in sources], fontsize=8)
+    axis.set_ylim(len(sources) - 0.5, -0.5)
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    """Each label once, below the figure."""
+    named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
+    place = {"loc": "outside lower center", "ncols": 4, "fontsize": 9, "frameon": False}
+    figure.legend(named.values(), named.keys(), **place)
 
 
 def _done(figure: Figure, simulated: bool) -> Figure:

@@ -1,11 +1,13 @@
 """Memorised copies: is a sample a training case, seen through cropping, noise, another window or a
 mirror?
 
-A sample is compared with every training case in two steps: small, contrast-normalised descriptors
-of many crops of every case find the likeliest cases; those are aligned with the sample, and 1 − the
+A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
+crops of every case find the likeliest cases; those are aligned with the sample, and 1 − the
 correlation of local structure is the distance: blind to mirrors, negatives, windows, crops, shifts,
-and turns of a few degrees. What counts as a copy is calibrated on held-out real images of other
-patients.
+and turns of a few degrees. How near is too near is calibrated on real images of other patients.
+
+Only a generator trained here can be shown to have memorised a case. Images made elsewhere are
+compared with the real cases by the same distance, and called a comparison.
 """
 
 import itertools
@@ -22,70 +24,54 @@ from helpers.runner import runs
 SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
+APART = ("image_id", "group", "duplicate_group")  # real images that share one are no strangers
 BLOCK = 512  # samples searched at once
-CROPS = {
-    1.0: 1,
-    0.95: 2,
-    0.9: 3,
-    0.85: 4,
-    0.8: 5,
-    0.75: 6,
-    0.7: 7,
-}  # side of the crop: places along each side
+CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side: places along each side
 SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted image shows it whole
 INNER = 52  # pixels of a template that slides over a case
 REGISTERED = 6  # of the aligned cases, the best are registered
+NULL = 100  # real images whose distance to other patients calibrates a comparison
 BLUR, STEPS = 1.5, 12  # pixels; and steps of a registration at most
 
 
-def nearest(samples: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
-    """The nearest training case of every sample; both are rows of images.csv with `file`.
+def nearest(samples: pd.DataFrame, cases: pd.DataFrame, apart: tuple = ()) -> pd.DataFrame:
+    """The nearest case of every sample; both are rows of audit.gather.
 
     Columns image_id, nearest_image_id, distance (1 − correlation of local structure after
     alignment: 0 the same, about 1 unrelated) and hash_distance (bits of 64 in which the perceptual
-    hashes differ, mirror allowed). A training case with the sample's own image_id is left out.
+    hashes differ, mirror allowed). Cases that share a value of one of the columns `apart` with a
+    sample are left out.
     """
-    cases, hashes = zip(
-        *[
-            (structure(picture), perceptual_hash(picture))
-            for picture in _pictures(training, "training cases")
-        ]
-    )
+    known = [(structure(image), perceptual_hash(image)) for image in _pictures(cases, "cases")]
+    structures, hashes = (np.stack(part) for part in zip(*known))
     looked_for = [
-        (structure(picture), _both_hashes(picture)) for picture in _pictures(samples, "samples")
+        (structure(image), [perceptual_hash(image), perceptual_hash(image[:, ::-1])])
+        for image in _pictures(samples, "samples")
     ]
-    likeliest = _search(np.stack([small for small, _ in looked_for]), np.stack(cases))
-    cases, own = np.stack(cases), training["image_id"].to_numpy(dtype=object)
-    rows = []
-    for (sample, hashed), image_id, indices in zip(
-        looked_for, samples["image_id"], runs.progress(likeliest, "aligning")
-    ):
-        indices = indices[own[indices] != image_id]
-        best, distance = aligned(sample, cases[indices])
-        bits = min(np.count_nonzero(np.stack(hashes) != one, axis=1).min() for one in hashed)
-        rows.append(
-            {
-                "image_id": image_id,
-                "nearest_image_id": own[indices[best]],
-                "distance": distance,
-                "hash_distance": bits,
-            }
-        )
-    return pd.DataFrame(rows)
+    same = np.zeros((len(samples), len(cases)), bool)
+    for name in apart:
+        one, two = (side[name].to_numpy(dtype=object) for side in (samples, cases))
+        same |= (one[:, None] == two[None]) & pd.notna(one)[:, None]
+    likeliest = _search(np.stack([small for small, _ in looked_for]), structures, ~same)
+    rows, own = [], cases["image_id"].to_numpy(dtype=object)
+    for (sample, hashed), indices in zip(looked_for, runs.progress(likeliest, "aligning")):
+        best, distance = aligned(sample, structures[indices])
+        bits = min(np.count_nonzero(hashes != one, axis=1).min() for one in hashed)
+        rows.append((own[indices[best]], distance, bits))
+    found = pd.DataFrame(rows, columns=["nearest_image_id", "distance", "hash_distance"])
+    return found.assign(image_id=samples["image_id"].to_numpy())
 
 
-def threshold(
-    held_out: np.ndarray, false_alarms: float
-) -> tuple[float, float, tuple[float, float]]:
+def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tuple[float, float]]:
     """(threshold, expected false-positive rate, its 95 % Clopper–Pearson-type interval) from
-    held-out nearest distances.
+    the nearest distances of real images of other patients.
 
-    A distance below the threshold is called a copy. It is the k-th smallest held-out distance, k
+    A distance below the threshold is called a copy. It is the k-th smallest of them, k
     the largest with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another
     patient falls below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets.
-    Raises ValueError without held-out images.
+    Raises ValueError without any.
     """
-    ordered = np.sort(np.asarray(held_out, dtype=float))
+    ordered = np.sort(np.asarray(others, dtype=float))
     if not len(ordered):
         raise ValueError(
             "No held-out real images of other patients: without them no threshold can be"
@@ -96,100 +82,99 @@ def threshold(
     return float(ordered[k - 1]), k / (len(ordered) + 1), (float(low), float(high))
 
 
-def judge(
-    pool: pd.DataFrame,
-    trained_here: list[str],
-    false_alarms: float,
-    extractor: str,
-    size: int,
-    margin: float,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(nearest.csv, rows for quality.csv) for the samples of the runs `trained_here`, modality by
-    modality.
+def judge(pool: pd.DataFrame, asked: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(nearest.csv, rows for quality.csv) for every generated source, modality by modality.
 
-    The rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients, with
-    interval) and `copy_share` (Wilson interval). `release` is false for copies. Empty tables when
-    nothing was trained here.
+    Samples of a generator trained here are compared with its training cases, calibrated by held-out
+    real images of other patients, and a near one is a `copy`, which is not released. Images made
+    elsewhere are compared with all real cases, calibrated by real images of different patients. The
+    rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients, with interval)
+    and `copy_share` (Wilson interval); `near_...` where it is a comparison. `asked` has
+    false_alarms, extractor, feature_size, framing, margin and seed.
     """
     found, rows = [], []
-    for (modality, source), samples in pool[
-        pool["run"].isin(trained_here) & (pool["origin"] == "generated")
-    ].groupby(["modality", "source"]):
-        real = pool[(pool["origin"] == "real") & (pool["modality"] == modality)]
-        training = real[(real["split"] == "train").fillna(False)]
-        held_out = real[
-            real["split"].isin(["validation", "test"]) & ~real["group"].isin(training["group"])
-        ]
-        held_out = held_out[
-            held_out["duplicate_group"].isna()
-            | ~held_out["duplicate_group"].isin(training["duplicate_group"])
-        ]
-        if training.empty or held_out.empty:
+    made = pool[pool["origin"] == "generated"]
+    for (modality, source), samples in made.groupby(["modality", "source"]):
+        trained = bool(samples["trained_here"].all())
+        cases, others = _compared(pool[pool["modality"] == modality], trained, asked["seed"])
+        if cases.empty or others.empty:
             continue
-        limit, rate, between = threshold(nearest(held_out, training)["distance"], false_alarms)
-        table = nearest(samples, training)
-        common = min(size, fidelity.smallest_side(pd.concat([samples, training]), margin))
-        vectors = [
-            features.extract(side, extractor, common, margin) for side in (samples, training)
+        distances = nearest(others, cases, APART)["distance"]
+        limit, rate, between = threshold(distances, asked["false_alarms"])
+        table = nearest(samples, cases)
+        size = fidelity.common_size(pd.concat([samples, cases]), asked)
+        vectors = [features.extract(side, asked, size) for side in (samples, cases)]
+        spread = features.scale(vectors[1])[1]
+        table["feature_distance"] = fidelity.nearest_distance(*[one / spread for one in vectors])
+        table["near"] = table["distance"] < limit
+        table["copy"] = table["near"] & trained
+        found.append(table.assign(trained_here=trained, release=~table["copy"]))
+        share = proportion_confint(table["near"].sum(), len(table), method="wilson")
+        measured = [
+            ("threshold", len(others), limit, (np.nan, np.nan)),
+            ("false_alarms", len(others), rate, between),
+            ("share", len(table), table["near"].mean(), share),
         ]
-        table["feature_distance"] = fidelity.nearest_distance(
-            *[side / features.scale(vectors[1])[1] for side in vectors]
-        )
-        table["copy"] = table["distance"] < limit
-        table["release"] = ~table["copy"]
-        found.append(table)
-        share = proportion_confint(table["copy"].sum(), len(table), method="wilson")
-        told = {
-            "source": source,
-            "modality": modality,
-            "extractor": f"local structure at {SIDE} px, aligned",
-        }
         rows += [
             {
-                **told,
-                "metric": "copy_threshold",
-                "images": len(held_out),
-                "reference_images": len(training),
-                "estimate": limit,
-            },
-            {
-                **told,
-                "metric": "copy_false_alarms",
-                "images": len(held_out),
-                "reference_images": len(training),
-                "estimate": rate,
-                "low": between[0],
-                "high": between[1],
-            },
-            {
-                **told,
-                "metric": "copy_share",
-                "images": len(table),
-                "reference_images": len(training),
-                "estimate": table["copy"].mean(),
-                "low": share[0],
-                "high": share[1],
-            },
+                "metric": ("copy_" if trained else "near_") + name,
+                "source": source,
+                "modality": modality,
+                "images": count,
+                "reference_images": len(cases),
+                "estimate": estimate,
+                "low": low,
+                "high": high,
+                "extractor": f"local structure at {SIDE} px, aligned",
+            }
+            for name, count, estimate, (low, high) in measured
         ]
-    return pd.concat(found, ignore_index=True) if found else tables.empty("nearest"), pd.DataFrame(
-        rows, columns=[column.name for column in tables.columns("quality")]
-    )
+    columns = [column.name for column in tables.columns("quality")]
+    return pd.concat([tables.empty("nearest"), *found]), pd.DataFrame(rows, columns=columns)
 
 
-def not_searched(pool: pd.DataFrame, trained_here: list[str], copy_rows: pd.DataFrame) -> list[str]:
-    """One sentence for every source trained here whose samples could not be searched for copies."""
-    told = []
-    for (modality, source), samples in pool[
-        pool["run"].isin(trained_here) & (pool["origin"] == "generated")
-    ].groupby(["modality", "source"]):
-        if not ((copy_rows["source"] == source) & (copy_rows["modality"] == modality)).any():
-            told.append(
-                f"{modality} of {source}: its {len(samples)} samples were not searched for copies,"
-                " since there are no real images of that modality in split train, or none of other"
-                " patients to calibrate the threshold with. 06 does not refuse them: look at them"
-                " yourself."
+def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the real cases that samples are compared with, the real images that calibrate)."""
+    real = pool[pool["origin"] == "real"]
+    if not trained:
+        count = min(NULL, len(real)) if real["group"].nunique() > 1 else 0
+        return real, real.sample(count, random_state=seed)
+    train = (real["split"] == "train").fillna(False)
+    cases, others = real[train], real[real["split"].isin(["validation", "test"])]
+    for name in ("group", "duplicate_group"):
+        others = others[others[name].isna() | ~others[name].isin(cases[name])]
+    return cases, others
+
+
+def told(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
+    """One sentence for every source: how many copies, how many images made elsewhere are as near
+    to a real case, or why a source could not be searched.
+    """
+    said = []
+    made = pool[pool["origin"] == "generated"]
+    for (modality, source), samples in made.groupby(["modality", "source"]):
+        own = nearest[nearest["image_id"].isin(samples["image_id"])]
+        known = (copy_rows["source"] == source) & (copy_rows["modality"] == modality)
+        near, name = int(own["near"].sum()), f"{modality} of {source}"
+        if not known.any():
+            said.append(
+                f"{name}: its {len(samples)} images were not searched for copies, since there are"
+                " no real images of that modality to compare with, or none of other patients to"
+                " calibrate the threshold with. 06 does not refuse them: look at them yourself."
             )
-    return told
+        elif samples["trained_here"].all():
+            said.append(
+                f"{name}: {near} of {len(own)} samples are copies of training cases; copies are not"
+                " released and cannot be drawn."
+            )
+        else:
+            said.append(
+                f"{name}: {near} of {len(own)} images, made elsewhere, are nearer to a real case"
+                " than images of different patients usually are to one another. This is a"
+                " comparison, not a finding of memorisation: what that generator learnt from is not"
+                " known here. 06 never draws such an image together with that case."
+            )
+    return said
 
 
 def structure(picture: np.ndarray) -> np.ndarray:
@@ -214,10 +199,6 @@ def perceptual_hash(picture: np.ndarray) -> np.ndarray:
     return low > np.median(low)
 
 
-def _both_hashes(picture: np.ndarray) -> list[np.ndarray]:
-    return [perceptual_hash(picture), perceptual_hash(picture[:, ::-1])]
-
-
 def _pictures(pool: pd.DataFrame, label: str):
     """Whole images, padded to squares: bars that padding made are part of what a generator may have
     learnt.
@@ -226,9 +207,9 @@ def _pictures(pool: pd.DataFrame, label: str):
         yield images.standardise(images.read_png(file), 4 * SIDE, int(bits)).astype(np.float32)
 
 
-def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """Indices of the likeliest cases of every sample, (n, LIKELIEST + 1): best correlation with any
-    crop of the case, mirrored, negative or not.
+def _search(samples: np.ndarray, cases: np.ndarray, allowed: np.ndarray) -> list[np.ndarray]:
+    """Indices of the LIKELIEST `allowed` cases of every sample: best correlation with any crop of
+    the case, mirrored, negative or not. `allowed` has shape (samples, cases).
     """
     whole, inner = (_units(_reduced(samples, side, 0.5, 0.5)) for side in (1.0, SHIFTED))
     best = np.full((len(samples), len(cases)), -1, dtype=np.float32)
@@ -241,8 +222,9 @@ def _search(samples: np.ndarray, cases: np.ndarray) -> np.ndarray:
                     block = best[start : start + BLOCK]
                     for looks in (whole, inner) if scale == SHIFTED else (whole,):
                         np.maximum(block, np.abs(looks[start : start + BLOCK] @ units.T), out=block)
-    count = min(LIKELIEST + 1, len(cases))  # one more, because an image itself may be left out
-    return np.argsort(-best, axis=1, kind="stable")[:, :count]
+    best[~allowed] = -2
+    order = np.argsort(-best, axis=1, kind="stable")[:, :LIKELIEST]
+    return [row[allowed[place, row]] for place, row in enumerate(order)]
 
 
 def _reduced(pictures: np.ndarray, scale: float, x: float, y: float) -> np.ndarray:

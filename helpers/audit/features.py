@@ -9,36 +9,47 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from helpers import images
+from helpers.assemble_reading_set import framing
 from helpers.runner import runs
 
 HANDCRAFTED = "handcrafted"
 BATCH = 32
 
 
-def extract(pool: pd.DataFrame, extractor: str, size: int, margin: float) -> np.ndarray:
-    """Features of the images of `pool` (columns file, bits), shape (n, d) float32, one image in
-    memory at a time.
+def extract(pool: pd.DataFrame, asked: dict, size: int) -> np.ndarray:
+    """Features of the images of `pool` (columns file, bits, modality), shape (n, d) float32, one
+    image in memory at a time.
 
-    Every image goes the same way: images.for_reading at `size` pixels and 8 bits, then `extractor`:
-    `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in 0..1) or a transformers
-    vision model by id or folder (resized bicubically to the model's own size). Raises ImageError
-    for an image smaller than `size`.
+    Every image goes the same way: framing.for_reading at `size` pixels and 8 bits, then
+    `asked["extractor"]`: `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in 0..1)
+    or a transformers vision model by id or folder (resized bicubically to the model's own size).
+    Raises ImageError for an image smaller than `size`.
     """
-    pictures = (
-        images.for_reading(images.read_png(file), int(bits), size, 8, margin).astype(np.float32)
-        / 255
-        for file, bits in zip(pool["file"], pool["bits"])
-    )
+    pictures = (as_read(row, asked, size).astype(np.float32) / 255 for row in pool.itertuples())
     pictures = runs.progress(pictures, "features", len(pool))
-    if extractor == HANDCRAFTED:
+    if asked["extractor"] == HANDCRAFTED:
         found = [handcrafted(picture) for picture in pictures]
         return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
-    return _by_network(pictures, extractor)
+    return _by_network(pictures, asked["extractor"])
 
 
-def describe(extractor: str, size: int, margin: float) -> str:
+def as_read(row, asked: dict, size: int) -> np.ndarray:
+    """A row's image as readers would get it at `size` pixels and 8 bits, (size, size) uint8."""
+    frame = {"reading_size": size, "framing": asked["framing"], "margin": asked["margin"]}
+    array = images.read_png(row.file)
+    return framing.for_reading(array, int(row.bits), row.modality, 8, **frame)
+
+
+def longest_side(row, asked: dict) -> int:
+    """The largest reading size that a row's image allows, pixels."""
+    array = images.read_png(row.file)
+    return max(framing.field(array, int(row.bits), asked["framing"], asked["margin"]).shape)
+
+
+def describe(asked: dict, size: int) -> str:
     """One phrase for tables: the extractor and the resize rule."""
-    return f"{extractor}; central square without {margin:.1%} margin, by area to {size} px, 8 bit"
+    framed = "whole" if asked["framing"] == "whole" else f"common, margin {asked['margin']:.1%}"
+    return f"{asked['extractor']}; framing {framed}, by area to {size} px, 8 bit"
 
 
 def scale(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

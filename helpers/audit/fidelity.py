@@ -17,23 +17,17 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
 def measure(
-    pool: pd.DataFrame,
-    extractor: str,
-    size: int,
-    margin: float,
-    seed: int,
-    replicates: int = 40,
-    neighbours: int = 5,
+    pool: pd.DataFrame, asked: dict, replicates: int = 40, neighbours: int = 5
 ) -> pd.DataFrame:
     """The table quality.csv: every generated source of `pool` (audit.gather) against real images of
     its modality.
 
     Real patients are halved: one half is the reference, the other the baseline; all three sides
-    have the same number of images, because every one of these measures depends on it. `size` is in
-    pixels and is lowered to what the smallest image compared has. Intervals: delete-half jackknife
-    over patients and prompts.
+    have the same number of images, because every one of these measures depends on it. `asked` has
+    extractor, feature_size (pixels, lowered to what the smallest image compared has), framing,
+    margin and seed. Intervals: delete-half jackknife over patients and prompts.
     """
-    rows = []
+    rows, seed = [], asked["seed"]
     for (modality, source), made in pool[pool["origin"] == "generated"].groupby(
         ["modality", "source"], sort=True
     ):
@@ -41,32 +35,30 @@ def measure(
         sides = _equal_sides(made, real, seed)
         if min(map(len, sides)) < FEWEST:
             continue
-        common = min(size, smallest_side(pd.concat(sides), margin))
-        found = [features.extract(side, extractor, common, margin) for side in sides]
-        if extractor == features.HANDCRAFTED:
+        size = common_size(pd.concat(sides), asked)
+        found = [features.extract(side, asked, size) for side in sides]
+        if asked["extractor"] == features.HANDCRAFTED:
             centre, spread = features.scale(np.concatenate(found[1:]))
             found = [(side - centre) / spread for side in found]
         groups = [side["group"].to_numpy(dtype=object) for side in sides]
-        table = _compare(found, groups, seed, replicates, neighbours) + _diversity(
-            sides, common, margin, seed
+        table = pd.DataFrame(
+            _compare(found, groups, seed, replicates, neighbours) + _diversity(sides, asked, size)
         )
-        told = features.describe(extractor, common, margin)
-        rows += [
-            {
-                **row,
-                "source": source,
-                "modality": modality,
-                "images": len(sides[0]),
-                "extractor": told,
-            }
-            for row in table
-        ]
-    return pd.DataFrame(rows, columns=[column.name for column in tables.columns("quality")])
+        rows.append(
+            table.assign(
+                source=source,
+                modality=modality,
+                images=len(sides[0]),
+                extractor=features.describe(asked, size),
+            )
+        )
+    return pd.concat([tables.empty("quality"), *rows], ignore_index=True)
 
 
-def smallest_side(pool: pd.DataFrame, margin: float) -> int:
-    """Pixels that every image of the pool has without its margin."""
-    return min(images.reading_side(images.read_png(file), margin) for file in pool["file"])
+def common_size(pool: pd.DataFrame, asked: dict) -> int:
+    """feature_size, or what the smallest image of the pool has, pixels."""
+    sides = (features.longest_side(row, asked) for row in pool.itertuples())
+    return min(asked["feature_size"], *sides)
 
 
 def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
@@ -88,51 +80,23 @@ def _compare(
     found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int, neighbours: int
 ) -> list[dict]:
     made, reference, baseline = found
-    values, others = (
-        distances(made, reference, neighbours),
-        distances(baseline, reference, neighbours),
-    )
-    random = np.random.default_rng(seed)
-    errors = half_sample_error(
-        lambda a, b: distances(made[a], reference[b], neighbours),
-        groups[0],
-        groups[1],
-        random,
-        replicates,
-    )
-    spread = half_sample_error(
-        lambda a, b: distances(baseline[a], reference[b], neighbours),
-        groups[2],
-        groups[1],
-        random,
-        replicates,
-    )
-    rows = []
-    for name in values:
-        low, high = values[name] - 1.96 * errors[name], values[name] + 1.96 * errors[name]
-        row = {
-            "metric": name,
-            "reference_images": len(reference),
-            "estimate": values[name],
-            "low": low,
-            "high": high,
-            "baseline": others[name],
-        }
-        rows.append(
-            row
-            | {
-                "baseline_low": others[name] - 1.96 * spread[name],
-                "baseline_high": others[name] + 1.96 * spread[name],
-            }
+    rows = {}
+    for side, own, prefix in ((made, groups[0], ""), (baseline, groups[2], "baseline_")):
+        errors = half_sample_error(
+            lambda a, b, side=side: distances(side[a], reference[b], neighbours),
+            own,
+            groups[1],
+            np.random.default_rng(seed),
+            replicates,
         )
-    for row in rows:
-        floor, ceiling = (
-            0.0 if row["metric"] != "kernel_distance" else -np.inf,
-            1.0 if row["metric"] in ("precision", "recall", "coverage") else np.inf,
-        )
-        for end in ("low", "high", "baseline_low", "baseline_high"):
-            row[end] = float(np.clip(row[end], floor, ceiling))
-    return rows
+        for name, value in distances(side, reference, neighbours).items():
+            floor = -np.inf if name == "kernel_distance" else 0.0
+            ceiling = 1.0 if name in ("precision", "recall", "coverage") else np.inf
+            row = rows.setdefault(name, {"metric": name, "reference_images": len(reference)})
+            row[prefix.rstrip("_") or "estimate"] = value
+            for end, sign in (("low", -1), ("high", 1)):
+                row[prefix + end] = np.clip(value + sign * 1.96 * errors[name], floor, ceiling)
+    return list(rows.values())
 
 
 def distances(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
@@ -265,39 +229,29 @@ def half_sample_error(
     return values.std().to_dict()
 
 
-def _diversity(sides: list[pd.DataFrame], size: int, margin: float, seed: int) -> list[dict]:
-    (value, low, high, pairs), (base, base_low, base_high, _) = (
-        within_source(side, size, margin, seed) for side in (sides[0], sides[2])
+def _diversity(sides: list[pd.DataFrame], asked: dict, size: int) -> list[dict]:
+    row = {"metric": "ms_ssim_within", "reference_images": len(sides[2])}
+    row["estimate"], row["low"], row["high"], pairs = within_source(sides[0], asked, size)
+    row["baseline"], row["baseline_low"], row["baseline_high"], _ = within_source(
+        sides[2], asked, size
     )
-    row = {
-        "metric": "ms_ssim_within",
-        "reference_images": len(sides[2]),
-        "estimate": value,
-        "low": low,
-        "high": high,
-        "baseline": base,
-    }
-    return [row | {"baseline_low": base_low, "baseline_high": base_high}] if pairs > 1 else []
+    return [row] if pairs > 1 else []
 
 
 def within_source(
-    pool: pd.DataFrame, size: int, margin: float, seed: int, most: int = 200
+    pool: pd.DataFrame, asked: dict, size: int, most: int = 200
 ) -> tuple[float, float, float, int]:
     """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of
     pairs; higher is less diverse.
     """
-    order = np.random.default_rng(seed).permutation(len(pool))
+    rows = list(pool.itertuples())
+    order = np.random.default_rng(asked["seed"]).permutation(len(rows))
     pairs = min(len(order) // 2, most)
-    files = list(zip(pool["file"], pool["bits"]))
-
-    def read(index):
-        file, bits = files[index]
-        return images.for_reading(images.read_png(file), int(bits), size, 8, margin)
-
-    values = np.array([ms_ssim(read(order[2 * n]), read(order[2 * n + 1])) for n in range(pairs)])
-    error = (
-        values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1) if pairs > 1 else np.nan
-    )
+    shown = [features.as_read(rows[index], asked, size) for index in order[: 2 * pairs]]
+    values = np.array([ms_ssim(one, two) for one, two in zip(shown[::2], shown[1::2])])
+    error = np.nan
+    if pairs > 1:
+        error = values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1)
     return float(values.mean()), float(values.mean() - error), float(values.mean() + error), pairs
 
 

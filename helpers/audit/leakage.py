@@ -1,17 +1,19 @@
-"""What gives a source away without looking at the anatomy: file facts, size, depth, border,
-histogram, spectrum, compression.
+"""What gives a source away without looking at the anatomy: file, shape, size, depth, border, grey
+levels, histogram, spectrum, compression.
 """
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy import fft, ndimage, optimize, stats
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers import images
+from helpers.assemble_reading_set import framing
+from helpers.audit import features
 from helpers.audit.features import radial_power
 from helpers.runner import runs
 
@@ -23,42 +25,31 @@ BANDS = 10
 TILE = 256
 
 
-def measure(
-    pool: pd.DataFrame, size: int, margin: float, seed: int, permutations: int = 500
-) -> pd.DataFrame:
+def measure(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
     """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only)
     against real ones of its modality.
 
-    Before: the images as their runs hold them. After: as images.for_reading gives them to the
-    readers, at the depth of the poorest image compared. A source too small for the reading size has
-    no rows `after`; one with too few patients or prompts has none at all.
+    Before: the images as their runs hold them. After: as framing.for_reading gives them to the
+    readers, at the depth of the poorest image compared. `asked` has reading_size, framing, margin,
+    seed and permutations. A source too small for the reading size has no rows `after`; one with too
+    few patients or prompts has none at all.
     """
-    rows = []
+    tables = []
     for modality, some in pool.groupby("modality", sort=True):
-        some = some[(some["origin"] == "generated") | (some["group"].notna())]
-        before = facts_before(some)
-        after = facts_after(some, size, margin)
+        facts = {"before": facts_before(some), "after": facts_after(some, asked)}
         for source in sorted(some.loc[some["origin"] == "generated", "source"].unique()):
             chosen = some["source"].isin(["real", source]).to_numpy()
-            truth, groups = (
-                (some["source"] == source).to_numpy()[chosen],
-                some["group"].to_numpy(dtype=object)[chosen],
-            )
-            for stage, facts in (("before", before), ("after", after)):
-                facts = facts[chosen]
-                usable = facts.notna().all(axis=1).to_numpy()
-                if not usable[truth].any():
-                    continue
-                table = separability(
-                    facts[usable], truth[usable], groups[usable], seed, permutations
-                )
-                rows += [
-                    {"source": source, "modality": modality, "stage": stage, **row}
-                    for row in table.to_dict("records")
-                ]
-    return pd.DataFrame(
-        rows, columns=["source", "modality", "stage", "feature", "auc", "low", "high", "p"]
-    )
+            for stage, known in facts.items():
+                usable = chosen & known.notna().all(axis=1).to_numpy()
+                truth = (some["source"] == source).to_numpy()[usable]
+                if truth.any():
+                    groups = some["group"].to_numpy(dtype=object)[usable]
+                    table = separability(
+                        known[usable], truth, groups, asked["seed"], asked["permutations"]
+                    )
+                    tables.append(table.assign(source=source, modality=modality, stage=stage))
+    columns = ["source", "modality", "stage", "feature", "auc", "low", "high", "p"]
+    return pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
 
 
 def separability(
@@ -94,19 +85,14 @@ def separability(
     varying = [name for name in facts.columns if facts[name].nunique() > 1]
     rows = []
     for feature in ["joint", *facts.columns]:
-        if (feature != "joint" and feature not in varying) or not varying:
+        used = varying if feature == "joint" else [name for name in varying if name == feature]
+        if not used:
             rows.append({"feature": feature, "auc": 0.5, "low": 0.5, "high": 0.5, "p": 1.0})
             continue
-        scores = _out_of_fold(
-            facts[varying if feature == "joint" else [feature]].to_numpy(dtype=float),
-            targets,
-            folds,
-        )
-        null = np.array([_auc(scores[:, n + 1], permuted[:, n]) for n in range(permutations)])
+        scores = _out_of_fold(facts[used].to_numpy(dtype=float), targets, folds)
         auc, low, high = clustered_auc(scores[:, 0], generated, codes)
-        p = (1 + np.count_nonzero(np.abs(null - 0.5) >= abs(auc - 0.5) - 1e-12)) / (
-            permutations + 1
-        )
+        null = _auc(scores[:, 1:], permuted)
+        p = (1 + (np.abs(null - 0.5) >= abs(auc - 0.5) - 1e-12).sum()) / (permutations + 1)
         rows.append({"feature": feature, "auc": auc, "low": low, "high": high, "p": p})
     return pd.DataFrame(rows)
 
@@ -136,12 +122,11 @@ def _normal_scores(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     return stats.norm.ppf((np.stack(ranks, axis=1) + 0.5) / (len(ordered) + 1))
 
 
-def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    ranks = stats.rankdata(scores)
-    count = positive.sum()
-    return float(
-        (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count))
-    )
+def _auc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Area under the curve of every column."""
+    ranks, count = stats.rankdata(scores, axis=0), positive.sum(axis=0)
+    above = (ranks * positive).sum(axis=0) - count * (count + 1) / 2
+    return above / (count * (len(scores) - count))
 
 
 def clustered_auc(
@@ -153,8 +138,7 @@ def clustered_auc(
     Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which stands at 0
     and 1 too, widened by the design effect of the clusters (Obuchowski 1997).
     """
-    auc = _auc(scores, positive)
-    ranks = stats.rankdata(scores)
+    auc, ranks = float(_auc(scores, positive)), stats.rankdata(scores)
     ones, zeros = int(positive.sum()), int((~positive).sum())
     above = (ranks[positive] - stats.rankdata(scores[positive])) / zeros
     below = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / ones
@@ -164,28 +148,24 @@ def clustered_auc(
         clustered += (sums**2).sum() * len(sums) / (len(sums) - 1) / len(values) ** 2
         independent += values.var(ddof=1) / len(values)
     effect = max(1.0, clustered / independent) if independent > 0 else 1.0
-    if (
-        independent == 0
-        # told apart without exception: only the number of patients and prompts says how sure that
-        # is
-    ):
+    if independent == 0:
+        # Told apart without exception: only the number of patients and prompts says how sure that
+        # is.
         ones, zeros = len(np.unique(groups[positive])), len(np.unique(groups[~positive]))
-    ends = []
-    for sign, far in ((-1, 0.0), (1, 1.0)):
 
-        def beyond(area, sign=sign):
-            return (area - auc) * sign - 1.96 * np.sqrt(
-                effect * max(_hanley(area, ones, zeros), 1e-12)
-            )
+    def beyond(area: float, sign: int) -> float:
+        error = np.sqrt(effect * max(_hanley(area, ones, zeros), 1e-12))
+        return (area - auc) * sign - 1.96 * error
 
-        ends.append(
-            optimize.brentq(beyond, auc, far)
-            if beyond(far) > 0 > beyond(auc)
-            else far
-            if beyond(far) <= 0
-            else auc
-        )
-    return auc, float(ends[0]), float(ends[1])
+    low, high = (
+        far
+        if beyond(far, sign) <= 0
+        else optimize.brentq(beyond, auc, far, args=(sign,))
+        if beyond(auc, sign) < 0
+        else auc
+        for sign, far in ((-1, 0.0), (1, 1.0))
+    )
+    return auc, float(low), float(high)
 
 
 def _hanley(auc: float, ones: int, zeros: int) -> float:
@@ -205,28 +185,32 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     """One sentence for every source that is still told from real ones after the standardisation
     (lower bound above 0.6).
     """
-    joint = leakage[
-        (leakage["feature"] == "joint")
-        & (leakage["stage"] == "after")
-        & (leakage["low"] > WARN_ABOVE)
+    joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
+    return [
+        f"{row.modality} of {row.source}: told from real ones without the anatomy, AUC"
+        f" {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); most by {_most(leakage, row)}. A"
+        " reader's success may rest on this."
+        for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
-    told = []
-    for row in joint.to_dict("records"):
-        single = leakage[
-            (leakage["stage"] == "after")
-            & (leakage["source"] == row["source"])
-            & (leakage["modality"] == row["modality"])
-        ]
-        worst = single[(single["feature"] != "joint")].sort_values("auc", ascending=False).head(3)
-        named = ", ".join(
-            f"{feature} ({auc:.2f})" for feature, auc in zip(worst["feature"], worst["auc"])
-        )
-        told.append(
-            f"{row['modality']} of {row['source']}: told from real ones without the anatomy, AUC"
-            f" {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f}); most by {named}. A"
-            " reader's success may rest on this."
-        )
-    return told
+
+
+def leading(leakage: pd.DataFrame) -> list[str]:
+    """One sentence for every source and stage: the signs that tell it most."""
+    joint = leakage[leakage["feature"] == "joint"]
+    return [
+        f"{row.modality} of {row.source}, {row.stage} the standardisation: AUC {row.auc:.2f} by all"
+        f" signs together, most by {_most(leakage, row)}."
+        for row in joint.itertuples()
+    ]
+
+
+def _most(leakage: pd.DataFrame, row, count: int = 3) -> str:
+    """The signs with the largest areas of a row's source and stage, with these."""
+    single = leakage[leakage["feature"] != "joint"]
+    for name in ("source", "modality", "stage"):
+        single = single[single[name] == getattr(row, name)]
+    worst = single.sort_values("auc", ascending=False).head(count)
+    return ", ".join(f"{sign} ({auc:.2f})" for sign, auc in zip(worst["feature"], worst["auc"]))
 
 
 def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
@@ -234,83 +218,70 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
     why.
     """
     told = []
-    for (modality, source), _ in pool[pool["origin"] == "generated"].groupby(
-        ["modality", "source"]
-    ):
-        stages = set(
-            leakage.loc[(leakage["source"] == source) & (leakage["modality"] == modality), "stage"]
-        )
-        if not stages:
+    made = pool[pool["origin"] == "generated"]
+    for modality, source in made.groupby(["modality", "source"]).groups:
+        own = leakage[(leakage["source"] == source) & (leakage["modality"] == modality)]
+        if own.empty:
             told.append(
                 f"{modality} of {source}: not judged, fewer than {FEWEST_GROUPS} patients or"
                 " prompts on one side."
             )
-        elif "after" not in stages:
+        elif "after" not in set(own["stage"]):
             told.append(
-                f"{modality} of {source}: smaller than the reading size, so 06 refuses to draw it."
+                f"{modality} of {source}: smaller than the reading size, so 06 leaves it out."
             )
     return told
 
 
 def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
-    """Facts of the files and images as the runs hold them, one row an image."""
+    """Facts of the files and images as the runs hold them, one row per image."""
     rows = []
-    for file, bits in runs.progress(
-        list(zip(pool["file"], pool["bits"])), "facts before", len(pool)
-    ):
-        array = images.read_png(file)
-        rows.append({**file_facts(Path(file), array), **picture_facts(array, int(bits))})
+    for row in runs.progress(list(pool.itertuples()), "facts before"):
+        array = images.read_png(row.file)
+        rows.append({**file_facts(Path(row.file), array), **picture_facts(array, int(row.bits))})
     return pd.DataFrame(rows)
 
 
-def facts_after(pool: pd.DataFrame, size: int, margin: float) -> pd.DataFrame:
+def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
     """Facts of the images as a reader would get them; missing where an image is too small for the
     reading size.
     """
-    surveyed = [
-        (images.reading_side(array, margin), images.effective_bits(array, int(bits)))
-        for array, bits in _read(pool)
-    ]
-    depth = min((bits for side, bits in surveyed if side >= size), default=8)
-    rows = []
-    for (array, bits), (side, _) in zip(_read(pool, "facts after"), surveyed):
-        facts = (
-            picture_facts(images.for_reading(array, int(bits), size, depth, margin), depth)
-            if side >= size
-            else {}
-        )
-        rows.append(facts)
+    frame = {name: asked[name] for name in ("reading_size", "framing", "margin")}
+    rows = list(pool.itertuples())
+    large = [features.longest_side(row, asked) >= asked["reading_size"] for row in rows]
+    depth = min(
+        (
+            images.effective_bits(images.read_png(row.file), int(row.bits))
+            for row, fits in zip(rows, large)
+            if fits
+        ),
+        default=8,
+    )
+    found = []
+    for row, fits in zip(runs.progress(rows, "facts after"), large):
+        if fits:
+            array, bits = images.read_png(row.file), int(row.bits)
+            shown = framing.for_reading(array, bits, row.modality, depth, **frame)
+        found.append(picture_facts(shown, depth) if fits else {})
     columns = list(picture_facts(np.zeros((16, 16), np.uint8), 8))
-    return pd.DataFrame(rows, columns=columns, dtype=float)
-
-
-def _read(pool: pd.DataFrame, label: str = ""):
-    rows = list(zip(pool["file"], pool["bits"]))
-    for file, bits in runs.progress(rows, label, len(rows)) if label else rows:
-        yield images.read_png(file), bits
+    return pd.DataFrame(found, columns=columns, dtype=float)
 
 
 def file_facts(path: Path, array: np.ndarray) -> dict[str, float]:
-    """Size, sampling and container of a PNG file."""
-    content = path.read_bytes()
-    kinds, at = [], 8
-    while at + 8 <= len(content):
-        length, kind = struct.unpack(">I4s", content[at : at + 8])
-        kinds.append(kind)
-        at += 12 + length
-    extra = sum(kind not in (b"IHDR", b"IDAT", b"IEND") for kind in kinds)
+    """Shape, sampling and container of a PNG file."""
     height, width = array.shape
     return {
-        "size_width": width,
-        "size_height": height,
-        "file_bytes_a_pixel": len(content) / array.size,
-        "file_extra_chunks": extra,
+        "shape_width": width,
+        "shape_height": height,
+        "shape_aspect": np.log(width / height),
+        "file_bytes_per_pixel": path.stat().st_size / array.size,
+        "file_notes": len(Image.open(path).info),
     }
 
 
 def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
-    """What pixels say about their history and not about the chest: depth, border, histogram,
-    spectrum, compression.
+    """What pixels say about their history and not about the chest: depth, border, grey levels,
+    histogram, spectrum, compression.
     """
     grey = array.astype(np.float32) / (2**bits - 1)
     top, left = (
@@ -320,6 +291,7 @@ def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
     return {
         **_depth(array, bits),
         **_border(grey),
+        **_levels(grey),
         **_histogram(array, bits),
         **_spectrum(tile),
         **_compression(tile),
@@ -335,22 +307,31 @@ def _border(grey: np.ndarray) -> dict[str, float]:
     what lines inside do; and bars.
     """
     found = {}
-    for name, lines in (
-        ("top", grey),
-        ("bottom", grey[::-1]),
-        ("left", grey.T),
-        ("right", grey.T[::-1]),
-    ):
-        usual = (
-            np.abs(2 * lines[2:12] - lines[1:11] - lines[3:13]).mean() if len(lines) > 13 else 0.0
-        )
-        found[f"border_{name}_jump"] = float(
-            np.log((np.abs(2 * lines[1] - lines[0] - lines[2]).mean() + 1e-4) / (usual + 1e-4))
-        )
-        found[f"border_{name}_bar"] = float(
-            np.log1p(np.argmin((np.abs(lines - lines[0, 0]) < 1e-6).all(axis=1)))
-        )
+    sides = {"top": grey, "bottom": grey[::-1], "left": grey.T, "right": grey.T[::-1]}
+    for name, lines in sides.items():
+        usual = np.abs(np.diff(lines[1:13], 2, axis=0)).mean() if len(lines) > 13 else 0.0
+        jump = (np.abs(np.diff(lines[:3], 2, axis=0)).mean() + 1e-4) / (usual + 1e-4)
+        bar = np.argmin((np.abs(lines - lines[0, 0]) < 1e-6).all(axis=1))
+        found[f"border_{name}_jump"] = float(np.log(jump))
+        found[f"border_{name}_bar"] = float(np.log1p(bar))
     return found
+
+
+def _levels(grey: np.ndarray) -> dict[str, float]:
+    """Grey of the whole, of the corners, of the darkest and brightest hundredth, and of the
+    background (the commonest of 64 levels), share of the range.
+    """
+    side = max(1, min(grey.shape) // 16)
+    corners = [grey[y, x].mean() for y in np.s_[:side, -side:] for x in np.s_[:side, -side:]]
+    low, high = np.percentile(grey, (1, 99))
+    commonest = np.bincount((grey * 63 + 0.5).astype(int).ravel()).argmax() / 63
+    return {
+        "level_mean": float(grey.mean()),
+        "level_corner": float(np.mean(corners)),
+        "level_background": float(commonest),
+        "level_darkest": float(low),
+        "level_brightest": float(high),
+    }
 
 
 def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
@@ -387,15 +368,10 @@ def _spectrum(tile: np.ndarray) -> dict[str, float]:
     noise = ndimage.convolve(tile, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32))[
         1:-1, 1:-1
     ]
-    lines = (
-        np.abs(np.fft.rfft(noise, axis=1)).mean(0) + 1e-6,
-        np.abs(np.fft.rfft(noise, axis=0)).mean(1) + 1e-6,
-    )
+    lines = [np.abs(np.fft.rfft(noise, axis=axis)).mean(1 - axis) + 1e-6 for axis in (1, 0)]
     for fraction, name in ((0.5, "half"), (0.25, "quarter")):
-        peaks = [
-            np.log(line[round(fraction * 2 * (len(line) - 1))] / np.median(line)) for line in lines
-        ]
-        found[f"spectrum_peak_{name}"] = float(np.mean(peaks))
+        peaks = [line[round(fraction * 2 * (len(line) - 1))] / np.median(line) for line in lines]
+        found[f"spectrum_peak_{name}"] = float(np.log(peaks).mean())
     return found | {"noise_level": float(np.log(np.abs(noise).mean() + 1e-5))}
 
 

@@ -16,7 +16,6 @@ from helpers.reading.setting import Setting
 from helpers.runner import runs
 
 BEGIN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
-REASON = "simulated readers of the rehearsal answer by the truth"
 CONFUSED = {
     "infiltrates": "consolidation",
     "consolidation": "infiltrates",
@@ -34,9 +33,8 @@ def read(run: runs.Run, setting: Setting) -> None:
     What is in the store already is not answered again.
     """
     set_run = run.reads(run.parameters["reading_set"])
-    key = seal.unseal(
-        set_run.folder / "reading_set", set_run.folder / "sealed", run.study, {}, emergency=REASON
-    )
+    reading_set, sealed = set_run.folder / "reading_set", set_run.folder / "sealed"
+    key = seal.unseal(reading_set, sealed, run.study, {}, simulated=True)
     truth = {
         row["blind_id"]: row
         for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")

@@ -1,0 +1,274 @@
+"""The random draw of what is read: draw.csv, the candidates, training cases, matching, hidden
+repeats, and what the design cannot show.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import findings, table_columns
+from helpers.runner import parameters, runs
+
+DRAW_COLUMNS = [column.name for column in table_columns.columns("draw")]
+MATCH = "match"
+MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
+
+
+class BlindingError(ValueError):
+    """A draw, a reading set or returned readings that cannot be; the message says which and what to
+    do.
+    """
+
+
+def read_draw(path: Path) -> pd.DataFrame:
+    """draw.csv with the columns DRAW_COLUMNS: one row says how many images to draw from where.
+
+    `generator` empty: any; `finding` empty: any, an id, or `match`: as the generated images of this
+    modality, with their views. Raises BlindingError naming the row.
+    """
+    wanted = pd.read_csv(path, dtype="string", keep_default_na=True)
+    if missing := [name for name in DRAW_COLUMNS if name not in wanted.columns]:
+        raise BlindingError(
+            f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}."
+        )
+    for number, row in enumerate(wanted.fillna("").to_dict("records"), 1):
+        asked = row["finding"]
+        faults = {
+            "origin must be real or generated": row["origin"] not in table_columns.ORIGINS,
+            "modality must be xray or ct": row["modality"] not in table_columns.MODALITIES,
+            "count must be a whole number": not row["count"].isdigit(),
+            "training must be true or false": row["training"].lower() not in ("true", "false"),
+            "run must name a run": not row["run"],
+            "finding 'match' is for real images only": asked == MATCH and row["origin"] != "real",
+            f"unknown finding '{asked}'{parameters.nearest(asked, findings.FINDINGS)}": (
+                asked not in ("", MATCH, *findings.FINDINGS)
+            ),
+        }
+        for fault, wrong in faults.items():
+            if wrong:
+                raise BlindingError(f"{path} row {number}: {fault}.")
+    return wanted.assign(
+        count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true"
+    )[DRAW_COLUMNS]
+
+
+def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
+    """The images.csv of all runs with `run`, `file` (absolute path) and, from stage 01, `masked`
+    (share painted over).
+    """
+    parts = []
+    for source in sources:
+        rows = source.read("images.csv")
+        files = [str(source.folder / path) for path in rows["path"]]
+        parts.append(rows.assign(run=source.name, file=files))
+        if (source.folder / "imported.csv").exists():
+            masked = source.read("imported.csv").set_index("image_id")["masked"]
+            parts[-1]["masked"] = rows["image_id"].map(masked)
+    return pd.concat(parts, ignore_index=True)
+
+
+def candidates(pool: pd.DataFrame, copies: Iterable[str] = ()) -> pd.DataFrame:
+    """The images that may be drawn: real ones of the test split, which no generator has seen, and
+    generated ones that are no copies (`copies`: refused image_ids; their number is in
+    `.attrs["refused"]`).
+    """
+    pool = pool[(pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)]
+    refused = pool["image_id"].isin(list(copies))
+    allowed = pool[~refused].reset_index(drop=True)
+    allowed.attrs["refused"] = int(refused.sum())
+    return allowed
+
+
+def draw(
+    pool: pd.DataFrame, wanted: pd.DataFrame, *, repeats: float, min_distance: int, seed: int
+) -> pd.DataFrame:
+    """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row per
+    presentation.
+
+    Training cases are drawn first and share no patient, prompt, duplicate group or image with the
+    read; no two images read are near-duplicates. `repeats` is the share of the images read that
+    come a second time, `min_distance` how many others lie between. Raises BlindingError naming the
+    row of the draw that cannot be met.
+    """
+    if not 0 <= repeats <= 1:
+        raise BlindingError(
+            f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is"
+            " usual)."
+        )
+    random = np.random.default_rng(seed)
+    shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))]
+    shuffled = shuffled.reset_index(drop=True)
+    training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
+    apart = _related(shuffled, training, ("image_id", "patient", "prompt_id", "duplicate_group"))
+    read = _draw_rows(shuffled[~apart].reset_index(drop=True), wanted[~wanted["training"]])
+    read["repeat"] = read["image_id"].isin(_choose_repeats(read, repeats, random))
+    drawn = [training.assign(training=True, repeat=False), read.assign(training=False)]
+    return order_parts(pd.concat(drawn, ignore_index=True), min_distance, random)
+
+
+def _draw_rows(
+    shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool = False
+) -> pd.DataFrame:
+    taken = shuffled.iloc[:0].assign(match=pd.Series(dtype="string"))
+    matched_last = sorted(
+        wanted.to_dict("records"),
+        key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
+    )
+    for row in matched_last:
+        fits = ~_related(shuffled, taken, ("image_id", "duplicate_group"))
+        for name in ("run", "origin", "modality", "generator"):
+            if pd.notna(row[name]):
+                fits &= (shuffled[name] == row[name]).fillna(False)
+        if pd.notna(row["finding"]) and row["finding"] != MATCH:
+            found = shuffled["finding"].fillna("").str.split("|")
+            fits &= found.map(lambda ids, wanted=row["finding"]: wanted in ids)
+        free = _one_each(shuffled[fits.to_numpy(dtype=bool)], taken, few=spare_prompts)
+        if len(free) < row["count"]:
+            named = [row[name] for name in ("origin", "modality", "generator", "finding")]
+            kind = "training cases" if row["training"] else "images"
+            raise BlindingError(
+                f"The draw asks for {row['count']} {kind} ({' '.join(filter(pd.notna, named))}) of"
+                f" {row['run']}, {len(free)} are left: ask for fewer or make more."
+            )
+        like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
+        matched = row["finding"] == MATCH
+        chosen = _matched(free, like, row["count"]) if matched else free.head(row["count"])
+        taken = pd.concat([taken, chosen], ignore_index=True)
+    return taken
+
+
+def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFrame:
+    """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training
+    cases one prompt before many.
+    """
+    free = free[free["duplicate_group"].isna() | ~free["duplicate_group"].duplicated()]
+    seen = free["patient"].notna() & (
+        free["patient"].duplicated() | free["patient"].isin(taken["patient"])
+    )
+    order = seen.to_numpy(dtype=int)
+    if few and free["prompt_id"].notna().any():
+        order = order + pd.factorize(free["prompt_id"])[0]
+    return free.iloc[np.argsort(order, kind="stable")]
+
+
+def _matched(free: pd.DataFrame, like: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Real images with the finding and view of the generated ones, one for one; what had to be
+    relaxed is in the column `match`.
+    """
+    if like.empty:
+        raise BlindingError(
+            "The draw asks for matched real images, but draws no generated ones of that modality to"
+            " match."
+        )
+    chosen, kept = [], []
+    for number in range(count):
+        target = like.iloc[number % len(like)]
+        rest = free.drop(index=chosen)
+        finding, view = (
+            rest[name].fillna("") == (target[name] if pd.notna(target[name]) else "")
+            for name in ("finding", "view")
+        )
+        agreement = (2 * finding.astype(int) + view.astype(int)).to_numpy(dtype=int)
+        chosen.append(rest.index[agreement.argmax()])
+        kept.append(MATCHED[agreement.max()])
+    return free.loc[chosen].assign(match=kept)
+
+
+def _related(rows: pd.DataFrame, others: pd.DataFrame, by: Iterable[str]) -> pd.Series:
+    related = pd.Series(False, index=rows.index)
+    for name in by:
+        related |= rows[name].notna() & rows[name].isin(others[name].dropna())
+    return related
+
+
+def _choose_repeats(read: pd.DataFrame, share: float, random: np.random.Generator) -> list[str]:
+    """image_ids to show twice, spread over source and modality in proportion (largest
+    remainders).
+    """
+    total = round(share * len(read))
+    groups = [group for _, group in read.groupby(["run", "origin", "modality"], sort=True)]
+    quota = np.array([len(group) * total / max(len(read), 1) for group in groups])
+    counts = np.floor(quota).astype(int)
+    for index in np.argsort(counts - quota, kind="stable")[: total - counts.sum()]:
+        counts[index] += 1
+    return [
+        image
+        for group, count in zip(groups, counts)
+        for image in random.choice(group["image_id"].to_numpy(dtype=object), count, replace=False)
+    ]
+
+
+def order_parts(
+    drawn: pd.DataFrame, min_distance: int, random: np.random.Generator
+) -> pd.DataFrame:
+    """One row per presentation, each in a part of the read (0 training, then 1, 2, 3).
+
+    A reader's own order shuffles within the parts only. First presentations lie in part 1, their
+    repeats in part 3, and part 2 holds at least `min_distance` images of the same modality: so
+    repeats keep their distance in every reader's order, read mixed or modality by modality, and the
+    reading host need not know which images they are.
+    """
+    rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
+    for modality, group in drawn[~drawn["training"]].groupby("modality", sort=True):
+        once, twice = group[~group["repeat"]], group[group["repeat"]]
+        middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
+        if len(twice) and len(once) < min_distance:
+            raise BlindingError(
+                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality}"
+                f" images that are not repeated; there are {len(once)}: fewer repeats, a smaller"
+                " distance or more images."
+            )
+        middle = min(middle, len(once))
+        parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])
+        rows += [
+            once.assign(part=random.permutation(parts)),
+            twice.assign(part=1, repeat=False),
+            twice.assign(part=3, repeat=True),
+        ]
+    return pd.concat(rows, ignore_index=True).assign(part=lambda frame: frame["part"].astype(int))
+
+
+def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
+    """What this design cannot show or can show only weakly, one sentence each.
+
+    `needed` is the number of images that the stated question about agreement needs
+    (design.sample_size).
+    """
+    read = drawn[~drawn["training"] & ~drawn["repeat"]]
+    count, real = len(read), int((read["origin"] == "real").sum())
+    mixed = 0 < real < count
+    painted = int((read["masked"] > 0).sum()) if "masked" in read else 0
+    matched = read["match"].dropna()
+    loose = int((matched != MATCHED[-1]).sum())
+    one_sided = {
+        modality: group["origin"].iloc[0]
+        for modality, group in read.groupby("modality")
+        if mixed and group["origin"].nunique() == 1
+    }
+    weak = {
+        "Only generated images are read: false alarms, d′ and ROC do not exist, and calling"
+        " everything fake would be perfect.": real == 0,
+        "Only real images are read: sensitivity, d′ and ROC do not exist.": real == count,
+        f"{real} of {count} images are real: half and half is the strongest design, and readers"
+        " adapt to what is rare.": mixed and not count / 3 <= real <= count * 2 / 3,
+        **{
+            f"Every {modality} image is {origin}: the modality alone gives it away.": True
+            for modality, origin in one_sided.items()
+        },
+        f"{count} images are read; the question about agreement needs {needed} with {readers}"
+        " readers.": count < needed,
+        f"{readers} readers: conclusions about readers in general need at least 6, over strata of"
+        " experience.": readers < 6,
+        "No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to"
+        " 20 % is usual).": not drawn["repeat"].any(),
+        "No training cases: the first answers also measure getting used to the page.": (
+            not drawn["training"].any()
+        ),
+        f"{painted} of {count} images have text painted over since stage 01: if few of the others"
+        " have, the paint tells real from generated (burned_in_text: reject in 01 leaves such"
+        " images out).": bool(painted) and real < count,
+        f"{loose} of {len(matched)} real images could not be matched by finding and view.": loose,
+    }
+    return [sentence for sentence, holds in weak.items() if holds]

@@ -1,0 +1,82 @@
+"""Which modules of helpers a notebook executes, and what their code is: the syntax trees without
+comments and docstrings, so that wording may change and a formula may not.
+"""
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from helpers.runner import freshness, places
+
+PACKAGES = ("numpy", "scipy", "statsmodels")
+MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
+
+
+def of(notebooks: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of the code of every module of helpers that the notebooks import, themselves or
+    through others, by its path in the checkout.
+    """
+    waiting = {name for notebook in notebooks for name in _imported_by(notebook)}
+    found = {}
+    while waiting:
+        path = waiting.pop()
+        found[path], names = _read(places.ROOT / path)
+        waiting |= names - set(found)
+    return dict(sorted(found.items()))
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that compute the statistics."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def changes(then: dict[str, str], now: dict[str, str], since: str) -> list[str]:
+    """What differs between two such tables, one phrase each; digests are not told, versions are."""
+    found = [f"{name} was removed after {since}" for name in then if name not in now]
+    found += [f"{name} was added after {since}" for name in now if name not in then]
+    for name in then:
+        if name in now and now[name] != then[name]:
+            versions = f" ({then[name]}, now {now[name]})" if len(now[name]) < 64 else ""
+            found.append(f"{name} was changed after {since}{versions}")
+    return sorted(found)
+
+
+def _imported_by(notebook: Path) -> set[str]:
+    cells = json.loads(notebook.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return _imports(ast.parse("\n".join(MAGIC.sub(r"\1pass", source) for source in sources)))
+
+
+@functools.cache
+def _read(path: Path) -> tuple[str, set[str]]:
+    """(digest of a module's code, the modules of helpers that it imports)."""
+    tree = ast.parse(path.read_text())
+    names = _imports(tree)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return freshness.digest(ast.unparse(tree)), names
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    named = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for parts in (name.split(".") for name in named if name.split(".")[0] == "helpers"):
+        for length in range(1, len(parts) + 1):
+            stem = "/".join(parts[:length])
+            found |= {
+                path
+                for path in (f"{stem}.py", f"{stem}/__init__.py")
+                if (places.ROOT / path).is_file()
+            }
+    return found
