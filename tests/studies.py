@@ -44,7 +44,8 @@ def make(
     drawn = pd.concat([drawn.assign(repeat=False), again.assign(repeat=True)], ignore_index=True)
     drawn["part"] = np.where(drawn["training"], 0, np.where(drawn["repeat"], 3, 1))
     folder = runs.outputs_folder(study) / "06_assemble_reading_set"
-    key = blinding.write_set(drawn, folder / "reading_set", study, 48, 0.0)
+    shown = {"reading_size": 48, "framing": "whole", "margin": 0.0}
+    key = blinding.write_set(drawn, folder / "reading_set", study, shown)
     seal.seal(key, folder / "reading_set", folder / "sealed", study, readers)
     marks = ["phantom cases"] if simulated else []
     _finish(study, folder.name, {}, marks)

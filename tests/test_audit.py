@@ -12,9 +12,18 @@ from scipy import linalg, ndimage
 from sklearn.metrics import roc_auc_score
 
 from helpers import images
+from helpers.assemble_reading_set import framing
 from helpers.audit import copies, features, fidelity, leakage
+from helpers.runner import parameters, places
 
-SIDE, READING, MARGIN = 144, 112, 0.02
+SIDE, READING = 144, 112
+
+
+def asked(**values):
+    """The parameters of 05 as its notebook has them, but for `values`."""
+    declared = parameters.schema(places.NOTEBOOKS / "05_audit_images.ipynb")
+    assert set(values) <= set(declared)
+    return {key: parameter.default for key, parameter in declared.items()} | values
 
 
 def chest(seed, side=SIDE):
@@ -63,6 +72,7 @@ def keep(folder, arrays, name, **columns):
                 "bits": 8,
                 "group": f"{name}{number}",
                 "modality": "xray",
+                "duplicate_group": None,
                 **columns,
             }
         )
@@ -159,20 +169,36 @@ def test_planted_copies_are_caught_and_other_patients_are_not(chests, tmp_path):
 
 def test_a_source_that_cannot_be_searched_for_copies_is_named(chests, tmp_path):
     samples = keep(tmp_path, chests[:3], "samples").assign(
-        origin="generated", source="tiny", run="04_sample_diffusion", modality="xray"
+        origin="generated", source="tiny", trained_here=True, split=None
     )
-    _, rows = copies.judge(
-        samples.assign(split=None, duplicate_group=None),
-        ["04_sample_diffusion"],
-        0.02,
-        "handcrafted",
-        64,
-        0.0,
-    )
-    told = copies.not_searched(samples, ["04_sample_diffusion"], rows)
+    found, rows = copies.judge(samples, asked())
+    told = copies.told(samples, found, rows)
     assert len(told) == 1 and told[0].startswith(
-        "xray of tiny: its 3 samples were not searched for copies"
+        "xray of tiny: its 3 images were not searched for copies"
     )
+
+
+def test_images_made_elsewhere_are_compared_and_never_called_memorised(chests, tmp_path):
+    real = keep(tmp_path, chests[:60], "real", origin="real", source="real", trained_here=False)
+    real["split"] = ["train", "test"] * 30
+    planted = [noised(array, np.random.default_rng(0)) for array in chests[:4]]
+    made = keep(
+        tmp_path,
+        [*planted, *chests[100:110]],
+        "made",
+        origin="generated",
+        source="02_x: elsewhere",
+        trained_here=False,
+    )
+    pool = pd.concat([real, made], ignore_index=True)
+    nearest, rows = copies.judge(pool, asked(feature_size=64))
+    near = nearest[nearest["near"]]
+    assert set(near["image_id"]) >= {f"made{n}" for n in range(4)} and len(near) <= 6
+    assert (near.set_index("image_id").loc["made1", "nearest_image_id"]) == "real1"
+    assert nearest["release"].all() and not nearest["copy"].any()
+    assert set(rows["metric"]) == {"near_threshold", "near_false_alarms", "near_share"}
+    told = copies.told(pool, nearest, rows)
+    assert "made elsewhere" in told[0] and "not a finding of memorisation" in told[0]
 
 
 def test_threshold_is_the_promised_share_of_other_patients():
@@ -212,7 +238,7 @@ def facts(pictures, stage):
     return (
         leakage.facts_before(pictures)
         if stage == "before"
-        else leakage.facts_after(pictures, READING, MARGIN)
+        else leakage.facts_after(pictures, asked(reading_size=READING))
     )
 
 
@@ -235,7 +261,7 @@ PLANTED = [
     (jpeg, "jpeg", ["jpeg_blocking", "jpeg_steps", "joint"]),
     (border, "border_right", ["border_right_jump", "border_right_bar", "joint"]),
     (comb, "comb", ["comb_empty_levels", "comb_unevenness", "comb_fine", "joint"]),
-    (larger, "size", ["depth_bits", "border_right_bar", "joint"]),
+    (larger, "shape", ["depth_bits", "border_right_bar", "joint"]),
 ]
 
 
@@ -247,7 +273,7 @@ def test_planted_leaks_are_found_before_and_gone_after(chests, real, tmp_path, c
     assert before[before.index.str.startswith(sign)]["auc"].max() > 0.9
     after = leak(real, made, "after")
     assert not any(
-        after.index.str.startswith(("size", "file"))
+        after.index.str.startswith(("shape", "file"))
     )  # one size and one kind of file: nothing is left to compare
     assert after.loc[gone, "low"].max() < 0.6
 
@@ -283,13 +309,14 @@ def test_a_source_told_by_its_noise_is_warned_of_by_name(chests, tmp_path):
     ]
     made = keep(tmp_path, smooth, "made", source="02_made: model", origin="generated")
     pool = pd.concat([real, made], ignore_index=True)
-    table = leakage.measure(pool, READING, MARGIN, seed=1, permutations=50)
+    settings = asked(reading_size=READING, seed=1, permutations=50)
+    table = leakage.measure(pool, settings)
     assert "02_made: model" in leakage.warnings(table)[0] and (
         "noise" in leakage.warnings(table)[0] or "spectrum" in leakage.warnings(table)[0]
     )
-    small = leakage.measure(pool, 150, MARGIN, seed=1, permutations=50)
+    small = leakage.measure(pool, settings | {"reading_size": 150})
     assert set(small["stage"]) == {"before"}
-    assert "06 refuses" in leakage.not_judged(pool, small)[0]
+    assert "06 leaves it out" in leakage.not_judged(pool, small)[0]
 
 
 def test_groups_are_kept_together():
@@ -416,10 +443,7 @@ def test_quality_tells_a_poor_source_from_a_perfect_one(chests, tmp_path):
     poor = keep(tmp_path, poor, "poor", source="poor", origin="generated")
     table = fidelity.measure(
         pd.concat([real, perfect, poor], ignore_index=True),
-        "handcrafted",
-        96,
-        MARGIN,
-        seed=0,
+        asked(feature_size=96, seed=0),
         replicates=20,
     )
     table = table.set_index(["source", "metric"])
@@ -450,10 +474,13 @@ def test_any_network_can_be_the_extractor(chests, tmp_path):
     torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())).save(
         script
     )
-    found = features.extract(pool, str(script), 96, MARGIN)
+    found = features.extract(pool, asked(extractor=str(script)), 96)
     assert found.shape == (5, 48)
     expected = (
-        images.area_resize(images.for_reading(chests[0], 8, 96, 8, MARGIN), 4, 4).ravel() / 255
+        images.area_resize(
+            framing.for_reading(chests[0], 8, "xray", 8, asked(reading_size=96)), 4, 4
+        ).ravel()
+        / 255
     )
     np.testing.assert_allclose(found[0][:16], expected, rtol=1e-4)
     config = ViTConfig(
@@ -465,7 +492,7 @@ def test_any_network_can_be_the_extractor(chests, tmp_path):
         patch_size=8,
     )
     ViTModel(config).save_pretrained(tmp_path / "vit")
-    assert features.extract(pool, str(tmp_path / "vit"), 96, MARGIN).shape == (5, 16)
+    assert features.extract(pool, asked(extractor=str(tmp_path / "vit")), 96).shape == (5, 16)
 
 
 def test_a_network_kept_without_its_pooler_gives_the_same_features_each_time(chests, tmp_path):
@@ -482,11 +509,12 @@ def test_a_network_kept_without_its_pooler_gives_the_same_features_each_time(che
     ViTForImageClassification(config).save_pretrained(tmp_path / "classifier")
     pool = keep(tmp_path, chests[:3], "real")
     first, again = (
-        features.extract(pool, str(tmp_path / "classifier"), 96, MARGIN) for _ in range(2)
+        features.extract(pool, asked(extractor=str(tmp_path / "classifier")), 96) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
 
 
 def test_a_missing_extractor_says_what_to_give(chests, tmp_path):
     with pytest.raises(FileNotFoundError, match="give a TorchScript file"):
-        features.extract(keep(tmp_path, chests[:1], "real"), str(tmp_path / "none.pt"), 96, MARGIN)
+        pool = keep(tmp_path, chests[:1], "real")
+        features.extract(pool, asked(extractor=str(tmp_path / "none.pt")), 96)

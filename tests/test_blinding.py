@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from helpers import burned_in_text, images, tables
-from helpers.assemble_reading_set import blinding, seal
-from helpers.runner import parameters, runs
+from helpers.assemble_reading_set import blinding, framing, seal
+from helpers.assemble_reading_set import draw as drawing
+from helpers.rehearsal import phantom
+from helpers.runner import executed_code, parameters, runs
 from helpers.runner import places as places_module
 
 STUDY = "unit"
@@ -75,7 +78,17 @@ def make_run(
 def pool():
     real = make_run("01_prepare_cases", 60, "real", finding=["effusion", "no_finding"])
     made = make_run("02_generate_openai", 40, "generated", bits=8, side=48, seed=1, prompts=10)
-    return blinding.candidates([real, made])
+    return drawing.drawable(drawing.gather([real, made]), [])
+
+
+def shown(**values):
+    """How images are shown, as write_set is asked for it."""
+    return {"reading_size": 32, "framing": "whole", "margin": 0.02} | values
+
+
+def drawn_at_random(pool, wanted, repeats, min_distance, seed):
+    asked = {"repeats": repeats, "min_distance": min_distance, "seed": seed}
+    return drawing.draw(pool, wanted, asked)
 
 
 def wanted(*rows):
@@ -92,12 +105,12 @@ TRAINING = (
 )
 
 
-def sealed_set(pool, folder, rows=HALF + TRAINING, size=32, **choices):
-    drawn = blinding.draw(
-        pool, wanted(*rows), **({"repeats": 0.15, "min_distance": 6, "seed": 3} | choices)
+def sealed_set(pool, folder, rows=HALF + TRAINING, **choices):
+    drawn = drawing.draw(
+        pool, wanted(*rows), {"repeats": 0.15, "min_distance": 6, "seed": 3} | choices
     )
-    key = blinding.write_set(drawn, folder / "reading_set", STUDY, size=size, margin=0.02)
-    blinding.seal(key, folder / "reading_set", folder / "sealed", STUDY, readers=2)
+    key = blinding.write_set(drawn, folder / "reading_set", STUDY, shown())
+    seal.seal(key, folder / "reading_set", folder / "sealed", STUDY, readers=2)
     return key
 
 
@@ -105,7 +118,7 @@ LOCKED = {"one": "2026-01-01T00:00:00Z", "two": "2026-01-02T00:00:00Z"}
 
 
 def opened(folder, locks=None, **choices):
-    return blinding.unseal(
+    return seal.unseal(
         folder / "reading_set",
         folder / "sealed",
         STUDY,
@@ -114,14 +127,69 @@ def opened(folder, locks=None, **choices):
     )
 
 
+def audit(near=(), copies=(), **values):
+    """A finished run of 05 that found these pairs (generated, real) near and these copies."""
+    folder = runs.outputs_folder(STUDY) / "05_audit_images"
+    rows = [(made, real, 0.1, False, True, False, True) for made, real in near]
+    rows += [(made, None, 0.1, True, True, True, False) for made in copies]
+    columns = ["image_id", "nearest_image_id", "distance", "trained_here", "near", "copy"]
+    tables.write(pd.DataFrame(rows, columns=[*columns, "release"]), folder / "nearest.csv")
+    asked = shown(**values) | {"framing": "whole"}
+    manifest = {"status": "finished", "parameters": asked, "files": [], "simulated": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return runs.load(STUDY, folder.name)
+
+
+def drawing_run(**values):
+    return runs.Run(STUDY, "06_assemble_reading_set", FRAMED | values)
+
+
 def test_only_the_test_split_is_drawn_and_copies_are_refused(pool):
     assert set(pool.loc[pool["origin"] == "real", "split"]) == {"test"}
     copy = pool.loc[pool["origin"] == "generated", "image_id"].iloc[0]
-    left = blinding.candidates(
-        [runs.load(STUDY, name) for name in ("01_prepare_cases", "02_generate_openai")],
-        copies=[copy],
-    )
-    assert copy not in set(left["image_id"]) and left.attrs["refused"] == 1
+    left = drawing.candidates(drawing_run(), audit(copies=[copy]), wanted(*HALF))
+    assert copy not in set(left["image_id"]) and left.attrs == {"refused": 1, "small": {}}
+
+
+def test_too_small_is_left_out_and_counted_and_only_too_few_left_stops(pool, capsys):
+    left = drawing.candidates(drawing_run(), audit(reading_size=44), wanted(*HALF))
+    assert left.attrs["small"] == {"01_prepare_cases": 48} and set(left["origin"]) == {"generated"}
+    assert "48 of 01_prepare_cases" in capsys.readouterr().out
+    drawn_at_random(left, wanted(HALF[1]), 0, 0, 1)
+    with pytest.raises(drawing.BlindingError, match="0 are left"):
+        drawn_at_random(left, wanted(*HALF), 0, 0, 1)
+
+
+def test_an_image_too_near_to_a_real_one_is_never_drawn_with_it(pool):
+    real = pool.loc[pool["origin"] == "real", "image_id"].tolist()
+    made = pool.loc[pool["origin"] == "generated", "image_id"].tolist()
+    pairs = dict(zip(made, real))  # 40 of each
+    found = drawing.candidates(drawing_run(), audit(near=pairs.items()), wanted(*HALF))
+    assert found.set_index("image_id")["made_from"].dropna().to_dict() == pairs
+    for seed in range(10):
+        drawn = set(drawn_at_random(found, wanted(*HALF), 0, 0, seed)["image_id"])
+        assert not any({image, pairs.get(image)} <= drawn for image in drawn)
+
+
+@pytest.mark.parametrize("shape", [(60, 48), (48, 60), (60, 60), (60, 20)])
+def test_no_pixel_of_a_real_image_is_cut_off(pool, tmp_path, shape):
+    """A border of one bright pixel all round, portrait, landscape, square: it is there, whole."""
+    drawn = drawn_at_random(pool, wanted(HALF[0]), 0, 0, 1)
+    for file in drawn["file"]:
+        array = np.random.default_rng(0).integers(500, 1500, shape).astype(np.uint16)
+        array[[0, -1]], array[:, [0, -1]] = 4000, 4000
+        Path(file).write_bytes(images.write_png(array))
+    blinding.write_set(drawn, tmp_path / "set", STUDY, shown(reading_size=60))
+    for path in (tmp_path / "set/images").iterdir():
+        array = images.read_png(path)
+        rows, columns = np.flatnonzero(array.any(axis=1)), np.flatnonzero(array.any(axis=0))
+        field = array[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(float)
+        assert array.shape == (60, 60) and field.shape == shape
+        edges = np.concatenate([field[0], field[-1], field[:, 0], field[:, -1]])
+        assert edges.min() > np.percentile(field[3:-3, 3:-3], 99)
+    assert blinding.cut_shares(drawn, shown()) == {"01_prepare_cases": 0.0}
+    cut = blinding.cut_shares(drawn, shown(framing="common", margin=0.0))
+    assert cut["01_prepare_cases"] == round(1 - min(shape) ** 2 / (shape[0] * shape[1]), 4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -142,6 +210,7 @@ def test_every_draw_keeps_its_promises(seed, repeats, distance):
             "prompt_id": f"q{n % 9}" if kind == "generated" else pd.NA,
         }
         | {"duplicate_group": f"g{n // 4}" if n < 12 else pd.NA}
+        | {"made_from": f"real{n}" if kind == "generated" and n % 2 else pd.NA}
         for kind in ("real", "generated")
         for n in range(90)
     ]
@@ -152,13 +221,14 @@ def test_every_draw_keeps_its_promises(seed, repeats, distance):
             for modality, count, training in CASES
         ),
     )
-    drawn = blinding.draw(pd.DataFrame(rows).convert_dtypes(), asked, repeats, distance, seed)
+    drawn = drawn_at_random(pd.DataFrame(rows).convert_dtypes(), asked, repeats, distance, seed)
     read, training = drawn[~drawn["training"]], drawn[drawn["training"]]
     first = read[~read["repeat"]]
     assert len(first) == 44 and len(training) == 4 and first["image_id"].is_unique
     assert len(read) - len(first) == round(repeats * 44)
     assert not first["duplicate_group"].dropna().duplicated().any()
-    for name in ("image_id", "patient", "prompt_id", "duplicate_group"):
+    assert not set(first["made_from"].dropna()) & set(first["image_id"])
+    for name in ("image_id", "patient", "prompt_id", "duplicate_group", "original"):
         assert not set(training[name].dropna()) & set(read[name].dropna())
     assert set(training["part"]) == {0}
     order = np.random.default_rng(seed)
@@ -178,22 +248,22 @@ CASES = (("xray", 12, False), ("ct", 10, False), ("xray", 2, True))
 
 
 def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
-    first, again, other = (blinding.draw(pool, wanted(*HALF), 0.1, 5, seed) for seed in (1, 1, 2))
+    first, again, other = (drawn_at_random(pool, wanted(*HALF), 0.1, 5, seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert set(first["image_id"]) != set(other["image_id"])
 
 
 def test_a_draw_from_too_few_says_which_row(pool):
     with pytest.raises(
-        blinding.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"
+        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"
     ):
-        blinding.draw(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
-    with pytest.raises(blinding.BlindingError, match="repeats at a distance of 30"):
-        blinding.draw(pool, wanted(*HALF), 0.2, 30, 1)
+        drawn_at_random(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
+    with pytest.raises(drawing.BlindingError, match="repeats at a distance of 30"):
+        drawn_at_random(pool, wanted(*HALF), 0.2, 30, 1)
 
 
 def test_matched_real_pictures_follow_the_generated_ones(pool):
-    drawn = blinding.draw(
+    drawn = drawn_at_random(
         pool, wanted(HALF[1], ("01_prepare_cases", "real", "xray", 12, "match")), 0, 0, 1
     )
     real = drawn[drawn["origin"] == "real"]
@@ -234,23 +304,49 @@ def test_files_differ_in_pixels_only(pool, tmp_path):
 
 
 def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
-    drawn = blinding.draw(pool, wanted(HALF[0]), 0, 0, 1)
-    blinding.write_set(drawn, tmp_path / "deep", STUDY, size=32, margin=0.02)
+    drawn = drawn_at_random(pool, wanted(HALF[0]), 0, 0, 1)
+    blinding.write_set(drawn, tmp_path / "deep", STUDY, shown())
     assert json.loads((tmp_path / "deep/study.json").read_text())["bits"] == 12
     stretched = Path(drawn["file"].iloc[0])
     stretched.write_bytes(
         images.write_png((images.read_png(stretched) // 16 * 16).astype(np.uint16))
     )
-    blinding.write_set(drawn, tmp_path / "poor", STUDY, size=32, margin=0.02)
+    blinding.write_set(drawn, tmp_path / "poor", STUDY, shown())
     assert json.loads((tmp_path / "poor/study.json").read_text())["bits"] == 8
 
 
 def test_nothing_is_upsampled(pool, tmp_path):
-    with pytest.raises(
-        blinding.BlindingError,
-        match="01_prepare_cases are smaller than the reading size of 44 px.*at most 38",
-    ):
-        sealed_set(pool, tmp_path, size=44)
+    drawn = drawn_at_random(pool, wanted(*HALF), 0, 0, 1)
+    with pytest.raises(images.ImageError, match="never upsampled"):
+        blinding.write_set(drawn, tmp_path, STUDY, shown(reading_size=44))
+
+
+def test_bars_that_a_generator_drew_are_as_black_and_as_wide_as_those_of_a_real_film(tmp_path):
+    random = np.random.default_rng(0)
+    film = ndimage.gaussian_filter(random.normal(120, 60, (120, 90)), 3).clip(40, 255)
+    film = film.astype(np.uint8)
+    drawn = images.standardise(film, 120, 8)
+    drawn = np.where(drawn == 0, random.integers(0, 11, drawn.shape), drawn).astype(np.uint8)
+    one, two = (
+        framing.for_reading(array, 8, "xray", 8, shown(reading_size=96)) for array in (film, drawn)
+    )
+    np.testing.assert_array_equal(one, two)
+    assert one[:, :12].max() == 0 == one[:, -12:].max() and one[:, 12].max() > 0
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_every_image_begins_with_the_same_window_whatever_its_levels(modality):
+    """The same phantoms windowed, scaled, clipped and gamma-corrected otherwise."""
+    draw = phantom.xray if modality == "xray" else phantom.ct_slice
+    windows = set()
+    for seed in range(4):
+        grey = draw(seed, size=128).astype(float)
+        grey = (grey - grey.min()) / np.ptp(grey)
+        for low, high, gamma in ((0, 255, 1), (40, 200, 1), (10, 250, 1.3), (0, 180, 0.8)):
+            array = np.round(low + (high - low) * grey**gamma).astype(np.uint8)
+            seen = framing.for_reading(array, 8, modality, 8, shown(reading_size=112))
+            windows.add(tuple(np.percentile(seen, (0.5, 1, 99, 99.5))))
+    assert windows == {(0, 0, 255, 255)}
 
 
 def test_the_key_opens_after_every_lock(pool, tmp_path):
@@ -276,6 +372,10 @@ def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp
         key.attrs["unsealed"]["how"] == "emergency"
         and key.attrs["unsealed"]["reason"] == "reader fell ill"
     )
+    opened(tmp_path, locks, emergency="reader fell ill")
+    told = opened(tmp_path, locks, emergency="simulated readers of the rehearsal answer")
+    assert told.attrs["unsealed"]["how"] == "emergency", "what a run is is no matter of prose"
+    (tmp_path / "sealed/.unsealed.jsonl").unlink()
     opened(tmp_path, locks, emergency="reader fell ill")
     assert len((tmp_path / "sealed/.unsealed.jsonl").read_text().splitlines()) == 1
     assert [entry["how"] for entry in opened(tmp_path).attrs["unsealed"]["history"]] == [
@@ -393,6 +493,32 @@ def test_the_plan_is_frozen(pool, tmp_path):
     ]
 
 
+def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monkeypatch):
+    root = tmp_path / "checkout"
+    shutil.copytree(places_module.ROOT / "helpers", root / "helpers")
+    monkeypatch.setattr(places_module, "ROOT", root)
+    sealed_set(pool, tmp_path)
+    then = seal.read_commitment(tmp_path / "reading_set")
+    assert {"helpers/statistics/accuracy.py", "helpers/analyse_readings/published.py"} <= set(
+        then["code"]
+    )
+    assert "helpers/finetune_diffusion/training_loop.py" not in then["code"]
+    assert set(then["packages"]) == {"numpy", "scipy", "statsmodels"}
+    assert f"numpy {np.__version__}" in seal.frozen(tmp_path / "reading_set")
+    formula = root / "helpers" / "statistics" / "accuracy.py"
+    reworded = formula.read_text().replace('"""', '"""Reworded. ', 1) + "\n# a remark\n"
+    formula.write_text(reworded)
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == []
+    formula.write_text(reworded.replace("0.5", "0.4"))
+    monkeypatch.setattr(executed_code, "packages", lambda: then["packages"] | {"scipy": "0.1"})
+    changed = seal.plan_changes(tmp_path / "reading_set", STUDY)
+    assert changed == [
+        "helpers/statistics/accuracy.py was changed after the reading set was sealed",
+        "scipy was changed after the reading set was sealed"
+        f" ({then['packages']['scipy']}, now 0.1)",
+    ]
+
+
 def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monkeypatch):
     notebooks = shutil.copytree(places_module.NOTEBOOKS, tmp_path / "notebooks")
     monkeypatch.setattr(places_module, "NOTEBOOKS", notebooks)
@@ -423,8 +549,8 @@ def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monk
 
 @pytest.mark.parametrize("repeats", [-0.1, 7])
 def test_repeats_are_a_share(pool, repeats):
-    with pytest.raises(blinding.BlindingError, match="a share of the images read, from 0 to 1"):
-        blinding.draw(pool, wanted(*HALF), repeats, 0, 1)
+    with pytest.raises(drawing.BlindingError, match="a share of the images read, from 0 to 1"):
+        drawn_at_random(pool, wanted(*HALF), repeats, 0, 1)
 
 
 def test_a_set_that_somebody_reads_is_known(places):
@@ -446,23 +572,27 @@ def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
     for content, reason in ((b" \n", "is empty"), (b"d\xe9part", "not UTF-8")):
         text.write_bytes(content)
         with pytest.raises(
-            blinding.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"
+            drawing.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"
         ):
             blinding.paragraphs(text)
 
 
+FRAMED = {"readers": 2, "framing": "whole"}
+
+
 def test_weak_designs_are_named(pool):
-    fakes = blinding.draw(pool, wanted(HALF[1]), 0, 0, 1)
-    told = " ".join(blinding.weak_points(fakes, readers=2, needed=191))
+    fakes = drawn_at_random(pool, wanted(HALF[1]), 0, 0, 1)
+    told = " ".join(drawing.weak_points(fakes, FRAMED, {"framing": "common"}, 191))
     for word in (
         "false alarms",
         "12 images are read; the question about agreement needs 191",
         "2 readers",
         "No hidden repeats",
+        "redo 05 with that framing",
     ):
         assert word in told
-    strong = blinding.draw(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
-    assert blinding.weak_points(strong, readers=6, needed=20) == []
+    strong = drawn_at_random(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
+    assert drawing.weak_points(strong, FRAMED | {"readers": 6}, FRAMED, 20) == []
 
 
 def returned(folder, shown, **changes):
@@ -499,10 +629,10 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
     returned(back, shown)
     assert len(blinding.import_readings(back, reading_set)["readings"]) == len(shown)
     returned(back, ["strange", *shown])
-    with pytest.raises(blinding.BlindingError, match="readings of another set"):
+    with pytest.raises(drawing.BlindingError, match="readings of another set"):
         blinding.import_readings(back, reading_set)
     returned(back, shown, readers=[{"reader_id": "r2", "simulated": True}])
-    with pytest.raises(blinding.BlindingError, match="not in readers.csv"):
+    with pytest.raises(drawing.BlindingError, match="not in readers.csv"):
         blinding.import_readings(back, reading_set)
     gap = [
         {
@@ -515,12 +645,12 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
         }
     ]
     returned(back, shown, events=gap)
-    with pytest.raises(blinding.BlindingError, match="events of reader r1 are missing"):
+    with pytest.raises(drawing.BlindingError, match="events of reader r1 are missing"):
         blinding.import_readings(back, reading_set)
     returned(back, shown)
     events = tables.read(back / "events.csv").iloc[:-1]
     tables.write(events, back / "events.csv")
-    with pytest.raises(blinding.BlindingError, match="has no event"):
+    with pytest.raises(drawing.BlindingError, match="has no event"):
         blinding.import_readings(back, reading_set)
 
 
@@ -535,8 +665,8 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
 def test_a_bad_draw_names_its_row(tmp_path, line):
     path = tmp_path / "draw.csv"
     path.write_text("run,origin,generator,modality,finding,count,training\n" + line + "\n")
-    with pytest.raises(blinding.BlindingError, match="row 1"):
-        blinding.read_draw(path)
+    with pytest.raises(drawing.BlindingError, match="row 1"):
+        drawing.read_draw(path)
 
 
 def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
@@ -561,11 +691,12 @@ def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
             "parameters": {"burned_in_text": policy}
         }
         (real.folder / "manifest.json").write_text(json.dumps(manifest))
-        drawn = blinding.candidates([real, bought]).assign(training=False, repeat=False, part=1)
-        key = blinding.write_set(drawn, places / policy, STUDY, size=360, margin=0.0)
+        pool = drawing.drawable(drawing.gather([real, bought]), [])
+        drawn = pool.assign(training=False, repeat=False, part=1)
+        key = blinding.write_set(drawn, places / policy, STUDY, shown(reading_size=360))
         made = key.loc[key["origin"] == "generated", "blind_id"]
-        shown = [images.read_png(places / policy / "images" / f"{name}.png") for name in made]
-        assert sum(len(burned_in_text.find(array, 8)) > 0 for array in shown) == left
+        arrays = [images.read_png(places / policy / "images" / f"{name}.png") for name in made]
+        assert sum(len(burned_in_text.find(array, 8)) > 0 for array in arrays) == left
 
 
 def test_painted_over_text_is_named_as_a_weak_point():
@@ -579,8 +710,9 @@ def test_painted_over_text_is_named_as_a_weak_point():
     read = read.assign(training=False, repeat=False, match=None)
     assert any(
         sentence.startswith("2 of 6 images have text painted over")
-        for sentence in blinding.weak_points(read, 6, 1)
+        for sentence in drawing.weak_points(read, FRAMED, FRAMED, 1)
     )
     assert not any(
-        "painted" in sentence for sentence in blinding.weak_points(read.assign(masked=0.0), 6, 1)
+        "painted" in sentence
+        for sentence in drawing.weak_points(read.assign(masked=0.0), FRAMED, FRAMED, 1)
     )

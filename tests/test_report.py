@@ -21,7 +21,7 @@ from helpers.analyse_readings import (
     results,
     sentences,
 )
-from helpers.assemble_reading_set import blinding
+from helpers.assemble_reading_set import seal
 from helpers.runner import runs
 from helpers.statistics import agreement
 
@@ -56,7 +56,7 @@ def analyse(study="small", draw=False, **options):
     readers = reading_run.read("readers.csv")
     staying = readers[readers["withdrawn_utc"].isna()]
     reason = "a reader withdrew" if len(staying) < len(readers) else ""
-    key = blinding.unseal(
+    key = seal.unseal(
         set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason
     )
     context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
@@ -275,13 +275,13 @@ def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
     )
     assert not any(
         "hardly enough" in sentence
-        for sentence in report.warnings(found, {"plan_changes": [], "openings": []})
+        for sentence in report.warnings(found, {"plan_changes": [], "early_openings": []})
     )
     hasty = copy.deepcopy(found)
     hasty["readers"][0]["median_seconds"] = 0.4
     assert any(
         sentence.startswith("R1 had the typical image on screen for 0.4 s")
-        for sentence in report.warnings(hasty, {"plan_changes": [], "openings": []})
+        for sentence in report.warnings(hasty, {"plan_changes": [], "early_openings": []})
     )
 
 

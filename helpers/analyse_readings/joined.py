@@ -154,7 +154,8 @@ def per_image(
     table["descriptions"] = groups.apply(_described).reindex(shown.index)
     table["fooled"] = (table["origin"] == "generated") & (table["votes_real"] > table["votes_fake"])
     if nearest is not None:
-        known = nearest.drop_duplicates("image_id").set_index("image_id")
+        trained_here = nearest[nearest["trained_here"].fillna(True)]  # elsewhere: a comparison
+        known = trained_here.drop_duplicates("image_id").set_index("image_id")
         for column in ("nearest_image_id", "distance", "copy"):
             table[column] = known[column].reindex(shown.index)
     return table.reset_index()

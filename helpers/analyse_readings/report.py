@@ -12,9 +12,6 @@ from helpers.figures import GALLERIES
 from helpers.runner import parameters, runs
 from helpers.table_columns import LABELS
 
-READERS_SIMULATED = (  # begins the reason for which they may see the truth
-    "simulated readers of the rehearsal"
-)
 # on screen until the answer is saved, the description included: who is faster has clicked through
 HASTY_SECONDS = 1.5
 
@@ -27,9 +24,12 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     commitment = seal.read_commitment(set_run.folder / "reading_set")
     shown = json.loads((set_run.folder / "reading_set" / "study.json").read_text())
     opened = [
-        f"{entry['how']}" + (f" ({entry['reason']})" if "reason" in entry else "")
+        entry["how"] + (f" ({entry['reason']})" if entry.get("reason") else "")
         for entry in unsealed["history"]
     ]
+    # Only readers who are recorded as simulated may see the truth before they have locked.
+    allowed = {"all readers locked"}
+    allowed |= {"simulated readers"} if "readers" in reading_run.simulated else set()
     return {
         "told": parameters.read_yaml(path) if path.exists() else {},
         "study": run.study,
@@ -45,6 +45,10 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         ),
         "unsealed": unsealed["how"],
         "openings": opened,
+        "early_openings": [
+            told for told, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
+        ],
+        "frozen": seal.frozen(set_run.folder / "reading_set"),
         "git": run.manifest.get("git", {}),
     }
 
@@ -176,11 +180,7 @@ def warnings(results: dict, context: dict) -> list[str]:
             "The plan of the analysis is not the one committed to before the read:"
             f" {'; '.join(context['plan_changes'])}."
         )
-    if early := [
-        opening
-        for opening in context["openings"]
-        if opening.startswith("emergency") and READERS_SIMULATED not in opening
-    ]:
+    if early := context["early_openings"]:
         said.append(
             f"The key was opened before all planned readers had locked: {'; '.join(early)}."
         )
@@ -340,6 +340,6 @@ def footer(context: dict) -> str:
     opened = f" The key was opened: {'; '.join(context['openings'])}."
     return (
         f"Study '{context['study']}', run {context['run']}.{code} Sealed"
-        f" {context['committed_utc']}.{opened} Every number is in results.json, every table in"
-        " tables/."
+        f" {context['committed_utc']}.{opened} {context['frozen']} Every number is"
+        " in results.json, every table in tables/."
     )

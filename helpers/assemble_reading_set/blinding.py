@@ -14,8 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import burned_in_text, images, tables
-from helpers.assemble_reading_set import framing as frames
-from helpers.assemble_reading_set import seal
+from helpers.assemble_reading_set import framing, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.runner import parameters, runs
 
@@ -28,10 +27,7 @@ def write_set(
     drawn: pd.DataFrame,
     folder: Path,
     study: str,
-    *,
-    reading_size: int,
-    framing: str,
-    margin: float,
+    asked: dict,
     name: str = "",
     texts: dict[str, str] | None = None,
 ) -> pd.DataFrame:
@@ -39,9 +35,10 @@ def write_set(
     returns the key table.
 
     Every image goes one path: text masked where stage 01 masks it, framing.for_reading at the same
-    size, margin and depth, stored (not compressed) PNG without metadata, the same date and mode.
-    What is there already is left. `name` tells two sets of a study apart: the same image gets
-    another blind_id in each. Raises ImageError for an image smaller than `reading_size`.
+    size, framing, margin (of `asked`) and depth, stored (not compressed) PNG without metadata, the
+    same date and mode. What is there already is left. `name` tells two sets of a study apart: the
+    same image gets another blind_id in each. Raises ImageError for an image smaller than
+    reading_size.
     """
     folder = Path(folder)
     # The depth of the poorest image: more would tell the others apart.
@@ -50,49 +47,37 @@ def write_set(
         for file, bits in zip(drawn["file"], drawn["bits"])
     )
     unmasked = without_masks(study, drawn["run"])
-    rows, key, first = [], [], {}
-    presentations = drawn.sort_values("part").to_dict("records")
-    for image in runs.progress(presentations, "blinding", len(drawn)):
-        said = f"{image['image_id']} {image['repeat']}".encode()
+    rows, first, repeat_of = [], {}, {}
+    presentations = list(drawn.sort_values("part").itertuples())
+    for image in runs.progress(presentations, "blinding"):
+        said = f"{image.image_id} {image.repeat}".encode()
         blind_id = seal.derive(study, f"blind id {name}", said).hex()[:16]
-        array, bits = images.read_png(image["file"]), int(image["bits"])
-        if image["run"] in unmasked:
+        array, bits = images.read_png(image.file), int(image.bits)
+        if image.run in unmasked:
             array, _ = burned_in_text.mask_text(array, bits)
-        shown = frames.for_reading(
-            array,
-            bits,
-            image["modality"],
-            depth,
-            reading_size=reading_size,
-            framing=framing,
-            margin=margin,
-        )
+        shown = framing.for_reading(array, bits, image.modality, depth, asked)
         content = images.write_png(shown, compress_level=0)
         path = folder / "images" / f"{blind_id}.png"
         if not path.exists() or path.read_bytes() != content:
             tables.write_atomically(path, content)
         os.utime(path, (SAME_TIME, SAME_TIME))
-        told = {column: image[column] for column in ("modality", "training")} | {
-            "blind_id": blind_id
-        }
         checksum = seal.derive(study, f"checksum {blind_id}", content).hex()
-        rows.append(
-            told | {"path": f"images/{path.name}", "checksum": checksum, "part": image["part"]}
-        )
-        columns = ("image_id", "run", "origin", "generator", "finding", "view", "prompt_id")
-        columns += ("patient", "simulated")
-        key.append(told | {column: image[column] for column in columns})
-        if image["repeat"]:
-            key[-1]["repeat_of"] = first[image["image_id"]]
-        first.setdefault(image["image_id"], blind_id)
+        rows.append((blind_id, f"images/{path.name}", checksum, image.part))
+        if image.repeat:
+            repeat_of[blind_id] = first[image.image_id]
+        first.setdefault(image.image_id, blind_id)
+    key = pd.DataFrame(presentations).assign(blind_id=[row[0] for row in rows])
+    key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
+    told = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
+    told = told.merge(key[["blind_id", "modality", "training"]], on="blind_id")
     # Sorted by an opaque id: the order of the rows says nothing either.
-    tables.write(pd.DataFrame(rows).sort_values("blind_id"), folder / "reading_set.csv")
-    page = _for_readers(study) | (texts or {}) | {"size": reading_size, "bits": depth}
+    tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
+    page = _for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
     tables.write_atomically(
         folder / "study.json",
         (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
     )
-    return tables.check(pd.DataFrame(key).sort_values("blind_id"), "key")
+    return tables.check(key[[column.name for column in tables.columns("key")]], "key")
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:
@@ -163,18 +148,21 @@ def assemble(run: runs.Run, drawn: pd.DataFrame, audited: runs.Run) -> dict:
         )
     if any(drawn["simulated"]):
         run.mark_simulated("images")
-    key = write_set(
-        drawn,
-        reading_set,
-        run.study,
-        reading_size=audited.parameters.reading_size,
-        framing=asked.framing,
-        margin=audited.parameters.margin,
-        name=run.name,
-        texts={name: paragraphs(run.beside(asked[name])) for name in ("consent", "instructions")},
-    )
+    texts = {name: paragraphs(run.beside(asked[name])) for name in ("consent", "instructions")}
+    shown = {**audited.parameters, "framing": asked.framing}
+    key = write_set(drawn, reading_set, run.study, shown, run.name, texts)
     git = run.manifest.get("git")
     return seal.seal(key, reading_set, run.folder / "sealed", run.study, asked.readers, git)
+
+
+def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
+    """The mean share of their own field that the framing cuts off the images drawn, by source."""
+    shares = []
+    for row in drawn.itertuples():
+        array, bits = images.read_png(row.file), int(row.bits)
+        whole = images.without_bars(array, bits).size
+        shares.append(1 - framing.field(array, bits, asked).size / whole)
+    return pd.Series(shares, dtype=float).groupby(drawn["run"].to_numpy()).mean().round(4).to_dict()
 
 
 def read_set(folder: Path) -> pd.DataFrame:

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from helpers import findings, table_columns
+from helpers.assemble_reading_set import framing
 from helpers.runner import parameters, runs
 
 DRAW_COLUMNS = [column.name for column in table_columns.columns("draw")]
 MATCH = "match"
+ALIKE = ("original", "duplicate_group")  # two images of one set never share one of these
 MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
 
 
@@ -69,43 +71,79 @@ def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def candidates(pool: pd.DataFrame, copies: Iterable[str] = ()) -> pd.DataFrame:
-    """The images that may be drawn: real ones of the test split, which no generator has seen, and
-    generated ones that are no copies (`copies`: refused image_ids; their number is in
-    `.attrs["refused"]`).
+def drawable(pool: pd.DataFrame, copies: Iterable[str]) -> pd.DataFrame:
+    """Real images of the test split, which no generator has seen, and generated ones that are not
+    among the refused `copies` (image_ids).
     """
-    pool = pool[(pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)]
-    refused = pool["image_id"].isin(list(copies))
-    allowed = pool[~refused].reset_index(drop=True)
-    allowed.attrs["refused"] = int(refused.sum())
+    fits = (pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)
+    return pool[fits & ~pool["image_id"].isin(list(copies))].reset_index(drop=True)
+
+
+def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.DataFrame:
+    """The images that may be drawn of the runs in `wanted` (draw.csv), by what 05 `audited`.
+
+    Images below the reading size are left out; `.attrs` says how many of which run are (`small`),
+    and how many were `refused` as copies. Where 05 found an image made elsewhere too near to a real
+    case, `made_from` names that case.
+    """
+    nearest = audited.read("nearest.csv")
+    pool = gather([run.reads(name) for name in wanted["run"].unique()])
+    near = nearest[nearest["near"].fillna(False) & ~nearest["copy"]].set_index("image_id")
+    pool["made_from"] = pool["made_from"].fillna(
+        pool["image_id"].map(near["nearest_image_id"]).astype("string")
+    )
+    copies = nearest.loc[~nearest["release"], "image_id"]
+    allowed = drawable(pool, copies)
+    asked = {**audited.parameters, "framing": run.parameters.framing}
+    rows = runs.progress(list(allowed.itertuples()), "measuring")
+    large = [framing.side(row, asked) >= asked["reading_size"] for row in rows]
+    small = allowed.loc[~np.array(large, bool), "run"].value_counts().to_dict()
+    allowed = allowed[large].reset_index(drop=True)
+    allowed.attrs = {"refused": int(pool["image_id"].isin(copies).sum()), "small": small}
+    run.say(
+        f"{len(allowed)} images may be drawn; {allowed.attrs['refused']} were refused as copies of"
+        f" training cases, {sum(small.values())} left out because they are smaller than the reading"
+        f" size of {asked['reading_size']} px"
+        + "".join(f"; {count} of {name}" for name, count in small.items())
+        + "."
+    )
     return allowed
 
 
-def draw(
-    pool: pd.DataFrame, wanted: pd.DataFrame, *, repeats: float, min_distance: int, seed: int
-) -> pd.DataFrame:
+def draw(pool: pd.DataFrame, wanted: pd.DataFrame, asked: dict) -> pd.DataFrame:
     """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row per
     presentation.
 
     Training cases are drawn first and share no patient, prompt, duplicate group or image with the
-    read; no two images read are near-duplicates. `repeats` is the share of the images read that
-    come a second time, `min_distance` how many others lie between. Raises BlindingError naming the
-    row of the draw that cannot be met.
+    read; no two images read are near-duplicates. `asked` has repeats (the share of the images read
+    that come a second time), min_distance (how many others lie between) and seed. Raises
+    BlindingError naming the row of the draw that cannot be met.
     """
+    repeats = asked["repeats"]
     if not 0 <= repeats <= 1:
         raise BlindingError(
             f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is"
             " usual)."
         )
-    random = np.random.default_rng(seed)
-    shuffled = pool.sort_values("image_id").iloc[random.permutation(len(pool))]
+    random = np.random.default_rng(asked["seed"])
+    shuffled = _with_originals(pool.sort_values("image_id")).iloc[random.permutation(len(pool))]
     shuffled = shuffled.reset_index(drop=True)
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
-    apart = _related(shuffled, training, ("image_id", "patient", "prompt_id", "duplicate_group"))
+    apart = _related(shuffled, training, (*ALIKE, "patient", "prompt_id"))
     read = _draw_rows(shuffled[~apart].reset_index(drop=True), wanted[~wanted["training"]])
     read["repeat"] = read["image_id"].isin(_choose_repeats(read, repeats, random))
     drawn = [training.assign(training=True, repeat=False), read.assign(training=False)]
-    return order_parts(pd.concat(drawn, ignore_index=True), min_distance, random)
+    return order_parts(pd.concat(drawn, ignore_index=True), asked["min_distance"], random)
+
+
+def _with_originals(pool: pd.DataFrame) -> pd.DataFrame:
+    """With `original`: the image that a generated one was made from, else the image itself; such a
+    pair is as alike as near-duplicates, and so are the original's near-duplicates.
+    """
+    groups = pool.set_index("image_id")["duplicate_group"]
+    original = pool["made_from"].fillna(pool["image_id"])
+    inherited = original.map(groups[~groups.index.duplicated()])
+    return pool.assign(original=original, duplicate_group=inherited.fillna(pool["duplicate_group"]))
 
 
 def _draw_rows(
@@ -117,7 +155,7 @@ def _draw_rows(
         key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
     )
     for row in matched_last:
-        fits = ~_related(shuffled, taken, ("image_id", "duplicate_group"))
+        fits = ~_related(shuffled, taken, ALIKE)
         for name in ("run", "origin", "modality", "generator"):
             if pd.notna(row[name]):
                 fits &= (shuffled[name] == row[name]).fillna(False)
@@ -143,7 +181,8 @@ def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFram
     """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training
     cases one prompt before many.
     """
-    free = free[free["duplicate_group"].isna() | ~free["duplicate_group"].duplicated()]
+    for name in ALIKE:
+        free = free[free[name].isna() | ~free[name].duplicated()]
     seen = free["patient"].notna() & (
         free["patient"].duplicated() | free["patient"].isin(taken["patient"])
     )
@@ -230,12 +269,13 @@ def order_parts(
     return pd.concat(rows, ignore_index=True).assign(part=lambda frame: frame["part"].astype(int))
 
 
-def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
+def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) -> list[str]:
     """What this design cannot show or can show only weakly, one sentence each.
 
-    `needed` is the number of images that the stated question about agreement needs
-    (design.sample_size).
+    `asked` has readers and framing, `audited` the parameters of 05; `needed` is the number of
+    images that the stated question about agreement needs (design.sample_size).
     """
+    readers = asked["readers"]
     read = drawn[~drawn["training"] & ~drawn["repeat"]]
     count, real = len(read), int((read["origin"] == "real").sum())
     mixed = 0 < real < count
@@ -270,5 +310,9 @@ def weak_points(drawn: pd.DataFrame, readers: int, needed: int) -> list[str]:
         " have, the paint tells real from generated (burned_in_text: reject in 01 leaves such"
         " images out).": bool(painted) and real < count,
         f"{loose} of {len(matched)} real images could not be matched by finding and view.": loose,
+        f"05 measured what gives a source away with framing {audited['framing']}; these images are"
+        f" framed {asked['framing']}: redo 05 with that framing.": (
+            audited["framing"] != asked["framing"]
+        ),
     }
     return [sentence for sentence, holds in weak.items() if holds]

@@ -21,45 +21,40 @@ GAMMA = (0.5, 2.0)  # limits of the exponent that brings an image there
 DARK = 0.2  # of the range above the darkest: corners up to there are the air around a CT slice
 
 
-def field(array: np.ndarray, bits: int, framing: str, margin: float) -> np.ndarray:
-    """What is shown of an image: `whole` its own field, `common` the field's central square
-    without `margin` of its side all round.
+def field(array: np.ndarray, bits: int, asked: dict) -> np.ndarray:
+    """What is shown of an image: with `framing` whole its own field, with common the field's
+    central square without `margin` of its side all round.
     """
     array = images.without_bars(array, bits)
-    if framing == "whole":
+    if asked["framing"] == "whole":
         return array
     side = min(array.shape)
-    cut = int(np.ceil(margin * side))
+    cut = int(np.ceil(asked["margin"] * side))
     top, left = ((length - side) // 2 + cut for length in array.shape)
     return array[top : top + side - 2 * cut, left : left + side - 2 * cut]
 
 
-def for_reading(
-    array: np.ndarray,
-    bits: int,
-    modality: str,
-    depth: int,
-    *,
-    reading_size: int,
-    framing: str,
-    margin: float,
-) -> np.ndarray:
+def side(row, asked: dict) -> int:
+    """The largest reading size that the image of a row (file, bits) allows, pixels."""
+    return max(field(images.read_png(row.file), int(row.bits), asked).shape)
+
+
+def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: dict) -> np.ndarray:
     """The one path of every image into a reading set: (reading_size, reading_size), uint8 or
-    uint16 of values 0..2**depth-1.
+    uint16 of values 0..2**depth-1. `asked` has reading_size, framing and margin.
 
     The `field` is resized by area so that its longer side fills a black square, smoothed, brought
     to one grey scale (`levelled`) and given grain. The same pixels always come out the same. Raises
     ImageError for a field whose longer side is shorter than `reading_size`: images are never
     upsampled.
     """
-    shown = field(array, bits, framing, margin)
+    shown, size = field(array, bits, asked), asked["reading_size"]
     longer = max(shown.shape)
-    if longer < reading_size:
+    if longer < size:
         raise images.ImageError(
-            f"{longer} pixels are left of it, {reading_size} are asked for: images are never"
-            " upsampled."
+            f"{longer} pixels are left of it, {size} are asked for: images are never upsampled."
         )
-    shape = [max(1, round(length * reading_size / longer)) for length in shown.shape]
+    shape = [max(1, round(length * size / longer)) for length in shown.shape]
     grey = ndimage.gaussian_filter(images.area_resize(shown, *shape), SMOOTHING, mode="nearest")
     random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(shown).data))
     grey = levelled(grey, modality) + random.normal(0, GRAIN, grey.shape)

@@ -11,7 +11,7 @@ import pandas as pd
 from helpers import tables
 from helpers.assemble_reading_set import draw
 from helpers.audit import copies, fidelity, leakage
-from helpers.runner import runs
+from helpers.runner import freshness, runs
 
 
 def gather(run: runs.Run) -> pd.DataFrame:
@@ -21,9 +21,17 @@ def gather(run: runs.Run) -> pd.DataFrame:
     `group` holds what must not be torn apart when images are resampled: a patient for real ones, a
     prompt for generated ones, else the image itself.
     """
-    sources = [run.reads(name) for name in run.parameters.sources]
+    sources = [run.reads(name) for name in freshness.matching(run.study, run.parameters.sources)]
     pool = draw.gather([run.reads(run.parameters.cases), *sources])
     generated = pool["origin"] == "generated"
+    trained_here = [
+        source.name
+        for source in sources
+        if any(
+            name.startswith("03_")
+            for name in freshness.references(source.study, source.notebook, source.parameters)
+        )
+    ]
     named = pool["run"] + (": " + pool["generator"]).fillna("")
     patient, prompt = (
         "patient " + pool["patient"],
@@ -31,7 +39,7 @@ def gather(run: runs.Run) -> pd.DataFrame:
     )
     return pool.assign(
         source=named.where(generated, "real"),
-        trained_here=generated & pool["run"].isin(run.parameters.trained_here),
+        trained_here=generated & pool["run"].isin(trained_here),
         group=prompt.where(generated, patient).fillna("image " + pool["image_id"]),
     )
 
@@ -61,5 +69,5 @@ def measure_leakage(run: runs.Run, pool: pd.DataFrame, nearest: pd.DataFrame) ->
     """leakage.csv on what 06 may draw; on a finished run read from it."""
     if run.finished:
         return run.read("leakage.csv")
-    drawable = draw.candidates(pool, nearest.loc[~nearest["release"], "image_id"])
-    return run.write("leakage.csv", leakage.measure(drawable, run.parameters))
+    pool = draw.drawable(pool, nearest.loc[~nearest["release"], "image_id"])
+    return run.write("leakage.csv", leakage.measure(pool, run.parameters))

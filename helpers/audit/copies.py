@@ -30,7 +30,7 @@ CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side: pla
 SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted image shows it whole
 INNER = 52  # pixels of a template that slides over a case
 REGISTERED = 6  # of the aligned cases, the best are registered
-NULL = 100  # real images whose distance to other patients calibrates a comparison
+NULL = 60  # real images whose distance to other patients calibrates a comparison
 BLUR, STEPS = 1.5, 12  # pixels; and steps of a registration at most
 
 

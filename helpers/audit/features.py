@@ -35,15 +35,8 @@ def extract(pool: pd.DataFrame, asked: dict, size: int) -> np.ndarray:
 
 def as_read(row, asked: dict, size: int) -> np.ndarray:
     """A row's image as readers would get it at `size` pixels and 8 bits, (size, size) uint8."""
-    frame = {"reading_size": size, "framing": asked["framing"], "margin": asked["margin"]}
-    array = images.read_png(row.file)
-    return framing.for_reading(array, int(row.bits), row.modality, 8, **frame)
-
-
-def longest_side(row, asked: dict) -> int:
-    """The largest reading size that a row's image allows, pixels."""
-    array = images.read_png(row.file)
-    return max(framing.field(array, int(row.bits), asked["framing"], asked["margin"]).shape)
+    array, framed = images.read_png(row.file), {**asked, "reading_size": size}
+    return framing.for_reading(array, int(row.bits), row.modality, 8, framed)
 
 
 def describe(asked: dict, size: int) -> str:

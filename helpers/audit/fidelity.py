@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import linalg, ndimage, stats
 
 from helpers import images, tables
+from helpers.assemble_reading_set import framing
 from helpers.audit import features
 
 BLOCK = 1024  # rows of a distance matrix in memory at once
@@ -57,7 +58,7 @@ def measure(
 
 def common_size(pool: pd.DataFrame, asked: dict) -> int:
     """feature_size, or what the smallest image of the pool has, pixels."""
-    sides = (features.longest_side(row, asked) for row in pool.itertuples())
+    sides = (framing.side(row, asked) for row in pool.itertuples())
     return min(asked["feature_size"], *sides)
 
 

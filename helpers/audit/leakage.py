@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers import images
 from helpers.assemble_reading_set import framing
-from helpers.audit import features
 from helpers.audit.features import radial_power
 from helpers.runner import runs
 
@@ -246,9 +245,8 @@ def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
     """Facts of the images as a reader would get them; missing where an image is too small for the
     reading size.
     """
-    frame = {name: asked[name] for name in ("reading_size", "framing", "margin")}
     rows = list(pool.itertuples())
-    large = [features.longest_side(row, asked) >= asked["reading_size"] for row in rows]
+    large = [framing.side(row, asked) >= asked["reading_size"] for row in rows]
     depth = min(
         (
             images.effective_bits(images.read_png(row.file), int(row.bits))
@@ -261,7 +259,7 @@ def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
     for row, fits in zip(runs.progress(rows, "facts after"), large):
         if fits:
             array, bits = images.read_png(row.file), int(row.bits)
-            shown = framing.for_reading(array, bits, row.modality, depth, **frame)
+            shown = framing.for_reading(array, bits, row.modality, depth, asked)
         found.append(picture_facts(shown, depth) if fits else {})
     columns = list(picture_facts(np.zeros((16, 16), np.uint8), 8))
     return pd.DataFrame(found, columns=columns, dtype=float)

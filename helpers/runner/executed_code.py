@@ -24,7 +24,8 @@ def of(notebooks: Iterable[Path]) -> dict[str, str]:
     found = {}
     while waiting:
         path = waiting.pop()
-        found[path], names = _read(places.ROOT / path)
+        file = places.ROOT / path
+        found[path], names = _read(file, file.stat().st_mtime_ns)
         waiting |= names - set(found)
     return dict(sorted(found.items()))
 
@@ -52,8 +53,8 @@ def _imported_by(notebook: Path) -> set[str]:
 
 
 @functools.cache
-def _read(path: Path) -> tuple[str, set[str]]:
-    """(digest of a module's code, the modules of helpers that it imports)."""
+def _read(path: Path, changed_ns: int) -> tuple[str, set[str]]:
+    """(digest of a module's code, the modules of helpers that it imports); read once per change."""
     tree = ast.parse(path.read_text())
     names = _imports(tree)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -88,13 +88,25 @@ def references(study: str, notebook: Path, values: dict) -> list[str]:
     for key, parameter in parameters.schema(notebook).items():
         value = values.get(key)
         if value and parameter.names == "run":
-            named.update([value] if isinstance(value, str) else value)
+            named.update(matching(study, [value] if isinstance(value, str) else value))
         elif parameter.names == "run or model" and RUN_NAME.match(value or ""):
             named.add(value)
     for path in _files_beside(study, notebook, values):
         if path.suffix == ".csv":
             named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
     return sorted(named)
+
+
+def matching(study: str, names: list[str]) -> list[str]:
+    """The runs that the names mean: `02_*` stands for all of stage 02 that the study asks for."""
+    folder = places.params_folder(study)
+    return [
+        found
+        for name in names
+        for found in (
+            sorted(path.stem for path in folder.glob(f"{name}.yaml")) if "*" in name else [name]
+        )
+    ]
 
 
 def _files_beside(study: str, notebook: Path, values: dict) -> list[Path]:

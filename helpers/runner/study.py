@@ -267,11 +267,11 @@ def _missing_api(run: runs.Run) -> str:
 
 def _bad_table(run: runs.Run) -> str:
     """The sentence for a table beside the YAML that its stage would refuse, hours later."""
-    from helpers.assemble_reading_set import random_draw
+    from helpers.assemble_reading_set import draw
     from helpers.generate_openai import prompts
     from helpers.sample_diffusion import sampling_prompts
 
-    readers = {"draw": random_draw.read_draw, "prompt_table": prompts.read_prompts}
+    readers = {"draw": draw.read_draw, "prompt_table": prompts.read_prompts}
     readers["prompts"] = lambda path: sampling_prompts.read_prompts(
         path, run.parameters["modality"]
     )
