@@ -1,4 +1,4 @@
-# make study · status · verify · reader · new · lab · test · soak · speed · lint      (README.md says what each is for)
+# make study · status · verify · reader · new · lab · colab · test · pythons · soak · speed · lint      (README.md says what each is for)
 STUDY ?= rehearsal
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,28 +10,36 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export CASES OUTPUTS KEYS PARAMS
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: study status verify reader new lab test soak speed lint help
+.PHONY: study status verify reader new lab colab test pythons soak speed lint help own
 .DEFAULT_GOAL := study
 
-study: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(ONLY),--only $(ONLY)) $(if $(FROM),--from $(FROM)) $(if $(FORCE),--force)
+study: own
+	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(foreach run,$(ONLY),--only $(call quoted,$(run))) $(if $(FROM),--from $(call quoted,$(FROM))) $(if $(FORCE),--force)
 
 help:
 	@head -1 Makefile
 
-status verify: $(VENV)/study.stamp
+status verify: own
 	@$(BIN)/python -m helpers.runner.study $@ $(call quoted,$(STUDY))
 
-new: $(VENV)/study.stamp
-	@$(BIN)/python -m helpers.runner.study new $(call quoted,$(STUDY)) --like $(or $(LIKE),rehearsal)
+new: own
+	@$(BIN)/python -m helpers.runner.study new $(call quoted,$(STUDY)) --like $(call quoted,$(or $(LIKE),rehearsal))
 
-reader: $(VENV)/study.stamp
+reader: own
 	@$(BIN)/python -m helpers.reading.server $(call quoted,$(STUDY)) $(or $(DO),serve) $(ARGS)
 
-lab: $(VENV)/study.stamp
+lab: own
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-test: $(VENV)/test.stamp
+# Writes the address of this checkout's remote (or REPOSITORY=) into the notebooks' Colab cell, without a name or token in it.
+REPOSITORY ?= $(shell git config --get remote.origin.url)
+colab:
+	@address=$$(printf '%s' $(call quoted,$(REPOSITORY)) | sed -E 's#^(ssh://)?git@([^:/]+)[:/]#https://\2/#; s#^(https?://)[^/@]*@#\1#'); \
+	sed -i.before -E "s#^( *\"repository = \\\\\").*(\\\\\"  \# @param)#\1$$address\2#" notebooks/*.ipynb && rm notebooks/*.before; \
+	if [ "$$address" ]; then echo "The Colab cells install from $$address."; \
+	else echo "This checkout has no remote: the Colab cells will ask for an address (or give REPOSITORY=https://...)."; fi
+
+test: own $(VENV)/test.stamp
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/test.stamp
@@ -46,7 +54,18 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill metadata.colab cell.metadata.papermill cell.metadata.colab cell.metadata.outputId" notebooks/*.ipynb
 
+# An environment that several checkouts share (VENV=) has the helpers of one of them: it is never silently pointed at another.
+define refuse_another
+@found=$$(test ! -x $(BIN)/python || $(BIN)/python -I -c 'import importlib.util as u; s = u.find_spec("helpers"); print(s.origin if s else "")'); \
+	case "$$found" in ""|"$(CURDIR)/helpers/__init__.py") ;; *) \
+	echo "error: $(VENV) belongs to the checkout that has $$found. Give another one with VENV=, or hand it over with '$(BIN)/python -m pip install --no-deps -e .'" >&2; exit 1 ;; esac
+endef
+
+own: $(VENV)/study.stamp
+	$(refuse_another)
+
 $(VENV)/study.stamp: pyproject.toml constraints.txt
+	$(refuse_another)
 	@echo "Making the environment in $(VENV) (two to four minutes), first torch ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; say which with PYTHON=python3.11")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

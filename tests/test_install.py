@@ -4,10 +4,15 @@ it.
 
 import ast
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import venv
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -103,3 +108,138 @@ def test_conda_users_get_the_same_install():
 
 def test_nothing_pulls_in_torchvision():
     assert not {"torchvision", "irrcac", "krippendorff"} & set(PINS)
+
+
+def clone(folder: Path, *settings: str) -> Path:
+    """The committed and changed files of this checkout as a repository of its own."""
+    files = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(files, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and name.startswith(
+            ("helpers", "notebooks", "pyproject", "constraints", "Makefile", "README")
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], *settings):
+        subprocess.run([*git, *command], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return clone(tmp_path_factory.mktemp("checkout") / "study")
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """The Python of an environment that has pip and setuptools and nothing else."""
+    venv.create(tmp_path / "clean", with_pip=False, symlinks=True)
+    site = next((tmp_path / "clean").glob("lib/*/site-packages"))
+    here = Path(metadata.distribution("pip").locate_file(""))
+    for pattern in ("pip*", "setuptools*", "_distutils_hack*"):
+        for path in here.glob(pattern):
+            (site / path.name).symlink_to(path)
+    return tmp_path / "clean" / "bin" / "python"
+
+
+def colab(
+    python: Path, folder: Path, repository: str, **environment
+) -> subprocess.CompletedProcess:
+    """The Colab cell as Colab runs it, in another folder than /content."""
+    cell = "".join(json.loads(NOTEBOOK.read_text())["cells"][1]["source"])
+    assert cell.count('repository = ""') == cell.count("/content/study") == 1
+    cell = cell.replace('repository = ""', f"repository = {repository!r}")
+    cell = cell.replace("/content/study", str(folder))
+    program = (
+        "import sys, types\n"
+        "sys.modules |= {name: types.ModuleType(name) for name in ('google', 'google.colab')}\n"
+        f"try:\n    exec({cell!r})\n"
+        "except Exception as error:\n    sys.exit('\\n'.join(error._render_traceback_()))\n"
+        "import helpers; print(helpers.__file__)"
+    )
+    settings = {"PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", **environment}
+    command = [python, "-c", program]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | settings, cwd=folder.parent
+    )
+
+
+NOTEBOOK = ROOT / "notebooks" / "01_prepare_cases.ipynb"
+
+
+def test_the_colab_cell_installs_the_study_in_a_clean_environment(clean, checkout, tmp_path):
+    done = colab(clean, tmp_path / "content", str(checkout))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "content/helpers/__init__.py")
+    again = [clean, "-c", "import helpers; print(helpers.__file__)"]
+    asked = subprocess.run(again, capture_output=True, text=True, cwd="/")
+    assert asked.stdout == done.stdout, "a restarted runtime finds it too"
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        ("", "fill in the field `repository` above"),
+        ("https://nowhere.invalid/study.git", "https://nowhere.invalid/study.git: fatal: "),
+        ("{checkout}", "No matching distribution found"),
+    ],
+)
+def test_the_colab_cell_says_in_one_sentence_what_is_missing(
+    clean, checkout, tmp_path, repository, said
+):
+    """The last one: the repository can be reached, the packages' index cannot."""
+    repository = repository.format(checkout=checkout)
+    index = {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+        "PIP_NO_DEPS": "0",
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    done = colab(clean, tmp_path / "content", repository, **index)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("The study is not installed (") and said in done.stderr
+
+
+def test_the_colab_cell_does_nothing_elsewhere(clean, tmp_path):
+    cell = "".join(json.loads(NOTEBOOK.read_text())["cells"][1]["source"])
+    done = subprocess.run([clean, "-c", cell], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("git@github.com:some/study.git", "https://github.com/some/study.git"),
+        ("ssh://git@git.example.org/some/study", "https://git.example.org/some/study"),
+        ("https://me:secret@example.org/study.git", "https://example.org/study.git"),
+        ("", ""),
+    ],
+)
+def test_the_address_in_the_colab_cells_is_that_of_the_remote(tmp_path, remote, address):
+    settings = [["remote", "add", "origin", remote]] if remote else []
+    folder = clone(tmp_path / "clone", *settings)
+    done = subprocess.run(["make", "colab"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and (address or "has no remote") in done.stdout
+    for path in (folder / "notebooks").iterdir():
+        cell = "".join(json.loads(path.read_text())["cells"][1]["source"])
+        assert f'\nrepository = "{address}"  # @param' in cell and "secret" not in cell
+
+
+def test_an_environment_is_not_silently_pointed_at_another_checkout(tmp_path):
+    """Two checkouts and one VENV: the second is told whose it is and changes nothing."""
+    (tmp_path / "shared" / "bin").mkdir(parents=True)
+    python = tmp_path / "shared" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "shared" / "study.stamp").touch()
+    second = clone(tmp_path / "second")
+    for target in ("status", "study", "lab", "new"):
+        done = subprocess.run(
+            ["make", target, f"VENV={tmp_path / 'shared'}"],
+            cwd=second,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert f"belongs to the checkout that has {ROOT}/helpers/__init__.py" in done.stderr
