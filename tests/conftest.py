@@ -3,8 +3,13 @@
 import json
 from pathlib import Path
 
+import hypothesis
 import nbformat
 import pytest
+
+# No test is timed: how long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("study", deadline=None)
+hypothesis.settings.load_profile("study")
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_LAST = (
