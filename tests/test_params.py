@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from helpers.runner import parameters, study
 
-STUDIES = sorted(path.name for path in (ROOT / "params").iterdir() if path.is_dir())
+STUDIES = sorted(path.parent.name for path in (ROOT / "params").glob("*/study.yaml"))
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import findings, tables
+from helpers.services import budget
 
+MOST_IMAGES = 100_000  # beyond what its budget covers, or for nothing
 LONGEST_PROMPT = {"gpt-image": 32_000, "dall-e": 1000}
 
 
@@ -80,6 +82,7 @@ def orders(prompts: pd.DataFrame, service) -> list[Order]:
 
     `count` replicates of every prompt. Raises PromptError for a prompt that is too long.
     """
+    _check_count(int(prompts["count"].sum()), service)
     wanted, longest = [], LONGEST_PROMPT[service.shape]
     numbered = Counter()  # two lines with the same words go on counting, or they would be one image
     names = ("prompt_id", "prompt", "modality", "view", "finding", "side", "caption")
@@ -95,6 +98,18 @@ def orders(prompts: pd.DataFrame, service) -> list[Order]:
             name = identity(service, row["prompt"], size, replicate)
             wanted.append(Order(name, *(row[key] for key in names), size, replicate))
     return wanted
+
+
+def _check_count(count: int, service) -> None:
+    """Raises PromptError for more images than a budget covers or a study can have."""
+    asked = service.parameters
+    each = budget.estimate(service.price, "", asked.size, service.quality or "auto", [], False).usd
+    covered = int(asked.budget_usd / each) if each else MOST_IMAGES
+    if count > max(covered, MOST_IMAGES):
+        raise PromptError(
+            f"{asked.prompt_table} asks for {count:,} images; a budget of {asked.budget_usd:g} USD"
+            f" covers about {covered:,}. Lower the counts or raise budget_usd."
+        )
 
 
 def identity(service, prompt: str, size: str, replicate: int) -> str:

@@ -386,11 +386,8 @@ class _Sender:
             alike = re.sub(r"\S*\d\S*", "#", verdict.message)
             self.alike[alike].add(name if self.few else order.prompt)
             self.came_before.setdefault(name, self.came)
-            # The other images of this prompt wait until all other prompts had their turn.
-            self.queue = [
-                (now if o.prompt == order.prompt else due, n, o) for due, n, o in self.queue
-            ]
-            heapq.heapify(self.queue)
+            if not self.few:
+                self._after_all_others(order.prompt, now + wait)
         elif not others and action != "again":
             # Nothing gets through at all: the other orders would only run into the same wall.
             self.paused_until = now + max(
@@ -403,6 +400,11 @@ class _Sender:
             self.stop(f"the service asks to wait longer than {seconds} ({verdict.message})")
         if self.silent >= FAILURES_IN_A_ROW * limits.tries:
             self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
+
+    def _after_all_others(self, prompt: str, due: float):
+        """Let the other images of a prompt wait until the one that failed was tried again."""
+        self.queue = [(due if o.prompt == prompt else when, n, o) for when, n, o in self.queue]
+        heapq.heapify(self.queue)
 
     def _others_get_through(self, name: str, verdict) -> bool:
         if self.came > self.came_before.get(name, self.came):

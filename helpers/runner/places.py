@@ -12,6 +12,7 @@ from helpers.files import write_atomically
 from helpers.runner.parameters import ParameterError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVICES = "services"  # in params/: tried settings of image services, no study
 NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
 
 
@@ -22,8 +23,10 @@ def params_folder(study: str) -> Path:
 
 def _named(study: str) -> str:
     """The study's name. Raises ParameterError when it is none, or leads to another folder."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
-        raise ParameterError(f"A study cannot be named '{study}': use letters, digits, - and _.")
+    if study == SERVICES or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
+        raise ParameterError(
+            f"A study cannot be named '{study}': use letters, digits, - and _, not '{SERVICES}'."
+        )
     return study
 
 
@@ -31,7 +34,8 @@ def existing(study: str) -> Path:
     """params/<study>/ of a study that there is. Raises ParameterError naming those that are."""
     folder = params_folder(study)
     # Asked of the list: where a file system does not mind capitals, Mine would also be mine.
-    known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+    folders = {path.name for path in folder.parent.glob("*") if path.is_dir()}
+    known = sorted(folders - {SERVICES})
     if study not in known:
         raise ParameterError(
             f"There is no study '{study}' in {folder.parent}{nearest(study, known)}. Make one with"

@@ -37,7 +37,9 @@ def clean(text: str) -> str:
 
 
 def clean_bytes(content: bytes) -> bytes:
-    """The same for what is kept as it came: keys alone."""
+    """The same for an answer that is kept as it came; of an image only keys are taken out."""
+    if content.lstrip().startswith((b"{", b"[")):
+        return clean(content.decode("latin-1")).encode("latin-1")
     for key in _in_use:
         content = content.replace(key.encode(), b"[key]") if len(key) > 7 else content
     return content

@@ -1,0 +1,315 @@
+"""What a service may answer beside an image: refusals in many coats, requests that fail for one
+prompt or for all, answers that cannot be used, and keys echoed back.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+
+import pytest
+from generations import elsewhere, generation, on_disk, run_of, table  # noqa: F401
+from generations import generate as _generate
+from other_services import images_only, png, serving
+from test_retry_policy import REFUSED, body
+
+from helpers import tables
+from helpers.generate_openai import paid_images, prompts, service
+from helpers.services import secrets
+
+USAGE = {"input_tokens": 10, "output_tokens": 196, "total_tokens": 206}
+WORDS = [f"chest X-ray number {number}" for number in range(6)]
+BAD = WORDS[2]
+
+
+def image(**more):
+    encoded = base64.b64encode(png()).decode()
+    return 200, {"data": [{"b64_json": encoded}], "usage": USAGE, **more}
+
+
+def answering(bad, *, among=(BAD,)):
+    """A server that answers `bad` to the prompts in `among`, and an image to the others."""
+
+    def answer(path, headers, request):
+        if request["prompt"] not in among:
+            return image()
+        return bad(headers, request) if callable(bad) else bad
+
+    return serving(images_only(answer))
+
+
+def at(address, words=WORDS, count=1, **values):
+    class Server:
+        url = f"{address}/v1"
+
+    return generation(Server, count, words, **values)
+
+
+def generate(made):
+    """The message with which it ends, '' for none."""
+    try:
+        _generate(made)
+    except service.GenerationError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+@pytest.mark.parametrize("bad", REFUSED, ids=lambda bad: json.dumps(bad)[:60])
+def test_one_refused_prompt_is_one_refused_prompt(bad, in_flight):
+    with answering(bad) as (address, seen):
+        made = at(address, in_flight=in_flight)
+        assert generate(made) == ""
+        assert len(on_disk(made)) == 5 and len(seen) == 6
+        again = at(address, count=2, in_flight=in_flight)
+        assert BAD not in {order.prompt for order in again.wanted}
+        assert generate(again) == "" and len(seen) == 6 + 5
+    ledger = made.ledger.frame()
+    assert ledger.loc[ledger["prompt"] == BAD, "status"].tolist() == ["refused"]
+    assert ledger.loc[ledger["prompt"] == BAD, "cost_usd"].tolist() == [0]
+
+
+@pytest.mark.parametrize("first", [BAD, WORDS[0]])
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_a_request_that_fails_for_one_prompt_sets_that_prompt_aside(status, first):
+    words = [first, *(each for each in WORDS if each != first)]
+    with answering((status, {"error": {"message": "cannot do this"}})) as (address, seen):
+        made = at(address, words, count=3, in_flight=1)
+        assert generate(made) == ""
+        assert len(on_disk(made)) == 15 and len(seen) == 15 + 2
+        assert generate(at(address, words, count=3)) == "" and len(seen) == 17
+    refused = [row for row in made.ledger.rows.values() if row["status"] == "refused"]
+    assert [row["prompt"] for row in refused] == [BAD]
+    assert refused[0]["error"] == f"{status} cannot do this"
+
+
+def test_many_prompts_that_fail_in_words_unheard_of_are_set_aside_one_by_one():
+    words = [f"chest X-ray number {number}" for number in range(40)]
+    among = words[3:40:4]
+    with answering((400, {"error": {"message": "nein"}}), among=among) as (address, seen):
+        made = at(address, words)
+        assert generate(made) == ""
+    assert len(on_disk(made)) == 30 and len(seen) <= 50
+
+
+def test_different_prompts_that_fail_alike_stop_the_run_with_the_setting_that_helps():
+    message = "litellm.UnsupportedParamsError: does not support parameters: {'quality': 'low'}"
+    bad = (400, {"error": {"message": message, "type": "None", "param": "None", "code": "400"}})
+    with answering(bad, among=WORDS) as (address, seen):
+        said = generate(at(address, count=4, in_flight=2))
+        assert len(seen) <= 6
+    assert "set quality to auto" in said and "again" not in said
+
+
+def test_what_failed_before_is_asked_for_last():
+    with answering((403, {"error": {"message": "no"}}), among=WORDS[:3]) as (address, seen):
+        generate(at(address, in_flight=1))
+        before = len(seen)
+        generate(at(address, in_flight=1))
+        first = [each["body"]["prompt"] for each in seen[before : before + 3]]
+    assert first == WORDS[3:]
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        {"data": [], "flagged": True},
+        {"data": [], "error": {"code": "content_filter", "message": "m"}},
+        {"data": [], "moderation": {"input": {"flagged": True}}},
+        {"data": [{"b64_json": None, "finish_reason": "content_filter"}]},
+        {"data": [], "prompt_filter_results": [{"violence": {"filtered": True}}]},
+        {"data": [], "promptFeedback": {"blockReason": "SAFETY"}},
+        {"data": [{"b64_json": "", "nsfw_content_detected": [True]}]},
+    ],
+)
+def test_an_answer_without_an_image_and_with_a_flag_is_a_refusal(flag):
+    with answering((200, flag | {"usage": USAGE})) as (address, seen):
+        made = at(address)
+        assert generate(made) == ""
+        assert len(on_disk(made)) == 5 and len(seen) == 6
+        assert generate(at(address)) == "" and len(seen) == 6
+    ledger = made.ledger.frame()
+    assert ledger.loc[ledger["prompt"] == BAD, "status"].tolist() == ["refused"]
+    assert (ledger["cost_usd"] == ledger["cost_usd"][0]).all(), "what was counted is charged"
+
+
+@pytest.mark.parametrize(
+    "empty", [{"data": []}, {"data": [], "flagged": False, "moderation": "auto"}, {"data": [{}]}]
+)
+def test_an_empty_answer_is_tried_once_more(empty):
+    with answering((200, empty | {"usage": USAGE})) as (address, seen):
+        said = generate(at(address))
+        assert len(seen) == 5 + 2
+    assert "1 of 6 images are missing" in said
+
+
+@pytest.mark.parametrize("bad", ["@@@@", "abcde", base64.b64encode(b"GIF89a").decode(), ""])
+@pytest.mark.parametrize("words", [WORDS, WORDS[:1]])
+def test_the_same_unusable_answer_for_three_prompts_stops_the_run(bad, words):
+    answer = (200, {"data": [{"b64_json": bad}], "usage": USAGE})
+    with answering(answer, among=words) as (address, seen):
+        made = at(address, words, count=6 // len(words), in_flight=1)
+        said = generate(made)
+        assert len(seen) == 3 and "alike" in said and "again" not in said
+    assert made.ledger.spent_usd == pytest.approx(3 * (196 * 30 + 10 * 5) / 1e6)
+
+
+@pytest.mark.parametrize("how", ["base64", "json", "image"])
+def test_what_was_paid_for_and_could_not_be_read_is_tried_again_before_anything_is_sent(how):
+    with answering(None, among=()) as (address, seen):
+        made = at(address, WORDS[:1])
+        request_id = made.begin(made.orders[0], 0.02)
+        counted = {"input_tokens": 10, "output_tokens": 196, "cost_usd": 0.00593}
+        made.ledger.settle(request_id, "failed", **counted, error="base64 that does not decode")
+        made.ledger.save_now()
+        encoded = base64.b64encode(png()).decode().rstrip("=")
+        kept = {
+            "base64": encoded.encode(),
+            "json": json.dumps({"data": [{"b64_json": encoded}], "usage": USAGE}).encode(),
+            "image": png(),
+        }[how]
+        tables.write_atomically(made.paid / "unusable" / f"{request_id}.bin", kept)
+        again = at(address, WORDS[:1])
+        assert generate(again) == "" and seen == []
+    assert len(on_disk(again)) == 1
+    (row,) = again.ledger.rows.values()
+    assert (row["status"], row["cost_usd"]) == ("ok", pytest.approx(0.00593))
+
+
+def test_an_attempt_without_an_answer_is_set_aside_at_what_images_really_cost():
+    dear = USAGE | {"output_tokens": 5 * 196, "total_tokens": 5 * 196 + 10}
+    with serving(images_only(lambda *_: image(usage=dear))) as (address, _):
+        made = at(address)
+        request_id = made.begin(made.orders[0], made.estimate(made.orders[0]).reserve_usd)
+        made.ledger.save_now()
+        again = at(address)
+        assert again.ledger.rows[request_id]["status"] == "unknown"
+        assert again.ledger.rows[request_id]["cost_usd"] == pytest.approx(0.0178, rel=0.05)
+        assert generate(again) == ""
+        lost = again.ledger.rows[request_id]["cost_usd"]
+        assert lost == pytest.approx(1.1 * 5 * 196 * 30e-6, rel=0.02)
+        assert at(address).ledger.rows[request_id]["cost_usd"] == pytest.approx(lost)
+
+
+@pytest.mark.parametrize("count", [200_000, 10**12])
+def test_a_count_that_the_budget_refuses_is_refused_for_the_budget(count):
+    run = run_of(base_url="http://127.0.0.1:9", budget_usd=5.0)
+    with pytest.raises(prompts.PromptError, match="budget"):
+        prompts.orders(table(("chest CT", count)), service.of(run))
+
+
+def test_a_budget_that_covers_few_is_not_a_full_disk(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Disk", (), {"free": 100_000_000}))
+    with answering(None, among=()) as (address, _):
+        said = generate(at(address, WORDS, count=100, budget_usd=0.03))
+    assert "budget" in said and "MB" not in said
+
+
+def test_the_key_and_signed_addresses_are_nowhere(monkeypatch, capsys):
+    key = "sk-proj-Very+Secret/Key=1"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+    def bad(headers, request):
+        if request["prompt"] == WORDS[0]:
+            return 422, {"error": {"message": f"flagged, {headers['authorization']}"}}
+        if request["prompt"] == WORDS[1]:
+            return 422, {"error": {"message": "x" * 485 + key}}
+        if request["prompt"] == WORDS[2]:
+            return 200, {"data": [{"b64_json": f"@{key}"}], "usage": USAGE}
+        if request["prompt"] == WORDS[3]:
+            address = f"http://user:pw@127.0.0.1:9/a.png?sig=signature&key={key}"
+            return 200, {"data": [{"url": address}], "usage": USAGE}
+        more = {"data": [dict(image()[1]["data"][0], revised_prompt=f"for {key}")]}
+        return 200, image()[1] | more
+
+    with answering(bad, among=WORDS) as (address, _):
+        made = at(address, ask_again=0)
+        said = generate(made)
+    assert said
+    texts = [said, capsys.readouterr().out, made.plan()]
+    files = [path for path in made.run.folder.rglob("*") if path.is_file()]
+    texts += [path.read_bytes().decode("latin-1") for path in files if path.suffix != ".png"]
+    assert any(path.suffix == ".bin" for path in files)
+    for text in texts:
+        assert "Very" not in text and "signature" not in text and "user:pw" not in text
+    assert "[key]" in "".join(texts)
+
+
+def test_a_key_echoed_by_a_refused_list_or_an_address_is_taken_out(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "plainwordkey")
+    models = (401, {"error": {"message": "Incorrect API key provided: plainwordkey"}})
+    with serving(images_only(None, models)) as (address, _):
+        asked = service.of(run_of(base_url=f"{address}/v1"))
+        with pytest.raises(service.GenerationError, match="Incorrect API key") as caught:
+            asyncio.run(service.preflight(asked))
+    assert "plainwordkey" not in str(caught.value)
+    with pytest.raises(service.GenerationError, match="address alone") as caught:
+        service.of(run_of(base_url="https://me:secret@gateway.example/v1?key=abc"))
+    assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+def test_a_short_key_is_no_part_of_other_words(monkeypatch):
+    monkeypatch.setattr(secrets, "_in_use", {"test"})
+    assert secrets.clean("the latest test failed") == "the latest [key] failed"
+
+
+@pytest.mark.parametrize(
+    ("bad", "helps"),
+    [
+        ((401, body(None, "invalid_api_key", "wrong")), "Check the key"),
+        ((402, {"detail": "Payment required"}), "add credit"),
+        ((429, body("insufficient_quota", "insufficient_quota", "used up")), "add credit"),
+        ((404, body(None, "model_not_found", "no such model")), "Choose a model"),
+    ],
+)
+def test_run_again_is_said_only_where_it_can_help(bad, helps):
+    with answering(bad, among=WORDS) as (address, _):
+        said = generate(at(address))
+        assert helps in said and "again" not in said.lower()
+    with answering((500, {"detail": "oops"}), among=WORDS) as (address, _):
+        assert "Run the stage again" in generate(at(address, tries=1))
+
+
+def test_a_stage_without_a_single_image_is_not_finished():
+    with answering((400, body(None, "moderation_blocked", "no")), among=WORDS) as (address, _):
+        made = at(address)
+        assert generate(made) == ""
+        copies = paid_images.study_copies(made.run, made.orders)
+        with pytest.raises(Exception, match="moderation_blocked") as caught:
+            paid_images.finish(made.run, copies, made.ledger)
+    assert "not finished" in str(caught.value) and not made.run.finished
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("imagen-4", "models/imagen-4"),
+        ("models/imagen-4", "models/imagen-4"),
+        ("openai/imagen-4", "imagen-4"),
+        ("imagen-4", "vertex_ai/imagen-4"),
+    ],
+)
+def test_a_model_is_found_in_a_list_with_prefixes(model, listed):
+    with serving(images_only(None, (200, {"data": [{"id": listed}]}))) as (address, _):
+        asked = service.of(run_of(base_url=f"{address}/v1", model=model, price_image=0.1))
+        assert "is offered" in asyncio.run(service.preflight(asked))
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 405, 422, 429, 500, 501, 503])
+def test_a_list_that_cannot_be_had_is_no_refusal(status):
+    with serving(images_only(None, (status, {"detail": "no"}))) as (address, _):
+        asked = service.of(run_of(base_url=f"{address}/v1"))
+        assert "not checked" in asyncio.run(service.preflight(asked))
+
+
+def test_a_wait_that_only_the_renewal_of_the_limit_names_is_heeded():
+    waits = {"x-ratelimit-reset-requests": "1500ms", "x-ratelimit-remaining-requests": "0"}
+    times = []
+
+    def answer(path, headers, request):
+        times.append(asyncio.new_event_loop().time())
+        return image() if len(times) > 1 else (429, body(None, "rate_limit_exceeded"), waits)
+
+    with serving(images_only(answer)) as (address, _), contextlib.suppress(KeyError):
+        assert generate(at(address, WORDS[:1])) == ""
+    assert times[1] - times[0] >= 1.5
