@@ -44,13 +44,15 @@ def table(*prompts_and_counts):
     return tables.check(pd.DataFrame(rows), "prompts").assign(caption="a caption")
 
 
-def generation(server, count=6, prompt="chest X-ray with left pleural effusion", **values):
+def generation(
+    server, count=6, prompt="chest X-ray with left pleural effusion", cases_found=None, **values
+):
     """What is to be done at a server: `count` images of a prompt, or of each of several."""
     run = run_of(**{"base_url": server.url} | values)
     asked = service.of(run)
     words = [prompt] if isinstance(prompt, str) else prompt
     return requests.Generation(
-        run, asked, prompts.orders(table(*((each, count) for each in words)), asked)
+        run, asked, prompts.orders(table(*((each, count) for each in words)), asked, cases_found)
     )
 
 

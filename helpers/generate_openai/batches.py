@@ -322,4 +322,4 @@ def _forgotten(generation, request_id):
     """
     row = generation.ledger.rows[request_id]
     words = (row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "")
-    return Order(*words, row["size"] or "auto", 0)
+    return Order(*words, 0, row["size"] or "auto", 0.0)

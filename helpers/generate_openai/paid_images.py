@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers import images, tables
-from helpers.generate_openai import provenance
+from helpers.generate_openai import provenance, shapes
 from helpers.runner import runs
 from helpers.services import secrets
 
@@ -34,6 +34,7 @@ def sidecar(service, order, request_id: str, headers: dict, answer, found: dict)
         "image_id": order.image_id,
         "prompt_id": order.prompt_id,
         "replicate": order.replicate,
+        "ratio": order.ratio or None,
         "provider": service.parameters.provider,
         "request_id": request_id,
         "request": service.request(order),
@@ -75,7 +76,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
         relative = f"images/{order.image_id}.png"
         path = run.file(relative)
         if not path.exists():
-            copy = images.fitted(grey(received), run.parameters.image_size, 8)
+            copy = shapes.exact(grey(received), order.ratio, run.parameters.image_size)
             run.write_bytes(relative, images.write_png(copy))
         height, width = images.read_png(path).shape
         record = json.loads((run.folder / "paid" / f"{order.image_id}.json").read_text())

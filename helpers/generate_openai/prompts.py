@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import findings, tables
+from helpers.generate_openai import shapes
 from helpers.services import budget
 
 MOST_IMAGES = 100_000  # beyond what its budget covers, or for nothing
@@ -33,8 +34,9 @@ class Order:
     finding: str
     side: str
     caption: str
-    size: str
     replicate: int
+    size: str
+    ratio: float
 
 
 def read_prompts(path: Path) -> pd.DataFrame:
@@ -77,10 +79,11 @@ def read_prompts(path: Path) -> pd.DataFrame:
     return table
 
 
-def orders(prompts: pd.DataFrame, service) -> list[Order]:
-    """One order for every image:
+def orders(prompts: pd.DataFrame, service, cases: dict | None = None) -> list[Order]:
+    """One order for every image: `count` replicates of every prompt, in the shapes of `cases`
+    (shapes.of_cases).
 
-    `count` replicates of every prompt. Raises PromptError for a prompt that is too long.
+    Raises PromptError for a prompt that is too long.
     """
     _check_count(int(prompts["count"].sum()), service)
     wanted, longest = [], LONGEST_PROMPT[service.shape]
@@ -93,10 +96,11 @@ def orders(prompts: pd.DataFrame, service) -> list[Order]:
                 f" takes {longest}."
             )
         for _ in range(row["count"]):
-            replicate, size = numbered[row["prompt"]], service.parameters.size
+            replicate = numbered[row["prompt"]]
             numbered[row["prompt"]] += 1
-            name = identity(service, row["prompt"], size, replicate)
-            wanted.append(Order(name, *(row[key] for key in names), size, replicate))
+            name = identity(service, row["prompt"], replicate)
+            shape = shapes.drawn(cases or {}, service, row["modality"], name)
+            wanted.append(Order(name, *(row[key] for key in names), replicate, *shape))
     return wanted
 
 
@@ -112,11 +116,13 @@ def _check_count(count: int, service) -> None:
         )
 
 
-def identity(service, prompt: str, size: str, replicate: int) -> str:
+def identity(service, prompt: str, replicate: int) -> str:
     """The image's id: a hash of provider, model, prompt, size, quality and replicate number (and of
-    extra fields sent along).
+    extra fields sent along). Which case gave its shape is not part of it: other cases would not
+    make a paid image another one.
     """
     asked = service.parameters
+    size = f"{asked.size} in the shapes of cases" if asked.cases else asked.size
     parts = [asked.provider, asked.model, prompt, size, asked.quality, replicate]
     parts += [service.extra_body] if service.extra_body else []
     return stable_id("g", json.dumps(parts, sort_keys=True))

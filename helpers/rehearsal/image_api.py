@@ -180,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind = api.fault()
         entry = api.record(
             prompt=request.get("prompt"),
+            size=request.get("size"),
             client_request_id=self.headers.get("X-Client-Request-Id"),
             status=0,
             fault=kind,

@@ -1,0 +1,105 @@
+"""The shapes that images are asked for: those of the study's real cases, as near as the service
+comes to them, so that a reader cannot tell the source by the shape.
+"""
+
+import functools
+
+import numpy as np
+
+from helpers import images
+from helpers.generate_openai.service import GenerationError, Service
+from helpers.runner import runs
+from helpers.services import prices
+
+# The only sizes of older models; DALL-E 2 has squares alone, whatever is asked for.
+FIXED = {
+    "dall-e-2": ("256x256", "512x512", "1024x1024"),
+    "dall-e-3": ("1024x1024", "1024x1792", "1792x1024"),
+    "gpt-image-1": ("1024x1024", "1024x1536", "1536x1024"),
+    "chatgpt-image": ("1024x1024", "1024x1536", "1536x1024"),
+}
+STEP, SMALLEST_AREA, LONGEST_EDGE, MOST_RATIO = 16, 655_360, 3840, 3.0
+# A received image whose width to height is within this of what was drawn gets exactly that.
+NEAR = 0.03
+
+
+def of_cases(run: runs.Run) -> dict[str, list[tuple[int, int]]]:
+    """Width and height of every real image by modality; empty where `size` alone says the shape."""
+    if not run.parameters.cases:
+        return {}
+    table = run.reads(run.parameters.cases).read("images.csv")
+    return {
+        modality: list(zip(rows["width"].astype(int), rows["height"].astype(int)))
+        for modality, rows in table.sort_values("image_id").groupby("modality")
+    }
+
+
+def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple[str, float]:
+    """Size to ask for and exact width to height of an image: those of a case drawn for it by the
+    study's seed, at the area of `size`.
+
+    Raises GenerationError when no case has this modality.
+    """
+    asked = service.parameters
+    if not shapes:
+        return asked.size, 0.0
+    if modality not in shapes:
+        raise GenerationError(
+            f"{asked.cases} has no {modality} images whose shapes could be asked for: remove these"
+            f" lines from {asked.prompt_table}, or leave cases empty."
+        )
+    chance = np.random.default_rng([asked.seed, int(image_id[1:], 16)])
+    width, height = shapes[modality][chance.integers(len(shapes[modality]))]
+    return nearest(service, width / height), width / height
+
+
+def nearest(service: Service, ratio: float) -> str:
+    """The size nearest to a width to height at the area of `size`, WIDTHxHEIGHT, that the model
+    makes: one of its fixed list, or any in steps of 16 pixels.
+    """
+    model = (service.parameters.priced_as or service.parameters.model).rsplit("/", 1)[-1]
+    fixed = next((sizes for name, sizes in FIXED.items() if model.startswith(name)), None)
+    if fixed == FIXED["dall-e-2"]:
+        return service.parameters.size
+    if fixed:
+        return min(fixed, key=lambda size: abs(np.log(_ratio(size) / ratio)))
+    least = SMALLEST_AREA if service.shape == "gpt-image" else 0
+    return _in_steps(ratio, max(prices.area(service.parameters.size), least), least)
+
+
+@functools.lru_cache(maxsize=4096)
+def _in_steps(ratio: float, area: int, least: int) -> str:
+    ratio = min(max(ratio, 1 / MOST_RATIO), MOST_RATIO)
+    edges = range(STEP, LONGEST_EDGE + 1, STEP)
+    possible = [
+        (width, height)
+        for width in edges
+        for height in {STEP * round(width / ratio / STEP), STEP * int(width / ratio / STEP)}
+        if STEP <= height <= LONGEST_EDGE
+        and width * height >= least
+        and 1 / MOST_RATIO <= width / height <= MOST_RATIO
+    ]
+
+    def distance(edge):
+        width, height = edge
+        # A hundredth of the shape weighs as much as a tenth of the area.
+        return 10 * abs(np.log(width / height / ratio)) + abs(np.log(width * height / area))
+
+    return "{}x{}".format(*min(possible, key=distance))
+
+
+def exact(array: np.ndarray, ratio: float, size: int) -> np.ndarray:
+    """The image (H, W) uint8 with its longer side at most `size` pixels and, where it is `NEAR` the
+    `ratio` that it was drawn for, exactly that: a service makes steps of 16 pixels.
+    """
+    height, width = array.shape
+    if not ratio or abs(np.log(width / height / ratio)) > NEAR:
+        return images.fitted(array, size, 8)
+    longer = min(size, int(min(height, width / ratio) * max(1.0, ratio)))
+    shape = [max(1, round(longer / max(1.0, part))) for part in (ratio, 1 / ratio)]
+    return np.floor(images.area_resize(array, *shape) + 0.5).astype(np.uint8)
+
+
+def _ratio(size: str) -> float:
+    width, _, height = size.partition("x")
+    return int(width) / int(height)
