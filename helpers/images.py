@@ -30,37 +30,23 @@ BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
 BAR_LEAST = 0.015  # share of the side: narrower bars stay, they are as likely a film's own edge
 
 
-def read(
-    path: Path,
-    lung_center: float = -600,
-    lung_width: float = 1500,
-    bits: int = 16,
-    modality: str = "",
-    slices: int = 8,
-    xray_window: str = "file",
-    min_lung_share: float = 0.0,
-    default_modality: str = "",
-) -> Iterator[Picture]:
-    """Every image in a file, whatever its name ends in:
+def read(path: Path, asked, modality: str = "") -> Iterator[Picture]:
+    """Every image in a file, whatever its name ends in: DICOM frames, lung slices of a NIfTI
+    volume, or a raster image.
 
-    DICOM frames, NIfTI lung slices (at most `slices`), or a raster image.
-
-    `bits` is the deepest grey depth kept; `modality` what is known from elsewhere (xray, ct),
-    `default_modality` what it is where the file does not say it either; CT is windowed in HU;
-    `xray_window` is `file` or `full`. Raises ImageError with the reason.
+    `asked` has the parameters of stage 01 as attributes; `modality` (xray, ct) is what is known
+    from elsewhere. Raises ImageError with the reason.
     """
     with Path(path).open("rb") as file:
         start = file.read(400)
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        yield from dicom.read(
-            path, lung_center, lung_width, bits, modality, xray_window, default_modality
-        )
+        yield from dicom.read(path, asked, modality)
     elif volumes.looks_like(start):
-        yield from volumes.read(Path(path), lung_center, lung_width, bits, slices, min_lung_share)
+        yield from volumes.read(Path(path), asked)
     else:
-        yield from rasters.read(Path(path), start, bits)
+        yield from rasters.read(Path(path), start, asked.bits)
 
 
 def read_png(path: Path) -> np.ndarray:

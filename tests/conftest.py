@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import hypothesis
-import nbformat
 import pytest
+
+from helpers.runner import parameters, places
 
 # No test is timed: how long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("study", deadline=None)
@@ -46,6 +47,8 @@ def study_folders(tmp_path, monkeypatch):
 
 def notebook(path: Path, parameters: str, *cells: str) -> None:
     """Write a small notebook: a parameters cell, then code cells."""
+    import nbformat  # takes seconds, and the processes of few tests need it
+
     made = nbformat.v4.new_notebook(
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -60,3 +63,15 @@ def notebook(path: Path, parameters: str, *cells: str) -> None:
 def manifest(folder: Path) -> dict:
     """The manifest of a run folder."""
     return json.loads((folder / "manifest.json").read_text())
+
+
+def values(name, **changes):
+    """The parameters of a notebook: its defaults but for `changes`."""
+    declared = parameters.schema(places.NOTEBOOKS / f"{name}.ipynb")
+    defaults = {
+        key: parameter.default
+        for key, parameter in declared.items()
+        if key not in ("study", "variant")
+    }
+    assert set(changes) <= set(defaults), "a parameter that the cell does not declare"
+    return parameters.Record(defaults | changes)

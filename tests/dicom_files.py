@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
+import conftest
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from helpers import images
+
+
+def read(path: Path, modality: str = "", **changes) -> list:
+    """Every image of a file as stage 01 reads it, all of its depth and every slice kept."""
+    asked = conftest.values("01_prepare_cases", **{"bits": 16, "min_lung_share": 0.0, **changes})
+    return list(images.read(path, asked, modality))
 
 
 def write(

@@ -2,12 +2,13 @@
 
 import json
 
+import conftest
 import numpy as np
 import pandas as pd
 
 from helpers import images, tables
 from helpers.assemble_reading_set import blinding, seal
-from helpers.runner import parameters, places, runs
+from helpers.runner import runs
 
 WORDS = {
     "effusion": "left lower lobe effusion",
@@ -205,14 +206,6 @@ def _finish(study, name, values, simulated):
     tables.write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
 
 
-def begin(study, name, **values):
-    """Start a run of 08 or 09 as its notebook does, with the notebook's defaults but for
-    `values`.
-    """
-    declared = parameters.schema(places.NOTEBOOKS / f"{name}.ipynb")
-    defaults = {
-        key: parameter.default
-        for key, parameter in declared.items()
-        if key not in ("study", "variant")
-    }
-    return runs.begin(study, name, defaults | values)
+def begin(study, name, **changes):
+    """Start a run as its notebook does, with the notebook's defaults but for `changes`."""
+    return runs.begin(study, name, conftest.values(name, **changes))

@@ -5,13 +5,14 @@ import base64
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import values
 from dicom_files import chest_xray, write
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from helpers import burned_in_text
-from helpers.prepare_cases import cases, importing, review
+from helpers.prepare_cases import cases, review
 from helpers.runner import places, runs
 
 # The OCR package has no build for Python 3.13 and later; below it the test environment has it.
@@ -97,11 +98,9 @@ def folder(tmp_path):
 
 def imported(folder, monkeypatch, policy, **changes):
     monkeypatch.setenv("CASES", str(folder))
-    run = runs.begin(
-        "s", "01_prepare_cases", {"source": "folder", "burned_in_text": policy, **changes}
-    )
-    settings = importing.Settings(256, 12, -600.0, 1500.0, 0.1, 8, 64, "file", "", policy)
-    made = cases.prepare(run, "folder", 0, 1, settings, workers=1)
+    asked = values("01_prepare_cases", size=256, burned_in_text=policy, workers=1, **changes)
+    run = runs.begin("s", "01_prepare_cases", asked)
+    made = cases.prepare(run)
     run.release()
     return made
 
@@ -131,9 +130,9 @@ def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(
     )
     assert not list((places.outputs_folder("s") / "01_prepare_cases").glob("*review*"))
     listed.assign(decision="mask").to_csv(place / "list.csv", index=False)
-    second = imported(folder, monkeypatch, "review", again=1)
+    second = imported(folder, monkeypatch, "review", seed=2)
     assert len(second.images) == 3 and (second.imported["masked"] > 0).sum() == 1
-    assert review.decisions(place) == ((listed["image_id"].iloc[0], "mask"),)
+    assert review.decisions(place) == {listed["image_id"].iloc[0]: "mask"}
 
 
 def test_a_wrong_decision_is_named(tmp_path):

@@ -13,31 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, values
 from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
 from helpers import images
-from helpers.prepare_cases import cases, importing, layouts
+from helpers.prepare_cases import cases, importing, layouts, storing
 from helpers.runner import places, runs
 
-VALUES = {"source": "folder", "seed": 1}
-
-
-def settings(**changes):
-    plain = {
-        "size": 96,
-        "bits": 12,
-        "lung_center": -600.0,
-        "lung_width": 1500.0,
-        "min_lung_share": 0.1,
-        "slices": 3,
-        "min_pixels": 64,
-        "xray_window": "file",
-        "default_modality": "",
-        "burned_in_text": "keep",
-    }
-    return importing.Settings(**{**plain, **changes})
+CELL = {"size": 96, "slices": 3, "burned_in_text": "keep"}
 
 
 def hospital(folder, patients=12):
@@ -98,13 +82,14 @@ def hospital(folder, patients=12):
     return folder
 
 
-def prepared(folder, monkeypatch, study="s", **options):
+def prepared(folder, monkeypatch, study="s", **changes):
     monkeypatch.setenv("CASES", str(folder))
-    run = runs.begin(study, "01_prepare_cases", VALUES)
-    made = cases.prepare(
-        run, "folder", 0, options.pop("seed", 1), options.pop("settings", settings()), **options
-    )
-    return run, made
+    run = begun(study, **changes)
+    return run, cases.prepare(run)
+
+
+def begun(study, **changes):
+    return runs.begin(study, "01_prepare_cases", values("01_prepare_cases", **{**CELL, **changes}))
 
 
 @pytest.fixture
@@ -241,12 +226,11 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     keys = places.keys_folder("whole")
     script = textwrap.dedent(f"""
         import sys; sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT)!r}]
-        from test_cases import VALUES, settings
+        from test_cases import begun
         from helpers.prepare_cases import cases
         from helpers.runner import runs
         if __name__ == "__main__":
-            run = runs.begin("killed", "01_prepare_cases", VALUES)
-            cases.prepare(run, "folder", 0, 1, settings(), workers=2)
+            cases.prepare(begun("killed", workers=2))
     """)
     (tmp_path / "killed.py").write_text(script)
     (places.keys_folder("killed") / "pseudonyms").write_bytes((keys / "pseudonyms").read_bytes())
@@ -279,16 +263,16 @@ def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
         {"file": f"{number}.dcm", "modality": "xray", "sha256": "", "skip": ""}
         for number in range(many)
     ]
-    monkeypatch.setattr(importing, "take_chunk", take_chunk_with_a_fatal_file)
+    monkeypatch.setattr(storing, "take_file", take_file_unless_it_is_fatal)
     taken = list(
         importing.take(
             folder,
             known,
             tmp_path / "images",
             tmp_path / "journal.jsonl",
-            settings(),
+            values("01_prepare_cases", workers=2, **CELL),
             b"key",
-            workers=2,
+            {},
         )
     )
     assert sorted(one.file for one in taken) == sorted(row["file"] for row in known)
@@ -296,10 +280,10 @@ def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
     assert "crashed" in next(one.reason for one in taken if one.reason)
 
 
-def take_chunk_with_a_fatal_file(rows, *common):
-    if any(row["file"] == "3.dcm" for row in rows):
+def take_file_unless_it_is_fatal(row, *common):
+    if row["file"] == "3.dcm":
         os.kill(os.getpid(), signal.SIGSEGV)
-    return [importing.take_file(row, *common) for row in rows]
+    return storing.take_file(row, *common)
 
 
 def empty(folder):
@@ -334,9 +318,8 @@ def test_folders_that_cannot_become_cases_say_what_to_do(
 
 
 def test_no_folder_named_says_how_to_name_one(study_folders):
-    run = runs.begin("s", "01_prepare_cases", VALUES)
     with pytest.raises(cases.CasesError, match="CASES="):
-        cases.prepare(run, "folder", 0, 1, settings())
+        cases.prepare(begun("s"))
 
 
 def test_captions_from_reports_are_opt_in_and_warned_about(
@@ -379,7 +362,7 @@ def test_shared_data_imports_with_every_file_accounted_for(study_folders, monkey
     shared = ROOT.parent / "shared" / "data"
     if not shared.is_dir():
         pytest.skip("the real images are not on this machine")
-    _, of = prepared(shared, monkeypatch, settings=settings(size=64))
+    _, of = prepared(shared, monkeypatch, size=64)
     assert of.imported["file_hash"].nunique() + len(of.rejected) == len(
         importing.files_below(shared)
     )

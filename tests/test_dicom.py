@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import dicom_files
 import numpy as np
 import pydicom
 import pytest
@@ -128,7 +129,7 @@ def ours(path):
     if values.ndim == 3:
         grey = images.luminance(values)
         return images.eight_bits(grey, grey.dtype.itemsize * 8), []
-    pixels, bits, used, _ = dicom.grey(dataset, values, 16)
+    pixels, bits, used, _ = dicom.grey(dataset, values, 16, "file")
     wanted = dicom.stored_window(dataset)
     if used == "full range" or not wanted:
         return images.eight_bits(pixels, bits), ["+Wm"]
@@ -167,7 +168,7 @@ def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
 
 
 def picture(path, **options):
-    return next(iter(images.read(path, **options)))
+    return dicom_files.read(path, **options)[0]
 
 
 def test_monochrome1_is_shown_white_on_black(tmp_path):
@@ -235,7 +236,7 @@ def test_a_window_that_shows_nothing_is_not_used(tmp_path):
 
 def test_every_frame_is_read(tmp_path):
     stack = np.stack([chest_xray(seed=seed) for seed in range(3)])
-    shown = list(images.read(write(tmp_path / "m.dcm", stack)))
+    shown = list(dicom_files.read(write(tmp_path / "m.dcm", stack)))
     assert [one.frame for one in shown] == [0, 1, 2]
     np.testing.assert_array_equal(shown[2].pixels.argmax(), stack[2].argmax())
 
@@ -267,7 +268,7 @@ def test_metadata_overrules_the_modality_of_the_header(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_samples_without_a_usable_picture_are_refused(name):
     with pytest.raises(images.ImageError):
-        list(images.read(SAMPLES / name, modality="xray"))
+        list(dicom_files.read(SAMPLES / name, modality="xray"))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_damaged_files_give_a_picture_or_a_reason(encoded, which, cut, flips):
             content[int(place * (len(content) - 1))] = value
     path.write_bytes(bytes(content))
     try:
-        for one in images.read(path, modality="xray"):
+        for one in dicom_files.read(path, modality="xray"):
             assert one.pixels.ndim == 2 and one.pixels.max() < 2**one.bits
     except images.ImageError as error:
         assert str(error) and "Secret" not in str(error)
@@ -358,7 +359,7 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
         ],
     }
     shown = list(
-        images.read(
+        dicom_files.read(
             write(
                 tmp_path / "e.dcm",
                 (stack + 2048).astype(np.uint16),

@@ -4,6 +4,7 @@ to do.
 
 import gzip
 
+import conftest
 import pytest
 
 from helpers.prepare_cases import layouts
@@ -25,8 +26,8 @@ def tree(folder, **contents):
 
 def described(folder, contents, **options):
     files = tree(folder, **contents)
-    frame = layouts.describe(folder, files, **options)
-    assert frame["file"].tolist() == files, "one row a file"
+    frame = layouts.describe(folder, files, conftest.values("01_prepare_cases", **options))
+    assert frame["file"].tolist() == files, "one row per file"
     return frame.set_index("file")
 
 
@@ -197,8 +198,8 @@ def test_a_table_of_ones_own_with_a_mapping_or_known_names(tmp_path):
     frame = described(
         tmp_path,
         contents,
-        table="mine.csv",
-        mapping=["Bild:file", "Diagnose:finding", "Pat:patient_id"],
+        metadata_table="mine.csv",
+        columns=["Bild:file", "Diagnose:finding", "Pat:patient_id"],
     )
     assert frame.loc["sub/a.png", ["layout", "finding", "patient_id"]].tolist() == [
         "plain CSV",
@@ -266,9 +267,13 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
     [
         ("patient,age\n1,5\n", {}, "names no file"),
         ("file,finding\nelsewhere.png,mass\n", {}, "names no file"),
-        ("file,finding\na.png,mass\n", {"table": "other.csv"}, "'other.csv' is not in the folder"),
-        ("Bild,finding\na.png,mass\n", {"mapping": ["Picture:file"]}, "no column 'Image'"),
-        ("Bild,finding\na.png,mass\n", {"mapping": ["Bild-file"]}, "must read theirs:ours"),
+        (
+            "file,finding\na.png,mass\n",
+            {"metadata_table": "other.csv"},
+            "'other.csv' is not in the folder",
+        ),
+        ("Bild,finding\na.png,mass\n", {"columns": ["Picture:file"]}, "no column 'Picture'"),
+        ("Bild,finding\na.png,mass\n", {"columns": ["Bild-file"]}, "must read theirs:ours"),
         ('file,finding\na.png,"mass\n', {}, "cannot be read"),
         ("", {}, "cannot be read"),
     ],
@@ -404,6 +409,6 @@ def test_a_patient_named_in_the_path_is_told(tmp_path):
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 def test_tables_as_spreadsheets_save_them(tmp_path, encoding, ends):
     table = ends.join(["Dateiname;Größe;Befund", "Müller, Jürgen.png;3;Mass", ""]).encode(encoding)
-    options = {"table": "liste.csv", "mapping": ["Dateiname:file", "Befund:finding"]}
+    options = {"metadata_table": "liste.csv", "columns": ["Dateiname:file", "Befund:finding"]}
     frame = described(tmp_path, {"liste.csv": table, "Müller, Jürgen.png": ""}, **options)
     assert frame.loc["Müller, Jürgen.png", "finding"] == "mass"

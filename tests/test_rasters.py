@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import dicom_files
 import numpy as np
 import pytest
 from dicom_files import chest_xray
@@ -14,7 +15,7 @@ from helpers import images
 
 
 def read(path, **options):
-    return next(iter(images.read(path, **options)))
+    return dicom_files.read(path, **options)[0]
 
 
 def png16(path, values):
@@ -163,7 +164,7 @@ def test_exif_orientation_is_obeyed(tmp_path, orientation):
 def test_every_page_of_a_tiff_is_read(tmp_path):
     pages = [Image.fromarray(chest_xray(80, seed, 8)) for seed in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    assert [one.frame for one in images.read(tmp_path / "a.tif")] == [0, 1, 2]
+    assert [one.frame for one in dicom_files.read(tmp_path / "a.tif")] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_every_page_of_a_tiff_is_read(tmp_path):
 def test_what_is_no_picture_says_what_it_is(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(images.ImageError, match=reason):
-        list(images.read(tmp_path / name))
+        list(dicom_files.read(tmp_path / name))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_damaged_files_give_a_picture_or_a_reason(originals, which, cut, flips):
             content[int(place * (len(content) - 1))] = value
     path.write_bytes(bytes(content))
     try:
-        for one in images.read(path):
+        for one in dicom_files.read(path):
             assert one.pixels.ndim == 2
     except images.ImageError as error:
         assert str(error)

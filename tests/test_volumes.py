@@ -1,5 +1,6 @@
 """NIfTI volumes: which slices, how they lie, and how much lung a slice shows."""
 
+import dicom_files
 import nibabel
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_slices_lie_as_radiologists_look_whatever_the_file_order(tmp_path, axes,
 
 def test_slices_with_lung_are_chosen_evenly(tmp_path):
     path, stack = volume(tmp_path)
-    taken = list(images.read(path, slices=4))
+    taken = list(dicom_files.read(path, slices=4))
     assert len(taken) == 4 and all(volumes.lung_share(one.hounsfield) > 0.2 for one in taken)
     places = [next(k for k in range(20) if (stack[k] == one.hounsfield).all()) for one in taken]
     assert all(5 <= place < 15 for place in places)
@@ -77,11 +78,11 @@ def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
         nibabel.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), tmp_path / "mri.nii.gz"
     )
     with pytest.raises(images.ImageError, match="Hounsfield"):
-        list(images.read(tmp_path / "mri.nii.gz"))
+        list(dicom_files.read(tmp_path / "mri.nii.gz"))
     path, _ = volume(tmp_path)
     (tmp_path / "cut.nii.gz").write_bytes(path.read_bytes()[:5000])
     with pytest.raises(images.ImageError, match="damaged"):
-        list(images.read(tmp_path / "cut.nii.gz"))
+        list(dicom_files.read(tmp_path / "cut.nii.gz"))
 
 
 def test_a_volume_is_known_by_its_content_not_its_name(tmp_path):

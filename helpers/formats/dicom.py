@@ -38,34 +38,26 @@ def looks_like(start: bytes) -> bool:
     return start[128:132] == b"DICM" or start[:4] == b"DICM" or little or big
 
 
-def read(
-    path: Path,
-    lung_center: float,
-    lung_width: float,
-    bits: int,
-    known_modality: str = "",
-    xray_window: str = "file",
-    default_modality: str = "",
-) -> Iterator[Picture]:
-    """Every frame of a DICOM file as a Image; CT in the lung window (Hounsfield units), X-rays as
+def read(path: Path, asked, known_modality: str = "") -> Iterator[Picture]:
+    """Every frame of a DICOM file as an image; CT in the lung window (Hounsfield units), X-rays as
     their file says.
 
-    `bits` is the deepest grey depth wanted. `known_modality` (xray, ct) is what the metadata says
-    and overrules the header, `default_modality` serves where neither says it. Raises ImageError
-    with the reason when the file holds no image of that kind.
+    `asked` has the parameters of stage 01. `known_modality` (xray, ct) is what the metadata says
+    and overrules the header, `asked.default_modality` serves where neither says it. Raises
+    ImageError with the reason when the file holds no image of that kind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = _dataset(path)
-            header = dicom_header.of_chest(dataset, known_modality, default_modality)
+            header = dicom_header.of_chest(dataset, known_modality, asked.default_modality)
             for number, values in enumerate(_frames(dataset)):
                 frame = dicom_header.of_frame(dataset, number)
                 place = dicom_header.slice_position(frame) if header.modality == "ct" else None
                 picture = Picture(
-                    None, bits, _kind(dataset), number, replace(header, position=place)
+                    None, asked.bits, _kind(dataset), number, replace(header, position=place)
                 )
-                yield _drawn(picture, frame, values, lung_center, lung_width, xray_window)
+                yield _drawn(picture, frame, values, asked)
         except ImageError:
             raise
         except (
@@ -189,14 +181,7 @@ def _guessed_syntax(dataset) -> str:
     return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
 
 
-def _drawn(
-    picture: Picture,
-    frame,
-    values: np.ndarray,
-    lung_center: float,
-    lung_width: float,
-    xray_window: str,
-) -> Picture:
+def _drawn(picture: Picture, frame, values: np.ndarray, asked) -> Picture:
     picture.original_bits = int(frame.get("BitsStored") or values.dtype.itemsize * 8)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("grey values are not finite numbers")
@@ -210,13 +195,13 @@ def _drawn(
         )
     elif picture.header.modality == "ct":
         picture.hounsfield = hounsfield(frame, values)
-        picture.window = f"{lung_center:g}/{lung_width:g}"
+        picture.window = f"{asked.lung_center:g}/{asked.lung_width:g}"
         picture.pixels, picture.clipped = window(
-            picture.hounsfield, lung_center, lung_width, picture.bits
+            picture.hounsfield, asked.lung_center, asked.lung_width, picture.bits
         )
     else:
         picture.pixels, picture.bits, picture.window, picture.clipped = grey(
-            frame, values, picture.bits, xray_window
+            frame, values, picture.bits, asked.xray_window
         )
     return picture
 
@@ -275,7 +260,7 @@ def rescaled(dataset, values: np.ndarray) -> np.ndarray:
 
 
 def grey(
-    dataset, values: np.ndarray, bits: int, xray_window: str = "file"
+    dataset, values: np.ndarray, bits: int, xray_window: str
 ) -> tuple[np.ndarray, int, str, float]:
     """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window
     used, share clipped).

@@ -30,19 +30,12 @@ def looks_like(start: bytes) -> bool:
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
-def read(
-    path: Path,
-    lung_center: float,
-    lung_width: float,
-    bits: int,
-    slices: int,
-    min_lung_share: float = 0.0,
-) -> Iterator[Picture]:
-    """Axial slices of a NIfTI chest CT that show lung, at most `slices`, evenly spaced from apex to
-    base.
+def read(path: Path, asked) -> Iterator[Picture]:
+    """Axial slices of a NIfTI chest CT that show lung, at most `asked.slices`, evenly spaced from
+    apex to base.
 
-    They lie as radiologists look at them: the patient's right on the left, front up. Raises
-    ImageError.
+    They lie as radiologists look at them: the patient's right on the left, front up. `asked` has
+    the parameters of stage 01. Raises ImageError.
     """
     try:
         volume = axial(path)
@@ -53,18 +46,18 @@ def read(
     if volume.min() > -500:
         raise ImageError("NIfTI volume whose values are not Hounsfield units")
     shares = np.array([lung_share(volume[k]) for k in range(len(volume))])
-    chosen = spaced(shares, slices, min_lung_share)
+    chosen = spaced(shares, asked.slices, asked.min_lung_share)
     if not chosen:
         raise ImageError("NIfTI volume that shows little lung in every slice")
     for number, k in enumerate(chosen):
-        pixels, clipped = window(volume[k], lung_center, lung_width, bits)
+        pixels, clipped = window(volume[k], asked.lung_center, asked.lung_width, asked.bits)
         yield Picture(
             pixels,
-            bits,
+            asked.bits,
             kind="NIfTI",
             frame=number,
             hounsfield=volume[k],
-            window=f"{lung_center:g}/{lung_width:g}",
+            window=f"{asked.lung_center:g}/{asked.lung_width:g}",
             clipped=clipped,
             original_bits=16,
         )

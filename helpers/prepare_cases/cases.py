@@ -1,19 +1,24 @@
 """Stage 01: a folder of real images becomes the study's cases - imported, de-identified, grouped,
 split, described.
 
-Layouts are read in layouts.py, files in images.py, the loop over them is importing.py.
+Tables and names are read in layouts.py, files in images.py and storing.py; the loop over them is
+importing.py.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import burned_in_text, findings, table_columns, tables
+from helpers import burned_in_text, files, findings, table_columns, tables
 from helpers.formats import volumes
 from helpers.prepare_cases import deidentify, duplicates, importing, layouts, review, splits
+from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
+
+FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
+FROM_TABLE = ("layout", "origin", "generator", "finding", "side", "licence", "credit", "report")
 
 
 class CasesError(ValueError):
@@ -29,17 +34,17 @@ class Cases:
     rejected: pd.DataFrame
 
 
-def source_folder(run: runs.Run, source: str, patients: int, seed: int) -> Path:
+def source_folder(run: runs.Run) -> Path:
     """The folder to import: the one CASES names, or the rehearsal's phantoms, drawn below the run
     folder. Raises CasesError.
     """
-    if source == "phantom":
+    if run.parameters.source == "phantom":
         from helpers.rehearsal import phantom
 
         run.mark_simulated("phantom cases")
         folder = run.folder / "phantom"
         if not (folder / "metadata.csv").exists():
-            phantom.write_cases(folder, patients=patients, seed=seed)
+            phantom.write_cases(folder, run.parameters.patients, seed=run.parameters.seed)
         return folder
     folder = places.cases_folder(run.study)
     if folder is None:
@@ -55,44 +60,34 @@ def source_folder(run: runs.Run, source: str, patients: int, seed: int) -> Path:
     return folder
 
 
-def prepare(
-    run: runs.Run,
-    source: str,
-    patients: int,
-    seed: int,
-    settings: importing.Settings,
-    table: str = "",
-    columns: list[str] = (),
-    captions_from_reports: bool = False,
-    validation_share: float = 0.1,
-    test_share: float = 0.2,
-    workers: int = 0,
-) -> Cases:
+def prepare(run: runs.Run) -> Cases:
     """Import the folder and write images.csv, imported.csv and rejected.csv; on a finished run,
     read them.
 
     Raises CasesError, layouts.LayoutError with one sentence that says what to do.
     """
     if run.finished:
-        return Cases(run.read("images.csv"), run.read("imported.csv"), run.read("rejected.csv"))
-    folder = source_folder(run, source, patients, seed)
+        return Cases(*(run.read(f"{name}.csv") for name in ("images", "imported", "rejected")))
+    folder = source_folder(run)
     files = importing.files_below(folder)
     if not files:
         raise CasesError(
             f"The folder of images {folder} is empty: put X-rays or CT slices into it, or name"
             " another with CASES=."
         )
-    if settings.burned_in_text != "keep":
+    if run.parameters.burned_in_text != "keep":
         burned_in_text.check()
     reviews = places.keys_folder(run.study) / f"{run.name}.review"
-    settings = replace(settings, decisions=review.decisions(reviews))
-    described = layouts.describe(folder, files, table, columns)
+    described = layouts.describe(folder, files, run.parameters)
     secret = places.study_key(run.study, "pseudonyms")
     known = described[["file", "modality", "sha256", "skip"]].to_dict("records")
     journal = places.keys_folder(run.study) / f"{run.name}.import.jsonl"
-    taking = importing.take(folder, known, run.file("images"), journal, settings, secret, workers)
+    decisions = review.decisions(reviews)
+    taking = importing.take(
+        folder, known, run.file("images"), journal, run.parameters, secret, decisions
+    )
     taken = sorted(runs.progress(taking, "Importing", len(files)), key=lambda one: one.file)
-    pictures = _pictures(taken, described, secret, settings.slices)
+    pictures = _pictures(taken, described, secret, run.parameters.slices)
     if not len(pictures):
         counted = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
@@ -100,6 +95,18 @@ def prepare(
             f" {counted.index[0]} ({counted.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
+    _say_whose_patients_are_unknown(run, pictures)
+    _write_names(run, taken, pictures, secret)
+    written = run.write("images.csv", _images(run, pictures, folder, journal))
+    imported = run.write(
+        "imported.csv", pictures[[column.name for column in tables.columns("imported")]]
+    )
+    rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
+    _tidy(run.folder, written)
+    return Cases(written, imported, rejected)
+
+
+def _say_whose_patients_are_unknown(run: runs.Run, pictures: pd.DataFrame) -> None:
     unknown = pictures.loc[
         (pictures["origin"] == "real")
         & ~pictures["patient_id"].map(deidentify.person).astype(bool),
@@ -109,34 +116,8 @@ def prepare(
         run.say(
             f"No patient is known of {len(unknown)} images; each study, else each file, is taken"
             f" for a person ({unknown.nunique()}): whether a person crosses the splits cannot be"
-            " told. A metadata table with patient_id can say it."
+            " known. A metadata table with patient_id can say it."
         )
-    if captions_from_reports:
-        run.say(
-            "Warning: captions are taken from reports. Reports are patient data, and a generator"
-            " may learn them by heart and show them."
-        )
-    reports = _reports(folder, pictures) if captions_from_reports else None
-    size = duplicates.SIDE
-    fingerprints = np.memmap(importing.fingerprints_file(journal), dtype=np.int8, mode="r").reshape(
-        -1, size, size
-    )
-    frame = _images(
-        pictures,
-        duplicate_groups(pictures, fingerprints),
-        seed,
-        {"validation": validation_share, "test": test_share},
-        source == "phantom",
-        reports,
-    )
-    _write_names(run, taken, pictures, secret)
-    written = run.write("images.csv", frame)
-    imported = run.write(
-        "imported.csv", pictures[[column.name for column in tables.columns("imported")]]
-    )
-    rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
-    _tidy(run.folder, written)
-    return Cases(written, imported, rejected)
 
 
 def summary(prepared: Cases) -> dict:
@@ -158,39 +139,24 @@ def summary(prepared: Cases) -> dict:
 
 
 def _pictures(
-    taken: list[importing.Taken], described: pd.DataFrame, secret: bytes, slices: int
+    taken: list[Taken], described: pd.DataFrame, secret: bytes, slices: int
 ) -> pd.DataFrame:
-    """One row an image: what the import says of it beside what the metadata says of its file."""
+    """One row per image: what the import says of it beside what the metadata says of its file."""
     rows = [
-        {**picture.pop("header"), **picture, "file": one.file}
+        {**picture["header"], **picture, "file": one.file}
         for one in taken
-        for picture in [dict(p) for p in one.pictures]
+        for picture in one.pictures
     ]
     if not rows:
         return pd.DataFrame()
-    header = pd.DataFrame(rows)
-    for name in ("view", "patient_id", "sex", "age", "study", "series", "position"):
-        header[name] = header.get(name)
-    metadata = described.set_index("file").loc[header["file"]].reset_index(drop=True)
-    pictures = header.drop(columns=["view", "patient_id", "sex", "age"]).assign(
-        **{
-            name: metadata[name].where(metadata[name] != "", header[name].fillna(""))
-            for name in ("view", "patient_id", "sex", "age")
-        },
-        **{
-            name: metadata[name]
-            for name in (
-                "layout",
-                "origin",
-                "generator",
-                "finding",
-                "side",
-                "licence",
-                "credit",
-                "report",
-            )
-        },
-    )
+    pictures = pd.DataFrame(rows).drop(columns="header")
+    metadata = described.set_index("file").loc[pictures["file"]].reset_index(drop=True)
+    for name in (*FROM_HEADER, "study", "series", "position"):
+        pictures[name] = pictures.get(name)
+    for name in FROM_HEADER:
+        pictures[name] = metadata[name].where(metadata[name] != "", pictures[name].fillna(""))
+    for name in FROM_TABLE:
+        pictures[name] = metadata[name]
     pictures["patient_id"] = pictures["patient_id"].where(
         pictures["patient_id"] != "", metadata["patient_in_path"]
     )
@@ -203,12 +169,10 @@ def _pictures(
         deidentify.pseudonym(secret, "file", file) for file in pictures["file"]
     ]
     pictures["patient"] = [
-        (
-            deidentify.pseudonym(secret, "patient", patient)
-            if (patient := deidentify.person(identity))
-            else deidentify.pseudonym(secret, "patient unknown", instead)
+        deidentify.pseudonym(secret, "patient" if person else "patient unknown", person or instead)
+        for person, instead in zip(
+            pictures["patient_id"].map(deidentify.person), _instead_of_a_patient(pictures)
         )
-        for identity, instead in zip(pictures["patient_id"], _instead_of_a_patient(pictures))
     ]
     return _chosen_slices(pictures, slices)
 
@@ -268,66 +232,65 @@ def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
     return pictures[kept].reset_index(drop=True)
 
 
-def _images(
-    pictures: pd.DataFrame,
-    copies: pd.Series,
-    seed: int,
-    shares: dict[str, float],
-    simulated: bool,
-    reports: pd.Series | None,
-) -> pd.DataFrame:
+def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) -> pd.DataFrame:
+    """The rows of images.csv: captions, copies and splits added."""
+    asked = run.parameters
     real = (pictures["origin"] == "real").to_numpy()
-    view = [
-        deidentify.view(value, modality)
-        for value, modality in zip(pictures["view"], pictures["modality"])
-    ]
-    split = np.full(len(pictures), None, dtype=object)
-    strata = [
-        {f"{modality} {one}" for one in finding.split("|")} | {f"{modality} view {seen}"}
-        for modality, finding, seen in zip(pictures["modality"], pictures["finding"], view)
-    ]
-    together = splits.connected(
-        pictures["patient"][real].reset_index(drop=True), copies[real].reset_index(drop=True)
+    pictures = pictures.assign(
+        view=list(map(deidentify.view, pictures["view"], pictures["modality"]))
     )
-    shares = {"train": 1 - sum(shares.values()), **shares}
-    split[real] = splits.split(together, [strata[i] for i in np.flatnonzero(real)], shares, seed)
-    captions = [
-        findings.caption(modality, seen, finding.split("|") if finding else [], side)
-        for modality, seen, finding, side in zip(
-            pictures["modality"], view, pictures["finding"], pictures["side"]
-        )
-    ]
-    frame = pd.DataFrame(
-        {
-            name: pictures[name]
-            for name in (
-                "image_id",
-                "path",
-                "sha256",
-                "modality",
-                "finding",
-                "side",
-                "origin",
-                "licence",
-                "credit",
-            )
-        }
-    )
-    frame = frame.assign(
-        view=view,
-        caption=captions if reports is None else reports.where(reports != "", captions),
-        simulated=simulated,
-        split=split,
+    copies = duplicate_groups(pictures, importing.fingerprints(journal))
+    frame = pictures[
+        [
+            *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
+            *("licence", "credit", "width", "height", "bits"),
+        ]
+    ].assign(
+        caption=_captions(run, pictures, folder),
+        simulated=asked.source == "phantom",
+        split=pd.Series(_splits(pictures[real], copies[real], asked), pictures.index[real]),
         generator=pictures["generator"].where(~real),
         patient=pictures["patient"].where(real),
         duplicate_group=copies,
         sex=pictures["sex"].map(deidentify.sex),
         age_band=pictures["age"].map(deidentify.age_band),
-        width=pictures["width"],
-        height=pictures["height"],
-        bits=pictures["bits"],
     )
     return frame.replace("", pd.NA)
+
+
+def _splits(real: pd.DataFrame, copies: pd.Series, asked) -> np.ndarray:
+    strata = [
+        {f"{row.modality} {one}" for one in row.finding.split("|")}
+        | {f"{row.modality} view {row.view}"}
+        for row in real.itertuples()
+    ]
+    together = splits.connected(
+        real["patient"].reset_index(drop=True), copies.reset_index(drop=True)
+    )
+    held_out = {"validation": asked.validation_share, "test": asked.test_share}
+    shares = {"train": 1 - sum(held_out.values()), **held_out}
+    return splits.split(together, strata, shares, asked.seed)
+
+
+def _captions(run: runs.Run, pictures: pd.DataFrame, folder: Path) -> pd.Series:
+    """Captions from modality, view and findings, or from reports where that was asked for."""
+    ids = pictures["finding"].str.split("|").map(lambda parts: [one for one in parts if one])
+    written = map(findings.caption, pictures["modality"], pictures["view"], ids, pictures["side"])
+    written = pd.Series(list(written))
+    if not run.parameters.captions_from_reports:
+        return written
+    run.say(
+        "Warning: captions are taken from reports. Reports are patient data, and a generator"
+        " may learn them by heart and show them."
+    )
+    reports = pictures["report"].map(lambda text: " ".join(_report(folder, text).split()))
+    return reports.where(reports != "", written)
+
+
+def _report(folder: Path, value: str) -> str:
+    """The column's text, or the text of the file that it names."""
+    named = value.endswith(".txt") and (folder / value).is_file()
+    return (folder / value).read_text(errors="replace") if named else value
 
 
 def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Series:
@@ -345,17 +308,7 @@ def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Ser
     return names.where(group.groupby(group).transform("size") > 1)
 
 
-def _reports(folder: Path, pictures: pd.DataFrame) -> pd.Series:
-    """Report texts for captions: the column's text, or the text of the file it names."""
-    named = [value.endswith(".txt") and (folder / value).is_file() for value in pictures["report"]]
-    texts = [
-        (folder / value).read_text(errors="replace") if isfile else value
-        for value, isfile in zip(pictures["report"], named)
-    ]
-    return pd.Series([" ".join(text.split()) for text in texts])
-
-
-def _rejected(taken: list[importing.Taken], pictures: pd.DataFrame, secret: bytes) -> pd.DataFrame:
+def _rejected(taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> pd.DataFrame:
     kept = set(pictures["file"])
     rows = [
         {
@@ -369,15 +322,13 @@ def _rejected(taken: list[importing.Taken], pictures: pd.DataFrame, secret: byte
     return pd.DataFrame(rows, columns=["file_hash", "kind", "reason"]).replace("", pd.NA)
 
 
-def _why(one: importing.Taken) -> str:
+def _why(one: Taken) -> str:
     if any(picture["crops"] for picture in one.pictures):
         return "text in the pixels: waits for a decision"
     return one.reason or "CT series: other slices were chosen"
 
 
-def _write_names(
-    run: runs.Run, taken: list[importing.Taken], pictures: pd.DataFrame, secret: bytes
-) -> None:
+def _write_names(run: runs.Run, taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> None:
     """The way back from pseudonyms to files and patients, in .keys/<study>/ alone."""
     rejected = [
         {
@@ -395,7 +346,7 @@ def _write_names(
         ]
     )
     path = places.keys_folder(run.study) / f"{run.name}.names.csv"
-    tables.write_atomically(
+    files.write_atomically(
         path, names.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600
     )
     run.say(

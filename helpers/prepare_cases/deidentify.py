@@ -86,12 +86,7 @@ def view(value, modality: str) -> str:
     """PA, AP, LL or axial; '' when unknown."""
     if modality == "ct":
         return "axial"
-    text = (
-        ""
-        if value is None or value != value
-        else re.sub(r"[^a-z]", " ", str(value).lower()).strip()
-    )
-    words = set(text.split())
+    words = set(re.findall("[a-z]+", str(value).lower()))
     if words & {"ll", "rl", "lateral", "lat", "l", "llat", "rlat", "ld"}:
         return "LL"
     if words & {"ap", "anteroposterior", "antero"}:

@@ -111,16 +111,16 @@ SYNONYMS = {
 }
 
 
-def describe(
-    folder: Path, files: list[str], table: str = "", mapping: Iterable[str] = ()
-) -> pd.DataFrame:
-    """One row a file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the row
-    was recognised.
+def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
+    """One row per file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the
+    row was recognised.
 
-    `table` names the one CSV to use, `mapping` its columns as 'theirs:ours'. Raises LayoutError.
+    `asked.metadata_table` names the one CSV to use, `asked.columns` its columns as 'theirs:ours'.
+    Raises LayoutError.
     """
+    table = asked.metadata_table
     tables = read_tables(folder, files, table)
-    pairs, finder = _mapping(mapping), Finder(files)
+    pairs, finder = _mapping(asked.columns), Finder(files)
     known: dict[str, dict] = {}
     readers = (
         (_own,) if pairs or table else (_nih, _chexpert, _mimic, _rsna, _hannover, _tcia, _own)

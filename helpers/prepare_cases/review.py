@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import tables
+from helpers import files
 
 DECISIONS = ("mask", "reject", "keep")
 
@@ -18,13 +18,13 @@ class ReviewError(ValueError):
     """A list of decisions that cannot be used; the message says which line and what to write."""
 
 
-def decisions(folder: Path) -> tuple[tuple[str, str], ...]:
-    """The decisions in `folder`/list.csv as (image id, mask | reject | keep), sorted; those left
-    empty are still waited for.
+def decisions(folder: Path) -> dict[str, str]:
+    """The decisions in `folder`/list.csv: image id -> mask, reject or keep; those left empty are
+    still waited for.
     """
     path = folder / "list.csv"
     if not path.is_file():
-        return ()
+        return {}
     listed = pd.read_csv(path, dtype=str, keep_default_na=False)
     for line, row in enumerate(listed.to_dict("records"), start=2):
         if row.get("decision", "") not in ("", *DECISIONS):
@@ -32,13 +32,9 @@ def decisions(folder: Path) -> tuple[tuple[str, str], ...]:
                 f"{path} line {line}: decision is '{row['decision']}'; write"
                 f" {', '.join(DECISIONS)}, or nothing to decide later."
             )
-    return tuple(
-        sorted(
-            (row["image_id"], row["decision"])
-            for row in listed.to_dict("records")
-            if row.get("decision")
-        )
-    )
+    return {
+        row["image_id"]: row["decision"] for row in listed.to_dict("records") if row.get("decision")
+    }
 
 
 def ask(folder: Path, waiting: pd.DataFrame) -> None:
@@ -55,7 +51,7 @@ def ask(folder: Path, waiting: pd.DataFrame) -> None:
     listed = {row["image_id"] for row in rows}
     for row in waiting.to_dict("records"):
         for number, crop in enumerate(row["crops"]):
-            tables.write_atomically(
+            files.write_atomically(
                 folder / f"{row['image_id']}_{number}.png", base64.b64decode(crop), mode=0o600
             )
         if row["image_id"] not in listed:
@@ -68,6 +64,6 @@ def ask(folder: Path, waiting: pd.DataFrame) -> None:
                 }
             )
     frame = pd.DataFrame(rows, columns=["image_id", "file", "crops", "decision"])
-    tables.write_atomically(
+    files.write_atomically(
         path, frame.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600
     )

@@ -12,13 +12,14 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pandas as pd
 
 from helpers.prepare_cases import duplicates, importing
 from speed import measurement
 
-SETTINGS = importing.Settings(512, 12, -600.0, 1500.0, 0.0, 10**6, 64, "file", "", "keep")
+CELL = {"min_lung_share": 0.0, "slices": 10**6, "burned_in_text": "keep"}
 
 
 def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
@@ -138,8 +139,9 @@ def _import(source: Path, folder: Path, name: str, workers: int = 0):
         {"file": file, "modality": "ct", "sha256": "", "skip": ""}
         for file in importing.files_below(source)
     ]
+    asked = conftest.values("01_prepare_cases", workers=workers, **CELL)
     return importing.take(
-        source, known, folder / name, folder / f"{name}.jsonl", SETTINGS, b"speed", workers
+        source, known, folder / name, folder / f"{name}.jsonl", asked, b"speed", {}
     )
 
 

@@ -1,0 +1,153 @@
+"""One file of the folder: read, standardised and stored, or the reason why not."""
+
+import base64
+import hashlib
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from helpers import burned_in_text, images
+from helpers.formats import volumes
+from helpers.prepare_cases import deidentify, duplicates
+
+# The only endings that may be told: a name such as scan.smith would tell a person's.
+ENDING = re.compile(
+    r"\.(csv|tsv|txt|md|json|xml|xlsx|pdf|html|zip|gz|npy"
+    r"|dcm|png|jpg|jpeg|tif|tiff|webp|bmp|gif|nii)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class Taken:
+    """What came of one file: its images, or the reason why there are none."""
+
+    file: str
+    kind: str = ""
+    reason: str = ""
+    pictures: list[dict] = field(default_factory=list)
+
+
+def take_file(
+    row: dict, folder: Path, target: Path, asked, secret: bytes, decisions: dict[str, str]
+) -> Taken:
+    """One file (keys file, modality, sha256, skip): its images stored in `target`, or the reason
+    why there are none.
+
+    `asked` has the parameters of stage 01, `decisions` what a person said of images with text
+    (image id -> mask, reject or keep).
+    """
+    ending = ENDING.search(row["file"])
+    taken = Taken(row["file"], ending[1].lower() if ending else "", row.get("skip", ""))
+    if taken.reason:
+        return taken
+    reasons = []
+    try:
+        path = _readable(folder / row["file"], row.get("sha256", ""))
+        for picture in images.read(path, asked, row.get("modality", "")):
+            taken.kind = picture.kind
+            try:
+                taken.pictures.append(_store(picture, row, target, asked, secret, decisions))
+            except images.ImageError as error:
+                reasons.append(str(error))
+    except images.ImageError as error:
+        reasons = [str(error)]
+        for picture in taken.pictures:
+            (target.parent / picture["path"]).unlink(missing_ok=True)
+        taken.pictures = []
+    except OSError as error:
+        reasons = [f"cannot be read ({error.strerror})"]
+    if not taken.pictures:
+        taken.reason = reasons[0] if reasons else "holds no image"
+    return taken
+
+
+def _readable(path: Path, sha256: str) -> Path:
+    if path.is_dir():
+        raise images.ImageError("link to a folder, not followed")
+    if not path.is_file():  # a pipe would be waited for
+        raise images.ImageError("cannot be read (a link to nothing, or no plain file)")
+    if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256.lower():
+        raise images.ImageError("is not the file the metadata means: another SHA-256")
+    return path
+
+
+def _store(
+    picture: images.Picture,
+    row: dict,
+    target: Path,
+    asked,
+    secret: bytes,
+    decisions: dict[str, str],
+) -> dict:
+    header = asdict(picture.header) if picture.header else {}
+    modality = row.get("modality") or header.get("modality")
+    modality = modality or ("ct" if picture.hounsfield is not None else asked.default_modality)
+    _refuse(picture, modality, asked.min_pixels)
+    lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
+    if lung is not None and lung < asked.min_lung_share:
+        raise images.ImageError(
+            f"CT slice that shows little lung (less than {asked.min_lung_share:.0%} of the body)"
+        )
+    image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
+    policy = decisions.get(image_id, asked.burned_in_text)
+    shown, masked, crops = _without_text(picture, policy)
+    pixels = images.fitted(shown, asked.size, picture.bits)
+    content = images.write_png(pixels)
+    stored = target / f"{image_id}.png"
+    partial = stored.with_suffix(".part")
+    partial.write_bytes(content)
+    partial.replace(stored)
+    height, width = picture.pixels.shape
+    return {
+        "image_id": image_id,
+        "path": f"{target.name}/{stored.name}",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "modality": modality,
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "bits": picture.bits,
+        "frame": picture.frame,
+        "kind": picture.kind,
+        "original_width": width,
+        "original_height": height,
+        "original_bits": picture.original_bits,
+        "window": picture.window,
+        "clipped": round(picture.clipped, 5),
+        "mean_grey": round(float(pixels.mean()) / (2**picture.bits - 1), 5),
+        "lung_share": None if lung is None else round(lung, 4),
+        "phash": f"{duplicates.perceptual_hash(pixels):016x}",
+        "fingerprint": duplicates.fingerprint(pixels),
+        "masked": round(masked, 5),
+        "crops": crops,
+        "header": header,
+    }
+
+
+def _refuse(picture: images.Picture, modality: str, min_pixels: int) -> None:
+    height, width = picture.pixels.shape
+    if modality not in ("xray", "ct"):
+        raise images.ImageError(
+            "neither the file nor a metadata table says whether it is an X-ray or CT;"
+            " default_modality can"
+        )
+    if min(height, width) < min_pixels:
+        raise images.ImageError(f"smaller than {min_pixels} pixels ({width} x {height})")
+    if picture.pixels.min() == picture.pixels.max():
+        raise images.ImageError("every pixel has the same value")
+
+
+def _without_text(picture: images.Picture, policy: str) -> tuple[np.ndarray, float, list[str]]:
+    """The image as the policy on burned-in text wants it, the share masked, and crops (PNG, base64)
+    for a person to look at.
+    """
+    boxes = burned_in_text.find(picture.pixels, picture.bits) if policy != "keep" else []
+    if boxes and policy == "reject":
+        raise images.ImageError("text in the pixels")
+    if policy == "review":
+        crops = [burned_in_text.crop(picture.pixels, picture.bits, corners) for corners in boxes]
+        encoded = [base64.b64encode(images.write_png(np.asarray(crop))).decode() for crop in crops]
+        return picture.pixels, 0.0, encoded
+    return *burned_in_text.mask(picture.pixels, boxes), []
