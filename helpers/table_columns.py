@@ -2,13 +2,21 @@
 
 from dataclasses import dataclass
 
-DTYPES = {"text": "string", "integer": "Int64", "number": "Float64", "yes/no": "boolean"}
+from helpers.findings import FINDINGS, SIDES, WORDINGS
+
+DTYPES = {
+    "text": "string",
+    "ids": "string",
+    "integer": "Int64",
+    "number": "Float64",
+    "yes/no": "boolean",
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its kind (text, integer, number, yes/no), meaning with unit, choices, whether
-    empty is an error.
+    """One column: its kind (text, ids joined by |, integer, number, yes/no), meaning with unit,
+    choices, whether empty is an error.
     """
 
     name: str
@@ -20,6 +28,10 @@ class Column:
 
 def text(name, meaning, *choices, required=False):
     return Column(name, "text", meaning, choices, required)
+
+
+def ids(name, meaning, *choices, required=False):
+    return Column(name, "ids", meaning, choices, required)
 
 
 def integer(name, meaning, required=False):
@@ -60,7 +72,7 @@ MODALITIES = ("xray", "ct")
 ORIGINS = ("real", "generated")
 LABELS = ("real", "fake", "uncertain")
 SPLITS = ("train", "validation", "test")
-SIDES = ("left", "right", "bilateral")
+VIEWS = ("PA", "AP", "LL", "axial")
 
 TABLES = {
     "images": (
@@ -133,10 +145,10 @@ TABLES = {
         [
             text("prompt_id", "stable id; when empty a hash of the prompt"),
             text("modality", "what the image is to be of", *MODALITIES, required=True),
-            text("view", "PA, AP, LL (lateral) or axial"),
-            text("finding", "ids from helpers/findings.py, several joined by |"),
+            text("view", "LL is lateral", *VIEWS),
+            ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
             text("side", "of the finding, the patient's side", *SIDES),
-            text("wording", "how helpers/findings.py words it: caption, sentence or detailed"),
+            text("wording", "how helpers/findings.py words it", *WORDINGS),
             text("prompt", "the prompt in full; when empty it is worded from the columns before"),
             integer("count", "images asked for", required=True),
         ],
@@ -281,10 +293,10 @@ TABLES = {
         [
             text("prompt_id", "unique", required=True),
             text("modality", "what is drawn", *MODALITIES, required=True),
-            text("view", "PA, AP, LL or axial"),
-            text("finding", "ids of the findings, with | between several", required=True),
+            text("view", "LL is lateral", *VIEWS),
+            ids("finding", "ids of the findings, with | between several", *FINDINGS),
             text("side", "of the finding", *SIDES),
-            text("wording", "how the prompt is written; empty: as captions are"),
+            text("wording", "how the prompt is written; empty: as captions are", *WORDINGS),
             integer("count", "images for each guidance and number of steps", required=True),
         ],
     ),
@@ -302,9 +314,21 @@ TABLES = {
                 "finding",
                 "an id; empty: any; match (real images only): finding and view of the generated"
                 " ones, one for one",
+                "match",
+                *FINDINGS,
             ),
             integer("count", "how many", required=True),
             yes_no("training", "shown before the read, not scored", required=True),
+        ],
+    ),
+    "review": (
+        "list.csv beside the study's keys: images with text in the pixels that wait for a person"
+        " (01).",
+        [
+            text("image_id", "as in images.csv", required=True),
+            text("file", "relative to the folder of images"),
+            integer("crops", "pictures of the text beside the list, <image_id>_<n>.png"),
+            text("decision", "what to do; empty: not decided yet", "mask", "reject", "keep"),
         ],
     ),
     "reading_set": (

@@ -1,14 +1,27 @@
 """Reading and writing tables, checked against their declared columns (table_columns.py).
 
+`read` and `write` are for tables that the study writes, `filled_in` for those that people fill in,
+`spreadsheet` for a table of which only the form is known.
+
 `python -m helpers.tables` prints the text of outputs/README.md.
 """
 
+import codecs
+import csv
+import difflib
+import io
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from helpers.files import write_atomically
 from helpers.table_columns import DTYPES, TABLES, Column, columns
+
+SEPARATORS = (",", ";", "\t", "|")
+SAID = {"true": True, "yes": True, "y": True, "1": True, "wahr": True, "ja": True, "vrai": True}
+SAID |= {"oui": True, "false": False, "no": False, "n": False, "0": False, "falsch": False}
+SAID |= {"nein": False, "faux": False, "non": False}
 
 
 class TableError(ValueError):
@@ -27,6 +40,8 @@ def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
     """
     where = where or f"{name}.csv"
     declared = columns(name)
+    if frame.index.name != "row":  # as `spreadsheet` numbers them
+        frame = frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
     unknown = [c for c in frame.columns if c not in {column.name for column in declared}]
     if unknown:
         raise TableError(
@@ -59,18 +74,142 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
         ) from None
     if column.required and typed.isna().any():
         raise TableError(
-            f"{where}: column '{column.name}' is empty in row"
-            f" {int(typed.isna().to_numpy().argmax()) + 1}."
+            f"{where}: column '{column.name}' is empty in row {typed.index[typed.isna()][0]}."
         )
-    if column.choices:
-        wrong = ~(typed.isna() | typed.isin(column.choices)).to_numpy(dtype=bool)
-        if wrong.any():
-            row = int(wrong.argmax())
+    if column.choices and column.kind != "ids":
+        wrong = typed[~(typed.isna() | typed.isin(column.choices)).astype(bool)]
+        if len(wrong):
             raise TableError(
-                f"{where}: column '{column.name}' row {row + 1} is '{typed.iloc[row]}'; allowed:"
-                f" {', '.join(column.choices)}."
+                f"{where}: column '{column.name}' row {wrong.index[0]} is '{wrong.iloc[0]}';"
+                f" allowed: {', '.join(column.choices)}."
             )
     return typed
+
+
+def spreadsheet(content: bytes) -> pd.DataFrame:
+    """The cells of a table as a spreadsheet or an editor saves it: text without spaces around it,
+    blank rows and columns left out; the index `row` is the number that a spreadsheet shows.
+
+    Any of SEPARATORS, also named by a `sep=` line; UTF-8, UTF-16 or the Windows code page of
+    western Europe. Raises ValueError for what is no table.
+    """
+    text = _decoded(content)
+    told = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
+    text = text[told.end() :] if told else text
+    blank = re.match(r"(?:[ \t]*(?:\r\n|\r|\n))*", text)[0]
+    text = text[len(blank) :]
+    if not text.strip():
+        raise ValueError("it is empty")
+    lines = text.splitlines()
+    separator = told[1] if told else max(SEPARATORS, key=lines[0].count)
+    cells = pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        header=None,
+        names=range(1 + max(line.count(separator) for line in lines)),
+        dtype=str,
+        keep_default_na=False,
+        skip_blank_lines=False,
+        skipinitialspace=True,
+    )
+    cells = cells.fillna("").apply(lambda column: column.str.strip())
+    first = len(blank.splitlines()) + 1
+    cells.index = pd.RangeIndex(first, first + len(cells), name="row")
+    cells = cells[(cells != "").any(axis=1)]
+    cells = cells.loc[:, (cells != "").any()]
+    beyond = cells.loc[:, lines[0].count(separator) + 1 :]
+    if (beyond != "").any(axis=None):
+        raise ValueError(f"row {beyond.index[(beyond != '').any(axis=1)][0]} is too long")
+    names = cells.iloc[0].where(cells.iloc[0] != "", "unnamed")
+    again = names.groupby(names).cumcount()
+    return cells.iloc[1:].set_axis(
+        names.where(again == 0, names + "." + again.astype(str)).tolist(), axis=1
+    )
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    for encoding, zeros in (("utf-16-le", content[1:200:2]), ("utf-16-be", content[:200:2])):
+        if zeros.count(0) > len(zeros) / 2:
+            return content.decode(encoding, "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def read_spreadsheet(path: Path) -> pd.DataFrame:
+    """`spreadsheet` of a file. Raises TableError with one sentence that names it."""
+    path = Path(path)
+    try:
+        return spreadsheet(path.read_bytes())
+    except FileNotFoundError:
+        raise TableError(f"{path} does not exist.") from None
+    except (ValueError, csv.Error, OSError) as error:
+        raise TableError(
+            f"{path} cannot be read as a table ({str(error).strip()}): save it as CSV with one"
+            " header line."
+        ) from None
+
+
+def filled_in(path: Path, name: str) -> pd.DataFrame:
+    """A table that people fill in, checked: however a spreadsheet saved it, with columns, choices
+    and ids in upper or lower case, counts such as 10.0; columns of one's own are left out.
+
+    Raises TableError naming file, row, column and the nearest value for what is not understood.
+    """
+    declared = {_plain(column.name): column for column in columns(name)}
+    frame = read_spreadsheet(path)
+    absent = [key for key in declared if key not in map(_plain, frame.columns)]
+    known = {}
+    for title in frame.columns:
+        if column := declared.get(_plain(title)):
+            cells = zip(frame.index, frame[title])
+            known[column.name] = [
+                _understood(cell, column, f"{path} row {row}") for row, cell in cells
+            ]
+        elif near := _nearest(_plain(title), absent):
+            raise TableError(
+                f"{path}: column '{title}' is not known; did you mean '{declared[near].name}'?"
+            )
+    return check(pd.DataFrame(known, frame.index, dtype=object), name, str(path))
+
+
+def _understood(cell: str, column: Column, where: str):
+    """A cell as the column's kind wants it; missing when empty."""
+    if not cell:
+        return pd.NA
+    choices = {_plain(choice): choice for choice in column.choices}
+    number = re.fullmatch(r"(-?\d+)(?:[.,]0{1,2})?", cell)
+    if column.kind == "integer" and number:
+        return int(number[1])
+    if column.kind == "number" and re.fullmatch(r"-?\d*[.,]?\d+(e-?\d+)?", cell, re.IGNORECASE):
+        return float(cell.replace(",", "."))
+    if column.kind == "yes/no" and cell.casefold() in SAID:
+        return SAID[cell.casefold()]
+    if column.kind == "text" and not choices:
+        return cell
+    parts = re.split(r"[|;,+]", cell) if column.kind == "ids" else [cell]
+    parts = [_plain(part) for part in parts if part.strip()]
+    wrong = [part for part in parts if part not in choices]
+    if choices and not wrong:
+        return "|".join(choices[part] for part in parts)
+    wanted = {"integer": "a whole number", "number": "a number", "yes/no": "true or false"}
+    near = _nearest(wrong[0], choices) if choices else ""
+    raise TableError(
+        f"{where}, column '{column.name}': '{cell}' is not"
+        f" {wanted.get(column.kind) or 'one of ' + ', '.join(column.choices)}"
+        + (f"; did you mean '{choices[near]}'?" if near else ".")
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.casefold())
+
+
+def _nearest(word: str, known) -> str:
+    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.7)), "")
 
 
 def read(path: Path, name: str = "") -> pd.DataFrame:
@@ -127,7 +266,8 @@ def document() -> str:
             "|---|---|---|",
         ]
         for column in declared:
-            choices = f" ({', '.join(column.choices)})" if column.choices else ""
+            listed = column.choices and column.kind != "ids"
+            choices = f" ({', '.join(column.choices)})" if listed else ""
             star = " *" if column.required else ""
             lines.append(
                 f"| {column.name}{star} | {column.kind} |"

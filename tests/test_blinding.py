@@ -665,7 +665,7 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
 def test_a_bad_draw_names_its_row(tmp_path, line):
     path = tmp_path / "draw.csv"
     path.write_text("run,origin,generator,modality,finding,count,training\n" + line + "\n")
-    with pytest.raises(drawing.BlindingError, match="row 1"):
+    with pytest.raises(ValueError, match=r"draw\.csv row 2, column|for real images only"):
         drawing.read_draw(path)
 
 

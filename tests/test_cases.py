@@ -21,7 +21,7 @@ from helpers import images
 from helpers.prepare_cases import cases, importing, layouts, storing
 from helpers.runner import places, runs
 
-CELL = {"size": 96, "slices": 3, "burned_in_text": "keep"}
+CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
 
 
 def hospital(folder, patients=12):
@@ -270,7 +270,7 @@ def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
             known,
             tmp_path / "images",
             tmp_path / "journal.jsonl",
-            values("01_prepare_cases", workers=2, **CELL),
+            values("01_prepare_cases", **CELL | {"workers": 2}),
             b"key",
             {},
         )

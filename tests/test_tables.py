@@ -105,3 +105,80 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         assert path.read_bytes() in (b"old" * 1000, b"new" * 3_000_000)
+
+
+PROMPTS = [
+    ["prompt_id", "modality", "view", "finding", "side", "wording", "prompt", "count"],
+    ["p1", "xray", "PA", "effusion|mass", "left", "sentence", "", "10"],
+    ["p2", "ct", "axial", "no_finding", "", "", "Zeigt größere Lunge, ohne Befund", "3"],
+]
+SAVED = {
+    "plain": lambda text: text.encode(),
+    "with a mark": lambda text: text.encode("utf-8-sig"),
+    "sixteen bits": lambda text: text.encode("utf-16"),
+    "sixteen bits without a mark": lambda text: text.encode("utf-16-le"),
+    "Windows": lambda text: text.encode("cp1252"),
+    "sep line": lambda text: f"sep=;\r\n{text}".encode(),
+    "blank rows": lambda text: ("\n\n" + text.replace("\n", "\n\n") + ",,,,,,,\n").encode(),
+    "old line ends": lambda text: text.replace("\n", "\r").encode(),
+    "upper case": lambda text: text.replace("xray", "X-Ray").replace("PA", "pa").encode(),
+    "counts": lambda text: text.replace(",10\n", ",10.0\n").replace(",3\n", ', "3,0"\n').encode(),
+    "spaces": lambda text: text.replace("effusion|mass", " Effusion | MASS ").encode(),
+    "header": lambda text: text.replace("prompt_id", "Prompt ID").encode(),
+    "own columns": lambda text: "\n".join(
+        f"{line},{'Notes' if not n else 'mine'}" for n, line in enumerate(text.splitlines())
+    ).encode(),
+}
+
+
+def as_csv(rows, separator=","):
+    return "".join(
+        separator.join(f'"{cell}"' if separator in cell else cell for cell in row) + "\n"
+        for row in rows
+    )
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("how", SAVED)
+def test_a_table_is_read_however_a_spreadsheet_saved_it(tmp_path, how, separator):
+    if separator != "," and how in ("sep line", "blank rows", "counts", "own columns"):
+        separator = ","
+    path = tmp_path / "prompts.csv"
+    rows = as_csv(PROMPTS, ";") if how == "sep line" else as_csv(PROMPTS, separator)
+    path.write_bytes(SAVED[how](rows))
+    table = tables.filled_in(path, "prompts")
+    assert table["prompt_id"].tolist() == ["p1", "p2"] and table["count"].tolist() == [10, 3]
+    assert table["modality"].tolist() == ["xray", "ct"] and table["view"].tolist() == [
+        "PA",
+        "axial",
+    ]
+    assert table["finding"].tolist() == ["effusion|mass", "no_finding"]
+    assert table["prompt"].tolist()[1] == PROMPTS[2][6]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("xray", "xrai", r"row 2, column 'modality': 'xrai' is not one of .* mean 'xray'"),
+        ("effusion", "efusion", r"row 2, column 'finding': .* did you mean 'effusion'\?"),
+        (",10\n", ",ten\n", r"row 2, column 'count': 'ten' is not a whole number"),
+        (",10\n", ",1.000\n", r"row 2, column 'count': '1.000' is not a whole number"),
+        (",3\n", ",\n", r"column 'count' is empty in row 3"),
+        ("modality,", "modalty,", r"column 'modalty' is not known; did you mean 'modality'\?"),
+        (",count", ",n", r"column 'count' .* is missing"),
+        (",3\n", ',"3\n', r"cannot be read as a table"),
+        ("p2,", "p2,a,b,c,d,e,f,g,h,", r"row 3 is too long"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence_with_row_and_column(tmp_path, before, after, says):
+    path = tmp_path / "prompts.csv"
+    path.write_text(as_csv(PROMPTS).replace(before, after, 1))
+    with pytest.raises(tables.TableError, match=rf"prompts\.csv.*{says}"):
+        tables.filled_in(path, "prompts")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"PK\x03\x04" + bytes(range(256)) * 4])
+def test_what_is_no_table_is_one_sentence(tmp_path, content):
+    (tmp_path / "draw.csv").write_bytes(content)
+    with pytest.raises(tables.TableError, match=r"draw\.csv"):
+        tables.filled_in(tmp_path / "draw.csv", "draw")

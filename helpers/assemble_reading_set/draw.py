@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import findings, table_columns
+from helpers import tables
 from helpers.assemble_reading_set import framing
-from helpers.runner import parameters, runs
+from helpers.runner import runs
 
-DRAW_COLUMNS = [column.name for column in table_columns.columns("draw")]
 MATCH = "match"
 ALIKE = ("original", "duplicate_group")  # two images of one set never share one of these
 MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
@@ -25,35 +24,17 @@ class BlindingError(ValueError):
 
 
 def read_draw(path: Path) -> pd.DataFrame:
-    """draw.csv with the columns DRAW_COLUMNS: one row says how many images to draw from where.
+    """draw.csv: one row says how many images to draw from where.
 
     `generator` empty: any; `finding` empty: any, an id, or `match`: as the generated images of this
-    modality, with their views. Raises BlindingError naming the row.
+    modality, with their views. Raises TableError or BlindingError naming what does not fit.
     """
-    wanted = pd.read_csv(path, dtype="string", keep_default_na=True)
-    if missing := [name for name in DRAW_COLUMNS if name not in wanted.columns]:
-        raise BlindingError(
-            f"{path}: column '{missing[0]}' is missing; a draw has {', '.join(DRAW_COLUMNS)}."
-        )
-    for number, row in enumerate(wanted.fillna("").to_dict("records"), 1):
-        asked = row["finding"]
-        faults = {
-            "origin must be real or generated": row["origin"] not in table_columns.ORIGINS,
-            "modality must be xray or ct": row["modality"] not in table_columns.MODALITIES,
-            "count must be a whole number": not row["count"].isdigit(),
-            "training must be true or false": row["training"].lower() not in ("true", "false"),
-            "run must name a run": not row["run"],
-            "finding 'match' is for real images only": asked == MATCH and row["origin"] != "real",
-            f"unknown finding '{asked}'{parameters.nearest(asked, findings.FINDINGS)}": (
-                asked not in ("", MATCH, *findings.FINDINGS)
-            ),
-        }
-        for fault, wrong in faults.items():
-            if wrong:
-                raise BlindingError(f"{path} row {number}: {fault}.")
-    return wanted.assign(
-        count=wanted["count"].astype(int), training=wanted["training"].str.lower() == "true"
-    )[DRAW_COLUMNS]
+    wanted = tables.filled_in(path, "draw")
+    if ((wanted["finding"] == MATCH).fillna(False) & (wanted["origin"] != "real")).any():
+        raise BlindingError(f"{path}: finding 'match' is for real images only.")
+    if (wanted["count"] < 0).any():
+        raise BlindingError(f"{path}: count must be 0 or more.")
+    return wanted.astype({"count": int, "training": bool})
 
 
 def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:

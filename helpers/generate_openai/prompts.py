@@ -46,7 +46,7 @@ def read_prompts(path: Path) -> pd.DataFrame:
     Raises TableError for wrong columns, PromptError for an unknown finding, a duplicate id or a
     count below 0.
     """
-    table = tables.read(path, "prompts")
+    table = tables.filled_in(path, "prompts")
     written, captions = [], []
     for number, row in enumerate(
         table.astype(object).where(table.notna(), "").to_dict("records"), 2

@@ -20,6 +20,7 @@ from helpers.prepare_cases.storing import Taken
 from helpers.runner.workers import worker_pool
 
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
+FEW = 100  # files that are not worth a worker process of their own
 
 
 def files_below(folder: Path) -> list[str]:
@@ -135,6 +136,9 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[Taken]:
     """Rows through worker processes, at most four per worker under way; a file that kills its
     worker is named.
     """
+    if workers == 1 and len(rows) < FEW:
+        yield from (storing.take_file(row, *common) for row in rows)
+        return
     waiting, under_way = rows[::-1], {}
     pool = worker_pool(workers, storing.__name__)
     try:

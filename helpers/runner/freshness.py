@@ -7,8 +7,7 @@ import json
 import re
 from pathlib import Path
 
-import pandas as pd
-
+from helpers import tables
 from helpers.runner import parameters, places
 
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
@@ -93,7 +92,9 @@ def references(study: str, notebook: Path, values: dict) -> list[str]:
             named.add(value)
     for path in _files_beside(study, notebook, values):
         if path.suffix == ".csv":
-            named.update(pd.read_csv(path, dtype=str).get("run", pd.Series(dtype=str)).dropna())
+            table = tables.read_spreadsheet(path)
+            for title in table.columns[table.columns.str.casefold() == "run"]:
+                named.update(table[title][table[title] != ""])
     return sorted(named)
 
 

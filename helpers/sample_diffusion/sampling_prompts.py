@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import findings
+from helpers import findings, tables
 
 
 class SamplingError(RuntimeError):
@@ -15,34 +15,17 @@ def read_prompts(path: Path, modality: str) -> pd.DataFrame:
     """The prompts of one modality: columns prompt_id, modality, view, finding, side, wording,
     count, and `prompt` as text.
 
-    Raises SamplingError naming the file and the column or row that does not fit.
+    Raises TableError naming file, row and column of what does not fit, SamplingError for an id that
+    is there twice.
     """
-    prompts = pd.read_csv(path, dtype="string", keep_default_na=False)
-    needed = ("prompt_id", "modality", "view", "finding", "side", "count")
-    if missing := [column for column in needed if column not in prompts.columns]:
-        raise SamplingError(
-            f"{Path(path).name}: column '{missing[0]}' is missing; it needs {', '.join(needed)}."
-        )
-    prompts = prompts[prompts.modality == modality].reset_index(drop=True)
+    table = tables.filled_in(path, "sampling_prompts")
+    prompts = table[table["modality"] == modality].reset_index(drop=True).fillna("")
     if repeated := list(prompts.prompt_id[prompts.prompt_id.duplicated()]):
         raise SamplingError(f"{Path(path).name}: prompt_id '{repeated[0]}' is there twice.")
-    if not prompts["count"].str.fullmatch(r"\d+").all():
-        raise SamplingError(f"{Path(path).name}: column 'count' must hold whole numbers.")
-    wording = (
-        prompts["wording"] if "wording" in prompts else pd.Series("caption", index=prompts.index)
-    )
-    texts = []
-    for row, words in zip(prompts.itertuples(), wording):
-        try:
-            texts.append(
-                findings.prompt(
-                    row.modality,
-                    row.view,
-                    [f for f in row.finding.split("|") if f],
-                    row.side,
-                    words or "caption",
-                )
-            )
-        except ValueError as error:
-            raise SamplingError(f"{Path(path).name}: prompt '{row.prompt_id}': {error}") from None
+    texts = [
+        findings.prompt(
+            row.modality, row.view, row.finding.split("|"), row.side, row.wording or "caption"
+        )
+        for row in prompts.itertuples()
+    ]
     return prompts.assign(prompt=texts, count=prompts["count"].astype(int))
