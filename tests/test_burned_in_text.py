@@ -98,7 +98,8 @@ def folder(tmp_path):
 
 def imported(folder, monkeypatch, policy, **changes):
     monkeypatch.setenv("CASES", str(folder))
-    asked = values("01_prepare_cases", size=256, burned_in_text=policy, workers=1, **changes)
+    changes |= {"burned_in_text": policy, "images_hold_no_text": policy == "keep"}
+    asked = values("01_prepare_cases", size=256, workers=1, **changes)
     run = runs.begin("s", "01_prepare_cases", asked)
     made = cases.prepare(run)
     run.release()

@@ -3,6 +3,7 @@ interruptions harmless.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from PIL import Image
 
 from helpers import images
 from helpers.prepare_cases import cases, importing, layouts, storing
-from helpers.runner import places, runs
+from helpers.runner import places, runs, study
 
 CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
+CELL |= {"images_hold_no_text": True}
 
 
 def hospital(folder, patients=12):
@@ -372,14 +374,14 @@ def test_shared_data_imports_with_every_file_accounted_for(study_folders, monkey
 
 def test_without_patient_ids_a_study_stays_together(tmp_path, study_folders, monkeypatch, capsys):
     folder = tmp_path / "in"
-    for study in range(12):
+    for number in range(12):
         for k in range(3):
             tags = {
-                "StudyInstanceUID": f"1.2.{study}",
-                "SeriesInstanceUID": f"1.2.{study}.{k}",
-                "PatientID": ["", "ANONYMOUS"][study % 2],
+                "StudyInstanceUID": f"1.2.{number}",
+                "SeriesInstanceUID": f"1.2.{number}.{k}",
+                "PatientID": ["", "ANONYMOUS"][number % 2],
             }
-            write(folder / f"{study}_{k}.dcm", chest_xray(96, study * 3 + k), **tags)
+            write(folder / f"{number}_{k}.dcm", chest_xray(96, number * 3 + k), **tags)
     _, of = prepared(folder, monkeypatch)
     assert of.images["patient"].nunique() == 12
     assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(
@@ -414,3 +416,62 @@ def test_links_pipes_and_odd_names_are_accounted_for(tmp_path, study_folders, mo
         .str.startswith(("link to a folder", "cannot be read", "not an image"))
         .all()
     )
+
+
+@pytest.mark.parametrize("policy", ["keep", "mask", "reject"])
+def test_text_is_kept_in_real_images_only_when_somebody_says_that_there_is_none(
+    tmp_path, study_folders, monkeypatch, policy
+):
+    write(tmp_path / "in" / "a.dcm", chest_xray(96))
+    changes = {"burned_in_text": policy, "images_hold_no_text": False}
+    if policy != "keep":
+        prepared(tmp_path / "in", monkeypatch, **changes)
+        return
+    with pytest.raises(cases.CasesError, match="images_hold_no_text: true"):
+        prepared(tmp_path / "in", monkeypatch, **changes)
+
+
+def test_a_study_begun_from_the_rehearsal_has_nothing_that_only_simulated_images_may_have(
+    tmp_path, monkeypatch
+):
+    shutil.copytree(ROOT / "params" / "rehearsal", tmp_path / "rehearsal")
+    monkeypatch.setenv("PARAMS", str(tmp_path))
+    study.new_study("mine", "rehearsal")
+    texts = "".join(path.read_text() for path in (tmp_path / "mine").glob("*.yaml"))
+    assert "keep" not in texts and "(simulated)" not in texts
+    assert "ethics: enter the ethics" in texts and "size: 256" in texts
+
+
+def test_what_was_left_out_is_said_by_reason_with_what_helps(
+    tmp_path, study_folders, monkeypatch, capsys
+):
+    for number in range(4):
+        write(tmp_path / "in" / f"{number}.dcm", chest_xray(96, number))
+        write(tmp_path / "in" / f"small{number}.dcm", chest_xray(32, number))
+    (tmp_path / "in" / "notes.txt").write_text("words")
+    run, _ = prepared(tmp_path / "in", monkeypatch)
+    said = capsys.readouterr().out
+    assert "5 files were left out: 4 smaller than 64 pixels; 1 text, not an image." in said
+    assert "Warning: 4 files that may be images" in said and "lower min_pixels" in said
+    run.finish()
+    prepared(tmp_path / "in", monkeypatch)
+    assert "5 files were left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([f"{n}.dcm,{n}" for n in range(4)], "the names of their files"),
+        ([f"{n}.dcm,P{n}" for n in range(4)], "as many patients as files"),
+        ([f"{n}.dcm,P{n // 2}" for n in range(4)], ""),
+    ],
+)
+def test_ids_that_are_no_patients_are_warned_about(
+    tmp_path, study_folders, monkeypatch, capsys, rows, says
+):
+    for number in range(4):
+        write(tmp_path / "in" / f"{number}.dcm", chest_xray(96, number))
+    (tmp_path / "in" / "metadata.csv").write_text("\n".join(["file,patient_id", *rows]))
+    prepared(tmp_path / "in", monkeypatch)
+    said = capsys.readouterr().out
+    assert (says in said) if says else "Warning" not in said

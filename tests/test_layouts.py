@@ -3,11 +3,12 @@ to do.
 """
 
 import gzip
+import unicodedata
 
 import conftest
 import pytest
 
-from helpers.prepare_cases import layouts
+from helpers.prepare_cases import file_names, layouts
 
 
 def tree(folder, **contents):
@@ -412,3 +413,103 @@ def test_tables_as_spreadsheets_save_them(tmp_path, encoding, ends):
     options = {"metadata_table": "liste.csv", "columns": ["Dateiname:file", "Befund:finding"]}
     frame = described(tmp_path, {"liste.csv": table, "Müller, Jürgen.png": ""}, **options)
     assert frame.loc["Müller, Jürgen.png", "finding"] == "mass"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("generated/00000403_001.png", "generated"),
+        ("AI-Generated images/1.png", "generated"),
+        ("cxr/fake01.png", "generated"),
+        ("StyleGAN2/train/a.png", "generated"),
+        ("DALL-E 2/1.png", "generated"),
+        ("dalle2/1.png", "generated"),
+        ("Stable_Diffusion/1.png", "generated"),
+        ("SyntheticCXR/1.png", "generated"),
+        ("non-synthetic/1.png", "real"),
+        ("real_vs_fake/real/1.png", "real"),
+        ("real_vs_fake/fake/1.png", "generated"),
+        ("real_and_fake/1.png", ""),
+        ("fake/real_1.png", "?"),
+        ("samples/1.png", "?"),
+        ("sd/1.png", "?"),
+        ("Morgan_Hogan/organ.png", ""),
+        ("degenerative/1.png", ""),
+        ("Michigan/vegan_001.png", ""),
+    ],
+)
+def test_names_that_say_where_an_image_comes_from(name, expected):
+    assert file_names.origin(name)[0] == expected
+
+
+def test_a_folder_that_says_generated_is_never_real(tmp_path):
+    files = [f"real/0000040{n}_000.png" for n in range(5)]
+    files += [f"generated/0000040{n}_001.png" for n in range(5)]
+    frame = described(tmp_path, dict.fromkeys(files, b""))
+    made = frame[frame.index.str.startswith("generated")]
+    assert set(made["origin"]) == {"generated"} and set(made["patient_id"]) == {""}
+    assert set(made["credit"]) == {""} and set(made["modality"]) == {"xray"}
+    assert frame.loc["real/00000401_000.png", "patient_id"] == "nih 00000401"
+    assert any("'generated'" in note and "5 files" in note for note in frame.attrs["notes"])
+
+
+@pytest.mark.parametrize(
+    ("contents", "word"),
+    [
+        ({"samples/1.png": b"", "samples/2.png": b""}, "samples"),
+        ({"fake/1.png": b"", "metadata.csv": "file,origin\nfake/1.png,real\n"}, "fake"),
+        ({"real/1.png": b"", "metadata.csv": "file,origin\nreal/1.png,generated\n"}, "real"),
+        (
+            {
+                "gan/00000001_000.png": b"",
+                "t.csv": "Image Index,Finding Labels\n00000001_000.png,Mass\n",
+            },
+            "gan",
+        ),
+    ],
+)
+def test_what_names_leave_open_is_a_question_with_its_answer(tmp_path, contents, word):
+    with pytest.raises(layouts.LayoutError, match=f"Real or generated.*'{word}:generated'"):
+        described(tmp_path, contents)
+    for answer in ("real", "generated"):
+        frame = described(tmp_path, contents, origins=[f"{word}:{answer}"])
+        pictures = frame[frame.index.str.endswith("png")]
+        assert set(pictures["origin"]) == {answer}
+    with pytest.raises(layouts.LayoutError, match="origins: .* must read"):
+        described(tmp_path, contents, origins=[f"{word}-real"])
+
+
+def test_a_denied_class_keeps_its_modality(tmp_path):
+    contents = {"CT_COVID/0.png": b"", "CT_NonCOVID/1.png": b"", "cxr/no pneumonia/2.jpg": b""}
+    frame = described(tmp_path, contents)
+    assert frame["modality"].tolist() == ["ct", "ct", "xray"]
+    assert frame["finding"].tolist() == ["covid19", "", ""] and not frame["skip"].any()
+
+
+def test_leftovers_of_other_systems_are_left_out_by_name(tmp_path):
+    left = ["._metadata.csv", ".DS_Store", "Thumbs.db", "__MACOSX/._a.csv", "x/._a_1.png"]
+    contents = {"a_1.png": b"", "metadata.csv": "file,finding\na_1.png,mass\n"}
+    frame = described(tmp_path, contents | dict.fromkeys(left, b"\0\5\x16\7"))
+    assert set(frame.loc[left, "skip"]) == {"left over from macOS or Windows"}
+    assert frame.loc["a_1.png", "finding"] == "mass"
+
+
+@pytest.mark.parametrize(("disk", "table"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_compare_in_one_unicode_form(tmp_path, disk, table):
+    name = "Müller/Röntgen.png"
+    stored, written = (unicodedata.normalize(form, name) for form in (disk, table))
+    contents = {stored: b"", "metadata.csv": f"file,finding\n{written},mass\n"}
+    frame = described(tmp_path, contents)
+    assert frame.loc[stored, "finding"] == "mass" and (tmp_path / stored).exists()
+
+
+@pytest.mark.parametrize("title", ["imagename", "Image_ID", "patientid", "Aufnahme", "scan no"])
+def test_a_table_is_known_by_what_it_names(tmp_path, title):
+    table = f"{title},diagnosis\n" + "".join(f"img{n},mass\n" for n in range(4))
+    frame = described(tmp_path, {f"img{n}.png": b"" for n in range(4)} | {"list.csv": table})
+    assert (frame["finding"] == "mass").sum() == 4
+
+
+def test_a_table_that_names_nothing_is_said_with_the_nearest_columns(tmp_path):
+    frame = described(tmp_path, {"a.png": b"", "labels.csv": "patients,findngs\nx,mass\n"})
+    assert "'findngs' (finding)" in frame.attrs["notes"][0]

@@ -6,7 +6,7 @@ importing.py.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,20 @@ from helpers.runner import freshness, places, runs
 
 FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
 FROM_TABLE = ("layout", "origin", "generator", "finding", "side", "licence", "credit", "report")
+
+
+# What helps against a reason for which files are left out, where the reason does not say it itself.
+REMEDIES = {
+    "smaller than": "lower min_pixels, or ask for the images in full size",
+    "CT slice that shows little": "lower min_lung_share",
+    "text in the pixels": "burned_in_text: mask paints text over instead",
+    "damaged": "copy or export these files again",
+    "cannot be read": "copy these files again",
+    "DICOM of another body part": "a metadata table with the modality overrules the header",
+    "raw detector data": "export the images FOR PRESENTATION",
+}
+# Files that nobody expects to become cases, and slices that 01 itself left out.
+EXPECTED = ("metadata table", "left over", "mask of the lungs", "CT series", "text, not")
 
 
 class CasesError(ValueError):
@@ -67,7 +81,10 @@ def prepare(run: runs.Run) -> Cases:
     Raises CasesError, layouts.LayoutError with one sentence that says what to do.
     """
     if run.finished:
-        return Cases(*(run.read(f"{name}.csv") for name in ("images", "imported", "rejected")))
+        there = Cases(*(run.read(f"{name}.csv") for name in ("images", "imported", "rejected")))
+        _say_what_was_left_out(run, there)
+        return there
+    _refuse_legible_names(run.parameters)
     folder = source_folder(run)
     files = importing.files_below(folder)
     if not files:
@@ -79,6 +96,8 @@ def prepare(run: runs.Run) -> Cases:
         burned_in_text.check()
     reviews = places.keys_folder(run.study) / f"{run.name}.review"
     described = layouts.describe(folder, files, run.parameters)
+    for note in described.attrs["notes"]:
+        run.say(note)
     secret = places.study_key(run.study, "pseudonyms")
     known = described[["file", "modality", "sha256", "skip"]].to_dict("records")
     journal = places.keys_folder(run.study) / f"{run.name}.import.jsonl"
@@ -95,7 +114,8 @@ def prepare(run: runs.Run) -> Cases:
             f" {counted.index[0]} ({counted.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
-    _say_whose_patients_are_unknown(run, pictures)
+    if run.parameters.source != "phantom":
+        _say_what_is_unsure_of_patients(run, pictures)
     _write_names(run, taken, pictures, secret)
     written = run.write("images.csv", _images(run, pictures, folder, journal))
     imported = run.write(
@@ -103,21 +123,64 @@ def prepare(run: runs.Run) -> Cases:
     )
     rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
     _tidy(run.folder, written)
-    return Cases(written, imported, rejected)
+    prepared = Cases(written, imported, rejected)
+    _say_what_was_left_out(run, prepared)
+    return prepared
 
 
-def _say_whose_patients_are_unknown(run: runs.Run, pictures: pd.DataFrame) -> None:
-    unknown = pictures.loc[
-        (pictures["origin"] == "real")
-        & ~pictures["patient_id"].map(deidentify.person).astype(bool),
-        "patient",
-    ]
+def _refuse_legible_names(asked) -> None:
+    """`keep` is for images without text: a name in a corner would reach the readers' page."""
+    if (
+        asked.source != "phantom"
+        and asked.burned_in_text == "keep"
+        and not asked.images_hold_no_text
+    ):
+        raise CasesError(
+            "burned_in_text: keep leaves names legible that are burned into real images. Take mask,"
+            " reject or review; if somebody has looked and the images hold no text, say so with"
+            " images_hold_no_text: true beside it."
+        )
+
+
+def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
+    """Reasons with counts, in every run; a warning with what helps when it is more than a tenth."""
+    reasons = prepared.rejected["reason"].str.replace(r" \(.*\)", "", regex=True)
+    counts = reasons.value_counts()
+    if len(counts):
+        listed = "; ".join(f"{count} {reason}" for reason, count in counts.items())
+        run.say(f"{len(reasons)} files were left out: {listed}.")
+    lost = counts[~counts.index.str.startswith(EXPECTED)]
+    if lost.sum() > 0.1 * (lost.sum() + prepared.imported["file_hash"].nunique()):
+        helps = [
+            remedy for start, remedy in REMEDIES.items() if lost.index.str.startswith(start).any()
+        ]
+        run.say(
+            f"Warning: {lost.sum()} files that may be images were left out, more than a tenth, most"
+            f" often because: {lost.index[0]}. {'; '.join(helps) or 'See rejected.csv'}."
+        )
+
+
+def _say_what_is_unsure_of_patients(run: runs.Run, pictures: pd.DataFrame) -> None:
+    real = pictures[pictures["origin"] == "real"]
+    person = real["patient_id"].map(deidentify.person)
+    unknown = real.loc[person == "", "patient"]
     if len(unknown):
         run.say(
             f"No patient is known of {len(unknown)} images; each study, else each file, is taken"
             f" for a person ({unknown.nunique()}): whether a person crosses the splits cannot be"
             " known. A metadata table with patient_id can say it."
         )
+    stems = real["file"].map(lambda file: deidentify.person(PurePosixPath(file).stem))
+    for layout, rows in real[person != ""].groupby("layout"):
+        files, persons = rows["file"].nunique(), person[rows.index].nunique()
+        named = (person[rows.index] == stems[rows.index]).mean() > 0.5
+        if files > 2 and (named or persons == files):
+            what = "ids that are the names of their files" if named else "as many patients as files"
+            run.say(
+                f"Warning: {layout} gives {what} ({files}). Where a person has several images, the"
+                " splits would share that person: check the column of patients, or name another"
+                " with columns: ['theirs:patient_id']."
+            )
 
 
 def summary(prepared: Cases) -> dict:

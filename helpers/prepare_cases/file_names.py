@@ -3,6 +3,7 @@ sets, patients.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +36,49 @@ DATA_SET = re.compile(
     r"dataset|database|collection|repository|radiography|challenge|hospital|general", re.IGNORECASE
 )
 
+RASTER = re.compile(r"\.(?:png|jpe?g|tiff?|webp|bmp|gif|jp2|avif)$", re.IGNORECASE)
+LEFTOVER = re.compile(
+    r"(?:^|/)(?:__MACOSX/|\._|(?:\.DS_Store|Thumbs\.db|ehthumbs\.db|desktop\.ini)$)", re.IGNORECASE
+)
+# Words of a folder's or file's name that say where its images come from.
+GENERATED = re.compile(
+    r"(?:ai)?generat(?:ed|ive)|aigc|synth|synthetics?|synthesi[sz]ed|synthetisch\w*"
+    r"|sintetic[oa]s?|synthetiques?|generiert\w*|generad[oa]s?|generees?|fake[sd]?|deepfakes?"
+    r"|(?:generated|synthetic|fake)(?:images?|imgs?|pics?|data|xrays?|cts?|cxrs?|chest|lungs?|scans?)"
+    r"|(?:dc|w|style|cycle|pro|pg|big|ac|c|ls|lap|info|sn|sr|pix|med|msg)?gans?"
+    r"|dalle|midjourney|stablediffusion|sdxl"
+)
+UNDECIDED = re.compile(r"samples?|sampled|generations?|sd|diffusion|ddpm|ldm|simulated|artificial")
+REAL = re.compile(r"reals?|authentic|genuine")
+NOT_GENERATED = re.compile(r"\b(?:non?|not|un) ?(?:generat|synth|fake)\w*")
+
+
+def origin(text: str) -> tuple[str, str]:
+    """What a path or a cell says of where images come from, and the word that says it: real,
+    generated, '?' where the words leave it open, '' where there are none.
+    """
+    said: dict[str, str] = {}
+    for part in text.split("/"):
+        words = re.findall("[a-z]+", NOT_GENERATED.sub("real", _spelled(part)))
+        told = {
+            name: next((word for word in words if pattern.fullmatch(word)), "")
+            for name, pattern in (("generated", GENERATED), ("real", REAL), ("?", UNDECIDED))
+        }
+        if not (told["generated"] and told["real"]):  # real_and_fake says nothing of either
+            said |= {name: word for name, word in told.items() if word}
+    if "generated" in said and "real" in said:
+        return "?", said["generated"]
+    return next(
+        ((name, said[name]) for name in ("generated", "real", "?") if name in said), ("", "")
+    )
+
+
+def _spelled(text: str) -> str:
+    """Lower case without accents, words apart that capitals or signs keep apart."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[^A-Za-z]+", " ", plain).lower()
+    return re.sub(r"\bdall ?e\b", "dalle", plain.replace("stable diffusion", "stablediffusion"))
+
 
 def described(file: str, layout: str, label: str = "", **values) -> dict:
     """One row of a layout: the findings and side of a label in the data set's own words, and what
@@ -44,7 +88,6 @@ def described(file: str, layout: str, label: str = "", **values) -> dict:
     return {
         "file": file,
         "layout": layout,
-        "origin": "real",
         "label": label,
         "finding": "|".join(findings.from_label(label)),
         "side": side,
@@ -67,15 +110,17 @@ def folders(folder: Path, files: list[str]) -> Iterator[dict]:
             if is_kaggle and label.lower() in kaggle
             else "folders by class"
         )
+        modality = (
+            "xray" if layout.startswith("Kaggle") else _folder_modality((folder.name, *parts))
+        )
         if parts and MASKS.search(parts[-1]):
             yield {"file": file, "layout": layout, "skip": "mask of the lungs, not an image"}
         elif label:
-            modality = (
-                "xray" if layout.startswith("Kaggle") else _folder_modality((folder.name, *parts))
-            )
             yield described(
                 file, layout, label, modality=modality, patient_in_path=_patient_in_path(file)
             )
+        elif modality and RASTER.search(file):  # a DICOM header knows better
+            yield {"file": file, "modality": modality}
 
 
 def _class(parts: tuple[str, ...]) -> str:

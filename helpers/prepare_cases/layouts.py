@@ -5,9 +5,9 @@ with the columns of COLUMNS (text; '' when unknown). A file belongs to the first
 it.
 """
 
-import bisect
-import itertools
+import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -16,8 +16,8 @@ import pandas as pd
 from helpers import findings
 from helpers.prepare_cases import file_names
 from helpers.prepare_cases.file_names import CREDITS, prefixed
-from helpers.prepare_cases.file_names import described as _row
-from helpers.prepare_cases.metadata_tables import Finder, LayoutError, read_tables
+from helpers.prepare_cases.metadata_tables import Finder, LayoutError, one_form, read_tables
+from helpers.table_columns import ORIGINS
 
 COLUMNS = (
     "file",
@@ -69,6 +69,8 @@ SYNONYMS = {
         "image path",
         "image file",
         "image name",
+        "imagename",
+        "imageid",
         "image index",
         "image id",
         "dicom id",
@@ -111,6 +113,11 @@ SYNONYMS = {
 }
 
 
+def _row(file: str, layout: str, label: str = "", **values) -> dict:
+    """A row that a table gives."""
+    return {**file_names.described(file, layout, label, **values), "table": True}
+
+
 def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
     """One row per file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the
     row was recognised.
@@ -119,31 +126,92 @@ def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
     Raises LayoutError.
     """
     table = asked.metadata_table
-    tables = read_tables(folder, files, table)
-    pairs, finder = _mapping(asked.columns), Finder(files)
+    leftover = {file for file in files if file_names.LEFTOVER.search(file)}
+    others = [file for file in files if file not in leftover]
+    tables = read_tables(folder, others, table)
+    pairs, finder = _mapping(asked.columns), Finder(others)
     known: dict[str, dict] = {}
     readers = (
         (_own,) if pairs or table else (_nih, _chexpert, _mimic, _rsna, _hannover, _tcia, _own)
     )
     for read in readers:
         for row in read(tables, finder, pairs):
+            if read is not _own:
+                row["origin"] = "real"
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
     for name in tables:
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
-    if not any("layout" in row for row in known.values()):
-        _complain(tables, table, pairs)
+    understood = any(map(_by_table, known.values()))
+    notes = [] if understood or not tables else _complain(tables, table, pairs)
     for row in [
-        *file_names.folders(folder, files),
-        *file_names.patterns(files, {row.get("layout") for row in known.values()}),
+        *file_names.folders(folder, others),
+        *file_names.patterns(others, {row.get("layout") for row in known.values()}),
     ]:
-        known.setdefault(row["file"], row)
-    return (
-        pd.DataFrame(
-            [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
-        )
-        .fillna("")
-        .astype(str)
+        before = known.get(row["file"], {})
+        if _by_table(before) or "skip" in before:
+            row = {name: row.get(name, "") for name in ("modality", "patient_in_path")}
+        known[row.get("file") or before["file"]] = {
+            **row,
+            **{name: value for name, value in before.items() if value},
+        }
+    notes += _origins(others, known, asked.origins)
+    known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
+    frame = pd.DataFrame(
+        [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
     )
+    frame = frame.fillna("").astype(str)
+    frame.attrs["notes"] = notes
+    return frame
+
+
+def _by_table(row: dict) -> bool:
+    return "table" in row
+
+
+def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> list[str]:
+    """Let folders and names decide where images come from, and say so. Raises LayoutError with the
+    question where they leave it open or contradict a table.
+    """
+    answered = dict(str(pair).rpartition(":")[::2] for pair in answers)
+    if set(answered.values()) - set(ORIGINS):
+        raise LayoutError(
+            f"origins: {answers} must read word:real or word:generated, for example"
+            " samples:generated."
+        )
+    told, asking = Counter(), Counter()
+    for file in files:
+        row = known.setdefault(file, {"file": file})
+        said, word = file_names.origin(file)
+        by_table = row.get("origin", "")
+        if word in answered:
+            said = by_table = row["origin"] = answered[word]
+        if "skip" in row or not said or said == by_table == "real":
+            continue
+        if (said == "?" and not by_table) or {said, by_table} == set(ORIGINS):
+            asking[word, by_table] += 1
+        elif said == "generated" or by_table == "generated":
+            told[word] += not by_table
+            _as_generated(row)
+    for (word, by_table), count in asking.items():
+        raise LayoutError(
+            f"Real or generated? {count} files have '{word}' in their folder or name, "
+            + (f"and their table says {by_table}." if by_table else "which can mean either.")
+            + f" Answer in the YAML of 01: origins: ['{word}:generated'] or ['{word}:real']."
+        )
+    return [
+        f"{count} files are taken as generated images, not as patients: '{word}' is in their folder"
+        f" or name (if they are real: origins: ['{word}:real'])."
+        for word, count in told.items()
+        if count
+    ]
+
+
+def _as_generated(row: dict) -> None:
+    credit = row.get("credit", "") if _by_table(row) else ""
+    row |= {"origin": "generated", "credit": credit, "patient_id": "", "patient_in_path": ""}
+    row["generator"] = row.get("generator") or credit or "elsewhere"
+    if not _by_table(row) and row.get("layout") in CREDITS:
+        row["layout"] = ""  # a data set of real images did not make it
 
 
 def _together(before: dict, row: dict) -> dict:
@@ -152,7 +220,7 @@ def _together(before: dict, row: dict) -> dict:
     """
     if before.get("layout") != row["layout"]:
         return before
-    filled = {**row, **{name: value for name, value in before.items() if value}}
+    filled = row | {name: value for name, value in before.items() if value}
     filled["finding"] = "|".join(findings.from_label(f"{before['finding']}|{row['finding']}"))
     if {before["side"], row["side"]} == {"left", "right"}:
         filled["side"] = "bilateral"
@@ -167,14 +235,15 @@ def _mapping(mapping: Iterable[str]) -> dict[str, str]:
             raise LayoutError(
                 f"columns: '{pair}' must read theirs:ours with ours one of {', '.join(SYNONYMS)}."
             )
-        pairs[ours.strip()] = theirs.strip()
+        pairs[ours.strip()] = one_form(theirs.strip())
     return pairs
 
 
-def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str]) -> None:
-    name = wanted or next((name for name in tables if name == "metadata.csv"), "")
-    if not name:
-        return
+def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str]) -> list[str]:
+    """What to say when no table names a file that is there. Raises LayoutError where the table was
+    named, or is called metadata.csv.
+    """
+    name = wanted or min(tables, key=lambda name: (name != "metadata.csv", name.count("/"), name))
     columns = ", ".join(tables[name].columns[:12])
     missing = [theirs for theirs in pairs.values() if theirs not in tables[name].columns]
     if missing:
@@ -182,11 +251,20 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
             f"The metadata table '{name}' has no column '{missing[0]}' that `columns` names; it"
             f" has: {columns}."
         )
-    raise LayoutError(
+    near = [
+        f"'{theirs}' ({ours})"
+        for ours, names in SYNONYMS.items()
+        for theirs in difflib.get_close_matches(names[0], map(_plain, tables[name].columns), 1, 0.5)
+    ]
+    sentence = (
         f"The metadata table '{name}' names no file that is there: it needs a column 'file' with"
-        f" paths below the folder; it has: {columns}. Name the right column with columns:"
-        " ['theirs:file']."
+        f" paths below the folder; it has: {columns}."
+        + (f" Nearest to ours: {', '.join(near)}." if near else "")
+        + " Name the right columns with columns: ['theirs:file', 'theirs:patient_id']."
     )
+    if wanted or name == "metadata.csv":
+        raise LayoutError(sentence)
+    return [sentence]
 
 
 def _with(tables: dict[str, pd.DataFrame], *columns: str) -> list[tuple[str, pd.DataFrame]]:
@@ -305,11 +383,7 @@ def _tcia(tables, finder, pairs):
     for name, frame in _with(tables, "Series UID", "Subject ID", "File Location"):
         for row in frame.to_dict("records"):
             location = row["File Location"].replace("\\", "/").removeprefix("./").strip("/")
-            beside = (PurePosixPath(name).parent / location).as_posix() + "/"
-            first = bisect.bisect_left(finder.files, beside)
-            for file in itertools.takewhile(
-                lambda file, beside=beside: file.startswith(beside), finder.files[first:]
-            ):
+            for file in finder.below((PurePosixPath(name).parent / location).as_posix()):
                 yield _row(
                     file,
                     "TCIA",
@@ -327,26 +401,34 @@ def _own(tables, finder, pairs):
             **_guessed(frame),
             **{ours: theirs for ours, theirs in pairs.items() if theirs in frame.columns},
         }
-        if "file" not in columns:
-            continue
-        for row, file in finder.rows(frame, columns["file"], name):
+        named = list(finder.rows(frame, columns["file"], name)) if "file" in columns else []
+        for row, file in named or ([] if pairs else _by_content(finder, frame, name)):
             yield _own_row(
                 file,
                 name,
-                {ours: row[theirs].strip() for ours, theirs in columns.items() if ours != "file"},
+                {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"},
             )
 
 
+def _by_content(finder: Finder, frame: pd.DataFrame, name: str) -> list[tuple[dict, str]]:
+    """The rows of a table with their files by whichever column names the most, half at least."""
+    telling = [column for column in frame if frame[column].nunique() > len(frame) / 2]
+    found = [list(finder.rows(frame, column, name)) for column in telling]
+    most = max(found, key=len, default=[])
+    return most if len(most) * 2 >= max(min(len(frame), len(finder.forms)), 1) else []
+
+
 def _guessed(frame: pd.DataFrame) -> dict[str, str]:
-    plain = {
-        re.sub(r"[^a-z0-9]+", " ", column.lower()).strip(): column
-        for column in reversed(frame.columns)
-    }
+    plain = {_plain(column): column for column in reversed(frame.columns)}
     return {
         ours: next(plain[name] for name in names if name in plain)
         for ours, names in SYNONYMS.items()
         if set(names) & set(plain)
     }
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", column.lower()).strip()
 
 
 def _own_row(file: str, name: str, values: dict) -> dict:
@@ -362,14 +444,16 @@ def _own_row(file: str, name: str, values: dict) -> dict:
     values["modality"] = modality.get(
         re.sub(r"[^a-z]+", " ", values.get("modality", "").lower()).strip(), ""
     )
-    origin = values.pop("origin", "").lower()
-    generated = origin in ("generated", "fake", "synthetic", "ai")
+    said = values.pop("origin", "").lower()
+    origin = file_names.origin(said)[0].strip("?") or {"ai": "generated", "patient": "real"}.get(
+        said
+    )
     side = values.pop("side", "").lower()
     side = {"l": "left", "r": "right", "b": "bilateral", "both": "bilateral"}.get(
         side, side if side in findings.SIDES else ""
     )
     row = _row(file, "plain CSV", values.pop("finding", ""), side=side, **values)
-    row["origin"] = "generated" if generated else "real"
-    if generated:
+    row["origin"] = origin
+    if origin == "generated":
         row["generator"] = values.get("generator") or values.get("credit") or "elsewhere"
     return row

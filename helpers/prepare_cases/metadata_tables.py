@@ -1,21 +1,27 @@
 """Metadata tables as data sets and hospitals write them, and which file a row of one means."""
 
-import codecs
-import csv
+import bisect
 import gzip
-import io
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from helpers import tables
+
 IMAGE_ENDING = re.compile(r"\.(?:png|jpe?g|dcm|tiff?|webp|bmp)$")
 
 
 class LayoutError(ValueError):
     """A metadata table that cannot be used; the message says which and what to do."""
+
+
+def one_form(text: str) -> str:
+    """A name in the one Unicode form in which names are compared: an accent is a letter's own."""
+    return unicodedata.normalize("NFC", text)
 
 
 def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.DataFrame]:
@@ -28,55 +34,42 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
         for file in files
         if re.search(r"\.(csv|tsv)(\.gz)?$", file, re.IGNORECASE) and (folder / file).is_file()
     ]
-    if wanted and wanted not in names:
+    chosen = [name for name in names if not wanted or one_form(name) == one_form(wanted)]
+    if wanted and not chosen:
         raise LayoutError(
             f"The metadata table '{wanted}' is not in the folder; tables there:"
             f" {', '.join(names) or 'none'}."
         )
-    tables = {}
-    for name in [wanted] if wanted else names:
+    found = {}
+    for name in chosen:
         try:
-            text = _text(folder / name)
-            separator = "\t" if ".tsv" in name.lower() else _separator(text)
-            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-        except (ValueError, OSError, csv.Error, EOFError, zlib.error) as error:
+            content = (folder / name).read_bytes()
+            content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+            found[name] = tables.spreadsheet(content).rename(columns=one_form)
+        except (ValueError, OSError, EOFError, zlib.error) as error:
             if wanted or name == "metadata.csv":
                 raise LayoutError(
-                    f"The metadata table '{name}' cannot be read ({error}): save it as CSV with one"
-                    " header line."
+                    f"The metadata table '{name}' cannot be read ({str(error).strip()}): save it as"
+                    " CSV with one header line."
                 ) from None
-            continue
-        frame.columns = [str(column).lstrip("\ufeff").strip() for column in frame.columns]
-        tables[name] = frame
-    return tables
-
-
-def _text(path: Path) -> str:
-    """A table's text, unpacked, whether a spreadsheet saved it as UTF-8, as UTF-16 or as Windows
-    does in western Europe.
-    """
-    content = path.read_bytes()
-    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
-
-
-def _separator(text: str) -> str:
-    first = text.partition("\n")[0]
-    return max((",", ";", "\t"), key=first.count)
+    return found
 
 
 class Finder:
     """Which file a data set means by a path, a name or a name without its ending."""
 
     def __init__(self, files: list[str]):
-        self.files = files
-        self.exact = set(files)
+        self.real = {one_form(file): file for file in files}
+        self.forms = sorted(self.real)
         self.by_tail: dict[int, dict[str, list[str]]] = {}
+
+    def below(self, folder: str) -> Iterator[str]:
+        """The files below a folder."""
+        folder = one_form(folder).strip("/") + "/"
+        for form in self.forms[bisect.bisect_left(self.forms, folder) :]:
+            if not form.startswith(folder):
+                return
+            yield self.real[form]
 
     def rows(self, frame: pd.DataFrame, column: str, table: str) -> Iterator[tuple[dict, str]]:
         """The rows of a table whose column names a file that is there, each with that file."""
@@ -90,24 +83,24 @@ class Finder:
         """The file, '' when there is none or when it could be several; the last `parts` of its path
         have to agree.
         """
-        named = named.removeprefix("./").strip("/")
+        named = one_form(named).removeprefix("./").strip("/")
         if not named:
             return ""
-        for path in ((PurePosixPath(table).parent / named).as_posix(), named):
-            if path in self.exact:
-                return path
+        for path in ((PurePosixPath(one_form(table)).parent / named).as_posix(), named):
+            if path in self.real:
+                return self.real[path]
         tail = "/".join(named.lower().split("/")[-parts:])
         tails = self._tails(parts)
         found = tails.get(tail) or tails.get(IMAGE_ENDING.sub("", tail), [])
         if len(found) > 1:
             found = _longest_tail(found, named)
-        return found[0] if len(found) == 1 else ""
+        return self.real[found[0]] if len(found) == 1 else ""
 
     def _tails(self, parts: int) -> dict[str, list[str]]:
         """Files by the last `parts` of their paths, with and without endings; lower case."""
         if parts not in self.by_tail:
             tails = self.by_tail[parts] = {}
-            for file in self.files:
+            for file in self.forms:
                 *folders, name = file.lower().split("/")[-parts:]
                 for variant in {name, name.split(".")[0], PurePosixPath(name).stem}:
                     tails.setdefault("/".join([*folders, variant]), []).append(file)

@@ -360,6 +360,7 @@ def new_study(study: str, like: str) -> int:
             " STUDY=mine."
         )
     shutil.copytree(source, target)
+    _without_what_only_simulated_images_may_have(target)
     print(
         f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's"
         f" parameters cell), then: make study STUDY={study}"
@@ -367,6 +368,22 @@ def new_study(study: str, like: str) -> int:
     return DONE
 
 
+def _without_what_only_simulated_images_may_have(folder: Path) -> None:
+    """Lines marked `(simulated)` or `simulated only` are false, or unsafe, for images of patients:
+    they are left out, and study.yaml asks for what takes their place.
+    """
+    for path in folder.glob("*.yaml"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not re.search(r"\(simulated\)|simulated only", line)]
+        if path.name == "study.yaml":
+            asked = [line.partition(":")[0] for line in lines if line not in kept]
+            kept += [f"{key}: enter the {key} of your study\n" for key in asked]
+        path.write_text("".join(kept))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
 # Which commands take an option, and the option.
 OPTIONS = (
     (("run", "status"), "--set", {"action": "append", "default": [], "metavar": "RUN.key=value",
