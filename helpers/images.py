@@ -42,11 +42,27 @@ def read(path: Path, asked, modality: str = "") -> Iterator[Picture]:
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        yield from dicom.read(path, asked, modality)
+        found = dicom.read(path, asked, modality)
     elif volumes.looks_like(start):
-        yield from volumes.read(Path(path), asked)
+        found = volumes.read(Path(path), asked)
     else:
-        yield from rasters.read(Path(path), start, asked.bits)
+        found = rasters.read(Path(path), start, asked.bits)
+    yield from map(_with_square_pixels, found)
+
+
+def _with_square_pixels(picture: Picture) -> Picture:
+    """Pixels that are wider than high, or higher than wide, made square: fewer along the side on
+    which they are shorter.
+    """
+    height, width = picture.pixels.shape
+    if 0.1 < picture.aspect < 0.99:
+        height = max(1, round(height * picture.aspect))
+    elif 1.01 < picture.aspect < 10:
+        width = max(1, round(width / picture.aspect))
+    if (height, width) != picture.pixels.shape:
+        resized = np.floor(area_resize(picture.pixels, height, width) + 0.5)
+        picture.pixels = resized.astype(picture.pixels.dtype)
+    return picture
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -194,6 +210,8 @@ def _overlap(before: int, after: int) -> sparse.csr_matrix:
 
 def eight_bits(array: np.ndarray, bits: int) -> np.ndarray:
     """The image's full range 0..2**bits-1 as 0..255 uint8, for the eye."""
+    if bits == 8:
+        return array.astype(np.uint8, copy=False)
     return np.floor(array.astype(np.float32) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
 
 

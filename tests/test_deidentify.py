@@ -103,3 +103,18 @@ def test_placeholders_name_nobody(value):
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
 def test_different_numbers_are_different_persons(first, second):
     assert (deidentify.person(first) == deidentify.person(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [
+        ("50+", "50+"),
+        (">50", "50+"),
+        ("≥ 65", "65+"),
+        ("95+", "90+"),
+        ("90+", "90+"),
+        ("50+ y", "50+"),
+    ],
+)
+def test_an_open_band_of_age_stays_open(age, expected):
+    assert deidentify.age_band(age) == expected

@@ -467,3 +467,164 @@ def test_jpeg_2000_data_overrule_a_header_that_is_wrong_about_the_sign(tmp_path,
     np.testing.assert_array_equal(
         picture(tmp_path / "wrong.dcm").pixels, picture(tmp_path / "right.dcm").pixels
     )
+
+
+def odd(path, **texts):
+    """An X-ray whose header holds texts where pydicom wants numbers."""
+    write(path, chest_xray(96, 5), **dict.fromkeys(texts, "1111.0"))
+    content = path.read_bytes()
+    for text in texts.values():
+        content = content.replace(b"1111.0", text.encode().ljust(6), 1)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("center", "width", "used"),
+    [
+        ("2047,5", "4000,0", "2047.5/4000"),
+        ("\\2047", "\\4000", "2047/4000"),
+        ("NORMAL", "4000", "full range"),
+        ("2047", "wide", "full range"),
+        ("2047", "0", "full range"),
+        ("2047", "1", "full range"),
+        ("2047", "-5", "full range"),
+        ("-9000", "200", "full range"),
+        ("9000", "200", "full range"),
+    ],
+)
+def test_a_window_that_cannot_be_read_or_used_is_the_full_range(tmp_path, center, width, used):
+    shown = picture(odd(tmp_path / "a.dcm", WindowCenter=center, WindowWidth=width))
+    assert shown.window == used and len(np.unique(shown.pixels)) > 100
+
+
+@pytest.mark.parametrize(("name", "text"), [("RescaleSlope", "steep"), ("RescaleIntercept", "n/a")])
+def test_a_factor_that_cannot_be_read_is_refused_by_name(tmp_path, name, text):
+    with pytest.raises(images.ImageError, match=f"{name} in the DICOM header is no number"):
+        picture(odd(tmp_path / "a.dcm", **{name: text}))
+    assert picture(odd(tmp_path / "b.dcm", **{name: "1,0"})).pixels.any()
+
+
+@pytest.mark.parametrize("missing", ["SamplesPerPixel", "BitsStored", "HighBit", "BitsAllocated"])
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_tags_that_are_missing_are_what_the_rest_implies(tmp_path, missing, how):
+    expected = picture(write(tmp_path / "a.dcm", chest_xray(96, 5))).pixels
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    if how == "absent":
+        del dataset[missing]
+    else:
+        dataset[missing].value = None
+    dataset.save_as(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(picture(tmp_path / "b.dcm").pixels, expected)
+
+
+@pytest.mark.parametrize("written", ["", " MONOCHROME1 ", "monochrome2", None])
+def test_photometric_interpretation_oddly_written(tmp_path, written):
+    path = write(tmp_path / "a.dcm", chest_xray(96, 5), photometric=written or "MONOCHROME2")
+    expected = picture(write(tmp_path / "b.dcm", chest_xray(96, 5))).pixels
+    if not written:
+        dataset = pydicom.dcmread(path)
+        dataset["PhotometricInterpretation"].value = written
+        dataset.save_as(path)
+    shown = picture(path).pixels
+    inverse = written and "1" in written
+    np.testing.assert_array_equal(shown, 4095 - expected if inverse else expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_sign_that_the_header_does_not_say(tmp_path, signed):
+    values = chest_slice(seed=3).astype(int)
+    values = values.astype(np.int16) if signed else (values + 40000).astype(np.uint16)
+    write(
+        tmp_path / "a.dcm", values, bits=16, modality="CT", RescaleIntercept=0 if signed else -40000
+    )
+    expected = picture(tmp_path / "a.dcm").hounsfield
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    del dataset.PixelRepresentation
+    dataset.save_as(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(picture(tmp_path / "b.dcm").hounsfield, expected)
+
+
+@pytest.mark.parametrize("said", [8, 9, 10, 11])
+def test_more_bits_than_the_header_says_never_wrap(tmp_path, said):
+    expected = picture(write(tmp_path / "a.dcm", chest_xray(96, 5))).pixels
+    shown = picture(write(tmp_path / "b.dcm", chest_xray(96, 5), bits=said))
+    np.testing.assert_array_equal(shown.pixels, expected)
+
+
+def test_presentation_lut_shape_inverse_turns_grey_round(tmp_path):
+    expected = picture(write(tmp_path / "a.dcm", chest_xray(96, 5))).pixels
+    shown = picture(write(tmp_path / "b.dcm", chest_xray(96, 5), PresentationLUTShape="INVERSE"))
+    np.testing.assert_array_equal(shown.pixels, 4095 - expected)
+
+
+def lopsided():
+    """A CT slice of which no turn or mirror image is the same."""
+    values = chest_slice(seed=1)
+    values[20:40, 30:50] = 900
+    return values
+
+
+TURNS = [
+    ("ROW", [1, 0, 0, 0, 1, 0], lambda a: a),
+    ("mirrored", [-1, 0, 0, 0, 1, 0], lambda a: a[:, ::-1]),
+    ("prone", [-1, 0, 0, 0, -1, 0], lambda a: a[::-1, ::-1]),
+    ("rows to the front", [1, 0, 0, 0, -1, 0], lambda a: a[::-1]),
+    ("transposed", [0, 1, 0, 1, 0, 0], lambda a: a.T),
+    ("turned", [0, 1, 0, -1, 0, 0], lambda a: a.T[:, ::-1].T[::-1].T),
+    ("tilted", [0.99, 0.1, 0, -0.1, 0.97, 0.2], lambda a: a),
+]
+
+
+@pytest.mark.parametrize(("name", "plane", "turn"), TURNS, ids=[name for name, *_ in TURNS])
+def test_axial_ct_shows_the_right_on_the_left_and_the_front_at_the_top(tmp_path, name, plane, turn):
+    upright = lopsided()
+    expected = picture(write(tmp_path / "a.dcm", upright, bits=16, modality="CT")).pixels
+    if name == "turned":  # columns point to the back, rows to the patient's right
+        stored = upright[:, ::-1].T
+    else:
+        stored = turn(upright)
+    path = write(
+        tmp_path / "b.dcm",
+        np.ascontiguousarray(stored),
+        16,
+        modality="CT",
+        ImageOrientationPatient=plane,
+    )
+    shown = picture(path)
+    np.testing.assert_array_equal(shown.pixels, expected)
+    assert shown.doubt == "" and picture(tmp_path / "a.dcm").doubt == "DICOM without orientation"
+
+
+@pytest.mark.parametrize(
+    ("says", "turn"),
+    [
+        (["L", "F"], lambda a: a),
+        (["R", "F"], lambda a: a[:, ::-1]),
+        (["L", "H"], lambda a: a[::-1]),
+        (["F", "L"], lambda a: a.T),
+        (["A", "F"], lambda a: a),
+        (["LH", "FL"], lambda a: a),
+    ],
+)
+def test_patient_orientation_of_an_xray_is_heeded(tmp_path, says, turn):
+    expected = chest_xray(96, 5)
+    stored = np.ascontiguousarray(turn(expected))
+    path = write(tmp_path / "a.dcm", stored, PatientOrientation=says)
+    shown = picture(path).pixels
+    plain = picture(write(tmp_path / "b.dcm", expected)).pixels
+    np.testing.assert_array_equal(shown, plain)
+
+
+@pytest.mark.parametrize(
+    ("tags", "shape"),
+    [
+        ({"PixelAspectRatio": [2, 1]}, (96, 48)),
+        ({"PixelSpacing": [0.1, 0.2]}, (48, 96)),
+        ({"ImagerPixelSpacing": [0.2, 0.15]}, (96, 72)),
+        ({"PixelSpacing": [0.2, 0.2]}, (96, 96)),
+        ({"PixelSpacing": [0, 0.2]}, (96, 96)),
+    ],
+)
+def test_pixels_that_are_not_square_are_made_so(tmp_path, tags, shape):
+    assert picture(write(tmp_path / "a.dcm", chest_xray(96), **tags)).pixels.shape == shape

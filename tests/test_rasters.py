@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import images
+from helpers.formats import rasters
 
 
 def read(path, **options):
@@ -246,3 +247,20 @@ def test_what_pillow_would_also_open_is_no_radiograph(tmp_path, name):
     Image.fromarray(FLAT).save(tmp_path / name)
     with pytest.raises(images.ImageError, match="not an image"):
         read(tmp_path / name)
+
+
+def test_an_enormous_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.new("L", (400, 300)).save(tmp_path / "flat.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400 * 300 - 1)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    monkeypatch.setattr(rasters.Image, "MAX_IMAGE_PIXELS", 400 * 300 - 1)
+    with pytest.raises(images.ImageError, match="more than 0 are not read"):
+        read(tmp_path / "flat.png")
+
+
+def test_colour_is_turned_grey_as_pillow_does_and_equal_channels_stay(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+    Image.fromarray(colour).save(tmp_path / "a.png")
+    np.testing.assert_allclose(read(tmp_path / "a.png").pixels, images.luminance(colour), atol=1)
+    Image.fromarray(np.repeat(colour[..., :1], 3, axis=2)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read(tmp_path / "b.png").pixels, colour[..., 0])

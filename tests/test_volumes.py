@@ -42,7 +42,7 @@ def volume(tmp_path, slices=20, name="v.nii.gz", axes="RAS"):
 @pytest.mark.parametrize("name", ["v.nii.gz", "v.nii"])
 def test_slices_lie_as_radiologists_look_whatever_the_file_order(tmp_path, axes, name):
     path, stack = volume(tmp_path, name=name, axes=axes)
-    np.testing.assert_array_equal(volumes.axial(path), stack)
+    np.testing.assert_array_equal(volumes.axial(path)[0], stack)
 
 
 def test_slices_with_lung_are_chosen_evenly(tmp_path):
@@ -88,7 +88,7 @@ def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
 def test_a_volume_is_known_by_its_content_not_its_name(tmp_path):
     path, stack = volume(tmp_path)
     path.rename(tmp_path / "IM0001")
-    np.testing.assert_array_equal(volumes.axial(tmp_path / "IM0001"), stack)
+    np.testing.assert_array_equal(volumes.axial(tmp_path / "IM0001")[0], stack)
 
 
 def test_missing_values_lie_outside_the_field_of_view(tmp_path):
@@ -96,5 +96,49 @@ def test_missing_values_lie_outside_the_field_of_view(tmp_path):
     array = stack.astype(np.float32)[:, ::-1, ::-1].transpose(2, 1, 0).copy()
     array[:5] = np.nan
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "nan.nii.gz")
-    read = volumes.axial(tmp_path / "nan.nii.gz")
+    read = volumes.axial(tmp_path / "nan.nii.gz")[0]
     assert np.isfinite(read).all() and read[..., -5:].max() == read.min()
+
+
+@pytest.mark.parametrize("broken", ["zeros", "nan", "flat"])
+def test_a_broken_sform_leaves_the_qform_and_is_said(tmp_path, broken):
+    image = nibabel.load(volume(tmp_path, name="good.nii.gz")[0])
+    expected = dicom_files.read(tmp_path / "good.nii.gz", slices=2)
+    image.header.set_qform(image.affine, code=1)
+    for name in ("srow_x", "srow_y", "srow_z"):
+        image.header[name] = {"zeros": 0, "nan": np.nan, "flat": image.affine[0]}[broken]
+    image.header["sform_code"] = 1
+    path = tmp_path / "broken.nii"
+    header = image.header.copy()
+    header["vox_offset"] = 352
+    path.write_bytes(
+        header.binaryblock
+        + bytes(4)
+        + np.asarray(image.dataobj).astype(header.get_data_dtype()).tobytes("F")
+    )
+    shown = dicom_files.read(path, slices=2)
+    assert shown[0].doubt == "NIfTI whose sform is broken, its qform is used"
+    for one, other in zip(shown, expected):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("more", [(1,), (1, 1), (1, 1, 1)])
+def test_trailing_dimensions_of_one_are_dropped(tmp_path, more):
+    image = nibabel.load(volume(tmp_path, name="good.nii.gz")[0])
+    longer = np.asarray(image.dataobj).reshape(*image.shape, *more)
+    nibabel.save(nibabel.Nifti1Image(longer, image.affine), tmp_path / "more.nii.gz")
+    for one, other in zip(*(dicom_files.read(tmp_path / f"{n}.nii.gz") for n in ("good", "more"))):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def test_a_volume_without_an_affine_is_named_and_one_with_flat_voxels_gets_its_shape(tmp_path):
+    image = nibabel.load(volume(tmp_path, name="good.nii.gz")[0])
+    image.header.set_sform(None, 0)
+    image.header.set_qform(None, 0)
+    bare = nibabel.Nifti1Image(np.asarray(image.dataobj), None)
+    nibabel.save(bare, tmp_path / "bare.nii.gz")
+    assert dicom_files.read(tmp_path / "bare.nii.gz")[0].doubt == "NIfTI without affine"
+    wide = nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([-2.0, -1, 1, 1]))
+    nibabel.save(wide, tmp_path / "wide.nii.gz")
+    height, width = dicom_files.read(tmp_path / "wide.nii.gz")[0].pixels.shape
+    assert width == 2 * height or height * 2 == width

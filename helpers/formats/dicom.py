@@ -25,7 +25,7 @@ NATIVE = (
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.5",
 )
-USELESS_WINDOW = 0.95  # of the pixels outside a file's window: it was written for other values
+USELESS_WINDOW = 0.9  # of the pixels black or white: the window was written for other values
 
 
 def looks_like(start: bytes) -> bool:
@@ -51,13 +51,14 @@ def read(path: Path, asked, known_modality: str = "") -> Iterator[Picture]:
         try:
             dataset = _dataset(path)
             header = dicom_header.of_chest(dataset, known_modality, asked.default_modality)
+            dicom_header.complete(dataset)
             for number, values in enumerate(_frames(dataset)):
                 frame = dicom_header.of_frame(dataset, number)
                 place = dicom_header.slice_position(frame) if header.modality == "ct" else None
                 picture = Picture(
                     None, asked.bits, _kind(dataset), number, replace(header, position=place)
                 )
-                yield _drawn(picture, frame, values, asked)
+                yield _upright(_drawn(picture, frame, values, asked), frame)
         except ImageError:
             raise
         except (
@@ -81,8 +82,6 @@ def _frames(dataset) -> Iterator[np.ndarray]:
     from pydicom.pixels import apply_color_lut
     from pydicom.uid import JPEGExtended12Bit
 
-    if "PhotometricInterpretation" not in dataset:
-        dataset.PhotometricInterpretation = "MONOCHROME2"
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
     if (
@@ -103,23 +102,29 @@ def _frames(dataset) -> Iterator[np.ndarray]:
 
 def _in_low_bits(dataset) -> Iterator[np.ndarray]:
     """Frames whose values lie in the low bits: old files may have them below another High Bit, and
-    other headers say so wrongly.
+    other headers say wrongly how many there are.
     """
-    stored, high = (int(dataset.get(name) or 0) for name in ("BitsStored", "HighBit"))
-    shift = (
-        high + 1 - stored
-        if dataset.file_meta.TransferSyntaxUID in NATIVE
-        and stored
-        and high < int(dataset.BitsAllocated)
-        else 0
-    )
-    if shift <= 0:
+    stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    high = min(int(dataset.HighBit), allocated - 1)
+    native = dataset.file_meta.TransferSyntaxUID in NATIVE and "PixelData" in dataset
+    if not native or allocated == stored or allocated not in (8, 16, 32):
         yield from _decoded(dataset)
         return
-    dataset.BitsStored = high + 1
-    for frame in list(_decoded(dataset)):
+    dataset.BitsStored = allocated
+    for whole in list(_decoded(dataset)):
+        above = allocated - max(high + 1, stored)
+        low = (whole << above) >> above
+        if _jumps(whole) < _jumps(low):  # more bits are used than the header says
+            dataset.BitsStored = int(np.abs(whole.astype(np.int64)).max()).bit_length()
+            yield whole
+            continue
         dataset.BitsStored = stored
-        yield frame >> shift if int(frame.max()) >= 2**stored else frame
+        yield low >> (high + 1 - stored) if high >= stored and low.max() >= 2**stored else low
+
+
+def _jumps(values: np.ndarray) -> int:
+    """How much neighbours differ, which is most where values wrap."""
+    return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
 
 
 def _decoded(dataset) -> Iterable[np.ndarray]:
@@ -133,24 +138,25 @@ def _decoded(dataset) -> Iterable[np.ndarray]:
 
 
 def _correct_sign(dataset) -> None:
-    """Where JPEG 2000 data and header disagree about the sign, set the header to that of the
+    """Where the header does not say the sign, or JPEG 2000 data says another, set it to that of the
     smoother image: the other jumps where it wraps.
     """
     from pydicom.encaps import generate_frames
     from pydicom.pixels import pixel_array
     from pydicom.pixels.utils import get_j2k_parameters
 
-    if not dataset.file_meta.TransferSyntaxUID.startswith(JPEG_2000):
-        return
-    data = next(
-        generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-    )
-    if get_j2k_parameters(data).get("is_signed") in (None, bool(dataset.PixelRepresentation)):
-        return
+    sign = dataset.get("PixelRepresentation")
+    if sign not in (None, ""):
+        if not dataset.file_meta.TransferSyntaxUID.startswith(JPEG_2000):
+            return
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        data = next(generate_frames(dataset.PixelData, number_of_frames=frames))
+        if get_j2k_parameters(data).get("is_signed") in (None, bool(sign)):
+            return
     jumps = {}
-    for sign in (dataset.PixelRepresentation, 1 - dataset.PixelRepresentation):
-        dataset.PixelRepresentation = sign
-        jumps[sign] = np.abs(np.diff(pixel_array(dataset, index=0).astype(np.int64), axis=1)).sum()
+    for tried in (int(sign or 0), 1 - int(sign or 0)):
+        dataset.PixelRepresentation = tried
+        jumps[tried] = _jumps(pixel_array(dataset, index=0))
     dataset.PixelRepresentation = min(jumps, key=jumps.__getitem__)
 
 
@@ -206,6 +212,28 @@ def _drawn(picture: Picture, frame, values: np.ndarray, asked) -> Picture:
     return picture
 
 
+def _upright(picture: Picture, frame) -> Picture:
+    """The image as radiologists look at it: the patient's right on the left, and up what the
+    patient has in front (CT) or at the head (X-ray).
+    """
+    modality = picture.header.modality
+    down, up = ("P", "A") if modality == "ct" else ("F", "H")
+    says = dicom_header.directions(frame, modality)
+    picture.aspect = dicom_header.aspect(frame)
+    if says and says[0] in (down, up):
+        picture.pixels = np.swapaxes(picture.pixels, 0, 1)
+        picture.aspect = 1 / picture.aspect
+        says = says[::-1]
+    if says and says[0] == "R":
+        picture.pixels = picture.pixels[:, ::-1]
+    if says and says[1] == up:
+        picture.pixels = picture.pixels[::-1]
+    if modality == "ct" and not (says and says[0] in "LR" and says[1] in (down, up)):
+        picture.doubt = "DICOM without orientation"
+    picture.pixels = np.ascontiguousarray(picture.pixels)
+    return picture
+
+
 def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
     """A CT frame in Hounsfield units, float32; padding outside the field of view becomes air.
 
@@ -246,16 +274,14 @@ def rescaled(dataset, values: np.ndarray) -> np.ndarray:
     """
     from pydicom.pixels import apply_modality_lut
 
-    slope, intercept = (
-        float(dataset.get("RescaleSlope") or 1),
-        float(dataset.get("RescaleIntercept") or 0),
-    )
-    if dataset.get("ModalityLUTSequence") or values.dtype.itemsize > 2:
+    if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(values, dataset)
+    slope = dicom_header.factor(dataset, "RescaleSlope", 1.0)
+    intercept = dicom_header.factor(dataset, "RescaleIntercept", 0.0)
+    if values.dtype.itemsize > 2:
+        return values.astype(np.float64) * slope + intercept
     if slope == 1 and intercept == int(intercept):
-        return values.astype(np.int32) + int(
-            intercept
-        )  # whole numbers stay whole, so that their depth is known
+        return values.astype(np.int32) + int(intercept)  # whole numbers keep their depth
     return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
@@ -280,10 +306,11 @@ def grey(
     elif xray_window == "file" and (wanted := stored_window(dataset)):
         pixels, clipped = window(modality_values, *wanted[:2], depth, wanted[2])
         used = f"{wanted[0]:g}/{wanted[1]:g}"
-    if pixels is None or pixels.min() == pixels.max() or clipped > USELESS_WINDOW:
+    if pixels is None or np.isin(pixels, (0, 2**depth - 1)).mean() > USELESS_WINDOW:
         pixels, depth = full_range(modality_values, bits)
         used, clipped = "full range", 0.0
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
+    if dataset.PhotometricInterpretation == "MONOCHROME1" or shape == "INVERSE":
         pixels = (2**depth - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
     pixels[outside] = 0
     return pixels, depth, used, clipped
@@ -305,16 +332,11 @@ def _looked_up(dataset, modality_values: np.ndarray, bits: int) -> tuple[np.ndar
 
 def stored_window(dataset) -> tuple[float, float, str] | None:
     """The file's first window that can be used: (center, width, function)."""
-    from pydicom.multival import MultiValue
-
-    centers, widths = dataset.get("WindowCenter"), dataset.get("WindowWidth")
-    if centers is None or widths is None or centers == "" or widths == "":
-        return None
-    center = float(centers[0] if isinstance(centers, MultiValue) else centers)
-    width = float(widths[0] if isinstance(widths, MultiValue) else widths)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    return (
-        (center, width, function)
-        if width >= (1 if function == "LINEAR" else 1e-6) and np.isfinite([center, width]).all()
-        else None
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    centers, widths = (
+        dicom_header.numbers(dataset, f"Window{name}") for name in ("Center", "Width")
     )
+    for center, width in zip(centers, widths):
+        if None not in (center, width) and width > (1 if function == "LINEAR" else 1e-6):
+            return center, width, function
+    return None

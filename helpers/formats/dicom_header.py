@@ -55,6 +55,85 @@ class Header:
     position: float | None = None
 
 
+def numbers(dataset, name: str) -> list[float | None]:
+    """The values of a tag of decimal numbers, a comma read as a point; None for what is none."""
+    element = dataset.get_item(name)
+    value = element.value if element else None
+    if isinstance(value, bytes):  # as stored: pydicom refuses the whole tag for one odd value
+        value = value.decode("latin-1").strip("\0 ").split("\\")
+    elif value is None or isinstance(value, str | int | float):
+        value = [] if value is None else [value]
+    return [_number(str(one)) for one in value] if any(str(one).strip() for one in value) else []
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text.strip().replace(",", "."))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def factor(dataset, name: str, default: float) -> float:
+    """RescaleSlope or RescaleIntercept. Raises ImageError naming the tag that cannot be read."""
+    values = numbers(dataset, name)
+    if values and values[0] is None:
+        raise ImageError(f"{name} in the DICOM header is no number")
+    return values[0] if values else default
+
+
+def complete(dataset) -> None:
+    """Set tags that decoding needs and that are missing, empty or oddly written, to what the rest
+    of the header implies.
+    """
+    photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    places = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    given = {
+        name: int(dataset.get(name) or 0)
+        for name in ("SamplesPerPixel", "BitsAllocated", "BitsStored")
+    }
+    samples = given["SamplesPerPixel"] or (3 if photometric.startswith(("RGB", "YBR")) else 1)
+    each = 8 * len(dataset.get("PixelData") or b"") // max(places * samples, 1)  # bits, if native
+    allocated = given["BitsAllocated"] or (8 if each < 16 else 16 if each < 32 else 32)
+    if not given["SamplesPerPixel"] and not photometric and each >= 3 * allocated:
+        samples = 3
+    high = dataset.get("HighBit")
+    stored = given["BitsStored"] or (allocated if high in (None, "") else int(high) + 1)
+    dataset.SamplesPerPixel, dataset.BitsAllocated = samples, allocated
+    dataset.BitsStored = min(stored, allocated)
+    if high in (None, ""):
+        dataset.HighBit = dataset.BitsStored - 1
+    dataset.PhotometricInterpretation = photometric or ("RGB" if samples == 3 else "MONOCHROME2")
+    if samples == 3 and dataset.get("PlanarConfiguration") in (None, ""):
+        dataset.PlanarConfiguration = 0
+
+
+def directions(frame, modality: str) -> list[str]:
+    """Where the rows and the columns of an image point to in the patient, as letters of
+    L, R, A, P, H, F; empty when the header does not say.
+    """
+    plane = numbers(frame, "ImageOrientationPatient")
+    if modality == "ct" and len(plane) == 6 and None not in plane:
+        vectors = np.array(plane).reshape(2, 3)
+        if np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=0.1):
+            axes = np.abs(vectors).argmax(axis=1)
+            return [
+                "RAF"[axis] if vector[axis] < 0 else "LPH"[axis]
+                for axis, vector in zip(axes, vectors)
+            ]
+    said = [str(value).strip().upper()[:1] for value in frame.get("PatientOrientation") or []]
+    return said if len(said) == 2 and all(said) else []
+
+
+def aspect(frame) -> float:
+    """Height of a pixel over its width; 1 when the header does not say."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        values = numbers(frame, name)
+        if len(values) == 2 and None not in values and min(values) > 0:
+            return values[0] / values[1]
+    return 1.0
+
+
 def columns(dataset) -> Header:
     """The usable columns of a pydicom dataset."""
     modality = str(dataset.get("Modality") or "").strip().upper()
@@ -152,11 +231,10 @@ def slice_position(frame) -> float | None:
     ]
     if "LOCALIZER" in kinds:
         raise ImageError("CT localizer, not a slice")
-    orientation, position = (
-        frame.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient")
+    plane, position = (
+        numbers(frame, name) for name in ("ImageOrientationPatient", "ImagePositionPatient")
     )
-    if orientation and len(orientation) == 6:
-        rows, lines = np.array(orientation[:3], dtype=float), np.array(orientation[3:], dtype=float)
-        if abs(np.cross(rows, lines)[2]) < 0.8:  # a tilted gantry gives no less than 0.87
-            raise ImageError("CT reformat that is not axial")
-    return float(position[2]) if position and len(position) == 3 else None
+    known = len(plane) == 6 and None not in plane and any(plane)
+    if known and abs(np.cross(plane[:3], plane[3:])[2]) < 0.8:  # a tilted gantry: no less than 0.87
+        raise ImageError("CT reformat that is not axial")
+    return position[2] if len(position) == 3 else None

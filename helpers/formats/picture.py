@@ -17,6 +17,8 @@ class Picture:
 
     `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped`
     which share of the pixels lay outside it; `header` holds the few columns a DICOM header gives.
+    `aspect` is the height of a pixel over its width; `doubt` says what is not known of how a CT
+    image lies.
     """
 
     pixels: np.ndarray
@@ -28,3 +30,5 @@ class Picture:
     window: str = ""
     clipped: float = 0.0
     original_bits: int = 8
+    aspect: float = 1.0
+    doubt: str = ""

@@ -13,7 +13,7 @@ from PIL import Image
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import full_range, luminance, reduced
 
-Image.MAX_IMAGE_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = 200_000_000  # more is refused before anything is decoded
 # No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for images.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF")
 NOT_IMAGES = {
@@ -59,10 +59,18 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
             raise ImageError(_what(path, start)) from None
         try:
             with file, picture:
+                if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                    raise ImageError(
+                        f"image of {picture.width * picture.height / 1e6:.0f} megapixels: more than"
+                        f" {Image.MAX_IMAGE_PIXELS / 1e6:.0f} are not read"
+                    )
                 pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
-                for number in range(pages):
+                for number in range(pages - 1):
                     picture.seek(number)
                     yield _page(picture, path, number, bits)
+                picture.seek(pages - 1)
+                last = _page(picture, path, pages - 1, bits)
+            yield last  # closed before: what Pillow holds of a large image is not held any longer
         except ImageError:
             raise
         except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception
@@ -92,7 +100,8 @@ def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
     if turned.ndim == 3:
         turned = luminance(turned)
     pixels, depth = _as_grey(turned, deep, bits)
-    kind = f"{picture.format}, {deep} bit{'' if values.ndim == 2 else ' colour'}"
+    colour = values.ndim == 3 or picture.mode == "RGB"
+    kind = f"{picture.format}, {deep} bit{' colour' if colour else ''}"
     return Picture(
         pixels,
         depth,
@@ -143,6 +152,8 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
         )
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _on_black(np.asarray(picture.convert("RGBA")), 255), 8
+    if picture.mode == "RGB":  # Pillow's luma is `luminance`, in a quarter of the memory
+        return np.asarray(picture.convert("L")), 8
     return np.asarray(picture.convert("RGB")), 8
 
 

@@ -14,6 +14,7 @@ from helpers.formats.windowing import window
 TISSUE_HU = (
     -400
 )  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
+NO_AFFINE = "NIfTI without affine"
 NAMED = re.compile(r"\.(nii|nii\.gz|hdr|img)$", re.IGNORECASE)
 LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissue brighter
 
@@ -38,7 +39,7 @@ def read(path: Path, asked) -> Iterator[Picture]:
     the parameters of stage 01. Raises ImageError.
     """
     try:
-        volume = axial(path)
+        volume, aspect, doubt = axial(path)
     except ImageError:
         raise
     except Exception as error:  # damaged files fail anywhere inside nibabel, with any exception
@@ -60,29 +61,40 @@ def read(path: Path, asked) -> Iterator[Picture]:
             window=f"{asked.lung_center:g}/{asked.lung_width:g}",
             clipped=clipped,
             original_bits=16,
+            aspect=aspect,
+            doubt=doubt,
         )
 
 
-def axial(path: Path) -> np.ndarray:
+def axial(path: Path) -> tuple[np.ndarray, float, str]:
     """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back,
-    columns to the patient's left.
+    columns to the patient's left; the height of a pixel over its width; what is not known of how it
+    lies.
     """
     import nibabel
 
-    image = nibabel.as_closest_canonical(
-        nibabel.load(path) if NAMED.search(path.name) else _unnamed(path)
-    )
-    if len(image.shape) == 4 and image.shape[3] == 1:
-        image = image.slicer[..., 0]
-    if len(image.shape) != 3:
+    image = nibabel.load(path) if NAMED.search(path.name) else _unnamed(path)
+    doubt = "" if image.header["qform_code"] or image.header["sform_code"] else NO_AFFINE
+    if not _turns(image.affine):
+        other = image.header.get_qform()
+        doubt = "NIfTI whose sform is broken, its qform is used" if _turns(other) else NO_AFFINE
+        other = other if _turns(other) else np.diag([-1, -1, 1, 1])
+        image = type(image)(image.dataobj, other)
+    image = nibabel.as_closest_canonical(image)
+    if len(image.shape) < 3 or np.prod(image.shape[3:]) != 1:
         raise ImageError(f"NIfTI with {len(image.shape)} dimensions, not a volume")
-    volume = np.ascontiguousarray(
-        np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0)
-    )
+    values = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    volume = np.ascontiguousarray(values[::-1, ::-1].transpose(2, 1, 0))
     known = np.isfinite(volume)
     if not known.all():
         volume[~known] = volume[known].min() if known.any() else 0  # outside the field of view
-    return volume
+    wide, high = np.abs(image.affine[:3, :3]).max(axis=0)[:2]
+    return volume, float(high / wide), doubt
+
+
+def _turns(affine: np.ndarray) -> bool:
+    """Whether an affine gives every axis a direction."""
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
 def _unnamed(path: Path):

@@ -116,6 +116,12 @@ def prepare(run: runs.Run) -> Cases:
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
         _say_what_is_unsure_of_patients(run, pictures)
+    for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
+        if doubt:
+            run.say(
+                f"{len(rows)} CT images, {rows['image_id'].iloc[0]} the first: {doubt}. Check below"
+                " that they show the patient's right on the left and the front at the top."
+            )
     _write_names(run, taken, pictures, secret)
     written = run.write("images.csv", _images(run, pictures, folder, journal))
     imported = run.write(

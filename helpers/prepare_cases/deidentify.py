@@ -54,13 +54,15 @@ def person(identity) -> str:
 
 
 def age_band(age) -> str:
-    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour); '' when unknown
-    or impossible.
+    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour), an open band
+    such as '50+' stays one; '' when unknown or impossible.
 
     Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as
     '50-59' (their middle).
     """
     text = "" if age is None or age != age else str(age).strip().upper()
+    if match := re.fullmatch(r"(?:[>≥]=? ?(\d+)|(\d+) ?\+)(?: ?Y(?:(?:EA)?RS?)?)?", text):
+        return f"{min(int(match[1] or match[2]), 90)}+"
     match = re.fullmatch(
         r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?",
         text,

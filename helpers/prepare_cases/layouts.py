@@ -410,12 +410,17 @@ def _own(tables, finder, pairs):
             )
 
 
-def _by_content(finder: Finder, frame: pd.DataFrame, name: str) -> list[tuple[dict, str]]:
-    """The rows of a table with their files by whichever column names the most, half at least."""
-    telling = [column for column in frame if frame[column].nunique() > len(frame) / 2]
-    found = [list(finder.rows(frame, column, name)) for column in telling]
+def _by_content(finder: Finder, frame: pd.DataFrame, table: str) -> list[tuple[dict, str]]:
+    """The rows of a table with their files by whichever column names the most: three, and half."""
+    taken = {
+        theirs for ours, theirs in _guessed(frame).items() if ours not in ("file", "patient_id")
+    }
+    telling = [
+        name for name in frame if frame[name].nunique() > len(frame) / 2 and name not in taken
+    ]
+    found = [list(finder.rows(frame, column, table)) for column in telling]
     most = max(found, key=len, default=[])
-    return most if len(most) * 2 >= max(min(len(frame), len(finder.forms)), 1) else []
+    return most if len(most) >= max(3, min(len(frame), len(finder.forms)) / 2) else []
 
 
 def _guessed(frame: pd.DataFrame) -> dict[str, str]:

@@ -122,6 +122,7 @@ def _store(
         "fingerprint": duplicates.fingerprint(pixels),
         "masked": round(masked, 5),
         "crops": crops,
+        "doubt": picture.doubt or ("" if picture.hounsfield is not None else "no header"),
         "header": header,
     }
 
