@@ -10,6 +10,7 @@ hashes of their manifests python -m helpers.runner.study new mine --like rehears
 import argparse
 import errno
 import os
+import re
 import shutil
 import sys
 import time
@@ -381,9 +382,6 @@ def _without_what_only_simulated_images_may_have(folder: Path) -> None:
         path.write_text("".join(kept))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
 # Which commands take an option, and the option.
 OPTIONS = (
     (("run", "status"), "--set", {"action": "append", "default": [], "metavar": "RUN.key=value",
