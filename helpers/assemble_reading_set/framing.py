@@ -15,7 +15,9 @@ from helpers import images
 # AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
 SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves
 GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
-TAIL = 0.01  # share of the pixels that are black, and that are white: the first window is the range
+TAIL = (
+    0.011  # share of the pixels that are black, and that are white: the first window is the range
+)
 BRIGHTNESS, BACKGROUND = 0.6, 0.05  # mean of what is brighter than the background, and that
 GAMMA = (0.5, 2.0)  # limits of the exponent that brings an image there
 DARK = 0.2  # of the range above the darkest: corners up to there are the air around a CT slice
@@ -58,7 +60,9 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     grey = ndimage.gaussian_filter(images.area_resize(shown, *shape), SMOOTHING, mode="nearest")
     random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(shown).data))
     grey = levelled(grey, modality) + random.normal(0, GRAIN, grey.shape)
-    grey = np.floor(_stretched(grey, *_ends(grey)) * (2**depth - 1) + 0.5)
+    grey, top_level = _stretched(grey, *_ends(grey)), 2**depth - 1
+    # Black and white are the tails alone, so that their shares are the same in every image.
+    grey = np.where((grey > 0) & (grey < 1), 1 + np.floor(grey * (top_level - 1)), grey * top_level)
     top, bottom, left, right = images.padding(grey.shape)
     canvas = np.pad(grey, ((top, bottom), (left, right)))
     return canvas.astype(np.uint8 if depth <= 8 else np.uint16)

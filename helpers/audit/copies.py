@@ -50,8 +50,8 @@ def nearest(samples: pd.DataFrame, cases: pd.DataFrame, apart: tuple = ()) -> pd
     ]
     same = np.zeros((len(samples), len(cases)), bool)
     for name in apart:
-        one, two = (side[name].to_numpy(dtype=object) for side in (samples, cases))
-        same |= (one[:, None] == two[None]) & pd.notna(one)[:, None]
+        one, two = (side[name].fillna("").to_numpy(dtype=str) for side in (samples, cases))
+        same |= (one[:, None] == two[None]) & (one != "")[:, None]
     likeliest = _search(np.stack([small for small, _ in looked_for]), structures, ~same)
     rows, own = [], cases["image_id"].to_numpy(dtype=object)
     for (sample, hashed), indices in zip(looked_for, runs.progress(likeliest, "aligning")):

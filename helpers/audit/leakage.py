@@ -316,8 +316,8 @@ def _border(grey: np.ndarray) -> dict[str, float]:
 
 
 def _levels(grey: np.ndarray) -> dict[str, float]:
-    """Grey of the whole, of the corners, of the darkest and brightest hundredth, and of the
-    background (the commonest of 64 levels), share of the range.
+    """Grey of the whole, of the corners, of the outermost lines, of the darkest and brightest
+    hundredth, and of the background (the commonest of 64 levels), share of the range.
     """
     side = max(1, min(grey.shape) // 16)
     corners = [grey[y, x].mean() for y in np.s_[:side, -side:] for x in np.s_[:side, -side:]]
@@ -326,6 +326,9 @@ def _levels(grey: np.ndarray) -> dict[str, float]:
     return {
         "level_mean": float(grey.mean()),
         "level_corner": float(np.mean(corners)),
+        "level_border": float(
+            np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()]).mean()
+        ),
         "level_background": float(commonest),
         "level_darkest": float(low),
         "level_brightest": float(high),

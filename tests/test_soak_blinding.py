@@ -1,0 +1,84 @@
+"""What a single fact of a file still tells after standardising, when two sources differ only in
+shape, bars, levels and clipping: 500 phantoms as stage 01 keeps them against 500 other phantoms as
+a generator would return them, per modality.
+
+`make soak` keeps the result in outputs/soak/blinding.csv.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import images, tables
+from helpers.assemble_reading_set import framing
+from helpers.audit import leakage
+from helpers.rehearsal import phantom
+from helpers.runner import parameters, places
+
+COUNT, SIDE, LIMIT = 500, 128, 0.6
+SHAPES = ((1.0, 1.0), (1.0, 0.8), (0.8, 1.0), (1.0, 0.9))
+SIGNS = ("level_", "clip_", "border_top_bar", "border_left_bar", "border_right_bar")
+
+
+def real(modality: str, seed: int) -> tuple[np.ndarray, int]:
+    """A phantom in its own shape, 12 bits, as 01 keeps it."""
+    high, wide = (round(share * SIDE) for share in SHAPES[seed % len(SHAPES)])
+    if modality == "xray":
+        array = phantom.xray(seed, size=SIDE)
+    else:
+        array, _ = images.window(phantom.ct_slice(seed, size=SIDE), -600, 1500, 12)
+    top, left = (SIDE - high) // 2, (SIDE - wide) // 2
+    return array[top : top + high, left : left + wide], 12
+
+
+def generated(modality: str, seed: int) -> tuple[np.ndarray, int]:
+    """Another phantom as a generator returns it: 8 bits, another window, clipped whites, nearly
+    black bars that make it square.
+    """
+    array, bits = real(modality, seed)
+    random = np.random.default_rng([seed, 77])
+    grey = np.clip(array / (2**bits - 1) * 1.12 - 0.06, 0, 1) ** random.uniform(0.85, 1.0)
+    shown = np.round(12 + 235 * grey).astype(np.uint8)
+    square = images.standardise(shown, SIDE, 8)
+    return np.where(square == 0, random.integers(0, 9, square.shape), square).astype(np.uint8), 8
+
+
+def facts(task: tuple) -> list[dict]:
+    """The facts before and after the standardisation of one image."""
+    make, modality, seed = task
+    array, bits = make(modality, seed)
+    declared = parameters.schema(places.NOTEBOOKS / "05_audit_images.ipynb")
+    asked = {key: parameter.default for key, parameter in declared.items()} | {"reading_size": 112}
+    shown = framing.for_reading(array, bits, modality, 8, asked)
+    return [leakage.picture_facts(array, bits), leakage.picture_facts(shown, 8)]
+
+
+def measure(modality: str, workers: ProcessPoolExecutor) -> pd.DataFrame:
+    """One row per sign and stage: how well it alone tells the two sources."""
+    tasks = [(real, modality, seed) for seed in range(COUNT)]
+    tasks += [(generated, modality, COUNT + seed) for seed in range(COUNT)]
+    found = list(workers.map(facts, tasks, chunksize=10))
+    truth, alone = np.arange(2 * COUNT) >= COUNT, np.arange(2 * COUNT)
+    rows = []
+    for stage, known in zip(("before", "after"), zip(*found)):
+        for sign, values in pd.DataFrame(known).items():
+            if sign.startswith(SIGNS):
+                auc, low, high = leakage.clustered_auc(values.to_numpy(float), truth, alone)
+                auc, low, high = (auc, low, high) if auc >= 0.5 else (1 - auc, 1 - high, 1 - low)
+                rows.append((modality, stage, sign, auc, low, high))
+    return pd.DataFrame(rows, columns=["modality", "stage", "sign", "auc", "low", "high"])
+
+
+@pytest.mark.soak
+def test_no_single_sign_tells_sources_that_differ_in_shape_bars_and_levels_alone():
+    with ProcessPoolExecutor() as workers:
+        table = pd.concat([measure(modality, workers) for modality in ("xray", "ct")])
+    tables.write_atomically(
+        places.ROOT / "outputs" / "soak" / "blinding.csv",
+        table.round(3).to_csv(index=False).encode(),
+    )
+    before, after = (table[table["stage"] == stage] for stage in ("before", "after"))
+    assert (before["low"] > LIMIT).sum() >= 8, "they are told before"
+    assert after[after["high"] >= LIMIT].empty
