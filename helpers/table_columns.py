@@ -391,6 +391,7 @@ TABLES = {
             text("cues", "what made the reader decide, joined by |"),
             number("seconds", "on screen until answered, pauses out"),
             integer("changes", "how often the answer was changed", required=True),
+            yes_no("poor_quality", "ticked: image quality too poor to judge"),
         ],
     ),
     "readers": (
@@ -400,6 +401,9 @@ TABLES = {
             number("years", "of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
+            yes_no("display_steps_seen", "found the darkest and the brightest step of the pattern"),
+            text("room_light", "as the reader said", "dark", "dimmed", "bright"),
+            text("device", "as said", "diagnostic", "desktop", "laptop", "tablet", "phone"),
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
             text("withdrawn_utc", "ISO 8601; consent withdrawn: no readings, no particulars"),

@@ -83,9 +83,24 @@ class Reader:
         page.click("button.primary")
         page.wait_for_selector("h1:has-text('How it works')")
         page.click("button.primary")
-        page.click("text=Yes, both")
-        page.click("button.primary")
+        self.check_display()
         self.shown()
+
+    def check_display(
+        self, right: bool = True, room: str = "Dimmed", device: str = "Laptop"
+    ) -> None:
+        """Choose in both rows the field with the square (or another one), and say the rest."""
+        page = self.page
+        for row in page.locator(".fields").all():
+            fields = row.locator(".choice:has(.patch)")
+            odd = fields.evaluate_all(
+                "all => all.findIndex(field =>"
+                " field.querySelector('.patch span').style.background !== 'none')"
+            )
+            fields.nth(odd if right else (odd + 1) % fields.count()).click()
+        page.click(f".choice:has-text('{room}')")
+        page.click(f".choice:has-text('{device}')")
+        page.click("button.primary")
 
     def shown(self, other_than: str = "") -> str:
         """The blind_id of the image on the screen, once there is one (other than `other_than`)."""

@@ -8,9 +8,10 @@ import reading_studies
 
 from helpers import tables
 from helpers.analyse_readings import joined, report
-from helpers.reading import desk, export, setting, store
+from helpers.reading import accounts, export, reader_state, setting, store
 from helpers.rehearsal import readers
 from helpers.runner import parameters, runs
+from helpers.runner.parameters import Record
 
 
 @pytest.fixture
@@ -96,7 +97,10 @@ def test_stated_accuracy_is_what_comes_out():
         "simulated_uncertain": 0.2,
         "simulated_ai_gain": 0.5,
     }
-    asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    asked = Record(
+        asked
+        | {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    )
     for knows_ai, origin, right in (
         (False, "generated", 0.7),
         (False, "real", 0.8),
@@ -115,7 +119,7 @@ def test_people_are_waited_for(opened):
     opened.parameters["readers"] = "people"
     assert "make reader STUDY=reading_test" in export.collect(opened)
     engine = store.open_store(opened.folder / "readings.sqlite")
-    store.add_reader(engine, "reader-x")
+    accounts.add_reader(engine, "reader-x")
     assert export.collect(opened).startswith(
         "reader-x has 24 of 24 images left; 1 more reader must be added"
     )
@@ -132,10 +136,10 @@ def test_formulas_are_inert_in_csv():
 
 def test_when_people_have_locked_the_study_goes_on(opened):
     opened.parameters.update(readers="people", number_of_readers=1)
-    told = setting.load(reading_studies.STUDY, values=opened.parameters)
+    reading = setting.load(reading_studies.STUDY, values=opened.parameters)
     engine = store.open_store(opened.folder / "readings.sqlite")
-    store.add_reader(engine, "reader-x")
-    desk.enter(engine, told, "reader-x")
+    accounts.add_reader(engine, "reader-x")
+    reader_state.enter(engine, reading, "reader-x")
 
     def send(event: str, blind_id: str = "", to: str = "reader-x", **payload) -> None:
         message = {
@@ -144,11 +148,13 @@ def test_when_people_have_locked_the_study_goes_on(opened):
             "blind_id": blind_id,
             "payload": payload,
         }
-        desk.receive(engine, told, to, message | {"browser_utc": "2026-01-01T00:00:00.000Z"})
+        reader_state.receive(
+            engine, reading, to, message | {"browser_utc": "2026-01-01T00:00:00.000Z"}
+        )
 
     send("consented")
     send("registered", years=4, specialty="Radiology", prior_ai=False)
-    for blind_id in desk.record.fold(store.events(engine, "reader-x")).order:
+    for blind_id in reader_state.record.fold(store.events(engine, "reader-x")).order:
         send("answered", blind_id, label="uncertain", confidence=1, seconds=3.5)
     assert (
         export.collect(opened)
@@ -157,8 +163,8 @@ def test_when_people_have_locked_the_study_goes_on(opened):
     )
     send("locked")
     assert export.collect(opened) == ""
-    store.add_reader(engine, "reader-y")
-    desk.enter(engine, told, "reader-y")
+    accounts.add_reader(engine, "reader-y")
+    reader_state.enter(engine, reading, "reader-y")
     send("consented", to="reader-y")
     send("withdrawn", to="reader-y")
     store.erase(engine, "reader-y", "asked")
@@ -178,7 +184,10 @@ def test_hidden_repeats_are_mostly_answered_alike():
         "simulated_uncertain": 0.2,
         "simulated_ai_gain": 0.0,
     }
-    asked |= {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    asked = Record(
+        asked
+        | {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+    )
     first = [
         {"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""}
         for n in range(2000)

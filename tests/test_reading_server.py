@@ -368,7 +368,7 @@ def test_the_brake_lets_go_after_a_minute_and_forgets():
         brake.count("here")
     assert brake.wait("here") == 60 and brake.wait("there") == 0
     now[0] = 61
-    assert brake.wait("here") == 0 and brake.wrong == {}
+    assert brake.wait("here") == 0 and brake.counted == {}
 
 
 def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch):

@@ -9,8 +9,9 @@ import reading_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.reading import desk, operations, order, record, setting, store
+from helpers.reading import accounts, operations, order, reader_state, record, setting, store
 from helpers.reading.export import export
+from helpers.runner import parameters
 
 PICTURES = [
     {
@@ -21,22 +22,20 @@ PICTURES = [
     }
     for number in range(40)
 ]
-ASKED = {
-    "going_back": "until next",
-    "confidence": "none",
-    "description_required": False,
-    "findings_required": False,
-    "cues_asked": False,
-}
-ASKED |= {
-    "cues_required": False,
-    "cues": [],
-    "findings_offered": ["effusion"],
-    "seed": 7,
-    "mixing": "mixed",
-    "number_of_readers": 1,
-    "reading_set": "06",
-}
+PARAMETERS = parameters.Record(
+    going_back="until next",
+    confidence="none",
+    description_required=False,
+    findings_required=False,
+    cues_asked=False,
+    cues_required=False,
+    cues=[],
+    findings_offered=["effusion"],
+    seed=7,
+    mixing="mixed",
+    number_of_readers=1,
+    reading_set="06",
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,17 +116,17 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
 @pytest.fixture
 def opened(tmp_path):
     pictures = {
-        f"b{n}": setting.Picture(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1)
+        f"b{n}": setting.BlindImage(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1)
         for n in range(4)
     }
-    return setting.Setting("s", ASKED, {}, pictures, tmp_path)
+    return setting.Setting("s", parameters.Record(PARAMETERS), {}, pictures, tmp_path)
 
 
 @pytest.fixture
 def engine(tmp_path, opened):
     engine = store.open_store(tmp_path / "readings.sqlite")
-    store.add_reader(engine, "reader-a")
-    desk.enter(engine, opened, "reader-a")
+    accounts.add_reader(engine, "reader-a")
+    reader_state.enter(engine, opened, "reader-a")
     yield engine
     engine.dispose()
 
@@ -141,20 +140,20 @@ def send(engine, opened, event, blind_id="", **payload):
         "payload": payload,
         "browser_utc": "2026-01-01T00:00:00.000Z",
     }
-    return desk.receive(engine, opened, "reader-a", message)
+    return reader_state.receive(engine, opened, "reader-a", message)
 
 
 def read_all(engine, opened) -> list[str]:
     send(engine, opened, "consented")
     send(engine, opened, "registered", years=4, specialty="Radiology", prior_ai=True)
     send(engine, opened, "display", steps_seen=True)
-    own = desk.where(engine, opened, "reader-a")
+    own = reader_state.state(engine, opened, "reader-a")
     answered = []
     while own["current"]:
         send(engine, opened, "shown", own["current"])
         send(engine, opened, "answered", own["current"], label="fake", seconds=2)
         answered.append(own["current"])
-        own = desk.where(engine, opened, "reader-a")
+        own = reader_state.state(engine, opened, "reader-a")
     return answered
 
 
@@ -163,7 +162,7 @@ def test_the_way_through_is_consent_registration_display_read_lock(engine, opene
         send(engine, opened, "registered", years=4, specialty="Radiology", prior_ai=True)
     with pytest.raises(store.Refused, match="Consent"):
         send(engine, opened, "shown", "b0")
-    assert not desk.may_fetch(engine, opened, "reader-a", "b0"), "no image before consent"
+    assert not reader_state.may_fetch(engine, opened, "reader-a", "b0"), "no image before consent"
     answered = read_all(engine, opened)
     assert answered[0] == "b0" and len(answered) == 4
     assert json.loads((opened.folder / "begun.json").read_text())["reading_set"] == "06"
@@ -180,21 +179,18 @@ def test_the_way_through_is_consent_registration_display_read_lock(engine, opene
     ("policy", "allowed"), [("never", []), ("until next", [3]), ("until locked", [0, 1, 2, 3])]
 )
 def test_going_back(engine, opened, policy, allowed):
-    opened.asked["going_back"] = policy
-    try:
-        answered = read_all(engine, opened)
-        for number, blind_id in enumerate(answered):
-            if number in allowed:
+    opened.parameters["going_back"] = policy
+    answered = read_all(engine, opened)
+    for number, blind_id in enumerate(answered):
+        if number in allowed:
+            send(engine, opened, "changed", blind_id, label="real", reason="looked again")
+        else:
+            with pytest.raises(store.Refused):
                 send(engine, opened, "changed", blind_id, label="real", reason="looked again")
-            else:
-                with pytest.raises(store.Refused):
-                    send(engine, opened, "changed", blind_id, label="real", reason="looked again")
-        send(engine, opened, "locked")
-        readings = export(engine, opened)["readings"]
-        assert readings["changes"].sum() == len([n for n in allowed if n > 0])
-        assert (readings["seconds"] == 2).all(), "the time to the first answer stays"
-    finally:
-        opened.asked["going_back"] = ASKED["going_back"] = "until next"
+    send(engine, opened, "locked")
+    readings = export(engine, opened)["readings"]
+    assert readings["changes"].sum() == len([n for n in allowed if n > 0])
+    assert (readings["seconds"] == 2).all(), "the time to the first answer stays"
 
 
 def test_a_withdrawal_leaves_the_analysis_and_an_erasure_the_record(engine, opened):
@@ -234,9 +230,9 @@ def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp
         shutil.rmtree(study_folders / name)
     opened = setting.load("elsewhere", reading_set=copied)
     assert (
-        len(opened.pictures) == 6
-        and opened.told["title"] == "Reading test"
-        and opened.asked["going_back"] == "until next"
+        len(opened.images) == 6
+        and opened.texts["title"] == "Reading test"
+        and opened.parameters.going_back == "until next"
     )
     with pytest.raises(setting.SettingError, match="run 06 first, or copy"):
         setting.load("elsewhere")
@@ -249,8 +245,8 @@ def test_a_record_kept_in_memory_follows_what_others_write(study_folders):
     reading_studies.make(study_folders, read=4, training=0, going_back="until locked")
     opened = setting.load(reading_studies.STUDY)
     here, there = store.open_store(opened.store_place), store.open_store(opened.store_place)
-    store.add_reader(here, "r")
-    desk.enter(here, opened, "r")
+    accounts.add_reader(here, "r")
+    reader_state.enter(here, opened, "r")
 
     def send(engine, event: str, blind_id: str = "", **payload) -> dict:
         message = {
@@ -259,21 +255,22 @@ def test_a_record_kept_in_memory_follows_what_others_write(study_folders):
             "blind_id": blind_id,
             "payload": payload,
         }
-        return desk.receive(
+        return reader_state.receive(
             engine, opened, "r", message | {"browser_utc": "2026-01-01T00:00:00.000Z"}
         )
 
     send(here, "consented")
     send(there, "registered", years=4, specialty="secret words", prior_ai=False)
-    order = desk.standing(here, "r").order
+    order = reader_state.read_record(here, "r").order
     send(there, "answered", order[0], label="real")
     send(here, "answered", order[1], label="fake")
     send(there, "changed", order[1], label="real", reason="looked again")
     for engine in (here, there):
-        assert desk.standing(engine, "r") == record.fold(store.events(engine, "r"))
+        assert reader_state.read_record(engine, "r") == record.fold(store.events(engine, "r"))
     with pytest.raises(store.Refused):
         send(here, "answered", order[0], label="fake", seconds=1)
     store.erase(there, "r", "asked")
-    assert desk.standing(here, "r").erased and "secret words" not in str(desk.standing(here, "r"))
+    kept = reader_state.read_record(here, "r")
+    assert kept.erased and "secret words" not in str(reader_state.read_record(here, "r"))
     here.dispose()
     there.dispose()

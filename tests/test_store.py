@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.reading import keeping, schema, store
+from helpers.reading import accounts, backup, schema, store
 
 MESSAGE = {
     "id": "message-1",
@@ -26,7 +26,7 @@ MESSAGE = {
 @pytest.fixture
 def engine(tmp_path):
     engine = store.open_store(tmp_path / "readings.sqlite")
-    store.add_reader(engine, "reader-a")
+    accounts.add_reader(engine, "reader-a")
     yield engine
     engine.dispose()
 
@@ -125,7 +125,7 @@ def test_verify_finds_tampering_behind_the_triggers(engine, what):
 
 
 def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_kept(engine):
-    store.add_reader(engine, "reader-b")
+    accounts.add_reader(engine, "reader-b")
     heads = {name: store.append(engine, name, MESSAGE)["hash"] for name in ("reader-a", "reader-b")}
     raw = sqlite3.connect(engine.url.database)
     for table, change, _ in schema._REFUSALS:
@@ -133,7 +133,7 @@ def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_
     raw.executescript(
         "DELETE FROM payloads; DELETE FROM events; DELETE FROM readers WHERE reader_id = 'reader-b'"
     )
-    raw.execute("UPDATE readers SET events = 0, head = ?", (schema.FIRST,))
+    raw.execute("UPDATE readers SET events = 0, head = ?", (schema.FIRST_HASH,))
     raw.commit()
     raw.close()
     assert store.verify(engine, heads) == [
@@ -191,25 +191,25 @@ def test_an_erasure_that_broke_off_goes_on(engine):
 
 
 def test_codes_are_renewed_revoked_and_expire(engine):
-    store.set_code(engine, "reader-a", "first", "2100-01-01T00:00:00.000Z")
-    store.set_code(engine, "reader-a", "second", "2100-01-01T00:00:00.000Z")
-    assert (store.code_holder(engine, "first"), store.code_holder(engine, "second")) == (
+    accounts.set_code(engine, "reader-a", "first", "2100-01-01T00:00:00.000Z")
+    accounts.set_code(engine, "reader-a", "second", "2100-01-01T00:00:00.000Z")
+    assert (accounts.code_holder(engine, "first"), accounts.code_holder(engine, "second")) == (
         "",
         "reader-a",
     )
-    assert store.code_holder(engine, "second", now="2100-01-02T00:00:00.000Z") == ""
-    store.revoke(engine, "reader-a")
-    assert store.code_holder(engine, "second") == "" and store.code_states(engine) == {
+    assert accounts.code_holder(engine, "second", now="2100-01-02T00:00:00.000Z") == ""
+    accounts.revoke(engine, "reader-a")
+    assert accounts.code_holder(engine, "second") == "" and accounts.code_states(engine) == {
         "reader-a": "revoked"
     }
     with pytest.raises(store.StoreError, match="no reader"):
-        store.revoke(engine, "nobody")
+        accounts.revoke(engine, "nobody")
 
 
 def test_network_file_systems_are_told_apart():
     mounts = "a / ext4 rw\nb /mnt nfs4 rw\nc /mnt/local xfs rw\n"
-    assert schema.file_system("/our share/x", mounts + "d /our\\040share cifs rw\n") == "cifs"
-    assert [schema.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == [
+    assert store.file_system("/our share/x", mounts + "d /our\\040share cifs rw\n") == "cifs"
+    assert [store.file_system(path, mounts) for path in ("/x", "/mnt/y", "/mnt/local/z")] == [
         "ext4",
         "nfs4",
         "xfs",
@@ -217,7 +217,7 @@ def test_network_file_systems_are_told_apart():
 
 
 def test_a_store_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(store, "file_system", lambda path: "nfs4")
     with pytest.raises(store.StoreError, match="local disk"):
         store.open_store(tmp_path / "readings.sqlite")
 
@@ -229,7 +229,7 @@ def _write(path: str, reader_id: str, count: int) -> None:
 
 
 def test_several_processes_write_at_once(engine):
-    store.add_reader(engine, "reader-b")
+    accounts.add_reader(engine, "reader-b")
     engine.dispose()
     context = multiprocessing.get_context("spawn")
     writers = [
@@ -247,12 +247,12 @@ def test_several_processes_write_at_once(engine):
 def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
     for number in range(3):
         store.append(engine, "reader-a", message(number))
-    kept = store.open_store(keeping.backup(engine, tmp_path / "backups" / "one.sqlite"))
+    kept = store.open_store(backup.backup(engine, tmp_path / "backups" / "one.sqlite"))
     assert store.events(kept) == store.events(engine) and store.verify(kept) == []
     other = store.open_store(tmp_path / "other.sqlite")
-    assert keeping.copy(engine, other) == 3 and store.events(other) == store.events(engine)
+    assert backup.copy(engine, other) == 3 and store.events(other) == store.events(engine)
     with pytest.raises(store.StoreError, match="not empty"):
-        keeping.copy(engine, other)
+        backup.copy(engine, other)
 
 
 def test_records_whose_ids_were_not_tied_in_yet_still_hold(engine, monkeypatch):

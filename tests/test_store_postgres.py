@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from test_store import MESSAGE, message
 
-from helpers.reading import keeping, store
+from helpers.reading import accounts, backup, store
 
 
 def programs() -> Path | None:
@@ -81,7 +81,7 @@ def test_the_usual_address_works_and_a_wrong_one_is_one_sentence(engine, address
 
 
 def test_append_resend_refuse_verify_and_erase(engine):
-    store.add_reader(engine, "reader-a")
+    accounts.add_reader(engine, "reader-a")
     assert store.append(engine, "reader-a", MESSAGE)["again"] is False
     assert store.append(engine, "reader-a", MESSAGE)["again"] is True
     with pytest.raises(store.Refused):
@@ -105,14 +105,14 @@ def test_append_resend_refuse_verify_and_erase(engine):
     ],
 )
 def test_change_and_deletion_are_refused(engine, statement):
-    store.add_reader(engine, "reader-a")
+    accounts.add_reader(engine, "reader-a")
     store.append(engine, "reader-a", MESSAGE)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql(statement)
 
 
 def test_several_hosts_write_one_reader_s_record(engine, address):
-    store.add_reader(engine, "reader-a")
+    accounts.add_reader(engine, "reader-a")
     hosts = [store.open_store(address) for _ in range(3)]
 
     def write(host, offset):
@@ -133,15 +133,15 @@ def test_several_hosts_write_one_reader_s_record(engine, address):
 
 def test_from_sqlite_to_postgres_and_back(engine, tmp_path):
     first = store.open_store(tmp_path / "first.sqlite")
-    store.add_reader(first, "reader-a")
-    store.set_code(first, "reader-a", "digest", "2100-01-01T00:00:00.000Z")
+    accounts.add_reader(first, "reader-a")
+    accounts.set_code(first, "reader-a", "digest", "2100-01-01T00:00:00.000Z")
     for number in range(5):
         store.append(first, "reader-a", message(number))
-    assert keeping.copy(first, engine) == 5
+    assert backup.copy(first, engine) == 5
     assert store.events(engine) == store.events(first) and store.verify(engine) == []
-    assert store.code_holder(engine, "digest") == "reader-a"
+    assert accounts.code_holder(engine, "digest") == "reader-a"
     back = store.open_store(tmp_path / "back.sqlite")
-    keeping.copy(engine, back)
+    backup.copy(engine, back)
     assert store.events(back) == store.events(first)
     store.append(engine, "reader-a", message(99))
     assert store.verify(engine) == []

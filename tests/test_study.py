@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 from conftest import ROOT, manifest, notebook
 
-from helpers.reading import store
+from helpers.reading import accounts, store
 from helpers.runner import parameters, places, runs, study
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
@@ -462,9 +462,9 @@ def test_simulated_readers_are_nobody(tmp_path):
     (tmp_path / "begun.json").write_text("{}")
     assert runs.begun(tmp_path), "who reads is not known here"
     engine = store.open_store(tmp_path / "readings.sqlite")
-    store.add_reader(engine, "simulated-1", simulated=True)
+    accounts.add_reader(engine, "simulated-1", simulated=True)
     assert not runs.begun(tmp_path)
-    store.add_reader(engine, "reader-x")
+    accounts.add_reader(engine, "reader-x")
     engine.dispose()
     assert runs.begun(tmp_path)
     runs.clear(tmp_path)

@@ -1,24 +1,27 @@
-"""Who is asking: personal codes, signed sessions, one identity a reader, a brake on guessing."""
+"""Who is asking: personal codes, sessions, one identity per reader, a brake on guessing."""
 
 import asyncio
 import hashlib
-import json
 import re
 import secrets
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 from jupyter_server.auth import Authorizer, IdentityProvider, User
 from sqlalchemy import Engine
 from tornado import web
 
-from helpers.reading import store
+from helpers.files import utc
+from helpers.reading import accounts, store
 
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
 GROUPS, GROUP = 4, 5  # 20 letters of 32: 100 bits, nothing to guess
-TRIES, WINDOW_SECONDS = 5, 60.0
+WRONG_CODES, WINDOW_SECONDS = 5, 60.0
+MOST_KEYS = 10_000  # that a brake remembers: whoever has more addresses is not let fill the memory
+COOKIE_DAYS = 366
 
 
 def new_code(engine: Engine, reader_id: str, days: int) -> str:
@@ -27,12 +30,8 @@ def new_code(engine: Engine, reader_id: str, days: int) -> str:
     Earlier ones end.
     """
     letters = "".join(secrets.choice(ALPHABET) for _ in range(GROUPS * GROUP))
-    expires = (
-        (datetime.now(UTC) + timedelta(days=days))
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-    store.set_code(engine, reader_id, code_digest(letters), expires)
+    expires = utc(datetime.now(UTC) + timedelta(days=days))
+    accounts.set_code(engine, reader_id, code_digest(letters), expires)
     return "-".join(letters[i : i + GROUP] for i in range(0, len(letters), GROUP))
 
 
@@ -43,29 +42,53 @@ def code_digest(code: str) -> str:
 
 
 class Brake:
-    """At most TRIES wrong codes a minute from one place; a right one does not count."""
+    """At most `most` of something a minute for one key (an address, a reader)."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self.clock, self.wrong = clock, {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = WRONG_CODES):
+        self.clock, self.most = clock, most
+        self.counted: OrderedDict[str, deque] = OrderedDict()
 
-    def wait(self, place: str) -> float:
-        """Seconds until this place may try again; 0 when it may."""
-        times = self.wrong.get(place, deque())
+    def wait(self, key: str) -> float:
+        """Seconds until this key may go on; 0 when it may."""
+        times = self.counted.get(key, deque())
         while times and self.clock() - times[0] > WINDOW_SECONDS:
             times.popleft()
         if not times:
-            self.wrong.pop(place, None)
-        return WINDOW_SECONDS - (self.clock() - times[0]) if len(times) >= TRIES else 0.0
+            self.counted.pop(key, None)
+        return WINDOW_SECONDS - (self.clock() - times[0]) if len(times) >= self.most else 0.0
 
-    def count(self, place: str) -> None:
-        """Note a wrong code from this place."""
-        self.wrong.setdefault(place, deque()).append(self.clock())
+    def count(self, key: str) -> None:
+        """Note one of this key; the key that was noted longest ago gives way to too many others."""
+        self.counted.setdefault(key, deque(maxlen=self.most)).append(self.clock())
+        self.counted.move_to_end(key)
+        if len(self.counted) > MOST_KEYS:
+            self.counted.popitem(last=False)
+
+
+def forwarded(handler: web.RequestHandler, name: str, otherwise: str) -> str:
+    """What the proxy in front says in an X-Forwarded header: the last entry, which it wrote itself.
+
+    Believed only with --proxied, and only from the proxy's own address. No other header is.
+    """
+    believed = handler.request.remote_ip in handler.settings["voila"].proxies
+    said = handler.request.headers.get(name, "").split(",")[-1].strip()
+    return said if believed and said else otherwise
+
+
+def address_of(handler: web.RequestHandler) -> str:
+    """Whom wrong codes are counted for: an IPv4 address, or the /64 that one IPv6 host has."""
+    peer = handler.request.remote_ip
+    try:
+        address = ip_address(forwarded(handler, "X-Forwarded-For", peer))
+    except ValueError:
+        return peer
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(ip_network((address, 64), strict=False) if address.version == 6 else address)
 
 
 class ReaderIdentity(IdentityProvider):
-    """One identity a reader, from a signed cookie that holds while the reader's code holds.
-
-    There is no other way in.
+    """One identity per reader, from a session that holds until it is signed out or the reader's
+    code ends. There is no other way in.
     """
 
     @property
@@ -74,48 +97,47 @@ class ReaderIdentity(IdentityProvider):
 
     async def get_user(self, handler: web.RequestHandler) -> User | None:
         known = getattr(handler, "_jupyter_current_user", None)
-        if known is not None:
+        token = self.token(handler)
+        if known is not None or not token:
             return known
-        session = handler.get_secure_cookie(self.cookie, max_age_days=366)
-        if not session:
-            return None
-        reader_id, digest = json.loads(session)
-        if await self.holder(digest) != reader_id:
-            return None
-        return User(reader_id)
+        reader_id = await self.ask(accounts.session_holder, token)
+        return User(reader_id) if reader_id else None
 
-    async def holder(self, digest: str) -> str:
-        """The reader whose valid code has this digest.
+    def token(self, handler: web.RequestHandler) -> str:
+        """The session that the browser shows; "" for none."""
+        kept = handler.get_secure_cookie(self.cookie, max_age_days=COOKIE_DAYS)
+        return kept.decode("ascii", "ignore") if kept else ""
 
-        A store that cannot be read just now answers 503.
-        """
+    async def ask(self, function: Callable, *arguments):
+        """A call into the store, off the event loop; 503 when it cannot be reached just now."""
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                None, store.code_holder, self.engine, digest
-            )
+            return await loop.run_in_executor(self.parent.pool, function, self.engine, *arguments)
         except Exception as error:
-            if store.unavailable(error):
-                raise web.HTTPError(503) from None
-            raise
+            if not store.trouble(error):
+                raise
+            self.parent.say_trouble(error)
+            raise web.HTTPError(503) from None
 
     @property
     def cookie(self) -> str:
         return f"reading-{self.parent.setting.study}"
 
-    def sign_in(self, handler: web.RequestHandler, reader_id: str, digest: str) -> None:
-        """Give the browser its session."""
-        told = {
-            "httponly": True,
-            "samesite": "Lax",
-            "path": handler.base_url,
-            "secure": handler.request.protocol == "https",
-        }
+    async def sign_in(self, handler: web.RequestHandler, code_sha256: str) -> None:
+        """Give the browser a session of the reader who has this code."""
         handler.set_secure_cookie(
-            self.cookie, json.dumps([reader_id, digest]), expires_days=366, **told
+            self.cookie,
+            await self.ask(accounts.open_session, code_sha256),
+            expires_days=COOKIE_DAYS,
+            httponly=True,
+            samesite="Lax",
+            path=handler.base_url,
+            secure=forwarded(handler, "X-Forwarded-Proto", handler.request.protocol) == "https",
         )
 
-    def sign_out(self, handler: web.RequestHandler) -> None:
-        """Take the session from the browser."""
+    async def sign_out(self, handler: web.RequestHandler) -> None:
+        """End the session, here and wherever its cookie was copied to."""
+        await self.ask(accounts.end_session, self.token(handler))
         handler.clear_cookie(self.cookie, path=handler.base_url)
 
     def get_handlers(self) -> list:
@@ -129,6 +151,5 @@ class OwnKernelOnly(Authorizer):
 
     def is_authorized(self, handler, user: User, action: str, resource: str) -> bool:
         kernel_id = handler.path_kwargs.get("kernel_id", "")
-        return (
-            resource == "kernels" and handler.kernel_manager.owners.get(kernel_id) == user.username
-        )
+        owner = handler.kernel_manager.owners.get(kernel_id)
+        return resource == "kernels" and owner == user.username

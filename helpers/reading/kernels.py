@@ -1,4 +1,4 @@
-"""Kernels of the reading page: one a visit, owned by its reader, started ahead, with an
+"""Kernels of the reading page: one per visit, owned by its reader, started ahead, with an
 allow-listed environment.
 """
 
@@ -11,29 +11,34 @@ from pathlib import Path
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Bool, Dict, Integer, List
 
-from helpers.reading.setting import ROOT
+from helpers.runner.places import ROOT
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 PAGE = "READING_PAGE"
-VISITOR: ContextVar[str] = ContextVar(
-    "VISITOR"
-)  # the reader of the request that is starting a kernel
+VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader for whom a kernel is being started
 WARM_UP = "from helpers.reading import page"
-INSTEAD = "instead"  # modules that kernels find before the installed ones
+STUBS = "stubs"  # modules that kernels find before the installed ones
+MOST_KERNELS = 2  # of one reader: each tab has one, and an earlier tab can do without
+# Nothing that goes wrong in a kernel is told to a browser or written to the server's log.
+KERNEL_SETTINGS = """import logging
+logging.disable(logging.CRITICAL)
+c.HistoryManager.enabled = False
+c.IPKernelApp.exec_lines = []
+"""
 
 
-def environment(told: dict, home: Path) -> dict[str, str]:
-    """All that a kernel is told of this machine: the allow-listed variables, an empty home, and the
-    page's texts.
+def environment(page: dict, home: Path) -> dict[str, str]:
+    """All that a kernel knows of this machine: the allow-listed variables, an empty home, and the
+    page's texts and settings.
     """
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     own = {
         "HOME": str(home),
         "IPYTHONDIR": str(home),
-        "PYTHONPATH": f"{home / INSTEAD}{os.pathsep}{ROOT}",
+        "PYTHONPATH": f"{home / STUBS}{os.pathsep}{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
-    own |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    return passed | own | {PAGE: json.dumps(told)}
+    return passed | own | {PAGE: json.dumps(page)}
 
 
 class ReaderKernels(AsyncMappingKernelManager):
@@ -42,23 +47,25 @@ class ReaderKernels(AsyncMappingKernelManager):
     """
 
     owners = Dict()
+    turns = Dict()
     warm = List()
     stock = Integer(1)
     starting = Integer(0)
     filling = Bool(False)
 
-    async def start_kernel(self, **asked) -> str:
+    async def start_kernel(self, **_) -> str:
         """A kernel for the reader of the current request; the reader's kernels without a page are
-        ended.
+        ended, and the oldest where there would be too many.
         """
         reader_id = VISITOR.get()
-        kernel_id = await self._ready() or await self._fresh()
-        earlier = [kernel for kernel, owner in self.owners.items() if owner == reader_id]
-        self.owners[kernel_id] = reader_id
-        asyncio.get_running_loop().call_later(1.5, lambda: asyncio.ensure_future(self.keep_warm()))
-        asyncio.get_running_loop().call_later(
-            10, lambda: asyncio.ensure_future(self._retire(earlier))
-        )
+        loop = asyncio.get_running_loop()
+        async with self.turns.setdefault(reader_id, asyncio.Lock()):
+            kernel_id = await self._ready() or await self._fresh()
+            earlier = [kernel for kernel, owner in self.owners.items() if owner == reader_id]
+            self.owners[kernel_id] = reader_id
+            await self._end(earlier[: -(MOST_KERNELS - 1)])
+        loop.call_later(1.5, lambda: asyncio.ensure_future(self.keep_warm()))
+        loop.call_later(10, lambda: asyncio.ensure_future(self._retire(earlier)))
         return kernel_id
 
     async def _ready(self) -> str:
@@ -71,7 +78,7 @@ class ReaderKernels(AsyncMappingKernelManager):
     async def _fresh(self) -> str:
         self.starting += 1
         try:
-            given = environment(self.parent.page_told(), Path(self.parent.kernel_home))
+            given = environment(self.parent.setting.page, Path(self.parent.kernel_home))
             return await super().start_kernel(kernel_name="python3", path="", env=given)
         finally:
             self.starting -= 1
@@ -107,11 +114,13 @@ class ReaderKernels(AsyncMappingKernelManager):
 
     async def _retire(self, earlier: list[str]) -> None:
         """End what reloads left behind: a reader's earlier kernels that no page is connected to."""
-        for kernel_id in earlier:
-            if kernel_id in self and not self._kernel_connections.get(kernel_id):
+        await self._end([kernel for kernel in earlier if not self._kernel_connections.get(kernel)])
+
+    async def _end(self, kernels: list[str]) -> None:
+        for kernel_id in kernels:
+            if kernel_id in self:
                 await self.shutdown_kernel(kernel_id, now=True)
-            if kernel_id not in self:
-                self.owners.pop(kernel_id, None)
+            self.owners.pop(kernel_id, None)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         if kernel_id not in self.warm:
@@ -124,9 +133,7 @@ def prepare_home(home: Path) -> Path:
     """
     profile = home / "profile_default"
     profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text(
-        "c.HistoryManager.enabled = False\nc.IPKernelApp.exec_lines = []\n"
-    )
-    (home / INSTEAD).mkdir()
-    (home / INSTEAD / "debugpy.py").write_text("raise ImportError('a page needs no debugger')\n")
+    (profile / "ipython_kernel_config.py").write_text(KERNEL_SETTINGS)
+    (home / STUBS).mkdir()
+    (home / STUBS / "debugpy.py").write_text("raise ImportError('a page needs no debugger')\n")
     return home

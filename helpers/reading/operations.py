@@ -2,60 +2,64 @@
 erase.
 """
 
+import os
+import sys
 import uuid
 from argparse import Namespace
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from helpers.reading import identity, keeping, record, store
+from helpers.files import utc_now
+from helpers.reading import accounts, backup, identity, record, store
 from helpers.reading.setting import Setting
 
+LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
 
-def greet(engine: Engine, opened: Setting, link: str) -> None:
-    """At the start of serving: add the readers that the study wants, and print each new link
-    once.
+
+def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
+    """At the start of serving: add the readers that the study wants, and print each new link once,
+    unless what is printed is kept: a journal must not hold links that work.
     """
-    missing = opened.asked["number_of_readers"] - len(store.readers(engine))
-    for _ in range(max(0, missing)):
-        _print_link(engine, opened, store.add_reader(engine), link)
-    if missing > 0:
-        print(
-            "Each link is shown this once: send each to one reader. `renew READER` makes another.",
-            flush=True,
+    journal = "JOURNAL_STREAM" in os.environ and not sys.stdout.isatty()
+    quiet = options.no_links or journal
+    missing = max(0, opened.parameters.number_of_readers - len(accounts.readers(engine)))
+    added = [accounts.add_reader(engine) for _ in range(missing)]
+    if added and quiet:
+        _say(f"{missing} readers added; their links are printed by `links` alone.")
+    elif added:
+        for reader_id in added:
+            _print_link(engine, opened, reader_id, options)
+        _say("Each link is shown this once: send each to one reader. `renew READER` makes another.")
+    if added and any(host in options.link for host in LOCAL):
+        _say(
+            "Links open on this machine alone. For readers elsewhere: DO=links ARGS='--url"
+            " https://study.example.org/'."
         )
-        if "://127.0.0.1" in link or "://[::1]" in link or "://localhost" in link:
-            print(
-                "They open on this machine alone. For readers elsewhere: DO=links ARGS='--url"
-                " https://study.example.org/'.",
-                flush=True,
-            )
-    unwritten = [
-        name
-        for name in ("protocol", "ethics", "contact")
-        if "enter the " in str(opened.told.get(name, ""))
-    ]
+    texts = {name: str(opened.texts.get(name, "")) for name in ("protocol", "ethics", "contact")}
+    unwritten = [name for name, text in texts.items() if "enter the " in text]
     if unwritten:
-        print(
+        _say(
             f"Readers are shown study.yaml as it was: {', '.join(unwritten)} still says what to"
-            " enter. Write it, then redo 06.",
-            flush=True,
+            " enter. Write it, then redo 06."
         )
-    print(_table(engine, opened), flush=True)
+    _say(_table(engine, opened))
 
 
-def _print_link(engine: Engine, opened: Setting, reader_id: str, link: str) -> None:
-    print(
-        f"{reader_id}  {link}{identity.new_code(engine, reader_id, opened.asked['code_days'])}",
-        flush=True,
-    )
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def links(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def _print_link(engine: Engine, opened: Setting, reader_id: str, options: Namespace) -> None:
+    code = identity.new_code(engine, reader_id, opened.parameters.code_days)
+    _say(f"{reader_id}  {options.link}{code}")
+
+
+def links(engine: Engine, opened: Setting, options: Namespace) -> None:
     """New links for the readers who have not signed in yet."""
-    waiting = [reader["reader_id"] for reader in store.readers(engine) if not reader["events"]]
+    waiting = [reader["reader_id"] for reader in accounts.readers(engine) if not reader["events"]]
     for reader_id in waiting:
-        _print_link(engine, opened, reader_id, link)
+        _print_link(engine, opened, reader_id, options)
     if waiting:
         print(
             "These take the place of the links that the same readers had before, which no longer"
@@ -63,67 +67,58 @@ def links(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
         )
     else:
         print("Every reader has signed in already: `renew READER` makes one reader a new link.")
-    return 0
 
 
-def add(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def add(engine: Engine, opened: Setting, options: Namespace) -> None:
     """One more reader."""
-    _print_link(engine, opened, store.add_reader(engine, asked.reader), link)
-    return 0
+    _print_link(engine, opened, accounts.add_reader(engine, options.reader), options)
 
 
-def renew(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def renew(engine: Engine, opened: Setting, options: Namespace) -> None:
     """A new code for a reader; the old one and its sessions end."""
-    _print_link(engine, opened, _named(asked), link)
-    return 0
+    _print_link(engine, opened, _named(options), options)
 
 
-def revoke(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def revoke(engine: Engine, opened: Setting, options: Namespace) -> None:
     """End a reader's code and sessions; what was answered stays."""
-    store.revoke(engine, _named(asked))
-    print(f"{asked.reader} can no longer sign in; `renew {asked.reader}` lets the reader in again.")
-    return 0
+    reader_id = _named(options)
+    accounts.revoke(engine, reader_id)
+    _say(f"{reader_id} can no longer sign in; `renew {reader_id}` lets the reader in again.")
 
 
-def status(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def status(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Who has read how much, without labels."""
-    print(_table(engine, opened))
-    return 0
+    _say(_table(engine, opened))
 
 
 def _table(engine: Engine, opened: Setting) -> str:
-    codes = store.code_states(engine)
+    codes = accounts.code_states(engine)
+    to_read = {image.blind_id for image in opened.images.values() if not image.training}
     lines = [f"{'reader':<16}{'read':>10}  {'phase':<14}{'code':<9}last seen"]
-    for reader in store.readers(engine):
-        kept = store.events(engine, reader["reader_id"])
+    for reader in accounts.readers(engine):
+        name = reader["reader_id"]
+        kept = store.events(engine, name)
         own = record.fold(kept)
-        total = sum(not picture.training for picture in opened.pictures.values())
-        done = sum(
-            blind_id in own.answers and not opened.pictures[blind_id].training
-            for blind_id in own.order
-        )
         seen = kept[-1].server_utc[:16].replace("T", " ") if kept else "never"
         phase = own.phase if kept else "not begun"
-        lines.append(
-            f"{reader['reader_id']:<16}{done:>4} of {total:<3} "
-            f" {phase:<14}{codes[reader['reader_id']]:<9}{seen}"
-        )
+        read = f"{len(to_read & own.answers.keys()):>4} of {len(to_read):<3}"
+        lines.append(f"{name:<16}{read}  {phase:<14}{codes[name]:<9}{seen}")
     return "\n".join(lines)
 
 
-def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def export(engine: Engine, opened: Setting, options: Namespace) -> None:
     """events.csv, readings.csv and readers.csv into a folder (--to), or the whole store into
     another one (--to FILE.sqlite or a URL).
     """
-    target = asked.to or str(opened.folder / "export")
+    target = options.to or str(opened.folder / "export")
     if "://" in target or target.endswith(".sqlite"):
         other = store.open_store(target)
         print(
-            f"{keeping.copy(engine, other)} events copied into"
+            f"{backup.copy(engine, other)} events copied into"
             f" {other.url.render_as_string(hide_password=True)}."
         )
         other.dispose()
-        return 0
+        return
     from helpers import tables  # pandas only here, never where readers are served
     from helpers.reading import export as exporting
 
@@ -133,74 +128,67 @@ def export(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
         f"events.csv, readings.csv and readers.csv are in {target}. Readings are of readers who"
         " have locked."
     )
-    return 0
 
 
-def backup(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def back_up(engine: Engine, opened: Setting, options: Namespace) -> None:
     """A consistent copy of the store while readers go on."""
-    stamp = store.utc_now().replace(":", "").replace(".", "")
+    stamp = utc_now().replace(":", "").replace(".", "")
     usual = opened.folder / "backups" / f"readings-{stamp}.sqlite"
-    print(f"Backed up to {keeping.backup(engine, Path(asked.to) if asked.to else usual)}.")
-    return 0
+    _say(f"Backed up to {backup.backup(engine, Path(options.to or usual))}.")
 
 
-def verify(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
     """Check every chain; with READER and --hash also the hash that this reader kept."""
-    wrong = store.verify(
-        engine, {asked.reader: asked.hash} if asked.reader and asked.hash else None
-    )
-    print(
-        "\n".join(wrong)
-        if wrong
-        else (
-            f"The record holds: {sum(r['events'] for r in store.readers(engine))} events, every"
-            " chain unbroken."
-        )
-    )
+    heads = {}
+    if options.reader or options.hash is not None:
+        kept = options.hash
+        heads = {_named(options): kept if kept is None else kept.strip().lower()}
+    wrong = store.verify(engine, heads)
+    events = sum(reader["events"] for reader in accounts.readers(engine))
+    _say("\n".join(wrong) or f"The record holds: {events} events, every chain unbroken.")
     return 1 if wrong else 0
 
 
-def withdraw(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Record a withdrawal of consent that reached the study team: the reader's answers leave the
     analysis.
     """
-    message = {
-        "id": f"desk-{uuid.uuid4()}",
-        "event": "withdrawn",
-        "payload": {"reason": asked.reason or "told to the study team"},
-    }
-    store.append(engine, _named(asked), message)
-    store.revoke(engine, asked.reader)
-    print(
-        f"{asked.reader} has withdrawn: the answers leave the analysis. `erase {asked.reader}` also"
+    reader_id = _named(options)
+    reason = record.plain_text(options.reason)[:500] or "stated to the study team"
+    payload = {"reason": reason, "by": "study team"}
+    message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
+    store.append(engine, reader_id, message)
+    _say(
+        f"{reader_id} has withdrawn: the answers leave the analysis. `erase {reader_id}` also"
         " erases what was written."
     )
-    return 0
 
 
-def erase(engine: Engine, opened: Setting, asked: Namespace, link: str) -> int:
+def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Erase what a reader wrote; a tombstone stays and the chain still holds.
 
     Backups made before are not touched.
     """
-    if not asked.reason:
+    reason = record.plain_text(options.reason)[:500]
+    if not reason:
         raise store.StoreError("An erasure is recorded with its reason: add --reason '…'.")
-    store.erase(engine, _named(asked), asked.reason)
-    store.revoke(engine, asked.reader)
-    print(
-        f"What {asked.reader} wrote is erased; the tombstone says why. Erase it in the backups and"
-        " exports too."
+    store.erase(engine, _named(options), reason)
+    copies = [*opened.folder.glob("**/*.sqlite"), *opened.folder.glob("**/*.csv")]
+    named = ", ".join(
+        str(path.relative_to(opened.folder)) for path in copies if path != opened.store_place
     )
-    return 0
+    _say(
+        f"What {options.reader} wrote is erased from the store; the tombstone says why. Copies made"
+        f" before are not touched: delete or remake them ({named or 'none in the run folder'})."
+    )
 
 
-def _named(asked: Namespace) -> str:
-    if not asked.reader:
-        raise store.StoreError(f"Which reader? `{asked.command} READER`; `status` lists them.")
-    return asked.reader
+def _named(options: Namespace) -> str:
+    if not options.reader:
+        raise store.StoreError(f"Which reader? `{options.command} READER`; `status` lists them.")
+    return accounts.proper_id(options.reader)
 
 
 COMMANDS = {
-    f.__name__: f
-    for f in (links, add, revoke, renew, status, export, backup, verify, withdraw, erase)
-}
+    f.__name__: f for f in (links, add, revoke, renew, status, export, verify, withdraw, erase)
+} | {"backup": back_up}

@@ -5,22 +5,22 @@ from collections.abc import Iterable, Mapping
 
 
 def reading_order(
-    pictures: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed"
+    images: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed"
 ) -> list[str]:
     """blind_ids in a reader's own order: training cases first, then the read.
 
-    `pictures` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2,
+    `images` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2,
     3) in which 06 laid first presentations, images without repeat and repeats: so repeats keep
     their distance and this code need not know which they are. `mixing` is "mixed", or "blocked":
     one modality after the other, which one first by chance.
     """
     drawn = random.Random(f"{seed}/{reader_id}")
-    ordered = sorted(pictures, key=lambda picture: picture["blind_id"])
-    blocks = sorted({picture["modality"] for picture in ordered})
+    ordered = sorted(images, key=lambda image: image["blind_id"])
+    blocks = sorted({image["modality"] for image in ordered})
     drawn.shuffle(blocks)
 
-    def place(picture: Mapping) -> tuple:
-        block = blocks.index(picture["modality"]) if mixing == "blocked" else 0
-        return (not picture["training"], block, picture["part"], drawn.random())
+    def place(image: Mapping) -> tuple:
+        block = blocks.index(image["modality"]) if mixing == "blocked" else 0
+        return (not image["training"], block, image["part"], drawn.random())
 
-    return [picture["blind_id"] for picture in sorted(ordered, key=place)]
+    return [image["blind_id"] for image in sorted(ordered, key=place)]

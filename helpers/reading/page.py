@@ -1,6 +1,6 @@
-"""The reading page as a widget: a few texts, one plain ES module, one stylesheet.
-
-It knows no reader, no answer and no truth.
+"""The reading page as a widget: its texts, settings and questions are traits, its code is a few
+plain ES modules. Under the reading server answers go to the server; in a notebook the widget keeps
+a practice record that is thrown away.
 """
 
 import json
@@ -17,18 +17,20 @@ PAGE = "READING_PAGE"
 
 
 class ReadingPage(anywidget.AnyWidget):
-    """The page.
+    """The page of one study. It knows no reader, no answer and no truth.
 
-    Nothing that a browser sets here is read: answers go to the server with the reader's own
-    session.
+    `settings` are the study's texts and what is asked, `words` every word of the page. Nothing that
+    a browser sets here is read: answers go to the server with the reader's own session.
     """
 
     _esm = STATIC / "widget.js"
-    told = traitlets.Dict(read_only=True).tag(sync=True)
+    settings = traitlets.Dict(read_only=True).tag(sync=True)
+    words = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, told: dict):
+    def __init__(self, page: dict):
         super().__init__()
-        self.set_trait("told", told)
+        self.set_trait("words", page["words"])
+        self.set_trait("settings", {k: v for k, v in page.items() if k != "words"})
 
     def set_state(self, sync_data: dict) -> None:
         """What a browser sets is dropped."""

@@ -6,33 +6,26 @@ safe, `fold` reads a record, `refuse` says what the record does not accept.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
+from jsonschema import Draft202012Validator
+
+from helpers.findings import SIDES
+from helpers.reading.schema import ERASED
 from helpers.reading.store import Event, Refused
+from helpers.runner.parameters import Record as Parameters
+from helpers.table_columns import LABELS
 
-LABELS = ("real", "fake", "uncertain")
-SIDES = ("left", "right", "bilateral")
-EVENTS = (
-    "consented",
-    "registered",
-    "display",
-    "shown",
-    "answered",
-    "changed",
-    "paused",
-    "resumed",
-    "locked",
-    "withdrawn",
-)
 CONFIDENCE_STEPS = {"none": 0, "3-step": 3, "6-step": 6}
-LONGEST_TEXT = 2000
+ROOM_LIGHTS = ("dark", "dimmed", "bright")
+DEVICES = ("diagnostic", "desktop", "laptop", "tablet", "phone")
 LONGEST_MESSAGE = 16_000
+EARLIEST_CLOCK, AHEAD_OF_SERVER = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=2)
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 @dataclass
@@ -52,6 +45,7 @@ class Record:
     paused: bool = False
     locked_utc: str = ""
     withdrawn_utc: str = ""
+    withdrawn_by: str = ""
     erased: bool = False
     head: str = ""
     events: int = 0
@@ -63,20 +57,17 @@ class Record:
 
     @property
     def phase(self) -> str:
-        """Where the reader is: consent, registration, display, read, summary, locked or
-        withdrawn.
+        """Where the reader is: consent, registration, display, read, summary, locked, withdrawn or
+        erased.
         """
-        if self.withdrawn_utc:
-            return "withdrawn"
-        if self.locked_utc:
-            return "locked"
-        if not self.consented_utc:
-            return "consent"
-        if not self.registered:
-            return "registration"
-        if not self.display:
-            return "display"
-        return "read" if self.current else "summary"
+        ends = {"erased": self.erased, "withdrawn": self.withdrawn_utc, "locked": self.locked_utc}
+        steps = {
+            "consent": not self.consented_utc,
+            "registration": not self.registered,
+            "display": not self.display,
+            "read": self.current,
+        }
+        return next((name for name, here in (ends | steps).items() if here), "summary")
 
 
 def fold(events: Iterable[Event], before: Record | None = None) -> Record:
@@ -105,9 +96,12 @@ def fold(events: Iterable[Event], before: Record | None = None) -> Record:
             _answer(record, event, payload)
         elif event.event in ("paused", "resumed"):
             record.paused = event.event == "paused"
-        elif event.event in ("locked", "withdrawn"):
-            setattr(record, f"{event.event}_utc", event.server_utc)
-        elif event.event == "erased":
+        elif event.event == "locked":
+            record.locked_utc = event.server_utc
+        elif event.event == "withdrawn":
+            record.withdrawn_utc = event.server_utc
+            record.withdrawn_by = payload.get("by", "reader")
+        elif event.event == ERASED:
             record.erased = True
     return record
 
@@ -125,117 +119,57 @@ def _answer(record: Record, event: Event, payload: dict) -> None:
         record.last_answered = event.blind_id
 
 
-def clean(message) -> dict:
-    """A message from outside with known fields only, types checked, control characters out.
-
-    Raises Refused.
-    """
-    if not isinstance(message, dict) or len(json.dumps(message)) > LONGEST_MESSAGE:
-        raise Refused("The message is not an object or is too long.")
-    identity, event = message.get("id"), message.get("event")
-    if not isinstance(identity, str) or not _ID.fullmatch(identity):
-        raise Refused("The message has no proper id.")
-    if event not in EVENTS:
-        raise Refused("The message names no known event.")
-    blind_id, payload = message.get("blind_id", ""), message.get("payload", {})
-    if not isinstance(blind_id, str) or len(blind_id) > 64 or not isinstance(payload, dict):
-        raise Refused("The message names its image or content wrongly.")
-    browser_utc = message.get("browser_utc", "")
-    if not isinstance(browser_utc, str) or not _UTC.fullmatch(browser_utc):
-        raise Refused("The message has no browser time.")
-    payload = {
-        key: _plain(value) for key, value in payload.items() if _NAMES.get(event, {}).get(key)
-    }
-    for key, value in payload.items():
-        _NAMES[event][key](key, value)
-    return {
-        "id": identity,
-        "event": event,
-        "blind_id": blind_id,
-        "payload": payload,
-        "browser_utc": browser_utc,
-    }
+# --- messages from outside
 
 
-def _plain(value):
-    if isinstance(value, str):
-        return _CONTROL.sub(" ", value).strip()
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+def _text(longest: int) -> dict:
+    return {"type": "string", "maxLength": longest}
 
 
-def _text(longest: int):
-    def check(key: str, value) -> None:
-        if not isinstance(value, str) or len(value) > longest:
-            raise Refused(f"'{key}' must be text of at most {longest} characters.")
-
-    return check
+def _number(low: float, high: float) -> dict:
+    return {"type": "number", "minimum": low, "maximum": high}
 
 
-def _number(low: float, high: float):
-    def check(key: str, value) -> None:
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise Refused(f"'{key}' must be a number from {low} to {high}.")
-
-    return check
+def _one_of(*choices) -> dict:
+    return {"enum": list(choices)}
 
 
-def _choice(*choices):
-    def check(key: str, value) -> None:
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise Refused(f"'{key}' is not one of the choices.")
-
-    return check
-
-
-def _words(key: str, value) -> None:
-    if (
-        not isinstance(value, list)
-        or len(value) > 40
-        or not all(isinstance(item, str) and len(item) <= 60 for item in value)
-    ):
-        raise Refused(f"'{key}' must be a short list of words.")
-
-
+_YES_NO, _WORDS = _one_of(True, False), {"type": "array", "maxItems": 40, "items": _text(60)}
 _VIEW = {
     "window_center": _number(-70000, 140000),
     "window_width": _number(0, 140000),
     "zoom": _number(0, 1000),
-    "inverted": _choice(True, False),
+    "inverted": _YES_NO,
 }
 _ANSWER = {
-    "label": _choice(*LABELS),
+    "label": _one_of(*LABELS),
+    "poor_quality": _YES_NO,
     "confidence": _number(1, 6),
-    "description": _text(LONGEST_TEXT),
-    "findings": _words,
-    "side": _choice("", *SIDES),
-    "cues": _words,
+    "description": _text(2000),
+    "findings": _WORDS,
+    "side": _one_of("", *SIDES),
+    "cues": _WORDS,
     "seconds": _number(0, 1e6),
     **_VIEW,
 }
-_DISPLAY = (
-    "screen_width",
-    "screen_height",
-    "window_width",
-    "window_height",
-    "pixel_ratio",
-    "color_depth",
-    "pixels_per_cm",
-    "dark_step",
-    "light_step",
+_SCREEN = (
+    *("screen_width", "screen_height", "window_width", "window_height"),
+    *("pixel_ratio", "color_depth", "pixels_per_cm", "dark_step", "light_step", "attempts"),
 )
-_NAMES: dict[str, dict] = {
+_PAYLOADS = {
     "consented": {"consent_sha256": _text(64), "language": _text(20)},
     "registered": {
         "years": _number(0, 80),
         "specialty": _text(120),
-        "prior_ai": _choice(True, False),
+        "prior_ai": _YES_NO,
         "prior_ai_words": _text(500),
     },
     "display": {
-        **{name: _number(0, 1e5) for name in _DISPLAY},
-        "touch": _choice(True, False),
+        **{name: _number(0, 1e5) for name in _SCREEN},
+        **dict.fromkeys(("touch", "steps_seen", "dark_seen", "light_seen"), _YES_NO),
         "browser": _text(300),
-        "steps_seen": _choice(True, False),
+        "room_light": _one_of(*ROOM_LIGHTS),
+        "device": _one_of(*DEVICES),
     },
     "shown": {"milliseconds": _number(0, 1e7), **_VIEW},
     "answered": _ANSWER,
@@ -245,79 +179,139 @@ _NAMES: dict[str, dict] = {
     "locked": {},
     "withdrawn": {"reason": _text(500)},
 }
+_MESSAGE = {
+    "id": {"type": "string", "pattern": r"\A[A-Za-z0-9_-]{8,64}\Z"},
+    "event": _one_of(*_PAYLOADS),
+    "blind_id": _text(64),
+    "payload": {"type": "object"},
+    "browser_utc": {"type": "string", "pattern": r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z"},
+}
+_WHOLE = Draft202012Validator(
+    {"type": "object", "properties": _MESSAGE, "required": ["id", "event", "browser_utc"]}
+)
+_OF_EVENT = {
+    event: Draft202012Validator({"properties": fields}) for event, fields in _PAYLOADS.items()
+}
 
 
-def refuse(record: Record, message: dict, asked: Mapping) -> None:
+def clean(message) -> dict:
+    """A message from outside with known fields only, types checked, control characters out.
+
+    Raises Refused.
+    """
+    try:
+        length = len(json.dumps(message, allow_nan=False))
+    except (ValueError, RecursionError):
+        raise Refused("The message holds what is no JSON.") from None
+    if length > LONGEST_MESSAGE:
+        raise Refused("The message is too long.")
+    _check(_WHOLE, message)
+    event, sent = message["event"], {"blind_id": "", "payload": {}} | message
+    payload = {key: value for key, value in sent["payload"].items() if key in _PAYLOADS[event]}
+    _check(_OF_EVENT[event], payload)
+    _check_clock(message["browser_utc"])
+    return {name: sent[name] for name in _MESSAGE} | {
+        "payload": {key: _plain(value) for key, value in payload.items()}
+    }
+
+
+def _check(validator: Draft202012Validator, values) -> None:
+    error = next(validator.iter_errors(values), None)
+    if error is not None:  # it says which rule, never what was sent
+        named = ".".join(str(part) for part in error.absolute_path) or "The message"
+        raise Refused(f"'{named}' breaks the rule {error.validator}: {error.validator_value}.")
+
+
+def _check_clock(browser_utc: str) -> None:
+    try:
+        moment = datetime.fromisoformat(browser_utc)
+    except ValueError:
+        raise Refused("The browser's time is no time.") from None
+    if not EARLIEST_CLOCK <= moment <= datetime.now(UTC) + AHEAD_OF_SERVER:
+        raise Refused("The browser's clock is years or days off: set the clock of this device.")
+
+
+def _plain(value):
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return plain_text(value) if isinstance(value, str) else value
+
+
+def plain_text(text: str) -> str:
+    """Text without control characters, and without space around it."""
+    return _CONTROL.sub(" ", text).strip()
+
+
+# --- what comes next
+
+
+def refuse(record: Record, message: dict, parameters: Parameters) -> None:
     """Raises Refused when the record does not accept the message.
 
-    `asked` are the stage's parameters and `findings_offered`.
+    `parameters` are the stage's; its `findings_offered` are complete.
     """
-    event, blind_id = message["event"], message["blind_id"]
-    if record.withdrawn_utc or record.erased:
-        raise Refused("This reader has withdrawn: nothing more is recorded.")
-    if record.locked_utc and event != "withdrawn":
-        raise Refused("The read is locked: nothing more is recorded.")
-    if blind_id and blind_id not in record.order:
-        raise Refused("This reader has no such image.")
-    if event in ("consented", "withdrawn"):
-        return
-    if not record.consented_utc:
-        raise Refused("Consent comes first.")
-    if (
-        event == "registered"
-        and not {"years", "specialty", "prior_ai"} <= message["payload"].keys()
-    ):
-        raise Refused("Years of experience, specialty and prior knowledge of AI are needed.")
-    if event in ("registered", "display"):
-        return
-    if not record.registered:
-        raise Refused("Registration comes first.")
-    if event == "shown" and blind_id not in may_see(record, asked["going_back"]):
-        raise Refused("This image is not open to this reader now.")
+    event, blind_id, payload = message["event"], message["blind_id"], message["payload"]
+    open_now = may_see(record, parameters.going_back)
+    before_consent = event in ("consented", "withdrawn")
+    before_read = before_consent or event in ("registered", "display")
+    particulars = {"years", "specialty", "prior_ai"}
+    refusals = {
+        "This reader has withdrawn: nothing more is recorded.": record.withdrawn_utc
+        or record.erased,
+        "The read is locked: nothing more is recorded.": record.locked_utc and event != "withdrawn",
+        "This reader has no such image.": blind_id and blind_id not in record.order,
+        "Consent comes first.": not before_consent and not record.consented_utc,
+        "Years of experience, specialty and prior knowledge of AI are needed.": event
+        == "registered"
+        and not particulars <= payload.keys(),
+        "Registration comes first.": not before_read and not record.registered,
+        "This image is not open to this reader now.": event == "shown" and blind_id not in open_now,
+        "The answer is not for the image whose turn it is.": event == "answered"
+        and (not blind_id or blind_id != record.current),
+        "This answer cannot be changed any more.": event == "changed"
+        and (blind_id not in record.answers or blind_id not in open_now),
+        "A change needs a reason.": event == "changed" and not payload.get("reason"),
+        "Some images have no answer yet.": event == "locked"
+        and (record.current or not record.order),
+    }
     if event in ("answered", "changed"):
-        _refuse_answer(record, message, asked)
-    if event == "locked" and (record.current or not record.order):
-        raise Refused("Some images have no answer yet.")
+        refusals |= _incomplete(payload, parameters)
+    for sentence, refused in refusals.items():
+        if refused:
+            raise Refused(sentence)
 
 
 def may_see(record: Record, going_back: str) -> list[str]:
     """The images a reader may look at now: the current one and those whose answer may still be
     changed.
     """
-    again = (
-        list(record.answers)
-        if going_back == "until locked"
-        else [record.last_answered]
-        if going_back == "until next"
-        else []
-    )
-    return [blind_id for blind_id in [*again, record.current] if blind_id]
+    again = {"never": [], "until next": [record.last_answered], "until locked": record.answers}
+    return [blind_id for blind_id in [*again[going_back], record.current] if blind_id]
 
 
-def _refuse_answer(record: Record, message: dict, asked: Mapping) -> None:
-    blind_id, payload = message["blind_id"], message["payload"]
-    if message["event"] == "answered" and blind_id != record.current:
-        raise Refused("The answer is not for the image whose turn it is.")
-    if message["event"] == "changed":
-        if blind_id not in record.answers or blind_id not in may_see(record, asked["going_back"]):
-            raise Refused("This answer cannot be changed any more.")
-        if not payload.get("reason"):
-            raise Refused("A change needs a reason.")
-    for name in ("label", *needed(asked)):
-        if payload.get(name) in (None, "", []):
-            raise Refused(f"'{name}' is needed.")
-    steps = CONFIDENCE_STEPS[asked["confidence"]]
-    if "confidence" in payload and (
-        payload["confidence"] not in range(1, steps + 1) or type(payload["confidence"]) is not int
-    ):
-        raise Refused("The confidence is not one of the steps.")
-    for name, offered in (("findings", asked["findings_offered"]), ("cues", asked["cues"])):
-        if not set(payload.get(name, [])) <= set(offered):
-            raise Refused(f"'{name}' names what the study does not offer.")
+def _incomplete(payload: dict, parameters: Parameters) -> dict[str, bool]:
+    steps = range(1, CONFIDENCE_STEPS[parameters.confidence] + 1)
+    sure = payload.get("confidence", 1)
+    offered = {"findings": parameters.findings_offered, "cues": parameters.cues}
+    return {
+        f"'{name}' is needed.": payload.get(name) in (None, "", [])
+        for name in ("label", *needed(parameters))
+    } | {
+        "The confidence is not one of the steps.": "confidence" in payload
+        and (type(sure) is not int or sure not in steps),
+        **{
+            f"'{name}' names what the study does not offer.": not {*payload.get(name, [])} <= {*ids}
+            for name, ids in offered.items()
+        },
+    }
 
 
-def needed(asked: Mapping) -> list[str]:
+def needed(parameters: Parameters) -> list[str]:
     """The fields without which an answer is not complete, by the stage's parameters."""
-    names = [name for name in ("description", "findings") if asked[f"{name}_required"]]
-    names += ["confidence"] if asked["confidence"] != "none" else []
-    return names + (["cues"] if asked["cues_asked"] and asked["cues_required"] else [])
+    asked = {
+        "description": parameters.description_required,
+        "findings": parameters.findings_required,
+        "confidence": parameters.confidence != "none",
+        "cues": parameters.cues_asked and parameters.cues_required,
+    }
+    return [name for name, is_needed in asked.items() if is_needed]

@@ -15,10 +15,12 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from PIL import Image
 from tornado import web
+from voila.static_file_handler import MultiStaticFileHandler
+from voila.tornado.handler import TornadoVoilaHandler
 
-from helpers.reading import desk, identity, store
+from helpers.reading import accounts, identity, kernels, reader_state, store
+from helpers.reading.setting import STATIC
 
-STATIC = Path(__file__).resolve().parent / "static"
 LARGEST_BODY = 64_000
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self'"
@@ -37,14 +39,24 @@ HEADERS = {
 }
 
 
-class ReaderHandler(JupyterHandler):
+class Strict:
+    """The strict headers of every answer; an error is its number and nothing else."""
+
+    def set_default_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def write_error(self, status_code: int, **_) -> None:
+        self.finish({"saved": False, "error": f"{status_code}"})
+
+
+class ReaderHandler(Strict, JupyterHandler):
     """What every route shares: strict headers, JSON answers, no traceback and no echo of what was
     sent.
     """
 
     def set_default_headers(self) -> None:
-        for name, value in HEADERS.items():
-            self.set_header(name, value)
+        super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
 
     def check_xsrf_cookie(self) -> None:
@@ -55,27 +67,42 @@ class ReaderHandler(JupyterHandler):
             raise web.HTTPError(403)
 
     @property
-    def desk_app(self):
+    def reading_app(self):
         return self.settings["voila"]
 
     @property
     def reader_id(self) -> str:
         return self.current_user.username
 
+    def signed_out(self) -> bool:
+        """Whether nobody is signed in: that is then the answer."""
+        if self.current_user is None:
+            self.refuse(401, "signed out")
+        return self._finished
+
+    def braked(self, brake: identity.Brake, key: str) -> bool:
+        """Whether this key has to wait: that is then the answer."""
+        wait = brake.wait(key)
+        if wait:
+            self.set_header("Retry-After", str(int(wait) + 1))
+            self.refuse(429, "wait")
+        return self._finished
+
     async def run(self, function, *arguments):
         """A call into the store, off the event loop.
 
         What cannot be saved now answers 503, what is not accepted 422.
         """
-        app = self.desk_app
+        app = self.reading_app
         try:
             call = functools.partial(function, app.engine, app.setting, self.reader_id, *arguments)
             return await asyncio.get_running_loop().run_in_executor(app.pool, call)
         except store.Refused as refusal:
             self.refuse(422, str(refusal))
         except Exception as error:
-            if not (store.unavailable(error) or isinstance(error, OSError)):
+            if not store.trouble(error):
                 raise
+            app.say_trouble(error)
             self.refuse(503, "The answer cannot be saved just now.")
         return None
 
@@ -95,8 +122,13 @@ class ReaderHandler(JupyterHandler):
     def get_login_url(self) -> str:
         return self.base_url + "login"
 
-    def write_error(self, status_code: int, **_) -> None:
-        self.finish({"saved": False, "error": f"{status_code}"})
+
+class Nothing(ReaderHandler):
+    """Any address that is no route."""
+
+    @allow_unauthenticated
+    def prepare(self) -> None:
+        self.refuse(404, "404")
 
 
 class SignIn(ReaderHandler):
@@ -105,62 +137,53 @@ class SignIn(ReaderHandler):
     @allow_unauthenticated
     def get(self) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        told = self.desk_app.page_told()
-        page = (
-            (STATIC / "signin.html")
-            .read_text()
-            .replace(
-                "{{told}}",
-                json.dumps({"title": told["title"], "language": told["language"]}).replace(
-                    "<", "\\u003c"
-                ),
-            )
-        )
-        self.finish(page)
+        page = self.reading_app.setting.page
+        given = json.dumps({"title": page["title"], "words": page["words"]})
+        text = (STATIC / "signin.html").read_text()
+        self.finish(text.replace("{{given}}", given.replace("<", "\\u003c")))
 
     @allow_unauthenticated
     async def post(self) -> None:
-        sent = self.body()
-        place, brake = self.request.remote_ip, self.desk_app.brake
-        wait = brake.wait(place)
-        if wait:
-            self.set_header("Retry-After", str(int(wait) + 1))
-            return self.refuse(429, "wait")
+        sent, brake, address = self.body(), self.reading_app.brake, identity.address_of(self)
+        if self.braked(brake, address):
+            return None
         digest = identity.code_digest(sent.get("code", "") if isinstance(sent, dict) else "")
-        holder = await self.identity_provider.holder(digest)
-        if not holder:
-            brake.count(place)
+        if not await self.identity_provider.ask(accounts.code_holder, digest):
+            brake.count(address)
             return self.refuse(403, "code")
-        self.identity_provider.sign_in(self, holder, digest)
+        await self.identity_provider.sign_in(self, digest)
         return self.finish({"signed_in": True})
 
 
 class SignOut(ReaderHandler):
-    """End this browser's session; what was answered stays."""
+    """End this session, wherever its cookie was copied to; what was answered stays."""
 
     @allow_unauthenticated
-    def post(self) -> None:
-        self.identity_provider.sign_out(self)
+    async def post(self) -> None:
+        await self.identity_provider.sign_out(self)
         self.finish({"signed_in": False})
 
 
-class Where(ReaderHandler):
+class State(ReaderHandler):
     """Where this reader is. Signed out answers 401."""
 
     @allow_unauthenticated
     async def get(self) -> None:
-        if self.current_user is None:
-            return self.refuse(401, "signed out")
-        app = self.desk_app
-        await self.run(desk.enter)
-        if self._finished:
-            return None
-        state = await self.run(desk.where)
-        return (
-            None
-            if state is None
-            else self.finish({**state, "reader": self.reader_id, "page": app.page_told()})
-        )
+        if self.signed_out():
+            return
+        await self.run(reader_state.enter)
+        state = None if self._finished else await self.run(reader_state.state)
+        if not self._finished:
+            self.finish(state)
+
+
+class Settings(ReaderHandler):
+    """The study's texts and settings and the words of the page: what the widget is given too."""
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        if not self.signed_out():
+            self.finish(self.reading_app.setting.page)
 
 
 class Record(ReaderHandler):
@@ -170,59 +193,50 @@ class Record(ReaderHandler):
 
     @allow_unauthenticated
     async def post(self) -> None:
-        if self.current_user is None:
-            return self.refuse(401, "signed out")
+        messages = self.reading_app.messages
+        if self.signed_out() or self.braked(messages, self.reader_id):
+            return None
+        messages.count(self.reader_id)
         sent = self.body()
         if not isinstance(sent, dict):
             return self.refuse(422, "The message is not an object.")
-        if (
-            isinstance(sent.get("message"), dict)
-            and sent["message"].get("event") == "locked"
-            and not await self.own_code(sent.get("code"))
-        ):
+        if sent.get("reader", self.reader_id) != self.reader_id:
+            return self.refuse(401, "another reader has signed in")
+        message = sent.get("message")
+        locking = isinstance(message, dict) and message.get("event") == "locked"
+        if locking and not await self.own_code(sent.get("code")):
             return None
-        kept = await self.run(desk.receive, sent.get("message"))
-        if kept is None:
-            return None
-        state = await self.run(desk.where)
-        return (
-            None
-            if state is None
-            else self.finish({**kept, "state": {**state, "reader": self.reader_id}})
-        )
+        kept = await self.run(reader_state.receive, message)
+        state = None if self._finished else await self.run(reader_state.state)
+        return None if self._finished else self.finish({**kept, "state": state})
 
     async def own_code(self, code) -> bool:
         """Locking is signed with the reader's own code, braked like signing in."""
-        brake, place = self.desk_app.brake, f"lock {self.reader_id}"
-        wait = brake.wait(place)
-        if wait:
-            self.set_header("Retry-After", str(int(wait) + 1))
-            self.refuse(429, "wait")
-        elif (
-            not isinstance(code, str)
-            or await self.identity_provider.holder(identity.code_digest(code)) != self.reader_id
-        ):
-            brake.count(place)
+        brake, key = self.reading_app.brake, f"lock {self.reader_id}"
+        if self.braked(brake, key):
+            return False
+        digest = identity.code_digest(code if isinstance(code, str) else "")
+        own = await self.identity_provider.ask(accounts.code_holder, digest) == self.reader_id
+        if not own:
+            brake.count(key)
             self.refuse(403, "code")
-        else:
-            return True
-        return False
+        return own
 
 
-class Picture(ReaderHandler):
+class Pixels(ReaderHandler):
     """One image as raw little-endian pixels, for its reader only, while it is open or next."""
 
     @allow_unauthenticated
     async def get(self, study: str, reader_id: str, blind_id: str) -> None:
-        if self.current_user is None:
-            return self.refuse(401, "signed out")
-        app = self.desk_app
+        if self.signed_out():
+            return None
+        app = self.reading_app
         if study != app.setting.study or reader_id != self.reader_id:
             return self.refuse(403, "not yours")
-        if not await self.run(desk.may_fetch, blind_id):
+        if not await self.run(reader_state.may_fetch, blind_id):
             return None if self._finished else self.refuse(403, "not now")
         width, height, wide, pixels = await asyncio.get_running_loop().run_in_executor(
-            app.pool, app.pixels.of, app.setting.pictures[blind_id].path
+            app.pool, app.decoded.of, app.setting.images[blind_id].path
         )
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-Picture", f"{width} {height} {wide}")
@@ -232,53 +246,47 @@ class Picture(ReaderHandler):
         return None  # a tag of the content would be the same for a repeat
 
 
-class Pixels:
+class Decoded:
     """Decoded images, the last few kept: readers of a study often look at the same ones."""
 
     def __init__(self, largest_bytes: int = 96_000_000):
         self.kept, self.largest = OrderedDict(), largest_bytes
 
     def of(self, path: Path) -> tuple[int, int, int, bytes]:
-        """Width, height, bytes a pixel (1 or 2) and the pixels, row by row, little-endian.
+        """Width, height, bytes per pixel (1 or 2) and the pixels, row by row, little-endian.
 
         Raises ValueError for another kind of image.
         """
         if path in self.kept:
             self.kept.move_to_end(path)
             return self.kept[path]
-        with Image.open(path) as picture:
-            if picture.mode not in ("L", "I;16"):
+        with Image.open(path) as image:
+            if image.mode not in ("L", "I;16"):
                 raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
-            found = (
-                picture.width,
-                picture.height,
-                1 if picture.mode == "L" else 2,
-                picture.tobytes(),
-            )
+            found = (image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes())
         self.kept[path] = found
-        while (
-            sum(len(entry[3]) for entry in list(self.kept.values())) > self.largest
-            and len(self.kept) > 1
-        ):
+        while len(self.kept) > 1 and self.size() > self.largest:
             self.kept.popitem(last=False)
         return found
 
+    def size(self) -> int:
+        """Bytes of all that is kept."""
+        return sum(len(entry[3]) for entry in list(self.kept.values()))
+
 
 class Health(ReaderHandler):
-    """For the machine that watches: whether pages are served and the record can be read."""
+    """For the machine that watches: whether pages are served and an answer could be written."""
 
     @allow_unauthenticated
     async def get(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                self.desk_app.pool, store.readers, self.desk_app.engine
-            )
+            await self.reading_app.check_health()
         except Exception as error:
-            if not store.unavailable(error):
+            if not store.trouble(error):
                 raise
+            self.reading_app.say_trouble(error)
             self.set_status(503)
-            return self.finish({"ok": False})
-        return self.finish({"ok": True})
+        self.finish({"ok": self.get_status() == 200})
 
 
 class Assets(ReaderHandler, web.StaticFileHandler):
@@ -299,7 +307,27 @@ class Assets(ReaderHandler, web.StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")
 
 
-class OwnKernel(KernelHandler):
+class VoilaAssets(Strict, MultiStaticFileHandler):
+    """Voila's own scripts."""
+
+
+class Page(Strict, TornadoVoilaHandler):
+    """The page itself: Voila's own rendering, for a signed-in reader, without anything from the
+    address.
+    """
+
+    async def get(self) -> None:
+        reader_id, brake = self.current_user.username, self.settings["voila"].messages
+        if brake.wait(reader_id):
+            raise web.HTTPError(429)
+        brake.count(reader_id)
+        kernels.VISITOR.set(reader_id)
+        self.request.arguments.clear()
+        self.request.query = ""
+        await super().get()
+
+
+class OwnKernel(Strict, KernelHandler):
     """Jupyter's kernel route for the kernel's own reader; readers end no kernels."""
 
     async def delete(self, kernel_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Serve the reading page: standalone Voila on the one notebook, one identity a reader; and look
+"""Serve the reading page: standalone Voila on the one notebook, one identity per reader; and look
 after readers.
 
     python -m helpers.reading.server STUDY
@@ -8,137 +8,129 @@ No key, no source names, no truth and no pandas are in this process.
 """
 
 import argparse
+import asyncio
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jupyter_core.utils import run_sync
-from jupyter_server.utils import url_path_join
-from sqlalchemy import Engine
+from sqlalchemy import Engine, exc
 from tornado.ioloop import IOLoop
 from traitlets import default
 from traitlets.config import Config
 from voila.app import Voila
-from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
-from voila.tornado.handler import TornadoVoilaHandler
-from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from helpers.reading import identity, kernels, operations, routes, setting, store
+from helpers.reading import identity, kernel_socket, kernels, operations, routes, setting, store
 from helpers.runner import parameters
+from helpers.runner.places import study_key
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90
 LARGEST_REQUEST = 1_000_000
+MOST_MESSAGES = 400  # a minute and reader: two per image, and pages, pauses and widgets
 EXTENSIONS = [
     "@voila-dashboards/widgets-manager8",
     "@jupyter-widgets/jupyterlab-manager",
     "anywidget",
 ]
-
-
-class ReadersPage(TornadoVoilaHandler):
-    """The page itself:
-
-    Voila's own rendering, for a signed-in reader, without anything from the address.
-    """
-
-    def set_default_headers(self) -> None:
-        for name, value in routes.HEADERS.items():
-            self.set_header(name, value)
-
-    async def get(self) -> None:
-        kernels.VISITOR.set(self.current_user.username)
-        self.request.arguments.clear()
-        self.request.query = ""
-        await super().get()
+OPTIONS = {
+    "VoilaConfiguration": {
+        "multi_kernel_manager_class": kernels.ReaderKernels,
+        "file_allowlist": [r"(?!)"],
+        "allow_template_override": "NO",
+        "allow_theme_override": "NO",
+        "extension_allowlist": EXTENSIONS,
+    },
+    "ConnectionFileMixin": {"transport": "ipc"},
+    "ReaderKernels": {
+        "cull_idle_timeout": CULL_SECONDS,
+        "cull_interval": 30,
+        "buffer_offline_messages": False,
+    },
+    "Voila": {
+        "identity_provider_class": identity.ReaderIdentity,
+        "authorizer_class": identity.OwnKernelOnly,
+        "tornado_settings": {
+            "default_handler_class": routes.Nothing,
+            "websocket_max_message_size": routes.LARGEST_BODY,
+        },
+    },
+}
 
 
 class ReadingServer(Voila):
     """Voila with the reading page's identity, kernels and routes, and none of its open doors."""
 
-    proxied = False
+    proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded headers are believed
 
     def __init__(self, opened: setting.Setting, engine: Engine, **options):
         super().__init__(**options)
         self.setting, self.engine = opened, engine
         self.pool = ThreadPoolExecutor(8)
-        self.brake, self.pixels = identity.Brake(), routes.Pixels()
+        self.brake, self.messages = identity.Brake(), identity.Brake(most=MOST_MESSAGES)
+        self.decoded = routes.Decoded()
+        self.health_check: asyncio.Future | None = None
         self.kernel_home = kernels.prepare_home(Path(tempfile.mkdtemp(prefix="reading_")))
 
     @default("cookie_secret")
     def _kept_cookie_secret(self) -> bytes:
-        return setting.cookie_secret(self.setting.study)
+        return study_key(self.setting.study, "cookie")
 
     def load_config_file(self, *_, **__) -> None:
         """Nothing on this machine changes how readers are served."""
 
-    def page_told(self) -> dict:
-        """What the page and the kernels are told of the study: texts and what is asked.
+    def say_trouble(self, error: Exception) -> None:
+        """One line of log for what keeps the record from being read or written."""
+        self.log.error("The record cannot be read or written: %s.", store.trouble(error))
 
-        No truth is in this process.
-        """
-        told, asked = self.setting.told, self.setting.asked
-        texts = {
-            name: told.get(name, "")
-            for name in (
-                "study",
-                "title",
-                "consent",
-                "instructions",
-                "contact",
-                "protocol",
-                "ethics",
+    async def check_health(self) -> None:
+        """Write into the store as an answer would be written; one check serves all who ask."""
+        if self.health_check is None or self.health_check.done():
+            self.health_check = asyncio.get_running_loop().run_in_executor(
+                self.pool, store.check_writable, self.engine
             )
-        }
-        names = (
-            "confidence",
-            "description_required",
-            "findings_required",
-            "findings_offered",
-            "cues_asked",
-            "cues_required",
-            "cues",
-        )
-        shown = {
-            name: asked[name] for name in (*names, "going_back", "break_after", "first_window")
-        }
-        return (
-            texts | shown | {"language": told.get("language") or "en", "bits": told.get("bits", 0)}
-        )
+        await asyncio.shield(self.health_check)
 
     def init_handlers(self) -> list:
-        def at(path: str) -> str:
-            return url_path_join(self.server_url, path)
+        prefix = re.escape(self.server_url.rstrip("/"))
 
-        images = at(r"/reading/image/([A-Za-z0-9_.-]+)/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)")
+        def at(path: str) -> str:  # a proxy may hand the prefix on or take it off
+            return f"(?:{prefix})?{path}"
+
+        images = at(r"/reading/image/([^/]+)/([^/]+)/([^/]+)")
         shown = {
             "notebook_path": os.path.relpath(self.notebook_path, self.root_dir),
             "template_paths": self.template_paths,
+            "config": self.config,
+            "voila_configuration": self.voila_configuration,
         }
-        shown |= {"config": self.config, "voila_configuration": self.voila_configuration}
+        scripts = {"paths": self.static_paths}
         return [
             (at("/health"), routes.Health),
             (at("/login"), routes.SignIn),
             (at("/logout"), routes.SignOut),
-            (at("/reading/state"), routes.Where),
+            (at("/reading/state"), routes.State),
+            (at("/reading/settings"), routes.Settings),
             (at("/reading/record"), routes.Record),
-            (images, routes.Picture),
-            (at(r"/reading/static/(.*)"), routes.Assets, {"path": str(routes.STATIC)}),
+            (images, routes.Pixels),
+            (at(r"/reading/static/(.*)"), routes.Assets, {"path": str(setting.STATIC)}),
             (at(rf"/api/kernels/{KERNEL}"), routes.OwnKernel),
-            (at(rf"/api/kernels/{KERNEL}/channels"), VoilaKernelWebsocketHandler),
-            (at(r"/voila/templates/(.*)"), TemplateStaticFileHandler),
-            (at(r"/voila/static/(.*)"), MultiStaticFileHandler, {"paths": self.static_paths}),
-            (at(r"/voila/labextensions/(.*)"), MultiStaticFileHandler, {"paths": labextensions()}),
-            (at("/"), ReadersPage, shown),
+            (at(rf"/api/kernels/{KERNEL}/channels"), kernel_socket.OwnSocket),
+            (at(r"/voila/static/(.*)"), routes.VoilaAssets, scripts),
+            (at(r"/voila/labextensions/(.*)"), routes.VoilaAssets, {"paths": labextensions()}),
+            (at("/"), routes.Page, shown),
         ]
 
     def listen(self) -> None:
-        self.app.listen(self.port, self.ip, xheaders=self.proxied, max_body_size=LARGEST_REQUEST)
+        self.app.listen(self.port, self.ip, max_body_size=LARGEST_REQUEST)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self.kernel_manager.keep_warm)
         print(
@@ -177,114 +169,104 @@ def refuse_taken(ip: str, port: int) -> None:
         try:
             probe.bind((ip or "0.0.0.0", port))
         except (OSError, OverflowError) as error:
-            told = getattr(error, "strerror", None) or error
+            why = getattr(error, "strerror", None) or error
             raise setting.SettingError(
-                f"Port {port} of '{ip}' cannot be used ({told}): choose another with --port or"
-                " --ip."
+                f"Port {port} of '{ip}' cannot be used ({why}): choose another with --port or --ip."
             ) from None
 
 
-def serve(
-    opened: setting.Setting, engine: Engine, port: int, ip: str, base_url: str, proxied: bool
-) -> None:
+def serve(opened: setting.Setting, engine: Engine, options: Namespace) -> None:
     """Serve until stopped."""
-    options = Config()
-    options.VoilaConfiguration.multi_kernel_manager_class = kernels.ReaderKernels
-    options.VoilaConfiguration.file_allowlist = [r"(?!)"]
-    options.VoilaConfiguration.allow_template_override = "NO"
-    options.VoilaConfiguration.allow_theme_override = "NO"
-    options.VoilaConfiguration.extension_allowlist = EXTENSIONS
-    options.ConnectionFileMixin.transport = "ipc"
-    options.ReaderKernels.cull_idle_timeout = CULL_SECONDS
-    options.ReaderKernels.cull_interval = 30
-    options.ReaderKernels.buffer_offline_messages = False
-    options.Voila.identity_provider_class = identity.ReaderIdentity
-    options.Voila.authorizer_class = identity.OwnKernelOnly
     app = ReadingServer(
         opened,
         engine,
-        config=options,
-        port=port,
-        ip=ip,
+        config=Config(OPTIONS),
+        port=options.port,
+        ip=options.ip,
         open_browser=False,
-        base_url=base_url,
+        base_url=options.base_url,
         log_level=logging.WARNING,
     )
     app.notebook_path, app.root_dir = str(setting.NOTEBOOK), str(setting.NOTEBOOK.parent)
-    app.proxied = proxied
+    app.proxies = options.proxied
     app.initialize([])
-    app.template_paths.insert(0, str(routes.STATIC / "template"))
+    app.template_paths.insert(0, str(setting.STATIC / "template"))
     app.start()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status. One sentence for what cannot be done."""
+ARGUMENTS = {
+    "--port": {"type": int, "default": 8866},
+    "--ip": {"default": "127.0.0.1", "help": "address to listen on; behind a proxy leave it"},
+    "--url": {
+        "default": "",
+        "help": "address that readers use, for their links, e.g. https://study.example.org/",
+    },
+    "--base-url": {"help": "path below which the page is served; that of --url where not given"},
+    "--proxied": {
+        "nargs": "?",
+        "const": "127.0.0.1",
+        "metavar": "PROXY",
+        "help": "believe X-Forwarded-For and X-Forwarded-Proto of the proxy at this address (this"
+        " machine where not given): it must set both",
+    },
+    "--no-links": {
+        "action": "store_true",
+        "help": "print no reader's link, for a server whose output is kept; `links` prints them",
+    },
+    "--reading-set": {"type": Path, "help": "a reading_set/ folder that was copied to this host"},
+    "--to": {
+        "default": "",
+        "help": "where export and backup write: a folder, a .sqlite file, or for export a URL",
+    },
+    "--hash": {"help": "the hash that a reader kept from the lock, for verify"},
+    "--reason": {"default": "", "help": "why, for withdraw and erase"},
+}
+
+
+def parse(arguments: list[str] | None) -> Namespace:
+    """The command line, its addresses in order. Raises SettingError for one that is none."""
     parser = argparse.ArgumentParser(prog="make reader", description=__doc__.splitlines()[0])
     parser.add_argument("study")
-    parser.add_argument(
-        "command", nargs="?", default="serve", choices=["serve", *operations.COMMANDS]
-    )
+    commands = ["serve", *operations.COMMANDS]
+    parser.add_argument("command", nargs="?", default="serve", choices=commands)
     parser.add_argument("reader", nargs="?", default="", help="a reader's opaque id")
-    parser.add_argument("--port", type=int, default=8866)
-    parser.add_argument(
-        "--ip", default="127.0.0.1", help="address to listen on; behind a proxy leave it"
-    )
-    parser.add_argument("--base-url", default="/", help="path below which the page is served")
-    parser.add_argument(
-        "--url",
-        default="",
-        help="address that readers use, for their links, e.g. https://study.example.org/",
-    )
-    parser.add_argument(
-        "--proxied", action="store_true", help="trust the X-Forwarded headers of the proxy in front"
-    )
-    parser.add_argument(
-        "--reading-set", type=Path, help="a reading_set/ folder that was copied to this host"
-    )
-    parser.add_argument(
-        "--to",
-        default="",
-        help=(
-            "where export and backup write: a folder, a .sqlite file, or for export a database URL"
-        ),
-    )
-    parser.add_argument(
-        "--hash", default="", help="the hash that a reader kept from the lock, for verify"
-    )
-    parser.add_argument("--reason", default="", help="for erase: why")
-    asked = parser.parse_args(arguments)
-    asked.base_url = "/" + asked.base_url.strip("/") + "/" if asked.base_url.strip("/") else "/"
+    for name, told in ARGUMENTS.items():
+        parser.add_argument(name, **told)
+    options = parser.parse_args(arguments)
+    public = urlsplit(options.url)
+    if options.url and not (public.scheme in ("http", "https") and public.netloc):
+        raise setting.SettingError(
+            "--url must be the whole address that readers use, like https://study.example.org/."
+        )
+    path = (public.path if options.base_url is None else options.base_url).strip("/")
+    options.base_url = f"/{path}/" if path else "/"
+    loopback = options.proxied == "127.0.0.1"
+    options.proxied = ("127.0.0.1", "::1") if loopback else (options.proxied,)
+    here = socket.gethostname() if options.ip in ("", "0.0.0.0", "::") else options.ip
+    here = f"[{here}]" if ":" in here else here
+    local = f"http://{here}:{options.port}{options.base_url}"
+    options.link = f"{(options.url or local).rstrip('/')}/login#"
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status. One sentence for what cannot be done."""
+    known = (setting.SettingError, store.StoreError, store.Refused, parameters.ParameterError)
     try:
-        opened = setting.load(asked.study, asked.reading_set)
+        options = parse(arguments)
+        opened = setting.load(options.study, options.reading_set)
         engine = store.open_store(opened.store_place)
-        here = (
-            socket.gethostname()
-            if asked.ip in ("", "0.0.0.0", "::")
-            else f"[{asked.ip}]"
-            if ":" in asked.ip
-            else asked.ip
-        )
-        link = (asked.url or f"http://{here}:{asked.port}{asked.base_url}").rstrip("/") + "/login#"
-        if asked.command == "serve":
-            refuse_taken(asked.ip, asked.port)
-            operations.greet(engine, opened, link)
-            serve(opened, engine, asked.port, asked.ip, asked.base_url, asked.proxied)
-            return 0
-        return operations.COMMANDS[asked.command](engine, opened, asked, link)
-    except (
-        setting.SettingError,
-        store.StoreError,
-        store.Refused,
-        parameters.ParameterError,
-    ) as error:
+        if options.command != "serve":
+            return operations.COMMANDS[options.command](engine, opened, options) or 0
+        refuse_taken(options.ip, options.port)
+        operations.greet(engine, opened, options)
+        serve(opened, engine, options)
+        return 0
+    except known as error:
         print(error, file=sys.stderr)
-    except Exception as error:
-        if not store.unavailable(error):
-            raise
-        print(
-            "The store cannot be read or written just now (locked, full or gone): try again.",
-            file=sys.stderr,
-        )
+    except (exc.SQLAlchemyError, OSError) as error:
+        why = store.trouble(error) or "the database refused what was asked"
+        print(f"Nothing was done: {why}. Mend that and try again.", file=sys.stderr)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What the reading stage is told: 07's parameters, the study's texts and the blinded images.
+"""What stage 07 is given: its parameters, the study's texts and the blinded images.
 
 No truth, no pandas.
 """
@@ -7,18 +7,24 @@ import csv
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.findings import FINDINGS
 from helpers.runner import parameters
+from helpers.runner.places import NOTEBOOKS, outputs_folder, params_folder
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-NOTEBOOK = ROOT / "notebooks" / "07_read_cases.ipynb"
 STAGE = "07_read_cases"
+NOTEBOOK = NOTEBOOKS / f"{STAGE}.ipynb"
 DATABASE = "READING_DATABASE_URL"
+STATIC = Path(__file__).resolve().parent / "static"
+# Of study.json and of the parameters, all that the page is given:
+PAGE_TEXTS = ("study", "title", "consent", "instructions", "contact", "protocol", "ethics")
+PAGE_PARAMETERS = (
+    *("confidence", "description_required", "findings_required", "findings_offered"),
+    *("cues_asked", "cues_required", "cues", "going_back", "break_after", "first_window"),
+)
 _BLIND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -27,7 +33,7 @@ class SettingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class BlindImage:
     """One presentation, as 06 wrote it."""
 
     blind_id: str
@@ -41,22 +47,36 @@ class Picture:
 class Setting:
     """A study at the reading stage.
 
-    `asked` are 07's parameters, `told` the texts of study.json, `folder` 07's run folder.
+    `parameters` are 07's, `texts` those of study.json, `folder` is 07's run folder.
     """
 
     study: str
-    asked: Mapping
-    told: Mapping
-    pictures: Mapping[str, Picture]
+    parameters: parameters.Record
+    texts: Mapping
+    images: Mapping[str, BlindImage]
     folder: Path
 
     @property
     def store_place(self) -> str | Path:
-        """Where the record lies:
-
-        READING_DATABASE_URL when set (PostgreSQL), else readings.sqlite in the run folder.
+        """Where the record lies: READING_DATABASE_URL when set (PostgreSQL), else readings.sqlite
+        in the run folder.
         """
         return os.environ.get(DATABASE) or self.folder / "readings.sqlite"
+
+    @property
+    def page(self) -> dict:
+        """All that the page and its kernels are given of the study. There is no truth in it."""
+        texts = {name: self.texts.get(name, "") for name in PAGE_TEXTS}
+        chosen = {name: self.parameters[name] for name in PAGE_PARAMETERS}
+        words = page_words(self.texts.get("language") or "en")
+        return {**texts, **chosen, "bits": self.texts.get("bits", 0), "words": words}
+
+
+def page_words(language: str) -> dict:
+    """Every word of the page: static/texts.<language>.json, English where there is none."""
+    own = STATIC / f"texts.{language}.json"
+    proper = re.fullmatch(r"[a-z]{2}", language) and own.exists()
+    return json.loads((own if proper else STATIC / "texts.en.json").read_text(encoding="utf-8"))
 
 
 def load(study: str, reading_set: Path | None = None, values: Mapping | None = None) -> Setting:
@@ -66,45 +86,27 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     `reading_set` is a folder that was copied here instead; `values` are parameters that were
     checked already. Raises SettingError or parameters.ParameterError.
     """
-    nothing = (
-        not reading_set
-        and _params(study).parent.is_dir()
-        and not _params(study).is_dir()
-        and not outputs_folder(study).is_dir()
-    )
-    if values is None and nothing:
+    params, outputs = params_folder(study), outputs_folder(study)
+    known = reading_set or params.is_dir() or outputs.is_dir() or not params.parent.is_dir()
+    if values is None and not known:
         raise SettingError(
             f"There is no study '{study}' here: `make new STUDY={study}` begins one; then run 06"
             " first, or copy its reading set here."
         )
-    name, given = _settings(study) if values is None else (STAGE, dict(values))
+    name, given = _read_yaml(params) if values is None else (STAGE, dict(values))
     declared = parameters.schema(NOTEBOOK)
-    asked = {key: parameter.default for key, parameter in declared.items()} | parameters.check(
-        given, declared, f"params/{study}/{name}.yaml"
-    )
-    asked["findings_offered"] = _offered(asked["findings_offered"], study)
-    folder = (
-        Path(reading_set)
-        if reading_set
-        else outputs_folder(study) / asked["reading_set"] / "reading_set"
-    )
-    return Setting(
-        study, asked, read_told(folder, study), read_pictures(folder), outputs_folder(study) / name
-    )
+    defaults = {key: parameter.default for key, parameter in declared.items()}
+    checked = parameters.check(given, declared, f"params/{study}/{name}.yaml")
+    chosen = parameters.Record(defaults | checked)
+    chosen["findings_offered"] = _offered(chosen.findings_offered, study)
+    folder = Path(reading_set or outputs / chosen.reading_set / "reading_set")
+    return Setting(study, chosen, read_texts(folder, study), read_images(folder), outputs / name)
 
 
-def _params(study: str) -> Path:
-    return Path(os.environ.get("PARAMS") or ROOT / "params") / study
-
-
-def _settings(study: str) -> tuple[str, dict]:
-    folder = _params(study)
+def _read_yaml(folder: Path) -> tuple[str, dict]:
     found = sorted(folder.glob(f"{STAGE}*.yaml"))
-    if not folder.is_dir():
-        return (
-            STAGE,
-            {},
-        )  # a host that has nothing but the reading set reads with the notebook's defaults
+    if not folder.is_dir():  # a host that has nothing but the reading set: the notebook's defaults
+        return STAGE, {}
     if len(found) != 1:
         raise SettingError(
             f"{folder} must have one {STAGE} YAML, it has {len(found)}: a study is read in one way."
@@ -122,77 +124,50 @@ def _offered(ids: list[str], study: str) -> list[str]:
     return ids or list(FINDINGS)
 
 
-def read_told(folder: Path, study: str) -> dict:
+def read_texts(folder: Path, study: str) -> dict:
     """study.json of a reading set: what the page may say.
 
     Raises SettingError when it is missing or damaged.
     """
-    path = Path(folder) / "study.json"
+    path = folder / "study.json"
     try:
         return {"title": study, **json.loads(path.read_text()), "study": study}
     except FileNotFoundError:
-        raise SettingError(
-            f"{path} does not exist: run 06 first, or copy the whole reading_set/ here."
-        ) from None
+        raise _absent(path) from None
     except json.JSONDecodeError:
         raise SettingError(f"{path} is damaged: copy reading_set/ again.") from None
 
 
-def read_pictures(folder: Path) -> dict[str, Picture]:
+def read_images(folder: Path) -> dict[str, BlindImage]:
     """The images of a reading set by blind_id.
 
     Raises SettingError naming the row or the file that is wrong.
     """
-    folder = Path(folder)
+    table = folder / "reading_set.csv"
     try:
-        with (folder / "reading_set.csv").open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
-        raise SettingError(
-            f"{folder / 'reading_set.csv'} does not exist: run 06 first, or copy the whole"
-            " reading_set/ here."
-        ) from None
-    pictures = {}
-    for number, row in enumerate(rows, 1):
-        missing = {"blind_id", "path", "modality", "training"} - row.keys()
-        if missing or not _BLIND_ID.fullmatch(row["blind_id"] or ""):
-            raise SettingError(
-                f"{folder / 'reading_set.csv'} row {number}: no proper"
-                f" {sorted(missing)[0] if missing else 'blind_id'}."
-            )
-        path = (folder / row["path"]).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            raise SettingError(
-                f"{folder / 'reading_set.csv'} row {number}: {row['path']} is not in the reading"
-                " set: copy it again."
-            )
-        training = row["training"].lower() == "true"
-        pictures[row["blind_id"]] = Picture(
-            row["blind_id"],
-            path,
-            row["modality"],
-            training,
-            int(row.get("part") or (0 if training else 1)),
-        )
-    if not any(not picture.training for picture in pictures.values()):
-        raise SettingError(f"{folder / 'reading_set.csv'} has no images to read.")
-    return pictures
+        raise _absent(table) from None
+    images = [_image(folder, f"{table} row {number}", row) for number, row in enumerate(rows, 1)]
+    if all(image.training for image in images):
+        raise SettingError(f"{table} has no images to read.")
+    return {image.blind_id: image for image in images}
 
 
-def outputs_folder(study: str) -> Path:
-    """outputs/<study>/ (elsewhere by OUTPUTS=)."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / study
+def _absent(path: Path) -> SettingError:
+    return SettingError(
+        f"{path} does not exist: run 06 first, or copy the whole reading_set/ here."
+    )
 
 
-def cookie_secret(study: str) -> bytes:
-    """The secret that signs sessions, kept in .keys/<study>/cookie (mode 0600), so that signing in
-    survives a restart.
-    """
-    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / study
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "cookie"
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_bytes(32).hex())
-    return bytes.fromhex(path.read_text())
+def _image(folder: Path, where: str, row: dict) -> BlindImage:
+    missing = {"blind_id", "path", "modality", "training"} - row.keys()
+    if missing or not _BLIND_ID.fullmatch(row["blind_id"] or ""):
+        raise SettingError(f"{where}: no proper {sorted(missing)[0] if missing else 'blind_id'}.")
+    path = (folder / row["path"]).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise SettingError(f"{where}: {row['path']} is not in the reading set: copy it again.")
+    training = row["training"].lower() == "true"
+    part = int(row.get("part") or (0 if training else 1))
+    return BlindImage(row["blind_id"], path, row["modality"], training, part)

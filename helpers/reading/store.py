@@ -8,27 +8,49 @@ around them.
 
 import hashlib
 import json
+import re
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, exc
 
+from helpers.files import utc_now
 from helpers.reading.schema import (
-    CODES,
+    ERASED,
     EVENTS,
-    FIRST,
-    HOLLOW,
+    FIRST_HASH,
+    HEALTH,
     PAYLOADS,
     READERS,
-    StoreError,
-    open_store,
+    metadata,
+    triggers,
 )
 
-__all__ = ["StoreError", "open_store"]
+_SETTINGS = {
+    "sqlite": (
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA foreign_keys=ON",
+        "PRAGMA secure_delete=ON",
+    ),
+    "postgresql": ("SET lock_timeout = '2s'",),  # nobody waits for ever behind a held lock
+}
+NETWORK_FILE_SYSTEMS = (
+    *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "davfs", "beegfs", "gpfs"),
+    *("vboxsf", "prl_fs", "drvfs", "fuse.sshfs", "fuse.rclone", "fuse.gcsfuse", "fuse.s3fs"),
+    *("fuse.glusterfs", "fuse.davfs", "fuse.vmhgfs"),
+)
+LAST_THAT_READS_EARLIER_RECORDS = "64a37d2"
+SECONDS_FOR_ERASING = 5  # that other connections are given to let go of the log
+
+
+class StoreError(RuntimeError):
+    """The store cannot be opened or used as asked; the message says what to do."""
 
 
 class Refused(ValueError):
@@ -53,12 +75,99 @@ class Event:
     hash: str
 
 
-def utc_now() -> str:
-    """Now, ISO 8601 UTC to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def open_store(place: str | Path) -> Engine:
+    """The store at a path (SQLite) or a database URL; made when absent.
+
+    Raises StoreError on a network file system, where SQLite's locks cannot be relied on, for a
+    database that does not answer, and for a record of an earlier version, which is left as it is.
+    """
+    engine = _by_url(str(place)) if "://" in str(place) else _by_path(Path(place).absolute())
+    shown = engine.url.render_as_string(hide_password=True)
+    sa.event.listen(engine, "connect", _settings(engine.dialect.name))
+    try:
+        known = sa.inspect(engine)
+        if known.has_table("readers") and "simulated" not in {
+            column["name"] for column in known.get_columns("readers")
+        }:
+            raise StoreError(
+                f"The record in {shown} was begun by an earlier version: commit"
+                f" {LAST_THAT_READS_EARLIER_RECORDS} is the last that reads it. Nothing in it was"
+                " changed."
+            )
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            for statement in triggers(engine.dialect.name):
+                connection.exec_driver_sql(statement)
+    except exc.DBAPIError as error:
+        raise StoreError(
+            f"The store {shown} cannot be opened ({str(error.orig).splitlines()[0]})."
+        ) from None
+    return engine
 
 
-def reading(store: Engine):
+def _by_url(url: str) -> Engine:
+    scheme, rest = url.split("://", 1)
+    scheme = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
+    try:
+        return sa.create_engine(f"{scheme}://{rest}", pool_pre_ping=True)
+    except (exc.ArgumentError, ModuleNotFoundError, ValueError):
+        raise StoreError(
+            "The database URL is not understood: write postgresql://user:password@host/database."
+        ) from None
+
+
+def _by_path(path: Path) -> Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = file_system(path.parent)
+    if kind.startswith(NETWORK_FILE_SYSTEMS):
+        raise StoreError(
+            f"{path} lies on a network file system ({kind}): put the store on a local disk, or"
+            " use PostgreSQL by URL."
+        )
+    url = sa.URL.create("sqlite", database=str(path))
+    engine = sa.create_engine(url, connect_args={"timeout": 2, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection):
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _settings(dialect: str):
+    def apply(connection, _):
+        if dialect == "sqlite":
+            connection.isolation_level = None  # transactions begin above, before the first read
+        cursor = connection.cursor()
+        for statement in _SETTINGS.get(dialect, ()):
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+    return apply
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """The kind of file system a path lies on, from /proc/mounts (or its text); '' where there is
+    none.
+    """
+    if mounts is None:
+        listed = Path("/proc/mounts")
+        mounts = listed.read_text() if listed.exists() else ""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        _, folder, found = line.split()[:3]
+        folder = re.sub(
+            r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), folder
+        )  # a space is written \040
+        if Path(path).resolve().is_relative_to(folder) and len(folder) >= len(best):
+            best, kind = folder, found
+    return kind
+
+
+def read_only(store: Engine):
+    """A transaction that only reads, beside which others write."""
     return store.execution_options(reading=True).begin()
 
 
@@ -90,112 +199,21 @@ def payload_text(payload: dict) -> str:
     return json.dumps(payload, sort_keys=True, ensure_ascii=False)
 
 
-# --- readers and their codes
-
-
-def add_reader(store: Engine, reader_id: str = "", simulated: bool = False) -> str:
-    """Add a reader under an opaque id (made when not given); returns it.
-
-    A known one is left as it is.
-    """
-    reader_id = reader_id or f"reader-{secrets.token_hex(3)}"
-    with store.begin() as connection:
-        known = connection.execute(
-            sa.select(READERS.c.reader_id).where(READERS.c.reader_id == reader_id)
-        ).first()
-        if not known:
-            connection.execute(
-                READERS.insert().values(
-                    reader_id=reader_id,
-                    simulated=simulated,
-                    added_utc=utc_now(),
-                    events=0,
-                    head=FIRST,
-                )
-            )
-    return reader_id
-
-
-def readers(store: Engine) -> list[dict]:
-    """All readers with reader_id, simulated, added_utc, events, head, in the order they were
-    added.
-    """
-    with reading(store) as connection:
-        return [
-            dict(row._mapping)
-            for row in connection.execute(
-                sa.select(READERS).order_by(READERS.c.added_utc, READERS.c.reader_id)
-            )
-        ]
-
-
-def set_code(store: Engine, reader_id: str, code_sha256: str, expires_utc: str) -> None:
-    """Give a reader a new code (its digest is kept); earlier codes are revoked.
-
-    Raises StoreError for an unknown reader.
-    """
-    with store.begin() as connection:
-        _known(connection, reader_id)
-        _revoke(connection, reader_id)
-        connection.execute(
-            CODES.insert().values(
-                code_sha256=code_sha256,
-                reader_id=reader_id,
-                made_utc=utc_now(),
-                expires_utc=expires_utc,
-            )
-        )
-
-
-def revoke(store: Engine, reader_id: str) -> None:
-    """End a reader's codes and sessions; what was answered stays.
-
-    Raises StoreError for an unknown reader.
-    """
-    with store.begin() as connection:
-        _known(connection, reader_id)
-        _revoke(connection, reader_id)
-
-
-def _revoke(connection, reader_id: str) -> None:
-    open_codes = (CODES.c.reader_id == reader_id) & CODES.c.revoked_utc.is_(None)
-    connection.execute(CODES.update().where(open_codes).values(revoked_utc=utc_now()))
-
-
-def _known(connection, reader_id: str) -> None:
-    if not connection.execute(
-        sa.select(READERS.c.reader_id).where(READERS.c.reader_id == reader_id)
-    ).first():
-        raise StoreError(f"There is no reader '{reader_id}': `status` lists the readers.")
-
-
-def code_holder(store: Engine, code_sha256: str, now: str | None = None) -> str:
-    """The reader whose valid code has this digest; '' for an unknown, expired or revoked one."""
-    valid = (
-        (CODES.c.code_sha256 == code_sha256)
-        & CODES.c.revoked_utc.is_(None)
-        & (CODES.c.expires_utc > (now or utc_now()))
-    )
-    with reading(store) as connection:
-        return connection.execute(sa.select(CODES.c.reader_id).where(valid)).scalar() or ""
-
-
-def code_states(store: Engine, now: str | None = None) -> dict[str, str]:
-    """By reader: valid, expired, revoked or none, of the latest code."""
-    states = {reader["reader_id"]: "none" for reader in readers(store)}
-    with reading(store) as connection:
-        for row in connection.execute(sa.select(CODES).order_by(CODES.c.made_utc)):
-            states[row.reader_id] = (
-                "revoked"
-                if row.revoked_utc
-                else "valid"
-                if row.expires_utc > (now or utc_now())
-                else "expired"
-            )
-    return states
-
-
 # --- events
+
+
+def find_reader(connection, reader_id: str, locked: bool = False):
+    """The reader's row, None for an unknown one; `locked` until the transaction ends."""
+    query = sa.select(READERS).where(READERS.c.reader_id == reader_id)
+    return connection.execute(query.with_for_update() if locked else query).first()
+
+
+def known_reader(connection, reader_id: str, locked: bool = False):
+    """The reader's row. Raises StoreError for an unknown reader."""
+    reader = find_reader(connection, reader_id, locked)
+    if reader is None:
+        raise StoreError(f"There is no reader '{reader_id}': `status` lists the readers.")
+    return reader
 
 
 def append(
@@ -214,43 +232,28 @@ def append(
     for an id that came before with another content.
     """
     message = {"blind_id": "", "payload": {}, "browser_utc": "", **message}
+    of_reader = EVENTS.c.reader_id == reader_id
     with store.begin() as connection:
-        lock = sa.select(READERS).where(READERS.c.reader_id == reader_id).with_for_update()
-        reader = connection.execute(lock).first()
-        if reader is None:
-            raise StoreError(f"There is no reader '{reader_id}': `status` lists the readers.")
-        earlier = _events(
-            connection, (EVENTS.c.reader_id == reader_id) & (EVENTS.c.message_id == message["id"])
-        )
+        reader = known_reader(connection, reader_id, locked=True)
+        earlier = _events(connection, of_reader & (EVENTS.c.message_id == message["id"]))
         if earlier:
             return _acknowledge_again(earlier[0], message)
         if rule is not None:
-            rule(
-                _events(
-                    connection, (EVENTS.c.reader_id == reader_id) & (EVENTS.c.sequence > after)
-                ),
-                message,
-            )
+            rule(_events(connection, of_reader & (EVENTS.c.sequence > after)), message)
         event = _chain(reader, message, clock())
-        row = {name: getattr(event, name) for name in EVENTS.c.keys()}  # noqa: SIM118
+        row = {name: value for name, value in vars(event).items() if name != "payload"}
+        own = {"reader_id": reader_id, "sequence": event.sequence}
         connection.execute(EVENTS.insert().values(row))
-        text = payload_text(event.payload)
-        connection.execute(
-            PAYLOADS.insert().values(reader_id=reader_id, sequence=event.sequence, payload=text)
-        )
-        connection.execute(
-            READERS.update()
-            .where(READERS.c.reader_id == reader_id)
-            .values(events=event.sequence, head=event.hash)
-        )
+        connection.execute(PAYLOADS.insert().values(**own, payload=payload_text(event.payload)))
+        ends = {"events": event.sequence, "head": event.hash}
+        connection.execute(READERS.update().where(READERS.c.reader_id == reader_id).values(ends))
     return {"id": message["id"], "sequence": event.sequence, "hash": event.hash, "again": False}
 
 
 def _acknowledge_again(earlier: Event, message: dict) -> dict:
     same = earlier.event == message["event"] and earlier.blind_id == message["blind_id"]
-    if same and earlier.payload is not None:
-        told = {key: value for key, value in earlier.payload.items() if key != "salt"}
-        same = told == {key: value for key, value in message["payload"].items() if key != "salt"}
+    if earlier.payload is not None:
+        same &= {**earlier.payload, "salt": ""} == {**message["payload"], "salt": ""}
     if not same:
         raise Refused("This message id came before with another content: nothing was written.")
     return {"id": message["id"], "sequence": earlier.sequence, "hash": earlier.hash, "again": True}
@@ -261,20 +264,19 @@ def _chain(reader, message: dict, server_utc: str) -> Event:
     # also ties the message's id into the chain.
     salt = message["payload"].get("salt", secrets.token_hex(8))
     payload = {**message["payload"], "salt": f"{salt}.{_tie(salt, message['id'])}"}
-    told = (
-        message["id"],
-        message["event"],
-        message["blind_id"],
-        payload,
-        digest(payload_text(payload)),
-        message["browser_utc"],
-        server_utc,
+    event = Event(
+        reader_id=reader.reader_id,
+        sequence=reader.events + 1,
+        message_id=message["id"],
+        event=message["event"],
+        blind_id=message["blind_id"],
+        payload=payload,
+        payload_sha256=digest(payload_text(payload)),
+        browser_utc=message["browser_utc"],
+        server_utc=server_utc,
+        hash="",
     )
-    event = Event(reader.reader_id, reader.events + 1, *told, "")
-    return Event(
-        *[getattr(event, name) for name in Event.__dataclass_fields__ if name != "hash"],
-        chained(reader.head, event),
-    )
+    return replace(event, hash=chained(reader.head, event))
 
 
 def _tie(salt: str, message_id: str) -> str:
@@ -283,7 +285,7 @@ def _tie(salt: str, message_id: str) -> str:
 
 def events(store: Engine, reader_id: str = "", after: int = 0) -> list[Event]:
     """The record of one reader, or of all, in order, from the event that follows number `after`."""
-    with reading(store) as connection:
+    with read_only(store) as connection:
         return _events(
             connection,
             (EVENTS.c.reader_id == reader_id if reader_id else sa.true())
@@ -308,24 +310,41 @@ def _events(connection, condition) -> list[Event]:
 def erase(store: Engine, reader_id: str, reason: str) -> None:
     """Erase what a reader wrote: an `erased` event is the tombstone, then the earlier payloads go.
 
-    The chain still holds.
+    The chain still holds. Raises StoreError while a text may still be in one of the store's files;
+    an erasure that broke off goes on when it is asked for again.
     """
-    tombstones = [
-        event.sequence for event in events(store, reader_id) if event.event == HOLLOW
-    ]  # an erasure that broke off goes on
-    message = {"id": HOLLOW, "event": HOLLOW, "payload": {"reason": reason}}
+    tombstones = [event.sequence for event in events(store, reader_id) if event.event == ERASED]
+    message = {"id": ERASED, "event": ERASED, "payload": {"reason": reason}}
     sequence = tombstones[0] if tombstones else append(store, reader_id, message)["sequence"]
+    earlier = (PAYLOADS.c.reader_id == reader_id) & (PAYLOADS.c.sequence < sequence)
     with store.begin() as connection:
-        connection.execute(
-            PAYLOADS.delete().where(
-                (PAYLOADS.c.reader_id == reader_id) & (PAYLOADS.c.sequence < sequence)
-            )
-        )
+        connection.execute(PAYLOADS.delete().where(earlier))
     if store.dialect.name == "sqlite":
-        with closing(store.raw_connection()) as connection:
-            connection.execute(
-                "PRAGMA wal_checkpoint(TRUNCATE)"
-            )  # what was erased must not stay in the log file
+        _leave_no_trace(store)
+    else:
+        with store.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql("VACUUM FULL payloads")
+
+
+def _leave_no_trace(store: Engine) -> None:
+    """Rewrite the file without what was deleted, and empty its log."""
+    until = time.monotonic() + SECONDS_FOR_ERASING
+    with closing(store.raw_connection()) as connection:
+        connection.execute("VACUUM")
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:  # busy
+            if time.monotonic() > until:
+                raise StoreError(
+                    "The erasure is recorded, but another connection holds the store open, so the"
+                    " text may still be in its files: close what reads the store, then erase again."
+                )
+            time.sleep(0.1)
+
+
+def check_writable(store: Engine) -> None:
+    """Write and commit a row, as an answer would be. Raises the database's error."""
+    with store.begin() as connection:
+        connection.execute(HEALTH.delete())
+        connection.execute(HEALTH.insert().values(checked_utc=utc_now()))
 
 
 # --- checking
@@ -338,49 +357,40 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
     `heads` are the hashes that readers kept from their lock: each must still be in that reader's
     record.
     """
-    found = []
-    with reading(store) as connection:
+    with read_only(store) as connection:
         everything = _events(connection, sa.true())
         known = {row.reader_id: row for row in connection.execute(sa.select(READERS))}
-    by_reader: dict[str, list[Event]] = {reader_id: [] for reader_id in known}
+    records: dict[str, list[Event]] = {reader_id: [] for reader_id in [*known, *(heads or {})]}
     for event in everything:
-        by_reader.setdefault(event.reader_id, []).append(event)
-    for reader_id, record in by_reader.items():
-        found += [f"{reader_id}: {phrase}" for phrase in check_chain(record) + _untied(record)]
-        if (
-            reader_id in known
-            and record
-            and (record[0].payload or {}).get("simulated", known[reader_id].simulated)
-            != known[reader_id].simulated
-        ):
-            found.append(
-                f"{reader_id}: the mark that tells people from simulated readers was changed"
-            )
-        if reader_id not in known:
-            found.append(f"{reader_id}: has events but is no reader of the study")
-        elif (known[reader_id].events, known[reader_id].head) != (
-            len(record),
-            record[-1].hash if record else FIRST,
-        ):
-            found.append(
-                f"{reader_id}: the record ends at event {len(record)}, {known[reader_id].events}"
-                " were written"
-            )
-        head = (heads or {}).get(reader_id)
-        if head and head not in {event.hash for event in record}:
-            found.append(f"{reader_id}: the hash that the reader kept is not in the record")
-    found += [
-        f"{reader_id}: is unknown, yet a hash was kept"
-        for reader_id in heads or {}
-        if reader_id not in by_reader
+        records.setdefault(event.reader_id, []).append(event)
+    return [
+        f"{reader_id}: {phrase}"
+        for reader_id, record in records.items()
+        for phrase in _wrong(record, known.get(reader_id), (heads or {}).get(reader_id))
     ]
+
+
+def _wrong(record: list[Event], reader, kept_hash: str | None) -> list[str]:
+    """What does not hold in one reader's record; `reader` is the row of the table of readers."""
+    found = check_chain(record) + _untied(record)
+    if reader is None and not record:
+        return ["is unknown, yet a hash was kept"]
+    if reader is None:
+        return [*found, "has events but is no reader of the study"]
+    first = (record[0].payload if record else None) or {}
+    if first.get("simulated", reader.simulated) != reader.simulated:
+        found.append("the mark that tells people from simulated readers was changed")
+    if (reader.events, reader.head) != (len(record), record[-1].hash if record else FIRST_HASH):
+        found.append(f"the record ends at event {len(record)}, {reader.events} were written")
+    if kept_hash is not None and kept_hash not in {event.hash for event in record}:
+        found.append("the hash that the reader kept is not in the record")
     return found
 
 
 def check_chain(record: list[Event]) -> list[str]:
     """What is wrong in one reader's events, in order: sequence, payload digests, hashes."""
-    found, before = [], FIRST
-    erased_at = max((event.sequence for event in record if event.event == HOLLOW), default=0)
+    found, before = [], FIRST_HASH
+    erased_at = max((event.sequence for event in record if event.event == ERASED), default=0)
     for number, event in enumerate(record, 1):
         if event.sequence != number:
             return [*found, f"event {number} is missing"]
@@ -407,10 +417,19 @@ def _untied(record: list[Event]) -> list[str]:
     return found
 
 
-def unavailable(error: Exception) -> bool:
-    """Whether an exception means that the store cannot be written just now (locked, full, gone):
-    ask again later.
-    """
-    return isinstance(
-        error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.InternalError
-    )
+_TROUBLES = {  # what a database says -> what it means
+    ("locked", "lock timeout"): "another process holds the store's lock",
+    ("disk is full", "no space left", "quota"): "the store's disk is full",
+    ("disk i/o error", "file too large"): "the store's disk is full or failing",
+    ("readonly", "read-only", "permission"): "the store may not be written by this account",
+}
+
+
+def trouble(error: Exception) -> str:
+    """Why the store cannot be read or written just now, by name; "" for any other kind of error."""
+    kinds = exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.InternalError
+    if not isinstance(error, kinds | OSError):
+        return ""
+    said = str(getattr(error, "orig", error)).lower()
+    known = [meaning for words, meaning in _TROUBLES.items() if any(w in said for w in words)]
+    return known[0] if known else "the store does not answer"

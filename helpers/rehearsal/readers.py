@@ -10,8 +10,9 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from helpers.assemble_reading_set import seal
+from helpers.files import utc
 from helpers.findings import FINDINGS, SIDES, UNSIDED
-from helpers.reading import desk, record, store
+from helpers.reading import accounts, reader_state, record, store
 from helpers.reading.setting import Setting
 from helpers.runner import runs
 
@@ -41,19 +42,19 @@ def read(run: runs.Run, setting: Setting) -> None:
     }
     engine = store.open_store(setting.store_place)
     try:
-        for number in range(setting.asked["number_of_readers"]):
+        for number in range(setting.parameters.number_of_readers):
             _read_all(engine, setting, truth, f"simulated-{number + 1}", knows_ai=number % 2 == 1)
     finally:
         engine.dispose()
-    desk.begun(setting, clock=lambda: _utc(BEGIN))
+    reader_state.mark_begun(setting, clock=lambda: utc(BEGIN))
 
 
 def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: bool) -> None:
-    store.add_reader(engine, reader_id, simulated=True)
+    accounts.add_reader(engine, reader_id, simulated=True)
     start = BEGIN + timedelta(
-        minutes=random.Random(f"{setting.asked['seed']}/{reader_id}").randrange(600)
+        minutes=random.Random(f"{setting.parameters.seed}/{reader_id}").randrange(600)
     )
-    desk.enter(engine, setting, reader_id, lambda: _utc(start))
+    reader_state.enter(engine, setting, reader_id, lambda: utc(start))
 
     def send(event: str, minute: int, blind_id: str = "", **payload) -> None:
         """The store recognises what it has: sending all again is how an interrupted rehearsal goes
@@ -61,7 +62,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         """
         identity, moment = (
             f"{event}-{blind_id or reader_id}",
-            _utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5)),
+            utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5)),
         )
         message = record.clean(
             {
@@ -73,13 +74,13 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
             }
         )
         message["payload"]["salt"] = hashlib.sha256(
-            f"{setting.asked['seed']}/{reader_id}/{identity}".encode()
+            f"{setting.parameters.seed}/{reader_id}/{identity}".encode()
         ).hexdigest()[:16]
         store.append(
             engine,
             reader_id,
             message,
-            lambda kept, sent: record.refuse(record.fold(kept), sent, setting.asked),
+            lambda kept, sent: record.refuse(record.fold(kept), sent, setting.parameters),
             lambda: moment,
         )
 
@@ -91,7 +92,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         specialty="Radiology (simulated)",
         prior_ai=knows_ai,
     )
-    send("display", 3, steps_seen=True)
+    send("display", 3, steps_seen=True, room_light="dimmed", device="desktop")
     order = record.fold(store.events(engine, reader_id)).order
     for minute, blind_id in enumerate(order, 4):
         send("shown", minute, blind_id)
@@ -99,12 +100,12 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
             "answered",
             minute,
             blind_id,
-            **answer(truth[blind_id], setting.asked, reader_id, knows_ai),
+            **answer(truth[blind_id], setting.parameters, reader_id, knows_ai),
         )
     send("locked", 4 + len(order))
 
 
-def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
+def answer(truth: dict, parameters, reader_id: str, knows_ai: bool) -> dict:
     """The simulated answer to one image.
 
     `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time.
@@ -112,21 +113,21 @@ def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
     looked = truth["blind_id"]
     if (
         truth.get("repeat_of")
-        and random.Random(f"{asked['seed']}/{reader_id}/{looked}/again").random() > SEEN_ANEW
+        and random.Random(f"{parameters.seed}/{reader_id}/{looked}/again").random() > SEEN_ANEW
     ):
         looked = truth["repeat_of"]
-    drawn = random.Random(f"{asked['seed']}/{reader_id}/{looked}")
+    drawn = random.Random(f"{parameters.seed}/{reader_id}/{looked}")
     fake = truth["origin"] == "generated"
-    right = asked["simulated_sensitivity"] if fake else asked["simulated_specificity"]
-    right += asked["simulated_ai_gain"] * (1 - right) if knows_ai else 0
-    uncertain = drawn.random() < asked["simulated_uncertain"] * (0.6 if knows_ai else 1)
+    right = parameters.simulated_sensitivity if fake else parameters.simulated_specificity
+    right += parameters.simulated_ai_gain * (1 - right) if knows_ai else 0
+    uncertain = drawn.random() < parameters.simulated_uncertain * (0.6 if knows_ai else 1)
     says_fake = fake == (drawn.random() < right)
     label = "uncertain" if uncertain else "fake" if says_fake else "real"
     seconds = round(
         min(240.0, drawn.lognormvariate(2.6 if knows_ai else 2.9, 0.5) * (1.4 if uncertain else 1)),
         1,
     )
-    seen, side = _seen(truth, asked, drawn)
+    seen, side = _seen(truth, parameters, drawn)
     words = " and ".join(FINDINGS[finding].lower() for finding in seen) or "no finding"
     described = f"{side} {words}".strip() if seen != ["no_finding"] else "normal lungs"
     given = {
@@ -136,31 +137,27 @@ def answer(truth: dict, asked, reader_id: str, knows_ai: bool) -> dict:
         "side": side,
         "seconds": seconds,
     }
-    steps = record.CONFIDENCE_STEPS[asked["confidence"]]
+    steps = record.CONFIDENCE_STEPS[parameters.confidence]
     if steps:
         given["confidence"] = 1 if uncertain else drawn.randint(1 + steps // 3, steps)
-    if asked["cues_asked"]:
+    if parameters.cues_asked:
         likely = CUES_OF_FAKE if label == "fake" else CUES_OF_REAL
         given["cues"] = [
-            cue for cue in asked["cues"] if cue in likely and drawn.random() < 0.6
-        ] or asked["cues"][:1]
+            cue for cue in parameters.cues if cue in likely and drawn.random() < 0.6
+        ] or parameters.cues[:1]
     return given
 
 
-def _seen(truth: dict, asked, drawn: random.Random) -> tuple[list[str], str]:
+def _seen(truth: dict, parameters, drawn: random.Random) -> tuple[list[str], str]:
     """What the reader sees: mostly what is there, now and then something like it or nothing."""
     there = [
-        finding for finding in truth["finding"].split("|") if finding in asked["findings_offered"]
+        finding for finding in truth["finding"].split("|") if finding in parameters.findings_offered
     ] or ["no_finding"]
     seen = [
         CONFUSED.get(finding, finding) if drawn.random() < 0.15 else finding for finding in there
     ]
-    seen = [finding for finding in seen if finding in asked["findings_offered"]] or there
+    seen = [finding for finding in seen if finding in parameters.findings_offered] or there
     if seen != ["no_finding"] and drawn.random() < 0.08:
         seen = ["no_finding"]
     sided = any(finding not in UNSIDED for finding in seen)
     return seen, drawn.choice(SIDES) if sided else ""
-
-
-def _utc(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

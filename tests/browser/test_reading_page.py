@@ -17,7 +17,7 @@ from fault_proxy import Proxy
 from reading_browser import Reader, launch
 from reading_client import Server
 
-from helpers.reading import routes, store
+from helpers.reading import setting, store
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def test_twelve_bit_grey_reaches_the_screen(browser, server):
     levels = page.evaluate(
         """async () => {
         const a = await import('/reading/static/app.js');
-        const v = (await [...a.app.pictures.values()][0]).values;
+        const v = (await [...a.app.images.values()][0]).values;
         return [v.constructor.name, new Set(v).size, Math.max(...v)] }"""
     )
     assert levels[0] == "Uint16Array" and levels[1] > 256 and levels[2] <= 4095
@@ -552,30 +552,26 @@ def test_until_the_lock_one_goes_back_answer_by_answer(browser, tmp_path):
 
 
 def test_another_language_is_one_more_file_and_a_missing_one_is_english(browser, tmp_path):
-    words = (routes.STATIC / "texts.en.js").read_text()
-    for english, french in (
-        ('language: "en"', 'language: "fr"'),
-        ('go_on: "I take part"', 'go_on: "Je participe"'),
+    words = (setting.STATIC / "texts.en.json").read_text()
+    for english, other in (
+        ('"language": "en"', '"language": "xx"'),
+        ('"go_on": "I take part"', '"go_on": "Je participe"'),
         ("Personal code", "Code personnel"),
     ):
         assert english in words
-        words = words.replace(english, french)
-    running = serve(tmp_path / "french", read=2, training=0, language="fr")
+        words = words.replace(english, other)
+    added = setting.STATIC / "texts.xx.json"
+    added.write_text(words)
     try:
+        running = serve(tmp_path / "other", read=2, training=0, language="xx")
         reader = Reader(browser, link(running, 0))
-        reader.context.route(
-            "**/texts.fr.js",
-            lambda route: route.fulfill(body=words, content_type="text/javascript"),
-        )
         reader.page.goto(reader.link.split("#")[0])
         assert reader.page.locator("label", has_text="Code personnel").count() == 1
         reader.page.goto("about:blank")
         reader.open()
         assert reader.page.locator("button.primary").inner_text() == "Je participe"
-        assert reader.page.evaluate("document.documentElement.lang") == "fr"
-        other = Reader(browser, link(running, 1))
-        other.open()
-        assert other.page.locator("button.primary").inner_text() == "I take part"
-        assert other.page.evaluate("document.documentElement.lang") == "en"
+        assert reader.page.evaluate("document.documentElement.lang") == "xx"
     finally:
+        added.unlink()
         running.stop()
+    assert setting.page_words("fr")["language"] == setting.page_words("../x")["language"] == "en"

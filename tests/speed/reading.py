@@ -264,8 +264,12 @@ def _register(page) -> None:
     page.click("button.primary")
     page.wait_for_selector("h1:has-text('How it works')")
     page.click("button.primary")
-    page.click("text=Yes, both")
+    for row in page.locator(".fields").all():
+        row.locator("[data-value=none]").click()
+    page.click(".choice:has-text('Dimmed')")
+    page.click(".choice:has-text('Laptop')")
     page.click("button.primary")
+    page.click("dialog button:has-text('Go on all the same')")
     page.wait_for_selector("canvas[data-shown]")
 
 

@@ -1,47 +1,89 @@
 // Talk to the server: every call has a time limit, so a half-open connection is noticed.
-export const base = document.body.dataset.reading ?? "/";
 const LIMIT = 3000;
+const IMAGE_LIMIT = 30000;
+const A_DAY = 86400000;
 
-// {status, data}; status 0 when nothing came back in time.
-export async function call(path, body, limit = LIMIT) {
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), limit);
-  try {
-    const told = { headers: { "X-Reading": "1" }, signal: abort.signal, cache: "no-store", credentials: "same-origin" };
-    if (body !== undefined) Object.assign(told, { method: "POST", body: JSON.stringify(body) });
-    const answer = await fetch(base + path, told);
-    return { status: answer.status, data: await answer.json().catch(() => ({})), wait: Number(answer.headers.get("Retry-After")) || 0 };
-  } catch {
-    return { status: 0, data: {}, wait: 0 };
-  } finally {
-    clearTimeout(timer);
-  }
-}
+export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-// One picture: {values, width, height}. Tried until it comes; null when this reader may not load it (any more).
-export async function picture(study, reader, blindId) {
-  for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
-    const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), 30000);
-    try {
-      const answer = await fetch(`${base}reading/image/${study}/${reader}/${blindId}`, { signal: abort.signal, cache: "no-store" });
-      if (answer.ok) {
-        const [width, height, wide] = answer.headers.get("X-Picture").split(" ").map(Number);
-        const bytes = await answer.arrayBuffer();
-        if (bytes.byteLength === width * height * wide) return { width, height, values: wide === 1 ? new Uint8Array(bytes) : new Uint16Array(bytes) };
-      } else if (answer.status < 500) return null;
-    } catch {
-      // tried again below
-    } finally {
-      clearTimeout(timer);
-    }
-    await new Promise((done) => setTimeout(done, wait));
-  }
-}
-
-export const now = () => new Date().toISOString();
+// The time of this device; of the server where this device's clock is days off.
+let offset = 0;
+export const now = () => new Date(Date.now() + offset).toISOString();
 
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Server {
+  constructor(base) {
+    this.base = base;
+    this.login = `${base}login`;
+    this.reader = undefined; // known once the state has come
+  }
+
+  // {status, data, wait}; status 0 when nothing came back in time.
+  async call(path, body, limit = LIMIT) {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), limit);
+    try {
+      const request = { headers: { "X-Reading": "1" }, signal: abort.signal, cache: "no-store", credentials: "same-origin" };
+      if (body !== undefined) Object.assign(request, { method: "POST", body: JSON.stringify(body) });
+      const answer = await fetch(this.base + path, request);
+      const data = await answer.json().catch(() => ({}));
+      const apart = Date.parse(answer.headers.get("Date")) - Date.now();
+      offset = Math.abs(apart) > A_DAY ? apart : 0;
+      return { status: answer.status, data, wait: Number(answer.headers.get("Retry-After")) || 0 };
+    } catch {
+      return { status: 0, data: {}, wait: 0 };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async state() {
+    const answer = await this.call("reading/state");
+    this.reader ??= answer.data.reader;
+    return answer;
+  }
+
+  settings() {
+    return this.call("reading/settings");
+  }
+
+  record(message, code) {
+    return this.call("reading/record", { reader: this.reader, message, code });
+  }
+
+  signOut() {
+    return this.call("logout", {});
+  }
+
+  // One image: {values, width, height}. Tried until it comes; null when this reader may not load it.
+  async image(study, id) {
+    const place = [study, this.reader, id].map(encodeURIComponent).join("/");
+    for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
+      const abort = new AbortController();
+      const timer = setTimeout(() => abort.abort(), IMAGE_LIMIT);
+      try {
+        const answer = await fetch(`${this.base}reading/image/${place}`, { signal: abort.signal, cache: "no-store" });
+        if (!answer.ok && answer.status < 500) return null;
+        if (answer.ok) {
+          const form = answer.headers.get("X-Picture").split(" ").map(Number);
+          const image = decode(await answer.arrayBuffer(), ...form);
+          if (image) return image;
+        }
+      } catch {
+        // tried again below
+      } finally {
+        clearTimeout(timer);
+      }
+      await pause(wait);
+    }
+  }
+}
+
+// Raw little-endian pixels as numbers; null when some are missing.
+export function decode(bytes, width, height, wide) {
+  if (bytes.byteLength !== width * height * wide) return null;
+  return { width, height, values: wide === 1 ? new Uint8Array(bytes) : new Uint16Array(bytes) };
 }

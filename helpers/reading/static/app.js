@@ -1,127 +1,149 @@
 // The page: where the reader is decides which screen is shown. The server knows where; the page asks and follows.
-import { call, picture } from "./api.js";
+import { pause } from "./api.js";
 import { ask, h } from "./dom.js";
+import { Kept } from "./kept.js";
+import { signOut } from "./menu.js";
 import { Outbox } from "./outbox.js";
 import { Reading } from "./reading.js";
 import * as screens from "./screens.js";
 import { prepare } from "./viewer.js";
 
-// What every screen gets: what was told, where the reader is, and the two things that a screen may ask of the page.
-export const app = { told: null, texts: null, state: null, outbox: null, root: null, screen: null, pictures: new Map(), show, fetchOne };
-let beginning = null;
+const LOOK_AGAIN = 20000; // milliseconds between two looks at whether the read is still open
 
-// Fetch what the first screen needs: the state, the words and the first pictures. Done once a page.
-export function begin() {
+// What every screen gets: the study's settings and words, where the reader is, and what it may ask of the page.
+export const app = {
+  settings: null, words: null, state: null, server: null, outbox: null, kept: null, root: null, host: document.body,
+  screen: null, images: new Map(), practice: false, show, fetchImage, lookAgain, openAnswer,
+};
+let beginning = null;
+let mounted = null;
+
+// Fetch what the first screen needs: the state and the first images. Done once per page.
+export function begin(server) {
   beginning ??= (async () => {
-    let answer = await call("reading/state");
-    for (let wait = 250; answer.status !== 200; wait = Math.min(wait * 2, 3000)) {
-      if (answer.status === 401) return signIn();
-      await new Promise((done) => setTimeout(done, wait));
-      answer = await call("reading/state");
-    }
-    app.state = answer.data;
-    app.told = answer.data.page;
-    app.texts = await words(app.told.language);
-    const wait = document.getElementById("reading-wait");
-    if (wait) wait.textContent = app.texts.page.opening;
-    document.documentElement.lang = app.texts.language;
-    document.title = app.told.title;
-    if (app.state.phase === "read" || app.state.phase === "display") fetchAhead(app.state);
+    app.server = server;
+    const [state, page] = await Promise.all([come(() => server.state()), come(() => server.settings())]);
+    const { words, ...settings } = page;
+    Object.assign(app, { state, words, settings });
+    const waiting = document.getElementById("reading-wait");
+    if (waiting) waiting.textContent = words.page.opening;
+    if (["read", "display"].includes(app.state.phase)) fetchAhead();
     return undefined;
   })();
   return beginning;
 }
 
-async function words(language) {
-  const file = /^[a-z]{2}$/.test(language) ? language : "en";
-  try {
-    return (await import(`./texts.${file}.js`)).default;
-  } catch {
-    return (await import("./texts.en.js")).default;
+// What a call answers, asked until it comes; the sign-in page for who is signed out.
+async function come(call) {
+  for (let wait = 250; ; wait = Math.min(wait * 2, 3000)) {
+    const { status, data } = await call();
+    if (status === 200) return data;
+    if (status === 401) return signIn();
+    await pause(wait);
   }
 }
 
 function signIn() {
-  location.replace(`${document.body.dataset.reading}login${location.hash}`);
+  location.replace(`${app.server.login}${location.hash}`);
   return new Promise(() => {});
 }
 
-let mounted = null;
-
-// Put the page on the screen, once.
-export function mount() {
-  mounted ??= put();
+// Put the page on the screen, once. page: the widget's {settings, words}; a page whose kernel does not come goes by
+// what came with the state.
+export function mount(page) {
+  mounted ??= put(page);
   return mounted;
 }
 
-async function put() {
+async function put(page) {
   await begin();
-  const { state, told } = app;
-  app.root = h("div", { className: "reading", id: "reading" });
-  app.outbox = new Outbox(told.study, state.reader, {
+  Object.assign(app, page?.settings?.study ? page : {});
+  const { settings, words, state } = app;
+  if (!app.practice) Object.assign(document, { title: settings.title });
+  if (!app.practice) document.documentElement.lang = words.language;
+  app.root = h("div", { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" });
+  app.kept ??= new Kept(settings.study, state.reader);
+  app.outbox = new Outbox(app.server, app.kept, {
     saved: (message, next) => follow(next, message),
-    refused: (message) => refused(message),
-    signedOut: () => signedOut(),
-    changed: (waiting, trouble) => app.screen?.waiting?.(waiting, trouble),
+    refused: () => lookAgain(words.read.refused),
+    signedOut,
+    changed: (count, trouble) => app.screen?.waiting?.(count, trouble),
   });
   document.getElementById("reading-wait")?.remove();
-  document.body.append(app.root);
+  app.host.append(app.root);
   app.outbox.pump();
+  if (app.kept.ids("-leaving").length) return signOut(app);
   if (app.outbox.waiting.length) await app.outbox.empty(3000); // what an earlier page could not save comes first
   show();
-  setInterval(() => app.outbox.waiting.length || call("health"), 20000);
+  setInterval(() => app.outbox.waiting.length || lookAgain(), LOOK_AGAIN);
+  return undefined;
 }
 
 // The server said where the reader is now.
 function follow(state, message) {
-  const before = app.state?.phase;
+  const before = app.state.phase;
   app.state = { ...app.state, ...state };
-  fetchAhead(app.state);
+  fetchAhead();
   if (!app.screen) return; // an earlier page's messages are still being sent: the first screen comes after them
-  if (app.screen instanceof Reading && app.state.phase === "read") app.screen.follow(message);
-  else if (before !== app.state.phase || !(app.screen instanceof Reading)) {
+  const reading = app.screen instanceof Reading;
+  if (reading && app.state.phase === "read") app.screen.follow(message);
+  else if (before !== app.state.phase || !reading) {
     if (!app.outbox.waiting.length || app.state.phase !== "read") show();
   }
 }
 
-async function refused() {
-  const answer = await call("reading/state");
-  if (answer.status !== 200) return;
+// Ask where the reader is. notice: why; without one the screen changes only if the phase has.
+async function lookAgain(notice = "") {
+  const before = app.state.phase;
+  const answer = await app.server.state();
+  const another = answer.status === 200 && answer.data.reader !== app.server.reader;
+  if (answer.status === 401 || another) return app.outbox.stopped || signedOut();
+  if (answer.status !== 200 || (!notice && answer.data.phase === before)) return undefined;
   app.state = answer.data;
   show();
-  app.screen?.notice?.(app.texts.read.refused);
+  if (answer.data.phase === before) app.screen.notice?.(notice);
+  return undefined;
 }
 
 async function signedOut() {
-  await ask(app.texts.page.signIn, h("p", { text: app.texts.page.signedOut }), [["go", app.texts.page.signIn, "primary"]]);
-  location.assign(`${document.body.dataset.reading}login`);
+  app.outbox.stopped = true;
+  const { sign_in, signed_out } = app.words.page;
+  await ask(sign_in, signed_out, [["go", sign_in, "primary"]]);
+  location.assign(app.server.login);
 }
 
 // Show the screen of the present phase.
 function show() {
-  const make = { consent: screens.consent, registration: screens.registration, display: screens.instructions, summary: screens.summary, locked: screens.locked, withdrawn: screens.withdrawn };
   const { phase } = app.state;
   app.screen?.leave?.();
   app.root.replaceChildren();
-  app.screen = phase === "read" ? new Reading(app) : make[phase](app);
+  app.screen = phase === "read" ? new Reading(app) : screens[phase](app);
   app.screen.waiting?.(app.outbox.waiting.length, app.outbox.trouble);
 }
 
-// Every picture that is open or next, as a promise of a prepared picture; those no longer needed are let go.
-function fetchAhead(state) {
-  const wanted = [state.current, ...(state.next ?? []), state.last].filter((id) => id && state.pictures[id]);
-  for (const id of wanted) fetchOne(id);
-  for (const id of app.pictures.keys()) if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.pictures.delete(id);
+// An answer looked at again, from the summary.
+function openAnswer(id) {
+  app.root.replaceChildren();
+  app.screen = new Reading(app, id);
 }
 
-function fetchOne(id) {
-  if (!app.pictures.has(id)) {
-    const coming = picture(app.told.study, app.state.reader, id).then((raw) => raw && prepare(raw, app.told.first_window, app.told.bits));
-    app.pictures.set(id, coming);
+// Every image that is open or next, as a promise of a prepared image; those no longer needed are let go.
+function fetchAhead() {
+  const { current, next = [], last, pictures } = app.state;
+  const wanted = [current, ...next, last].filter((id) => id && pictures[id]);
+  for (const id of wanted) fetchImage(id);
+  for (const id of app.images.keys()) if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.images.delete(id);
+}
+
+function fetchImage(id) {
+  if (!app.images.has(id)) {
+    const { study, first_window, bits } = app.settings;
+    const coming = app.server.image(study, id).then((raw) => raw && prepare(raw, first_window, bits));
+    app.images.set(id, coming);
     coming.then((ready) => {
       if (ready) coming.ready = ready;
-      else app.pictures.delete(id);
+      else app.images.delete(id);
     });
   }
-  return app.pictures.get(id);
+  return app.images.get(id);
 }

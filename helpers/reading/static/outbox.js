@@ -1,47 +1,32 @@
 // What the reader did and the server has not yet said is saved. Kept in the browser's storage before it is sent,
 // sent in order, one at a time, again and again until the server has committed it.
-import { call, newId, now } from "./api.js";
+import { newId, now, pause } from "./api.js";
+
+const REFUSED = [400, 413, 422];
 
 export class Outbox {
-  // told: {saved(message, state), refused(message, reason), signedOut(), changed(waiting, trouble)}
-  constructor(study, reader, told) {
-    this.prefix = `reading/${study}/${reader}/`;
-    this.told = told;
-    this.waiting = [];
-    this.count = 0;
-    this.pumping = false;
-    this.stopped = false;
-    this.trouble = "";
-    for (const key of this.keys()) this.waiting.push({ key, message: JSON.parse(localStorage.getItem(key)) });
-  }
-
-  keys() {
-    return Object.keys(localStorage)
-      .filter((key) => key.startsWith(this.prefix))
-      .sort();
+  // on: {saved(message, state), refused(message, reason), signedOut(), changed(waiting, trouble)}
+  constructor(server, kept, on) {
+    Object.assign(this, { server, kept, on, pumping: false, stopped: false, trouble: "", count: 0 });
+    this.waiting = kept.ids("").map((key) => ({ key, message: kept.get("", key) }));
   }
 
   put(event, blindId = "", payload = {}, id = newId()) {
-    if (this.waiting.some((entry) => entry.message.id === id)) return id;
+    if (this.waiting.some((entry) => entry.message.id === id)) return;
     const message = { id, event, blind_id: blindId, payload, browser_utc: now() };
-    const key = `${this.prefix}${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
-    try {
-      localStorage.setItem(key, JSON.stringify(message));
-    } catch {
-      this.trouble = "storage"; // the page says so; the message is still sent
-    }
+    const key = `${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
+    if (!this.kept.put("", key, message)) this.trouble = "storage"; // the page says so; it is still sent
     this.waiting.push({ key, message });
     this.changed();
     this.pump();
-    return id;
   }
 
   has(event, blindId) {
-    return this.waiting.some((entry) => entry.message.event === event && entry.message.blind_id === blindId);
+    return this.waiting.some(({ message }) => message.event === event && message.blind_id === blindId);
   }
 
   changed() {
-    this.told.changed(this.waiting.length, this.trouble);
+    this.on.changed(this.waiting.length, this.trouble);
   }
 
   async pump() {
@@ -50,24 +35,24 @@ export class Outbox {
     let wait = 250;
     while (this.waiting.length && !this.stopped) {
       const entry = this.waiting[0];
-      const { status, data } = await call("reading/record", { message: entry.message });
+      const answer = await this.server.record(entry.message);
+      const { status, data } = answer;
       if (status === 200 && data.saved && data.id === entry.message.id) {
         this.drop(entry);
         wait = 250;
         this.trouble = "";
-        this.told.saved(entry.message, data.state);
-      } else if (status === 422 || status === 413 || status === 400) {
+        this.on.saved(entry.message, data.state);
+      } else if (REFUSED.includes(status)) {
         this.drop(entry);
-        this.told.refused(entry.message, data.error ?? "");
+        this.on.refused(entry.message, data.error ?? "");
       } else if (status === 401) {
         this.stopped = true;
-        this.told.signedOut();
+        this.on.signedOut();
       } else {
         this.trouble = status === 0 ? "connection" : "server";
         this.changed();
-        await new Promise((done) => (this.wake = setTimeout(done, wait)));
+        await pause(Math.max(wait, answer.wait * 1000));
         wait = Math.min(wait * 2, 4000);
-        continue;
       }
       this.changed();
     }
@@ -75,13 +60,14 @@ export class Outbox {
   }
 
   drop(entry) {
-    localStorage.removeItem(entry.key);
+    this.kept.drop("", entry.key);
     this.waiting = this.waiting.filter((other) => other !== entry);
   }
 
+  // Whether everything is saved, now or before the time is over.
   async empty(limit = 15000) {
     const end = Date.now() + limit;
-    while (this.waiting.length && Date.now() < end) await new Promise((done) => setTimeout(done, 50));
+    while (this.waiting.length && !this.stopped && Date.now() < end) await pause(50);
     return this.waiting.length === 0;
   }
 }

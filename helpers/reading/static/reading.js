@@ -1,14 +1,14 @@
-// The read: one picture after another. The next one is shown at once; the outbox sees to the saving.
+// The read: one image after another. The next one is shown at once; the outbox sees to the saving.
 import { newId } from "./api.js";
-import { ask, h } from "./dom.js";
+import { ask, fill, h } from "./dom.js";
+import { menu, savedState } from "./menu.js";
 import { Panel } from "./panel.js";
-import { menu, savedState } from "./screens.js";
 import { Viewer } from "./viewer.js";
 
 export class Reading {
   constructor(app, changing = "") {
     this.app = app;
-    this.words = app.texts.read;
+    this.words = app.words.read;
     this.answered = new Map(); // answers given on this page that the state may not know yet
     this.panel = new Panel(app, () => this.submit());
     this.build();
@@ -30,31 +30,37 @@ export class Reading {
   }
 
   build() {
-    const { texts } = this.app;
-    const tools = texts.tools;
-    const tool = (name, act, label = tools[name]) => h("button", { type: "button", className: "tool", text: label, onclick: act, "data-tool": name });
-    this.canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": texts.tools.label });
-    this.loading = h("p", { className: "loading", text: this.words.loading, hidden: true });
+    const { tools } = this.app.words;
+    const tool = (name, onclick, text = tools[name], label = text) => h("button", { type: "button", className: "tool", text, onclick, title: label, "aria-label": label, "data-tool": name });
+    const quiet = (text, onclick) => h("button", { type: "button", className: "quiet", text, onclick });
+    this.canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": tools.label });
+    this.loading = h("p", { className: "loading", role: "status", hidden: true });
     this.windowText = h("span", { className: "window" });
     const presets = ["auto", "full", "soft", "hard", "dark", "light"].map((name) => tool(name, () => this.viewer.preset(name)));
-    const bar = h("div", { className: "tools", role: "toolbar", "aria-label": tools.label }, presets, h("i"), tool("invert", () => this.viewer.invert()), tool("zoom_out", () => this.viewer.zoomBy(0.8), "−"), tool("zoom_in", () => this.viewer.zoomBy(1.25), "+"), tool("reset", () => this.viewer.reset()), tool("full_screen", () => this.fullScreen()), tool("help", () => this.help()));
-    for (const [name, label] of [["zoom_out", tools.zoom_out], ["zoom_in", tools.zoom_in]]) bar.querySelector(`[data-tool=${name}]`).setAttribute("aria-label", label);
+    const bar = h("div", { className: "tools", role: "toolbar", "aria-label": tools.label }, presets, h("i"),
+      tool("invert", () => this.viewer.invert()),
+      tool("zoom_out", () => this.viewer.zoomBy(0.8), "−", tools.zoom_out),
+      tool("zoom_in", () => this.viewer.zoomBy(1.25), "+", tools.zoom_in),
+      tool("actual", () => this.viewer.actualSize(), tools.actual, tools.actual_size),
+      tool("reset", () => this.viewer.reset()),
+      tool("full_screen", () => this.fullScreen()),
+      tool("help", () => this.help()));
     this.progress = h("strong", { className: "progress" });
     this.kind = h("span", { className: "kind" });
-    this.meter = h("progress", { max: 1, value: 0, "aria-label": texts.read.progress(0, 0) });
+    this.meter = h("progress", { max: 1, value: 0 });
     this.saved = h("span", { className: "saved", role: "status", "aria-live": "polite" });
-    this.back = h("button", { type: "button", className: "quiet", text: this.words.previous, onclick: () => this.change(this.last()) });
-    this.keep = h("button", { type: "button", className: "quiet", text: this.words.keep, hidden: true, onclick: () => this.leaveChange() });
+    this.back = quiet(this.words.previous, () => this.change(this.last()));
+    this.keep = quiet(this.words.keep, () => this.leaveChange());
     const pause = h("button", { type: "button", text: tools.pause, onclick: () => this.pause(), "data-tool": "pause" });
-    const side = h(
-      "aside",
-      { className: "panel" },
-      h("header", {}, h("div", { className: "row between" }, this.progress, pause), this.meter, h("div", { className: "row between" }, this.kind, this.saved)),
+    const between = (...nodes) => h("div", { className: "row between" }, nodes);
+    const panel = h("aside", { className: "panel" },
+      h("header", {}, between(this.progress, pause), this.meter, between(this.kind, this.saved)),
       this.panel.node,
-      h("div", { className: "finish" }, this.panel.problem, this.panel.go, h("div", { className: "row between" }, this.back, this.keep)),
-      h("footer", { className: "row between" }, menu(this.app)),
-    );
-    this.app.root.replaceChildren(h("div", { className: "read", onclick: (event) => this.clicked(event) }, h("section", { className: "stage", "aria-label": tools.label }, bar, h("div", { className: "film" }, this.canvas, this.loading), h("div", { className: "under" }, this.windowText)), side));
+      h("div", { className: "finish" }, this.panel.problem, this.panel.go, between(this.back, this.keep)),
+      h("footer", {}, menu(this.app)));
+    const film = h("div", { className: "film" }, this.canvas, this.loading);
+    const stage = h("section", { className: "stage", "aria-label": tools.label }, bar, film, h("div", { className: "under" }, this.windowText));
+    this.app.root.replaceChildren(h("div", { className: "read", onclick: (event) => this.clicked(event) }, stage, panel));
   }
 
   // After a click the keys are the reader's again: Enter saves, and does not press the same button once more.
@@ -62,7 +68,7 @@ export class Reading {
     if (event.detail && event.target.closest(".choice, .tool") && !document.querySelector("dialog[open]")) this.canvas.focus({ preventScroll: true });
   }
 
-  // The first picture that has no answer, neither saved nor on its way.
+  // The first image that has no answer, neither saved nor on its way.
   first() {
     const { state, outbox } = this.app;
     return [state.current, ...state.next].find((id) => id && !this.answered.has(id) && !outbox.has("answered", id)) ?? "";
@@ -70,11 +76,11 @@ export class Reading {
 
   // The answer that may be changed from here: the last one, and until the lock, from each answer the one before it.
   last() {
-    const { state, told } = this.app;
-    if (told.going_back === "never") return "";
+    const { state, settings } = this.app;
+    if (settings.going_back === "never") return "";
     if (!this.changing) return [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
     const given = [...new Set([...Object.keys(state.answers), ...this.answered.keys()])];
-    return told.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
+    return settings.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
   }
 
   needs(id) {
@@ -88,45 +94,52 @@ export class Reading {
     this.draws = (this.draws ?? 0) + 1;
     const turn = this.draws;
     if (!id) {
-      this.cover(true);
+      this.cover(this.words.loading);
       if (!this.app.outbox.waiting.length && this.app.state.phase !== "read") this.app.show();
       return;
     }
-    this.message = newId(); // made once for this picture: a double click is the same message
+    this.message = newId(); // made once for this image: a double click is the same message
     this.panel.open(id, null, false);
     this.heading();
     this.canvas.focus({ preventScroll: true }); // out of the text, so that the keys are keys again
     await this.see(id, turn);
   }
 
-  // Put a picture on the screen; the clock starts when it is painted.
-  async see(id, turn) {
-    const coming = this.app.fetchOne(id);
-    if (!coming.ready) this.cover(true);
+  // Put an image on the screen; the clock starts when it is painted. again: the page has looked where the reader is.
+  async see(id, turn, again = false) {
+    const coming = this.app.fetchImage(id);
+    if (!coming.ready) this.cover(this.words.loading);
     const ready = coming.ready ?? (await coming);
-    if (turn !== this.draws) return;
-    if (!ready) {
-      await this.app.outbox.empty(2000);
-      if (turn === this.draws) setTimeout(() => turn === this.draws && this.see(id, turn), 300);
-      return;
-    }
-    this.cover(false);
+    if (turn !== this.draws) return undefined;
+    if (!ready) return this.notOpen(id, turn, again);
+    this.cover("");
     this.viewer.show(ready);
     requestAnimationFrame(() => requestAnimationFrame(() => this.painted(id, turn)));
+    return undefined;
+  }
+
+  // The server does not give this image: once what is waiting is saved it may, or the reader is elsewhere by now.
+  async notOpen(id, turn, again) {
+    await this.app.outbox.empty(2000);
+    if (turn !== this.draws) return undefined;
+    if (again && !this.app.outbox.waiting.length) return this.cover(this.words.no_image);
+    if (!this.changing) await this.app.lookAgain();
+    return turn === this.draws ? this.see(id, turn, true) : undefined;
   }
 
   painted(id, turn) {
     if (turn !== this.draws) return;
-    this.seconds = this.changing ? 0 : Number(sessionStorage.getItem(`reading-seconds/${id}`) ?? 0);
+    this.seconds = this.changing ? 0 : Number(this.app.kept.get("-seconds", id) ?? 0);
     this.since = this.paused ? 0 : performance.now();
     this.app.outbox.put("shown", id, { ...this.viewer.view(), milliseconds: Math.round(performance.now()) });
-    this.onPainted?.(id);
     this.canvas.dataset.shown = id;
   }
 
-  cover(on) {
-    this.loading.hidden = !on;
-    if (on) {
+  // A sentence in place of the image; "" takes it away.
+  cover(sentence) {
+    this.loading.hidden = !sentence;
+    this.loading.textContent = sentence;
+    if (sentence) {
       this.viewer.clear();
       delete this.canvas.dataset.shown;
     }
@@ -136,18 +149,18 @@ export class Reading {
     const { state } = this.app;
     const about = state.pictures[this.current];
     if (!about) return;
-    const total = about.training ? state.training_total : state.total;
-    const words = about.training ? this.words.training : this.words.progress;
-    this.progress.textContent = this.changing ? this.words.changing(about.position) : words(about.position, total);
-    const kind = this.app.texts.modality[about.modality] ?? about.modality;
-    this.kind.textContent = about.training ? `${kind}, ${this.words.not_scored}` : kind;
-    this.meter.max = total;
-    this.meter.value = about.position - 1;
-    this.meter.setAttribute("aria-label", words(about.position, total));
+    const of = about.training ? state.training_total : state.total;
+    const n = about.position;
+    const words = fill(about.training ? this.words.training : this.words.progress, { n, of });
+    const kind = this.app.words.modality[about.modality] ?? about.modality;
     const editable = this.last();
+    const other = state.pictures[editable];
+    this.progress.textContent = this.changing ? fill(this.words.changing, { n }) : words;
+    this.kind.textContent = about.training ? `${kind}, ${this.words.not_scored}` : kind;
+    Object.assign(this.meter, { max: of, value: n - 1, ariaLabel: words });
     this.back.textContent = this.changing ? this.words.earlier : this.words.previous;
-    this.back.hidden = !editable || Boolean(state.pictures[editable] && state.pictures[editable].training !== about.training && about.training);
-    this.keep.hidden = !this.changing;
+    show(this.back, editable && !(other && other.training !== about.training && about.training));
+    show(this.keep, this.changing);
   }
 
   time() {
@@ -155,7 +168,7 @@ export class Reading {
   }
 
   keepTime() {
-    if (this.current && !this.changing && this.since) sessionStorage.setItem(`reading-seconds/${this.current}`, String(this.time()));
+    if (this.current && !this.changing && this.since) this.app.kept.put("-seconds", this.current, this.time());
   }
 
   submit() {
@@ -168,24 +181,24 @@ export class Reading {
     if (!answer.side) delete answer.side;
     this.answered.set(id, answer);
     this.app.outbox.put(this.changing ? "changed" : "answered", id, answer, this.message);
-    this.panel.dropDraft(id);
-    sessionStorage.removeItem(`reading-seconds/${id}`);
+    for (const kind of ["-draft", "-seconds"]) this.app.kept.drop(kind, id);
     if (this.changing) return this.leaveChange();
     this.next();
     return this.between(about);
   }
 
-  // What may come between two pictures: the end of the training, a suggested break.
+  // What may come between two images: the end of the training, a suggested break.
   async between(about) {
-    const { state, told, texts } = this.app;
+    const { state, settings, words } = this.app;
     const after = state.pictures[this.current];
     if (about?.training && after && !after.training) {
       this.hold();
-      await ask(texts.training.title, h("p", { text: texts.training.body }), [["go", texts.training.go_on, "primary"]]);
+      await ask(words.training.title, words.training.body, [["go", words.training.go_on, "primary"]]);
       this.release();
-    } else if (about && !about.training && told.break_after && about.position % told.break_after === 0 && about.position < state.total) {
+    } else if (about && !about.training && settings.break_after && about.position % settings.break_after === 0 && about.position < state.total) {
       this.hold();
-      const chosen = await ask(texts.rest.title, h("p", { text: texts.rest.body(about.position) }), [["pause", texts.rest.pause], ["go", texts.rest.go_on, "primary"]]);
+      const { title, body, pause, go_on } = words.rest;
+      const chosen = await ask(title, fill(body, { n: about.position }), [["pause", pause], ["go", go_on, "primary"]]);
       this.release();
       if (chosen === "pause") this.pause();
     }
@@ -206,11 +219,11 @@ export class Reading {
     if (this.paused) return;
     this.keepTime();
     this.hold();
-    const words = this.app.texts.pause;
+    const words = this.app.words.pause;
     if (tell) this.app.outbox.put("paused", this.current, { seconds: this.seconds });
     this.app.root.classList.add("covered");
     const began = performance.now();
-    await ask(words.title, h("p", { text: words.body }), [["go", words.go_on, "primary"]]);
+    await ask(words.title, words.body, [["go", words.go_on, "primary"]]);
     this.app.root.classList.remove("covered");
     this.app.outbox.put("resumed", this.current, { seconds: Math.round((performance.now() - began) / 1000) });
     this.app.state.paused = false;
@@ -235,7 +248,7 @@ export class Reading {
     return this.next();
   }
 
-  // An acknowledgement came: perhaps the next picture is known now.
+  // An acknowledgement came: perhaps the next image is known now.
   follow() {
     if (!this.current) this.next();
     else this.heading();
@@ -249,10 +262,9 @@ export class Reading {
     this.panel.say(text);
   }
 
+  // Beside its image each number begins the same for every image: none of them is to give an image away.
   showWindow(viewer) {
-    if (!viewer.picture) return;
-    const { window_center, window_width, zoom } = viewer.view();
-    this.windowText.textContent = this.app.texts.tools.window(Math.round(window_center), Math.round(window_width), Math.round(zoom * 100));
+    if (viewer.picture) this.windowText.textContent = fill(this.app.words.tools.window, viewer.relative());
   }
 
   fullScreen() {
@@ -260,7 +272,7 @@ export class Reading {
   }
 
   async help() {
-    const { help, page } = this.app.texts;
+    const { help, page } = this.app.words;
     const rows = help.rows.map(([keys, what]) => h("tr", {}, h("th", { scope: "row", text: keys }), h("td", { text: what })));
     await ask(help.title, h("table", { className: "keys" }, h("tbody", {}, rows)), [["", page.close, "primary"]]);
   }
@@ -282,17 +294,19 @@ export class Reading {
 
   shortcut(key) {
     const { viewer, panel } = this;
-    if (/^[1-6]$/.test(key)) return panel.confidence && Number(key) <= parseInt(this.app.told.confidence, 10) ? () => panel.pickStep(Number(key)) : null;
+    if (/^[1-6]$/.test(key)) return panel.confidence && Number(key) <= parseInt(this.app.settings.confidence, 10) ? () => panel.pickStep(Number(key)) : null;
     return {
       r: () => panel.pickLabel("real"),
       f: () => panel.pickLabel("fake"),
       u: () => panel.pickLabel("uncertain"),
+      q: () => panel.tickPoor(),
       d: () => panel.description.focus(),
       a: () => viewer.preset("auto"),
       s: () => viewer.preset("soft"),
       h: () => viewer.preset("hard"),
       i: () => viewer.invert(),
       0: () => viewer.reset(),
+      z: () => viewer.actualSize(),
       x: () => this.fullScreen(),
       p: () => this.pause(),
       "?": () => this.help(),
@@ -304,4 +318,9 @@ export class Reading {
       ArrowDown: () => viewer.panBy(0, -40),
     }[key];
   }
+}
+
+// Seen or not, a button keeps its place: nothing jumps.
+function show(button, seen) {
+  button.style.visibility = seen ? "visible" : "hidden";
 }

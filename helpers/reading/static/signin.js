@@ -1,25 +1,30 @@
 // Sign in with the personal code: from the link's fragment, which never reaches a server's log, or typed.
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 
-const told = JSON.parse(document.getElementById("told").textContent);
-const file = /^[a-z]{2}$/.test(told.language) ? told.language : "en";
-const texts = (await import(`./texts.${file}.js`).catch(() => import("./texts.en.js"))).default;
-const words = texts.signin;
-document.documentElement.lang = texts.language;
-document.title = told.title;
+const given = JSON.parse(document.getElementById("given").textContent);
+const words = given.words.signin;
+document.documentElement.lang = given.words.language;
+document.title = given.title;
 
 const code = h("input", { type: "text", className: "code", name: "code", autocomplete: "off", spellcheck: false, autocapitalize: "characters" });
 const problem = h("p", { className: "problem", role: "alert" });
 const go = h("button", { type: "submit", className: "primary", text: words.enter });
-const form = h("form", { onsubmit: (event) => (event.preventDefault(), send(code.value)) }, h("p", { text: words.lead }), h("label", {}, words.code, code), problem, h("div", { className: "row end" }, go));
-document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, h("main", { className: "sheet narrow" }, h("p", { className: "study", text: told.title }), h("h1", { text: words.enter }), form))));
+const submit = (event) => (event.preventDefault(), send(code.value));
+const form = h("form", { onsubmit: submit }, h("p", { text: words.lead }), h("label", {}, words.code, code), problem, h("div", { className: "row end" }, go));
+const sheet = h("main", { className: "sheet narrow" }, h("p", { className: "study", text: given.title }), h("h1", { text: words.enter }), form);
+document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, sheet)));
 
-const given = location.hash.slice(1).replace(/%20/g, " ");
-history.replaceState(null, "", location.pathname);
-if (given) {
-  code.value = given;
-  send(given);
-} else code.focus();
+// A link opened here, or pasted into the address of the page that is open.
+addEventListener("hashchange", fromLink);
+fromLink();
+
+function fromLink() {
+  const linked = location.hash.slice(1).replace(/%20/g, " ");
+  history.replaceState(null, "", location.pathname);
+  if (!linked) return code.focus();
+  code.value = linked;
+  return send(linked);
+}
 
 async function send(value) {
   go.disabled = true;
@@ -27,7 +32,8 @@ async function send(value) {
   try {
     const answer = await fetch("login", { method: "POST", headers: { "X-Reading": "1" }, body: JSON.stringify({ code: value }) });
     if (answer.ok) return location.replace("./");
-    problem.textContent = answer.status === 429 ? words.wait(answer.headers.get("Retry-After")) : answer.status === 403 ? words.wrong : words.trouble;
+    const wait = fill(words.wait, { seconds: answer.headers.get("Retry-After") });
+    problem.textContent = { 429: wait, 403: words.wrong }[answer.status] ?? words.trouble;
   } catch {
     problem.textContent = words.trouble;
   }

@@ -1,8 +1,8 @@
-// The picture on a canvas: 16-bit grey values go through a window/level table to the screen; zoom, pan, invert.
+// The image on a canvas: 16-bit grey values go through a window/level table to the screen; zoom, pan, invert.
 const SHARES = { auto: [0, 1], full: null, soft: [-0.35, 1.35], hard: [0.2, 0.8], dark: [0, 0.5], light: [0.5, 1] };
 const LOW_SHARE = 0.005;
 
-// A fetched picture made ready: first window by the same rule for every picture, already drawn once off the screen.
+// A fetched image made ready: first window by the same rule for every image, already drawn once off the screen.
 export function prepare({ values, width, height }, rule, bits) {
   const top = values instanceof Uint8Array ? 255 : 2 ** (bits || 16) - 1;
   const range = rule === "full" ? [0, top] : percentiles(values, top);
@@ -59,7 +59,7 @@ export class Viewer {
     this.resize();
   }
 
-  // Puts a prepared picture on the screen at once.
+  // Puts a prepared image on the screen at once.
   show(picture) {
     this.picture = picture;
     this.reset();
@@ -101,12 +101,24 @@ export class Viewer {
   }
 
   zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
-    const zoom = Math.min(Math.max(this.zoom * factor, 0.5), 20);
+    const zoom = Math.min(Math.max(this.zoom * factor, 0.1), 50);
     const [middleX, middleY] = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
     this.panX = x - middleX - ((x - middleX - this.panX) * zoom) / this.zoom;
     this.panY = y - middleY - ((y - middleY - this.panY) * zoom) / this.zoom;
     this.zoom = zoom;
     this.ask();
+  }
+
+  // One pixel of the image is one pixel of the screen.
+  actualSize() {
+    if (!this.picture) return;
+    Object.assign(this, { zoom: 1 / this.fit(), panX: 0, panY: 0 });
+    this.ask();
+  }
+
+  // Screen pixels per image pixel when the whole image is seen.
+  fit() {
+    return Math.min(this.canvas.width / this.picture.width, this.canvas.height / this.picture.height);
   }
 
   panBy(dx, dy) {
@@ -115,7 +127,7 @@ export class Viewer {
     this.ask();
   }
 
-  // What the record keeps of how the picture was looked at.
+  // What the record keeps of how the image was looked at.
   view() {
     const round = (value) => Math.round(value * 100) / 100;
     return {
@@ -124,6 +136,14 @@ export class Viewer {
       zoom: round(this.zoom),
       inverted: this.inverted,
     };
+  }
+
+  // The same against the first window: width 100 and level 0 for every image as it comes.
+  relative() {
+    const [low, high] = this.picture.range;
+    const share = (grey) => Math.round((100 * grey) / (high - low));
+    const level = share((this.low + this.high - low - high) / 2);
+    return { width: share(this.high - this.low), level: level > 0 ? `+${level}` : level, zoom: Math.round(this.zoom * 100) };
   }
 
   resize() {
@@ -153,12 +173,11 @@ export class Viewer {
       const [low, high, inverted] = picture.shown;
       if (low !== this.low || high !== this.high || inverted !== this.inverted) develop(picture, this.low, this.high, this.inverted);
       const ratio = canvas.width / Math.max(canvas.clientWidth, 1);
-      const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
-      const scale = fit * this.zoom;
-      // Single pixels are shown to who zooms in on them; a small picture as it comes is not a mosaic.
+      const scale = this.fit() * this.zoom;
+      // Single pixels are shown to who zooms in on them; a small image as it comes is not a mosaic.
       ctx.imageSmoothingEnabled = scale < 4 || this.zoom < 4;
-      const left = canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2;
-      const top = canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2;
+      const left = Math.round(canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2);
+      const top = Math.round(canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2);
       ctx.drawImage(picture.canvas, left, top, picture.width * scale, picture.height * scale);
     }
     this.frames.push(performance.now() - began);
@@ -172,25 +191,28 @@ export class Viewer {
       const [a, b] = [...pointers.values()];
       return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, far: Math.hypot(a.x - b.x, a.y - b.y) };
     };
+    let begun = null; // the window when the first finger came down
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
+      if (!pointers.size) begun = [this.low, this.high];
       pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-      this.panning = event.button === 1 || event.button === 2 || event.shiftKey;
+      // Two fingers zoom and move. The first one's first move was not meant for the window, nor is the last one's.
+      if (pointers.size === 2) [this.low, this.high] = begun;
+      const moving = event.button === 1 || event.button === 2 || event.shiftKey;
+      this.drag = pointers.size > 1 ? "pinch" : moving ? "pan" : "window";
     });
     canvas.addEventListener("pointermove", (event) => {
       const before = pointers.get(event.pointerId);
       if (!before) return;
       const [dx, dy] = [event.offsetX - before.x, event.offsetY - before.y];
-      if (pointers.size === 2) {
-        const first = spread();
-        pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+      const first = pointers.size === 2 && spread();
+      pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+      if (first) {
         const then = spread();
         this.panBy(then.x - first.x, then.y - first.y);
         if (first.far > 10) this.zoomBy(then.far / first.far, then.x, then.y);
-        return;
-      }
-      pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-      this.panning ? this.panBy(dx, dy) : this.window(dx, dy);
+      } else if (this.drag === "pan") this.panBy(dx, dy);
+      else if (this.drag === "window") this.window(dx, dy);
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());

@@ -1,8 +1,8 @@
-// The widget that Voila shows: it hands its texts to the page's own module. Answers never travel through it.
+// The widget that Voila shows: its traits are the page's texts, settings and questions. Answers never travel through it.
 export default {
   async render({ model }) {
-    const base = document.body.dataset.reading ?? "/";
+    const base = document.body.dataset.reading;
     const app = await import(new URL(`${base}reading/static/app.js`, location.origin).href);
-    await app.mount(model.get("told"));
+    await app.mount({ settings: model.get("settings"), words: model.get("words") });
   },
 };

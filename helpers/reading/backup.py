@@ -1,4 +1,4 @@
-"""Keeping a store: backups while readers go on, and the way from SQLite to PostgreSQL and back."""
+"""Backups of a store while readers go on, and the way from SQLite to PostgreSQL and back."""
 
 import shutil
 import sqlite3
@@ -7,8 +7,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from helpers.reading.schema import EVENTS, READERS, metadata
-from helpers.reading.store import StoreError, reading
+from helpers.reading.schema import EVENTS, HEALTH, READERS, metadata
+from helpers.reading.store import StoreError, read_only
 
 
 def backup(store: Engine, target: Path) -> Path:
@@ -28,9 +28,9 @@ def backup(store: Engine, target: Path) -> Path:
     try:
         source.backup(copied)
     except sqlite3.Error as error:
+        free = shutil.disk_usage(target.parent).free
         raise StoreError(
-            f"{target} could not be written ({error}); free space on"
-            f" {shutil.disk_usage(target.parent).free} bytes."
+            f"{target} could not be written ({error}); free space: {free} bytes."
         ) from None
     finally:
         source.close()
@@ -42,13 +42,11 @@ def copy(source: Engine, target: Engine) -> int:
     """Copy a whole store into an empty one (SQLite to PostgreSQL or back); returns the number of
     events. Raises StoreError.
     """
-    with reading(source) as old, target.begin() as writing:
+    with read_only(source) as old, target.begin() as writing:
         if writing.execute(sa.select(READERS.c.reader_id)).first():
             raise StoreError("The target store is not empty: nothing was copied.")
         for table in metadata.sorted_tables:
             rows = [dict(row._mapping) for row in old.execute(sa.select(table))]
-            if rows:
+            if rows and table is not HEALTH:
                 writing.execute(table.insert(), rows)
-            if table is EVENTS:
-                copied = len(rows)
-    return copied
+        return writing.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar()

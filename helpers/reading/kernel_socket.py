@@ -1,0 +1,71 @@
+"""The socket between a page and its reader's kernel: it passes on what a widget needs and nothing
+else.
+"""
+
+import json
+
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_binary_message,
+    deserialize_msg_from_ws_v1,
+)
+from tornado import web
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+
+from helpers.reading.routes import Strict
+
+MOST_SOCKETS = 2  # at one kernel: the page's, and the one that it is replacing
+# A page hears no more than this from its kernel: no output, no error.
+HEARD = ("status", "kernel_info_reply", "comm_info_reply", "comm_open", "comm_msg", "comm_close")
+TARGET = "jupyter.widget.control"  # what a page asks all widgets' states of
+
+
+class OwnSocket(Strict, VoilaKernelWebsocketHandler):
+    """The socket between a page and its reader's kernel. What is forged or too much is dropped."""
+
+    async def pre_get(self) -> None:
+        manager = self.kernel_manager
+        own = manager.owners.get(self.kernel_id) == self.current_user.username
+        if own and manager._kernel_connections.get(self.kernel_id, 0) >= MOST_SOCKETS:
+            raise web.HTTPError(429)
+        await super().pre_get()
+
+    def on_message(self, message) -> None:
+        brake, reader_id = self.settings["voila"].messages, self.current_user.username
+        try:
+            proper = _well_formed(*self.parts(message))
+        except Exception:  # whatever it is made of: it is not the page's, and is dropped
+            return
+        if proper and not brake.wait(reader_id):
+            brake.count(reader_id)
+            super().on_message(message)
+
+    def write_message(self, message, binary: bool = False):
+        if self.parts(message)[0] in HEARD:
+            return super().write_message(message, binary)
+        return None
+
+    def parts(self, message) -> tuple[str, dict]:
+        """The kind and content of a message, in whichever of Jupyter's forms it is."""
+        if self.selected_subprotocol:
+            _, parts = deserialize_msg_from_ws_v1(message)
+            return json.loads(parts[0])["msg_type"], json.loads(parts[3])
+        if isinstance(message, str):
+            message = json.loads(message)
+        elif isinstance(message, bytes):
+            message = deserialize_binary_message(message)
+        return message["header"]["msg_type"], message["content"]
+
+
+def _well_formed(kind: str, content: dict) -> bool:
+    """Whether this is a message as the page's own widget code sends it."""
+    data = content.get("data", {})
+    named = isinstance(content.get("comm_id"), str) and isinstance(data, dict)
+    of_comm = named and not data.get("buffer_paths")
+    target = content.get("target_name", TARGET)
+    return {
+        "kernel_info_request": True,
+        "comm_info_request": isinstance(target, str),
+        "comm_open": of_comm and target == TARGET,
+        "comm_msg": of_comm,
+        "comm_close": of_comm,
+    }.get(kind, False)
