@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beside Python packages: a Chromium, a PostgreSQL server, DCMTK's renderer.
+# What the tests need beside Python packages: a Chromium, a PostgreSQL server, nginx, DCMTK's renderer.
 # Debian's packages where they may be installed; for the browser Playwright's own as the last resort.
 set -u
 
@@ -17,6 +17,10 @@ fi
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then
     echo "Installing PostgreSQL for the tests ..."
     debian postgresql || echo "PostgreSQL could not be installed here: install it (initdb must be found) or its tests will fail."
+fi
+if ! command -v nginx >/dev/null && ! test -x /usr/sbin/nginx; then
+    echo "Installing nginx for the tests ..."
+    debian nginx-light || echo "nginx could not be installed here: install it or its tests will fail."
 fi
 if ! command -v dcm2pnm >/dev/null; then
     echo "Installing DCMTK for the tests ..."

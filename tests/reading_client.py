@@ -39,6 +39,7 @@ class Server:
             environment,
         )
         self.links: dict[str, str] = {}
+        self.options: tuple[str, ...] = ()  # more of the command line of `serve`
         self.log = self.root / "server.log"
         self.process = None
 
@@ -69,6 +70,7 @@ class Server:
             self.study,
             "--port",
             str(self.port),
+            *self.options,
         ]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -118,10 +120,23 @@ class Server:
 class Client:
     """One reader's browser, as far as the protocol goes."""
 
-    def __init__(self, port: int):
-        self.port, self.cookie = port, ""
+    def __init__(self, port: int, prefix: str = "/"):
+        self.port, self.prefix, self.cookie, self.set_cookie = port, prefix, "", ""
 
-    def request(self, method: str, path: str, body=None, headers=None) -> tuple[int, bytes, dict]:
+    def wait_until_served(self) -> None:
+        """Until something listens here and answers."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                if self.get("health")[0] == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("nothing is served here")
+
+    def request(
+        self, method: str, path: str, body=None, headers=None, whole: bool = False
+    ) -> tuple[int, bytes, dict]:
+        """`path` lies below the prefix, or is `whole`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         told = {
             "X-Reading": "1",
@@ -130,7 +145,7 @@ class Client:
         }
         connection.request(
             method,
-            "/" + path.lstrip("/"),
+            path if whole else self.prefix + path.lstrip("/"),
             body,
             {name: value for name, value in told.items() if value is not None},
         )
@@ -138,7 +153,8 @@ class Client:
         content, found = answer.read(), dict(answer.getheaders())
         connection.close()
         if "reading-" in found.get("Set-Cookie", ""):
-            self.cookie = found["Set-Cookie"].split(";")[0]
+            self.set_cookie = found["Set-Cookie"]
+            self.cookie = self.set_cookie.split(";")[0]
         return answer.status, content, found
 
     def get(self, path: str, **headers) -> tuple[int, bytes, dict]:
@@ -193,7 +209,7 @@ class Client:
 
     def socket(self, kernel_id: str):
         """The kernel's socket of this page."""
-        where = f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels?session_id={secrets.token_hex(8)}"
+        where = f"ws://127.0.0.1:{self.port}{self.prefix}api/kernels/{kernel_id}/channels?session_id={secrets.token_hex(8)}"
         return websocket.connect(where, additional_headers={"Cookie": self.cookie}, max_size=None)
 
 
