@@ -74,6 +74,12 @@ class Reader:
 
     def register(self) -> None:
         """Consent, registration, instructions and display check, up to the first image."""
+        self.come_to_the_display_check()
+        self.check_display()
+        self.shown()
+
+    def come_to_the_display_check(self) -> None:
+        """Consent, registration and instructions."""
         page = self.page
         page.check("#agree")
         page.click("button.primary")
@@ -83,8 +89,6 @@ class Reader:
         page.click("button.primary")
         page.wait_for_selector("h1:has-text('How it works')")
         page.click("button.primary")
-        self.check_display()
-        self.shown()
 
     def check_display(
         self, right: bool = True, room: str = "Dimmed", device: str = "Laptop"

@@ -13,7 +13,7 @@ import pytest
 import reading_studies
 from reading_client import Client, Server, message, replies, utc
 
-from helpers.reading import accounts, identity, schema, store
+from helpers.reading import accounts, schema, store
 
 IDS = ("dr.müller", "Ärztin_7", "читатель", "読影者", "हिन्दी", "a", "r" * 40)
 NO_KERNEL = "01234567-0123-0123-0123-0123456789ab"
@@ -38,7 +38,7 @@ def folder(server: Server):
 def test_ids_of_any_script_sign_in_read_and_are_named_in_no_broken_address(server):
     engine = store.open_store(folder(server) / "readings.sqlite")
     for reader_id in IDS:
-        code = identity.new_code(engine, accounts.add_reader(engine, reader_id), 1)
+        code = accounts.new_code(engine, accounts.add_reader(engine, reader_id), 1)
         reader = Client(server.port)
         assert reader.post("login", {"code": code})[0] == 200
         state = reader.enter()

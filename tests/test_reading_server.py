@@ -41,7 +41,7 @@ def two(server):
 
 def test_the_serving_process_cannot_know_the_truth():
     code = (
-        "import helpers.reading.server, sys; print([m for m in"
+        "import helpers.reading.app, helpers.reading.server, sys; print([m for m in"
         " ('pandas', 'torch', 'helpers.assemble_reading_set.blinding',"
         " 'helpers.assemble_reading_set.seal')"
         " if m in sys.modules])"

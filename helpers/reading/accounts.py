@@ -1,15 +1,19 @@
 """Who reads: readers under opaque ids, their personal codes and the sessions that these open."""
 
+import re
 import secrets
 import unicodedata
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from helpers.files import utc_now
+from helpers.files import utc, utc_now
 from helpers.reading.schema import CODES, FIRST_HASH, LONGEST_ID, READERS, SESSIONS
 from helpers.reading.store import StoreError, digest, find_reader, known_reader, read_only
 
+ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
+GROUPS, GROUP = 4, 5  # 20 letters of 32: 100 bits, nothing to guess
 MOST_SESSIONS = 10  # of one code: a workstation, a tablet, and some that were never signed out
 
 
@@ -74,6 +78,23 @@ def revoke(store: Engine, reader_id: str) -> None:
     with store.begin() as connection:
         known_reader(connection, reader_id)
         connection.execute(CODES.update().where(open_codes).values(revoked_utc=utc_now()))
+
+
+def new_code(engine: Engine, reader_id: str, days: int) -> str:
+    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; only its digest is kept.
+
+    Earlier ones end.
+    """
+    letters = "".join(secrets.choice(ALPHABET) for _ in range(GROUPS * GROUP))
+    expires = utc(datetime.now(UTC) + timedelta(days=days))
+    set_code(engine, reader_id, code_digest(letters), expires)
+    return "-".join(letters[i : i + GROUP] for i in range(0, len(letters), GROUP))
+
+
+def code_digest(code: str) -> str:
+    """SHA-256 of a code as it is kept: spaces, dashes and case do not matter."""
+    plain = re.sub(r"[^0-9A-Z]", "", str(code)[:200].upper())
+    return digest(f"reading code {plain}")
 
 
 def code_holder(store: Engine, code_sha256: str, now: str | None = None) -> str:

@@ -1,44 +1,19 @@
-"""Who is asking: personal codes, sessions, one identity per reader, a brake on guessing."""
+"""Who is asking: sessions, one identity per reader, a brake on guessing."""
 
 import asyncio
-import hashlib
-import re
-import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 from jupyter_server.auth import Authorizer, IdentityProvider, User
-from sqlalchemy import Engine
 from tornado import web
 
-from helpers.files import utc
 from helpers.reading import accounts, store
 
-ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
-GROUPS, GROUP = 4, 5  # 20 letters of 32: 100 bits, nothing to guess
 WRONG_CODES, WINDOW_SECONDS = 5, 60.0
 MOST_KEYS = 10_000  # that a brake remembers: whoever has more addresses is not let fill the memory
 COOKIE_DAYS = 366
-
-
-def new_code(engine: Engine, reader_id: str, days: int) -> str:
-    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; only its digest is kept.
-
-    Earlier ones end.
-    """
-    letters = "".join(secrets.choice(ALPHABET) for _ in range(GROUPS * GROUP))
-    expires = utc(datetime.now(UTC) + timedelta(days=days))
-    accounts.set_code(engine, reader_id, code_digest(letters), expires)
-    return "-".join(letters[i : i + GROUP] for i in range(0, len(letters), GROUP))
-
-
-def code_digest(code: str) -> str:
-    """SHA-256 of a code as it is kept: spaces, dashes and case do not matter."""
-    plain = re.sub(r"[^0-9A-Z]", "", str(code)[:200].upper())
-    return hashlib.sha256(f"reading code {plain}".encode()).hexdigest()
 
 
 class Brake:
@@ -91,10 +66,6 @@ class ReaderIdentity(IdentityProvider):
     code ends. There is no other way in.
     """
 
-    @property
-    def engine(self) -> Engine:
-        return self.parent.engine
-
     async def get_user(self, handler: web.RequestHandler) -> User | None:
         known = getattr(handler, "_jupyter_current_user", None)
         token = self.token(handler)
@@ -110,13 +81,13 @@ class ReaderIdentity(IdentityProvider):
 
     async def ask(self, function: Callable, *arguments):
         """A call into the store, off the event loop; 503 when it cannot be reached just now."""
-        loop = asyncio.get_running_loop()
+        app, loop = self.parent, asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self.parent.pool, function, self.engine, *arguments)
+            return await loop.run_in_executor(app.pool, function, app.engine, *arguments)
         except Exception as error:
             if not store.trouble(error):
                 raise
-            self.parent.say_trouble(error)
+            app.say_trouble(error)
             raise web.HTTPError(503) from None
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from helpers.files import utc_now
-from helpers.reading import accounts, backup, identity, record, store
+from helpers.reading import accounts, backup, record, store
 from helpers.reading.setting import Setting
 
 LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
@@ -51,7 +51,7 @@ def _say(text: str) -> None:
 
 
 def _print_link(engine: Engine, opened: Setting, reader_id: str, options: Namespace) -> None:
-    code = identity.new_code(engine, reader_id, opened.parameters.code_days)
+    code = accounts.new_code(engine, reader_id, opened.parameters.code_days)
     _say(f"{reader_id}  {options.link}{code}")
 
 

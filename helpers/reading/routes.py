@@ -6,7 +6,6 @@ Everything is the asking reader's own.
 import asyncio
 import functools
 import json
-from collections import OrderedDict
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -147,7 +146,7 @@ class SignIn(ReaderHandler):
         sent, brake, address = self.body(), self.reading_app.brake, identity.address_of(self)
         if self.braked(brake, address):
             return None
-        digest = identity.code_digest(sent.get("code", "") if isinstance(sent, dict) else "")
+        digest = accounts.code_digest(sent.get("code", "") if isinstance(sent, dict) else "")
         if not await self.identity_provider.ask(accounts.code_holder, digest):
             brake.count(address)
             return self.refuse(403, "code")
@@ -215,7 +214,7 @@ class Record(ReaderHandler):
         brake, key = self.reading_app.brake, f"lock {self.reader_id}"
         if self.braked(brake, key):
             return False
-        digest = identity.code_digest(code if isinstance(code, str) else "")
+        digest = accounts.code_digest(code if isinstance(code, str) else "")
         own = await self.identity_provider.ask(accounts.code_holder, digest) == self.reader_id
         if not own:
             brake.count(key)
@@ -236,7 +235,7 @@ class Pixels(ReaderHandler):
         if not await self.run(reader_state.may_fetch, blind_id):
             return None if self._finished else self.refuse(403, "not now")
         width, height, wide, pixels = await asyncio.get_running_loop().run_in_executor(
-            app.pool, app.decoded.of, app.setting.images[blind_id].path
+            app.pool, decoded, app.setting.images[blind_id].path
         )
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-Picture", f"{width} {height} {wide}")
@@ -246,32 +245,16 @@ class Pixels(ReaderHandler):
         return None  # a tag of the content would be the same for a repeat
 
 
-class Decoded:
-    """Decoded images, the last few kept: readers of a study often look at the same ones."""
+@functools.lru_cache(maxsize=8)  # readers of a study often look at the same images
+def decoded(path: Path) -> tuple[int, int, int, bytes]:
+    """Width, height, bytes per pixel (1 or 2) and the pixels, row by row, little-endian.
 
-    def __init__(self, largest_bytes: int = 96_000_000):
-        self.kept, self.largest = OrderedDict(), largest_bytes
-
-    def of(self, path: Path) -> tuple[int, int, int, bytes]:
-        """Width, height, bytes per pixel (1 or 2) and the pixels, row by row, little-endian.
-
-        Raises ValueError for another kind of image.
-        """
-        if path in self.kept:
-            self.kept.move_to_end(path)
-            return self.kept[path]
-        with Image.open(path) as image:
-            if image.mode not in ("L", "I;16"):
-                raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
-            found = (image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes())
-        self.kept[path] = found
-        while len(self.kept) > 1 and self.size() > self.largest:
-            self.kept.popitem(last=False)
-        return found
-
-    def size(self) -> int:
-        """Bytes of all that is kept."""
-        return sum(len(entry[3]) for entry in list(self.kept.values()))
+    Raises ValueError for another kind of image.
+    """
+    with Image.open(path) as image:
+        if image.mode not in ("L", "I;16"):
+            raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
+        return image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes()
 
 
 class Health(ReaderHandler):

@@ -23,7 +23,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 PAGE_TEXTS = ("study", "title", "consent", "instructions", "contact", "protocol", "ethics")
 PAGE_PARAMETERS = (
     *("confidence", "description_required", "findings_required", "findings_offered"),
-    *("cues_asked", "cues_required", "cues", "going_back", "break_after", "first_window"),
+    *("cues_asked", "cues_required", "cues", "going_back", "break_after"),
 )
 _BLIND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

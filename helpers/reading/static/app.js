@@ -137,8 +137,8 @@ function fetchAhead() {
 
 function fetchImage(id) {
   if (!app.images.has(id)) {
-    const { study, first_window, bits } = app.settings;
-    const coming = app.server.image(study, id).then((raw) => raw && prepare(raw, first_window, bits));
+    const { study, bits } = app.settings;
+    const coming = app.server.image(study, id).then((raw) => raw && prepare(raw, bits));
     app.images.set(id, coming);
     coming.then((ready) => {
       if (ready) coming.ready = ready;

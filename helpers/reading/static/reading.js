@@ -36,7 +36,7 @@ export class Reading {
     this.canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": tools.label });
     this.loading = h("p", { className: "loading", role: "status", hidden: true });
     this.windowText = h("span", { className: "window" });
-    const presets = ["auto", "full", "soft", "hard", "dark", "light"].map((name) => tool(name, () => this.viewer.preset(name)));
+    const presets = ["auto", "soft", "hard", "dark", "light"].map((name) => tool(name, () => this.viewer.preset(name)));
     const bar = h("div", { className: "tools", role: "toolbar", "aria-label": tools.label }, presets, h("i"),
       tool("invert", () => this.viewer.invert()),
       tool("zoom_out", () => this.viewer.zoomBy(0.8), "−", tools.zoom_out),

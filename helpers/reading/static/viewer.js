@@ -1,30 +1,17 @@
 // The image on a canvas: 16-bit grey values go through a window/level table to the screen; zoom, pan, invert.
-const SHARES = { auto: [0, 1], full: null, soft: [-0.35, 1.35], hard: [0.2, 0.8], dark: [0, 0.5], light: [0.5, 1] };
-const LOW_SHARE = 0.005;
+const SHARES = { auto: [0, 1], soft: [-0.35, 1.35], hard: [0.2, 0.8], dark: [0, 0.5], light: [0.5, 1] };
 
-// A fetched image made ready: first window by the same rule for every image, already drawn once off the screen.
-export function prepare({ values, width, height }, rule, bits) {
+// A fetched image made ready: its first window is its whole grey range, as for every image (06 lays all images on one
+// grey scale), and it is already drawn once off the screen.
+export function prepare({ values, width, height }, bits) {
   const top = values instanceof Uint8Array ? 255 : 2 ** (bits || 16) - 1;
-  const range = rule === "full" ? [0, top] : percentiles(values, top);
+  const range = [0, top];
   const canvas = new OffscreenCanvas(width, height);
   const ctx = canvas.getContext("2d", { alpha: false });
   const pixels = ctx.createImageData(width, height);
   const ready = { values, width, height, top, range, canvas, ctx, pixels, out: new Uint32Array(pixels.data.buffer), table: new Uint32Array(65536) };
   develop(ready, range[0], range[1], false);
   return ready;
-}
-
-function percentiles(values, top) {
-  const counts = new Uint32Array(65536);
-  for (let i = 0; i < values.length; i++) counts[values[i]]++;
-  const find = (share) => {
-    let left = share * values.length;
-    for (let grey = 0; grey < 65536; grey++) if ((left -= counts[grey]) < 0) return grey;
-    return top;
-  };
-  const low = find(LOW_SHARE);
-  const high = find(1 - LOW_SHARE);
-  return high > low ? [low, high] : [0, top];
 }
 
 // DICOM PS3.3 C.11.2.1.2.1, linear, for the window [low, high].
@@ -79,9 +66,7 @@ export class Viewer {
 
   preset(name) {
     if (!this.picture) return;
-    const share = SHARES[name];
-    const [low, high] = this.picture.range;
-    [this.low, this.high] = share ? [low + share[0] * (high - low), low + share[1] * (high - low)] : [0, this.picture.top];
+    [this.low, this.high] = SHARES[name].map((share) => share * this.picture.top);
     this.ask();
   }
 
