@@ -18,7 +18,7 @@ stages share stands beside them. In the order in which a newcomer asks:
 
     What does each stage do?
     prepare_cases/        01  import, table layouts, de-identification, duplicates, splits
-    generate_openai/      02  the image service, requests, answers, batches, provenance
+    generate_openai/      02  the image service, requests, answers, batches, shapes, provenance
     finetune_diffusion/   03  training loop, latents, checkpoints, dry run
     sample_diffusion/     04  drawing, the sampling run, do images show what captions say
     audit/                05  fidelity, memorised copies, what gives the source away
@@ -28,7 +28,7 @@ stages share stands beside them. In the order in which a newcomer asks:
     rehearsal/                everything simulated: phantoms, stand-in image service, readers
 
     What do stages share?
-    services/             what any paid service needs: ledger, prices, retry policy (02)
+    services/             what any paid service needs: ledger, budget, prices, retry policy, keys
     diffusion/            base models and the tiny model's family (03, 04)
     statistics/           agreement, accuracy, multireader, design: arrays and frames only (08)
 

@@ -154,15 +154,15 @@ TABLES = {
         ],
     ),
     "ledger": (
-        "One line an attempt at the image API, written before and after it (02).",
+        "One line per request to the image API, written before and after it (02).",
         [
             text("request_id", "of this attempt, made here", required=True),
             text("image_id", "identity of the image asked for", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             text("prompt", "as sent"),
             text("model", "as asked for"),
-            text("size", "WIDTHxHEIGHT as asked for"),
-            text("quality", "as asked for"),
+            text("size", "WIDTHxHEIGHT as sent; missing where none was"),
+            text("quality", "as sent; missing where none was"),
             integer("attempt", "1 for the first try of this image"),
             text("requested_utc", "ISO 8601", required=True),
             number("seconds", "from request to answer"),
@@ -175,11 +175,11 @@ TABLES = {
             ),
             text(
                 "status",
-                "sent, submitted (in a batch), ok, refused, failed or unknown (may have been"
-                " billed)",
+                "sent, submitted (in a batch), ok, refused (never sent again), failed or unknown"
+                " (may have been billed)",
                 required=True,
             ),
-            text("error", "code and message of the service"),
+            text("error", "code and message of the service, without keys"),
         ],
     ),
     "training": (

@@ -168,7 +168,7 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = service.Refused(service.retry_policy.Verdict("stop", "404 no such file", status=404))
+        gone = service.Failed(service.retry_policy.Verdict("stop", "404 no such file", status=404))
 
         async def download(*_):
             raise gone

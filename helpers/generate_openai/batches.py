@@ -8,6 +8,7 @@ batch nor submits it twice.
 import asyncio
 import json
 import uuid
+from collections import Counter
 
 from helpers import tables
 from helpers.generate_openai import answers
@@ -19,6 +20,7 @@ from helpers.services import retry_policy, secrets
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
+RETRIES = 5  # of what costs nothing
 OVER = ("completed", "expired", "cancelled", "failed")
 UNREADABLE = "the batch is over without a readable result: may have been billed"
 
@@ -37,7 +39,7 @@ async def generate(generation: Generation) -> None:
             "Batches are made with provider openai or local; on Azure set mode to now."
         )
     await answers.read_again(generation)
-    async with generation.service.client() as client:
+    async with generation.service.client(RETRIES) as client:
         waiting = await _collect_all(client, generation)
         if generation.wanted and not waiting:
             waiting = await _submit(client, generation)
@@ -132,25 +134,20 @@ def _line(order, service) -> bytes:
 async def _create(client, generation, record, part) -> None:
     content = b"".join(_line(order, generation.service) for order in part)
     try:
-        file = await services.call(
-            lambda: client.files.create(
-                file=(f"{record['submission']}.jsonl", content), purpose="batch"
-            ),
-            "take a batch file",
-        )
+        upload = (f"{record['submission']}.jsonl", content)
+        sent = client.files.create(file=upload, purpose="batch")
+        file = await services.call(sent, "take a batch file")
         # Not repeated by itself: a second try after a lost answer could create the batch twice. The
         # next start looks for it.
-        made = await services.call(
-            lambda: client.batches.create(
+        async with generation.service.client() as once:
+            sent = once.batches.create(
                 input_file_id=file.id,
                 endpoint=ENDPOINT,
                 completion_window="24h",
                 metadata={"submission": record["submission"]},
-            ),
-            "create a batch",
-            tries=1,
-        )
-    except services.Refused as error:
+            )
+            made = await services.call(sent, "create a batch")
+    except services.Failed as error:
         if error.verdict.action in ("retry", "again"):
             raise GenerationError(
                 f"Whether the batch was created is not certain ({error}): run the stage again,"
@@ -178,10 +175,9 @@ async def _collect(client, generation, record) -> str:
         _abandon(generation, record, "the batch was never created")
         return ""
     try:
-        batch = await services.call(
-            lambda: client.batches.retrieve(record["batch_id"]), "tell about a batch"
-        )
-    except services.Refused as error:
+        asking = client.batches.retrieve(record["batch_id"])
+        batch = await services.call(asking, "tell about a batch")
+    except services.Failed as error:
         raise GenerationError(
             f"What became of batch {record['batch_id']} cannot be read ({error}): is it the same"
             " key and address as when it was submitted?"
@@ -227,7 +223,7 @@ async def _found(client, record) -> bool:
                 return batch.id
         return ""
 
-    record["batch_id"] = await services.call(look, "list its batches")
+    record["batch_id"] = await services.call(look(), "list its batches")
     return bool(record["batch_id"])
 
 
@@ -253,10 +249,8 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
     path = generation.paid / "batches" / f".{record['submission']}.part"
     unread = 0
     try:
-        await services.call(
-            lambda: services.download(client, file_id, path), "hand out a batch's results"
-        )
-    except services.Refused as error:
+        await services.call(services.download(client, file_id, path), "hand out its results")
+    except services.Failed as error:
         if error.verdict.status == 404:
             generation.run.say(
                 f"A result file of batch {record['batch_id']} is no longer there ({error})."
@@ -301,19 +295,18 @@ async def _take(generation, record, line: dict, read: set, failures: list) -> No
 
 
 def _judge(generation, failures, others_came: bool) -> list[retry_policy.Verdict]:
-    """Set aside the requests that the service alone would not take while it made others; returns
-    the verdicts on those that would fail again for another reason.
+    """Set aside the requests that the service alone would not take while it made others (a second
+    time, where the status may be about anything); returns the verdicts on those that would fail
+    again.
     """
-    rows, wrong = generation.ledger.rows, []
-    for request_id, verdict in failures:
-        name = rows[request_id]["image_id"]
-        before = sum(r["image_id"] == name and r["status"] == "failed" for r in rows.values()) > 1
-        if verdict.action == "rejected" and others_came:
-            if before or verdict.status in ABOUT_THE_PROMPT:
-                generation.ledger.settle(request_id, "refused")
-        elif verdict.action in ("rejected", "stop"):
-            wrong.append(verdict)
-    return wrong
+    rows = generation.ledger.rows
+    failed = Counter(row["image_id"] for row in rows.values() if row["status"] == "failed")
+    for request_id, verdict in failures if others_came else ():
+        again = failed[rows[request_id]["image_id"]] > 1
+        if verdict.action == "rejected" and (again or verdict.status in ABOUT_THE_PROMPT):
+            generation.ledger.settle(request_id, "refused")
+    wrong = ("stop",) if others_came else ("stop", "rejected")
+    return [verdict for _, verdict in failures if verdict.action in wrong]
 
 
 def _forgotten(generation, request_id):

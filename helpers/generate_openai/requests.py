@@ -447,26 +447,13 @@ async def attempt(
         content, headers = await services.ask(client, body, request_id)
         seconds = time.monotonic() - began
         verdict = await answers.keep(generation, order, request_id, content, headers, seconds)
-    except services.Refused as error:
+    except services.Failed as error:
         verdict = error.verdict
-        status = {"refused": "refused", "again": "unknown"}.get(verdict.action, "failed")
-        settled = {} if status == "unknown" else {"cost_usd": 0.0}
-        settled |= {"seconds": time.monotonic() - began, "error": str(error)}
-        ledger.settle(request_id, status, **settled)
-    except services.Disconnected as error:
-        verdict = _disconnected(ledger, request_id, error, time.monotonic() - began)
+        settled = {"seconds": time.monotonic() - began, "error": str(error)}
+        if error.billed:
+            ledger.settle(request_id, "unknown", **settled)
+        else:
+            status = "refused" if verdict.action == "refused" else "failed"
+            ledger.settle(request_id, status, cost_usd=0.0, **settled)
     await ledger.save()
     return verdict
-
-
-def _disconnected(ledger: Ledger, request_id, error, seconds) -> retry_policy.Verdict:
-    """What was never sent is free; anything else may have been billed and keeps what was set aside
-    for it.
-    """
-    if error.when == "unsent":
-        ledger.settle(request_id, "failed", cost_usd=0.0, seconds=seconds, error=str(error))
-        return retry_policy.Verdict("retry", f"no connection ({error})")
-    ledger.settle(request_id, "unknown", seconds=seconds, error=f"{error}; may have been billed")
-    if error.when == "within":
-        return retry_policy.Verdict("again", f"the answer was lost ({error})")
-    return retry_policy.Verdict("retry", f"hung up before an answer ({error})")

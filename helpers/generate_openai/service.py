@@ -4,17 +4,17 @@ requests.py sends many of them, batches.py the Batch API's; services/ says what 
 what images cost.
 """
 
-import asyncio
+import contextlib
 import json
 import os
-import random
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
+import pandas as pd
 
 from helpers.runner import parameters, runs
 from helpers.services import prices, retry_policy, secrets
@@ -72,14 +72,14 @@ class Service:
         """Whether this is Azure's older address, where the deployment is part of the path."""
         return self.parameters.provider == "azure" and not self.base_url.endswith("/v1")
 
-    def client(self) -> openai.AsyncOpenAI:
-        """The asynchronous client, with its own retries off: it would pay a timed-out request
-        twice.
+    def client(self, retries: int = 0) -> openai.AsyncOpenAI:
+        """The asynchronous client. Its own `retries` are for what costs nothing: it would pay for a
+        timed-out image twice.
         """
         http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
         common = {
             "api_key": self.credential or "none",
-            "max_retries": 0,
+            "max_retries": retries,
             "timeout": self.parameters.timeout_seconds,
             "http_client": http,
         }
@@ -231,8 +231,10 @@ async def preflight(service: Service) -> str:
     Raises GenerationError when the model is missing, shuts down too early, or the key is refused.
     Some services list no models, or others: then that is said and the stage goes on.
     """
-    model = service.parameters.model
-    last = _day(service.parameters.needed_until)
+    model, needed = service.parameters.model, service.parameters.needed_until
+    last = _day(needed or date.today())
+    if last is None:
+        raise GenerationError(f"needed_until must be a day such as 2027-06-30, not '{needed}'.")
     if service.azure_deployment:
         return "Azure lists no deployments by name: not checked beforehand."
     where = f" at {secrets.clean(service.base_url)}" if service.base_url else ""
@@ -240,8 +242,9 @@ async def preflight(service: Service) -> str:
     if listed is None:
         return f"The server{where} has no list of models for us: not checked beforehand."
     # Gateways list imagen-4 as models/imagen-4, gpt-image-2 as openai/gpt-image-2, or either way.
-    ends = {name.rsplit("/", 1)[-1]: end for name, end in listed.items()}
-    if model not in listed and model.rsplit("/", 1)[-1] not in ends:
+    ends = {name.rsplit("/", 1)[-1]: said for name, said in listed.items()} | listed
+    said = ends.get(model, ends.get(model.rsplit("/", 1)[-1], "missing"))
+    if said == "missing":
         if service.parameters.provider != "openai":
             return f"The server's list does not name {model}; asking for it all the same."
         near = [name for name in sorted(listed) if "image" in name or "dall" in name]
@@ -250,8 +253,7 @@ async def preflight(service: Service) -> str:
             f" makes images ({', '.join(near) or 'none is listed'}), or provider to local for a"
             " server that does not list what it makes."
         )
-    said = listed.get(model) or ends.get(model.rsplit("/", 1)[-1])
-    end = _end(said) if said else None
+    end = _day(said) if said else None
     if not end:
         announced = f"; its end is announced as '{said}', which is no date: see for yourself"
         return f"{model} is offered{where}{announced if said else ', no end announced'}."
@@ -268,13 +270,11 @@ async def _listed_models(service: Service) -> dict | None:
     or doesn't show it.
     """
     try:
-        async with service.client() as client:
-            response = await call(
-                lambda: client.models.with_raw_response.list(), "list its models", tries=3
-            )
+        async with service.client(retries=2) as client:
+            response = await call(client.models.with_raw_response.list(), "list its models")
         models = json.loads(response.content)["data"]
         return {str(model["id"]): model.get("shutdown_date") for model in models} or None
-    except Refused as error:
+    except Failed as error:
         # A key may be allowed to make images and not to list models.
         if error.verdict.status != 401:
             return None
@@ -283,91 +283,56 @@ async def _listed_models(service: Service) -> dict | None:
         return None
 
 
-def _end(said) -> date | None:
-    """The day of a shutdown date:
+def _day(said) -> date | None:
+    """A date, ISO 8601 with or without a time, or seconds (or milliseconds) since 1970; None for no
+    date.
+    """
+    number = pd.to_numeric(said, errors="coerce") if isinstance(said, str | int | float) else None
+    if number is None or pd.isna(number):
+        day = pd.to_datetime(str(said)[:10], format="%Y-%m-%d", errors="coerce")
+    else:
+        day = pd.to_datetime(number, unit="ms" if number > 1e11 else "s", errors="coerce")
+    return None if pd.isna(day) else day.date()
 
-    ISO 8601 with or without a time, or seconds (or milliseconds) since 1970; None for no date.
+
+class Failed(Exception):
+    """A request without a usable answer, judged; `billed` says that it may have been billed."""
+
+    def __init__(self, verdict: retry_policy.Verdict, billed: bool = False):
+        super().__init__(verdict.message)
+        self.verdict, self.billed = verdict, billed
+
+
+async def call(sent, what: str):
+    """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
+    GenerationError when no connection can be had.
     """
     try:
-        seconds = float(said)
-        return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC).date()
-    except (ValueError, TypeError, OverflowError, OSError):
-        try:
-            return date.fromisoformat(str(said)[:10])
-        except ValueError:
-            return None
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text) if text else date.today()
-    except ValueError:
+        return await sent
+    except openai.APIStatusError as error:
+        raise _failed(error) from None
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        why = secrets.clean(str(error.__cause__ or error))
         raise GenerationError(
-            f"needed_until must be a day such as 2027-06-30, not '{text}'."
+            f"The service cannot be asked to {what}: {why}. Is the address right and the network"
+            " there?"
         ) from None
 
 
-async def call(send, what: str, tries: int = 6):
-    """The result of `send()` (a request that costs nothing to repeat); passing failures are tried
-    again.
-
-    Raises Refused for what would fail again, GenerationError when no connection or no answer can be
-    had.
-    """
-    for failures in range(tries):
-        try:
-            return await send()
-        except openai.APIStatusError as error:
-            verdict = _judged(error)
-            if verdict.action in ("stop", "refused", "rejected") or failures == tries - 1:
-                raise Refused(verdict) from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            verdict = retry_policy.Verdict("retry", secrets.clean(str(error.__cause__ or error)))
-            if failures == tries - 1:
-                raise GenerationError(
-                    f"The service cannot be asked to {what}: {verdict.message}. Is the address"
-                    " right and the network there?"
-                ) from None
-        wait = min(verdict.retry_after, 60.0)
-        await asyncio.sleep(retry_policy.wait_seconds(failures, wait, random.Random(failures)))
-    raise AssertionError("unreachable")
-
-
-def _judged(error: openai.APIStatusError) -> retry_policy.Verdict:
-    """The verdict on an error answer, from its whole body: the client hands out only what is inside
+def _failed(error: openai.APIStatusError) -> Failed:
+    """An error answer, judged from its whole body: the client hands out only what is inside
     "error".
     """
     try:
         body = json.loads(error.response.content)
     except (ValueError, openai.OpenAIError):
         body = error.body or str(error)
-    return retry_policy.judge_status(error.status_code, body, error.response.headers)
-
-
-class Refused(Exception):
-    """An answer with an error status, judged."""
-
-    def __init__(self, verdict: retry_policy.Verdict):
-        super().__init__(verdict.message)
-        self.verdict = verdict
-
-
-class Disconnected(Exception):
-    """No whole answer:
-
-    `when` is unsent (free), unanswered (hung up before an answer) or within (cut off, or timed out
-    at work).
-    """
-
-    def __init__(self, when: str, cause: BaseException):
-        super().__init__(secrets.clean(f"{type(cause).__name__}: {cause}".strip(": ")))
-        self.when = when
+    verdict = retry_policy.judge_status(error.status_code, body, error.response.headers)
+    return Failed(verdict, billed=verdict.action == "again")
 
 
 async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[bytes, dict]:
-    """Send one request for an image; returns the answer's bytes and headers.
-
-    Raises Refused or Disconnected.
+    """Send one request for an image; returns the answer's bytes and headers. Raises Failed.
 
     `request_id` travels along as X-Client-Request-Id, which the provider keeps in its own logs.
     """
@@ -381,26 +346,28 @@ async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[
             headers = dict(response.headers)
             async for piece in response.iter_bytes():
                 content += piece
-            return bytes(content), headers
     except openai.APIStatusError as error:
-        raise Refused(_judged(error)) from None
+        raise _failed(error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        cause = error.__cause__ or error
-        if headers is not None and _whole(content):
+        # Paid for, and perhaps hung up on when it had come to its end all the same.
+        with contextlib.suppress(ValueError):
+            json.loads(content)
             return bytes(content), headers
-        late = headers is not None or isinstance(cause, httpx2.ReadTimeout)
-        raise Disconnected(
-            "unsent" if isinstance(cause, NEVER_SENT) else "within" if late else "unanswered", cause
-        ) from None
+        raise _disconnected(error.__cause__ or error, headers is not None) from None
+    return bytes(content), headers
 
 
-def _whole(content: bytearray) -> bool:
-    """Whether an answer that was hung up on had come to its end all the same: it is paid for."""
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
+def _disconnected(cause: BaseException, within: bool) -> Failed:
+    """No whole answer. What was never sent is free; anything else may have been billed, an answer
+    cut off or timed out at work as much as a connection that ended before one.
+    """
+    said = secrets.clean(f"{type(cause).__name__}: {cause}".strip(": "))
+    if isinstance(cause, NEVER_SENT):
+        return Failed(retry_policy.Verdict("retry", f"no connection ({said})"))
+    lost = within or isinstance(cause, httpx2.ReadTimeout)
+    text = f"the answer was lost ({said})" if lost else f"hung up before an answer ({said})"
+    verdict = retry_policy.Verdict("again" if lost else "retry", f"{text}; may have been billed")
+    return Failed(verdict, billed=True)
 
 
 async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:

@@ -153,18 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
 
     def _authorised(self):
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ") or self.headers.get(
-            "api-key", ""
-        )
-        if not given:
-            return answers.error(
-                401, "You didn't provide an API key.", "invalid_request_error", None
-            )
-        if self.server.api.key and given != self.server.api.key:
-            return answers.error(
-                401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key"
-            )
-        return None
+        """The error for a request without the right key, or None."""
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        given = given or self.headers.get("api-key", "")
+        right = given == (self.server.api.key or given)
+        return None if given and right else answers.failure("unauthorised")
 
     def _get(self, path):
         if path == "/v1/models":
@@ -191,11 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             api.most_working = max(api.working, api.most_working)
         if full:
             entry["status"] = 429
-            return self._json(
-                *answers.error(
-                    429, "Rate limit reached for images.", "requests", "rate_limit_exceeded"
-                )
-            )
+            return self._json(*answers.failure("throttle"))
         try:
             self._answer(api, request, kind, entry)
         finally:

@@ -4,7 +4,6 @@ schemas.
 
 import base64
 import functools
-import hashlib
 import io
 import re
 import struct
@@ -31,6 +30,7 @@ DALLE = ("dall-e-2", "dall-e-3")  # retired by the provider; spoken here for ser
 DEPLOYED = "gpt-image-2-2026-04-21"
 TOKENS = {"low": 196, "medium": 1756, "high": 7024}  # of a square of 1024 px
 USD_PER_TOKEN = {"input": 5e-6, "output": 30e-6}
+INVALID = "invalid_request_error"
 NEAREST = {
     "pneumonia": "consolidation",
     "opacity": "consolidation",
@@ -47,41 +47,33 @@ def error(
     return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+LIMIT = (429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded")
+FAILURES = {
+    "throttle": LIMIT,
+    "throttle_silent": LIMIT,
+    "quota": (
+        429,
+        "You exceeded your current quota.",
+        "insufficient_quota",
+        "credit_balance_exhausted",
+    ),
+    "unauthorised": (401, "Incorrect API key provided.", INVALID, "invalid_api_key"),
+    "forbidden": (403, "Your organization must be verified to use this model.", INVALID, None),
+    "server_error": (500, "The server had an error.", "server_error", None),
+    "moderation": (
+        400,
+        "Your request was rejected by the safety system.",
+        "image_generation_user_error",
+        "moderation_blocked",
+    ),
+}
+
+
 def failure(kind: str) -> tuple[int, dict] | None:
     """The answer to a request that fails in this way, or None."""
-    return {
-        "throttle": error(
-            429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"
-        ),
-        "throttle_silent": error(
-            429, "Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"
-        ),
-        "quota": error(
-            429,
-            "You exceeded your current quota.",
-            "insufficient_quota",
-            "credit_balance_exhausted",
-        ),
-        "unauthorised": error(
-            401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key"
-        ),
-        "forbidden": error(
-            403,
-            "Your organization must be verified to use this model.",
-            "invalid_request_error",
-            None,
-        ),
-        "server_error": error(
-            500, "The server had an error while processing your request.", "server_error", None
-        ),
-        "detail": (503, {"detail": "model is loading"}),
-        "moderation": error(
-            400,
-            "Your request was rejected by the safety system.",
-            "image_generation_user_error",
-            "moderation_blocked",
-        ),
-    }.get(kind)
+    if kind == "detail":
+        return 503, {"detail": "model is loading"}
+    return error(*FAILURES[kind]) if kind in FAILURES else None
 
 
 def models() -> list[dict]:
@@ -143,51 +135,30 @@ def generation(request: dict, api, kind: str = "") -> tuple[int, dict]:
 
 
 def _refusal(request, model, prompt, dalle):
-    if model in RETIRED or (model not in TODAY and not dalle):
-        return error(
-            404,
-            f"The model '{model}' does not exist or you do not have access to it.",
-            "invalid_request_error",
-            "model_not_found",
-        )
-    if not dalle and "response_format" in request:
-        return error(
-            400,
-            "Unknown parameter: 'response_format'.",
-            "invalid_request_error",
-            "unknown_parameter",
-            "response_format",
-        )
-    if dalle and "quality" in request and model == "dall-e-2":
-        return error(
-            400,
-            "Unknown parameter: 'quality'.",
-            "invalid_request_error",
-            "unknown_parameter",
-            "quality",
-        )
-    if not prompt or len(prompt) > (1000 if dalle else 32_000):
-        return error(
-            400,
-            "Invalid 'prompt': wrong length.",
-            "invalid_request_error",
-            "string_above_max_length",
-            "prompt",
-        )
+    """The error for a request that the service would not take, or None."""
     size = request.get("size", "auto")
     edges = re.fullmatch(r"(\d+)x(\d+)", size)
-    wanted = (
-        size in ("256x256", "512x512", "1024x1024")
-        if dalle
-        else size == "auto" or (edges and _fits(int(edges[1]), int(edges[2])))
+    if dalle:
+        takes_size = size in ("256x256", "512x512", "1024x1024")
+    else:
+        takes_size = size == "auto" or (edges and _fits(int(edges[1]), int(edges[2])))
+    unknown = "response_format" if not dalle else "quality" if model == "dall-e-2" else ""
+    wrong = (
+        (model in RETIRED or (model not in TODAY and not dalle), 404, "model_not_found", "model"),
+        (unknown in request, 400, "unknown_parameter", unknown),
+        (
+            not 0 < len(prompt) <= (1000 if dalle else 32_000),
+            400,
+            "string_above_max_length",
+            "prompt",
+        ),
+        (not takes_size, 400, "invalid_value", "size"),
     )
-    if not wanted:
-        return error(
-            400, f"Invalid value: '{size}'.", "invalid_request_error", "invalid_value", "size"
-        )
-    if re.search(r"\b(gore|blood|nude)\b", prompt.lower()):
-        return failure("moderation")
-    return None
+    for refused, status, code, name in wrong:
+        if refused:
+            said = f"{code.replace('_', ' ').capitalize()}: '{name}'."
+            return error(status, said, INVALID, code, name)
+    return failure("moderation" if re.search(r"\b(gore|blood|nude)\b", prompt.lower()) else "")
 
 
 def _fits(width, height):
@@ -289,8 +260,3 @@ def with_credentials(png: bytes) -> bytes:
 
 def _box(kind, content):
     return struct.pack(">I", len(content) + 8) + kind + content
-
-
-def batch_id() -> str:
-    """An id as the service makes them."""
-    return hashlib.sha256(uuid.uuid4().bytes).hexdigest()[:24]

@@ -4,6 +4,7 @@ only in part.
 
 import json
 import time
+import uuid
 from email.parser import BytesParser
 from email.policy import default
 
@@ -14,7 +15,7 @@ def post(api, path: str, body: bytes, content_type: str) -> tuple[int, dict]:
     """POST /v1/files, /v1/batches and /v1/batches/{id}/cancel."""
     if path == "/v1/files":
         fields = _form(body, content_type)
-        name = f"file-{answers.batch_id()}"
+        name = f"file-{uuid.uuid4().hex}"
         api.files[name] = ("input.jsonl", fields["file"])
         return 200, _file(name, fields["file"])
     if path == "/v1/batches":
@@ -60,7 +61,7 @@ def _file(name, content):
 
 
 def _begin(api, request):
-    name = f"batch_{answers.batch_id()}"
+    name = f"batch_{uuid.uuid4().hex}"
     now = int(time.time())
     api.batches[name] = {
         "id": name,
@@ -138,7 +139,7 @@ def _work(api, batch):
         )
     for key, rows in (("output_file_id", done), ("error_file_id", failed)):
         if rows:
-            batch[key] = f"file-{answers.batch_id()}"
+            batch[key] = f"file-{uuid.uuid4().hex}"
             api.files[batch[key]] = (
                 "output.jsonl",
                 "".join(json.dumps(row) + "\n" for row in rows).encode(),
