@@ -171,6 +171,24 @@ def test_patients_and_copies_stay_together(made):
     assert real["split"].notna().all()
 
 
+def test_what_a_generated_image_was_made_from_is_kept_by_id(tmp_path, study_folders, monkeypatch):
+    folder = hospital(tmp_path / "in")
+    table = pd.read_csv(folder / "metadata.csv").assign(**{"Made from": ""})
+    named = table["file"] == "gan.png"
+    for name in ("copy of Doe.png", "somewhere/else.png"):
+        table.loc[named, "Made from"] = name
+        table.to_csv(folder / "metadata.csv", index=False)
+        run, of = prepared(folder, monkeypatch, study=name[:2].strip() + "x")
+        row = of.images[of.images["origin"] == "generated"].iloc[0]
+        file = Path(os.environ["KEYS"]) / run.study / f"{run.name}.names.csv"
+        names = pd.read_csv(file).set_index("image_id")["file"]
+        if name == "copy of Doe.png":
+            assert names[row["made_from"]] == name
+        else:
+            assert pd.isna(row["made_from"])
+    assert of.images.loc[of.images["origin"] == "real", "made_from"].isna().all()
+
+
 def test_generated_pictures_come_in_by_the_same_door(made):
     _, of = made
     row = of.images[of.images["origin"] == "generated"].iloc[0]

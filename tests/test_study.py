@@ -121,6 +121,21 @@ def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, c
     assert set(states().values()) == {"finished"}
 
 
+def test_status_says_that_other_code_made_a_run_and_makes_nothing_stale(small, capsys):
+    run()
+    capsys.readouterr()
+    assert study.show_status("small", []) == study.DONE
+    assert "other code" not in capsys.readouterr().out
+    path = small / "outputs/small/01_count/manifest.json"
+    told = json.loads(path.read_text())
+    told["code"]["helpers/runner/runs.py"] = "0" * 64
+    path.write_text(json.dumps(told))
+    study.show_status("small", [])
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith("made by other code: helpers/runner/runs.py") and "finished" in first
+    assert set(states().values()) == {"finished"} and not any("other code" in o for o in others)
+
+
 def test_a_changed_notebook_or_input_file_is_noticed(small):
     run()
     path = small / "notebooks" / "03_alone.ipynb"

@@ -13,12 +13,21 @@ import pandas as pd
 
 from helpers import burned_in_text, files, findings, table_columns, tables
 from helpers.formats import volumes
-from helpers.prepare_cases import deidentify, duplicates, importing, layouts, review, splits
+from helpers.prepare_cases import (
+    deidentify,
+    duplicates,
+    importing,
+    layouts,
+    metadata_tables,
+    review,
+    splits,
+)
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
 
 FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
-FROM_TABLE = ("layout", "origin", "generator", "finding", "side", "licence", "credit", "report")
+FROM_TABLE = ("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit")
+FROM_TABLE += ("report",)
 
 
 # What helps against a reason for which files are left out, where the reason does not say it itself.
@@ -319,12 +328,29 @@ def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) 
         simulated=asked.source == "phantom",
         split=pd.Series(_splits(pictures[real], copies[real], asked), pictures.index[real]),
         generator=pictures["generator"].where(~real),
+        made_from=_made_from(run, pictures[~real], pictures[real]),
         patient=pictures["patient"].where(real),
         duplicate_group=copies,
         sex=pictures["sex"].map(deidentify.sex),
         age_band=pictures["age"].map(deidentify.age_band),
     )
     return frame.replace("", pd.NA)
+
+
+def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Series:
+    """image_id of the real image that each generated one was made from, where a table names its
+    file; a name that is no file of the folder is counted aloud.
+    """
+    finder = metadata_tables.Finder(real["file"].tolist())
+    ids = real.drop_duplicates("file").set_index("file")["image_id"]
+    named = made["made_from"].str.strip().str.replace("\\", "/")
+    found = named.map(lambda name: ids.get(finder.find(name, "")))
+    if lost := int((found.isna() & (named != "")).sum()):
+        run.say(
+            f"Warning: {lost} generated images are said to be made from an image that is not in the"
+            " folder, or not by that name alone: 06 cannot keep the two apart."
+        )
+    return found
 
 
 def _splits(real: pd.DataFrame, copies: pd.Series, asked) -> np.ndarray:

@@ -7,6 +7,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -48,8 +49,11 @@ def changes(then: dict[str, str], now: dict[str, str], since: str) -> list[str]:
 
 def _imported_by(notebook: Path) -> set[str]:
     cells = json.loads(notebook.read_text())["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return _imports(ast.parse("\n".join(MAGIC.sub(r"\1pass", source) for source in sources)))
+    names = set()
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        with suppress(SyntaxError):  # the cell itself will say so
+            names |= _imports(ast.parse(MAGIC.sub(r"\1pass", "".join(cell["source"]))))
+    return names
 
 
 @functools.cache

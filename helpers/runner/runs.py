@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from helpers import tables
 from helpers.files import utc_now
-from helpers.runner import freshness, in_force, parameters, places
+from helpers.runner import executed_code, freshness, in_force, parameters, places
 from helpers.runner.freshness import sha256
 from helpers.runner.places import (
     cases_folder,
@@ -274,6 +274,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
     else:
         run.manifest = {"study": run.study, "run": run.name, "simulated": []}
         run.manifest["started_utc"] = utc_now()
+    run.manifest["code"] = executed_code.of([run.notebook])
     run.manifest.update(status="running", git=_git(), seed=run.values.get("seed"), **wanted)
     run._save()
 

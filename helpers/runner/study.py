@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.runner import execution, freshness, parameters, places, runs
+from helpers.runner import executed_code, execution, freshness, parameters, places, runs
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
 READING_STAGE = "07_read_cases"
@@ -329,12 +329,23 @@ def show_status(study: str, settings: list[str]) -> int:
             if step.state == "finished"
             else "; ".join(step.reasons)
         )
+        if step.state == "finished" and (other := _other_code(step.run)):
+            detail += f"; made by other code: {other}"
         state = "waiting" if step.state == "interrupted" and _is_reading(step.run) else step.state
         print(
             f"{step.run.name:<{width}}  {state:<11} "
             f" {detail or 'for its readers' if state == 'waiting' else detail}".rstrip()
         )
     return DONE
+
+
+def _other_code(run: runs.Run) -> str:
+    """Which modules have changed since the run was made; that alone makes nothing stale."""
+    now = executed_code.of([run.notebook])
+    then = run.manifest.get("code", now)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return ", ".join(changed[:3]) + more
 
 
 def show_verify(study: str) -> int:
