@@ -93,6 +93,13 @@ def write_cases(
     return run
 
 
+def recipe(**values) -> parameters.Record:
+    """The parameters of notebook 03 with its defaults but for `values`."""
+    declared = parameters.schema(places.NOTEBOOKS / "03_finetune_diffusion.ipynb")
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    return parameters.Record({**defaults, **parameters.check(values, declared, "test")})
+
+
 def begin(notebook: str, study: str, variant: str = "", **values) -> runs.Run:
     """A run of 03 or 04 with the notebook's defaults and these values."""
     declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")

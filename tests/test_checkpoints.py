@@ -65,14 +65,19 @@ def test_too_little_room_is_known_before_writing(tmp_path, monkeypatch):
 
 def test_a_disk_that_fills_up_while_writing(tmp_path):
     """A file-size limit makes the system refuse the write in the middle, as a full disk does."""
-    script = (
-        "import resource, sys, torch\nfrom pathlib import Path\nfrom helpers.finetune_diffusion"
-        " import checkpoints\nfolder = Path(sys.argv[1])\ncheckpoints.save(folder, 1, {'weights':"
-        " {'a': torch.zeros(10)}}, {})\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000,"
-        " 100_000))\ntry:\n    checkpoints.save(folder, 2, {'weights': {'a':"
-        " torch.zeros(1_000_000)}}, {})\nexcept checkpoints.CheckpointError as error:\n   "
-        " print('said:', error)\n"
-    )
+    script = """
+import resource, sys, torch
+from pathlib import Path
+from helpers.finetune_diffusion import checkpoints
+
+folder = Path(sys.argv[1])
+checkpoints.save(folder, 1, {"weights": {"a": torch.zeros(10)}}, {}, 2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    checkpoints.save(folder, 2, {"weights": {"a": torch.zeros(1_000_000)}}, {}, 2)
+except checkpoints.CheckpointError as error:
+    print("said:", error)
+"""
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
         cwd=places.ROOT,
@@ -88,4 +93,4 @@ def test_a_disk_that_fills_up_while_writing(tmp_path):
 def test_another_models_checkpoint_is_refused(tmp_path):
     write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="of another model"):
-        checkpoints.restore(tmp_path, ["b"], [torch.zeros(10)], None)
+        checkpoints.restore(tmp_path, ["b"], [torch.zeros(10)], None, {})

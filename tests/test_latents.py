@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_training import picture
+from small_training import picture, recipe
 
 from helpers import images
-from helpers.diffusion import base_models
 from helpers.finetune_diffusion import latents, tiny_model
 from helpers.runner import runs
 
@@ -34,15 +33,13 @@ def cases(tmp_path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return tiny_model.build(["chest X-ray"], 32)
+    return tiny_model.build(["chest X-ray"], recipe(size=32))
 
 
 def encoded(frame, pipeline, cache):
-    sha256 = base_models.weights_sha256(pipeline.vae)
-    latents.of_pictures(
-        frame, pipeline.vae, sha256, 32, cache, partial(torch.autocast, "cpu", enabled=False)
-    )
-    return latents.read_pictures(frame, sha256, 32, 1, cache)
+    images_of = latents.Images(pipeline.vae, 32, cache)
+    images_of.encode(frame, partial(torch.autocast, "cpu", enabled=False))
+    return images_of.read(frame)
 
 
 def test_cached_posteriors_are_the_vaes(cases, pipeline, tmp_path):
@@ -69,14 +66,16 @@ def test_nothing_is_encoded_twice_and_anything_changed_is(cases, pipeline, tmp_p
     assert len(calls) == 5
     encoded(cases.assign(sha256=["x", *cases.sha256[1:]]), pipeline, tmp_path / "cache")
     assert len(calls) == 6, "a changed image is encoded again"
+    vaes = [pipeline.vae, *(tiny_model.build([], recipe(size=32, channels=n)).vae for n in (1, 3))]
+    with torch.no_grad():
+        vaes[1].quant_conv.bias += 1
     entries = {
-        latents.latent_entry(tmp_path, image, vae, size, channels)
+        latents.Images(vae, size, tmp_path).entry(image)
         for image in "ab"
-        for vae in "ab"
+        for vae in vaes
         for size in (32, 64)
-        for channels in (1, 3)
     }
-    assert len(entries) == 16
+    assert len(entries) == 12
 
 
 def test_a_damaged_entry_is_made_again(cases, pipeline, tmp_path):
@@ -89,15 +88,15 @@ def test_a_damaged_entry_is_made_again(cases, pipeline, tmp_path):
     assert torch.equal(encoded(cases, pipeline, tmp_path / "cache"), whole)
 
 
-def test_captions_are_cached_by_text_and_encoder(pipeline, tmp_path):
-    texts = ["chest X-ray", "", "chest X-ray, PA view"]
-    first = latents.of_captions(texts, pipeline.tokenizer, pipeline.text_encoder, "a", tmp_path)
+def test_captions_are_cached_by_text_and_encoder(tmp_path):
+    pipeline, texts = tiny_model.build([], recipe(size=32)), ["chest X-ray", "", "chest PA view"]
+    first = latents.of_captions(texts, pipeline, tmp_path)
     count = len(list(tmp_path.rglob("*.npy")))
-    again = latents.of_captions(
-        texts[::-1], pipeline.tokenizer, pipeline.text_encoder, "a", tmp_path
-    )
+    again = latents.of_captions(texts[::-1], pipeline, tmp_path)
     assert torch.equal(again.flip(0), first) and len(list(tmp_path.rglob("*.npy"))) == count == 3
-    latents.of_captions(texts, pipeline.tokenizer, pipeline.text_encoder, "b", tmp_path)
+    with torch.no_grad():
+        next(pipeline.text_encoder.parameters()).view(-1)[0] += 1
+    latents.of_captions(texts, pipeline, tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == 6
 
 

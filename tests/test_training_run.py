@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_training import training, write_cases
+from small_training import recipe, training, write_cases
 
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
@@ -27,7 +27,7 @@ def outputs(tmp_path, monkeypatch):
 @pytest.fixture
 def model(tmp_path):
     """A tiny pipeline on disk."""
-    tiny_model.build(["chest X-ray"], 32).save_pretrained(tmp_path / "model")
+    tiny_model.build(["chest X-ray"], recipe(size=32)).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -123,14 +123,14 @@ def test_weights_of_another_architecture(model):
 
 
 def test_parts_that_do_not_fit_each_other(model):
-    tiny_model.build(["chest X-ray"], 128).vae.save_pretrained(model / "vae")
+    tiny_model.build(["chest X-ray"], recipe(size=128)).vae.save_pretrained(model / "vae")
     with pytest.raises(ModelError, match="U-Net takes 4 channels, its VAE makes 8"):
         base_models.load(str(model))
 
 
 def test_the_hash_is_of_the_weights_not_of_their_file(model):
     first = base_models.fingerprint(base_models.load(str(model)))
-    assert first == base_models.fingerprint(tiny_model.build(["chest X-ray"], 32))
+    assert first == base_models.fingerprint(tiny_model.build(["chest X-ray"], recipe(size=32)))
     changed = base_models.load(str(model))
     with torch.no_grad():
         next(changed.unet.parameters()).view(-1)[0] += 1e-6
@@ -138,7 +138,7 @@ def test_the_hash_is_of_the_weights_not_of_their_file(model):
 
 
 def test_the_tokenizer_spells_any_text():
-    tokenizer = tiny_model.tokenizer_for(["chest X-ray, PA view, with left pleural effusion"])
+    tokenizer = tiny_model.tokenizer_for(["chest X-ray, PA view, with left pleural effusion"], 32)
     known = tokenizer("chest X-ray, PA view, with left pleural effusion").input_ids
     assert len(known) == 2 + 12, "every word of a caption is one token"
     for text in ("Ünknöwn ✓ Wörter", "日本", ""):

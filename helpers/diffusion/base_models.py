@@ -13,13 +13,13 @@ import diffusers
 import huggingface_hub
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from helpers.runner import freshness, runs
 
-TRAINABLE = ("vae", "text_encoder", "unet")
+PARTS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -27,11 +27,11 @@ class ModelError(ValueError):
     """A base or checkpoint that cannot be used; the message says which and what to do."""
 
 
-def use_cores(cores: int = 0) -> int:
-    """Let torch use the machine's cores (or so many) and answer bit for bit alike each time;
-    returns their number.
+def use_cores() -> int:
+    """Let torch use the machine's cores and answer with the same bits each time; returns their
+    number.
     """
-    cores = cores or int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    cores = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # With deterministic algorithms torch also fills every new tensor, for code that reads what was
@@ -78,36 +78,35 @@ def has_bf16() -> bool:
     )
 
 
+def use_bf16(precision: str) -> bool:
+    """Whether the arithmetic is in bfloat16: as asked, or `auto` where the device has it."""
+    return precision == "bf16" or (precision == "auto" and has_bf16())
+
+
 def load(base: str, revision: str = "") -> StableDiffusionPipeline:
     """A Stable Diffusion 1.x/2.x pipeline in fp32 on the CPU, without its safety checker.
 
     `base` is a local folder in diffusers format, a `.safetensors` or `.ckpt` file, or a hub id
     (with its revision). Raises ModelError in one sentence for anything else.
     """
-    path = Path(base).expanduser()
+    path, bare = Path(base).expanduser(), {"torch_dtype": torch.float32, "safety_checker": None}
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise ModelError(
+            f"{base} is no diffusers pipeline (it has no model_index.json): name a folder that"
+            " save_pretrained wrote."
+        )
     try:
         if path.is_file():
-            pipeline = StableDiffusionPipeline.from_single_file(
-                str(path), torch_dtype=torch.float32, safety_checker=None
-            )
+            pipeline = StableDiffusionPipeline.from_single_file(str(path), **bare)
         else:
-            if path.is_dir() and not (path / "model_index.json").is_file():
-                raise ModelError(
-                    f"{base} is no diffusers pipeline (it has no model_index.json): name a folder"
-                    " that save_pretrained wrote."
-                )
             pipeline = StableDiffusionPipeline.from_pretrained(
                 str(path) if path.is_dir() else base,
                 revision=revision or None,
-                torch_dtype=torch.float32,
-                safety_checker=None,
                 requires_safety_checker=False,
+                **bare,
             )
-    except ModelError:
-        raise
-    except (
-        Exception
-    ) as error:  # diffusers, transformers, safetensors, hub and torch each raise their own kinds
+    # diffusers, transformers, safetensors, hub and torch each raise their own kinds
+    except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"{base} cannot be loaded as a Stable Diffusion 1.x/2.x pipeline"
@@ -119,48 +118,27 @@ def load(base: str, revision: str = "") -> StableDiffusionPipeline:
 
 def check(pipeline, base: str) -> None:
     """Raise ModelError unless the parts fit each other and are Stable Diffusion 1.x/2.x's."""
-    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
-    for name, kind in kinds.items():
+    for name, kind in PARTS.items():
         part = getattr(pipeline, name, None)
         if not isinstance(part, kind):
             raise ModelError(
                 f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable"
                 " Diffusion 1.x and 2.x are trained here."
             )
-    unet, latent_channels = pipeline.unet.config, pipeline.vae.config.latent_channels
-    if unet.in_channels != latent_channels or unet.out_channels != latent_channels:
-        raise ModelError(
-            f"{base}: its U-Net takes {unet.in_channels} channels, its VAE makes {latent_channels}:"
-            " weights of another architecture."
-        )
-    if unet.cross_attention_dim != pipeline.text_encoder.config.hidden_size:
-        raise ModelError(
-            f"{base}: its text encoder does not fit its U-Net: weights of another architecture."
-        )
-    if pipeline.vae.config.in_channels not in (1, 3):
-        raise ModelError(
-            f"{base}: its VAE takes {pipeline.vae.config.in_channels} channels; grey images can be"
-            " given as 1 or 3."
-        )
-
-
-def noise_schedule(pipeline, prediction: str = "") -> DDPMScheduler:
-    """The forward process of training, from the pipeline's own scheduler; `prediction` overrides
-    epsilon or v_prediction.
-    """
-    config = dict(pipeline.scheduler.config)
-    if prediction:
-        config["prediction_type"] = prediction
-    known = (
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "num_train_timesteps",
-        "prediction_type",
-        "trained_betas",
-        "rescale_betas_zero_snr",
-    )
-    return DDPMScheduler(**{key: config[key] for key in known if key in config})
+    unet, vae, text = (getattr(pipeline, name).config for name in ("unet", "vae", "text_encoder"))
+    faults = {
+        f"its U-Net takes {unet.in_channels} channels, its VAE makes {vae.latent_channels}: weights"
+        " of another architecture": {unet.in_channels, unet.out_channels} != {vae.latent_channels},
+        "its text encoder does not fit its U-Net: weights of another architecture": (
+            unet.cross_attention_dim != text.hidden_size
+        ),
+        f"its VAE takes {vae.in_channels} channels; grey images can be given as 1 or 3": (
+            vae.in_channels not in (1, 3)
+        ),
+    }
+    for fault, holds in faults.items():
+        if holds:
+            raise ModelError(f"{base}: {fault}.")
 
 
 def weights_sha256(module: torch.nn.Module) -> str:
@@ -176,11 +154,11 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 def fingerprint(pipeline) -> dict[str, str]:
-    """The sha256 of each trained part as it is in memory."""
-    return {name: weights_sha256(getattr(pipeline, name)) for name in TRAINABLE}
+    """The sha256 of each part as it is in memory."""
+    return {name: weights_sha256(getattr(pipeline, name)) for name in PARTS}
 
 
-def picture_size(pipeline) -> int:
+def native_size(pipeline) -> int:
     """The side in pixels of the images the pipeline draws unless asked otherwise."""
     return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
 
@@ -192,3 +170,10 @@ def resolve(study: str, base: str) -> str:
     if freshness.RUN_NAME.match(base):
         return str(runs.load(study, base).folder / "checkpoint")
     return base
+
+
+def public_name(base: str) -> str:
+    """A base as it may be passed on: local folders name people's machines, so only their last part
+    stays.
+    """
+    return Path(base).name if base.startswith((".", "/", "~")) else base

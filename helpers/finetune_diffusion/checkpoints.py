@@ -24,7 +24,7 @@ class CheckpointError(RuntimeError):
 
 
 def save(
-    folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict, keep: int = 2
+    folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict, keep: int
 ) -> Path:
     """Write folder/step-00000100 with one .safetensors file a group of tensors and state.json; keep
     the newest `keep`.
@@ -39,24 +39,15 @@ def save(
         return final
     for leftover in folder.glob("part-*"):
         shutil.rmtree(leftover)
-    needed = (
-        sum(
-            tensor.numel() * tensor.element_size()
-            for group in tensors.values()
-            for tensor in group.values()
-        )
-        + 2**20
-    )
+    needed = 2**20 + sum(t.nbytes for group in tensors.values() for t in group.values())
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise _full(step, f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
     try:
         staged.mkdir()
         for name, group in tensors.items():
-            save_file(
-                {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()},
-                staged / f"{name}.safetensors",
-            )
+            group = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
+            save_file(group, staged / f"{name}.safetensors")
         (staged / "state.json").write_text(json.dumps({"step": step, **state}))
         files = {
             path.name: {"bytes": path.stat().st_size, "sha256": runs.sha256(path)}
@@ -122,51 +113,43 @@ def is_whole(path: Path) -> bool:
 
 
 def tensors(
-    names: list[str], parameters, optimizer, **averages
+    names: list[str], parameters, optimizer, averages: dict[str, list[torch.Tensor]]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """What `save` takes of a training: weights, the optimiser's state and further lists of tensors
-    in the same order.
+    """What `save` takes of a training: weights, the optimiser's state and averages, which are lists
+    of tensors in the same order.
     """
-    groups = {"weights": dict(zip(names, parameters)), "optimizer": {}}
-    for name, parameter in zip(names, parameters):
-        groups["optimizer"].update(
-            {f"{name}.{key}": value for key, value in optimizer.state[parameter].items()}
-        )
-    groups.update(
-        {
-            label: dict(zip(names, values))
-            for label, values in averages.items()
-            if values is not None
-        }
-    )
-    return groups
+    moments = {
+        f"{name}.{key}": value
+        for name, parameter in zip(names, parameters)
+        for key, value in optimizer.state[parameter].items()
+    }
+    lists = {"weights": parameters, **averages}
+    named = {label: dict(zip(names, values)) for label, values in lists.items()}
+    return {**named, "optimizer": moments}
 
 
-def restore(folder: Path, names: list[str], parameters, optimizer, **averages) -> dict:
+def restore(folder: Path, names: list[str], parameters, optimizer, averages: dict) -> dict:
     """Put the newest checkpoint's tensors back, in the memory layout they had; returns its state,
-    {"step": 0} without one.
+    {} without one.
 
     Raises CheckpointError when it belongs to another model.
     """
     found = latest(folder)
     if found is None:
-        return {"step": 0}
+        return {}
     groups, state = found
     if set(groups["weights"]) != set(names):
         raise CheckpointError(
             f"The checkpoint in {Path(folder).name}/ is of another model: delete that folder to"
             " begin afresh."
         )
-    for name, parameter in zip(names, parameters):
-        parameter.data.copy_(groups["weights"][name])
-        moments = {key: groups["optimizer"][f"{name}.{key}"] for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {
-            key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()
-        }
-        optimizer.state[parameter]["step"] = groups["optimizer"][f"{name}.step"].to(
-            parameter.device
-        )
-    for label, values in averages.items():
+    for label, values in {"weights": parameters, **averages}.items():
         for name, value in zip(names, values):
-            value.copy_(groups[label][name])
+            value.data.copy_(groups[label][name])
+    of_name = dict(zip(names, parameters))
+    for name, value in groups["optimizer"].items():
+        parameter = of_name[name.rpartition(".")[0]]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter][name.rpartition(".")[2]] = value.to(parameter.device)
     return state

@@ -11,10 +11,10 @@ import torch
 
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
-from helpers.finetune_diffusion import latents, recipes, tiny_model, training_loop, training_run
-from helpers.finetune_diffusion.recipes import Recipe
+from helpers.finetune_diffusion import latents, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import runs
+from helpers.runner.parameters import Record
 
 LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is timed
 
@@ -28,18 +28,18 @@ def check(run: runs.Run) -> pd.DataFrame:
     """
     if run.finished:
         return pd.read_json(run.folder / "plan.json")
-    frame, recipe = training_run.read_cases(run), recipes.recipe(run.parameters)
+    frame, recipe = training_run.read_cases(run), run.parameters
     base_models.use_cores()
-    pipeline = untrained_base(run, frame, recipe)
+    pipeline = untrained_base(run, frame)
     device = base_models.device()
     seconds_a_step, bytes_needed = trial(pipeline, recipe, device)
-    rows = [
-        *about_data(frame, recipe, run.parameters["processes"], pipeline),
-        *about_cost(run, recipe, seconds_a_step, bytes_needed, device),
-    ]
-    plan = pd.DataFrame(rows, columns=["what", "value"])
+    rows = {
+        **about_data(frame, recipe, pipeline),
+        **about_cost(run, seconds_a_step, bytes_needed, device),
+    }
+    plan = pd.DataFrame(rows.items(), columns=["what", "value"])
     run.write_bytes("plan.json", (plan.to_json(orient="records", indent=1) + "\n").encode())
-    if run.parameters["only_check"]:
+    if recipe.only_check:
         raise TrainingError(
             "Only checked, as only_check asks; nothing was"
             f" trained.\n{plan.to_string(index=False, header=False)}"
@@ -47,33 +47,23 @@ def check(run: runs.Run) -> pd.DataFrame:
     return plan
 
 
-def untrained_base(run: runs.Run, frame: pd.DataFrame, recipe: Recipe):
+def untrained_base(run: runs.Run, frame: pd.DataFrame):
     """The base as it is before training: the tiny model unlearned, any other loaded."""
-    base = run.parameters["base"]
-    if base == "tiny":
-        captions = list(frame.caption[frame.split == "train"])
-        pipeline = tiny_model.build(
-            captions,
-            recipe.size,
-            run.parameters["channels"],
-            recipe.prediction or "v_prediction",
-            recipe.seed,
-        )
+    recipe = run.parameters
+    if recipe.base == "tiny":
+        pipeline = tiny_model.build(list(frame.caption[frame.split == "train"]), recipe)
     else:
         pipeline = training_run.loaded_base(run)
-    if recipe.size % (
-        pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-    ):
+    halvings = len(pipeline.unet.config.block_out_channels) - 1
+    if recipe.size % (pipeline.vae_scale_factor * 2**halvings):
         raise ModelError(
-            f"size {recipe.size} does not fit the base {base}: take a multiple of its native"
-            f" {base_models.picture_size(pipeline)} pixels."
+            f"size {recipe.size} does not fit the base {recipe.base}: take a multiple of its native"
+            f" {base_models.native_size(pipeline)} pixels."
         )
     return pipeline
 
 
-def about_data(
-    frame: pd.DataFrame, recipe: Recipe, processes: int, pipeline
-) -> list[tuple[str, str]]:
+def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     """Rows about cases and captions.
 
     Captions that the tokenizer cuts are counted, the longest shown.
@@ -81,85 +71,69 @@ def about_data(
     train = frame[frame.split == "train"]
     captions = sorted(set(train.caption))
     cut = latents.too_long(captions, pipeline.tokenizer)
-    epochs = recipe.steps * recipe.batch * recipe.accumulate * processes / len(train)
-    return [
-        (
-            "training images",
-            f"{len(train)} of {train.patient.nunique()} patients, each seen {epochs:.1f} times",
+    example = f", for example: {max(cut, key=len)[:80]}…" if cut else ""
+    whole_batch = recipe.batch * recipe.accumulate * recipe.processes
+    return {
+        "training images": (
+            f"{len(train)} of {train.patient.nunique()} patients, each seen"
+            f" {recipe.steps * whole_batch / len(train):.1f} times"
         ),
-        (
-            "held-out images",
-            (
-                f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images}"
-                " are used"
-            ),
+        "held-out images": (
+            f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are"
+            " used"
         ),
-        (
-            "grey depth",
-            ", ".join(f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()),
+        "grey depth": ", ".join(
+            f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()
         ),
-        (
-            "captions",
-            f"{len(captions)} different ones, {int((train.caption == '').sum())} images without",
+        "captions": (
+            f"{len(captions)} different ones, {int((train.caption == '').sum())} images without"
         ),
-        (
-            "captions cut",
-            f"{len(cut)} longer than {pipeline.tokenizer.model_max_length} tokens"
-            + (f", for example: {max(cut, key=len)[:80]}…" if cut else ""),
+        "captions cut": (
+            f"{len(cut)} longer than {pipeline.tokenizer.model_max_length} tokens{example}"
         ),
-    ]
+    }
 
 
 def about_cost(
-    run: runs.Run, recipe: Recipe, seconds_a_step: float, bytes_needed: float, device
-) -> list[tuple[str, str]]:
+    run: runs.Run, seconds_a_step: float, bytes_needed: float, device: torch.device
+) -> dict[str, str]:
     """Rows about device, memory, disk and time. Raises TrainingError for what does not fit."""
-    there = (
-        torch.cuda.get_device_properties(device).total_memory
-        if device.type == "cuda"
-        else psutil.virtual_memory().available
-    )
-    where = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
+    recipe = run.parameters
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+        where = torch.cuda.get_device_name(device)
+    else:
+        there = psutil.virtual_memory().available
+        where = f"CPU, {torch.get_num_threads()} threads"
     if bytes_needed > there:
         raise TrainingError(
             f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are"
             " there: lower batch and raise accumulate, set gradient_checkpointing, or take method"
             " lora."
         )
-    disk, free = (
-        bytes_needed * (recipe.keep_checkpoints + 1) * 0.8,
-        shutil.disk_usage(run.folder).free,
-    )
+    disk = bytes_needed * (recipe.keep_checkpoints + 1) * 0.8
+    free = shutil.disk_usage(run.folder).free
     if disk > free:
         raise TrainingError(
             f"Checkpoints need about {disk / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free:"
             " free some, lower keep_checkpoints, or put the results elsewhere with"
             " OUTPUTS=<folder>."
         )
-    time_needed = (
-        f"about {seconds_a_step * recipe.steps / 60:.0f} minutes, {seconds_a_step:.2f} s a step"
-        if seconds_a_step
-        else "not measured: no GPU here"
-    )
-    return [
-        (
-            "device",
-            (
-                f"{run.parameters['processes']} x {where},"
-                f" {'bf16' if recipes.use_bf16(recipe) else 'fp32'} arithmetic"
-            ),
+    arithmetic = "bf16" if base_models.use_bf16(recipe.precision) else "fp32"
+    minutes = seconds_a_step * recipe.steps / 60
+    return {
+        "device": f"{recipe.processes} x {where}, {arithmetic} arithmetic",
+        "memory": f"about {bytes_needed / 1e9:.1f} of {there / 1e9:.0f} GB",
+        "disk while training": f"about {disk / 1e9:.1f} of {free / 1e9:.0f} GB free",
+        "time of the loop": (
+            f"about {minutes:.0f} minutes, {seconds_a_step:.2f} s a step"
+            if seconds_a_step
+            else "not measured: no GPU here"
         ),
-        ("memory", f"about {bytes_needed / 1e9:.1f} of {there / 1e9:.0f} GB"),
-        ("disk while training", f"about {disk / 1e9:.1f} of {free / 1e9:.0f} GB free"),
-        ("time of the loop", time_needed),
-    ]
+    }
 
 
-def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
+def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]:
     """Seconds an optimiser step and bytes of memory, from two passes on random latents; changes the
     pipeline.
 
@@ -169,27 +143,22 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
     training_loop.prepare(pipeline, recipe, device)
     model = training_loop.Denoiser(pipeline.unet, pipeline.text_encoder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    fixed = trained * 16 + sum(
-        p.numel() * p.element_size() for p in model.parameters()
-    )  # gradient, two moments, average
     if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:
-        return 0.0, fixed * 1.5
+        # gradient, two moments, average, and the weights themselves
+        return 0.0, 1.5 * (trained * 16 + sum(p.nbytes for p in model.parameters()))
     layout = base_models.layout(device)
     model.to(device, memory_format=layout).train()
     side, length = recipe.size // pipeline.vae_scale_factor, pipeline.tokenizer.model_max_length
-    noisy = torch.randn(
-        recipe.batch, pipeline.unet.config.in_channels, side, side, device=device
-    ).to(memory_format=layout)
-    timesteps, ids = (
-        torch.zeros(recipe.batch, dtype=torch.long, device=device),
-        torch.zeros(recipe.batch, length, dtype=torch.long, device=device),
-    )
-    before = psutil.Process().memory_info().rss
+    shape = (recipe.batch, pipeline.unet.config.in_channels, side, side)
+    noisy = torch.randn(shape, device=device).to(memory_format=layout)
+    timesteps = torch.zeros(recipe.batch, dtype=torch.long, device=device)
+    ids = torch.zeros(recipe.batch, length, dtype=torch.long, device=device)
+    bf16, before = base_models.use_bf16(recipe.precision), psutil.Process().memory_info().rss
     try:
         for _ in range(2):
             begin = time.monotonic()
             with base_models.attention(device, side):
-                with torch.autocast(device.type, torch.bfloat16, enabled=recipes.use_bf16(recipe)):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = model(noisy, timesteps, ids).float().square().mean()
                 loss.backward()
             if device.type == "cuda":
@@ -200,11 +169,10 @@ def trial(pipeline, recipe: Recipe, device) -> tuple[float, float]:
             f"A batch of {recipe.batch} images of {recipe.size} pixels does not fit into this GPU's"
             " memory: lower batch and raise accumulate, or set gradient_checkpointing."
         ) from None
-    peak = (
-        torch.cuda.max_memory_allocated(device)
-        if device.type == "cuda"
-        else psutil.Process().memory_info().rss - before + 8e8
-    )
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = psutil.Process().memory_info().rss - before + 8e8
     model.zero_grad(set_to_none=True)
     model.to("cpu")
     return seconds * recipe.accumulate, peak + trained * 12

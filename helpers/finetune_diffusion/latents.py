@@ -7,15 +7,15 @@ alone, so that its bits do not depend on what else was missing at the time.
 
 import hashlib
 import io
-import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from helpers import images
+from helpers import images, tables
+from helpers.diffusion import base_models
 from helpers.runner import freshness, runs
 
 FORMAT = 1
@@ -28,21 +28,11 @@ def entry(cache: Path, **depends_on) -> Path:
 
 
 def put(path: Path, array: np.ndarray) -> None:
-    """Write an entry: a temporary file, then a rename, so that concurrent writers leave one whole
-    file.
-    """
+    """Write an entry, so that concurrent writers leave one whole file."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     content = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content + hashlib.sha256(content).digest())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    tables.write_atomically(path, content + hashlib.sha256(content).digest())
 
 
 def get(path: Path) -> np.ndarray | None:
@@ -68,55 +58,52 @@ def picture(path: Path, size: int, bits: int, channels: int) -> torch.Tensor:
     return plane.expand(channels, size, size).contiguous()
 
 
-@torch.no_grad()
-def of_pictures(
-    frame: pd.DataFrame,
-    vae,
-    vae_sha256: str,
-    size: int,
-    cache: Path,
-    autocast,
-    mine: slice = slice(None),
-) -> None:
-    """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet:
+@dataclass
+class Images:
+    """The VAE's posteriors of the cases at one size, kept in the folder `cache`."""
 
-    VAE posterior mean and deviation.
+    vae: torch.nn.Module
+    size: int
+    cache: Path
 
-    `autocast` is a context manager factory; `mine` is this process's share of the rows.
-    """
-    device, channels = next(vae.parameters()).device, vae.config.in_channels
-    missing = [
-        row
-        for row in frame.iloc[mine].itertuples()
-        if get(latent_entry(cache, row.sha256, vae_sha256, size, channels)) is None
-    ]
-    for row in runs.progress(missing, "encoding images"):
-        pixels = picture(row.file, size, int(row.bits), channels)[None].to(
-            device, memory_format=torch.channels_last
+    def __post_init__(self):
+        self.sha256 = base_models.weights_sha256(self.vae)
+
+    def entry(self, image_sha256: str) -> Path:
+        """Where the posterior of one image lies."""
+        return entry(
+            self.cache,
+            kind="latents",
+            image=image_sha256,
+            vae=self.sha256,
+            size=self.size,
+            channels=self.vae.config.in_channels,
         )
-        with autocast():
-            posterior = vae.encode(pixels).latent_dist
-        both = torch.cat([posterior.mean, posterior.std]).float().cpu().numpy()
-        put(latent_entry(cache, row.sha256, vae_sha256, size, channels), both)
 
+    @torch.no_grad()
+    def encode(self, frame: pd.DataFrame, autocast) -> None:
+        """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet.
 
-def latent_entry(cache: Path, image_sha256: str, vae_sha256: str, size: int, channels: int) -> Path:
-    """Where the posterior of one image lies."""
-    return entry(
-        cache, kind="latents", image=image_sha256, vae=vae_sha256, size=size, channels=channels
-    )
+        `autocast` is a context manager factory.
+        """
+        device, channels = next(self.vae.parameters()).device, self.vae.config.in_channels
+        missing = [row for row in frame.itertuples() if get(self.entry(row.sha256)) is None]
+        for row in runs.progress(missing, "encoding images"):
+            pixels = picture(row.file, self.size, int(row.bits), channels)[None].to(
+                device, memory_format=torch.channels_last
+            )
+            with autocast():
+                posterior = self.vae.encode(pixels).latent_dist
+            both = torch.cat([posterior.mean, posterior.std]).float().cpu().numpy()
+            put(self.entry(row.sha256), both)
 
-
-def read_pictures(
-    frame: pd.DataFrame, vae_sha256: str, size: int, channels: int, cache: Path
-) -> torch.Tensor:
-    """The cached posteriors of all rows, (n, 2, C, h, w) float32: mean and standard deviation;
-    empty for no rows.
-    """
-    if frame.empty:
-        return torch.empty(0, 2, 0, 0, 0)
-    entries = [latent_entry(cache, sha256, vae_sha256, size, channels) for sha256 in frame.sha256]
-    return torch.from_numpy(np.stack([get(path) for path in entries]))
+    def read(self, frame: pd.DataFrame) -> torch.Tensor:
+        """The cached posteriors of all rows, (n, 2, C, h, w) float32: mean and standard deviation;
+        empty for no rows.
+        """
+        if frame.empty:
+            return torch.empty(0, 2, 0, 0, 0)
+        return torch.from_numpy(np.stack([get(self.entry(sha256)) for sha256 in frame.sha256]))
 
 
 def token_ids(captions: list[str], tokenizer) -> torch.Tensor:
@@ -129,20 +116,17 @@ def token_ids(captions: list[str], tokenizer) -> torch.Tensor:
 
 
 @torch.no_grad()
-def of_captions(
-    captions: list[str], tokenizer, text_encoder, text_sha256: str, cache: Path
-) -> torch.Tensor:
+def of_captions(captions: list[str], pipeline, cache: Path) -> torch.Tensor:
     """The text encoder's last hidden state of each caption, (n, length, width) float32, cached one
     by one.
     """
-    device, found = next(text_encoder.parameters()).device, []
-    for caption, ids in zip(captions, token_ids(captions, tokenizer)):
-        path = entry(
-            cache, kind="caption", caption=caption, ids=ids.tolist(), text_encoder=text_sha256
-        )
+    encoder, found = pipeline.text_encoder, []
+    about = {"kind": "caption", "text_encoder": base_models.weights_sha256(encoder)}
+    for caption, ids in zip(captions, token_ids(captions, pipeline.tokenizer)):
+        path = entry(cache, caption=caption, ids=ids.tolist(), **about)
         embedding = get(path)
         if embedding is None:
-            embedding = text_encoder(ids[None].to(device))[0][0].float().cpu().numpy()
+            embedding = encoder(ids[None].to(encoder.device))[0][0].float().cpu().numpy()
             put(path, embedding)
         found.append(embedding)
     return torch.from_numpy(np.stack(found))
@@ -150,9 +134,8 @@ def of_captions(
 
 def too_long(captions: list[str], tokenizer) -> list[str]:
     """The captions that the tokenizer would cut."""
-    counts = (
-        [len(ids) for ids in tokenizer(captions, truncation=False).input_ids] if captions else []
-    )
     return [
-        caption for caption, count in zip(captions, counts) if count > tokenizer.model_max_length
+        caption
+        for caption in captions
+        if len(tokenizer(caption, truncation=False).input_ids) > tokenizer.model_max_length
     ]

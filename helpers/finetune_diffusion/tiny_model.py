@@ -3,9 +3,7 @@ here first.
 """
 
 import math
-from collections import Counter
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -16,39 +14,42 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from helpers import findings
+from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.runner import runs
+from helpers.runner.parameters import Record
 
 LATENT_SIDE = 8  # the U-Net costs the same whatever the image's size
 
 
-def build(
-    captions: list[str],
-    size: int,
-    channels: int = 1,
-    prediction: str = "v_prediction",
-    seed: int = 0,
-) -> StableDiffusionPipeline:
-    """A complete, untrained Stable Diffusion of about 5 M parameters for (size, size) images, the
-    same for the same seed.
+def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
+    """A complete, untrained Stable Diffusion of about 5 M parameters for the recipe's size,
+    channels, prediction (v_prediction unless it says otherwise) and seed.
 
-    Its VAE halves the image until 8 x 8 latents are left; its tokenizer is a byte-level BPE learned
-    from the captions and from the study's findings, so that any text can be tokenised. Raises
+    Its VAE halves the image until 8 x 8 latents are left; its tokenizer knows the words of
+    the captions and of the study's findings and spells all others in bytes. Raises
     ModelError for a size that is no 8 * 2**n.
     """
+    size, channels = recipe.size, recipe.channels
     halvings = size.bit_length() - LATENT_SIDE.bit_length()
     if size != LATENT_SIDE << max(halvings, 0) or not 2 <= halvings <= 6:
         raise ModelError(
             f"The tiny model draws 32, 64, 128, 256 or 512 pixels, not {size}: change size."
         )
     state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    tokenizer = tokenizer_for(captions)
+    torch.manual_seed(recipe.seed)
+    tokenizer = tokenizer_for(captions, 32)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -99,7 +100,7 @@ def build(
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
-        "prediction_type": prediction,
+        "prediction_type": recipe.prediction or "v_prediction",
     }
     scheduler = DPMSolverMultistepScheduler(steps_offset=1, **schedule)
     return StableDiffusionPipeline(
@@ -107,67 +108,47 @@ def build(
     )
 
 
-def tokenizer_for(captions: list[str], length: int = 32) -> CLIPTokenizer:
-    """A CLIP tokenizer whose words are those of the captions and findings; anything else is spelt
-    in bytes.
+def tokenizer_for(captions: list[str], length: int) -> PreTrainedTokenizerFast:
+    """CLIP's tokenizer with the words of the captions and findings as tokens; anything else is
+    spelt in bytes.
     """
     letters = sorted(ByteLevel.alphabet())
-    vocab = [*letters, *(f"{letter}</w>" for letter in letters)]
-    special = ["<|startoftext|>", "<|endoftext|>"]
-    splitter = CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(vocab + special)}, merges=[]
-    ).backend_tokenizer
-    words = set()
-    for text in {
-        *captions,
-        *(
-            findings.caption("xray", "PA", [finding], side)
-            for finding in findings.FINDINGS
-            for side in ("", *findings.SIDES)
-        ),
-    }:
-        words.update(
-            piece
-            for piece, _ in splitter.pre_tokenizer.pre_tokenize_str(
-                splitter.normalizer.normalize_str(text)
-            )
+    texts = {
+        findings.caption("xray", "PA", [finding], side)
+        for finding in findings.FINDINGS
+        for side in ("", *findings.SIDES)
+    }
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), start, end]
+    clip = CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[])
+    backend = clip.backend_tokenizer
+    words = {
+        word
+        for text in texts.union(captions)
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(
+            backend.normalizer.normalize_str(text)
         )
-    merges = byte_pairs(sorted(words))
-    vocab = dict.fromkeys([*vocab, *("".join(pair) for pair in merges), *special])
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(vocab)},
-        merges=merges,
+    }
+    vocab = dict.fromkeys([*pieces, *sorted(words)])
+    # A word of the vocabulary is one token without any merges learned.
+    backend.model = BPE(
+        {piece: index for index, piece in enumerate(vocab)},
+        merges=[],
+        unk_token=end,
+        end_of_word_suffix="</w>",
+        ignore_merges=True,
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
         model_max_length=length,
+        bos_token=start,
+        eos_token=end,
+        unk_token=end,
+        pad_token=end,
     )
 
 
-def byte_pairs(words: list[str]) -> list[tuple[str, str]]:
-    """The merges that make every word one token, most frequent pair first, ties by spelling
-    (Sennrich et al., ACL 2016).
-
-    Written out because the trainer of the tokenizers package breaks ties differently in every
-    process.
-    """
-    spelt = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
-    merges = []
-    while counts := Counter(pair for word in spelt for pair in pairwise(word)):
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
-        merges.append(best)
-        spelt = [_merged(word, best) for word in spelt]
-    return merges
-
-
-def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
-    out = []
-    for letter in word:
-        if out and (out[-1], letter) == pair:
-            out[-1] += letter
-        else:
-            out.append(letter)
-    return out
-
-
-def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe, folder: Path, bf16: bool) -> float:
+def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe: Record, folder: Path) -> float:
     """Train the VAE on the images of `frame` (file, bits) in place; returns its PSNR in dB on the
     last batch.
 
@@ -184,8 +165,9 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe, folder: Path, bf1
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.vae_learning_rate, weight_decay=0.0, fused=True
     )
+    bf16 = base_models.use_bf16(recipe.precision)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=bf16)
-    begin = checkpoints.restore(folder, names, parameters, optimizer)["step"]
+    begin = checkpoints.restore(folder, names, parameters, optimizer, {}).get("step", 0)
     for step in runs.progress(range(begin + 1, recipe.vae_steps + 1), "training the VAE"):
         for group in optimizer.param_groups:
             group["lr"] = (
@@ -207,9 +189,8 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe, folder: Path, bf1
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % recipe.checkpoint_every == 0 or step == recipe.vae_steps:
-            checkpoints.save(
-                folder, step, checkpoints.tensors(names, parameters, optimizer), {}, keep=1
-            )
+            groups = checkpoints.tensors(names, parameters, optimizer, {})
+            checkpoints.save(folder, step, groups, {}, keep=1)
     vae.eval()
     with torch.no_grad(), autocast():
         some = pixels[:64].contiguous(memory_format=torch.channels_last)

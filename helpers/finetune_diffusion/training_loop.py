@@ -13,17 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from peft import LoraConfig
 
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import checkpoints, latents
-from helpers.finetune_diffusion.recipes import (
-    Recipe,
-    case_in_place,
-    draw,
-    learning_rate,
-    snr_weights,
-    use_bf16,
-)
+from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
 from helpers.runner import runs
+from helpers.runner.parameters import Record
 from helpers.sample_diffusion import drawing
 
 
@@ -49,26 +43,24 @@ class Denoiser(torch.nn.Module):
 def train(
     pipeline,
     frame: pd.DataFrame,
-    recipe: Recipe,
+    recipe: Record,
     folder: Path,
     cache: Path,
-    grids: Path | None = None,
-    prompts: list[str] = (),
+    grids: Path,
+    prompts: list[str],
 ) -> pd.DataFrame:
     """Train the pipeline's U-Net (text encoder, LoRA) in place and return the table `training`.
 
     `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`,
     encoded images to `cache`, samples of the prompts to `grids`. Interrupted training goes on from
-    its newest checkpoint. Raises TrainingError when the loss is no number any more, CheckpointError
-    when the disk is full.
+    its newest checkpoint. Raises TrainingError when the loss is not a finite number and
+    CheckpointError when the disk is full.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    device, processes, rank = (
-        accelerator.device,
-        accelerator.num_processes,
-        accelerator.process_index,
-    )
-    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bf16(recipe))
+    device, processes = accelerator.device, accelerator.num_processes
+    rank = accelerator.process_index
+    bf16 = base_models.use_bf16(recipe.precision)
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
     say = print if accelerator.is_main_process else lambda *_, **__: None
     torch.use_deterministic_algorithms(True, warn_only=True)
 
@@ -86,43 +78,22 @@ def train(
     )
     ema = [parameter.detach().clone() for parameter in parameters]
     denoise = accelerator.prepare(torch.compile(model) if recipe.compile else model)
-    noising = base_models.noise_schedule(pipeline, recipe.prediction)
-    snr = (noising.alphas_cumprod / (1 - noising.alphas_cumprod)).to(device)
+    process = noise.schedule(pipeline, recipe.prediction)
 
     # The cases as latents and text, each encoded once, by whichever process has it in its share.
     cases, held_out = split(frame, recipe)
-    vae_sha256, scaling = (
-        base_models.weights_sha256(pipeline.vae),
-        pipeline.vae.config.scaling_factor,
-    )
+    scaling = pipeline.vae.config.scaling_factor
     pipeline.vae.to(device, memory_format=torch.channels_last)
-    latents.of_pictures(
-        pd.concat([cases, held_out]),
-        pipeline.vae,
-        vae_sha256,
-        recipe.size,
-        cache,
-        autocast,
-        slice(rank, None, processes),
-    )
+    images = latents.Images(pipeline.vae, recipe.size, cache)
+    images.encode(pd.concat([cases, held_out]).iloc[rank::processes], autocast)
     accelerator.wait_for_everyone()
-    read = partial(
-        latents.read_pictures,
-        vae_sha256=vae_sha256,
-        size=recipe.size,
-        channels=pipeline.vae.config.in_channels,
-        cache=cache,
-    )
-    posteriors, held_out_posteriors = read(cases), read(held_out)
+    posteriors, held_out_posteriors = images.read(cases), images.read(held_out)
     captions = sorted({"", *cases.caption, *held_out.caption})
     if with_text:
         texts = latents.token_ids(captions, pipeline.tokenizer).to(device)
     else:
         pipeline.text_encoder.to(device)
-        text_sha256 = base_models.weights_sha256(pipeline.text_encoder)
-        texts = latents.of_captions(
-            captions, pipeline.tokenizer, pipeline.text_encoder, text_sha256, cache
-        ).to(device)
+        texts = latents.of_captions(captions, pipeline, cache).to(device)
     number = {caption: index for index, caption in enumerate(captions)}
     text_of = torch.tensor([number[caption] for caption in cases.caption])
     held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
@@ -130,61 +101,43 @@ def train(
         pipeline.vae.to("cpu")
 
     # Where the last kill left it.
-    best_weights = [average.clone() for average in ema] if recipe.patience else None
-    averages = {"ema": ema} | ({"best": best_weights} if recipe.patience else {})
-    state = checkpoints.restore(folder, names, parameters, optimizer, **averages)
-    begin, rows, best, waited = (
-        state["step"],
-        state.get("rows", []),
-        state.get("best", math.inf),
-        state.get("waited", 0),
-    )
+    averages = {"ema": ema}
+    if recipe.patience:
+        averages["best"] = [average.clone() for average in ema]
+    state = {"step": 0, "rows": [], "best": math.inf, "waited": 0}
+    state |= checkpoints.restore(folder, names, parameters, optimizer, averages)
+    begin, rows, best, waited = (state[key] for key in ("step", "rows", "best", "waited"))
     if begin:
         say(f"Going on from step {begin}.", flush=True)
 
     whole_batch = recipe.batch * recipe.accumulate * processes
-    loss_sum, loss_count, clock, stop = (
-        torch.zeros((), device=device),
-        0,
-        time.monotonic(),
-        waited >= recipe.patience > 0,
-    )
+    loss_sum, loss_count, clock = torch.zeros((), device=device), 0, time.monotonic()
+    stop = waited >= recipe.patience > 0
     for step in runs.progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         for part in range(recipe.accumulate):
             # This process's places in the batch of this step; the image in a place follows from the
             # seed alone.
-            first = (part * processes + rank) * recipe.batch
-            places = range(
-                (step - 1) * whole_batch + first, (step - 1) * whole_batch + first + recipe.batch
-            )
-            chosen = torch.tensor(
-                [case_in_place(place, len(cases), recipe.seed) for place in places]
-            )
-            noise, posterior_noise, timesteps, dropped = draw(
+            first = (step - 1) * whole_batch + (part * processes + rank) * recipe.batch
+            places = range(first, first + recipe.batch)
+            chosen = [case_in_place(place, len(cases), recipe.seed) for place in places]
+            eps, posterior_noise, uniform, dropped = draw(
                 places, posteriors.shape[2:], recipe, device
             )
             mean, deviation = posteriors[chosen].to(device, non_blocking=True).unbind(1)
             clean = (mean + deviation * posterior_noise) * scaling
             text = texts[torch.where(dropped, number[""], text_of[chosen].to(device))]
 
-            noisy = noising.add_noise(clean, noise, timesteps).to(memory_format=layout)
-            target = (
-                noise
-                if noising.config.prediction_type == "epsilon"
-                else noising.get_velocity(clean, noise, timesteps)
+            noisy, timesteps, target, weights = noise.diffused(
+                process, clean, eps, uniform, recipe.min_snr
             )
             alone = nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise)
             with alone, base_models.attention(device, posteriors.shape[-1]):
                 with autocast():
-                    prediction = denoise(noisy, timesteps, text)
+                    prediction = denoise(noisy.to(memory_format=layout), timesteps, text)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-                loss = (
-                    losses
-                    * snr_weights(snr[timesteps], recipe.min_snr, noising.config.prediction_type)
-                ).mean()
-                accelerator.backward(loss / recipe.accumulate)
+                accelerator.backward((losses * weights).mean() / recipe.accumulate)
             loss_sum += losses.detach().mean()
             loss_count += 1
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip if recipe.clip > 0 else math.inf)
@@ -196,17 +149,15 @@ def train(
         )
 
         last = step == recipe.steps
-        if (
-            last
-            or step % recipe.log_every == 0
-            or step % recipe.validate_every == 0
-            or step % recipe.checkpoint_every == 0
-        ):
+        validating, saving = (
+            last or step % every == 0 for every in (recipe.validate_every, recipe.checkpoint_every)
+        )
+        if validating or saving or step % recipe.log_every == 0:
             # The one place where the device is waited for.
             mean_loss = accelerator.reduce(loss_sum / loss_count, "mean").item()
             if not math.isfinite(mean_loss):
                 raise TrainingError(
-                    not_a_number(folder, step - loss_count // recipe.accumulate + 1, step, recipe)
+                    not_finite(folder, step - loss_count // recipe.accumulate + 1, step, recipe)
                 )
             seconds = time.monotonic() - clock
             rows.append(
@@ -219,17 +170,16 @@ def train(
                 }
             )
             loss_sum, loss_count = torch.zeros((), device=device), 0
-        if len(held_out) and (last or step % recipe.validate_every == 0):
+        if len(held_out) and validating:
             with swapped(parameters, ema):
                 validation = held_out_loss(
                     model,
-                    noising,
+                    process,
                     held_out_posteriors,
                     held_out_text_of,
                     texts,
                     scaling,
                     recipe,
-                    device,
                     autocast,
                 )
             validation = broadcast(validation).item()
@@ -242,34 +192,24 @@ def train(
                 flush=True,
             )
             if not math.isfinite(validation):
-                raise TrainingError(not_a_number(folder, step, step, recipe))
+                raise TrainingError(not_finite(folder, step, step, recipe))
             if validation < best:
                 best, waited = validation, 0
                 if recipe.patience:
-                    torch._foreach_copy_(best_weights, ema)
+                    torch._foreach_copy_(averages["best"], ema)
             else:
                 waited += 1
                 stop = waited >= recipe.patience > 0
-        if (
-            grids
-            and recipe.grid_every
-            and prompts
-            and (last or stop or step % recipe.grid_every == 0)
-        ):
+        if recipe.grid_every and (last or stop or step % recipe.grid_every == 0):
             if accelerator.is_main_process:
                 with swapped(parameters, ema):
                     grid(pipeline, prompts, recipe, grids / f"step-{step:08d}.png")
             accelerator.wait_for_everyone()
-        if last or stop or step % recipe.checkpoint_every == 0:
+        if saving or stop:
             if accelerator.is_main_process:
-                groups = checkpoints.tensors(names, parameters, optimizer, **averages)
-                checkpoints.save(
-                    folder,
-                    step,
-                    groups,
-                    {"rows": rows, "best": best, "waited": waited},
-                    recipe.keep_checkpoints,
-                )
+                groups = checkpoints.tensors(names, parameters, optimizer, averages)
+                state = {"rows": rows, "best": best, "waited": waited}
+                checkpoints.save(folder, step, groups, state, recipe.keep_checkpoints)
             accelerator.wait_for_everyone()
         if rows and rows[-1]["step"] == step:
             clock = time.monotonic()
@@ -281,18 +221,18 @@ def train(
             )
             break
 
-    final = best_weights if recipe.patience and len(held_out) else ema
+    final = averages["best" if recipe.patience and len(held_out) else "ema"]
     torch._foreach_copy_([parameter.data for parameter in parameters], final)
     model.to("cpu").eval()
     pipeline.vae.to("cpu")
     pipeline.text_encoder.to("cpu")
-    pipeline.scheduler.register_to_config(prediction_type=noising.config.prediction_type)
+    pipeline.scheduler.register_to_config(prediction_type=process.config.prediction_type)
     return pd.DataFrame(rows)
 
 
-def prepare(pipeline, recipe: Recipe, device) -> None:
+def prepare(pipeline, recipe: Record, device) -> None:
     """Freeze what the method does not train, add LoRA adapters where it asks for them."""
-    for part in base_models.TRAINABLE:
+    for part in base_models.PARTS:
         getattr(pipeline, part).requires_grad_(False)
     if recipe.method == "lora":
         pipeline.unet.add_adapter(
@@ -302,7 +242,7 @@ def prepare(pipeline, recipe: Recipe, device) -> None:
                 target_modules=list(recipe.lora_targets),
             )
         )
-        if device.type == "cuda" and use_bf16(recipe):
+        if device.type == "cuda" and base_models.use_bf16(recipe.precision):
             for parameter in pipeline.unet.parameters():
                 parameter.data = parameter.data.to(
                     torch.float32 if parameter.requires_grad else torch.bfloat16
@@ -317,7 +257,7 @@ def prepare(pipeline, recipe: Recipe, device) -> None:
             pipeline.text_encoder.gradient_checkpointing_enable()
 
 
-def split(frame: pd.DataFrame, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The training cases, and as many of the held-out ones as `validation_images`, spread over
     their list.
     """
@@ -327,43 +267,36 @@ def split(frame: pd.DataFrame, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFra
         raise TrainingError(
             "There are no training cases: no row of the cases' images.csv has split train."
         )
-    spread = np.unique(
-        np.linspace(0, len(held_out) - 1, min(len(held_out), recipe.validation_images))
-        .round()
-        .astype(int)
-    )
+    count = min(len(held_out), recipe.validation_images)
+    spread = np.unique(np.linspace(0, len(held_out) - 1, count).round().astype(int))
     return cases, held_out.iloc[spread].reset_index(drop=True)
 
 
 @torch.no_grad()
 def held_out_loss(
-    model, noising, posteriors, text_of, texts, scaling: float, recipe: Recipe, device, autocast
+    model, process, posteriors, text_of, texts, scaling: float, recipe: Record, autocast
 ) -> torch.Tensor:
     """Mean squared error on the held-out latents with the same noise each time and timesteps spread
     evenly; a scalar.
     """
-    total = torch.zeros((), device=device)
+    device = texts.device
+    total, layout = torch.zeros((), device=device), base_models.layout(device)
+    spread = ((torch.arange(len(posteriors)) * 0.618034 + 0.5) % 1).to(device)
     model.eval()
-    spread = ((torch.arange(len(posteriors)) * 0.618034 + 0.5) % 1 * 1000).long().to(device)
     for begin in range(0, len(posteriors), recipe.batch):
         some = slice(begin, begin + recipe.batch)
         clean = posteriors[some, 0].to(device) * scaling
-        noise = torch.stack(
-            [
-                torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
-                for place in range(len(posteriors))[some]
-            ]
-        ).to(device)
-        noisy = noising.add_noise(clean, noise, spread[some]).to(
-            memory_format=base_models.layout(device)
-        )
-        target = (
-            noise
-            if noising.config.prediction_type == "epsilon"
-            else noising.get_velocity(clean, noise, spread[some])
+        eps = [
+            torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
+            for place in range(len(posteriors))[some]
+        ]
+        noisy, timesteps, target, _ = noise.diffused(
+            process, clean, torch.stack(eps).to(device), spread[some], 0.0
         )
         with autocast():
-            prediction = model(noisy, spread[some], texts[text_of[some].to(device)])
+            prediction = model(
+                noisy.to(memory_format=layout), timesteps, texts[text_of[some].to(device)]
+            )
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
     model.train()
     return total / len(posteriors)
@@ -380,7 +313,7 @@ def swapped(parameters, average):
         torch._foreach_copy_([parameter.data for parameter in parameters], kept)
 
 
-def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
+def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
     """Four samples a prompt with fixed seeds as one PNG."""
     jobs = pd.DataFrame(
         [
@@ -389,18 +322,18 @@ def grid(pipeline, prompts: list[str], recipe: Recipe, path: Path) -> None:
             for seed in range(4)
         ]
     )
-    drawn = np.stack(drawing.draw(pipeline, jobs, size=recipe.size, bf16=use_bf16(recipe)))
+    drawn = np.stack(drawing.draw(pipeline, jobs, recipe.size, "", recipe.precision))
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     drawing.write_picture(path, sheet, 8)
 
 
-def not_a_number(folder: Path, first: int, last: int, recipe: Recipe) -> str:
-    """The sentence for a loss that is no number any more."""
+def not_finite(folder: Path, first: int, last: int, recipe: Record) -> str:
+    """The sentence for a loss that is not a finite number."""
     return (
-        f"The loss is no number any more between steps {first} and {last}. The last good checkpoint"
-        f" is kept in {folder.name}/. Lower learning_rate (now {recipe.learning_rate:g}) or set"
-        " precision to fp32."
+        f"The loss is not a finite number between steps {first} and {last}. The last good"
+        f" checkpoint is kept in {folder.name}/. Lower learning_rate (now"
+        f" {recipe.learning_rate:g}) or set precision to fp32."
     )
 
 

@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +18,7 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
 from helpers.diffusion import base_models
-from helpers.finetune_diffusion import model_card, recipes, tiny_model, training_loop
-from helpers.finetune_diffusion.recipes import Recipe
+from helpers.finetune_diffusion import model_card, tiny_model, training_loop
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import freshness, places, runs
 
@@ -35,33 +33,34 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
     Raises TrainingError for a caption column that isn't there, no training cases, and images
     smaller than the size.
     """
-    cases, asked = run.reads(run.parameters["cases"]), run.parameters
+    asked = run.parameters
+    cases = run.reads(asked.cases)
     frame = cases.read("images.csv")
-    if asked["captions"] not in frame.columns:
+    if asked.captions not in frame.columns:
         raise TrainingError(
-            f"{cases.name}/images.csv has no column '{asked['captions']}' (parameter captions); it"
+            f"{cases.name}/images.csv has no column '{asked.captions}' (parameter captions); it"
             f" has {', '.join(frame.columns)}."
         )
     frame = frame[
         (frame.origin == "real")
-        & (frame.modality == asked["modality"])
+        & (frame.modality == asked.modality)
         & frame.split.isin(["train", "validation"])
     ]
     frame = frame.assign(
-        caption=frame[asked["captions"]].fillna("").astype(str),
+        caption=frame[asked.captions].fillna("").astype(str),
         file=[str(cases.folder / path) for path in frame.path],
     )
     if not (frame.split == "train").any():
         raise TrainingError(
-            f"There are no training cases: {cases.name}/images.csv has no real {asked['modality']}"
+            f"There are no training cases: {cases.name}/images.csv has no real {asked.modality}"
             " image with split train."
         )
-    small = frame[(frame[["width", "height"]].max(axis=1) < asked["size"]).fillna(True)]
-    if len(small):
+    sides = frame[["width", "height"]].max(axis=1).fillna(0)
+    if (sides < asked.size).any():
         raise TrainingError(
-            f"{len(small)} of {len(frame)} images are smaller than size {asked['size']} (the"
-            f" smallest has {int(small[['width', 'height']].max(axis=1).min())} pixels): images are"
-            " never made larger; lower size or prepare larger cases."
+            f"{(sides < asked.size).sum()} of {len(frame)} images are smaller than size"
+            f" {asked.size} (the smallest has {int(sides.min())} pixels): images are never made"
+            " larger; lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -74,92 +73,66 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
     """
     if run.finished:
         return run.read("training.csv")
-    processes = run.parameters["processes"]
-    if processes == 1:
-        training = work(run)
-    else:
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            "-m",
-            "helpers.finetune_diffusion.training_run",
-        ]
-        child = subprocess.Popen(
-            [*command, run.study, run.name],
-            cwd=places.ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        lines = []
-        for line in child.stdout:
-            lines.append(line.rstrip())
-            run.say(lines[-1])
-        if child.wait() != 0:
-            said = [line for line in lines if "Error: " in line] or lines[-1:]
-            raise TrainingError(
-                f"Training in {processes} processes failed: {said[0] if said else 'no output'}"
-            )
-        training = pd.DataFrame(json.loads((run.folder / STATE / "training.json").read_text()))
+    training = work(run) if run.parameters.processes == 1 else _in_processes(run)
     return run.write("training.csv", training)
+
+
+def _in_processes(run: runs.Run) -> pd.DataFrame:
+    """`work` in several processes, one a GPU, whose output comes through line by line."""
+    count, module = run.parameters.processes, "helpers.finetune_diffusion.training_run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    child = subprocess.Popen(
+        [*torchrun, f"--nproc-per-node={count}", "-m", module, run.study, run.name],
+        cwd=places.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in child.stdout:
+        lines.append(line.rstrip())
+        run.say(lines[-1])
+    if child.wait() != 0:
+        said = [line for line in lines if "Error: " in line] or lines[-1:] or ["no output"]
+        raise TrainingError(f"Training in {count} processes failed: {said[0]}")
+    return pd.DataFrame(json.loads((run.folder / STATE / "training.json").read_text()))
 
 
 def work(run: runs.Run) -> pd.DataFrame:
     """What each process does: base, training, and in the main process the result."""
-    recipe, main = (
-        recipes.recipe(run.parameters),
-        PartialState(cpu=not torch.cuda.is_available()).is_main_process,
-    )
+    main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     base_models.use_cores()
     frame, state = read_cases(run), run.folder / STATE
-    pipeline = base_pipeline(run, frame, recipe, state)
+    pipeline = base_pipeline(run, frame)
     sources = base_models.fingerprint(pipeline)
     training = training_loop.train(
         pipeline,
         frame,
-        recipe,
+        run.parameters,
         state / "training",
-        cache_folder(run),
+        # what the study's runs have encoded; deleting it costs only time
+        run.folder.parent / ".cache",
         run.folder / "grids",
         grid_captions(frame),
     )
     if main:
-        export(
-            run, pipeline, recipe, sources, model_card.text(run, frame, recipe, training, sources)
-        )
+        export(run, pipeline, sources, model_card.text(run, frame, training, sources))
         (state / "training.json").write_text(training.to_json(orient="records"))
     return training
 
 
-def cache_folder(run: runs.Run) -> Path:
-    """Where the study's runs keep encoded images and captions; deleting it costs only time."""
-    return runs.outputs_folder(run.study) / ".cache"
-
-
-def base_pipeline(
-    run: runs.Run, frame: pd.DataFrame, recipe: Recipe, state: Path
-) -> StableDiffusionPipeline:
+def base_pipeline(run: runs.Run, frame: pd.DataFrame) -> StableDiffusionPipeline:
     """The base the run asks for; `tiny` is built and its VAE trained first, once, by the main
     process.
     """
-    if run.parameters["base"] != "tiny":
+    state, recipe = run.folder / STATE, run.parameters
+    if recipe.base != "tiny":
         return loaded_base(run)
     with PartialState().main_process_first():
         if not (state / "base").exists():
             cases = frame[frame.split == "train"]
-            pipeline = tiny_model.build(
-                list(cases.caption),
-                recipe.size,
-                run.parameters["channels"],
-                recipe.prediction or "v_prediction",
-                recipe.seed,
-            )
-            decibels = tiny_model.train_vae(
-                pipeline.vae, cases, recipe, state / "vae", recipes.use_bf16(recipe)
-            )
+            pipeline = tiny_model.build(list(cases.caption), recipe)
+            decibels = tiny_model.train_vae(pipeline.vae, cases, recipe, state / "vae")
             run.say(f"The VAE gives the training images back with a PSNR of {decibels:.1f} dB.")
             _replaced(state / "base", pipeline.save_pretrained)
     return base_models.load(str(state / "base"))
@@ -167,19 +140,19 @@ def base_pipeline(
 
 def loaded_base(run: runs.Run) -> StableDiffusionPipeline:
     """The base by hub id, folder, file or run of 03. Raises ModelError."""
-    base = run.parameters["base"]
+    base = run.parameters.base
     if freshness.RUN_NAME.match(base):
         run.reads(base)
-    return base_models.load(base_models.resolve(run.study, base), run.parameters["revision"])
+    return base_models.load(base_models.resolve(run.study, base), run.parameters.revision)
 
 
-def export(run: runs.Run, pipeline, recipe: Recipe, sources: dict[str, str], card: str) -> None:
+def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
     """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card; whole
     or not at all.
     """
 
     def write(folder: str) -> None:
-        if recipe.method == "lora":
+        if run.parameters.method == "lora":
             layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
             StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
         else:
@@ -187,15 +160,10 @@ def export(run: runs.Run, pipeline, recipe: Recipe, sources: dict[str, str], car
             for part in (pipeline, pipeline.unet, pipeline.vae):
                 part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
-        about = {
-            "base": run.parameters["base"],
-            "revision": run.parameters["revision"],
-            "base_sha256": sources,
-            "recipe": asdict(recipe),
-        }
-        (Path(folder) / "recipe.json").write_text(
-            json.dumps(about, indent=1, sort_keys=True) + "\n"
-        )
+        public = {"base": base_models.public_name(run.parameters.base)}
+        about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
+        text = json.dumps(about, indent=1, sort_keys=True)
+        (Path(folder) / "recipe.json").write_text(f"{text}\n")
         (Path(folder) / "README.md").write_text(card)
 
     _replaced(run.file("checkpoint"), write)

@@ -4,7 +4,7 @@ beside chance.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from helpers import images
@@ -25,33 +25,22 @@ def measure(run: runs.Run, made: pd.DataFrame) -> pd.DataFrame:
     """
     if run.finished:
         return pd.read_json(run.folder / "captions.json", dtype={"what": str})
-    cases = run.reads(run.parameters["cases"])
-    real = cases.read("images.csv").query(
-        "origin == 'real' and modality == @run.parameters['modality']"
-    )
-    train, held_out = (
-        labelled(real[real.split == "train"]),
-        labelled(real[real.split.isin(["validation", "test"])]),
-    )
+    cases = run.reads(run.parameters.cases)
+    real = cases.read("images.csv")
+    real = labelled(real[(real.origin == "real") & (real.modality == run.parameters.modality)])
+    known = real.label[real.split == "train"].value_counts()
+    real = real[real.label.isin(known.index[known >= 3])]
+    train, held_out = real[real.split == "train"], real[real.split.isin(["validation", "test"])]
     samples = labelled(made)
-    known = train.label.value_counts()
-    known = set(known.index[known >= 3])
-    train, held_out, samples = (
-        frame[frame.label.isin(known)] for frame in (train, held_out, samples)
-    )
-    if train.label.nunique() < 2 or samples.empty:
-        table = pd.DataFrame(columns=COLUMNS)
-    else:
+    samples = samples[samples.label.isin(train.label)]
+    table = pd.DataFrame(columns=COLUMNS)
+    if train.label.nunique() > 1 and len(samples):
         classifier = taught(thumbnails(train, cases.folder), train.label)
         seen = classifier.predict(thumbnails(samples, run.folder))
-        right = (
-            classifier.predict(thumbnails(held_out, cases.folder)) == held_out.label
-            if len(held_out)
-            else pd.Series(dtype=bool)
-        )
-        table = agreement(
-            samples.label.to_numpy(), seen, held_out.label.to_numpy(), np.asarray(right)
-        )
+        right = np.zeros(0, bool)
+        if len(held_out):
+            right = classifier.predict(thumbnails(held_out, cases.folder)) == held_out.label
+        table = agreement(samples.label.to_numpy(), seen, held_out.label.to_numpy(), right)
     run.write_bytes("captions.json", (table.to_json(orient="records", indent=1) + "\n").encode())
     return table
 
@@ -74,7 +63,7 @@ def thumbnails(frame: pd.DataFrame, folder) -> np.ndarray:
 
 def taught(pixels: np.ndarray, labels: pd.Series) -> LinearDiscriminantAnalysis:
     """Linear discriminants of the pixels with the shrinkage of Ledoit and Wolf (2004), good with
-    few cases a class.
+    few cases per class.
     """
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(pixels, labels)
 
@@ -90,27 +79,14 @@ def agreement(
     """
     rows = []
     for what in ["all", *sorted(set(asked))]:
-        mine, cases = (
-            (asked == asked, on_cases == on_cases)
-            if what == "all"
-            else (asked == what, on_cases == what)
-        )
+        mine = (asked == what) | (what == "all")
+        cases = (on_cases == what) | (what == "all")
         hits, count = int((seen[mine] == asked[mine]).sum()), int(mine.sum())
-        low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
-        high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+        interval = binomtest(hits, count).proportion_ci()
         chance = float(np.mean([(seen == label).mean() for label in asked[mine]]))
-        rows.append(
-            (
-                what,
-                count,
-                hits / count,
-                low,
-                high,
-                chance,
-                int(cases.sum()),
-                float(right[cases].mean()) if cases.any() else np.nan,
-            )
-        )
+        trust = float(right[cases].mean()) if cases.any() else np.nan
+        known = int(cases.sum())
+        rows.append((what, count, hits / count, *interval, chance, known, trust))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -118,8 +94,8 @@ def sentence(table: pd.DataFrame) -> str:
     """What the table says, in one sentence."""
     if table.empty:
         return (
-            "Too few cases a finding to teach a classifier: whether captions are obeyed cannot be"
-            " told."
+            "Too few cases per finding to teach a classifier: it is not known whether captions are"
+            " obeyed."
         )
     first = table.iloc[0]
     above = (

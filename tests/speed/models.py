@@ -15,6 +15,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from helpers.finetune_diffusion import tiny_model
+from helpers.runner import parameters, places
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def setups(size: int = 64) -> list[Setup]:
     """
     tiny = [
         Setup("U-Net of 3.9 M", example_model, size, 32),
-        Setup("the study's tiny model", tiny_model.build, size, 32),
+        Setup("the study's tiny model", studys_model, size, 32),
     ]
     return (
         [Setup("Stable Diffusion 1.5, random weights", stable_diffusion_15, 512, 32), *tiny]
@@ -44,15 +45,26 @@ def setups(size: int = 64) -> list[Setup]:
     )
 
 
-def example_model(captions: list[str], size: int) -> StableDiffusionPipeline:
-    """A tiny model in Stable Diffusion's proportions:
+def recipe(**values) -> parameters.Record:
+    """The parameters of notebook 03 with its defaults but for `values`."""
+    declared = parameters.schema(places.NOTEBOOKS / "03_finetune_diffusion.ipynb")
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    return parameters.Record({**defaults, **values})
 
-    U-Net of 3.9 M, VAE of 1.0 M parameters, 8 pixels a latent.
+
+def studys_model(captions: list[str], size: int) -> StableDiffusionPipeline:
+    """The study's own tiny model for images of this size."""
+    return tiny_model.build(captions, recipe(size=size))
+
+
+def example_model(captions: list[str], size: int) -> StableDiffusionPipeline:
+    """A tiny model in Stable Diffusion's proportions: U-Net of 3.9 M, VAE of 1.0 M parameters, 8
+    pixels per latent.
 
     The study's own tiny VAE has hardly an encoder, which no real base has: what a cache saves shows
     only with one.
     """
-    tokenizer = tiny_model.tokenizer_for(captions)
+    tokenizer = tiny_model.tokenizer_for(captions, 32)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,

@@ -1,5 +1,6 @@
-"""Sampling of stage 04 beside the stock pipeline called image by image."""
+"""Sampling of stage 04 beside the stock pipeline, one by one and at the same batch."""
 
+import functools
 import time
 
 import numpy as np
@@ -27,42 +28,60 @@ def measure(
 
 
 def _side_by_side(setup: models.Setup, samples: int, steps: int, guidance: float) -> list[dict]:
-    few, bf16 = max(samples // 8, 2), base_models.has_bf16()
-    pipeline = setup.build(["chest X-ray"], setup.size).to(base_models.device())
-    pipeline.set_progress_bar_config(disable=True)
-    stock_picture(pipeline, setup.size, 0, 1, guidance)
-    began = time.perf_counter()
-    stock = [stock_picture(pipeline, setup.size, seed, steps, guidance) for seed in range(few)]
-    plain = few / (time.perf_counter() - began)
+    """Rows of one model: the stock pipeline one by one and at our batch, in fp32 and in the
+    device's fast precision.
+    """
+    rows, what = [], f"{setup.name}, {setup.size} px, {steps} steps, guidance {guidance}"
     jobs = pd.DataFrame(
         {"prompt": "chest X-ray", "seed": range(samples), "guidance": guidance, "steps": steps}
     )
-    drawing.to_device(pipeline, bf16)
-    drawing.draw(pipeline, jobs.head(2).assign(steps=1), setup.size, bf16=bf16)
+    few = jobs.head(max(samples // 8, 2))
+    for precision in ("fp32", "bf16") if base_models.has_bf16() else ("fp32",):
+        pipeline = setup.build(["chest X-ray"], setup.size)
+        pipeline.set_progress_bar_config(disable=True)
+        drawing.to_device(pipeline, precision)
+        stock = functools.partial(stock_pictures, pipeline, size=setup.size, precision=precision)
+        drawn, ours = _timed(
+            lambda some, pipeline=pipeline, precision=precision: np.stack(
+                drawing.draw(pipeline, some, setup.size, "", precision)
+            ),
+            jobs,
+        )
+        alike, at_once = _timed(stock, jobs)
+        _, one_by_one = _timed(
+            lambda some, stock=stock: [stock(some.iloc[[place]]) for place in range(len(some))], few
+        )
+        decibels = -10 * np.log10(float(np.mean((drawn - alike) ** 2)))
+        for plain, how in ((one_by_one, "one by one"), (at_once, f"{samples} at once")):
+            note = f"stock pipeline {how}; ours: {samples} at once; both in {precision}"
+            where = f"{what}, {precision}, against {how}"
+            rows.append(measurement.row("sampling.draw", where, plain, ours, "images/s", note))
+        psnr = "ours against the stock pipeline's images from the same seeds"
+        label = f"PSNR, {what}, {precision}"
+        rows.append(measurement.row("sampling.draw", label, None, decibels, "dB", psnr))
+    return rows
+
+
+def _timed(draw, jobs: pd.DataFrame) -> tuple:
+    """What draws the jobs, after a first try of one step, and images per second."""
+    draw(jobs.head(2).assign(steps=1))
     began = time.perf_counter()
-    drawn = drawing.draw(pipeline, jobs, setup.size, bf16=bf16)
-    ours = samples / (time.perf_counter() - began)
-    error = float(np.mean((np.stack(drawn[:few]) - np.stack(stock)) ** 2))
-    what = f"{setup.name}, {setup.size} px, {steps} steps, guidance {guidance}"
-    note = (
-        f"stock pipeline one by one in fp32; ours: {samples} at once, {'bf16' if bf16 else 'fp32'}"
-    )
-    psnr = "ours against the stock pipeline's images from the same seeds"
-    return [
-        measurement.row("sampling.draw", what, plain, ours, "images/s", note),
-        measurement.row("sampling.draw", f"PSNR, {what}", None, -10 * np.log10(error), "dB", psnr),
-    ]
+    drawn = draw(jobs)
+    return drawn, len(jobs) / (time.perf_counter() - began)
 
 
-def stock_picture(pipeline, size: int, seed: int, steps: int, guidance: float) -> np.ndarray:
-    """One (size, size) image by the stock pipeline, 0 to 1."""
-    result = pipeline(
-        "chest X-ray",
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        height=size,
-        width=size,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-    )
-    return result.images[0].mean(axis=2)
+@torch.no_grad()
+def stock_pictures(pipeline, jobs: pd.DataFrame, size: int, precision: str) -> np.ndarray:
+    """(n, size, size) images by the stock pipeline in one call, 0 to 1."""
+    bf16, device = base_models.use_bf16(precision), base_models.device()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        result = pipeline(
+            list(jobs.prompt),
+            num_inference_steps=int(jobs.steps.iloc[0]),
+            guidance_scale=float(jobs.guidance.iloc[0]),
+            height=size,
+            width=size,
+            generator=[torch.Generator().manual_seed(int(seed)) for seed in jobs.seed],
+            output_type="np",
+        )
+    return result.images.mean(axis=3)

@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,11 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import latents, recipes, training_loop
-from helpers.finetune_diffusion.recipes import Recipe
 from helpers.images import write_png
 from helpers.runner import runs
+from helpers.runner.parameters import Record
 from speed import measurement, models
 from speed.models import Setup
 
@@ -114,7 +113,7 @@ def pictures(folder: Path, file_size: int, count: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
+def plain_loop(pipeline, frame: pd.DataFrame, recipe: Record) -> float:
     """The loop of the diffusers example, as a reader of its script would write it: images per
     second.
 
@@ -129,10 +128,8 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    noising, train = (
-        base_models.noise_schedule(pipeline),
-        frame[frame.split == "train"].reset_index(drop=True),
-    )
+    process = noise.schedule(pipeline, "")
+    train = frame[frame.split == "train"].reset_index(drop=True)
     longest, channels = pipeline.tokenizer.model_max_length, pipeline.vae.config.in_channels
     rng = np.random.default_rng(0)
     began = time.perf_counter()
@@ -165,14 +162,11 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
                 * pipeline.vae.config.scaling_factor
             )
             text = pipeline.text_encoder(ids.to(device))[0]
-        noise, timesteps = (
-            torch.randn_like(clean),
-            torch.randint(0, 1000, (len(clean),), device=device),
-        )
-        predicted = pipeline.unet(
-            noising.add_noise(clean, noise, timesteps), timesteps, text
-        ).sample
-        loss = (predicted - noising.get_velocity(clean, noise, timesteps)).square().mean()
+        eps = torch.randn_like(clean)
+        timesteps = torch.randint(0, 1000, (len(clean),), device=device)
+        noisy = process.add_noise(clean, eps, timesteps)
+        predicted = pipeline.unet(noisy, timesteps, text).sample
+        loss = (predicted - process.get_velocity(clean, eps, timesteps)).square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         optimizer.step()
@@ -183,22 +177,19 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Recipe) -> float:
     return rate
 
 
-def our_loop(pipeline, frame: pd.DataFrame, recipe: Recipe, state: Path, cache: Path) -> float:
+def our_loop(pipeline, frame: pd.DataFrame, recipe: Record, state: Path, cache: Path) -> float:
     """Stage 03's training from encoded images: images per second, caching, start and checkpoint
     apart.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        table = training_loop.train(pipeline, frame, recipe, state, cache)
+        table = training_loop.train(pipeline, frame, recipe, state, cache, state / "grids", [])
     return float(table.images_per_second.iloc[-1])
 
 
-def held_out(pipeline, frame: pd.DataFrame, recipe: Recipe, cache: Path) -> float:
+def held_out(pipeline, frame: pd.DataFrame, recipe: Record, cache: Path) -> float:
     """The held-out loss of a trained pipeline, by the same measure for both, in fp32."""
     cases = frame[frame.split == "validation"].reset_index(drop=True)
-    sha256 = base_models.weights_sha256(pipeline.vae)
-    posteriors = latents.read_pictures(
-        cases, sha256, recipe.size, pipeline.vae.config.in_channels, cache
-    )
+    posteriors = latents.Images(pipeline.vae, recipe.size, cache).read(cases)
     captions = sorted(set(cases.caption))
     texts = latents.token_ids(captions, pipeline.tokenizer)
     text_of = torch.tensor([captions.index(caption) for caption in cases.caption])
@@ -208,13 +199,12 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Recipe, cache: Path) -> floa
     scaling = pipeline.vae.config.scaling_factor
     return training_loop.held_out_loss(
         model,
-        base_models.noise_schedule(pipeline),
+        noise.schedule(pipeline, ""),
         posteriors,
         text_of,
         texts.to(device),
         scaling,
         recipe,
-        device,
         exact,
     ).item()
 
@@ -260,7 +250,7 @@ def profile(steps: int = 20, size: int = 64) -> pd.DataFrame:
             lambda: setup.build(sorted(set(frame.caption)), setup.size),
             Path(folder) / "cache",
         )
-        our_loop(build(), frame, replace(recipe, steps=2), Path(folder) / "first", cache)
+        our_loop(build(), frame, changed(recipe, steps=2), Path(folder) / "first", cache)
         pipeline = build()
         with (
             _without_stderr(),
@@ -315,16 +305,16 @@ def _by_turns(
     setup: Setup, frame: pd.DataFrame, file_size: int, steps: int, rounds: int, folder: Path
 ) -> list[dict]:
     captions, recipe = sorted(set(frame.caption)), _recipe(setup, steps)
-    plain_recipe, batch = replace(recipe, precision="fp32", compile=False), setup.batch
-    one = replace(plain_recipe, steps=1)
+    plain_recipe, batch = changed(recipe, precision="fp32", compile=False), setup.batch
+    one = changed(plain_recipe, steps=1)
     while batch > 1 and not _fits(
-        plain_loop, setup.build(captions, setup.size), frame, replace(one, batch=batch)
+        plain_loop, setup.build(captions, setup.size), frame, changed(one, batch=batch)
     ):
         batch //= 2
-    plain_recipe = replace(plain_recipe, batch=batch)
+    plain_recipe = changed(plain_recipe, batch=batch)
     cache = folder / "cache"
     our_loop(
-        setup.build(captions, setup.size), frame, replace(recipe, steps=1), folder / "first", cache
+        setup.build(captions, setup.size), frame, changed(recipe, steps=1), folder / "first", cache
     )
     plain_rates, our_rates = [], []
     for turn in range(rounds):
@@ -337,9 +327,10 @@ def _by_turns(
     )
     share = statistics.median(our_rates) * operations(setup) / matrix_rate()
     what = f"{setup.name}, {setup.size} px from files of {file_size} px, batch {setup.batch}"
+    arithmetic = "bf16" if base_models.use_bf16(recipe.precision) else "fp32"
     note = (
-        f"plain: decodes and encodes every step, fp32, batch {batch}; ours: cached,"
-        f" {'bf16' if recipes.use_bf16(recipe) else 'fp32'}, {share:.0%} of the bf16 matrix rate;"
+        f"plain: decodes and encodes every step, fp32, batch {batch}; ours: cached, {arithmetic},"
+        f" {share:.0%} of the bf16 matrix rate;"
         f" medians of {rounds} turns, ratio {ratios[0]:.1f} to {ratios[-1]:.1f}"
     )
     alike = "after the same number of steps; smaller is better"
@@ -358,12 +349,17 @@ def _by_turns(
     ]
 
 
-def _recipe(setup: Setup, steps: int) -> Recipe:
+def changed(recipe: Record, **values) -> Record:
+    """The recipe with other values."""
+    return Record({**recipe, **values})
+
+
+def _recipe(setup: Setup, steps: int) -> Record:
     compiled = torch.cuda.is_available()
     # What is compiled is so within the first half of the steps, which the last line of the log
     # leaves out.
     logged = max(steps // 2, 1) if compiled else steps
-    return Recipe(
+    return models.recipe(
         method="full",
         size=setup.size,
         steps=steps,
@@ -410,9 +406,9 @@ def _peak_mb(setup: Setup, frame: pd.DataFrame, folder: Path, ours: bool) -> flo
         our_loop(pipeline, frame, recipe, folder / "state", folder / "cache")
     else:
         batch = setup.batch
-        plain_recipe = replace(recipe, precision="fp32", compile=False)
+        plain_recipe = changed(recipe, precision="fp32", compile=False)
         while batch > 1 and not _fits(
-            plain_loop, pipeline, frame, replace(plain_recipe, batch=batch)
+            plain_loop, pipeline, frame, changed(plain_recipe, batch=batch)
         ):
             batch //= 2
     if torch.cuda.is_available():

@@ -1,0 +1,56 @@
+"""Noise: the numbers it is drawn from, what it makes of latents, and what the network then has to
+predict.
+"""
+
+import hashlib
+
+import torch
+from diffusers import DDPMScheduler
+
+SCHEDULE = (
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "num_train_timesteps",
+    "prediction_type",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
+
+
+def number_from(*parts) -> int:
+    """A 63-bit number that follows from the parts and from nothing else."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def schedule(pipeline, prediction: str) -> DDPMScheduler:
+    """The forward process of training, from the pipeline's own scheduler; `prediction`, if given,
+    overrides epsilon or v_prediction.
+    """
+    config = dict(pipeline.scheduler.config)
+    if prediction:
+        config["prediction_type"] = prediction
+    return DDPMScheduler(**{key: config[key] for key in SCHEDULE if key in config})
+
+
+def diffused(process: DDPMScheduler, clean, noise, uniform, min_snr: float) -> tuple:
+    """One training example a row: noisy latents, timesteps, the target, and loss weights (n,).
+
+    `clean` and `noise` have shape (n, C, h, w); `uniform` (n,) in 0..1 chooses the timesteps.
+    """
+    kind, count = process.config.prediction_type, process.config.num_train_timesteps
+    timesteps = (uniform * count).long().clamp(max=count - 1)
+    noisy = process.add_noise(clean, noise, timesteps)
+    target = noise if kind == "epsilon" else process.get_velocity(clean, noise, timesteps)
+    kept = process.alphas_cumprod.to(clean.device)[timesteps]
+    return noisy, timesteps, target, snr_weights(kept / (1 - kept), min_snr, kind)
+
+
+def snr_weights(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tensor:
+    """Min-SNR loss weights (Hang et al., ICCV 2023), shape of `snr`; all 1 when gamma is 0."""
+    if gamma <= 0:
+        return torch.ones_like(snr)
+    if prediction == "epsilon":
+        # Where zero-terminal noise leaves no signal the weight is 1, not 0 / 0.
+        return (gamma / snr).clamp(max=1)
+    return snr.clamp(max=gamma) / (snr + 1)
