@@ -38,7 +38,8 @@ from helpers.runner.places import (
 __all__ = ["cases_folder", "keys_folder", "outputs_folder", "params_folder", "sha256", "study_key"]
 
 # Paid for or answered by a doctor: no redo, no --force ever deletes these.
-KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups")
+# So is what a fine-tuning goes on from: the stage itself knows whether it still may.
+KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups", ".state*")
 NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
 PACKAGES = (
     "torch",
@@ -265,8 +266,13 @@ def begin(study: str, name: str, values: dict) -> Run:
 
 
 def _open(run: Run, wanted: dict, changes: list[str]) -> None:
+    for leftover in run.folder.rglob(".*.part"):  # of a write that was killed
+        leftover.unlink()
     if run.manifest and changes:
-        run.say(f"{run.name} was interrupted and then changed ({changes[0]}): starting it afresh.")
+        run.say(
+            f"{run.name} was interrupted and then changed ({changes[0]}): its files are made anew,"
+            " but for what was paid for, answered or trained."
+        )
         clear(run.folder)
         run.manifest = {}
     if run.manifest:

@@ -140,6 +140,7 @@ def run_study(
     `force` redoes what is selected or, with no selection, what is stale.
     """
     planned = plan(study, settings)
+    os.environ["STUDY_FORCE"] = "1" if force else ""  # for a training that was interrupted
     selected = _select([run.name for run in planned], only, first)
     before = states(planned)
     _check_inputs(before, selected)
