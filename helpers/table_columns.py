@@ -297,6 +297,7 @@ TABLES = {
             ids("finding", "ids of the findings, with | between several", *FINDINGS),
             text("side", "of the finding", *SIDES),
             text("wording", "how the prompt is written; empty: as captions are", *WORDINGS),
+            text("prompt", "words of its own, in place of what the columns before would give"),
             integer("count", "images for each guidance and number of steps", required=True),
         ],
     ),

@@ -38,6 +38,22 @@ def test_a_damaged_one_is_passed_over(tmp_path, damage, capsys):
         (file if damage == "missing" else file.with_name("manifest.json")).unlink()
     assert checkpoints.latest(tmp_path)[1]["step"] == 1
     assert "step-00000002 is damaged" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"], "it is removed"
+    assert checkpoints.is_whole(write(tmp_path, 2)), "and written again"
+
+
+def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path):
+    (write(tmp_path, 1) / "weights.safetensors").unlink()
+    assert checkpoints.is_whole(write(tmp_path, 1))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_checkpoint_holds_a_value_that_is_not_finite(tmp_path, value):
+    write(tmp_path, 1)
+    groups = {"weights": {"a": torch.ones(3)}, "ema": {"a": torch.tensor([1.0, value])}}
+    with pytest.raises(CheckpointError, match=r"The ema of step 2 .* not finite.*learning_rate"):
+        checkpoints.save(tmp_path, 2, groups, {}, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_a_kill_while_writing_leaves_the_one_before(tmp_path, monkeypatch):

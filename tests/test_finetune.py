@@ -17,7 +17,13 @@ from safetensors.torch import load_file
 from small_training import QUICK, recipe, training, write_cases
 
 from helpers.diffusion import base_models, noise
-from helpers.finetune_diffusion import recipes, tiny_model, training_loop, training_run
+from helpers.finetune_diffusion import (
+    checkpoints,
+    recipes,
+    tiny_model,
+    training_loop,
+    training_run,
+)
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import places, runs
 
@@ -107,6 +113,32 @@ def test_killed_and_resumed_training_ends_in_the_same_bits(study):
     assert_survives_kills(study, (0.05, 0.8, 1.8))
 
 
+@pytest.mark.parametrize(
+    "values", [{"precision": "fp16"}, {"optimizer": "adamw8bit", "average_on": "cpu"}]
+)
+def test_sparing_ways_go_on_to_the_same_bits(study, monkeypatch, values):
+    """float16 with its gradient scaler, and AdamW in 8 bits."""
+    undisturbed = trained(study, "whole", **values)
+    scales = []
+    interrupted(study, monkeypatch, variant="stopped", **values)
+    restored = torch.amp.GradScaler.load_state_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            torch.amp.GradScaler,
+            "load_state_dict",
+            lambda scaler, state: scales.append(state) or restored(scaler, state),
+        )
+        resumed = trained(study, "stopped", **values)
+    assert same(weights(resumed), weights(undisturbed))
+    assert not values.get("precision") or (scales[0]["scale"] != 0 and len(scales[0]) == 5)
+
+
+def test_float16_leaves_out_steps_that_overflow_and_learns(study, monkeypatch):
+    run = trained(study, precision="fp16", steps=20, validate_every=10, learning_rate=2e-3)
+    losses = run.read("training.csv").validation_loss.dropna()
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
 @pytest.mark.soak
 def test_twenty_kills_at_random_moments(study):
     rng = random.Random(20)
@@ -169,6 +201,7 @@ def test_lora_and_full_from_a_trained_base(study):
         for path in (base.folder / "checkpoint").rglob("*.json")
     ), "no path of this machine"
     about = json.loads((lora.folder / "checkpoint" / "recipe.json").read_text())
+    assert about["prediction"] == "v_prediction"
     assert about["base_sha256"] == base_models.fingerprint(
         base_models.load(str(base.folder / "checkpoint"))
     )
@@ -202,6 +235,84 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(study, mo
         trained(study)
     folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def test_a_gradient_that_is_not_finite_stops_before_a_checkpoint_is_written(study, monkeypatch):
+    step, clip, norms = 4, torch.nn.utils.clip_grad_norm_, []
+
+    def poisoned(parameters, largest):
+        norms.append(clip(parameters, largest))
+        if len(norms) == step:
+            parameters[0].grad.fill_(float("nan"))
+        return clip(parameters, largest)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
+    with pytest.raises(TrainingError, match="not a finite number between steps 3 and 4"):
+        trained(study, steps=4, checkpoint_every=2)
+    folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+
+
+def interrupted(study, monkeypatch, at_step=4, variant="", **values):
+    """A run that stopped as by a full disk at its checkpoint of that step."""
+    save = checkpoints.save
+
+    def full(folder, step, *rest, **options):
+        if folder.name == "training" and step >= at_step:
+            raise checkpoints.CheckpointError("full")
+        return save(folder, step, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full)
+        with pytest.raises(checkpoints.CheckpointError):
+            trained(study, variant, **values)
+    return runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE
+
+
+def test_what_changes_nothing_learned_goes_on(study, monkeypatch, capsys):
+    interrupted(study, monkeypatch)
+    run = training(study, log_every=1, checkpoint_every=3, batch=2, accumulate=2)
+    training_run.fine_tune(run)
+    assert "Going on from step 2" in capsys.readouterr().out
+
+
+def test_what_is_learned_is_not_changed_without_force_which_keeps_it_aside(study, monkeypatch):
+    state = interrupted(study, monkeypatch)
+    runs.load(study, "03_finetune_diffusion")
+    before = {path: path.read_bytes() for path in state.rglob("*.safetensors")}
+    for _ in range(2):
+        run = training(study, learning_rate=5e-4)
+        with pytest.raises(TrainingError, match=r"learning_rate: 0.001 before, 0.0005 now.*force"):
+            training_run.fine_tune(run)
+        run.release()
+    assert before == {path: path.read_bytes() for path in state.rglob("*.safetensors")}
+    monkeypatch.setenv("STUDY_FORCE", "1")
+    run = trained(study, learning_rate=5e-4)
+    (aside,) = run.folder.glob(".state.*")
+    kept = {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*.safetensors")}
+    assert kept == {path.relative_to(state): content for path, content in before.items()}
+    assert run.read("training.csv").step.max() == 6
+
+
+def test_other_cases_are_not_gone_on_with(study, monkeypatch):
+    interrupted(study, monkeypatch)
+    images_csv = runs.outputs_folder(study) / "01_prepare_cases" / "images.csv"
+    images_csv.write_text(images_csv.read_text().replace("with effusion", "with an effusion", 1))
+    with pytest.raises(TrainingError, match="training cases: "):
+        trained(study)
+
+
+def test_training_is_deterministic_on_every_device(study, monkeypatch):
+    seen = []
+    draw = recipes.draw
+
+    def watched(*arguments):
+        seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        return draw(*arguments)
+
+    monkeypatch.setattr(training_loop, "draw", watched)
+    trained(study, steps=1)
+    assert torch.are_deterministic_algorithms_enabled() and seen == [False]
 
 
 @given(

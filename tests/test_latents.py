@@ -1,7 +1,6 @@
 """The caches: found again by content, whole under concurrent writers, never stale."""
 
 import multiprocessing
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,7 @@ def pipeline():
 
 def encoded(frame, pipeline, cache):
     images_of = latents.Images(pipeline.vae, 32, cache)
-    images_of.encode(frame, partial(torch.autocast, "cpu", enabled=False))
+    images_of.encode(frame)
     return images_of.read(frame)
 
 

@@ -1,5 +1,6 @@
 """Sampling: each image has its own noise; failures are no results; runs resume and shard."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_training import FINDINGS, begin, training, write_cases
+from diffusers import (
+    PriorTransformer,
+    UnCLIPPipeline,
+    UnCLIPScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from small_training import FINDINGS, begin, recipe, training, write_cases
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from helpers import images
 from helpers.diffusion import base_models
-from helpers.finetune_diffusion import dry_run, training_run
+from helpers.diffusion.base_models import ModelError
+from helpers.finetune_diffusion import dry_run, tiny_model, training_run
 from helpers.runner import runs
 from helpers.sample_diffusion import caption_check, drawing, sampling_prompts, sampling_run
 from helpers.sample_diffusion.drawing import SamplingError
@@ -22,6 +33,9 @@ n,xray,PA,no_finding,,caption,3
 e,xray,PA,effusion,left,caption,3
 c,ct,axial,nodule,left,caption,3
 """
+
+
+LORA = {"base": "03_finetune_diffusion", "method": "lora", "lora_rank": 4}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +53,7 @@ def study(tmp_path_factory):
         write_cases("t")
         for variant, values in (
             ("", {}),
-            ("lora", {"base": "03_finetune_diffusion", "method": "lora", "lora_rank": 4}),
+            ("lora", LORA),
         ):
             run = training("t", variant, **values)
             dry_run.check(run)
@@ -55,7 +69,7 @@ def pipeline(study):
 
 def load_trained(study, scheduler="dpm++"):
     folder = runs.load(study, "03_finetune_diffusion").folder / "checkpoint"
-    return drawing.load(str(folder), scheduler, 1.0, "", "")
+    return drawing.load(str(folder), scheduler, 1.0, "", "", {})
 
 
 def draw(pipeline, some, precision="fp32"):
@@ -254,6 +268,190 @@ print("loaded")
 """
 
 
+def test_what_was_trained_is_what_is_sampled(study, tmp_path):
+    """Adapters that predict otherwise than their base does."""
+    trained = runs.load(study, "03_finetune_diffusion")
+    run = training(study, "eps", **LORA, prediction="epsilon", grid_every=6)
+    kinds, stock = [], drawing.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            drawing,
+            "draw",
+            lambda pipeline, *rest: (
+                kinds.append(pipeline.scheduler.config.prediction_type) or stock(pipeline, *rest)
+            ),
+        )
+        run.finish(**training_run.summary(run, training_run.fine_tune(run)))
+    assert kinds == ["epsilon"], "the grid"
+    asked = begin("04_sample_diffusion", study, "eps", checkpoint=run.name)
+    assert sampling_run.load(asked).scheduler.config.prediction_type == "epsilon"
+    assert load_trained(study).scheduler.config.prediction_type == "v_prediction"
+    about = json.loads((run.folder / "checkpoint" / "recipe.json").read_text())
+    other = tiny_model.build(["another"], recipe(size=32, seed=5))
+    other.save_pretrained(tmp_path / "other")
+    adapters = str(run.folder / "checkpoint")
+    with pytest.raises(ModelError, match="other is not the base that these LoRA weights"):
+        drawing.load(adapters, "dpm++", 1.0, str(tmp_path / "other"), "", about)
+    assert trained.finished
+
+
+def test_bright_12_bit_images_have_no_comb(study, monkeypatch):
+    """In bf16 there are 8 of 12-bit grey levels between one value and the next above three
+    quarters.
+    """
+    pipeline = load_trained(study)
+    monkeypatch.setattr(base_models, "has_bf16", lambda: True)
+    decode = pipeline.vae.decode
+
+    def brightened(latents, **options):
+        pixels = decode(latents, **options)[0].float()
+        spread = (pixels - pixels.min()) / (pixels.max() - pixels.min())
+        return ((0.6 + 0.4 * spread).to(decode(latents, **options)[0].dtype),)
+
+    monkeypatch.setattr(pipeline.vae, "decode", brightened)
+    (picture, *_) = draw(pipeline, jobs(1), "auto")
+    levels = np.unique(drawing.quantised(picture, 12).astype(int))
+    assert np.diff(levels[levels > 3072]).min() == 1
+
+
+def test_guidance_that_does_nothing_is_one_row(study):
+    run = begin("04_sample_diffusion", study, "plain", guidance=["0", "1", "1.0", "2"])
+    plan = drawing.plan(
+        sampling_prompts.read_prompts(run.beside("sampling_prompts.csv"), "xray"), run
+    )
+    assert sorted(set(plan.guidance)) == [1.0, 2.0] and len(plan) == 12
+
+
+def test_soft_bars_are_found_and_the_shape_is_what_is_left(study, monkeypatch):
+    stock = drawing._batch
+
+    def with_bars(*arguments):
+        result = 0.3 + 0.5 * stock(*arguments)
+        rng = np.random.default_rng(0)
+        for bar in (slice(0, 4), slice(28, 32)):
+            result[:3, :, bar] = rng.uniform(0, 0.04, result[:3, :, bar].shape)
+        return result.astype(np.float32)
+
+    monkeypatch.setattr(drawing, "_batch", with_bars)
+    run, made, *_ = sampled(study, "bars", batch=6)
+    shapes = [array.shape for array in pictures(run, made).values()]
+    assert sorted(shapes) == [(32, 24)] * 3 + [(32, 32)] * 3
+    assert shapes == list(zip(made.height, made.width))
+
+
+def tiny_unclip() -> UnCLIPPipeline:
+    """DALL-E 2's architecture from configs: prior, decoder and super-resolution to 32 pixels."""
+    torch.manual_seed(0)
+    tokenizer = tiny_model.tokenizer_for(["chest X-ray"], 32)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        projection_dim=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    blocks = {
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "resnet_time_scale_shift": "scale_shift",
+    }
+    decoder = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        cross_attention_dim=100,
+        attention_head_dim=4,
+        class_embed_type="identity",
+        **blocks,
+    )
+    larger = {
+        "sample_size": 32,
+        "in_channels": 6,
+        "out_channels": 3,
+        "down_block_types": ("ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"),
+        "up_block_types": ("ResnetUpsampleBlock2D", "ResnetUpsampleBlock2D"),
+    }
+    prior = PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        embedding_dim=32,
+        num_layers=1,
+        num_embeddings=32,
+    )
+    schedule = {"variance_type": "fixed_small_log", "num_train_timesteps": 1000}
+    learned = {"variance_type": "learned_range", "num_train_timesteps": 1000}
+    return UnCLIPPipeline(
+        prior=prior,
+        decoder=decoder,
+        text_encoder=CLIPTextModelWithProjection(text),
+        tokenizer=tokenizer,
+        text_proj=UnCLIPTextProjModel(
+            clip_embeddings_dim=32,
+            time_embed_dim=32 * 4,
+            cross_attention_dim=100,
+            clip_extra_context_tokens=4,
+        ),
+        super_res_first=UNet2DModel(**larger, **blocks),
+        super_res_last=UNet2DModel(**larger, **blocks),
+        prior_scheduler=UnCLIPScheduler(
+            **schedule, prediction_type="sample", clip_sample_range=5.0
+        ),
+        decoder_scheduler=UnCLIPScheduler(**learned, prediction_type="epsilon"),
+        super_res_scheduler=UnCLIPScheduler(**schedule, prediction_type="epsilon"),
+    )
+
+
+def test_unclip_draws_the_prompts_of_the_image_api(study, tmp_path):
+    tiny_unclip().save_pretrained(tmp_path / "unclip")
+    given = {"checkpoint": str(tmp_path / "unclip"), "steps": ["2"], "licence": "OpenRAIL-M"}
+    with pytest.raises(SamplingError, match="draws with its own scheduler alone: set scheduler"):
+        sampled(study, "unclip", **given)
+    runs.load(study, "04_sample_diffusion.unclip").release()
+    run, made, samples, failures = sampled(study, "unclip", scheduler="own", **given)
+    assert len(made) + len(failures) == 6 and (made.licence == "OpenRAIL-M").all()
+    assert set(samples.checkpoint) == {"unclip"}, "no path of this machine"
+    about = json.loads((run.folder / "model.json").read_text())
+    assert about["pipeline"] == "UnCLIPPipeline" and about["licence"] == "OpenRAIL-M"
+    assert about["sha256"].keys() >= {"prior", "decoder", "super_res_first", "super_res_last"}
+    before = pictures(run, made)
+    gone = made.path.iloc[0]
+    (run.folder / gone).unlink()
+    run.release()
+    run, made, *_ = sampled(study, "unclip", scheduler="own", **given)
+    assert all(np.array_equal(before[name], array) for name, array in pictures(run, made).items())
+    given = {**given, "scheduler": "own", "size": 64}
+    with pytest.raises(SamplingError, match="UnCLIPPipeline takes no height: leave out size"):
+        sampled(study, "unclip64", **given)
+
+
+def test_prompts_may_have_words_of_their_own(tmp_path):
+    (tmp_path / "prompts.csv").write_text(
+        "prompt_id,modality,view,finding,side,wording,prompt,count\n"
+        "a,xray,PA,effusion,left,,X-ray image of a left effusion,2\n"
+        "b,xray,PA,no_finding,,,,1\n"
+    )
+    read = sampling_prompts.read_prompts(tmp_path / "prompts.csv", "xray")
+    assert read.prompt.tolist() == ["X-ray image of a left effusion", "chest X-ray, PA view"]
+
+
+def test_a_killed_run_leaves_no_hidden_files(study):
+    run = begin("04_sample_diffusion", study, "killed", steps=["3"], batch=4, precision="fp32")
+    run.file("images/.s1.png.abc.part").write_bytes(b"half")
+    run.release()
+    run, *_ = sampled(study, "killed")
+    run.finish()
+    hidden = [path for path in run.folder.rglob(".*") if path.name != ".lock"]
+    assert hidden == []
+
+
 def test_stock_diffusers_loads_the_checkpoints_without_our_code(study, tmp_path):
     full, lora = (
         runs.load(study, f"03_finetune_diffusion{variant}").folder / "checkpoint"
@@ -294,7 +492,7 @@ def test_finished_run_shows_what_is_there(study):
         and len(dry_run.check(run)) > 5
         and "## Data" in training_run.card(run)
     )
-    assert run.manifest["summary"]["base_sha256"].keys() == set(base_models.TRAINABLE)
+    assert run.manifest["summary"]["base_sha256"].keys() == set(base_models.PARTS)
 
 
 def test_caption_check_tells_obedience_from_chance(study):
@@ -346,10 +544,9 @@ def test_prompts_that_do_not_fit_are_refused(tmp_path, text, says):
         sampling_prompts.read_prompts(tmp_path / "sampling_prompts.csv", "xray")
 
 
-def test_written_images_keep_range_and_depth(tmp_path):
+def test_quantisation_keeps_range_and_depth():
     ramp = np.linspace(-0.1, 1.1, 4096, dtype=np.float32).reshape(64, 64)
     for bits in (8, 12, 16):
-        drawing.write_picture(tmp_path / "ramp.png", ramp, bits)
-        grey = images.read_png(tmp_path / "ramp.png")
+        grey = drawing.quantised(ramp, bits)
         assert grey.min() == 0 and grey.max() == 2**bits - 1
         assert grey.dtype == (np.uint8 if bits == 8 else np.uint16)

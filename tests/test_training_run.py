@@ -2,16 +2,25 @@
 
 import json
 import shutil
+import weakref
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+)
 from safetensors.torch import load_file, save_file
 from small_training import recipe, training, write_cases
 
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, noise
 from helpers.diffusion.base_models import ModelError
-from helpers.finetune_diffusion import dry_run, tiny_model, training_run
+from helpers.finetune_diffusion import dry_run, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import runs
 
@@ -90,15 +99,114 @@ def test_too_little_memory_or_disk(outputs, monkeypatch):
     run = training("t")
     monkeypatch.setattr(dry_run, "trial", lambda *_: (1.0, 1e15))
     with pytest.raises(
-        TrainingError, match=r"needs about 1000000.0 GB of memory.*gradient_checkpointing"
+        TrainingError, match=r"needs about 100000\d.\d GB of memory.*gradient_checkpointing"
     ):
         dry_run.check(run)
-    monkeypatch.setattr(dry_run, "trial", lambda *_: (1.0, 1e9))
-    monkeypatch.setattr(
-        dry_run.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000)
-    )
+    monkeypatch.setattr(dry_run, "trial", lambda *_: (1.0, 1e6))
+    usage = shutil._ntuple_diskusage
+    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda _: usage(1, 1, 1000))
     with pytest.raises(TrainingError, match="of disk.*keep_checkpoints"):
         dry_run.check(run)
+
+
+def test_disk_and_memory_are_counted_from_what_is_trained(outputs, monkeypatch):
+    write_cases("t")
+    lora = {"base": str(outputs / "model"), "method": "lora", "lora_rank": 4}
+    tiny_model.build(["chest X-ray"], recipe(size=32)).save_pretrained(outputs / "model")
+    usage = shutil._ntuple_diskusage
+    for variant, values, bytes_each in (("a", {}, 16), ("b", {"patience": 2}, 20)):
+        run = training("t", variant, **lora, keep_checkpoints=3, **values)
+        pipeline = dry_run.untrained_base(run, training_run.read_cases(run))
+        training_loop.prepare(pipeline, run.parameters, torch.device("cpu"))
+        trained = sum(p.numel() for p in pipeline.unet.parameters() if p.requires_grad)
+        needed = trained * bytes_each * (3 + 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(dry_run.shutil, "disk_usage", lambda _, n=needed: usage(1, 1, n))
+            dry_run.check(run)
+            patch.setattr(dry_run.shutil, "disk_usage", lambda _, n=needed: usage(1, 1, n - 1))
+            with pytest.raises(TrainingError, match="of disk"):
+                dry_run.check(run)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert dry_run.bytes_beside(recipe(), cpu) == dry_run.bytes_beside(recipe(), gpu) == 12
+    assert dry_run.bytes_beside(recipe(processes=2, patience=1), cpu) == 20
+    assert dry_run.bytes_beside(recipe(processes=2, patience=1), gpu) == 16
+    small = recipe(optimizer="adamw8bit", average_on="cpu")
+    assert dry_run.bytes_beside(small, gpu) == 2 and dry_run.bytes_of_checkpoint(small) == 10
+
+
+def test_the_dry_run_gives_its_memory_back(outputs, monkeypatch):
+    write_cases("t")
+    build, built = tiny_model.build, []
+
+    def watched(*arguments):
+        pipeline = build(*arguments)
+        built.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    monkeypatch.setattr(tiny_model, "build", watched)
+    dry_run.check(training("t"))
+    assert [unet() for unet in built] == [None]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "says"),
+    [
+        (DDPMScheduler(prediction_type="sample"), "predicts sample with DDPMScheduler"),
+        (FlowMatchEulerDiscreteScheduler(), "with FlowMatchEulerDiscreteScheduler"),
+        (DPMSolverMultistepScheduler(use_flow_sigmas=True), "with DPMSolverMultistepScheduler"),
+        (EDMEulerScheduler(), "with EDMEulerScheduler"),
+    ],
+)
+def test_a_base_with_another_objective_is_refused(outputs, model, scheduler, says):
+    write_cases("t")
+    pipeline = base_models.load(str(model))
+    pipeline.scheduler = scheduler
+    pipeline.save_pretrained(model)
+    with pytest.raises(ModelError, match=says):
+        dry_run.check(training("t", base=str(model)))
+
+
+def test_a_schedule_of_500_steps_is_trained_on_all_of_itself(model):
+    process = noise.schedule(
+        SimpleNamespace(scheduler=DDPMScheduler(num_train_timesteps=500)), "v_prediction"
+    )
+    clean, eps = torch.randn(2, 6, 4, 8, 8)
+    noisy, timesteps, target, _ = noise.diffused(process, clean, eps, torch.arange(6) / 6, 0.0)
+    assert timesteps.tolist() == [0, 83, 166, 250, 333, 416]
+    kept = process.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    torch.testing.assert_close(noisy, kept.sqrt() * clean + (1 - kept).sqrt() * eps)
+    torch.testing.assert_close(target, kept.sqrt() * eps - (1 - kept).sqrt() * clean)
+
+
+def test_a_base_with_values_that_are_not_finite_is_named(model):
+    path = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, path)
+    with pytest.raises(ModelError, match="model: its unet holds values that are not finite"):
+        base_models.load(str(model))
+
+
+def test_a_folder_with_fp16_weights_alone_is_loaded(model, tmp_path):
+    base_models.load(str(model)).to(torch.float16).save_pretrained(tmp_path / "h", variant="fp16")
+    pipeline = base_models.load(str(tmp_path / "h"))
+    assert {pipeline.unet.dtype, pipeline.text_encoder.dtype} == {torch.float32}
+
+
+def test_a_single_file_is_loaded_offline_with_its_configuration_beside_it(model, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file, asked = model.with_suffix(".safetensors"), {}
+    file.write_bytes(b"weights")
+
+    def from_single_file(path, **options):
+        asked.update(options, path=path)
+        return StableDiffusionPipeline.from_pretrained(options["config"], safety_checker=None)
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", from_single_file)
+    base_models.load(str(file))
+    assert (
+        asked["config"] == str(model) and asked["local_files_only"] and asked["path"] == str(file)
+    )
 
 
 def test_folders_and_files_that_are_no_pipeline(tmp_path, model):
@@ -174,3 +282,10 @@ def test_bf16_only_where_the_processor_has_it(monkeypatch, abilities, fast):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert base_models.has_bf16() is fast
+    assert base_models.arithmetic("auto") == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_a_gpu_without_bf16_computes_in_fp16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert base_models.arithmetic("auto") == torch.float16

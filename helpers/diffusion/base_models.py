@@ -1,5 +1,5 @@
-"""The base of a fine-tuning: any Stable Diffusion 1.x/2.x pipeline by hub id, folder or single
-file; what it is, by hash.
+"""Models as 03 and 04 load them: by hub id, folder or single file; what they are, by hash; and how
+this machine works them.
 """
 
 import hashlib
@@ -13,13 +13,21 @@ import diffusers
 import huggingface_hub
 import torch
 import transformers
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoPipelineForText2Image,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    UnCLIPPipeline,
+    UNet2DConditionModel,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from helpers.runner import freshness, runs
 
 PARTS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
+WEIGHTS = (".safetensors", ".bin")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -37,6 +45,7 @@ def use_cores() -> int:
     # With deterministic algorithms torch also fills every new tensor, for code that reads what was
     # never written; this has none.
     torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32
     warnings.filterwarnings("ignore", message=".*deterministic.*")
     warnings.filterwarnings("ignore", message=".*torch_dtype.*")
     if not (sys.stdout.isatty() or "ipykernel" in sys.modules) or os.environ.get("STUDY_BATCH"):
@@ -78,42 +87,117 @@ def has_bf16() -> bool:
     )
 
 
-def use_bf16(precision: str) -> bool:
-    """Whether the arithmetic is in bfloat16: as asked, or `auto` where the device has it."""
-    return precision == "bf16" or (precision == "auto" and has_bf16())
+def arithmetic(precision: str) -> torch.dtype:
+    """What is computed in: as asked, or for `auto` bfloat16 where the device has it, float16 on
+    other GPUs, float32 on other CPUs.
+    """
+    if precision == "auto":
+        precision = "bf16" if has_bf16() else "fp16" if torch.cuda.is_available() else "fp32"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def autocast(precision: str) -> torch.autocast:
+    """The context in which the device computes in that precision."""
+    dtype = arithmetic(precision)
+    exact = dtype == torch.float32
+    return torch.autocast(device().type, None if exact else dtype, enabled=not exact)
 
 
 def load(base: str, revision: str = "") -> StableDiffusionPipeline:
     """A Stable Diffusion 1.x/2.x pipeline in fp32 on the CPU, without its safety checker.
 
-    `base` is a local folder in diffusers format, a `.safetensors` or `.ckpt` file, or a hub id
-    (with its revision). Raises ModelError in one sentence for anything else.
+    `base` is a local folder in diffusers format, which may hold fp16 weights alone, a
+    `.safetensors` or `.ckpt` file, or a hub id (with its revision). A file needs the configuration
+    of its kind: a diffusers folder of the file's name beside it, else it comes from the hub. Raises
+    ModelError in one sentence for anything else.
     """
-    path, bare = Path(base).expanduser(), {"torch_dtype": torch.float32, "safety_checker": None}
+    if (kind := kind_of(base, revision)) != "StableDiffusionPipeline":
+        raise ModelError(
+            f"{base} is a {kind}: only Stable Diffusion 1.x and 2.x are trained here; 04 samples"
+            " from others too."
+        )
+    bare = {"safety_checker": None, "requires_safety_checker": False}
+    pipeline = _loaded(StableDiffusionPipeline, base, revision, bare)
+    check(pipeline, base)
+    return pipeline
+
+
+def load_any(base: str, revision: str):
+    """A pipeline that draws from text, in fp32 on the CPU: Stable Diffusion as in `load`, all that
+    AutoPipelineForText2Image knows, and UnCLIP, which it does not. Raises ModelError.
+    """
+    kind = kind_of(base, revision)
+    if kind == "StableDiffusionPipeline":
+        return load(base, revision)
+    loader = UnCLIPPipeline if kind == "UnCLIPPipeline" else AutoPipelineForText2Image
+    pipeline = _loaded(loader, base, revision, {})
+    check_finite(pipeline, base)
+    return pipeline
+
+
+def kind_of(base: str, revision: str) -> str:
+    """The class of a pipeline as its model_index.json names it; a single file is taken for Stable
+    Diffusion. Raises ModelError for a folder without one.
+    """
+    path = Path(base).expanduser()
+    if path.is_file():
+        return "StableDiffusionPipeline"
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ModelError(
             f"{base} is no diffusers pipeline (it has no model_index.json): name a folder that"
             " save_pretrained wrote."
         )
+    place, options = str(path) if path.is_dir() else base, {"revision": revision or None}
+    return _or_model_error(base, DiffusionPipeline.load_config, place, **options)["_class_name"]
+
+
+def _loaded(kind: type, base: str, revision: str, options: dict):
+    path = Path(base).expanduser()
+    if path.is_file():
+        beside, local = path.with_suffix(""), {"safety_checker": None, "torch_dtype": torch.float32}
+        if beside.is_dir():
+            local |= {"config": str(beside), "local_files_only": True}
+        return _or_model_error(base, kind.from_single_file, str(path), **local)
+    halved = [".fp16." in part.name for part in path.glob("*/*") if part.suffix in WEIGHTS]
+    return _or_model_error(
+        base,
+        kind.from_pretrained,
+        str(path) if path.is_dir() else base,
+        revision=revision or None,
+        variant="fp16" if halved and all(halved) else None,
+        torch_dtype=torch.float32,
+        **options,
+    )
+
+
+def _or_model_error(base: str, work, *arguments, **options):
     try:
-        if path.is_file():
-            pipeline = StableDiffusionPipeline.from_single_file(str(path), **bare)
-        else:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                str(path) if path.is_dir() else base,
-                revision=revision or None,
-                requires_safety_checker=False,
-                **bare,
-            )
+        return work(*arguments, **options)
     # diffusers, transformers, safetensors, hub and torch each raise their own kinds
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
+        path = Path(base).expanduser()
+        hint = f" Offline it needs its configuration in {path.stem}/." if path.is_file() else ""
         raise ModelError(
-            f"{base} cannot be loaded as a Stable Diffusion 1.x/2.x pipeline"
-            f" ({type(error).__name__}: {reason})."
+            f"{base} cannot be loaded as a Stable Diffusion or other text-to-image pipeline"
+            f" ({type(error).__name__}: {reason}).{hint}"
         ) from None
-    check(pipeline, base)
-    return pipeline
+
+
+def networks(pipeline) -> dict[str, torch.nn.Module]:
+    """The parts of a pipeline that have weights."""
+    parts = pipeline.components.items()
+    return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+
+
+def check_finite(pipeline, base: str) -> None:
+    """Raise ModelError naming the part that holds a value that is not finite."""
+    for name, part in networks(pipeline).items():
+        if not all(value.isfinite().all() for value in part.state_dict().values()):
+            raise ModelError(
+                f"{base}: its {name} holds values that are not finite: a damaged download or a"
+                " training that failed; take another copy."
+            )
 
 
 def check(pipeline, base: str) -> None:
@@ -125,6 +209,7 @@ def check(pipeline, base: str) -> None:
                 f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable"
                 " Diffusion 1.x and 2.x are trained here."
             )
+    check_finite(pipeline, base)
     unet, vae, text = (getattr(pipeline, name).config for name in ("unet", "vae", "text_encoder"))
     faults = {
         f"its U-Net takes {unet.in_channels} channels, its VAE makes {vae.latent_channels}: weights"
@@ -155,7 +240,7 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 def fingerprint(pipeline) -> dict[str, str]:
     """The sha256 of each part as it is in memory."""
-    return {name: weights_sha256(getattr(pipeline, name)) for name in PARTS}
+    return {name: weights_sha256(part) for name, part in networks(pipeline).items()}
 
 
 def native_size(pipeline) -> int:

@@ -7,6 +7,8 @@ import hashlib
 import torch
 from diffusers import DDPMScheduler
 
+from helpers.diffusion.base_models import ModelError
+
 SCHEDULE = (
     "beta_start",
     "beta_end",
@@ -16,6 +18,7 @@ SCHEDULE = (
     "trained_betas",
     "rescale_betas_zero_snr",
 )
+KNOWN = ("epsilon", "v_prediction")
 
 
 def number_from(*parts) -> int:
@@ -25,11 +28,19 @@ def number_from(*parts) -> int:
 
 def schedule(pipeline, prediction: str) -> DDPMScheduler:
     """The forward process of training, from the pipeline's own scheduler; `prediction`, if given,
-    overrides epsilon or v_prediction.
+    overrides epsilon or v_prediction. Raises ModelError for a base that learnt anything else.
     """
     config = dict(pipeline.scheduler.config)
-    if prediction:
-        config["prediction_type"] = prediction
+    config["prediction_type"] = prediction or config.get("prediction_type", "unknown")
+    kind, scheduler = config["prediction_type"], type(pipeline.scheduler).__name__
+    betas = {"beta_start", "beta_end", "beta_schedule"} <= config.keys()
+    if kind not in KNOWN or not betas or config.get("use_flow_sigmas"):
+        raise ModelError(
+            f"The base predicts {kind} with {scheduler}: only bases that predict"
+            f" {' or '.join(KNOWN)} on a schedule of betas are trained here. Take another base or,"
+            " if its scheduler is not the one it was trained with, say what it predicts (parameter"
+            " prediction)."
+        )
     return DDPMScheduler(**{key: config[key] for key in SCHEDULE if key in config})
 
 

@@ -30,14 +30,14 @@ def save(
     the newest `keep`.
 
     At any moment the newest complete checkpoint on disk is the previous one or this one. Raises
-    CheckpointError when the disk is full; nothing that was there is lost.
+    CheckpointError when the disk is full or a value is not finite; nothing that was there is lost.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     final, staged = folder / f"{PREFIX}{step:08d}", folder / f"part-{step:08d}"
-    if final.exists():
+    if is_whole(final):
         return final
-    for leftover in folder.glob("part-*"):
+    for leftover in [*folder.glob("part-*"), *folder.glob(final.name)]:
         shutil.rmtree(leftover)
     needed = 2**20 + sum(t.nbytes for group in tensors.values() for t in group.values())
     free = shutil.disk_usage(folder).free
@@ -46,7 +46,14 @@ def save(
     try:
         staged.mkdir()
         for name, group in tensors.items():
-            group = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
+            # Copies, because an optimiser may let its states share tables.
+            group = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in group.items()}
+            if not _finite(group):
+                raise CheckpointError(
+                    f"The {name} of step {step} hold values that are not finite, so no checkpoint"
+                    " was written; the last good one is kept. Lower learning_rate or set precision"
+                    " to fp32."
+                )
             save_file(group, staged / f"{name}.safetensors")
         (staged / "state.json").write_text(json.dumps({"step": step, **state}))
         files = {
@@ -74,7 +81,8 @@ def save(
 def _full(step: int, why: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint of step {step} cannot be written ({why}); the last good one is kept. Free"
-        " disk space or put the results elsewhere with OUTPUTS=<folder>, then run again to go on."
+        " disk space, or move the folder outputs/ to a larger disk and name it with"
+        " OUTPUTS=<folder>; then run again to go on."
     )
 
 
@@ -89,14 +97,20 @@ def _to_disk(path: Path) -> None:
 def latest(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict] | None:
     """The tensors and the state of the newest whole checkpoint, or None.
 
-    A damaged one is passed over.
+    A damaged one is removed, so that training writes it again.
     """
     for path in sorted(Path(folder).glob(f"{PREFIX}*"), reverse=True):
         if is_whole(path):
             tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-            return tensors, json.loads((path / "state.json").read_text())
+            if all(map(_finite, tensors.values())):
+                return tensors, json.loads((path / "state.json").read_text())
         print(f"{path.name} is damaged: going on from the checkpoint before it.", flush=True)
+        shutil.rmtree(path, ignore_errors=True)
     return None
+
+
+def _finite(group: dict[str, torch.Tensor]) -> bool:
+    return all(tensor.isfinite().all() for tensor in group.values())
 
 
 def is_whole(path: Path) -> bool:
@@ -119,7 +133,7 @@ def tensors(
     of tensors in the same order.
     """
     moments = {
-        f"{name}.{key}": value
+        f"{name}.{key}": torch.as_tensor(value)
         for name, parameter in zip(names, parameters)
         for key, value in optimizer.state[parameter].items()
     }
@@ -150,6 +164,9 @@ def restore(folder: Path, names: list[str], parameters, optimizer, averages: dic
     for name, value in groups["optimizer"].items():
         parameter = of_name[name.rpartition(".")[0]]
         if value.shape == parameter.shape:
-            value = torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][name.rpartition(".")[2]] = value.to(parameter.device)
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        # A count that is no tensor in the optimiser came back as whole numbers.
+        whole = value.dtype == torch.int64
+        value = value.item() if whole else value.to(parameter.device)
+        optimizer.state[parameter][name.rpartition(".")[2]] = value
     return state

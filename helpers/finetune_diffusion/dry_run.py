@@ -2,6 +2,7 @@
 minute.
 """
 
+import gc
 import shutil
 import time
 
@@ -9,13 +10,14 @@ import pandas as pd
 import psutil
 import torch
 
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, noise
 from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import latents, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import runs
 from helpers.runner.parameters import Record
 
+MOMENTS = {"adamw": 8, "adamw8bit": 2}  # bytes per trained parameter
 LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is timed
 
 
@@ -30,13 +32,25 @@ def check(run: runs.Run) -> pd.DataFrame:
         return pd.read_json(run.folder / "plan.json")
     frame, recipe = training_run.read_cases(run), run.parameters
     base_models.use_cores()
+    training_run.refuse_another(run, frame)
     pipeline = untrained_base(run, frame)
     device = base_models.device()
-    seconds_a_step, bytes_needed = trial(pipeline, recipe, device)
-    rows = {
-        **about_data(frame, recipe, pipeline),
-        **about_cost(run, seconds_a_step, bytes_needed, device),
-    }
+    noise.schedule(pipeline, recipe.prediction)
+    training_loop.prepare(pipeline, recipe, device)
+    trained = sum(
+        p.numel() for p in training_loop.Denoiser(pipeline).parameters() if p.requires_grad
+    )
+    rows = about_data(frame, recipe, pipeline)
+    seconds_a_step, peak = trial(pipeline, recipe, device)
+    texts = pipeline.tokenizer.model_max_length * pipeline.text_encoder.config.hidden_size * 4
+    # What this process took is given back before training, which may be in other processes, begins.
+    del pipeline
+    gc.collect()
+    torch.cuda.empty_cache()
+    needed = peak + trained * bytes_beside(recipe, device)
+    if device.type == "cpu":
+        needed += texts * frame.caption.nunique()
+    rows |= about_cost(run, seconds_a_step, needed, trained, device)
     plan = pd.DataFrame(rows.items(), columns=["what", "value"])
     run.write_bytes("plan.json", (plan.to_json(orient="records", indent=1) + "\n").encode())
     if recipe.only_check:
@@ -50,6 +64,8 @@ def check(run: runs.Run) -> pd.DataFrame:
 def untrained_base(run: runs.Run, frame: pd.DataFrame):
     """The base as it is before training: the tiny model unlearned, any other loaded."""
     recipe = run.parameters
+    if recipe.base == "tiny" and recipe.method == "lora":
+        raise ModelError("method lora adds to a base that is kept, tiny is none: take full_text.")
     if recipe.base == "tiny":
         pipeline = tiny_model.build(list(frame.caption[frame.split == "train"]), recipe)
     else:
@@ -94,8 +110,22 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     }
 
 
+def bytes_beside(recipe: Record, device: torch.device) -> int:
+    """Bytes of memory per trained parameter beside weights, gradients and activations: AdamW's two
+    moments and the average; buckets of several processes; the best copy, which lies on the CPU.
+    """
+    average = 4 if device.type == "cpu" or recipe.average_on == "device" else 0
+    best = 4 if recipe.patience and device.type == "cpu" else 0
+    return MOMENTS[recipe.optimizer] + average + (4 if recipe.processes > 1 else 0) + best
+
+
+def bytes_of_checkpoint(recipe: Record) -> int:
+    """Bytes per trained parameter: weight, two moments, average, and the best copy."""
+    return 4 + MOMENTS[recipe.optimizer] + 4 + (4 if recipe.patience else 0)
+
+
 def about_cost(
-    run: runs.Run, seconds_a_step: float, bytes_needed: float, device: torch.device
+    run: runs.Run, seconds_a_step: float, bytes_needed: float, trained: int, device: torch.device
 ) -> dict[str, str]:
     """Rows about device, memory, disk and time. Raises TrainingError for what does not fit."""
     recipe = run.parameters
@@ -111,15 +141,15 @@ def about_cost(
             " there: lower batch and raise accumulate, set gradient_checkpointing, or take method"
             " lora."
         )
-    disk = bytes_needed * (recipe.keep_checkpoints + 1) * 0.8
+    disk = trained * bytes_of_checkpoint(recipe) * (recipe.keep_checkpoints + 1)
     free = shutil.disk_usage(run.folder).free
     if disk > free:
         raise TrainingError(
             f"Checkpoints need about {disk / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free:"
-            " free some, lower keep_checkpoints, or put the results elsewhere with"
-            " OUTPUTS=<folder>."
+            " free some, lower keep_checkpoints, or move the folder outputs/ to a larger disk and"
+            " name it with OUTPUTS=<folder>."
         )
-    arithmetic = "bf16" if base_models.use_bf16(recipe.precision) else "fp32"
+    arithmetic = str(base_models.arithmetic(recipe.precision)).removeprefix("torch.")
     minutes = seconds_a_step * recipe.steps / 60
     return {
         "device": f"{recipe.processes} x {where}, {arithmetic} arithmetic",
@@ -134,18 +164,15 @@ def about_cost(
 
 
 def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]:
-    """Seconds an optimiser step and bytes of memory, from two passes on random latents; changes the
-    pipeline.
+    """Seconds per optimiser step, and bytes of memory for weights, gradients and activations, from
+    two passes of a prepared pipeline on random latents.
 
     A real base without a GPU is not timed and its memory counted from its parameters. Raises
     TrainingError when a pass does not fit into memory.
     """
-    training_loop.prepare(pipeline, recipe, device)
-    model = training_loop.Denoiser(pipeline.unet, pipeline.text_encoder)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model = training_loop.Denoiser(pipeline)
     if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:
-        # gradient, two moments, average, and the weights themselves
-        return 0.0, 1.5 * (trained * 16 + sum(p.nbytes for p in model.parameters()))
+        return 0.0, sum(p.nbytes * (2.5 if p.requires_grad else 1.5) for p in model.parameters())
     layout = base_models.layout(device)
     model.to(device, memory_format=layout).train()
     side, length = recipe.size // pipeline.vae_scale_factor, pipeline.tokenizer.model_max_length
@@ -153,12 +180,14 @@ def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]
     noisy = torch.randn(shape, device=device).to(memory_format=layout)
     timesteps = torch.zeros(recipe.batch, dtype=torch.long, device=device)
     ids = torch.zeros(recipe.batch, length, dtype=torch.long, device=device)
-    bf16, before = base_models.use_bf16(recipe.precision), psutil.Process().memory_info().rss
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = psutil.Process().memory_info().rss
     try:
         for _ in range(2):
             begin = time.monotonic()
             with base_models.attention(device, side):
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                with base_models.autocast(recipe.precision):
                     loss = model(noisy, timesteps, ids).float().square().mean()
                 loss.backward()
             if device.type == "cuda":
@@ -175,4 +204,4 @@ def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]
         peak = psutil.Process().memory_info().rss - before + 8e8
     model.zero_grad(set_to_none=True)
     model.to("cpu")
-    return seconds * recipe.accumulate, peak + trained * 12
+    return seconds * recipe.accumulate, peak

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import images, tables
+from helpers import files, images
 from helpers.diffusion import base_models
 from helpers.runner import freshness, runs
 
-FORMAT = 1
+FORMAT = 2
 
 
 def entry(cache: Path, **depends_on) -> Path:
@@ -32,7 +32,7 @@ def put(path: Path, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     content = buffer.getvalue()
-    tables.write_atomically(path, content + hashlib.sha256(content).digest())
+    files.write_atomically(path, content + hashlib.sha256(content).digest())
 
 
 def get(path: Path) -> np.ndarray | None:
@@ -74,6 +74,7 @@ class Images:
         return entry(
             self.cache,
             kind="latents",
+            precision="fp32",
             image=image_sha256,
             vae=self.sha256,
             size=self.size,
@@ -81,10 +82,9 @@ class Images:
         )
 
     @torch.no_grad()
-    def encode(self, frame: pd.DataFrame, autocast) -> None:
-        """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet.
-
-        `autocast` is a context manager factory.
+    def encode(self, frame: pd.DataFrame) -> None:
+        """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet, in
+        fp32 whatever training is done in.
         """
         device, channels = next(self.vae.parameters()).device, self.vae.config.in_channels
         missing = [row for row in frame.itertuples() if get(self.entry(row.sha256)) is None]
@@ -92,8 +92,7 @@ class Images:
             pixels = picture(row.file, self.size, int(row.bits), channels)[None].to(
                 device, memory_format=torch.channels_last
             )
-            with autocast():
-                posterior = self.vae.encode(pixels).latent_dist
+            posterior = self.vae.encode(pixels).latent_dist
             both = torch.cat([posterior.mean, posterior.std]).float().cpu().numpy()
             put(self.entry(row.sha256), both)
 
@@ -121,7 +120,11 @@ def of_captions(captions: list[str], pipeline, cache: Path) -> torch.Tensor:
     by one.
     """
     encoder, found = pipeline.text_encoder, []
-    about = {"kind": "caption", "text_encoder": base_models.weights_sha256(encoder)}
+    about = {
+        "kind": "caption",
+        "precision": "fp32",
+        "text_encoder": base_models.weights_sha256(encoder),
+    }
     for caption, ids in zip(captions, token_ids(captions, pipeline.tokenizer)):
         path = entry(cache, caption=caption, ids=ids.tolist(), **about)
         embedding = get(path)

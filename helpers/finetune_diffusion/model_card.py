@@ -13,7 +13,11 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
 def text(
-    run: runs.Run, frame: pd.DataFrame, training: pd.DataFrame, sources: dict[str, str]
+    run: runs.Run,
+    frame: pd.DataFrame,
+    training: pd.DataFrame,
+    sources: dict[str, str],
+    prediction: str,
 ) -> str:
     """The README.md of a checkpoint: data, recipe, result, licence of the base, the warning about
     memorisation.
@@ -30,6 +34,7 @@ def text(
         found=list(found.value_counts().items()),
         licences=list(train.licence.fillna("not given").value_counts().items()),
         sources=sources,
+        prediction=prediction,
         steps=int(training.step.max()) if len(training) else 0,
         losses=training.get("validation_loss", pd.Series(dtype=float)).dropna(),
     )

@@ -42,8 +42,8 @@ def draw(places, shape, recipe: Record, device):
     """The randomness of some places: noise and posterior noise (n, C, h, w), where in the noise
     process (n,) in 0..1, dropped captions (n,) bool.
 
-    Drawn on the CPU, one generator a place: the same on every device and for every split of the
-    batch.
+    Drawn on the CPU, one generator per place: the same on every device and for every split of the
+    batch. Captions are looked up on the CPU, so that is where `dropped` stays.
     """
     noise, uniform = torch.empty(len(places), 2, *shape), torch.empty(len(places), 2)
     offset = torch.empty(len(places), shape[0], 1, 1)
@@ -52,10 +52,10 @@ def draw(places, shape, recipe: Record, device):
         torch.randn(noise[index].shape, generator=generator, out=noise[index])
         torch.rand(2, generator=generator, out=uniform[index])
         torch.randn(offset[index].shape, generator=generator, out=offset[index])
-    noise, uniform, offset = noise.to(device), uniform.to(device), offset.to(device)
+    noise, offset = noise.to(device), offset.to(device)
     return (
         noise[:, 0] + recipe.offset_noise * offset,
         noise[:, 1],
-        uniform[:, 0],
+        uniform[:, 0].to(device),
         uniform[:, 1] < recipe.caption_dropout,
     )

@@ -165,7 +165,7 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe: Record, folder: P
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.vae_learning_rate, weight_decay=0.0, fused=True
     )
-    bf16 = base_models.use_bf16(recipe.precision)
+    bf16 = base_models.arithmetic(recipe.precision) == torch.bfloat16
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=bf16)
     begin = checkpoints.restore(folder, names, parameters, optimizer, {}).get("step", 0)
     for step in runs.progress(range(begin + 1, recipe.vae_steps + 1), "training the VAE"):

@@ -13,12 +13,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from peft import LoraConfig
 
+from helpers import files
 from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
+from helpers.images import write_png
 from helpers.runner import runs
 from helpers.runner.parameters import Record
 from helpers.sample_diffusion import drawing
+
+LEAST_SCALE = 2.0**-14  # of float16's gradients: below, every step is left out
 
 
 class TrainingError(RuntimeError):
@@ -30,9 +34,10 @@ class Denoiser(torch.nn.Module):
     encoder.
     """
 
-    def __init__(self, unet, text_encoder=None):
+    def __init__(self, pipeline, with_text: bool = True):
         super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
+        self.unet = pipeline.unet
+        self.text_encoder = pipeline.text_encoder if with_text else None
 
     def forward(self, noisy, timesteps, text):
         if self.text_encoder is not None:
@@ -59,41 +64,45 @@ def train(
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     device, processes = accelerator.device, accelerator.num_processes
     rank = accelerator.process_index
-    bf16 = base_models.use_bf16(recipe.precision)
-    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
+    autocast = partial(base_models.autocast, recipe.precision)
+    # Gradients that float16 could not hold are scaled; with other arithmetic it does nothing.
+    halved = base_models.arithmetic(recipe.precision) == torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=halved)
     say = print if accelerator.is_main_process else lambda *_, **__: None
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # With warn_only the attention of a GPU would stay free to add up in any order.
+    torch.use_deterministic_algorithms(True)
 
     # What is trained. Its weights and the optimiser stay in fp32 whatever the arithmetic is done
     # in.
     with_text = recipe.method == "full_text"
     prepare(pipeline, recipe, device)
-    model = Denoiser(pipeline.unet, pipeline.text_encoder if with_text else None)
+    model = Denoiser(pipeline, with_text)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     layout = base_models.layout(device)
     model = model.to(device, memory_format=layout).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+    optimizer = optimizer_of(parameters, recipe)
     ema = [parameter.detach().clone() for parameter in parameters]
+    if recipe.average_on == "cpu":
+        ema = [average.cpu() for average in ema]
     denoise = accelerator.prepare(torch.compile(model) if recipe.compile else model)
     process = noise.schedule(pipeline, recipe.prediction)
+    pipeline.scheduler.register_to_config(prediction_type=process.config.prediction_type)
 
     # The cases as latents and text, each encoded once, by whichever process has it in its share.
     cases, held_out = split(frame, recipe)
     scaling = pipeline.vae.config.scaling_factor
     pipeline.vae.to(device, memory_format=torch.channels_last)
     images = latents.Images(pipeline.vae, recipe.size, cache)
-    images.encode(pd.concat([cases, held_out]).iloc[rank::processes], autocast)
+    images.encode(pd.concat([cases, held_out]).iloc[rank::processes])
     accelerator.wait_for_everyone()
     posteriors, held_out_posteriors = images.read(cases), images.read(held_out)
     captions = sorted({"", *cases.caption, *held_out.caption})
     if with_text:
-        texts = latents.token_ids(captions, pipeline.tokenizer).to(device)
+        texts = latents.token_ids(captions, pipeline.tokenizer)
     else:
         pipeline.text_encoder.to(device)
-        texts = latents.of_captions(captions, pipeline, cache).to(device)
+        texts = latents.of_captions(captions, pipeline, cache)
     number = {caption: index for index, caption in enumerate(captions)}
     text_of = torch.tensor([number[caption] for caption in cases.caption])
     held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
@@ -103,15 +112,17 @@ def train(
     # Where the last kill left it.
     averages = {"ema": ema}
     if recipe.patience:
-        averages["best"] = [average.clone() for average in ema]
+        averages["best"] = [average.clone().cpu() for average in ema]
     state = {"step": 0, "rows": [], "best": math.inf, "waited": 0}
     state |= checkpoints.restore(folder, names, parameters, optimizer, averages)
     begin, rows, best, waited = (state[key] for key in ("step", "rows", "best", "waited"))
+    scaler.load_state_dict(state.get("scaler") or scaler.state_dict())
     if begin:
         say(f"Going on from step {begin}.", flush=True)
 
     whole_batch = recipe.batch * recipe.accumulate * processes
-    loss_sum, loss_count, clock = torch.zeros((), device=device), 0, time.monotonic()
+    # of the loss, and of the gradient's norm
+    sums, loss_count, clock = torch.zeros(2, device=device), 0, time.monotonic()
     stop = waited >= recipe.patience > 0
     for step in runs.progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
         for group in optimizer.param_groups:
@@ -127,7 +138,7 @@ def train(
             )
             mean, deviation = posteriors[chosen].to(device, non_blocking=True).unbind(1)
             clean = (mean + deviation * posterior_noise) * scaling
-            text = texts[torch.where(dropped, number[""], text_of[chosen].to(device))]
+            text = texts[torch.where(dropped, number[""], text_of[chosen])].to(device)
 
             noisy, timesteps, target, weights = noise.diffused(
                 process, clean, eps, uniform, recipe.min_snr
@@ -137,15 +148,22 @@ def train(
                 with autocast():
                     prediction = denoise(noisy.to(memory_format=layout), timesteps, text)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-                accelerator.backward((losses * weights).mean() / recipe.accumulate)
-            loss_sum += losses.detach().mean()
+                scaler.scale((losses * weights).mean() / recipe.accumulate).backward()
+            sums[0] += losses.detach().mean()
             loss_count += 1
-        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip if recipe.clip > 0 else math.inf)
-        optimizer.step()
+        largest = recipe.clip if recipe.clip > 0 else math.inf
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
+        # Where a gradient is too large for float16 the scaler leaves the step out.
+        sums[1] += norm.nan_to_num(0.0, 0.0, 0.0) if halved else norm
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         # A young average is warmed up, or it would remember the beginning for too long.
         torch._foreach_lerp_(
-            ema, [p.detach() for p in parameters], 1 - min(recipe.ema, (1 + step) / (10 + step))
+            ema,
+            [p.detach().to(ema[0].device) for p in parameters],
+            1 - min(recipe.ema, (1 + step) / (10 + step)),
         )
 
         last = step == recipe.steps
@@ -154,8 +172,8 @@ def train(
         )
         if validating or saving or step % recipe.log_every == 0:
             # The one place where the device is waited for.
-            mean_loss = accelerator.reduce(loss_sum / loss_count, "mean").item()
-            if not math.isfinite(mean_loss):
+            mean_loss, norms = (accelerator.reduce(sums, "mean") / loss_count).tolist()
+            if not math.isfinite(mean_loss + norms) or scaler.get_scale() < LEAST_SCALE:
                 raise TrainingError(
                     not_finite(folder, step - loss_count // recipe.accumulate + 1, step, recipe)
                 )
@@ -169,7 +187,7 @@ def train(
                     "images_per_second": loss_count * recipe.batch * processes / seconds,
                 }
             )
-            loss_sum, loss_count = torch.zeros((), device=device), 0
+            sums, loss_count = torch.zeros(2, device=device), 0
         if len(held_out) and validating:
             with swapped(parameters, ema):
                 validation = held_out_loss(
@@ -209,6 +227,7 @@ def train(
             if accelerator.is_main_process:
                 groups = checkpoints.tensors(names, parameters, optimizer, averages)
                 state = {"rows": rows, "best": best, "waited": waited}
+                state["scaler"] = scaler.state_dict()
                 checkpoints.save(folder, step, groups, state, recipe.keep_checkpoints)
             accelerator.wait_for_everyone()
         if rows and rows[-1]["step"] == step:
@@ -226,7 +245,6 @@ def train(
     model.to("cpu").eval()
     pipeline.vae.to("cpu")
     pipeline.text_encoder.to("cpu")
-    pipeline.scheduler.register_to_config(prediction_type=process.config.prediction_type)
     return pd.DataFrame(rows)
 
 
@@ -242,10 +260,11 @@ def prepare(pipeline, recipe: Record, device) -> None:
                 target_modules=list(recipe.lora_targets),
             )
         )
-        if device.type == "cuda" and base_models.use_bf16(recipe.precision):
+        if device.type == "cuda":
+            frozen = base_models.arithmetic(recipe.precision)
             for parameter in pipeline.unet.parameters():
                 parameter.data = parameter.data.to(
-                    torch.float32 if parameter.requires_grad else torch.bfloat16
+                    torch.float32 if parameter.requires_grad else frozen
                 )
     else:
         pipeline.unet.requires_grad_(True)
@@ -255,6 +274,20 @@ def prepare(pipeline, recipe: Record, device) -> None:
         pipeline.unet.enable_gradient_checkpointing()
         if recipe.method == "full_text":
             pipeline.text_encoder.gradient_checkpointing_enable()
+
+
+def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
+    """AdamW, or the one whose moments take 8 bits. Raises TrainingError where that is missing."""
+    values = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **values)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise TrainingError(
+            "optimizer adamw8bit needs the package bitsandbytes: pip install -e '.[adamw8bit]'."
+        ) from None
+    return AdamW8bit(parameters, **values)
 
 
 def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -279,7 +312,7 @@ def held_out_loss(
     """Mean squared error on the held-out latents with the same noise each time and timesteps spread
     evenly; a scalar.
     """
-    device = texts.device
+    device = next(model.parameters()).device
     total, layout = torch.zeros((), device=device), base_models.layout(device)
     spread = ((torch.arange(len(posteriors)) * 0.618034 + 0.5) % 1).to(device)
     model.eval()
@@ -295,7 +328,7 @@ def held_out_loss(
         )
         with autocast():
             prediction = model(
-                noisy.to(memory_format=layout), timesteps, texts[text_of[some].to(device)]
+                noisy.to(memory_format=layout), timesteps, texts[text_of[some]].to(device)
             )
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
     model.train()
@@ -304,13 +337,19 @@ def held_out_loss(
 
 @contextmanager
 def swapped(parameters, average):
-    """With the averaged weights in place of the trained ones."""
-    kept = [parameter.detach().clone() for parameter in parameters]
-    torch._foreach_copy_([parameter.data for parameter in parameters], average)
+    """With the averaged weights in place of the trained ones, without a third copy of them."""
+    _exchange(parameters, average)
     try:
         yield
     finally:
-        torch._foreach_copy_([parameter.data for parameter in parameters], kept)
+        _exchange(parameters, average)
+
+
+def _exchange(parameters, average):
+    for parameter, mean in zip(parameters, average):
+        kept = parameter.detach().clone()
+        parameter.data.copy_(mean)
+        mean.copy_(kept)
 
 
 def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
@@ -322,18 +361,22 @@ def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
             for seed in range(4)
         ]
     )
+    place = pipeline.vae.device
+    pipeline.vae.to(pipeline.unet.device)
     drawn = np.stack(drawing.draw(pipeline, jobs, recipe.size, "", recipe.precision))
+    pipeline.vae.to(place)
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    drawing.write_picture(path, sheet, 8)
+    files.write_atomically(path, write_png(drawing.quantised(sheet, 8)))
 
 
 def not_finite(folder: Path, first: int, last: int, recipe: Record) -> str:
-    """The sentence for a loss that is not a finite number."""
+    """The sentence for a loss or gradient that is not a finite number."""
     return (
-        f"The loss is not a finite number between steps {first} and {last}. The last good"
-        f" checkpoint is kept in {folder.name}/. Lower learning_rate (now"
-        f" {recipe.learning_rate:g}) or set precision to fp32."
+        f"The loss or its gradient is not a finite number between steps {first} and {last}. The"
+        f" last good checkpoint is kept in {folder.name}/. Lower learning_rate (now"
+        f" {recipe.learning_rate:g}) or set precision to fp32, in another variant or with FORCE=1,"
+        " which begins afresh and keeps what was trained aside."
     )
 
 

@@ -5,6 +5,7 @@ process.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
+from helpers import files
 from helpers.diffusion import base_models
 from helpers.finetune_diffusion import model_card, tiny_model, training_loop
 from helpers.finetune_diffusion.training_loop import TrainingError
@@ -24,6 +26,12 @@ from helpers.runner import freshness, places, runs
 
 # checkpoints to go on from; no result, so not hashed, and removed when the run is finished
 STATE = ".state"
+# What may change while a training is interrupted: it does not change what is learned, at most the
+# order in which the same numbers are added up.
+FREE = (
+    *("log_every", "grid_every", "checkpoint_every", "keep_checkpoints", "only_check"),
+    *("base_licence", "compile", "gradient_checkpointing", "batch", "accumulate", "processes"),
+)
 
 
 def read_cases(run: runs.Run) -> pd.DataFrame:
@@ -73,8 +81,45 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
     """
     if run.finished:
         return run.read("training.csv")
+    refuse_another(run, read_cases(run))
     training = work(run) if run.parameters.processes == 1 else _in_processes(run)
     return run.write("training.csv", training)
+
+
+def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
+    """Raise TrainingError where an interrupted training would learn something else if it went on
+    with these parameters and cases. With FORCE it is kept aside and training begins afresh.
+    """
+    asked, state = run.parameters, run.folder / STATE
+    learned = {key: value for key, value in asked.items() if key not in FREE}
+    if not asked.patience:
+        learned = {key: learned[key] for key in learned if not key.startswith("validat")}
+    learned["images per step"] = asked.batch * asked.accumulate * asked.processes
+    shown = frame[["image_id", "sha256", "caption", "split", "bits"]]
+    learned["training cases"] = freshness.digest(shown.astype(str).values.tolist())[:12]
+    if freshness.RUN_NAME.match(asked.base):
+        trained = runs.load(run.study, asked.base).manifest.get("files", [])
+        learned["files of the base"] = freshness.digest(trained)[:12]
+    note = state / "learned.json"
+    begun = note.exists() and any(state.rglob("*.safetensors"))
+    before = json.loads(note.read_text()) if begun else learned
+    changes = [
+        f"{key}: {before.get(key)!r} before, {learned.get(key)!r} now"
+        for key in sorted({*before, *learned})
+        if before.get(key) != learned.get(key)
+    ]
+    if changes and os.environ.get("STUDY_FORCE"):
+        aside = state.with_name(f"{STATE}.{files.utc_now()[:19].replace(':', '')}")
+        state.replace(aside)
+        run.say(f"Beginning afresh ({changes[0]}); what was trained is kept in {aside.name}/.")
+    elif changes:
+        raise TrainingError(
+            f"{run.name} was interrupted and then changed in what it learns ({'; '.join(changes)}):"
+            " nothing of what was trained was touched. Set it back to go on; or take another"
+            f" variant; or begin afresh with `{runs.redo_command(run)}`, which keeps what was"
+            " trained aside."
+        )
+    files.write_atomically(note, json.dumps(learned, indent=1).encode())
 
 
 def _in_processes(run: runs.Run) -> pd.DataFrame:
@@ -116,7 +161,9 @@ def work(run: runs.Run) -> pd.DataFrame:
         grid_captions(frame),
     )
     if main:
-        export(run, pipeline, sources, model_card.text(run, frame, training, sources))
+        prediction = pipeline.scheduler.config.prediction_type
+        card = model_card.text(run, frame, training, sources, prediction)
+        export(run, pipeline, sources, card)
         (state / "training.json").write_text(training.to_json(orient="records"))
     return training
 
@@ -162,6 +209,7 @@ def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
             pipeline.save_pretrained(folder)
         public = {"base": base_models.public_name(run.parameters.base)}
         about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
+        about["prediction"] = pipeline.scheduler.config.prediction_type
         text = json.dumps(about, indent=1, sort_keys=True)
         (Path(folder) / "recipe.json").write_text(f"{text}\n")
         (Path(folder) / "README.md").write_text(card)

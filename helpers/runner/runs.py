@@ -249,7 +249,7 @@ def begin(study: str, name: str, values: dict) -> Run:
     if run.finished and changes:
         raise RunError(
             f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was"
-            f" changed. Redo it with these settings by `{_redo_command(run)}`, or give it another"
+            f" changed. Redo it with these settings by `{redo_command(run)}`, or give it another"
             " variant."
         )
     if run.finished:
@@ -285,7 +285,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
     run._save()
 
 
-def _redo_command(run: Run) -> str:
+def redo_command(run: Run) -> str:
     """The command that redoes a run with the values that it has here, whatever the YAML says."""
     notebook, _, variant = run.name.partition(".")
     path = places.settings_file(run.study, notebook, variant)

@@ -1,7 +1,9 @@
 """Checkpoint + prompts + seeds -> grey images, each from noise of its own."""
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,13 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
+    StableDiffusionPipeline,
+    UnCLIPPipeline,
     UniPCMultistepScheduler,
 )
 
-from helpers import images, tables
 from helpers.diffusion import base_models, noise
+from helpers.diffusion.base_models import ModelError
 from helpers.runner import runs
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
@@ -44,23 +48,13 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
     seed, scheduler, steps, guidance.
     """
     asked = run.parameters
-    kept = [
-        "image_id",
-        "prompt_id",
-        "prompt",
-        "replicate",
-        "seed",
-        "scheduler",
-        "steps",
-        "guidance",
-    ]
-    jobs = prompts.loc[prompts.index.repeat(prompts["count"])].assign(scheduler=asked.scheduler)
+    # Stock pipelines draw without guidance at 1 and below: one row, not two.
+    guidance = dict.fromkeys(max(float(scale), 1.0) for scale in asked.guidance)
+    steps = dict.fromkeys(int(number) for number in asked.steps)
+    settings = pd.MultiIndex.from_product([guidance, steps], names=["guidance", "steps"])
+    jobs = prompts.loc[prompts.index.repeat(prompts["count"]), ["prompt_id", "prompt"]]
     jobs["replicate"] = jobs.groupby("prompt_id").cumcount()
-    for column, values in (
-        ("guidance", map(float, asked.guidance)),
-        ("steps", map(int, asked.steps)),
-    ):
-        jobs = jobs.merge(pd.Series(list(values), name=column), how="cross")
+    jobs = jobs.merge(settings.to_frame(index=False), how="cross").assign(scheduler=asked.scheduler)
     if jobs.empty:
         raise SamplingError(
             "There is nothing to sample: the prompts table has no row with a count above 0."
@@ -68,47 +62,71 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
     jobs["seed"] = [
         noise.number_from(run.study, job.prompt, job.replicate) for job in jobs.itertuples()
     ]
-    names = jobs[["prompt_id", "replicate", "scheduler", "steps", "guidance"]].itertuples(
-        index=False
+    names = jobs[["prompt_id", "replicate", "scheduler", "steps", "guidance"]]
+    jobs.insert(
+        0,
+        "image_id",
+        [
+            f"s{noise.number_from(run.study, asked.checkpoint, *name):016x}"
+            for name in names.itertuples(index=False, name=None)
+        ],
     )
-    jobs["image_id"] = [
-        f"s{noise.number_from(run.study, asked.checkpoint, *name):016x}" for name in names
-    ]
-    return jobs[kept]
+    return jobs
 
 
-def load(checkpoint: str, scheduler: str, lora_scale: float, base: str, revision: str):
-    """A pipeline ready to draw: a diffusers folder, hub id or single file; for a folder of LoRA
-    weights its base with them added.
+def load(
+    checkpoint: str, scheduler: str, lora_scale: float, base: str, revision: str, trained: dict
+):
+    """A pipeline ready to draw: anything that AutoPipelineForText2Image loads from a folder or the
+    hub, UnCLIP, a single file; for a folder of LoRA weights its base with them added. `trained` is
+    the recipe.json of what was trained here.
 
-    Raises ModelError for something else.
+    Raises ModelError for something else, and for adapters of another base.
     """
     lora = (Path(checkpoint) / base_models.LORA_FILE).is_file()
-    pipeline = base_models.load(base if lora else checkpoint, revision)
+    pipeline = base_models.load_any(base if lora else checkpoint, revision)
     if lora:
+        if base_models.fingerprint(pipeline) != trained["base_sha256"]:
+            raise ModelError(
+                f"{Path(base).name} is not the base that these LoRA weights were trained on (other"
+                " weights, by hash): name the one in the model card."
+            )
         pipeline.load_lora_weights(checkpoint, weight_name=base_models.LORA_FILE)
         pipeline.fuse_lora(lora_scale=lora_scale)
         pipeline.unload_lora_weights()
-    exchange_scheduler(pipeline, scheduler)
+    if trained:
+        pipeline.scheduler.register_to_config(prediction_type=trained["prediction"])
+    if scheduler != "own":
+        exchange_scheduler(pipeline, scheduler)
     return pipeline
 
 
 def exchange_scheduler(pipeline, name: str) -> None:
-    """Let the pipeline draw with the scheduler of that name, on its own noise schedule."""
+    """Let the pipeline draw with the scheduler of that name, on its own noise schedule. Raises
+    SamplingError for a pipeline that has another kind of schedule.
+    """
+    own = getattr(pipeline, "scheduler", None)
+    if not own or "beta_schedule" not in own.config or own.config.get("use_flow_sigmas"):
+        raise SamplingError(
+            f"{type(pipeline).__name__} draws with its own scheduler alone: set scheduler to own"
+            f" (it is {name})."
+        )
     extra = {} if name in ("ddpm", "euler_a") else {"steps_offset": 1}
-    pipeline.scheduler = SCHEDULERS[name].from_config({**pipeline.scheduler.config, **extra})
+    pipeline.scheduler = SCHEDULERS[name].from_config({**own.config, **extra})
 
 
 def to_device(pipeline, precision: str) -> None:
     """Move the pipeline to the GPU where there is one, in the layout and precision that are fastest
-    there.
+    there; the VAE stays in fp32.
     """
-    device, bf16 = base_models.device(), base_models.use_bf16(precision)
-    for name in base_models.PARTS:
-        part = getattr(pipeline, name)
-        part.to(device, memory_format=base_models.layout(device)).eval()
-        if bf16 and device.type == "cuda":
-            part.to(torch.bfloat16)
+    device, dtype = base_models.device(), base_models.arithmetic(precision)
+    for name, part in base_models.networks(pipeline).items():
+        halved = device.type == "cuda" and name != "vae"
+        part.to(dtype if halved else torch.float32).to(device).eval()
+        if name == "unet":
+            part.to(memory_format=base_models.layout(device))
+    if device.type == "cuda" and hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
+        pipeline.vae.enable_slicing()  # in fp32 a batch would need gigabytes
 
 
 def draw(
@@ -172,31 +190,74 @@ def draw_batches(
 
 @torch.no_grad()
 def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: str) -> np.ndarray:
-    """One batch through the stock pipeline: (n, size, size) float32."""
-    device, side = pipeline.unet.device, size // pipeline.vae_scale_factor
+    """One batch through the stock pipeline: (n, height, width) float32."""
     generators = [torch.Generator().manual_seed(int(seed)) for seed in jobs.seed]
-    shape = (pipeline.unet.config.in_channels, side, side)
-    start = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    bf16 = base_models.use_bf16(precision)
+    options = asked_of(
+        pipeline, int(jobs.steps.iloc[0]), float(jobs.guidance.iloc[0]), size, negative, len(jobs)
+    )
+    if isinstance(pipeline, StableDiffusionPipeline):
+        # The noise itself stays in fp32, whatever precision the text encoder's output has.
+        side = size // pipeline.vae_scale_factor
+        shape = (pipeline.unet.config.in_channels, side, side)
+        noises = [torch.randn(shape, generator=generator) for generator in generators]
+        options["latents"] = torch.stack(noises).to(pipeline.device)
     pipeline.set_progress_bar_config(disable=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), warnings.catch_warnings():
+    with (
+        base_models.autocast(precision),
+        decoding_in_fp32(pipeline),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
-        latents = pipeline(
-            list(jobs.prompt),
-            negative_prompt=[negative] * len(jobs),
-            height=size,
-            width=size,
-            num_inference_steps=int(jobs.steps.iloc[0]),
-            guidance_scale=float(jobs.guidance.iloc[0]),
-            latents=start.to(device),
-            generator=generators,
-            output_type="latent",
-        ).images
-        decoded = pipeline.vae.decode(
-            latents / pipeline.vae.config.scaling_factor, return_dict=False
-        )[0]
-    grey = decoded.float().mean(dim=1) / 2 + 0.5
-    return grey.cpu().numpy()
+        drawn = pipeline(list(jobs.prompt), generator=generators, output_type="np", **options)
+    return np.asarray(drawn.images, np.float32).mean(axis=3)
+
+
+def asked_of(
+    pipeline, steps: int, guidance: float, size: int, negative: str, count: int
+) -> dict[str, object]:
+    """The arguments that a pipeline takes under names of its own. Raises SamplingError for a size
+    or a negative prompt that it does not take.
+    """
+    if isinstance(pipeline, UnCLIPPipeline):  # the super-resolution keeps its own number of steps
+        known = ("prior_num_inference_steps", "decoder_num_inference_steps")
+        wanted = {**dict.fromkeys(known, steps), "decoder_guidance_scale": guidance}
+    else:
+        wanted = {"num_inference_steps": steps, "guidance_scale": guidance}
+    if size:
+        wanted |= {"height": size, "width": size}
+    if negative:
+        wanted["negative_prompt"] = [negative] * count
+    taken = inspect.signature(pipeline.__call__).parameters
+    if refused := [key for key in ("height", "negative_prompt") if key in wanted.keys() - taken]:
+        raise SamplingError(
+            f"{type(pipeline).__name__} takes no {refused[0]}: leave out"
+            f" {'size' if refused[0] == 'height' else refused[0]}."
+        )
+    # Asked for 512 pixels, such pipelines would draw 1024 and crop.
+    wanted |= {"use_resolution_binning": False}
+    return {key: value for key, value in wanted.items() if key in taken}
+
+
+@contextmanager
+def decoding_in_fp32(pipeline):
+    """With a VAE that decodes in fp32: in bf16 the brightest quarter of a 12-bit image has gaps of
+    8 grey levels.
+    """
+    vae = getattr(pipeline, "vae", None)
+    if vae is None:
+        yield
+        return
+    decode = vae.decode
+
+    def exactly(latents, *arguments, **options):
+        with torch.autocast(latents.device.type, enabled=False):
+            return decode(latents.float(), *arguments, **options)
+
+    vae.decode = exactly
+    try:
+        yield
+    finally:
+        del vae.decode
 
 
 def fault(picture: np.ndarray) -> str:
@@ -208,8 +269,7 @@ def fault(picture: np.ndarray) -> str:
     return "one grey value" if np.ptp(picture) < 1 / 255 else ""
 
 
-def write_picture(path: Path, picture: np.ndarray, bits: int) -> None:
-    """Write grey 0..1 as a PNG of 0..2**bits-1, atomically."""
+def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
+    """Grey 0..1 as 0..2**bits-1, uint8 for up to 8 bits, else uint16."""
     grey = np.floor(np.clip(picture, 0, 1) * (2**bits - 1) + 0.5)
-    array = grey.astype(np.uint8 if bits <= 8 else np.uint16)
-    tables.write_atomically(Path(path), images.write_png(array))
+    return grey.astype(np.uint8 if bits <= 8 else np.uint16)

@@ -13,7 +13,7 @@ class SamplingError(RuntimeError):
 
 def read_prompts(path: Path, modality: str) -> pd.DataFrame:
     """The prompts of one modality: columns prompt_id, modality, view, finding, side, wording,
-    count, and `prompt` as text.
+    count, and `prompt` as text: the row's own, as in the prompts of 02, or one from its findings.
 
     Raises TableError naming file, row and column of what does not fit, SamplingError for an id that
     is there twice.
@@ -23,7 +23,8 @@ def read_prompts(path: Path, modality: str) -> pd.DataFrame:
     if repeated := list(prompts.prompt_id[prompts.prompt_id.duplicated()]):
         raise SamplingError(f"{Path(path).name}: prompt_id '{repeated[0]}' is there twice.")
     texts = [
-        findings.prompt(
+        row.prompt
+        or findings.prompt(
             row.modality, row.view, row.finding.split("|"), row.side, row.wording or "caption"
         )
         for row in prompts.itertuples()

@@ -1,10 +1,12 @@
 """A sampling run: prompts of the study -> images in the run folder, sharded and resumable."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
+from diffusers import StableDiffusionPipeline
 
-from helpers import findings
+from helpers import findings, images
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.runner import freshness, runs
@@ -19,6 +21,7 @@ def load(run: runs.Run):
     asked = run.parameters
     base_models.use_cores()
     checkpoint, base, revision = asked.checkpoint, "", asked.revision
+    about = {}
     if freshness.RUN_NAME.match(checkpoint):
         trained = run.reads(checkpoint)
         checkpoint = base_models.resolve(run.study, checkpoint)
@@ -29,7 +32,8 @@ def load(run: runs.Run):
             )
         base, revision = trained.parameters.base, trained.parameters.revision
         base = base_models.resolve(run.study, base)
-    return drawing.load(checkpoint, asked.scheduler, asked.lora_scale, base, revision)
+        about = json.loads((Path(checkpoint) / "recipe.json").read_text())
+    return drawing.load(checkpoint, asked.scheduler, asked.lora_scale, base, revision, about)
 
 
 def draw_missing(
@@ -51,15 +55,20 @@ def draw_missing(
             f" {asked.shards})."
         )
     pipeline = load(run)
-    size = asked.size or base_models.native_size(pipeline)
-    if size % pipeline.vae_scale_factor:
-        raise SamplingError(f"size {size} must be a multiple of {pipeline.vae_scale_factor}.")
+    size, multiple = asked.size, getattr(pipeline, "vae_scale_factor", 1)
+    if isinstance(pipeline, StableDiffusionPipeline):
+        size = size or base_models.native_size(pipeline)
+    if size % multiple:
+        raise SamplingError(f"size {size} must be a multiple of {multiple}.")
+    run.write_json("model.json", about_model(run, pipeline))
     cases = run.reads(asked.cases).read("images.csv")
     bits = asked.bits or int(cases.bits[cases.origin == "real"].max())
     jobs = drawing.plan(prompts, run).iloc[asked.shard :: asked.shards]
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
     failed = _draw(run, pipeline, jobs, size, bits)
-    made = jobs[~jobs.image_id.isin(failed.image_id)].assign(checkpoint=asked.checkpoint)
+    made = jobs[~jobs.image_id.isin(failed.image_id)].assign(
+        checkpoint=base_models.public_name(asked.checkpoint)
+    )
     if made.empty:
         raise SamplingError(
             f"All {len(jobs)} images failed ({failed.reason[0]}): use another checkpoint, or"
@@ -67,10 +76,25 @@ def draw_missing(
         )
     described = made[["image_id", "prompt_id"]].merge(prompts, on="prompt_id", validate="m:1")
     return (
-        run.write("images.csv", _rows(run, described, size, bits)),
+        run.write("images.csv", _rows(run, described, bits)),
         run.write("samples.csv", made.drop(columns="prompt")),
         run.write("failures.csv", failed),
     )
+
+
+def about_model(run: runs.Run, pipeline) -> dict:
+    """What draws the images, kept as model.json: kind, scheduler, where it came from, its licence
+    and the sha256 of its parts.
+    """
+    asked = run.parameters
+    return {
+        "pipeline": type(pipeline).__name__,
+        "scheduler": type(getattr(pipeline, "scheduler", None)).__name__,
+        "checkpoint": base_models.public_name(asked.checkpoint),
+        "revision": asked.revision,
+        "licence": asked.licence or "not given",
+        "sha256": base_models.fingerprint(pipeline),
+    }
 
 
 def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> pd.DataFrame:
@@ -89,7 +113,9 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
             if reason := drawing.fault(picture):
                 reasons[image_id] = reason
             elif not (run.folder / _path(image_id)).exists():
-                drawing.write_picture(run.file(_path(image_id)), picture, bits)
+                # A model that learnt from padded squares draws bars: the shape is what is left.
+                field = images.without_bars(drawing.quantised(picture, bits), bits)
+                run.write_bytes(_path(image_id), images.write_png(field))
     failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
     columns = ["image_id", "prompt_id", "replicate", "seed"]
     return failed[columns].assign(reason=failed.image_id.map(reasons))
@@ -99,9 +125,10 @@ def _path(image_id: str) -> str:
     return f"images/{image_id}.png"
 
 
-def _rows(run: runs.Run, made: pd.DataFrame, size: int, bits: int) -> pd.DataFrame:
+def _rows(run: runs.Run, made: pd.DataFrame, bits: int) -> pd.DataFrame:
     """The table images: one row per image of `made`, which has the columns of the prompts."""
     paths = [_path(image_id) for image_id in made.image_id]
+    shapes = [images.read_png(run.folder / path).shape for path in paths]
     captions = [
         findings.caption(row.modality, row.view, [f for f in row.finding.split("|") if f], row.side)
         for row in made.itertuples()
@@ -114,7 +141,8 @@ def _rows(run: runs.Run, made: pd.DataFrame, size: int, bits: int) -> pd.DataFra
         origin="generated",
         generator=run.parameters.label or run.name,
         simulated=bool(run.simulated),
-        width=size,
-        height=size,
+        licence=run.parameters.licence or pd.NA,
+        width=[width for _, width in shapes],
+        height=[height for height, _ in shapes],
         bits=bits,
     )

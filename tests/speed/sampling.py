@@ -73,8 +73,7 @@ def _timed(draw, jobs: pd.DataFrame) -> tuple:
 @torch.no_grad()
 def stock_pictures(pipeline, jobs: pd.DataFrame, size: int, precision: str) -> np.ndarray:
     """(n, size, size) images by the stock pipeline in one call, 0 to 1."""
-    bf16, device = base_models.use_bf16(precision), base_models.device()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with base_models.autocast(precision):
         result = pipeline(
             list(jobs.prompt),
             num_inference_steps=int(jobs.steps.iloc[0]),

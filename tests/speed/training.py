@@ -194,7 +194,7 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Record, cache: Path) -> floa
     texts = latents.token_ids(captions, pipeline.tokenizer)
     text_of = torch.tensor([captions.index(caption) for caption in cases.caption])
     device = base_models.device()
-    model = training_loop.Denoiser(pipeline.unet, pipeline.text_encoder).to(device)
+    model = training_loop.Denoiser(pipeline).to(device)
     exact = lambda: torch.autocast(device.type, enabled=False)  # noqa: E731
     scaling = pipeline.vae.config.scaling_factor
     return training_loop.held_out_loss(
@@ -202,7 +202,7 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Record, cache: Path) -> floa
         noise.schedule(pipeline, ""),
         posteriors,
         text_of,
-        texts.to(device),
+        texts,
         scaling,
         recipe,
         exact,
@@ -327,7 +327,7 @@ def _by_turns(
     )
     share = statistics.median(our_rates) * operations(setup) / matrix_rate()
     what = f"{setup.name}, {setup.size} px from files of {file_size} px, batch {setup.batch}"
-    arithmetic = "bf16" if base_models.use_bf16(recipe.precision) else "fp32"
+    arithmetic = str(base_models.arithmetic(recipe.precision)).removeprefix("torch.")
     note = (
         f"plain: decodes and encodes every step, fp32, batch {batch}; ours: cached, {arithmetic},"
         f" {share:.0%} of the bf16 matrix rate;"
