@@ -439,7 +439,10 @@ def test_prompts_may_have_words_of_their_own(tmp_path):
         "b,xray,PA,no_finding,,,,1\n"
     )
     read = sampling_prompts.read_prompts(tmp_path / "prompts.csv", "xray")
-    assert read.prompt.tolist() == ["X-ray image of a left effusion", "chest X-ray, PA view"]
+    assert read.prompt.tolist() == [
+        "X-ray image of a left effusion",
+        "chest X-ray, PA view, with no finding",
+    ]
 
 
 def test_a_killed_run_leaves_no_hidden_files(study):

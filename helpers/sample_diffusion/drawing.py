@@ -257,7 +257,7 @@ def decoding_in_fp32(pipeline):
     try:
         yield
     finally:
-        del vae.decode
+        vae.decode = decode
 
 
 def fault(picture: np.ndarray) -> str:
