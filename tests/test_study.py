@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import psutil
 import pytest
 from conftest import ROOT, manifest, notebook
 
@@ -680,3 +681,45 @@ def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(
     executed = (small / "outputs/small/03_alone/notebook.ipynb").read_text()
     assert "ValueError" in executed and "Doe_Jane" not in executed
     assert "Doe_Jane" in "".join(capsys.readouterr()), "the terminal names it"
+
+
+def alive(pids) -> list[int]:
+    return [pid for pid in pids if psutil.pid_exists(pid)
+            and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("who", "sent"),
+    [
+        ("runner", signal.SIGINT),
+        ("runner", signal.SIGTERM),
+        ("runner", signal.SIGKILL),
+        ("kernel", signal.SIGKILL),
+    ],
+)
+def test_no_worker_outlives_its_study(small, who, sent):
+    """Ctrl-C, SIGTERM, kill -9, and a kernel that is restarted."""
+    notebook(
+        small / "notebooks/03_alone.ipynb",
+        HEAD + "seconds: int = 600  # of work",
+        START.format(name="03_alone")
+        + "\nfrom helpers.runner.workers import worker_pool\npool = worker_pool(2, 'json')",
+        "at_work = [pool.submit(time.sleep, seconds) for _ in range(2)]\n"
+        "run.write_json('pids.json', [os.getpid(), *pool._processes])\n"
+        "at_work[0].result()",
+        "run.finish()",
+    )
+    command = [sys.executable, "-m", "helpers.runner.study", "run", "small", "--only", "03_alone"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    path = small / "outputs/small/03_alone/pids.json"
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pids = json.loads(path.read_text())
+    assert len(alive(pids)) == 3
+    os.kill(process.pid if who == "runner" else pids[0], sent)
+    assert process.wait(timeout=60) != study.DONE
+    deadline = time.monotonic() + 60
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pids)
