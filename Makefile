@@ -42,6 +42,15 @@ colab:
 test: own $(VENV)/test.stamp
 	$(BIN)/python -m pytest
 
+# The fast tests on every later Python that is here (on the PATH or from pyenv), each in an environment of its own.
+PYTHONS ?= $(foreach v,3.12 3.13,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v)*/bin/python) $(shell command -v python$(v))))
+FAST := $(filter-out %finetune.py %sampling.py %training_run.py %study.py %reading_server.py %reading_load.py %speed.py %postgres.py %buying.py %whole.py,$(wildcard tests/test_*.py))
+pythons:
+	@for python in $(PYTHONS); do \
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "Python $$version:"; \
+	$(MAKE) --no-print-directory "$(VENV)-$$version/test.stamp" VENV="$(VENV)-$$version" PYTHON="$$python" \
+	&& "$(VENV)-$$version/bin/python" -m pytest $(FAST) || exit 1; done
+
 soak: $(VENV)/test.stamp
 	@mkdir -p outputs/soak
 	$(BIN)/python -m pytest -m soak -rA --junitxml=outputs/soak/results.xml

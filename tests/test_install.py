@@ -103,7 +103,9 @@ def test_conda_users_get_the_same_install():
     )
     assert SpecifierSet(PROJECT["requires-python"]).contains(python + ".0")
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert pip == ["-c constraints.txt", "-e .[all]"], "packages are listed in pyproject.toml alone"
+    cpu = "--extra-index-url https://download.pytorch.org/whl/cpu"
+    assert pip == [cpu, "-c constraints.txt", "-e .[all]"], "packages are listed in pyproject alone"
+    assert cpu.split()[1] in (ROOT / "Makefile").read_text(), "the same index as make's"
 
 
 def test_nothing_pulls_in_torchvision():

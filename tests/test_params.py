@@ -6,7 +6,8 @@ from conftest import ROOT
 
 from helpers.runner import parameters, study
 
-STUDIES = sorted(path.parent.name for path in (ROOT / "params").glob("*/study.yaml"))
+# Those that come along: a study of one's own in params/ is its owner's business.
+STUDIES = ("paper", "pilot", "rehearsal")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -17,7 +18,7 @@ def test_study_can_be_planned(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    sorted((ROOT / "params").glob("*/[0-9]*.yaml")),
+    [path for name in STUDIES for path in sorted((ROOT / "params" / name).glob("[0-9]*.yaml"))],
     ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_yaml_says_only_what_differs(path):
