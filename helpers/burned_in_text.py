@@ -35,26 +35,56 @@ class MissingOCR(RuntimeError):
 
 @functools.cache
 def _engine():
-    if find_spec("rapidocr_onnxruntime") is None:
+    """What finds text: from an RGB image to (corners, text, score) of all that may be some."""
+    if find_spec("rapidocr_onnxruntime") is None and find_spec("rapidocr") is None:
         raise MissingOCR(
-            "Finding burned-in text needs the package rapidocr-onnxruntime: pip install -e '.[ocr]'"
-            " (Python below 3.13), or set burned_in_text: keep if you know that the images carry no"
-            " names."
+            "Finding burned-in text needs the package rapidocr-onnxruntime (rapidocr from Python"
+            " 3.13): pip install -e '.[ocr]', or set burned_in_text: keep if you know that the"
+            " images carry no names."
         )
     try:
+        if find_spec("rapidocr_onnxruntime") is None:
+            return _later_engine()
         from rapidocr_onnxruntime import RapidOCR
     except ImportError as error:
         raise MissingOCR(
-            f"rapidocr-onnxruntime does not load ({error}): on Debian `apt install libgl1"
-            " libglib2.0-0` helps."
+            f"The OCR package does not load ({error}): on Debian `apt install libgl1 libglib2.0-0`"
+            " helps."
         ) from None
-    return RapidOCR(
+    engine = RapidOCR(
         intra_op_num_threads=1,
         inter_op_num_threads=1,
         det_limit_side_len=OCR_SIDE,
         det_limit_type="min",
         det_thresh=0.2,
     )
+    stages = {"use_det": True, "use_cls": False, "use_rec": True}
+    return lambda image: engine(image, **stages, text_score=0.0, box_thresh=BOX_THRESHOLD)[0] or []
+
+
+def _later_engine():
+    """The same from the successor of the package, which is the one for Python 3.13 and later."""
+    from rapidocr import RapidOCR
+
+    runtime = "EngineConfig.onnxruntime"
+    engine = RapidOCR(
+        params={
+            "Global.text_score": 0.0,
+            "Global.log_level": "error",
+            "Det.limit_side_len": OCR_SIDE,
+            "Det.limit_type": "min",
+            "Det.thresh": 0.2,
+            "Det.box_thresh": BOX_THRESHOLD,
+            f"{runtime}.intra_op_num_threads": 1,
+            f"{runtime}.inter_op_num_threads": 1,
+        }
+    )
+
+    def find_in(image: np.ndarray) -> list[tuple]:
+        found = engine(image, use_det=True, use_cls=False, use_rec=True)
+        return [] if found.boxes is None else list(zip(found.boxes, found.txts, found.scores))
+
+    return find_in
 
 
 def check() -> None:
@@ -76,18 +106,11 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
         grey = np.floor(
             area_resize(grey, round(height * scale), round(width * scale)) + 0.5
         ).astype(np.uint8)
-    found, _ = _engine()(
-        np.dstack([grey] * 3),
-        use_det=True,
-        use_cls=False,
-        use_rec=True,
-        text_score=0.0,
-        box_thresh=BOX_THRESHOLD,
-    )
+    found = _engine()(np.dstack([grey] * 3))
     size = np.array([grey.shape[1], grey.shape[0]], dtype=float)
     boxes = [
         (np.asarray(corners, dtype=float) / size, str(text), float(score))
-        for corners, text, score in found or []
+        for corners, text, score in found
     ]
     return [corners for corners, text, score in boxes if _is_text(corners, text, score)]
 

@@ -15,12 +15,6 @@ from helpers import burned_in_text
 from helpers.prepare_cases import cases, review
 from helpers.runner import places, runs
 
-# The OCR package has no build for Python 3.13 and later; below it the test environment has it.
-ocr = pytest.mark.skipif(
-    burned_in_text.find_spec("rapidocr_onnxruntime") is None,
-    reason="the OCR package is not installed",
-)
-
 
 def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):
     """A 12-bit X-ray with text burned in, and where."""
@@ -33,7 +27,6 @@ def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440,
     return array, letters
 
 
-@ocr
 def test_names_and_markers_are_found_and_painted_over():
     array, letters = lettered()
     masked, share = burned_in_text.mask_text(array, 12)
@@ -42,7 +35,6 @@ def test_names_and_markers_are_found_and_painted_over():
     np.testing.assert_array_equal(masked[200:], array[200:])
 
 
-@ocr
 def test_a_picture_without_text_stays_as_it_is():
     array = chest_xray(512, 3)
     masked, share = burned_in_text.mask_text(array, 12)
@@ -106,7 +98,6 @@ def imported(folder, monkeypatch, policy, **changes):
     return made
 
 
-@ocr
 def test_policies(folder, study_folders, monkeypatch):
     kept = imported(folder, monkeypatch, "keep")
     assert len(kept.images) == 3 and (kept.imported["masked"] == 0).all()
@@ -118,7 +109,6 @@ def test_policies(folder, study_folders, monkeypatch):
     ]
 
 
-@ocr
 def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(
     folder, study_folders, monkeypatch
 ):

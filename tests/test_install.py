@@ -47,6 +47,8 @@ def test_every_package_is_a_range_with_an_exact_version_in_it(requirement):
     )
     assert canonicalize_name(requirement.name) in PINS, f"constraints.txt lacks {requirement.name}"
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+    if requirement.marker and not requirement.marker.evaluate():
+        return  # for another Python
     assert (
         metadata.version(requirement.name).split("+")[0]
         == PINS[canonicalize_name(requirement.name)]
