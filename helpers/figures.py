@@ -286,33 +286,17 @@ def gallery(title: str, pictures: list, captions: list[str], columns: int = 6) -
     return figure
 
 
-def roc_curves(roc: pd.DataFrame, areas: pd.DataFrame) -> Figure:
-    """The ROC curve of every reader from label and confidence, with the area and its 95 %
-    interval.
-    """
-    figure, axes = plt.subplots(figsize=(5.4, 4.6))
-    styles = ["-", "--", "-.", ":"]
-    for number, area in enumerate(areas.to_dict("records")):
-        curve = roc[roc["reader"] == area["reader"]] if len(roc) else roc
+def roc_curves(roc: pd.DataFrame, legend: dict[str, str]) -> Figure:
+    """The ROC curve of every reader of `legend` (reader -> text), from label and confidence."""
+    figure, axes = plt.subplots(figsize=(7.4, 4.6))
+    style = {"marker": "o", "markersize": 4, "linewidth": 2}
+    for number, (reader, text) in enumerate(legend.items()):
+        curve = roc[roc["reader"] == reader] if len(roc) else roc
         if len(curve):
-            # A standard error of zero leaves no interval.
-            interval = (
-                f" ({area['low']:.2f} to {area['high']:.2f})" if area["low"] == area["low"] else ""
-            )
-            style = {
-                "color": READERS[number % len(READERS)],
-                "linestyle": styles[number % 4],
-                "marker": "o",
-                "markersize": 4,
-                "linewidth": 2,
-            }
-            axes.plot(
-                curve["false_alarms"],
-                curve["hits"],
-                label=f"{area['reader']}: {area['estimate']:.2f}{interval}",
-                **style,
-            )
-    axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=1)
+            colour, line = READERS[number % len(READERS)], ["-", "--", "-.", ":"][number % 4]
+            look = style | {"color": colour, "linestyle": line, "label": text}
+            axes.plot(curve["false_alarms"], curve["hits"], **look)
+    axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=1, label="guessing: 0.5")
     axes.set(
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.02),
@@ -320,16 +304,11 @@ def roc_curves(roc: pd.DataFrame, areas: pd.DataFrame) -> Figure:
         ylabel="generated images called fake",
         aspect="equal",
     )
-    if len(roc):
-        axes.legend(title="area (95 % interval)", loc="lower right")
-    else:
-        axes.text(
-            0.5,
-            0.55,
-            "no curve: real and generated images\nare both needed",
-            ha="center",
-            color="#666666",
-        )
+    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "frameon": False}
+    axes.legend(title="area (95 % interval)", fontsize=9, title_fontsize=9, **place)
+    if not len(roc):
+        no_curve = "no curve: real and generated images\nare both needed"
+        axes.text(0.5, 0.55, no_curve, ha="center", color="#666666")
     return figure
 
 
@@ -337,10 +316,10 @@ def subgroup_shares(table: pd.DataFrame) -> Figure:
     """How often an answer was "fake", by group and truth: hits beside false alarms, 95 %
     intervals.
     """
-    called = table[table["measure"] == "called fake"].reset_index(drop=True)
-    called = called[called["by"] != "finding"].assign(
-        row=lambda t: t["by"] + ": " + t["group"].astype(str).replace(NAMES).str.slice(0, 34)
-    )
+    shown = (table["measure"] == "called fake") & (table["by"] != "finding") & table["low"].notna()
+    called = table[shown].reset_index(drop=True)
+    group = called["group"].astype(str).replace(NAMES).str.slice(0, 34)
+    called = called.assign(row=called["by"] + ": " + group)
     rows = list(dict.fromkeys(called["row"]))[::-1]
     figure, axes = plt.subplots(figsize=(8.2, 1.1 + 0.36 * max(len(rows), 1)))
     for shift, truth in ((0.13, "generated"), (-0.13, "real")):

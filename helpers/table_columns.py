@@ -73,6 +73,7 @@ ORIGINS = ("real", "generated")
 LABELS = ("real", "fake", "uncertain")
 SPLITS = ("train", "validation", "test")
 VIEWS = ("PA", "AP", "LL", "axial")
+STRATUM = "all images, those of one modality, or stratified over modality"
 
 TABLES = {
     "images": (
@@ -505,21 +506,28 @@ TABLES = {
         [text("reader", "R1, R2, …", required=True), *_coefficient()],
     ),
     "accuracy": (
-        "Accuracy of every reader under the three policies for uncertain (08).",
+        "Accuracy of every reader under the three policies for uncertain, and d′ (08).",
         [
             text("reader", "R1, R2, …", required=True),
+            text("stratum", STRATUM, required=True),
             text(
-                "policy", "own category, wrong, dropped", "own", "wrong", "dropped", required=True
+                "policy",
+                "own category, wrong, dropped; none for d′",
+                *("own", "wrong", "dropped", "none"),
+                required=True,
             ),
             text(
                 "measure",
-                "sensitivity, specificity, accuracy, dprime, criterion, or label of kind",
+                "sensitivity, specificity, accuracy or label of kind; dprime and criterion at the"
+                " thresholds fake | rest and real | rest, dprime ordinal",
                 required=True,
             ),
             *_estimate(),
             integer("count", "images counted"),
             integer("total", "of these"),
             integer("left_out", "uncertain answers left out"),
+            integer("clusters", "different prompts and patients among them"),
+            number("chance", "the same for one who gives the labels as often, but to any image"),
             text("reason", "why a number is missing"),
         ],
     ),
@@ -527,9 +535,10 @@ TABLES = {
         "Area under the ROC curve of every reader, DeLong (08).",
         [
             text("reader", "R1, R2, …", required=True),
+            text("stratum", STRATUM, required=True),
             *_estimate(),
             number("se", "standard error"),
-            number("df", "degrees of freedom; inf for normal"),
+            number("df", "degrees of freedom"),
             number("statistic", "against 0.5"),
             number("p", "two-sided"),
             integer("images", "with a score"),
@@ -557,6 +566,9 @@ TABLES = {
             integer("count", "answers"),
             integer("answers", "of these"),
             integer("images", "different ones"),
+            integer("clusters", "different prompts and patients"),
+            integer("readers", "who gave these answers"),
+            text("reason", "why an interval is missing"),
         ],
     ),
     "findings_counted": (
@@ -581,11 +593,12 @@ TABLES = {
             text("name", "for people"),
             integer("answers", "with this finding", required=True),
             integer("images", "different ones", required=True),
-            *(
-                number(f"{name}{end}", "coefficient or end of its 95 % interval")
-                for name in ("percent", "fleiss", "gwet")
-                for end in ("", "_low", "_high")
-            ),
+            integer("alike", "images on which all their readers agree"),
+            integer("of_images", "with several answers"),
+            number("share", "alike of them"),
+            number("low", "lower end of the share's 95 % interval"),
+            number("high", "upper end of the share's 95 % interval"),
+            *(number(name, "coefficient") for name in ("percent", "fleiss", "gwet")),
             text("reason", "why a number is missing"),
         ],
     ),

@@ -30,15 +30,19 @@ def make(
     withdrawn=(),
     confidence="3-step",
     simulated=True,
+    prompts=None,
 ):
     """Write the runs 01, 02, 04, 05, 06 and 07 of a study; returns the key.
 
     `per`: modality -> (real, generated) images; `answer(reader, image, random) -> label`;
     `skips(reader, position)` says which answers are missing; `withdrawn`: numbers of readers who
-    withdrew.
+    withdrew; `prompts`: how many prompts (and patients) the images come from; by default each its
+    own.
     """
     random = np.random.default_rng(seed)
-    drawn = _pictures(study, per or {"xray": (6, 6), "ct": (6, 6)}, training, random, simulated)
+    drawn = _pictures(
+        study, per or {"xray": (6, 6), "ct": (6, 6)}, training, random, simulated, prompts
+    )
     again = drawn[~drawn["training"]].sample(
         min(repeats, int((~drawn["training"]).sum())), random_state=seed
     )
@@ -69,7 +73,7 @@ def make(
     return key
 
 
-def _pictures(study, per, training, random, simulated):
+def _pictures(study, per, training, random, simulated, prompts):
     rows = []
     for modality, (real, generated) in per.items():
         for origin, count in (("real", real), ("generated", generated)):
@@ -105,15 +109,14 @@ def _pictures(study, per, training, random, simulated):
         .map({"02_generate_openai": "api-model", "04_sample_diffusion": "tiny-sd"})
         .where(generated)
     )
-    frame["split"], frame["prompt_id"] = (
-        np.where(generated, None, "test"),
-        np.where(generated, "p" + frame["image_id"], None),
-    )
+    own = frame["image_id"] if prompts is None else (frame.index % prompts).astype(str)
+    frame["split"] = np.where(generated, None, "test")
+    frame["prompt_id"] = np.where(generated, "p" + own, None)
     frame = frame.assign(
         path="images/" + frame["image_id"] + ".png",
         licence="CC0-1.0",
         credit="nobody",
-        patient=None,
+        patient=None if prompts is None else np.where(generated, None, "c" + own),
     )
     files, sums = [], []
     for row in frame.to_dict("records"):

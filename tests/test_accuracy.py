@@ -120,21 +120,69 @@ def test_policies_count_uncertain_answers_as_they_say():
     assert "dprime" not in found.loc["own"].index
 
 
-def test_dprime_is_log_linear():
-    labels = pd.Series(["fake"] * 20 + ["real"] * 20)
-    found = accuracy.detection(labels, pd.Series([1] * 20 + [0] * 20)).set_index("measure")
-    hit = stats.norm.ppf(20.5 / 21)
-    assert found.estimate["dprime"] == pytest.approx(2 * hit)
-    assert found.estimate["criterion"] == pytest.approx(0, abs=1e-12)
-    assert found.low["dprime"] < found.estimate["dprime"] < found.high["dprime"]
+def test_dprime_is_log_linear_at_both_thresholds():
+    truth = pd.Series([1] * 20 + [0] * 20)
+    labels = ["fake"] * 12 + ["uncertain"] * 4 + ["real"] * 4
+    found = accuracy.discrimination(pd.Series(labels + labels[::-1][:20]), truth)
+    found = found.set_index("measure")
+    # 12 of 20 generated and 12 of 20 real are called fake: nothing told apart, at either threshold.
+    assert found.estimate["dprime fake | rest"] == pytest.approx(0, abs=1e-12)
+    assert found.estimate["dprime real | rest"] == pytest.approx(0, abs=1e-12)
+    right = pd.Series(
+        ["fake"] * 15 + ["real"] * 5 + ["real"] * 12 + ["fake"] * 2 + ["uncertain"] * 6
+    )
+    found = accuracy.discrimination(right, truth).set_index("measure")
+    z = stats.norm.ppf
+    assert found.estimate["dprime fake | rest"] == pytest.approx(z(15.5 / 21) - z(2.5 / 21))
+    assert found.estimate["criterion fake | rest"] == pytest.approx(
+        -(z(15.5 / 21) + z(2.5 / 21)) / 2
+    )
+    assert found.estimate["dprime real | rest"] == pytest.approx(z(15.5 / 21) - z(8.5 / 21))
+    assert found.reason["dprime ordinal"].startswith("fewer than 30 answers")
+
+
+def test_guessers_who_are_often_uncertain_have_no_dprime_below_zero():
+    random = np.random.default_rng(3)
+    truth = pd.Series(np.repeat([0, 1], 400))
+    labels = pd.Series(random.choice(["real", "fake", "uncertain"], 800, p=[0.3, 0.3, 0.4]))
+    found = accuracy.policies(labels, truth)
+    assert not found.query("policy in ('wrong', 'dropped')")["measure"].str.contains("prime").any()
+    rows = found.query("policy == 'none'").set_index("measure")
+    for name in ("dprime fake | rest", "dprime real | rest", "dprime ordinal"):
+        assert rows.low[name] < 0 < rows.high[name]
+    wrong = found.query("policy == 'wrong'").set_index("measure")
+    # "uncertain" is never right: who guesses is right in 30 %, and the table says so.
+    assert wrong.chance["accuracy"] == pytest.approx(0.3, abs=0.03)
+    assert wrong.low["accuracy"] < wrong.chance["accuracy"] < wrong.high["accuracy"]
+
+
+def test_ordinal_dprime_is_found_again():
+    random = np.random.default_rng(4)
+    truth = pd.Series(np.repeat([0, 1], 4000))
+    shown = truth * 1.2 + random.standard_normal(8000)
+    labels = pd.cut(shown, [-9, 0.3, 0.9, 9], labels=["real", "uncertain", "fake"]).astype(str)
+    row = accuracy.discrimination(labels, truth).set_index("measure").loc["dprime ordinal"]
+    assert row.estimate == pytest.approx(1.2, abs=0.06)
+    assert row.low < 1.2 < row.high
+    twice = accuracy.discrimination(labels, truth, clusters=pd.Series(range(8000)) // 2)
+    assert twice["clusters"].iloc[0] == 4000
+
+
+def test_a_reader_with_one_label_has_no_dprime_but_a_reason():
+    found = accuracy.discrimination(pd.Series(["fake"] * 40), pd.Series([0, 1] * 20))
+    assert found["estimate"].isna().all()
+    assert set(found["reason"].iloc[:4]) == {"every answer lies on one side of this threshold"}
 
 
 def test_without_real_images_there_is_a_reason():
-    found = accuracy.detection(pd.Series(["fake", "real"]), pd.Series([1, 1])).set_index("measure")
-    assert found.estimate["sensitivity"] == 0.5
-    assert found.reason["specificity"] == found.reason["dprime"] == "no real images"
-    assert found.reason["accuracy"] == "no real images"
-    assert found.estimate[["specificity", "accuracy", "dprime", "criterion"]].isna().all()
+    found = accuracy.policies(pd.Series(["fake", "real"]), pd.Series([1, 1]))
+    wrong = found.query("policy == 'wrong'").set_index("measure")
+    assert wrong.estimate["sensitivity"] == 0.5
+    assert wrong.reason["specificity"] == wrong.reason["accuracy"] == "no real images"
+    assert wrong.estimate[["specificity", "accuracy"]].isna().all()
+    none = found.query("policy == 'none'")
+    assert set(none["reason"]) == {"no real images"}
+    assert none["estimate"].isna().all()
 
 
 def test_the_reason_of_an_empty_measure_is_the_true_one():
@@ -147,12 +195,26 @@ def test_the_reason_of_an_empty_measure_is_the_true_one():
     unsure = accuracy.detection(
         pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped"
     ).set_index("measure")
-    assert (
-        unsure.reason["specificity"]
-        == unsure.reason["dprime"]
-        == "only uncertain answers to real images"
-    )
+    assert unsure.reason["specificity"] == "only uncertain answers to real images"
     assert unsure.reason["sensitivity"] == ""
+
+
+def test_answers_of_one_cluster_are_not_independent():
+    hits, clusters = np.repeat([1, 0, 1, 1, 0, 1, 0, 1], 5), np.repeat(range(8), 5)
+    alone, grouped = accuracy.share(hits), accuracy.share(hits, clusters)
+    assert (alone["low"], alone["high"]) == pytest.approx(accuracy.wilson(25, 40))
+    assert grouped["clusters"] == 8 and grouped["effective"] < 8
+    assert grouped["low"] < alone["low"] and alone["high"] < grouped["high"]
+    few = accuracy.share(hits[:15], clusters[:15])
+    assert np.isnan(few["low"]) and few["reason"].startswith("3 prompts or patients")
+
+
+def test_a_stratified_share_weighs_the_strata_by_their_images():
+    labels = pd.Series(["fake"] * 9 + ["real"] * 9 + ["fake"] * 11 + ["real"] * 11)
+    truth = pd.Series([1] * 12 + [0] * 6 + [1] * 2 + [0] * 20)
+    strata = pd.Series(["xray"] * 18 + ["ct"] * 22)
+    found = accuracy.detection(labels, truth, strata=strata).set_index("measure")
+    assert found.estimate["sensitivity"] == pytest.approx(18 / 40 * 9 / 12 + 22 / 40 * 1.0)
 
 
 def test_scores_run_from_sure_real_to_sure_fake():
@@ -217,13 +279,39 @@ def test_multireader_compare_against_the_analysis_of_variance(covariance):
     assert found.se == pytest.approx(math.sqrt(2 / 3 * below))
 
 
-def test_missing_scores_are_dropped_and_counted_on_the_same_index():
+def test_every_score_counts_also_of_images_that_lack_one():
     scores, truth = study()
     holes = scores.mask(np.arange(17)[:, None] == np.array([3, 5, 5]))
     found = multireader.multireader(holes, truth.sample(frac=1, random_state=1))
-    kept = [i for i in range(17) if i not in (3, 5)]
-    assert found.dropped == 2
-    assert found.estimate == multireader.multireader(scores.iloc[kept], truth.iloc[kept]).estimate
+    each = [multireader.reader_auc(truth[c.index], c) for c in (holes[r].dropna() for r in holes)]
+    assert found.estimate == pytest.approx(np.mean([one.estimate for one in each]))
+    assert (found.images, found.incomplete, found.dropped, found.answers) == (17, 2, 0, 48)
+    silent = multireader.multireader(scores.assign(R9=np.nan), truth)
+    assert (silent.readers, silent.estimate) == (3, multireader.multireader(scores, truth).estimate)
+
+
+def test_with_one_image_per_cluster_nothing_changes_but_the_degrees_of_freedom():
+    scores, truth = study(readers=4, real=12, generated=14, seed=2)
+    plain = multireader.multireader(scores, truth)
+    alone = multireader.multireader(scores, truth, clusters=np.arange(26))
+    assert alone[["estimate", "se", "cov2"]].tolist() == plain[["estimate", "se", "cov2"]].tolist()
+    assert alone.df <= plain.df
+    doubled = multireader.multireader(
+        pd.concat([scores, scores], ignore_index=True),
+        np.tile(truth, 2),
+        clusters=np.tile(np.arange(26), 2),
+    )
+    # The same images twice are no new images.
+    assert doubled.se == pytest.approx(alone.se, rel=1e-9)
+
+
+def test_strata_compare_only_what_can_be_compared():
+    """Readers who look at nothing but the modality, which goes with the truth."""
+    truth = np.array([1] * 18 + [0] * 2 + [1] * 2 + [0] * 18)
+    modality = np.repeat(["xray", "ct"], 20)
+    scores = pd.DataFrame({f"R{n}": (modality == "xray") * 1.0 for n in range(3)})
+    assert multireader.multireader(scores, truth).estimate == pytest.approx(0.9)
+    assert multireader.multireader(scores, truth, strata=modality).estimate == 0.5
 
 
 def test_what_cannot_be_analysed_has_a_reason():
@@ -270,6 +358,11 @@ def test_bootstrap_against_a_plain_loop():
     assert found.equals(multireader.bootstrap(scores, truth, replicates=3000, seed=1))
 
 
+def test_a_study_that_separates_everything_is_found_by_power():
+    sure = multireader.power(0.9999, readers=3, real=6, generated=6, reader_sd=0, studies=40)
+    assert sure.power > 0.95
+
+
 def test_power_is_five_percent_by_chance_and_grows():
     nothing = multireader.power(0.5, readers=6, real=50, generated=50, studies=300)
     assert nothing.power < 0.1
@@ -287,9 +380,9 @@ def test_groups_of_answers_to_the_same_image_are_not_taken_as_independent():
     )
     found = accuracy.by_group(same, "modality").set_index("measure").loc["called fake"]
     assert (found["answers"], found.images, found.estimate) == (40, 10, 0.5)
-    # Four readers who always say the same are one reader: the interval is that of about 10 answers.
+    # Four readers who always say the same are one reader: at most 10 answers count.
     low, high = accuracy.wilson(5, 10)
-    assert found.high - found.low == pytest.approx(high - low, abs=0.05)
+    assert high - low <= found.high - found.low < 1.2 * (high - low)
     missing = accuracy.by_group(
         same.assign(modality=pd.array([None] * 40, dtype="string")), "modality"
     )

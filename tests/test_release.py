@@ -10,7 +10,6 @@ import yaml
 from test_report import analyse
 
 from helpers import images
-from helpers.analyse_readings import release
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +71,3 @@ def test_answers_to_real_images_stay_so_that_numbers_can_be_computed_again(relea
     answers = pd.read_csv(folder / "readings.csv")
     assert len(answers) == len(frames["answers"])
     assert (answers["origin"] == "real").any()
-
-
-def test_an_unknown_licence_is_refused():
-    with pytest.raises(ValueError, match="one of: cc-by-4.0"):
-        release.write(None, {}, {}, [], {}, "CC BY 4", "me")

@@ -7,6 +7,7 @@ import html
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import studies
@@ -19,12 +20,27 @@ from helpers.analyse_readings import (
     release,
     report,
     results,
-    sentences,
+    texts,
 )
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
 from helpers.statistics import agreement
 
+CONTEXT = {
+    "told": {},
+    "study": "small",
+    "run": "08_analyse_readings",
+    "simulated": [],
+    "reading": {},
+    "shown_at": {"size": 48, "bits": 8},
+    "committed_utc": "2026-01-01",
+    "planned_readers": 2,
+    "plan_changes": [],
+    "openings": [],
+    "early_openings": [],
+    "frozen": "",
+    "git": {},
+}
 FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
 
 
@@ -51,21 +67,24 @@ def analyse(study="small", draw=False, **options):
     Without `draw` no figures.
     """
     studies.make(study, **options)
-    run = studies.begin(study, "08_analyse_readings")
+    run = studies.begin(study, "08_analyse_readings", **FAST)
     set_run, reading_run = run.reads("06_assemble_reading_set"), run.reads("07_read_cases")
     readers = reading_run.read("readers.csv")
-    staying = readers[readers["withdrawn_utc"].isna()]
+    staying = joined.staying(readers)
     reason = "a reader withdrew" if len(staying) < len(readers) else ""
     key = seal.unseal(
         set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason
     )
     context = report.context(run, set_run, reading_run, key.attrs["unsealed"])
-    nearest = run.reads("05_audit_images").read("nearest.csv")
-    found, frames = results.analyse(key, reading_run.read("readings.csv"), readers, nearest, **FAST)
-    drawn = publishing.draw(found, frames, set_run, run.simulated) if draw else {}
+    nearest, given = (
+        run.reads("05_audit_images").read("nearest.csv"),
+        reading_run.read("readings.csv"),
+    )
+    found, frames = results.analyse(run.parameters, key, given, readers, nearest)
+    drawn = publishing.draw(run, found, frames, set_run) if draw else {}
     publishing.write(run, found, frames, drawn, context)
     sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
-    release.write(run, found, frames, sources, context, "cc-by-4.0", "INSERT_OWNER")
+    release.write(run, found, frames, sources, context)
     page = (run.folder / "report.html").read_text()
     text = re.sub(
         r"\s+",
@@ -89,18 +108,14 @@ def test_an_ordinary_study(ordinary):
         assert row["all_real"]["count"] == (wide == "real").all(axis=1).sum()
         assert row["all_uncertain"]["count"] == (wide == "uncertain").all(axis=1).sum()
         assert row["two_fake"]["count"] == ((wide == "fake").sum(axis=1) >= 2).sum()
-        assert f"{row['images']} {row['origin']} {sentences.KINDS[row['modality']]}" in text
+        assert f"{row['images']} {row['origin']} {texts.KINDS[row['modality']]}" in text
     for row in frames["subgroups"].query("measure == 'called fake'").to_dict("records"):
-        shown = (
-            f"{row['images']} {row['count']} of {row['answers']}"
-            f" {sentences.percent(row['estimate'])}"
+        shown = f"{row['images']} {row['count']} of {row['answers']}"
+        shown += f" {texts.percent(row['estimate'])}"
+        held = (
+            texts.interval(row["low"], row["high"]) if row["low"] == row["low"] else row["reason"]
         )
-        assert (
-            f"{row['truth']} {shown} {sentences.interval(row['low'], row['high'])}".replace(
-                "\u00a0", " "
-            )
-            in text
-        )
+        assert f"{row['truth']} {shown} {held}".replace("\u00a0", " ") in text
     renamed = {"reader_summary": "readers", "findings_counted": "findings"}
     lists = {
         renamed.get(name, name): frame
@@ -173,15 +188,16 @@ def test_all_labels_equal(place):
     agreed = frames["agreement"].query("group == 'all'").set_index("coefficient")
     assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
     assert agreed.reason["cohen"]
-    assert "All of R1's answers are “real” (24 of 24 images answered)." in text
+    assert "All of R1's answers are “real” (24 of 24 images answered): they say nothing" in text
     assert "Cohen's kappa has no value: all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
     assert (
-        "Gwet's AC1 is 1.00 over 24 images; the images do not differ in it, so its interval has no"
-        " width" in text
+        "Gwet's AC1 is 1.00 (no interval: every image shows the same agreement, so nothing says how"
+        " far it may vary), over 24 images." in text
     )
-    assert "1.00 to 1.00; " not in text
+    assert "Percent agreement is 100 % (95 % interval 86 to 100 %)." in text
+    assert "1.00 to 1.00" not in text
 
 
 def test_a_reader_missing_half(place):
@@ -192,7 +208,8 @@ def test_a_reader_missing_half(place):
     assert found["flow"]["missing_answers"] == 12
     assert "12 of 48 answers are missing" in text
     assert "were to be labelled real, fake or uncertain by 2 readers" in text
-    assert re.search(r"Gwet's AC1 is [^;]*; 24 images, 12 of them with one answer only", text)
+    assert "over 24 images, 12 of them with one answer only." in text
+    assert "24 images, 36 answers)." in text
     for row in found["headline"]:
         assert row["all_real"]["total"] <= 12
         assert row["all_real"]["total"] < row["images"] or re.search("lacks? an answer", text)
@@ -200,11 +217,8 @@ def test_a_reader_missing_half(place):
     assert "Percent agreement" in text and " 12 with one answer only " in text
     assert "no image was shown a second time without notice" in text
     assert "an answer could not be changed" in text
-    assert (
-        f"{found['multireader']['delong']['dropped']} left out because a reader had not answered"
-        in text
-        or found["multireader"]["delong"]["reason"]
-    )
+    assert found["multireader"]["delong"]["incomplete"] == 12
+    assert found["multireader"]["delong"]["dropped"] == 0
 
 
 def test_no_real_images(place):
@@ -223,11 +237,13 @@ def test_one_reader_is_spoken_of_as_one(place):
     run, _, _, _, text = analyse(draw=True, readers=1, training=0)
     assert "by 1 reader; this reader stated no prior knowledge of AI." in text
     assert "none of them" not in text.split("Which images fool readers")[0]
-    assert "no training case was shown before, and" in text
+    assert "No training case was shown before the read;" in text
     assert "here there is 1" in text
     assert "at least two readers" not in text
     assert not (run.folder / "figures" / "gallery_fake.png").exists()
-    assert re.search(r"Pleural effusion \d+ \d+ – – – no image has two ratings", text)
+    assert re.search(r"Pleural effusion \d+ \d+ 0 of 0 – – no image has two ratings", text)
+    assert "One reader: agreement between readers does not exist." in text
+    assert "Fewer than 5 readers: no interval and no p-value" in text
 
 
 def test_a_reader_who_stopped_before_the_repeats(place):
@@ -235,8 +251,8 @@ def test_a_reader_who_stopped_before_the_repeats(place):
         answer=lambda reader, image, random: "fake",
         skips=lambda reader, position: reader == 1 and position > 6,
     )
-    assert "All of R1's answers are “fake” (24 of 24 images answered)." in text
-    assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\)\.", text)
+    assert "All of R1's answers are “fake” (24 of 24 images answered): " in text
+    assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\): ", text)
     assert "R2 labelled no image twice: agreement with himself or herself is unknown." in text
     assert "none of them among these" not in text
 
@@ -244,17 +260,17 @@ def test_a_reader_who_stopped_before_the_repeats(place):
 def test_a_reader_who_answers_nothing_is_said_to_have_answered_nothing(place):
     _, _, _, _, text = analyse(readers=3, skips=lambda reader, position: reader == 2)
     assert "R3 answered nothing. " in text
-    assert "3 readers had pages of their own (1 answered nothing)" in text
-    assert "R3 all answered nothing" in text
+    assert "3 readers (1 of them answered nothing) had pages of their own" in text
+    assert "R3 answered nothing that counts here." in text
+    assert "R3 sensitivity no answers to generated images" in text
     assert "no real images" not in text
-    assert "two generated images that every reader answered" in text
 
 
 def test_a_share_has_one_interval_wherever_it_is_told(ordinary):
     frames = ordinary[2]
     told = (
         frames["accuracy"]
-        .query("policy == 'own' and measure == 'fake of generated'")
+        .query("policy == 'own' and measure == 'fake of generated' and stratum == 'all'")
         .set_index("reader")
     )
     grouped = (
@@ -273,53 +289,47 @@ def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
         "brought to one size (48 × 48 pixels)" in text
         and "Images were shown at 48 × 48 pixels: fine detail" in text
     )
-    assert not any(
-        "hardly enough" in sentence
-        for sentence in report.warnings(found, {"plan_changes": [], "early_openings": []})
-    )
+    assert "hardly enough" not in text
     hasty = copy.deepcopy(found)
     hasty["readers"][0]["median_seconds"] = 0.4
-    assert any(
-        sentence.startswith("R1 had the typical image on screen for 0.4 s")
-        for sentence in report.warnings(hasty, {"plan_changes": [], "early_openings": []})
-    )
+    said = texts.written(hasty, CONTEXT)["warnings"]
+    assert said == ["R1 had the typical image on screen for 0.4 s: hardly enough to look at it."]
 
 
-def test_equivalence_that_resampling_does_not_bear_out_is_said(ordinary):
+def test_equivalence_that_resampling_does_not_confirm_is_said(ordinary):
     found = copy.deepcopy(ordinary[1])
     found["multireader"]["equivalence"] |= {"p": 0.01, "equivalent": True, "reason": ""}
-    found["multireader"]["delong"] |= {
-        "estimate": 0.51,
-        "se": 0.04,
-        "low": 0.43,
-        "high": 0.59,
-        "statistic": 0.2,
-        "df": 40.0,
-        "p": 0.8,
-    }
+    general = {"estimate": 0.51, "se": 0.04, "shown": [0.43, 0.59], "readers": 6}
+    general |= {"statistic": 0.2, "df": 40.0, "p": 0.8}
+    found["multireader"]["general all"] |= general
     for low, said in ((0.34, True), (0.45, False)):
         found["multireader"]["bootstrap"] |= {"low": low, "high": 0.59}
-        assert (
-            any(
-                "does not bear the equivalence out" in sentence
-                for sentence in sentences.readers_in_general(found)
-            )
-            == said
-        )
+        written = texts.written(found, CONTEXT)["readers in general"]
+        assert any("does not confirm the equivalence" in text for text in written) == said
 
 
-def test_one_is_was_and_several_are_were():
-    some = {"total": 10, "low": 0.0, "high": 0.4}
-    row = {"images": 10, "origin": "real", "modality": "ct", "readers": 2, "conditions": []}
-    row |= {"all_real": some | {"count": 3}, "all_uncertain": some | {"count": 0}}
-    assert (
-        ") was wrongly called fake by"
-        in sentences.headline(row | {"two_fake": some | {"count": 1}})[1]
-    )
-    assert (
-        ") were wrongly called fake by"
-        in sentences.headline(row | {"two_fake": some | {"count": 2}})[1]
-    )
+def headline(found, **row):
+    found = copy.deepcopy(found)
+    share = {"total": 10, "count": 0, "estimate": 0, "low": 0.0, "high": 0.4, "chance": 0.2}
+    parts = {name: share | row.pop(name, {}) for name in ("all_real", "all_uncertain", "two_fake")}
+    about = {"images": 10, "origin": "real", "modality": "ct", "readers": 2, "conditions": []}
+    found["headline"] = [about | parts | row]
+    return texts.written(found, CONTEXT)["in short"][0]
+
+
+def test_one_is_was_and_several_are_were(ordinary):
+    for count, verb in ((1, "was"), (2, "were")):
+        said = headline(ordinary[1], two_fake={"count": count})
+        assert f") {verb} wrongly called fake by at least two readers; 20\u00a0% would be" in said
+
+
+def test_halves_are_rounded_up_and_shares_from_the_counts():
+    assert texts.percent(9 / 40) == "23\u00a0%"
+    assert texts.percent(1 / 8) == "13\u00a0%"
+    assert texts.value(-0.125) == "−0.13"
+    assert texts.value(-0.001) == "0.00"
+    assert texts.value(0.285) == "0.29"
+    assert texts.p_value(0.0005) == "p < .001" and texts.p_value(0.0305) == "p = .031"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +348,6 @@ def test_other_designs_come_to_a_report_without_holes(place, options):
     assert "nan" not in text.lower().split()
     assert found["design"]["readers"] == options.get("readers", 2)
     assert ("both readers" in text) == (options.get("readers", 2) == 2)
-    assert "no variation" not in text or options.get("readers", 2) > 1
     assert "1 readers" not in text
 
 
@@ -361,7 +370,7 @@ def test_a_finished_run_changes_nothing(place):
         for path in run.folder.rglob("*")
         if path.is_file()
     }
-    again = studies.begin("small", "08_analyse_readings")
+    again = studies.begin("small", "08_analyse_readings", **FAST)
     assert again.finished
     publishing.write(again, found, frames, {}, {})
     assert before == {
@@ -412,9 +421,9 @@ def test_the_first_presentation_is_the_one_that_was_seen_first(place):
 
 def test_beside_the_published_study(place):
     _, found, _, _, _ = analyse(per={"xray": (6, 6)})
-    table = published.comparison(json.loads(results.as_json(found)))
+    table = published.comparison(json.loads(results.as_json(found)), xrays=20)
     checked = tables.check(table.assign(simulated=True), "comparison")
-    ct = checked[checked["what"] == "CT images labelled real by both readers"].iloc[0]
+    ct = checked[checked["what"] == "CT images labelled real by every reader"].iloc[0]
     assert (ct["published"], round(ct["published_low"], 3), round(ct["published_high"], 3)) == (
         "3 of 20",
         0.052,
@@ -433,20 +442,109 @@ def test_beside_the_published_study(place):
     )
 
 
-def test_a_silent_reader_leaves_nothing_to_count():
-    nothing = {"count": 0, "total": 0, "low": None, "high": None}
-    row = {
-        "images": 10,
-        "origin": "real",
-        "modality": "ct",
-        "readers": 1,
-        "all_real": nothing,
-        "all_uncertain": nothing,
-        "conditions": [],
-    }
-    assert sentences.headline(row)[0].startswith(
-        "Of 10 real CT images none was labelled by the only reader, so none"
+def test_a_silent_reader_leaves_nothing_to_count(ordinary):
+    nothing = {"total": 0, "low": None, "high": None}
+    said = headline(ordinary[1], readers=1, all_real=nothing, all_uncertain=nothing)
+    assert said.startswith("Of 10 real CT images none was labelled by the only reader, so none")
+
+
+def guess(reader, image, random):
+    return random.choice(["real", "fake", "uncertain"], p=[0.3, 0.3, 0.4])
+
+
+def test_guessers_are_not_told_that_they_differ_from_chance(place):
+    _, found, frames, _, text = analyse(readers=6, per={"ct": (20, 20)}, answer=guess, repeats=0)
+    discrimination = frames["accuracy"].query(
+        "policy == 'none' and measure.str.startswith('dprime')"
     )
+    known = discrimination.dropna(subset="low")
+    assert ((known["low"] < 0) & (known["high"] > 0)).mean() > 0.8
+    general = found["multireader"]["general all"]
+    assert general["shown"][0] < 0.5 < general["shown"][1]
+    # "fake" by at least two of six happens by chance in most images: the report says how often.
+    row = found["headline"][0]
+    assert 0.4 < row["two_fake"]["chance"] < 0.75
+    assert (
+        f"{texts.percent(row['two_fake']['chance'])} would be if readers said".replace(
+            "\u00a0", " "
+        )
+        in text
+    )
+    assert "both readers" not in text
+
+
+def test_perfect_readers_have_no_interval_without_width(place):
+    def right(reader, image, random):
+        return "fake" if image["origin"] == "generated" else "real"
+
+    _, _, frames, _, text = analyse(
+        per={"ct": (20, 20)}, answer=right, repeats=0, confidence="none"
+    )
+    assert "The mean area under the ROC curve is 1.00" in text
+    assert not re.search(r"(?<![−\d.])(\d+(?:\.\d+)?) to \1\b", text)
+    assert (frames["areas"]["low"].isna() & (frames["areas"]["reason"] != "")).all()
+    assert "called 20 of 20 (100 %; 95 % interval 84 to 100 %) generated images" in text
+
+
+def test_readers_who_only_look_at_the_modality_are_found_out(place):
+    def by_modality(reader, image, random):
+        return "fake" if image["modality"] == "xray" else "real"
+
+    per = {"xray": (2, 18), "ct": (18, 2)}
+    _, found, _, _, text = analyse(per=per, answer=by_modality, confidence="none", repeats=0)
+    assert found["design"]["imbalance"]["modality"]["v"] == pytest.approx(0.8)
+    assert found["multireader"]["these all"]["estimate"] == pytest.approx(0.9)
+    assert found["multireader"]["these stratified"]["estimate"] == 0.5
+    first = text[text.index("The mean area under") : text.index("In short")]
+    assert "But modality goes with the truth here" in first
+    assert "Comparing X-rays with X-rays and CT with CT only, the mean area is 0.50" in first
+    assert "Truth and modality go together (Cramér's V 0.80)" in text
+
+
+def test_clusters_are_counted_and_widen_the_intervals(place):
+    def by_prompt(reader, image, random):
+        told = image["prompt_id"] if pd.notna(image["prompt_id"]) else image["patient"]
+        return "fake" if int(told[1:]) % 2 else "real"
+
+    options = {"per": {"ct": (20, 20)}, "answer": by_prompt, "repeats": 0, "training": 0}
+    _, _, plain, _, _ = analyse(study="plain", **options | {"answer": guess})
+    _, found, frames, _, text = analyse(study="grouped", prompts=11, **options)
+    assert (found["design"]["prompts"], found["design"]["patients"]) == (11, 11)
+    assert "The 20 generated images came from 11 prompts, the 20 real ones from 11 patients" in text
+    rows = frames["accuracy"].query("measure == 'sensitivity' and policy == 'wrong'")
+    assert rows["clusters"].eq(11).all()
+    width = (rows["high"] - rows["low"]).iloc[0]
+    low, high = texts.accuracy.wilson(int(rows["count"].iloc[0]), 20)
+    assert width > 1.2 * (high - low)
+    assert plain["accuracy"].query("measure == 'sensitivity'")["clusters"].max() == 20
+
+
+def test_missing_answers_are_said_first_and_all_given_ones_count(place):
+    lost = np.random.default_rng(5).random((6, 200)) < 0.3
+    options = {"readers": 6, "per": {"ct": (20, 20)}, "repeats": 0}
+    _, found, _, _, text = analyse(skips=lambda reader, position: lost[reader, position], **options)
+    general = found["multireader"]["general all"]
+    assert (general["images"], general["dropped"]) == (40, 0)
+    assert general["answers"] == found["flow"]["answers"]
+    first = text[: text.index("In short")]
+    assert f"{found['flow']['answers']} of 240 answers were given" in first
+    assert f"6 readers, 40 images, {general['answers']} answers" in first
+
+
+def test_what_rests_on_one_person_is_not_generalised(place):
+    _, _, frames, _, text = analyse()
+    rows = frames["subgroups"].query("by in ('experience', 'prior knowledge of AI')")
+    assert rows["low"].isna().all()
+    assert "one reader: says nothing about such readers" in text
+
+
+@pytest.mark.parametrize("label", ["uncertain", "fake"])
+def test_one_label_throughout(place, label):
+    _, found, _, _, text = analyse(answer=lambda reader, image, random: label, confidence="none")
+    assert "d′ (fake against the rest)" not in text
+    assert not re.search(r"(?<![−\d.])(\d+(?:\.\d+)?) to \1\b", text)
+    assert found["multireader"]["these all"]["estimate"] == 0.5
+    assert "every answer lies on one side of this threshold" in text
 
 
 def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_defined():

@@ -5,11 +5,11 @@ readers agree on them.
 import pandas as pd
 
 from helpers import findings
-from helpers.statistics import agreement
+from helpers.statistics import accuracy, agreement
 
 
 def seen(joined: pd.DataFrame) -> pd.DataFrame:
-    """One row a finding that a reader gave an image: image_id, reader, finding, ticked, in_text
+    """One row per finding that a reader gave an image: image_id, reader, finding, ticked, in_text
     (negation respected).
     """
     rows = []
@@ -55,44 +55,34 @@ def counted(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def agreement_on(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
-    """Agreement between readers on whether a finding is there, one row a finding: gwet, fleiss,
-    percent and how many gave it.
+def agreement_on(found: pd.DataFrame, joined: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """Agreement between readers on whether a finding is there, one row per finding: on how many of
+    the images with several answers all readers agree, with the share's interval (by prompt and
+    patient), and the coefficients percent, Fleiss and Gwet without one: rare findings allow none.
     """
     first = joined[joined["presentation"] == 1]
     rated = first.assign(there="no").pivot(index="image_id", columns="reader", values="there")
+    columns = ["finding", "name", "answers", "images", "alike", "of_images", "share", "low", "high"]
+    columns += ["percent", "fleiss", "gwet", "reason"]
     rows = []
     for finding, given in found.groupby("finding"):
-        yes = (
-            given.drop_duplicates(["image_id", "reader"])
-            .assign(yes=True)
-            .pivot(index="image_id", columns="reader", values="yes")
-        )
-        ratings = rated.mask(yes.reindex(index=rated.index, columns=rated.columns).notna(), "yes")
-        ratings = ratings.where(rated.notna())
+        yes = given.drop_duplicates(["image_id", "reader"]).assign(yes=True)
+        yes = yes.pivot(index="image_id", columns="reader", values="yes")
+        yes = yes.reindex(index=rated.index, columns=rated.columns).notna()
+        ratings = rated.mask(yes & rated.notna(), "yes")
+        several = ratings[ratings.notna().sum(axis=1) >= 2]
+        alike = several.nunique(axis=1) == 1
+        share = accuracy.share(alike, shown["cluster"].reindex(alike.index))
         measured = agreement.coefficients(ratings, ["no", "yes"])
-        row = {
-            "finding": finding,
-            "name": findings.FINDINGS.get(finding, finding),
-            "answers": len(given),
-            "images": given["image_id"].nunique(),
-        }
-        for name in ("percent", "fleiss", "gwet"):
-            row |= {
-                name: measured.estimate[name],
-                f"{name}_low": measured.low[name],
-                f"{name}_high": measured.high[name],
-            }
-        rows.append(row | {"reason": measured.reason["fleiss"]})
-    if not rows:
-        return pd.DataFrame(
-            columns=["finding", "name", "answers", "images", "percent", "fleiss", "gwet", "reason"]
-        )
-    return (
-        pd.DataFrame(rows)
-        .sort_values(["answers", "finding"], ascending=[False, True])
-        .reset_index(drop=True)
-    )
+        row = {"finding": finding, "name": findings.FINDINGS.get(finding, finding)}
+        row |= {"answers": len(given), "images": given["image_id"].nunique()}
+        row |= {"alike": share["count"], "of_images": share["total"], "share": share["estimate"]}
+        row |= {"low": share["low"], "high": share["high"]}
+        row |= {name: measured.estimate[name] for name in ("percent", "fleiss", "gwet")}
+        rows.append(row | {"reason": measured.reason["fleiss"] or share["reason"]})
+    table = pd.DataFrame(rows, columns=columns)
+    order = ["answers", "finding"]
+    return table.sort_values(order, ascending=[False, True]).reset_index(drop=True)
 
 
 def examples(joined: pd.DataFrame, each: int = 3) -> pd.DataFrame:

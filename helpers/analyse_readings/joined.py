@@ -1,4 +1,6 @@
-"""The answers joined with the truth: one row an answer, one row an image, one column a reader."""
+"""The answers joined with the truth: one row per answer, one row per image,
+one column per reader.
+"""
 
 from pathlib import Path
 
@@ -29,9 +31,14 @@ def came_back(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
+def staying(readers: pd.DataFrame) -> pd.DataFrame:
+    """The readers who have not withdrawn."""
+    return readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
+
+
 def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
-    """Every answer that counts with its truth: one row an answer of a reader who has not withdrawn,
-    training cases left out.
+    """Every answer that counts with its truth: one row per answer of a reader who has not
+    withdrawn, training cases left out.
 
     Adds to the columns of readings those of the key, reader ("R1", "R2", … in order of reader_id),
     truth (0 real, 1 generated), presentation (1 for the first time this reader saw the image, 2 for
@@ -39,37 +46,33 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
     images that the key does not know, for a reader who is not in readers, for an image answered
     twice by a reader, and when nobody has answered anything.
     """
-    stays = readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
-    strangers = readings[~readings["reader_id"].isin(readers["reader_id"])]
-    if len(strangers):
-        raise AnalysisError(
-            f"readings.csv has answers of {strangers['reader_id'].iloc[0]}, who is not in"
-            " readers.csv: export the read again."
-        )
-    unknown = readings[~readings["blind_id"].isin(key["blind_id"])]
-    if len(unknown):
-        raise AnalysisError(
-            f"readings.csv has an answer to {unknown['blind_id'].iloc[0]}, which this reading set"
-            " does not have: it is another set's."
-        )
-    twice = readings[readings.duplicated(["reader_id", "blind_id"])]
-    if len(twice):
-        raise AnalysisError(
-            f"{twice['reader_id'].iloc[0]} has answered {twice['blind_id'].iloc[0]} twice in"
-            " readings.csv: export the read again."
-        )
-    truths = key.rename(columns={"finding": "true_finding"})
+    for wrong, said in (
+        (
+            ~readings["reader_id"].isin(readers["reader_id"]),
+            "answers of {reader_id}, who is not in readers.csv: export the read again.",
+        ),
+        (
+            ~readings["blind_id"].isin(key["blind_id"]),
+            "an answer to {blind_id}, which this reading set does not have: it is another set's.",
+        ),
+        (
+            readings.duplicated(["reader_id", "blind_id"]),
+            "two answers of {reader_id} to {blind_id} (answered twice): export the read again.",
+        ),
+    ):
+        if wrong.any():
+            raise AnalysisError("readings.csv has " + said.format(**readings[wrong].iloc[0]))
     if "finding" in readings:
         raise AnalysisError("readings.csv has a column 'finding', which belongs to the key.")
-    joined = readings.merge(truths, on="blind_id").merge(
-        stays.drop(columns=["simulated", "withdrawn_utc"], errors="ignore"), on="reader_id"
-    )
+    people = staying(readers).drop(columns=["simulated", "withdrawn_utc"], errors="ignore")
+    joined = readings.merge(key.rename(columns={"finding": "true_finding"}), on="blind_id")
+    joined = joined.merge(people, on="reader_id")
     joined = joined[~joined["training"].fillna(False).astype(bool)]
     if joined.empty:
         raise AnalysisError(
             "No reader who has not withdrawn has answered any image: there is nothing to analyse."
         )
-    names = reader_names(stays)
+    names = reader_names(readers)
     joined = joined.assign(
         reader=joined["reader_id"].map(names), truth=(joined["origin"] == "generated").astype(int)
     )
@@ -83,22 +86,20 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
 
 def reader_names(readers: pd.DataFrame) -> dict[str, str]:
     """ "R1", "R2", … by reader_id, readers who withdrew left out."""
-    stays = readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
-    return {
-        reader_id: f"R{number}" for number, reader_id in enumerate(sorted(stays["reader_id"]), 1)
-    }
+    known = sorted(staying(readers)["reader_id"])
+    return {reader_id: f"R{number}" for number, reader_id in enumerate(known, 1)}
 
 
-def pictures(key: pd.DataFrame) -> pd.DataFrame:
-    """One row an image to be read (training and repeats left out), indexed by image_id, with truth
-    (0, 1).
+def images(key: pd.DataFrame) -> pd.DataFrame:
+    """One row per image to be read (training and repeats left out), indexed by image_id, with truth
+    (0, 1) and cluster: what images that are not independent share, the prompt of generated and the
+    patient of real ones.
     """
     read = key[~key["training"].fillna(False).astype(bool) & key["repeat_of"].isna()]
-    return (
-        read.assign(truth=(read["origin"] == "generated").astype(int))
-        .set_index("image_id")
-        .sort_index()
-    )
+    real = read["origin"] == "real"
+    cluster = ("patient " + read["patient"]).where(real, "prompt " + read["prompt_id"])
+    table = read.assign(truth=(~real).astype(int), cluster=cluster.fillna(read["image_id"]))
+    return table.set_index("image_id").sort_index()
 
 
 def wide(
@@ -108,7 +109,7 @@ def wide(
     presentation: int = 1,
     readers: list | None = None,
 ) -> pd.DataFrame:
-    """One row an image, one column a reader (all of `readers`, also those without an answer)."""
+    """One row per image, one column per reader (all of `readers`, also those without an answer)."""
     chosen = joined[joined["presentation"] == presentation]
     table = chosen.pivot(index="image_id", columns="reader", values=value)
     readers = readers or sorted(joined["reader"].unique(), key=lambda name: int(name[1:]))
@@ -118,7 +119,7 @@ def wide(
 def per_image(
     joined: pd.DataFrame, shown: pd.DataFrame, nearest: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row an image of `pictures`: truth, votes, times, confidence, cues, descriptions, and the
+    """One row per image of `images`: truth, votes, times, confidence, cues, descriptions, and the
     nearest training case.
 
     Columns as in table_columns.TABLES["per_image"]. `fooled`: generated, and more readers called it
@@ -181,13 +182,12 @@ def _described(group: pd.DataFrame) -> str:
     return " / ".join(said) or pd.NA
 
 
-def both_are(labels: pd.DataFrame, label: str) -> tuple[int, int]:
-    """How many images every reader gave `label`, of how many that every reader labelled."""
-    complete = labels.dropna()
-    return int((complete == label).all(axis=1).sum()) if labels.shape[1] else 0, len(complete)
+def all_are(labels: pd.DataFrame, label: str) -> pd.Series:
+    """Whether every reader gave `label`, by image that every reader labelled."""
+    return (labels.dropna() == label).all(axis=1)
 
 
-def at_least_two(labels: pd.DataFrame, label: str) -> tuple[int, int]:
-    """How many images at least two readers gave `label`, of how many that at least two labelled."""
+def at_least_two(labels: pd.DataFrame, label: str) -> pd.Series:
+    """Whether at least two readers gave `label`, by image that at least two labelled."""
     rated = labels[labels.notna().sum(axis=1) >= 2]
-    return int(((rated == label).sum(axis=1) >= 2).sum()), len(rated)
+    return (rated == label).sum(axis=1) >= 2

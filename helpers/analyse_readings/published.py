@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from helpers.analyse_readings import sentences
+from helpers.analyse_readings import texts
 from helpers.figures import COEFFICIENTS, COLOURS
 from helpers.statistics import accuracy, design
 from helpers.table_columns import LABELS
@@ -22,8 +22,8 @@ COUNTS = {
     ("xray", "all_uncertain"): (2, None),
 }
 WORDS = {
-    "all_real": "labelled real by both readers",
-    "all_uncertain": "left both readers uncertain",
+    "all_real": "labelled real by every reader",
+    "all_uncertain": "left every reader uncertain",
 }
 DESIGN = (
     ("readers", "2 radiologists", lambda d: f"{d['readers']} readers"),
@@ -43,62 +43,30 @@ DESIGN = (
 )
 
 
-def comparison(results: dict, xrays: int = 20) -> pd.DataFrame:
-    """One row a published number: as printed with Wilson's interval, and this study's.
+def comparison(results: dict, xrays: int) -> pd.DataFrame:
+    """One row per published number: as printed with Wilson's interval, and this study's.
 
-    Columns as table_columns.TABLES["comparison"].
-
-    `xrays`: how many X-rays the published counts are taken to be of; the number itself is not
-    published.
+    Columns as table_columns.TABLES["comparison"]. `xrays`: how many X-rays the published counts are
+    taken to be of; the number itself is not published.
     """
-    rows = []
+    read, rows = results["design"], []
+    generated = {r["modality"]: r for r in results["headline"] if r["origin"] == "generated"}
     for (modality, measure), (count, total) in COUNTS.items():
-        here = next(
-            (
-                r[measure]
-                for r in results["headline"]
-                if r["modality"] == modality and r["origin"] == "generated"
-            ),
-            None,
-        )
-        of = total or xrays
-        low, high = accuracy.wilson(count, of)
-        row = {
-            "what": f"{sentences.KINDS[modality]} {WORDS[measure]}",
-            "published": (
-                f"{count} of {total}" if total else f"{count} (of how many is not published)"
-            ),
-        }
-        row |= {"published_share": count / of, "published_low": low, "published_high": high}
-        row["note"] = "" if total else f"the share takes {xrays} X-rays as in the protocol: ours"
-        if here is None or not here["total"]:
-            row |= {
-                "here": f"no generated {sentences.KINDS[modality]} with the answers that this needs"
-            }
-        else:
-            row |= {
-                "here": f"{here['count']} of {here['total']}",
-                "share": here["share"],
-                "low": here["low"],
-                "high": here["high"],
-            }
+        here, kind = generated.get(modality, {}).get(measure), texts.KINDS[modality]
+        low, high = accuracy.wilson(count, total or xrays)
+        notes = [] if total else [f"the share takes {xrays} X-rays as in the protocol: ours"]
+        notes += [f"published: 2 readers; here: {read['readers']}"] * (read["readers"] != 2)
+        row = {"what": f"{kind} {WORDS[measure]}", "note": "; ".join(notes)}
+        row["published"] = f"{count} of {total or 'an unpublished number'}"
+        row |= {"published_share": count / (total or xrays)}
+        row |= {"published_low": low, "published_high": high}
+        row["here"] = f"no generated {kind} with the answers that this needs"
+        if here and here["total"]:
+            row["here"] = f"{here['count']} of {here['total']}"
+            row |= {"share": here["estimate"], "low": here["low"], "high": here["high"]}
         rows.append(row)
-    readers = results["design"]["readers"]
-    if readers != 2:
-        rows = [
-            row
-            | {
-                "note": f"{row['note']}; here “both” means {sentences.everyone(readers)}".lstrip(
-                    "; "
-                )
-            }
-            for row in rows
-        ]
-    rows += [
-        {"what": what, "published": printed, "here": own(results["design"])}
-        for what, printed, own in DESIGN
-    ]
-    return pd.DataFrame(rows)
+    facts = [{"what": w, "published": said, "here": own(read)} for w, said, own in DESIGN]
+    return pd.DataFrame(rows + facts)
 
 
 def bounds(
@@ -108,15 +76,10 @@ def bounds(
     number both called fake.
     """
     both = both or {"real": 3, "uncertain": 2}
-    frames = []
-    for count in (None, *fake):
-        found = design.bounds(images, both if count is None else both | {"fake": count}, LABELS)
-        frames.append(
-            found.rename_axis("coefficient")
-            .reset_index()
-            .assign(both_fake="any" if count is None else str(count))
-        )
-    return pd.concat(frames, ignore_index=True)
+    found = {"any": design.bounds(images, both, LABELS)}
+    for count in fake:
+        found[str(count)] = design.bounds(images, both | {"fake": count}, LABELS)
+    return pd.concat(found, names=["both_fake", "coefficient"]).reset_index()
 
 
 def figure(table: pd.DataFrame) -> Figure:
@@ -209,21 +172,20 @@ def could_show(table: pd.DataFrame, results: dict) -> list[str]:
     """
     kappa = table[table["coefficient"] == "cohen"].set_index("both_fake")
     spans = [
-        f"{sentences.value(row['low'])} to {sentences.value(row['high'])} if both called {fake}"
-        " fake"
+        f"{texts.value(row['low'])} to {texts.value(row['high'])} if both called {fake} fake"
         for fake, row in kappa.iterrows()
         if fake != "any"
     ]
     said = [
         (
             "With 3 of 20 CT images called real and 2 left uncertain by both, Cohen's kappa lies"
-            f" between {sentences.value(kappa.low['any'])} and"
-            f" {sentences.value(kappa.high['any'])}: {', '.join(spans)}. How many both called fake"
+            f" between {texts.value(kappa.low['any'])} and"
+            f" {texts.value(kappa.high['any'])}: {', '.join(spans)}. How many both called fake"
             " is not published."
         ),
         (
-            f"3 of 20 has the 95 % interval {sentences.interval(*accuracy.wilson(3, 20))}, 2 of 20"
-            f" {sentences.interval(*accuracy.wilson(2, 20))}: 20 images say little about a share."
+            f"3 of 20 has the 95 % interval {texts.interval(*accuracy.wilson(3, 20))}, 2 of 20"
+            f" {texts.interval(*accuracy.wilson(2, 20))}: 20 images say little about a share."
         ),
         (
             "It could show that some generated images pass for real, and what radiologists see in"
@@ -234,8 +196,8 @@ def could_show(table: pd.DataFrame, results: dict) -> list[str]:
             " no false alarms, no d′ and no ROC curve."
         ),
         (
-            "It could not tell the effect of prior knowledge of AI from the difference between two"
-            " persons."
+            "It could not separate the effect of prior knowledge of AI from the difference between"
+            " two persons."
         ),
     ]
     if results["design"]["real"]:

@@ -11,26 +11,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers import figures, images
-from helpers.analyse_readings import checklists, joined, report, results, sentences
+from helpers.analyse_readings import joined, report, results, texts
 from helpers.runner import runs
 
 
 def draw(
-    found: dict,
-    tables: dict[str, pd.DataFrame],
-    set_run: runs.Run,
-    simulated: list[str],
-    most: int = 12,
+    run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run
 ) -> dict[str, Figure]:
-    """Every figure of the report by name.
-
-    `most`: images in a gallery; `simulated`: what is, marked on every figure.
+    """Every figure of the report by name, marked where something is simulated; galleries of at most
+    `gallery_images` (the run's parameter).
     """
     figures.theme()
-    rows = tables["per_image"].set_index("image_id")
-    labels = joined.wide(
-        tables["answers"], rows.index, readers=[row["reader"] for row in found["readers"]]
-    )
+    rows, most = tables["per_image"].set_index("image_id"), run.parameters.gallery_images
+    readers = [row["reader"] for row in found["readers"]]
+    labels = joined.wide(tables["answers"], rows.index, readers=readers)
     # Image by image: several sources share a panel only where modality and origin are the same.
     kinds = rows["modality"].map(figures.NAMES) + ", " + rows["origin"]
     drawn = {
@@ -44,19 +38,18 @@ def draw(
     if labels.shape[1] > 1:
         drawn["label_matrix"] = figures.label_matrix(labels, kinds.sort_values())
     if found["design"]["real"] and found["design"]["generated"]:
-        drawn["roc"] = figures.roc_curves(tables["roc"], tables["areas"])
+        areas = [row for row in found["areas"] if row["stratum"] == results.OVERALL]
+        legend = {row["reader"]: f"{row['reader']}: {texts.area(row)}" for row in areas}
+        drawn["roc"] = figures.roc_curves(tables["roc"], legend)
     if "distance" in rows and rows["distance"].notna().any():
         drawn["distance"] = figures.votes_and_distance(tables["per_image"])
     for name, chosen in chosen_images(rows, labels).items():
-        title = figures.GALLERIES[name].format(people=sentences.everyone(labels.shape[1]))
-        kept = (
-            f"{title}: {len(chosen)}"
-            if len(chosen) <= most
-            else f"{title}: {most} of {len(chosen)}"
-        )
-        drawn[name] = figures.gallery(kept, *_shown(rows.loc[chosen[:most]], set_run))
+        title = figures.GALLERIES[name].format(people=texts.everyone(len(readers)))
+        shown = f"{most} of {len(chosen)}" if len(chosen) > most else len(chosen)
+        pictures = _shown(rows.loc[chosen[:most]], set_run)
+        drawn[name] = figures.gallery(f"{title}: {shown}", *pictures)
     for figure in drawn.values():
-        figures.mark(figure, simulated)
+        figures.mark(figure, run.simulated)
         plt.close(figure)
     return drawn
 
@@ -110,7 +103,7 @@ def write(
     if run.finished:
         return path
     simulated = bool(run.simulated)
-    items = pd.DataFrame(checklists.checklist(found, context))
+    items = pd.DataFrame(texts.checklist(found, context))
     for name, frame in {**tables, "checklist": items}.items():
         marked = (
             frame

@@ -9,393 +9,367 @@ import numpy as np
 import pandas as pd
 
 from helpers.analyse_readings import descriptions, joined
-from helpers.statistics import accuracy, agreement, multireader
+from helpers.statistics import accuracy, agreement, design, multireader
 from helpers.table_columns import LABELS
 
-OVERALL = "all"
+OVERALL, STRATIFIED = "all", "stratified"
+FEW_IMAGES = 10  # below this the counts say more than an interval of a coefficient
+FEW_READERS = 5  # below this nothing is said about readers in general
+BANDS = ["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"]
+PERSONAL = ("experience", "prior knowledge of AI")
+# Names in results.json of the tables that have another one there.
+RENAMED = {"reader_summary": "readers", "findings_counted": "findings"}
 
 
 def analyse(
+    asked,
     key: pd.DataFrame,
     readings: pd.DataFrame,
     readers: pd.DataFrame,
     nearest: pd.DataFrame | None = None,
-    *,
-    margin: float = 0.1,
-    covariance: str = "delong",
-    policy: str = "wrong",
-    replicates: int = 2000,
-    coverage_studies: int = 200,
-    power_studies: int = 200,
-    seed: int = 8,
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     """All results of a study, and the tables they rest on (name without .csv -> frame).
 
-    `margin`: equivalence to chance is an area within 0.5 ± margin; `policy`: the one for
-    "uncertain" that the sentences use; `replicates`, `coverage_studies`, `power_studies`: sizes of
-    bootstrap and simulations. Raises joined.AnalysisError for readings that cannot be analysed.
+    `asked`: the parameters of 08. Raises joined.AnalysisError for readings that cannot be analysed.
     """
-    answers = joined.answers(key, readings, readers)
-    shown = joined.pictures(key)
-    names = joined.reader_names(readers)
-    people = list(names.values())
+    answers, shown = joined.answers(key, readings, readers), joined.images(key)
+    people = list(joined.reader_names(readers).values())
     labels = joined.wide(answers, shown.index, readers=people)
-    truth = shown["truth"]
     confidence = joined.wide(answers, shown.index, "confidence", readers=people)
     scores = labels.apply(lambda column: accuracy.scores(column, confidence[column.name]))
-    tables = make_tables(answers, shown, readers, labels, scores, nearest, coverage_studies, seed)
+    tables = make_tables(asked, answers, shown, readers, labels, scores, nearest)
     results = {
-        "design": design(key, shown, readers, names, labels, scores, confidence),
-        "flow": flow(key, readings, readers, answers, shown),
+        "design": describe(key, shown, readers, labels, confidence),
+        "flow": flow(key, readers, answers, shown),
         "headline": headline(labels, shown, tables["findings_counted"]),
-        "multireader": many_readers(scores, truth, margin, covariance, replicates, seed),
-        "power": study_power(scores, truth, power_studies, seed),
+        "multireader": many_readers(asked, scores, shown),
+        "power": study_power(asked, scores, shown["truth"]),
         "fooled": fooled(tables["per_image"]),
         "settings": {
-            "margin": margin,
-            "covariance": covariance,
-            "policy": policy,
-            "replicates": replicates,
-            "seed": seed,
+            name: asked[name]
+            for name in ("margin", "covariance", "uncertain", "replicates", "seed")
         },
     }
-    kept = (
-        "agreement",
-        "agreement_pairs",
-        "agreement_weighted",
-        "intra_reader",
-        "accuracy",
-        "areas",
-        "roc",
-        "subgroups",
-        "coverage",
-        "findings_agreement",
-        "descriptions",
-    )
-    results |= {name: records(tables[name]) for name in kept}
-    results |= {
-        "readers": records(tables["reader_summary"]),
-        "findings": records(tables["findings_counted"]),
-    }
-    return plain(results), tables
+    kept = {name: t for name, t in tables.items() if name not in ("per_image", "answers")}
+    return plain(results | {RENAMED.get(n, n): records(t) for n, t in kept.items()}), tables
 
 
-def make_tables(
-    answers, shown, readers, labels, scores, nearest, coverage_studies: int, seed: int
-) -> dict[str, pd.DataFrame]:
+def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict[str, pd.DataFrame]:
     """Every table of tables/, by name; columns as in table_columns.TABLES."""
-    names, people, truth = joined.reader_names(readers), list(labels.columns), shown["truth"]
-    found = descriptions.seen(answers)
+    found, groups = descriptions.seen(answers), clusters(shown)
     return {
         "per_image": joined.per_image(answers, shown, nearest),
         "answers": answer_table(answers),
-        "reader_summary": reader_table(answers, readers, names, len(shown)),
+        "reader_summary": reader_table(answers, readers, len(shown)),
         "agreement": agreement_table(labels, shown),
-        "agreement_pairs": agreement.pairs(labels, LABELS),
-        "agreement_weighted": weighted_table(labels),
-        "intra_reader": intra_reader(answers, people),
-        "accuracy": per_reader(labels, truth, accuracy.policies),
-        "areas": areas_table(scores, truth),
-        "roc": per_reader(scores, truth, lambda score, kind: accuracy.roc(kind, score)),
-        "subgroups": subgroups(answers),
+        "agreement_pairs": agreement.pairs(labels, LABELS, scale="atanh", clusters=groups),
+        "agreement_weighted": weighted_table(labels, groups),
+        "intra_reader": intra_reader(answers, shown.index, list(labels)),
+        "accuracy": by_stratum(labels, shown, accuracy.policies),
+        "areas": by_stratum(scores, shown, area),
+        "roc": per_reader(scores, shown["truth"], lambda score, kind: accuracy.roc(kind, score)),
+        "subgroups": subgroups(answers, shown),
         "findings_counted": descriptions.counted(found, answers),
-        "findings_agreement": descriptions.agreement_on(found, answers),
+        "findings_agreement": descriptions.agreement_on(found, answers, shown),
         "descriptions": descriptions.examples(answers),
-        "coverage": coverage_table(labels, coverage_studies, seed),
+        "coverage": coverage_table(asked, labels),
     }
+
+
+def clusters(shown: pd.DataFrame) -> pd.Series | None:
+    """The prompt or patient of every image, None where every image has its own."""
+    return shown["cluster"] if shown["cluster"].duplicated().any() else None
 
 
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers that count in the clear, columns as in table_columns.TABLES["answers"]."""
-    names = (
-        "image_id",
-        "reader",
-        "presentation",
-        "position",
-        "origin",
-        "modality",
-        "label",
-        "confidence",
-    )
-    more = ("description", "findings", "side", "cues", "seconds", "changes")
+    names = "image_id reader presentation position origin modality label confidence score"
+    more = "description findings side cues seconds changes"
     scored = answers.assign(score=accuracy.scores(answers["label"], answers["confidence"]))
-    return scored[[*names, "score", *more]]
+    return scored[[*names.split(), *more.split()]]
 
 
-def per_reader(values: pd.DataFrame, truth: pd.Series, measure) -> pd.DataFrame:
+def per_reader(values: pd.DataFrame, truth: pd.Series, measure, **options) -> pd.DataFrame:
     """`measure(column, truth)` of every reader, stacked with a column reader."""
-    frames = [measure(values[reader], truth).assign(reader=reader) for reader in values]
+    frames = [measure(values[r], truth, **options).assign(reader=r) for r in values]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
-    """Sets of images that are reported apart: all, by modality, by origin, by both (those that
-    exist).
+def by_stratum(values: pd.DataFrame, shown: pd.DataFrame, measure) -> pd.DataFrame:
+    """`per_reader` over all images, over each modality, and stratified over modality."""
+    groups, modality = clusters(shown), shown["modality"]
+    frames = []
+    for name, inside in strata(shown).items():
+        options = {"clusters": None if groups is None else groups[inside]}
+        if name == STRATIFIED:
+            options["strata"] = modality
+        found = per_reader(values[inside], shown["truth"][inside], measure, **options)
+        frames.append(found.assign(stratum=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def strata(shown: pd.DataFrame) -> dict[str, pd.Series]:
+    """All images; with several modalities each of them, and all again to be stratified."""
+    everything = pd.Series(True, index=shown.index)
+    names = sorted(shown["modality"].unique(), reverse=True)
+    if len(names) == 1:
+        return {OVERALL: everything}
+    each = {name: shown["modality"] == name for name in names}
+    return {OVERALL: everything, **each, STRATIFIED: everything}
+
+
+def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
+    """A reader's area with an interval that stays between 0 and 1, one row."""
+    found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
+    found["low"], found["high"] = multireader.possible(found)
+    found["dropped"] = int(score.isna().sum())
+    return found.drop(["readers", "incomplete", "answers"]).to_frame().T
+
+
+def image_groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
+    """Sets of images whose agreement is reported apart: all, by modality, by origin, by both (those
+    that exist).
     """
     chosen = {OVERALL: pd.Series(True, index=shown.index)}
-    modalities, origins = (
-        sorted(shown["modality"].unique(), reverse=True),
-        sorted(shown["origin"].unique()),
-    )
+    modalities = sorted(shown["modality"].unique(), reverse=True)
+    origins = sorted(shown["origin"].unique())
     for modality in modalities:
         chosen[modality] = shown["modality"] == modality
     for origin in origins if len(origins) > 1 else []:
         chosen[origin] = shown["origin"] == origin
         for modality in modalities if len(modalities) > 1 else []:
-            both = (shown["modality"] == modality) & (shown["origin"] == origin)
-            if both.any():
-                chosen[f"{modality} {origin}"] = both
-    return chosen
+            chosen[f"{modality} {origin}"] = chosen[modality] & chosen[origin]
+    return {name: inside for name, inside in chosen.items() if inside.any()}
 
 
 def agreement_table(labels: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """Coefficients for every group of images: columns group, coefficient and those of
     agreement.coefficients.
     """
-    frames = [
-        agreement.coefficients(labels[inside], LABELS)
-        .rename_axis("coefficient")
-        .reset_index()
-        .assign(group=group)
-        for group, inside in groups(shown).items()
-    ]
-    return pd.concat(frames, ignore_index=True)[["group", "coefficient", *agreement.COLUMNS]]
+    groups, frames = clusters(shown), {}
+    for name, inside in image_groups(shown).items():
+        own = None if groups is None else groups[inside]
+        frames[name] = agreement.coefficients(labels[inside], LABELS, clusters=own, scale="atanh")
+    return without_few(pd.concat(frames, names=["group", "coefficient"]).reset_index())
 
 
-def weighted_table(labels: pd.DataFrame) -> pd.DataFrame:
-    """All images with the labels as an order real, uncertain, fake: linear and quadratic weights,
-    ordinal alpha.
-    """
-    ordered = ["real", "uncertain", "fake"]
-    frames = [
-        agreement.coefficients(labels, ordered, weights=weights, metric="ordinal")
-        .rename_axis("coefficient")
-        .reset_index()
-        .assign(weights=weights)
-        for weights in ("linear", "quadratic")
-    ]
-    return pd.concat(frames, ignore_index=True)[["weights", "coefficient", *agreement.COLUMNS]]
-
-
-def intra_reader(answers: pd.DataFrame, people: list[str]) -> pd.DataFrame:
-    """Each reader's agreement with himself or herself on the repeats; empty when nothing was read
-    twice.
-    """
-    again = answers[answers["presentation"] == 2]
-    images = pd.Index(sorted(again["image_id"].unique()))
-    second = joined.wide(answers, images, presentation=2, readers=people)
-    return (
-        agreement.repeats(joined.wide(answers, images, readers=people), second, LABELS)
-        if len(again)
-        else agreement.repeats(second, second[[]], LABELS)
+def without_few(table: pd.DataFrame) -> pd.DataFrame:
+    """Without intervals that rest on fewer than FEW_IMAGES images; percent keeps its (Wilson)."""
+    few = (
+        table["low"].notna() & (table["images"] < FEW_IMAGES) & (table["coefficient"] != "percent")
+    )
+    reason = f"fewer than {FEW_IMAGES} images: no interval"
+    return table.assign(
+        low=table["low"].mask(few),
+        high=table["high"].mask(few),
+        reason=table["reason"].mask(few, reason),
     )
 
 
-def areas_table(scores: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
-    """DeLong's area of every reader, one row a reader."""
-    rows = []
-    for reader in scores:
-        own = scores[reader].dropna()
-        rows.append(multireader.reader_auc(truth[own.index], own).to_dict() | {"reader": reader})
-    return pd.DataFrame(rows)
+def weighted_table(labels: pd.DataFrame, groups) -> pd.DataFrame:
+    """All images with the labels as an order real, uncertain, fake: linear and quadratic weights,
+    ordinal alpha.
+    """
+    options = {"categories": ["real", "uncertain", "fake"], "metric": "ordinal", "clusters": groups}
+    frames = {
+        weights: agreement.coefficients(labels, weights=weights, scale="atanh", **options)
+        for weights in ("linear", "quadratic")
+    }
+    return without_few(pd.concat(frames, names=["weights", "coefficient"]).reset_index())
 
 
-def reader_table(
-    answers: pd.DataFrame, readers: pd.DataFrame, names: dict, images: int
-) -> pd.DataFrame:
-    """One row a reader who has not withdrawn: experience, how much was read, median time, how the
+def intra_reader(answers: pd.DataFrame, images: pd.Index, people: list[str]) -> pd.DataFrame:
+    """Each reader's agreement with his or her own first answers on the repeats; empty when nothing
+    was read twice.
+    """
+    again = images[images.isin(answers.loc[answers["presentation"] == 2, "image_id"])]
+    first, second = (joined.wide(answers, again, presentation=n, readers=people) for n in (1, 2))
+    twice = second if len(again) else second[[]]
+    return without_few(agreement.repeats(first, twice, LABELS, scale="atanh"))
+
+
+def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, images: int) -> pd.DataFrame:
+    """One row per reader who has not withdrawn: experience, how much was read, median time, how the
     labels fell.
     """
-    first = answers[answers["presentation"] == 1]
-    rows = []
-    for person in (
-        readers[readers["reader_id"].isin(names)].sort_values("reader_id").to_dict("records")
-    ):
-        own = first[first["reader_id"] == person["reader_id"]]
-        row = {
-            "reader": names[person["reader_id"]],
-            **{c: person[c] for c in ("years", "specialty", "prior_ai", "simulated")},
-        }
-        row |= {
-            "answered": len(own),
-            "missing": images - len(own),
-            "median_seconds": own["seconds"].median(),
-        }
+    first, rows = answers[answers["presentation"] == 1], []
+    people = readers.set_index("reader_id")
+    for identity, name in joined.reader_names(readers).items():
+        own, person = first[first["reader"] == name], people.loc[identity]
+        row = {"reader": name, **person[["years", "specialty", "prior_ai", "simulated"]]}
+        row |= {"answered": len(own), "missing": images - len(own)}
+        row |= {"median_seconds": own["seconds"].median()}
         row |= {f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS}
         rows.append(row | {"locked": bool(pd.notna(person["locked_utc"]))})
     return pd.DataFrame(rows)
 
 
-def subgroups(answers: pd.DataFrame) -> pd.DataFrame:
+def subgroups(answers: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """Shares of the labels per modality, generator, finding, reader's experience and prior
-    knowledge of AI.
+    knowledge of AI. What rests on one person has no interval but the reason.
     """
-    first = answers[answers["presentation"] == 1].copy()
-    first["experience"] = pd.cut(
-        first["years"].astype(float),
-        [-1, 5, 10, 20, 100],
-        labels=["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"],
+    first = answers[answers["presentation"] == 1]
+    years = pd.cut(first["years"].astype(float), [-1, 5, 10, 20, 100], labels=BANDS)
+    first = first.assign(
+        source=first["generator"].fillna("real images"),
+        finding=first["true_finding"],
+        experience=years,
+        cluster=first["image_id"].map(shown["cluster"]),
+        **{"prior knowledge of AI": first["prior_ai"].map({True: "yes", False: "no"})},
     )
-    first["prior knowledge of AI"] = first["prior_ai"].map({True: "yes", False: "no"})
-    first["finding"] = first["true_finding"]
-    first["source"] = first["generator"].fillna("real images")
-    by = {
-        "modality": "modality",
-        "source": "source",
-        "finding": "finding",
-        "experience": "experience",
-        "prior knowledge of AI": "prior knowledge of AI",
-        "reader": "reader",
-    }
-    frames = [accuracy.by_group(first, column).assign(by=name) for name, column in by.items()]
-    return pd.concat(frames, ignore_index=True)
+    by = ("modality", "source", "finding", *PERSONAL, "reader")
+    table = pd.concat(
+        [accuracy.by_group(first, name).assign(by=name) for name in by], ignore_index=True
+    )
+    person = table["by"].isin(PERSONAL) & (table["readers"] < 2)
+    reason = "one reader: says nothing about such readers"
+    return table.assign(
+        low=table["low"].mask(person),
+        high=table["high"].mask(person),
+        reason=table["reason"].mask(person, reason),
+    )
 
 
 def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
     """What the published poster tells, per modality and origin: labelled alike by every reader,
     fake by at least two, conditions.
     """
-    rows = []
-    for origin in ("generated", "real"):
-        for modality in sorted(shown["modality"].unique()):
-            inside = (shown["modality"] == modality) & (shown["origin"] == origin)
-            if not inside.any():
-                continue
-            chosen = labels[inside]
-            row = {
-                "modality": modality,
-                "origin": origin,
-                "images": int(inside.sum()),
-                "readers": chosen.shape[1],
-            }
-            for label in LABELS:
-                row[f"all_{label}"] = _share(*joined.both_are(chosen, label))
-            row["two_fake"] = _share(*joined.at_least_two(chosen, "fake"))
-            said = found[(found["modality"] == modality) & (found["origin"] == origin)]
-            row["conditions"] = [
-                {k: item[k] for k in ("finding", "name", "answers", "images", "of_answers")}
-                for item in said.head(6).to_dict("records")
-            ]
-            rows.append(row)
+    rows, groups = [], clusters(shown)
+    for (origin, modality), images in shown.groupby(["origin", "modality"]).groups.items():
+        chosen = labels.loc[images]
+        row = {"modality": modality, "origin": origin, "images": len(chosen)}
+        row["readers"] = chosen.shape[1]
+        counted = {f"all_{label}": joined.all_are(chosen, label) for label in LABELS}
+        for name, yes in (counted | {"two_fake": joined.at_least_two(chosen, "fake")}).items():
+            row[name] = accuracy.share(yes, None if groups is None else groups[yes.index])
+            row[name]["chance"] = by_chance(labels, name)
+        said = found[(found["modality"] == modality) & (found["origin"] == origin)].head(6)
+        columns = ["finding", "name", "answers", "images", "of_answers"]
+        rows.append(row | {"conditions": said[columns].to_dict("records")})
     return rows
 
 
-def _share(count: int, total: int) -> dict:
-    low, high = accuracy.wilson(count, total)
-    return {
-        "count": count,
-        "total": total,
-        "share": count / total if total else np.nan,
-        "low": low,
-        "high": high,
-    }
-
-
-def many_readers(
-    scores: pd.DataFrame,
-    truth: pd.Series,
-    margin: float,
-    covariance: str,
-    replicates: int,
-    seed: int,
-) -> dict:
-    """Mean area over random readers and images, both covariances, equivalence to chance,
-    bootstrap.
+def by_chance(labels: pd.DataFrame, name: str) -> float:
+    """The share of images that would be counted if every reader gave the labels as often as now,
+    but to any image, whatever its truth.
     """
-    chosen = multireader.multireader(scores, truth, covariance=covariance)
-    other = "jackknife" if covariance == "delong" else "delong"
-    return {
-        covariance: chosen.to_dict(),
-        other: multireader.multireader(scores, truth, covariance=other).to_dict(),
-        "equivalence": multireader.equivalence(chosen, margin).to_dict(),
-        "bootstrap": multireader.bootstrap(scores, truth, replicates, seed).to_dict(),
-    }
+    label = name.partition("_")[2]
+    rates = (labels == label).sum() / labels.notna().sum()
+    if name != "two_fake":
+        return float(rates.prod())
+    votes = np.array([1.0])
+    for rate in rates.dropna():
+        votes = np.convolve(votes, [1 - rate, rate])
+    return float(votes[2:].sum())
 
 
-def study_power(scores: pd.DataFrame, truth: pd.Series, studies: int, seed: int) -> list[dict]:
-    """How often a study with these readers and images would tell true areas of 0.6, 0.7 and 0.8
-    from 0.5.
+def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
+    """The mean area: of readers in general (both covariances, equivalence to chance, bootstrap), of
+    these readers, and per modality and stratified.
     """
-    complete = truth.reindex(scores.dropna().index)
-    real, generated, readers = (
-        int((complete == 0).sum()),
-        int((complete == 1).sum()),
-        scores.shape[1],
+    truth, groups = shown["truth"], clusters(shown)
+    found = {
+        name: multireader.multireader(scores, truth, covariance=name, clusters=groups)
+        for name in multireader.COVARIANCES
+    }
+    chosen = found[asked.covariance]
+    found["equivalence"] = multireader.equivalence(chosen, asked.margin)
+    found["bootstrap"] = multireader.bootstrap(
+        scores, truth, asked.replicates, asked.seed, clusters=groups
     )
-    if min(real, generated) < 2 or readers < 2 or studies == 0:
+    for name, inside in strata(shown).items():
+        options = {"clusters": None if groups is None else groups[inside]}
+        if name == STRATIFIED:
+            options["strata"] = shown["modality"]
+        part = scores[inside], truth[inside]
+        found[f"these {name}"] = multireader.these_readers(*part, **options)
+        found[f"general {name}"] = multireader.multireader(
+            *part, covariance=asked.covariance, **options
+        )
+    return {name: told(row) for name, row in found.items()}
+
+
+def told(row: pd.Series) -> dict:
+    """A row with `shown`, the interval that the report prints: within 0 and 1."""
+    if "df" not in row or "margin" in row:
+        return row.to_dict()
+    return row.to_dict() | {"shown": multireader.possible(row)}
+
+
+def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
+    """How often a study with these readers and images would find that true areas of 0.6, 0.7 and
+    0.8 differ from 0.5.
+    """
+    real, generated = int((truth == 0).sum()), int((truth == 1).sum())
+    readers = int(scores.notna().any().sum())
+    if min(real, generated) < 2 or readers < FEW_READERS or asked.power_studies == 0:
         return []
     size = {"readers": readers, "real": real, "generated": generated}
+    options = {"studies": asked.power_studies, "seed": asked.seed}
     return [
-        size | {"auc": auc, **multireader.power(auc, **size, studies=studies, seed=seed).to_dict()}
+        size | {"auc": auc, **multireader.power(auc, **size, **options).to_dict()}
         for auc in (0.6, 0.7, 0.8)
     ]
 
 
-def coverage_table(labels: pd.DataFrame, studies: int, seed: int) -> pd.DataFrame:
+def coverage_table(asked, labels: pd.DataFrame) -> pd.DataFrame:
     """Measured coverage of the 95 % intervals at the study's own size, the observed table of the
     first pair taken as the truth.
     """
     pair = labels.dropna(axis=1, how="all").iloc[:, :2].dropna()
     columns = ["coefficient", "truth", "coverage", "undefined", "images", "studies"]
-    if pair.shape[1] < 2 or len(pair) < 2 or studies == 0:
+    if pair.shape[1] < 2 or len(pair) < 2 or asked.coverage_studies == 0:
         return pd.DataFrame(columns=columns)
-    table = (
-        pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1])
-        .reindex(index=LABELS, columns=LABELS, fill_value=0)
-        .to_numpy()
-    )
+    table = pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1])
+    table = table.reindex(index=LABELS, columns=LABELS, fill_value=0).to_numpy()
     # Half an image is added to every cell: a cell that stayed empty in a small study is not
     # impossible.
-    found = agreement.coverage(table + 0.5, len(pair), studies, seed)
-    return (
-        found.rename_axis("coefficient")
-        .reset_index()
-        .assign(images=len(pair), studies=studies)[columns]
-    )
+    size = {"images": len(pair), "studies": asked.coverage_studies}
+    found = agreement.coverage(table + 0.5, **size, seed=asked.seed, scale="atanh")
+    return found.rename_axis("coefficient").reset_index().assign(**size)[columns]
 
 
-def design(key, shown, readers, names, labels, scores, confidence) -> dict:
-    """What was read by whom."""
+def describe(key, shown, readers, labels, confidence) -> dict:
+    """What was read by whom, what hangs together, and what goes with the truth."""
     training = key["training"].fillna(False).astype(bool)
+    people = joined.staying(readers)
+    sources = shown.assign(generator=shown["generator"].fillna(""))
+    of_source = sources.groupby(["modality", "origin", "generator"]).size()
+    real = shown["truth"] == 0
+    beside = {by: shown[by] for by in ("modality", "finding", "view")}
     return {
         "images": len(shown),
-        "real": int((shown["truth"] == 0).sum()),
-        "generated": int((shown["truth"] == 1).sum()),
-        "by_source": records(
-            shown.assign(generator=shown["generator"].fillna(""))
-            .groupby(["modality", "origin", "generator"])
-            .size()
-            .rename("images")
-            .reset_index()
-        ),
+        "real": int(real.sum()),
+        "generated": int((~real).sum()),
+        "patients": int(shown["cluster"][real].nunique()),
+        "prompts": int(shown["cluster"][~real].nunique()),
+        "clustered": clusters(shown) is not None,
+        "imbalance": {by: design.imbalance(shown["truth"], v) for by, v in beside.items()},
+        "by_source": records(of_source.rename("images").reset_index()),
         "repeats": int((key["repeat_of"].notna() & ~training).sum()),
         "training": int(training.sum()),
-        "readers": len(names),
+        "readers": len(people),
         "complete_images": int(labels.notna().all(axis=1).sum()),
-        "scored_images": int(scores.notna().all(axis=1).sum()),
         "confidence_asked": bool(confidence.notna().any().any()),
-        "simulated_readers": int(
-            readers[readers["reader_id"].isin(names)]["simulated"].fillna(False).sum()
-        ),
-        "prior_ai": int(readers[readers["reader_id"].isin(names)]["prior_ai"].fillna(False).sum()),
+        "simulated_readers": int(people["simulated"].fillna(False).sum()),
+        "prior_ai": int(people["prior_ai"].fillna(False).sum()),
         "categories": LABELS,
     }
 
 
-def flow(key, readings, readers, answers, shown) -> dict:
+def flow(key, readers, answers, shown) -> dict:
     """Counts of the flow diagram, from presentations to answers that count."""
     training = key["training"].fillna(False).astype(bool)
-    withdrawn = int(readers["withdrawn_utc"].notna().sum()) if "withdrawn_utc" in readers else 0
-    first = answers[answers["presentation"] == 1]
-    expected = len(shown) * (len(readers) - withdrawn)
+    people, first = len(joined.staying(readers)), answers[answers["presentation"] == 1]
+    expected = len(shown) * people
     return {
         "presentations": len(key),
         "training": int(training.sum()),
         "repeats": int((key["repeat_of"].notna() & ~training).sum()),
         "images": len(shown),
         "registered": len(readers),
-        "withdrawn": withdrawn,
-        "readers": len(readers) - withdrawn,
+        "withdrawn": len(readers) - people,
+        "readers": people,
         "expected_answers": expected,
         "answers": len(first),
         "missing_answers": expected - len(first),
@@ -409,18 +383,18 @@ def fooled(images: pd.DataFrame) -> dict:
     copies of a training case.
     """
     generated = images[images["origin"] == "generated"]
-    deceiving = generated[generated["fooled"]]
+    found = {"generated": len(generated), "fooled": int(generated["fooled"].sum())}
     known = "distance" in images and images["distance"].notna().any()
-    found = {"generated": len(generated), "fooled": len(deceiving), "distance_known": bool(known)}
+    found["distance_known"] = bool(known)
     if known:
         measured = generated[generated["distance"].notna()]
+        deceived = measured["fooled"]
         found["measured"] = len(measured)
-        found["median_distance_fooled"] = measured.loc[measured["fooled"], "distance"].median()
-        found["median_distance_other"] = measured.loc[~measured["fooled"], "distance"].median()
-        found["fooled_measured"] = int(measured["fooled"].sum())
-        found["fooled_copies"] = int(
-            (measured["fooled"] & measured["copy"].fillna(False).astype(bool)).sum()
-        )
+        found["median_distance_fooled"] = measured.loc[deceived, "distance"].median()
+        found["median_distance_other"] = measured.loc[~deceived, "distance"].median()
+        found["fooled_measured"] = int(deceived.sum())
+        copies = measured["copy"].fillna(False).astype(bool)
+        found["fooled_copies"] = int((deceived & copies).sum())
     return found
 
 
@@ -444,13 +418,8 @@ def plain(value):
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
-        return (
-            "inf"
-            if math.isinf(value) and value > 0
-            else None
-            if not math.isfinite(value)
-            else float(value)
-        )
+        value = float(value)
+        return value if math.isfinite(value) else "inf" if value > 0 else None
     return str(value)
 
 

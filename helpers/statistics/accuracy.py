@@ -1,160 +1,259 @@
-"""Accuracy of the readers: sensitivity, specificity, d', ROC, and what to do with "uncertain".
+"""Accuracy of the readers: shares, d′ at both thresholds, ROC, and what to do with "uncertain".
 
 Positive means generated; truth is 0 (real) or 1 (generated). The policies for "uncertain" stand
 side by side: *own* category (three shares per truth), *wrong* (an error on both sides), *dropped*
-(left out and counted). The analysis of many readers is in `helpers.statistics.multireader`.
+(left out and counted). d′ belongs to no policy: it is given at both thresholds of the three-step
+answer. The analysis of many readers is in `helpers.statistics.multireader`.
 """
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.metrics import roc_curve
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.tools.numdiff import approx_hess
 
+from helpers.statistics import clusters as cluster
 from helpers.table_columns import LABELS
 
 POLICIES = ("own", "wrong", "dropped")
-COLUMNS = ["policy", "measure", "estimate", "low", "high", "count", "total", "left_out", "reason"]
+COLUMNS = ["policy", "measure", "estimate", "low", "high", "count", "total", "left_out"]
+COLUMNS += ["clusters", "chance", "reason"]
+ENOUGH = 30  # answers per truth for the ordinal d′
+KINDS = {1: "generated", 0: "real"}
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share; (nan, nan) for none of none."""
-    if total == 0:
-        return np.nan, np.nan
-    low, high = proportion_confint(count, total, alpha=1 - confidence, method="wilson")
-    # At 0 and at all of them rounding leaves a trace.
-    return (0.0 if count == 0 else float(low)), (1.0 if count == total else float(high))
+    return cluster.wilson(count / total if total else np.nan, total, confidence)
+
+
+def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=None) -> dict:
+    """The share of `hits` (yes or no per answer) with Wilson's interval at the effective number of
+    answers (Korn and Graubard 1998).
+
+    `clusters`: one value per answer; answers of one cluster are not independent. `strata`: one
+    value per answer; the estimate is then the mean over strata by `weights` (stratum -> weight).
+    Returns estimate, low, high, count, total, clusters, effective and reason.
+    """
+    hits = np.asarray(hits, dtype=float)
+    total, numbers = len(hits), cluster.codes(clusters, len(hits))
+    groups = len(np.unique(numbers))
+    found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "count": int(hits.sum())}
+    found |= {"total": total, "clusters": groups, "effective": np.nan, "reason": ""}
+    if not total:
+        return found
+    names = np.zeros(total) if strata is None else np.asarray(strata)
+    parts = [names == name for name in np.unique(names)]
+    sizes = np.array([1.0 if strata is None else weights[names[part][0]] for part in parts])
+    means = np.array([hits[part].mean() for part in parts])
+    estimate, influence, independent = float(sizes @ means / sizes.sum()), np.zeros(total), 0.0
+    for part, weight, mean in zip(parts, sizes / sizes.sum(), means):
+        influence[part] = weight * (hits[part] - mean) / part.sum()
+        independent += weight**2 * mean * (1 - mean) / max(part.sum() - 1, 1)
+    effective = _effective(estimate, influence, independent, numbers, groups)
+    low, high = cluster.wilson(estimate, effective, confidence)
+    found |= {"estimate": estimate, "effective": effective, "low": low, "high": high}
+    if groups < min(cluster.FEWEST, total):
+        few = f"{groups} prompts or patients are too few for an interval"
+        found |= {"low": np.nan, "high": np.nan, "reason": few}
+    return found
+
+
+def _effective(estimate, influence, independent, numbers, groups) -> float:
+    """How many independent answers have a share of this variance; at most those given."""
+    total = len(numbers)
+    spread = estimate * (1 - estimate) * total / max(total - 1, 1)
+    alone = spread / independent if independent > 0 else float(total)
+    if groups == total or groups == 1:
+        return alone if groups > 1 else 1.0
+    few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, groups - 1)) ** 2
+    variance = cluster.variance(influence, numbers)
+    if variance > 1e-15:
+        return max(min(alone, spread / variance * few), 1.0)
+    return total * few / ((np.unique(numbers, return_counts=True)[1] ** 2).sum() / total)
 
 
 def detection(
-    labels: pd.Series, truth: pd.Series, policy: str = "wrong", confidence: float = 0.95
+    labels: pd.Series,
+    truth: pd.Series,
+    policy: str = "wrong",
+    confidence: float = 0.95,
+    clusters: pd.Series | None = None,
+    strata: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """One reader's accuracy under one policy, columns COLUMNS, one row a measure.
+    """One reader's shares under one policy, columns COLUMNS, one row per measure.
 
     own: the share of every label among generated and among real images. wrong, dropped:
-    sensitivity, specificity, accuracy (Wilson), d' and criterion (log-linear, Hautus 1995; normal
-    interval, delta method). Raises ValueError for an unknown policy or label.
+    sensitivity, specificity, accuracy. `chance`: the same for a reader who gives these labels
+    without looking. `clusters`, `strata`: as for `share`, by image. Raises ValueError for an
+    unknown policy or label.
     """
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; one of: {', '.join(POLICIES)}")
+    labels, shown = _labelled(labels, truth)
+    counted = labels[labels != "uncertain"] if policy == "dropped" else labels
+    kind, left = shown[counted.index], shown[labels.index.difference(counted.index)]
+    lacking = {value: _lacking(value, shown, shown[labels.index], kind) for value in KINDS}
+    general = lacking[0] or lacking[1]
+    measures = {
+        "sensitivity": (counted == "fake", kind == 1, lacking[1]),
+        "specificity": (counted == "real", kind == 0, lacking[0]),
+        # Of one kind only, accuracy would be another name for sensitivity or specificity.
+        "accuracy": (counted == kind.map({1: "fake", 0: "real"}), kind.notna(), general),
+    }
+    if policy == "own":
+        measures = {
+            f"{label} of {name}": (counted == label, kind == value, lacking[value])
+            for value, name in KINDS.items()
+            for label in LABELS
+        }
+    weights, rows = None if strata is None else strata.value_counts(), []
+    for measure, (hits, inside, reason) in measures.items():
+        chosen = inside.index[inside & (reason == "")]
+        parts = (_at(clusters, chosen), confidence, _at(strata, chosen), weights)
+        row = share(hits[chosen], *parts)
+        about = {"sensitivity": left == 1, "specificity": left == 0}.get(measure, left.notna())
+        row |= {"measure": measure, "reason": reason or row["reason"], "left_out": int(about.sum())}
+        rows.append(row | {"chance": _chance(measure, counted, kind)})
+    return pd.DataFrame(rows).assign(policy=policy)[COLUMNS]
+
+
+def _labelled(labels: pd.Series, truth: pd.Series) -> tuple[pd.Series, pd.Series]:
     labels, truth = pd.Series(labels), pd.Series(truth)
     shown = truth.reindex(labels.index).astype(int)
     labels = labels.dropna()
-    truth = shown[labels.index]
     if wrong := sorted(set(labels) - set(LABELS)):
         raise ValueError(f"label {wrong[0]!r} is none of {', '.join(LABELS)}")
-    if policy == "own":
-        return _own_category(labels, truth, _lacking(truth, truth, shown), confidence)
-    answered = truth
-    undecided = truth[labels == "uncertain"] if policy == "dropped" else truth.iloc[:0]
-    truth, labels = truth.drop(undecided.index), labels.drop(undecided.index)
-    hits, generated = int(((labels == "fake") & (truth == 1)).sum()), int((truth == 1).sum())
-    rejections, real = int(((labels == "real") & (truth == 0)).sum()), int((truth == 0).sum())
-    lacking = _lacking(truth, answered, shown)
-    reason = lacking[0] or lacking[1]
-    rows = [
-        _share("sensitivity", hits, generated, lacking[1], confidence),
-        _share("specificity", rejections, real, lacking[0], confidence),
-        # Of one kind only, accuracy would be another name for sensitivity or specificity.
-        _share(
-            "accuracy", hits + rejections, 0 if reason else generated + real, reason, confidence
-        ),
-        *_signal_detection(hits, generated, real - rejections, real, reason, confidence),
-    ]
-    left_out = {
-        "sensitivity": int((undecided == 1).sum()),
-        "specificity": int((undecided == 0).sum()),
-    }
-    table = pd.DataFrame(rows).assign(policy=policy)
-    return table.assign(
-        left_out=[left_out.get(measure, len(undecided)) for measure in table["measure"]]
-    )[COLUMNS]
+    return labels, shown
 
 
-def policies(labels: pd.Series, truth: pd.Series, confidence: float = 0.95) -> pd.DataFrame:
-    """`detection` under all three policies, stacked."""
+def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
+    return None if values is None else values[chosen]
+
+
+def _chance(measure: str, counted: pd.Series, kind: pd.Series) -> float:
+    """What a reader would reach who gives the labels as often, but to any image."""
+    if kind.nunique() < 2:
+        return np.nan
+    fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
+    fixed = {"sensitivity": fake, "specificity": real}
+    fixed["accuracy"] = fake * generated + real * (1 - generated)
+    return fixed[measure] if measure in fixed else (counted == measure.split(" of ")[0]).mean()
+
+
+def _lacking(value: int, *truths: pd.Series) -> str:
+    """Why nothing is said of real (0) or generated (1) images; `truths` of those shown, answered
+    and counted.
+    """
+    name, left = KINDS[value], sum(bool((truth == value).any()) for truth in truths)
+    return (
+        f"no {name} images",
+        f"no answers to {name} images",
+        f"only uncertain answers to {name} images",
+        "",
+    )[left]
+
+
+def policies(labels: pd.Series, truth: pd.Series, confidence: float = 0.95, **options):
+    """`detection` under all three policies and `discrimination`, stacked."""
+    parts = [detection(labels, truth, policy, confidence, **options) for policy in POLICIES]
     return pd.concat(
-        [detection(labels, truth, policy, confidence) for policy in POLICIES], ignore_index=True
+        [*parts, discrimination(labels, truth, confidence, **options)], ignore_index=True
     )
 
 
-def _own_category(
-    labels: pd.Series, truth: pd.Series, lacking: dict[int, str], confidence: float
+def discrimination(
+    labels: pd.Series,
+    truth: pd.Series,
+    confidence: float = 0.95,
+    clusters: pd.Series | None = None,
+    strata: pd.Series | None = None,
 ) -> pd.DataFrame:
-    rows = []
-    for value, name in ((1, "generated"), (0, "real")):
-        of_kind = labels[truth == value]
-        for label in LABELS:
-            measure = f"{label} of {name}"
-            rows.append(
-                _share(
-                    measure, int((of_kind == label).sum()), len(of_kind), lacking[value], confidence
-                )
-            )
-    return pd.DataFrame(rows).assign(policy="own", left_out=0)[COLUMNS]
+    """d′ and criterion at both thresholds of the three-step answer, and the ordinal d′; columns
+    COLUMNS.
 
-
-def _share(measure: str, count: int, total: int, reason: str, confidence: float) -> dict:
-    low, high = wilson(count, total, confidence)
-    estimate = count / total if total else np.nan
-    return {
-        "measure": measure,
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "count": count,
-        "total": total,
-        "reason": "" if total else reason,
-    }
-
-
-def _signal_detection(
-    hits: int, generated: int, alarms: int, real: int, reason: str, confidence: float
-) -> list[dict]:
-    """d' and criterion with 0.5 added to hits and false alarms and 1 to the images of each kind
-    (Hautus 1995).
+    *fake | rest*: hit is a generated image called fake, false alarm a real one; *real | rest*: hit
+    is a generated image not called real. 0.5 is added to hits and false alarms and 1 to the images
+    of each kind (Hautus 1995); normal interval by the delta method, at the effective number of
+    images. With ENOUGH answers per truth also the equal-variance d′ by maximum likelihood. Over
+    `strata` the mean weighted by their images.
     """
-    measures = {"dprime": np.nan, "criterion": np.nan}
-    se = dict(measures)
-    if not reason:
-        hit, alarm = (hits + 0.5) / (generated + 1), (alarms + 0.5) / (real + 1)
-        z_hit, z_alarm = stats.norm.ppf(hit), stats.norm.ppf(alarm)
-        variance = hit * (1 - hit) / (generated * stats.norm.pdf(z_hit) ** 2) + alarm * (
-            1 - alarm
-        ) / (real * stats.norm.pdf(z_alarm) ** 2)
-        measures = {"dprime": z_hit - z_alarm, "criterion": -(z_hit + z_alarm) / 2}
-        se = {"dprime": np.sqrt(variance), "criterion": np.sqrt(variance) / 2}
-    half = stats.norm.ppf((1 + confidence) / 2)
-    return [
-        {
-            "measure": m,
-            "estimate": v,
-            "low": v - half * se[m],
-            "high": v + half * se[m],
-            "count": pd.NA,
-            "total": generated + real,
-            "reason": reason,
-        }
-        for m, v in measures.items()
-    ]
+    labels, shown = _labelled(labels, truth)
+    kind, rows = shown[labels.index], []
+    reason = next((r for v in (0, 1) if (r := _lacking(v, shown, kind, kind))), "")
+    parts = [labels.index] if strata is None else list(labels.groupby(strata).groups.values())
+    parts = [part for part in parts if kind[part].nunique() == 2]
+    sizes = np.array([len(part) for part in parts], dtype=float)
+    thresholds = {"fake | rest": labels == "fake", "real | rest": labels != "real"}
+    for name, positive in thresholds.items():
+        found = [_threshold(positive[part], kind[part], _at(clusters, part)) for part in parts]
+        rows += _weighted(found, sizes, ("dprime", "criterion"), name, reason, confidence)
+    found = [_ordinal(labels[part], kind[part], _at(clusters, part)) for part in parts]
+    rows += _weighted(found, sizes, ("dprime",), "ordinal", reason, confidence)
+    groups = len(np.unique(cluster.codes(_at(clusters, labels.index), len(labels))))
+    table = pd.DataFrame(rows).assign(policy="none", count=pd.NA, total=len(labels), left_out=0)
+    no_skill = np.where(table["measure"].str.startswith("dprime"), 0.0, np.nan)
+    return table.assign(clusters=groups, chance=no_skill)[COLUMNS]
 
 
-def _lacking(counted: pd.Series, answered: pd.Series, shown: pd.Series) -> dict[int, str]:
-    """Why nothing is said of real (0) and of generated images (1); empty where something is.
+def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
+    """Rows of the measures, the mean over strata; a reason from any stratum is the whole's."""
+    reason = reason or next((why for values, _, why in found if why and not len(values)), "")
+    rows, half = [], stats.norm.ppf((1 + confidence) / 2)
+    for position, measure in enumerate(measures):
+        row = {"measure": f"{measure} {name}", "reason": reason}
+        row |= dict.fromkeys(("estimate", "low", "high"), np.nan)
+        if not reason:
+            weights = sizes / sizes.sum()
+            estimate = weights @ [values[position] for values, _, _ in found]
+            se = np.sqrt(weights**2 @ [errors[position] ** 2 for _, errors, _ in found])
+            row |= {"estimate": estimate, "low": estimate - half * se, "high": estimate + half * se}
+            row["reason"] = next((why for _, _, why in found if why), "")
+        rows.append(row)
+    return rows
 
-    All three are truths by image.
-    """
-    reasons = {}
-    for kind, name in ((0, "real"), (1, "generated")):
-        left = [bool((truth == kind).any()) for truth in (shown, answered, counted)]
-        told = (
-            f"no {name} images",
-            f"no answers to {name} images",
-            f"only uncertain answers to {name} images",
-            "",
-        )
-        reasons[kind] = told[sum(left)]
-    return reasons
+
+def _threshold(positive: pd.Series, kind: pd.Series, clusters) -> tuple:
+    """d′ and criterion at one threshold, their standard errors, and why there are none."""
+    if positive.nunique() < 2:
+        return (), (), "every answer lies on one side of this threshold"
+    z, variance, reason = [], 0.0, ""
+    for value in (1, 0):
+        part = kind.index[kind == value]
+        found = share(positive[part], _at(clusters, part))
+        rate = (found["count"] + 0.5) / (found["total"] + 1)
+        z.append(stats.norm.ppf(rate))
+        variance += rate * (1 - rate) / (found["effective"] * stats.norm.pdf(z[-1]) ** 2)
+        if found["count"] in (0, found["total"]):
+            variance, reason = np.nan, "a rate of 0 or 100 % allows no interval"
+        elif found["clusters"] < min(cluster.FEWEST, found["total"]):
+            variance, reason = np.nan, found["reason"]
+    se = np.sqrt(variance)
+    return (z[0] - z[1], -(z[0] + z[1]) / 2), (se, se / 2), reason
+
+
+def _ordinal(labels: pd.Series, kind: pd.Series, clusters) -> tuple:
+    """The d′ of two normal distributions of equal variance, cut by two thresholds."""
+    if kind.value_counts().reindex([0, 1], fill_value=0).min() < ENOUGH:
+        return (), (), f"fewer than {ENOUGH} answers to real or to generated images"
+    order = ["real", "uncertain", "fake"]
+    counts = pd.crosstab(kind, labels).reindex(columns=order, fill_value=0).to_numpy(dtype=float)
+    if (counts.sum(axis=0) == 0).any() or ((counts > 0).sum(axis=1) < 2).any():
+        return (), (), "too few different labels"
+
+    def unlikely(at: np.ndarray) -> float:
+        edges = np.array([-np.inf, at[0], at[0] + np.exp(at[1]), np.inf])
+        chances = [np.diff(stats.norm.cdf(edges - shift)) for shift in (0, at[2])]
+        return -(counts * np.log(np.clip(chances, 1e-12, 1))).sum()
+
+    best = optimize.minimize(unlikely, [0.0, -1.0, 0.0], method="BFGS").x
+    spread = np.linalg.inv(approx_hess(best, unlikely))[2, 2]
+    inflation = 1.0
+    for value in (1, 0):
+        part = kind.index[kind == value]
+        found = share(labels[part] == "fake", _at(clusters, part))
+        inflation = max(inflation, found["total"] / found["effective"])
+    return (best[2],), (np.sqrt(max(spread, 0) * inflation),), ""
 
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:
@@ -188,40 +287,23 @@ def roc(truth: pd.Series, score: pd.Series) -> pd.DataFrame:
 def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> pd.DataFrame:
     """Shares of the labels within groups of readings, all readers together, over these readers.
 
-    `readings` has one row an answer with image_id, label, truth (0, 1) and `column`; missing values
-    form the group "not stated". Answers to the same image are not independent: the interval is
-    Wilson's at the effective number of answers (design effect of the image as cluster; Korn and
-    Graubard 1998). Returns group, measure (called fake, called real, uncertain), truth, estimate,
-    low, high, count, answers, images.
+    `readings` has one row per answer with image_id, reader, label, truth (0, 1), `column` and
+    perhaps cluster (the image's prompt or patient); missing values form the group "not stated".
+    Answers to one image, and to one cluster, are not independent (see `share`). Returns group,
+    truth, measure (called fake, called real, uncertain), estimate, low, high, count, answers,
+    images, clusters, readers and reason.
     """
-    rows = []
     groups = readings[column].astype("string").fillna("not stated")
+    by = "cluster" if "cluster" in readings else "image_id"
+    rows = []
     for (group, truth), answers in readings.groupby([groups, readings["truth"].astype(int)]):
+        counted = {"answers": len(answers), "images": answers["image_id"].nunique()}
+        counted["readers"] = answers["reader"].nunique() if "reader" in answers else pd.NA
         for label in LABELS:
-            said = (answers["label"] == label).astype(float)
-            low, high = _clustered(said, answers["image_id"], confidence)
-            row = {
-                "group": group,
-                "truth": "generated" if truth else "real",
-                "measure": f"called {label}" if label != "uncertain" else label,
-            }
-            row |= {"estimate": said.mean(), "low": low, "high": high, "count": int(said.sum())}
-            rows.append(row | {"answers": len(said), "images": answers["image_id"].nunique()})
-    columns = ["group", "truth", "measure", "estimate", "low", "high", "count", "answers", "images"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _clustered(said: pd.Series, image: pd.Series, confidence: float) -> tuple[float, float]:
-    answers, share = len(said), said.mean()
-    sums = (said - share).groupby(image.to_numpy()).sum()
-    images = len(sums)
-    between = images / (images - 1) * (sums**2).sum() / answers**2 if images > 1 else 0.0
-    # Without variation nothing tells how alike the answers to one image are: then every image
-    # counts once. With one answer an image the design effect is 1: the same interval as for a
-    # single reader.
-    effective = share * (1 - share) / (answers - 1) / between * answers if between > 0 else images
-    effective = min(max(effective, 1.0), answers)
-    low, high = proportion_confint(
-        share * effective, effective, alpha=1 - confidence, method="wilson"
-    )
-    return float(max(low, 0.0)), float(min(high, 1.0))
+            found = share(answers["label"] == label, answers[by], confidence)
+            measure = f"called {label}" if label != "uncertain" else label
+            rows.append(
+                {"group": group, "truth": KINDS[truth], "measure": measure} | found | counted
+            )
+    columns = ["group", "truth", "measure", "estimate", "low", "high", "count", "answers"]
+    return pd.DataFrame(rows, columns=[*columns, "images", "clusters", "readers", "reason"])

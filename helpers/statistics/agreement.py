@@ -7,10 +7,14 @@ Brennan-Prediger with their linearised variances for raw ratings; Krippendorff, 
 `helpers.statistics.design`.
 """
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
+
+from helpers.statistics import clusters as cluster
 
 NAMES = [
     "percent",
@@ -23,6 +27,7 @@ NAMES = [
     "krippendorff",
 ]
 WEIGHTS = ("identity", "linear", "quadratic", "ordinal")
+SCALES = ("identity", "atanh")
 METRICS = ("nominal", "ordinal", "interval", "ratio")
 COLUMNS = ["estimate", "se", "low", "high", "images", "readers", "reason"]
 ONE_CATEGORY = "all ratings are in one category"
@@ -34,124 +39,117 @@ def coefficients(
     weights: str = "identity",
     metric: str = "nominal",
     confidence: float = 0.95,
+    clusters=None,
+    scale: str = "identity",
 ) -> pd.DataFrame:
-    """Agreement coefficients of a table of ratings, one row an image, one column a reader, missing
-    allowed.
+    """Agreement coefficients of a table of ratings: one row per image, one column per reader,
+    missing allowed.
 
     Returns a DataFrame indexed by NAMES with columns estimate, se, low, high, images (that enter),
     readers and reason (why a number is missing, else ""). `weights` (identity, linear, quadratic,
     ordinal) acts on all but krippendorff, `metric` (nominal, ordinal, interval, ratio) on
     krippendorff only; both take categories that are numbers by their value, all others as steps in
-    the declared order. Standard errors divide by n(n-1) over images, intervals are t with n-1
-    degrees of freedom, cut to [-1, 1]; cohen has statsmodels' asymptotic standard error and a
-    normal interval. cohen and scott use complete pairs. Raises ValueError for a label outside
-    `categories`, repeated categories, unknown weights or metric, and a confidence that is not
-    between 0 and 1.
+    the declared order. Standard errors divide by n(n-1) over images; intervals are t with n-1
+    degrees of freedom, cut to what is possible. `clusters` (one value per image: its prompt or
+    patient) makes both cluster-robust, n the number of clusters. cohen has statsmodels' asymptotic
+    standard error and a normal interval (with clusters: as conger). cohen and scott use complete
+    pairs. `scale` "atanh" computes t intervals on that scale, which hold what they promise in small
+    studies too (percent: Wilson's at the effective number of images); an interval without width is
+    then left out. Raises ValueError for a label outside `categories`, repeated categories, unknown
+    weights, metric or scale, and a confidence that is not between 0 and 1.
     """
-    _known(weights, WEIGHTS, "weights")
-    _known(metric, METRICS, "metric")
+    given = ((weights, WEIGHTS, "weights"), (metric, METRICS, "metric"), (scale, SCALES, "scale"))
+    for value, allowed, what in given:
+        if value not in allowed:
+            raise ValueError(f"{what} is {value!r}; one of: {', '.join(allowed)}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it must lie between 0 and 1, such as 0.95")
     categories = _in_order(categories)
     codes = _codes(ratings, categories)
     codes = codes[:, (codes >= 0).any(axis=0)]
-    codes = codes[(codes >= 0).any(axis=1)]
+    rated = (codes >= 0).any(axis=1)
+    codes, numbers = codes[rated], cluster.codes(clusters, len(ratings))[rated]
     values, matrix = _values(categories), _weight_matrix(weights, categories)
-    counts = _counts(codes, len(categories))
-    readers, rows = codes.shape[1], {}
-    complete = codes[(codes >= 0).all(axis=1)] if readers == 2 else np.empty((0, 2), dtype=int)
-    rows["percent"] = _linearised(counts, matrix, "percent")
+    counts, readers = _counts(codes, len(categories)), codes.shape[1]
+    found = {
+        name: _linearised(counts, matrix, name, numbers, codes)
+        for name in ("percent", "conger", "fleiss", "gwet", "brennan_prediger")
+    }
+    found["krippendorff"] = _krippendorff(counts, metric, values, numbers)
     if readers == 2:
-        rows["cohen"] = _cohen(complete, matrix, weights)
-        rows["scott"] = _linearised(_counts(complete, len(categories)), matrix, "fleiss")
-    else:
-        rows["cohen"] = rows["scott"] = _missing(
-            0,
-            f"defined for two readers only, here {'there is' if readers == 1 else 'there are'}"
-            f" {readers}",
+        both = (codes >= 0).all(axis=1)
+        complete, tallies = codes[both], _counts(codes[both], len(categories))
+        found["scott"] = _linearised(tallies, matrix, "fleiss", numbers[both])
+        found["cohen"] = (
+            _cohen(complete, matrix, weights)
+            if clusters is None
+            else _linearised(tallies, matrix, "conger", numbers[both], complete)
         )
-    rows["conger"] = _linearised(counts, matrix, "conger", codes)
-    for name in ("fleiss", "gwet", "brennan_prediger"):
-        rows[name] = _linearised(counts, matrix, name)
-    rows["krippendorff"] = _krippendorff(counts, metric, values)
-    return pd.DataFrame(
-        [_with_interval(name, *rows[name], readers, confidence) for name in NAMES],
-        index=NAMES,
-        columns=COLUMNS,
-    )
+    else:
+        are = "there is" if readers == 1 else "there are"
+        reason = f"defined for two readers only, here {are} {readers}"
+        found["cohen"] = found["scott"] = _missing(0, reason)
+    rows = []
+    for name in NAMES:
+        normal = name == "cohen" and clusters is None and scale == "identity"
+        rows.append(_row(name, found[name], readers, confidence, normal, scale))
+    return pd.DataFrame(rows, index=NAMES, columns=COLUMNS)
 
 
 def from_table(table, categories: list) -> pd.DataFrame:
-    """The ratings behind a two-reader cross table (rows: reader_1, columns: reader_2), one row an
+    """The ratings behind a two-reader cross table (rows: reader_1, columns: reader_2), one row per
     image.
 
     Raises ValueError when the table is not categories × categories of whole numbers.
     """
-    counts = np.asarray(table, dtype=float)
-    if (
-        counts.shape != (len(categories), len(categories))
-        or (counts < 0).any()
-        or (counts % 1 != 0).any()
-    ):
+    counts, size = np.asarray(table, dtype=float), len(categories)
+    if counts.shape != (size, size) or (counts < 0).any() or (counts % 1 != 0).any():
         raise ValueError(
-            f"the table must be {len(categories)} × {len(categories)} counts, one row and one"
-            " column a category"
+            f"the table must be {size} × {size} counts, one row and one column per category"
         )
-    first, second = np.divmod(
-        np.repeat(np.arange(counts.size), counts.astype(int).ravel()), len(categories)
-    )
+    cells = np.repeat(np.arange(counts.size), counts.astype(int).ravel())
     labels = np.array(list(categories), dtype=object)
-    return pd.DataFrame({"reader_1": labels[first], "reader_2": labels[second]})
+    return pd.DataFrame({"reader_1": labels[cells // size], "reader_2": labels[cells % size]})
 
 
 def pairs(ratings: pd.DataFrame, categories: list, **options) -> pd.DataFrame:
     """`coefficients` of every pair of readers, stacked: columns reader_a, reader_b, coefficient and
     those of `coefficients`.
     """
-    frames = []
-    for i, a in enumerate(ratings.columns):
-        for b in ratings.columns[i + 1 :]:
-            found = (
-                coefficients(ratings[[a, b]], categories, **options)
-                .rename_axis("coefficient")
-                .reset_index()
-            )
-            frames.append(found.assign(reader_a=a, reader_b=b))
-    columns = ["reader_a", "reader_b", "coefficient", *COLUMNS]
-    return (
-        pd.concat(frames)[columns].reset_index(drop=True)
-        if frames
-        else pd.DataFrame(columns=columns)
-    )
+    found = {
+        (a, b): coefficients(ratings[[a, b]], categories, **options)
+        for a, b in combinations(ratings.columns, 2)
+    }
+    return _stacked(found, ["reader_a", "reader_b"])
 
 
 def repeats(first: pd.DataFrame, second: pd.DataFrame, categories: list, **options) -> pd.DataFrame:
     """Intra-reader agreement: each reader's first answers against the same reader's answers to the
     hidden repeats.
 
-    `first` and `second` have one row an image (same index) and one column a reader. Returns one row
-    a reader and coefficient, columns reader, coefficient and those of `coefficients`.
+    `first` and `second` have one row per image (same index) and one column per reader. Returns one
+    row per reader and coefficient, columns reader, coefficient and those of `coefficients`.
     """
-    frames = []
+    found = {}
     for reader in second.columns:
-        both = pd.DataFrame(
-            {"first": first[reader].reindex(second.index), "second": second[reader]}
-        ).dropna()
-        found = coefficients(both, categories, **options).rename_axis("coefficient").reset_index()
-        frames.append(found.assign(reader=reader))
-    columns = ["reader", "coefficient", *COLUMNS]
-    return (
-        pd.concat(frames)[columns].reset_index(drop=True)
-        if frames
-        else pd.DataFrame(columns=columns)
-    )
+        answers = {"first": first[reader].reindex(second.index), "second": second[reader]}
+        both = pd.DataFrame(answers).dropna()
+        found[(reader,)] = coefficients(both, categories, **options)
+    return _stacked(found, ["reader"])
+
+
+def _stacked(found: dict[tuple, pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    columns = [*names, "coefficient", *COLUMNS]
+    if not found:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(found, names=[*names, "coefficient"]).reset_index()[columns]
 
 
 def coverage(
-    table: np.ndarray, images: int, studies: int = 2000, seed: int = 0, confidence: float = 0.95
+    table: np.ndarray, images: int, studies: int = 2000, seed: int = 0, **options
 ) -> pd.DataFrame:
     """How often the intervals hold the true coefficient, for two readers whose true joint
-    distribution is `table`.
+    distribution is `table`; `options` as for `coefficients`.
 
     `studies` studies of `images` images are drawn; returns by coefficient: truth, coverage,
     undefined (share of studies without an interval, which count in neither direction).
@@ -164,22 +162,15 @@ def coverage(
         .multinomial(images, joint.ravel(), size=studies)
         .reshape(-1, *joint.shape)
     )
-    held = {name: [] for name in NAMES}
+    held = []
     # Small studies repeat the same table: each different one is computed once.
-    different, times = np.unique(draws, axis=0, return_counts=True)
-    for counts, count in zip(different, times):
-        found = coefficients(from_table(counts, categories), categories, confidence=confidence)
-        inside = found.low.le(truth) & found.high.ge(truth)
-        for name in NAMES:
-            held[name] += [inside[name] if np.isfinite(found.low[name]) else np.nan] * count
-    rows = {
-        name: (truth[name], np.nanmean(v) if not np.isnan(v).all() else np.nan, np.isnan(v).mean())
-        for name, v in held.items()
-    }
-    return pd.DataFrame.from_dict(
-        {k: (float(a), float(b), float(c)) for k, (a, b, c) in rows.items()},
-        orient="index",
-        columns=["truth", "coverage", "undefined"],
+    for counts, times in zip(*np.unique(draws, axis=0, return_counts=True)):
+        found = coefficients(from_table(counts, categories), categories, **options)
+        inside = (found.low.le(truth) & found.high.ge(truth)).astype(float)
+        held += [inside.where(np.isfinite(found.low))] * times
+    held = pd.DataFrame(held)
+    return pd.DataFrame(
+        {"truth": truth, "coverage": held.mean(), "undefined": held.isna().mean()}, index=NAMES
     )
 
 
@@ -197,11 +188,6 @@ def _population(joint: np.ndarray) -> pd.Series:
         "brennan_prediger": 1 / len(joint),
     }
     return pd.Series({name: (observed - chance[name]) / (1 - chance[name]) for name in NAMES})
-
-
-def _known(value: str, allowed: tuple, what: str) -> None:
-    if value not in allowed:
-        raise ValueError(f"{what} is {value!r}; one of: {', '.join(allowed)}")
 
 
 def _in_order(categories: list) -> list:
@@ -272,36 +258,43 @@ def _counts(codes: np.ndarray, categories: int) -> np.ndarray:
 
 
 def _missing(images: int, reason: str) -> tuple:
-    return np.nan, np.nan, images, reason
+    return np.nan, np.nan, images, 0, -1.0, reason
+
+
+def _estimated(estimate: float, influence: np.ndarray, numbers: np.ndarray, lowest: float) -> tuple:
+    """Estimate, standard error, images, clusters, lowest possible value and reason."""
+    groups = len(np.unique(numbers))
+    if groups < 2:
+        one = "image" if len(numbers) == 1 else "prompt or patient"
+        return estimate, np.nan, len(numbers), groups, lowest, f"one {one}: no standard error"
+    se = np.sqrt(cluster.variance(influence / len(numbers), numbers))
+    return estimate, se, len(numbers), groups, lowest, ""
 
 
 def _linearised(
-    counts: np.ndarray, weights: np.ndarray, name: str, codes: np.ndarray | None = None
+    counts: np.ndarray,
+    weights: np.ndarray,
+    name: str,
+    numbers: np.ndarray,
+    codes: np.ndarray | None = None,
 ) -> tuple:
-    """Estimate, standard error, images and reason of a Gwet-type coefficient (Gwet 2014, sections
-    2.6 and 5.5).
-    """
+    """A Gwet-type coefficient with its linearised variance (Gwet 2014, sections 2.6 and 5.5)."""
     images, categories = counts.shape
     ratings = counts.sum(axis=1)
     several = ratings >= 2
     if not several.any():
         return _missing(images, "no image has two ratings")
     # An image rated once says nothing about agreement, yet counts for the chance term.
-    agreement = (counts * (counts @ weights.T - 1)).sum(axis=1) / np.where(
-        several, ratings * (ratings - 1), -1
-    )
+    of_pairs = np.where(several, ratings * (ratings - 1), -1)
+    agreement = (counts * (counts @ weights.T - 1)).sum(axis=1) / of_pairs
     observed = agreement[several].mean()
-    shares = counts / ratings[:, None]
-    chance, per_image = _chance(name, shares, weights, codes)
+    chance, per_image = _chance(name, counts / ratings[:, None], weights, codes)
     if np.isclose(chance, 1, atol=1e-12):
         return _missing(images, ONE_CATEGORY if categories > 1 else "only one category is declared")
     estimate = (observed - chance) / (1 - chance)
-    if images < 2:
-        return estimate, np.nan, images, "one image: no standard error"
-    linear = images / several.sum() * (agreement - chance * several) / (1 - chance) - 2 * (
-        1 - estimate
-    ) * (per_image - chance) / (1 - chance)
-    return estimate, np.sqrt(((linear - estimate) ** 2).sum() / (images * (images - 1))), images, ""
+    linear = images / several.sum() * (agreement - chance * several) / (1 - chance)
+    linear = linear - 2 * (1 - estimate) * (per_image - chance) / (1 - chance)
+    return _estimated(estimate, linear - estimate, numbers, -chance / (1 - chance))
 
 
 def _chance(name: str, shares: np.ndarray, weights: np.ndarray, codes: np.ndarray | None) -> tuple:
@@ -311,13 +304,11 @@ def _chance(name: str, shares: np.ndarray, weights: np.ndarray, codes: np.ndarra
     categories, mean = len(weights), shares.mean(axis=0)
     if name == "fleiss":
         return mean @ weights @ mean, shares @ ((weights + weights.T) / 2 @ mean)
+    if name == "gwet" and categories == 1:
+        return 1.0, 0.0
     if name == "gwet":
-        scale = weights.sum() / (categories * (categories - 1)) if categories > 1 else np.nan
-        return (
-            (scale * (mean @ (1 - mean)), scale * (shares @ (1 - mean)))
-            if categories > 1
-            else (1.0, 0.0)
-        )
+        scale = weights.sum() / (categories * (categories - 1))
+        return scale * (mean @ (1 - mean)), scale * (shares @ (1 - mean))
     if name == "conger":
         return _chance_conger(codes, weights)
     constant = weights.sum() / categories**2 if name == "brennan_prediger" else 0.0
@@ -359,28 +350,24 @@ def _cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
     images, categories = len(codes), len(matrix)
     if images == 0:
         return _missing(0, "no image has two ratings")
-    table = np.bincount(codes[:, 0] * categories + codes[:, 1], minlength=categories**2).reshape(
-        categories, categories
-    )
-    if (table.sum(axis=1) > 0).sum() == 1 and np.array_equal(
-        table.sum(axis=1) > 0, table.sum(axis=0) > 0
-    ):
+    cells = codes[:, 0] * categories + codes[:, 1]
+    table = np.bincount(cells, minlength=categories**2).reshape(categories, categories)
+    if (codes == codes[0, 0]).all():
         return _missing(images, ONE_CATEGORY)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (
-            cohens_kappa(table)
-            if weights == "identity"
-            else cohens_kappa(table, weights=1 - matrix)
-        )
+        found = cohens_kappa(table, weights=None if weights == "identity" else 1 - matrix)
     # At perfect agreement the variance is zero up to rounding, which may fall below it.
-    return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, ""
+    return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, images, -np.inf, ""
 
 
-def _krippendorff(counts: np.ndarray, metric: str, values: np.ndarray) -> tuple:
+def _krippendorff(
+    counts: np.ndarray, metric: str, values: np.ndarray, numbers: np.ndarray
+) -> tuple:
     """Krippendorff's alpha over images rated at least twice; standard error as Gwet (2014, section
     5.5) linearises it.
     """
-    counts = counts[counts.sum(axis=1) >= 2]
+    several = counts.sum(axis=1) >= 2
+    counts, numbers = counts[several], numbers[several]
     images, ratings = len(counts), counts.sum(axis=1)
     if images == 0:
         return _missing(0, "no image has two ratings")
@@ -390,25 +377,17 @@ def _krippendorff(counts: np.ndarray, metric: str, values: np.ndarray) -> tuple:
     expected = shares @ distance @ shares
     if np.isclose(expected, 0, atol=1e-15):
         return _missing(images, ONE_CATEGORY)
-    similarity = 1 - distance
+    similarity, chance, total = 1 - distance, 1 - expected, ratings.sum()
     observed = (counts * (counts @ similarity - 1)).sum(axis=1) / (mean * (ratings - 1))
-    chance = 1 - expected
-    total, small = ratings.sum(), observed.mean()
+    small = observed.mean()
     uncorrected = (small - chance) / (1 - chance)
     corrected = (1 - 1 / total) * small + 1 / total
     estimate = (corrected - chance) / (1 - chance)
-    if images < 2:
-        return estimate, np.nan, images, "one image: no standard error"
     surplus = (ratings - mean) / mean
     linear = (observed - corrected * surplus - chance) / (1 - chance)
     per_image = counts @ similarity @ shares / mean - chance * surplus
     linear = linear - 2 * (1 - uncorrected) * (per_image - chance) / (1 - chance)
-    return (
-        estimate,
-        np.sqrt(((linear - uncorrected) ** 2).sum() / (images * (images - 1))),
-        images,
-        "",
-    )
+    return _estimated(estimate, linear - uncorrected, numbers, -chance / (1 - chance))
 
 
 def _distance(metric: str, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -428,15 +407,24 @@ def _distance(metric: str, values: np.ndarray, totals: np.ndarray) -> np.ndarray
     return squared / squared.max() if squared.max() > 0 else squared
 
 
-def _with_interval(name, estimate, se, images, reason, readers, confidence) -> tuple:
-    if not np.isfinite(se):
-        return estimate, se, np.nan, np.nan, images, readers, reason
-    quantile = (
-        stats.norm.ppf((1 + confidence) / 2)
-        if name == "cohen"
-        else stats.t.ppf((1 + confidence) / 2, images - 1)
-    )
-    low, high = estimate - quantile * se, estimate + quantile * se
-    if name != "cohen":
-        low, high = np.clip([low, high], 0.0 if name == "percent" else -1.0, 1.0)
+def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool, scale: str):
+    estimate, se, images, groups, lowest, reason = found
+    low = high = np.nan
+    if np.isfinite(se):
+        quantile = (stats.norm if normal else stats.t(groups - 1)).ppf((1 + confidence) / 2)
+        low, high = estimate - quantile * se, estimate + quantile * se
+        if not normal:
+            # Weighted coefficients can lie below -1: the interval then ends where they must.
+            floor = 0.0 if name == "percent" else -1.0 if estimate >= -1 else lowest
+            low, high = np.clip([low, high], floor, 1.0)
+        if scale == "atanh" and name == "percent":
+            few, spread = (stats.norm.ppf(0.975) / quantile) ** 2, estimate * (1 - estimate)
+            effective = min(spread / se**2 * few, groups) if se > 1e-9 else groups
+            low, high = cluster.wilson(round(estimate, 12), effective, confidence)
+        elif scale == "atanh" and se < 1e-9:
+            low = high = np.nan
+            reason = "every image shows the same agreement, so nothing says how far it may vary"
+        elif scale == "atanh" and abs(estimate) < 1:
+            half = quantile * se / (1 - estimate**2)
+            low, high = np.tanh(np.arctanh(estimate) + np.array([-half, half]))
     return estimate, se, low, high, images, readers, reason

@@ -1,4 +1,6 @@
-"""Planning agreement studies: how many images, and what partly published counts still allow."""
+"""Planning: how many images, whether truth goes with something else, and what partly published
+counts still allow.
+"""
 
 from itertools import combinations
 from math import ceil, comb
@@ -8,6 +10,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 EXACT_TABLES = 2_000_000
+STRONG = 0.3  # Cramér's V from which truth is said to go with something else
 
 
 def sample_size(
@@ -48,6 +51,20 @@ def _votes(kappa: float, prevalence: float, readers: int) -> np.ndarray:
     together = np.zeros(readers + 1)
     together[0], together[-1] = 1 - prevalence, prevalence
     return kappa * together + (1 - kappa) * independent
+
+
+def imbalance(truth, values) -> dict:
+    """How far truth (0 or 1 per image) goes with something readers can see, such as modality.
+
+    Images whose value is missing are left out. Returns v (Cramér's, 0 to 1; 0 where nothing
+    varies) and alone, the values of at least two images that have one truth only.
+    """
+    known = pd.DataFrame({"truth": np.asarray(truth), "value": np.asarray(values, dtype=object)})
+    table = pd.crosstab(known["value"], known["truth"])
+    if min(table.shape, default=0) < 2:
+        return {"v": 0.0, "alone": []}
+    alone = table.index[(table == 0).any(axis=1) & (table.sum(axis=1) > 1)]
+    return {"v": float(stats.contingency.association(table)), "alone": [str(v) for v in alone]}
 
 
 def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:

@@ -13,81 +13,99 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from helpers.statistics import clusters as cluster
+
 COVARIANCES = ("delong", "jackknife")
 FIELDS = ["estimate", "se", "df", "statistic", "low", "high", "p"]
 
 
-def reader_auc(truth, score) -> pd.Series:
+def reader_auc(truth, score, clusters=None, strata=None) -> pd.Series:
     """The area under one reader's ROC curve with DeLong's standard error.
 
-    Returns estimate, se, df (inf: normal), statistic and p (two-sided, against 0.5), low, high (95
-    %, cut to [0, 1]), images, dropped (score missing) and reason. Raises ValueError for truth other
-    than 0 and 1.
+    `clusters`, `strata`: as for `multireader`. Returns estimate, se, df (inf: normal), statistic
+    and p (two-sided, against 0.5), low, high (95 %, cut to [0, 1]), images, dropped (score missing)
+    and reason. Raises ValueError for truth other than 0 and 1.
     """
-    scores, truth, dropped = _complete(_column(score, truth), truth)
-    counts = {"images": len(truth), "dropped": dropped}
-    if reason := _too_few(truth):
-        return _nothing(reason, **counts)
-    areas, covariance = _areas(scores, truth, "delong")
-    found = _result(areas[0], np.sqrt(covariance[0, 0]), np.inf, 0.5, **counts)
+    table = _Table(_column(score, truth), truth, clusters, strata)
+    if reason := table.lacking():
+        return _nothing(reason, **table.counts)
+    areas, covariance, df = table.areas("delong")
+    df = np.inf if clusters is None else df
+    found = _result(areas[0], np.sqrt(covariance[0, 0]), df, 0.5, **table.counts)
     found["low"], found["high"] = np.clip([found["low"], found["high"]], 0, 1)
     return found
 
 
 def compare_auc(truth, score_a, score_b) -> pd.Series:
     """The difference of two areas (a minus b) on the same images, with DeLong's covariance; fields
-    as `reader_auc`, against 0.
+    as `reader_auc`, against 0. Images that lack one of the scores are dropped and counted.
     """
     both = pd.concat([_column(score_a, truth), _column(score_b, truth)], axis=1)
-    scores, truth, dropped = _complete(both, truth)
-    counts = {"images": len(truth), "dropped": dropped}
-    if reason := _too_few(truth):
-        return _nothing(reason, **counts)
-    areas, covariance = _areas(scores, truth, "delong")
-    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    return _result(
-        areas[0] - areas[1],
-        np.sqrt(max(variance, 0)),
-        np.inf,
-        0,
-        auc_a=areas[0],
-        auc_b=areas[1],
-        **counts,
-    )
+    table = _Table(both, truth, complete=True)
+    if reason := table.lacking():
+        return _nothing(reason, **table.counts)
+    areas, covariance, _ = table.areas("delong")
+    se = np.sqrt(max(np.array([1, -1]) @ covariance @ [1, -1], 0))
+    each = {"auc_a": areas[0], "auc_b": areas[1]}
+    return _result(areas[0] - areas[1], se, np.inf, 0, **each, **table.counts)
 
 
 def multireader(
-    scores: pd.DataFrame, truth, against: float = 0.5, covariance: str = "delong"
+    scores: pd.DataFrame,
+    truth,
+    against: float = 0.5,
+    covariance: str = "delong",
+    clusters=None,
+    strata=None,
 ) -> pd.Series:
     """The mean area of random readers on random images, against a value (Obuchowski-Rockette,
     Hillis' degrees of freedom).
 
-    `scores`: one row an image, one column a reader; `truth`: 0 or 1 on the same index. Variance is
-    (MS_R + r max(Cov2, 0)) / r, df (MS_R + r max(Cov2, 0))² / (MS_R² / (r - 1)); t, two-sided, 95
-    %, not cut to [0, 1]. Images with a missing score are dropped and counted. Returns estimate, se,
-    df, statistic, low, high, p, readers, images, dropped, ms_reader, cov2 and reason. Raises
-    ValueError for an unknown covariance.
+    `scores`: one row per image, one column per reader; `truth`: 0 or 1 on the same index. Variance
+    is (MS_R + r max(Cov2, 0)) / r, df (MS_R + r max(Cov2, 0))² / (MS_R² / (r - 1)); t, two-sided,
+    95 %, not cut to [0, 1]. Every score counts: a reader's area rests on the images that reader
+    scored, the covariance of two readers on each one's influence values (DeLong's placements),
+    which are 0 where a score is missing. `clusters` (one value per image: its prompt or patient)
+    adds these up within clusters (Obuchowski 1997) and counts their number in the degrees of
+    freedom; `strata` compares images only within a stratum. Readers without two scores of each
+    kind are left out. Returns estimate, se, df, statistic, low, high, p, readers, images, dropped
+    (images without any score), incomplete (lacking some), answers, ms_reader, cov2 and reason.
+    Raises ValueError for an unknown covariance.
     """
-    values, truth, dropped = _complete(scores, truth)
-    readers = values.shape[1]
-    counts = {"readers": readers, "images": len(truth), "dropped": dropped}
-    if reason := _too_few(truth, covariance) or (
-        "" if readers > 1 else "one reader: readers cannot be taken as random"
-    ):
-        return _nothing(reason, **counts)
-    areas, matrix = _areas(values, truth, covariance)
+    table = _Table(scores, truth, clusters, strata)
+    if reason := table.lacking(covariance, readers=2):
+        return _nothing(reason, **table.counts)
+    areas, matrix, groups = table.areas(covariance)
+    readers = len(areas)
     ms_reader, cov2 = _variance(areas), matrix[~np.eye(readers, dtype=bool)].mean()
-    total = ms_reader + readers * max(cov2, 0)
-    df = _ratio(total**2, ms_reader**2 / (readers - 1))
-    return _result(
-        areas.mean(),
-        np.sqrt(total / readers),
-        df,
-        against,
-        **counts,
-        ms_reader=ms_reader,
-        cov2=cov2,
-    )
+    shared, groups = readers * max(cov2, 0), np.inf if clusters is None else groups
+    df = _ratio((ms_reader + shared) ** 2, ms_reader**2 / (readers - 1) + shared**2 / groups)
+    counts = table.counts | {"ms_reader": ms_reader, "cov2": cov2}
+    return _result(areas.mean(), np.sqrt((ms_reader + shared) / readers), df, against, **counts)
+
+
+def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd.Series:
+    """The mean area of these readers on random images, against 0.5: says nothing about other
+    readers. t with the degrees of freedom that the images (or clusters) leave; fields as
+    `multireader`.
+    """
+    table = _Table(scores, truth, clusters, strata)
+    if reason := table.lacking(readers=1):
+        return _nothing(reason, **table.counts)
+    areas, matrix, groups = table.areas("delong")
+    return _result(areas.mean(), np.sqrt(max(matrix.mean(), 0)), groups, 0.5, **table.counts)
+
+
+def possible(found: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for an area that stays within 0 and 1 and holds what it promises near them: t on
+    the logit scale (Pepe 2003); (nan, nan) where the standard error or the room is zero.
+    """
+    area, se = found["estimate"], found["se"]
+    if not (0 < area < 1 and se > 0):
+        return np.nan, np.nan
+    half = stats.t.ppf((1 + confidence) / 2, found["df"]) * se / (area * (1 - area))
+    middle = np.log(area / (1 - area))
+    return 1 / (1 + np.exp(half - middle)), 1 / (1 + np.exp(-half - middle))
 
 
 def multireader_compare(
@@ -97,38 +115,27 @@ def multireader_compare(
     and images random.
 
     Hillis' F test as t = sqrt(F) with the sign of the difference; standard error sqrt(2 / r (MS_TR
-    + r max(Cov2 - Cov3, 0))). Fields as `multireader`, with auc_a, auc_b, ms_treatment_reader,
-    cov1, cov2, cov3 besides. Raises ValueError when the two have different readers.
+    + r max(Cov2 - Cov3, 0))). Images with a missing score are dropped and counted. Fields as
+    `multireader`, with auc_a, auc_b, ms_treatment_reader, cov1, cov2, cov3 besides. Raises
+    ValueError when the two have different readers.
     """
     if set(scores_a.columns) != set(scores_b.columns):
         raise ValueError("both conditions must have the same readers as columns")
     both = pd.concat([scores_a, scores_b[scores_a.columns]], axis=1)
-    values, truth, dropped = _complete(both, truth)
-    readers = values.shape[1] // 2
-    counts = {"readers": readers, "images": len(truth), "dropped": dropped}
-    if reason := _too_few(truth, covariance) or (
-        "" if readers > 1 else "one reader: readers cannot be taken as random"
-    ):
+    table, readers = _Table(both, truth, complete=True), len(scores_a.columns)
+    counts = table.counts | {"readers": readers}
+    if reason := table.lacking(covariance, readers=3):
         return _nothing(reason, **counts)
-    areas, matrix = _areas(values, truth, covariance)
-    a, b = areas[:readers], areas[readers:]
-    other = ~np.eye(readers, dtype=bool)
-    within, between = (
-        (matrix[:readers, :readers] + matrix[readers:, readers:]) / 2,
-        matrix[:readers, readers:],
-    )
+    areas, matrix, _ = table.areas(covariance)
+    a, b, other = areas[:readers], areas[readers:], ~np.eye(readers, dtype=bool)
+    within = (matrix[:readers, :readers] + matrix[readers:, readers:]) / 2
+    between = matrix[:readers, readers:]
     cov1, cov2, cov3 = np.diag(between).mean(), within[other].mean(), between[other].mean()
     ms = _variance(a - b) / 2
     total = ms + readers * max(cov2 - cov3, 0)
     df = _ratio(total**2, ms**2 / (readers - 1))
-    extra = {
-        "auc_a": a.mean(),
-        "auc_b": b.mean(),
-        "ms_treatment_reader": ms,
-        "cov1": cov1,
-        "cov2": cov2,
-        "cov3": cov3,
-    }
+    extra = {"auc_a": a.mean(), "auc_b": b.mean(), "ms_treatment_reader": ms}
+    extra |= {"cov1": cov1, "cov2": cov2, "cov3": cov3}
     return _result(a.mean() - b.mean(), np.sqrt(2 / readers * total), df, 0, **counts, **extra)
 
 
@@ -143,112 +150,73 @@ def equivalence(
     """
     if margin <= 0:
         raise ValueError("the margin of equivalence must be above 0")
-    if not np.isfinite(found["se"]) or found["se"] == 0:
-        reason = found["reason"] or "the standard error is zero"
-        return pd.Series(
-            {
-                "p": np.nan,
-                "equivalent": None,
-                "low": np.nan,
-                "high": np.nan,
-                "margin": margin,
-                "df": found["df"],
-                "reason": reason,
-            }
-        )
-    away, df = found["estimate"] - against, found["df"]
-    p = max(
-        stats.t.sf((away + margin) / found["se"], df),
-        stats.t.cdf((away - margin) / found["se"], df),
-    )
-    half = stats.t.ppf(1 - alpha, df) * found["se"]
-    low, high = found["estimate"] - half, found["estimate"] + half
-    return pd.Series(
-        {
-            "p": p,
-            "equivalent": bool(p < alpha),
-            "low": low,
-            "high": high,
-            "margin": margin,
-            "df": df,
-            "reason": "",
-        }
-    )
+    tested = {"p": np.nan, "equivalent": None, "low": np.nan, "high": np.nan, "margin": margin}
+    tested |= {"df": found["df"], "reason": found["reason"] or "the standard error is zero"}
+    if np.isfinite(found["se"]) and found["se"] > 0:
+        away, se, spread = found["estimate"] - against, found["se"], stats.t(found["df"])
+        p = max(spread.sf((away + margin) / se), spread.cdf((away - margin) / se))
+        half = spread.ppf(1 - alpha) * se
+        tested |= {"p": p, "equivalent": bool(p < alpha), "reason": ""}
+        tested |= {"low": found["estimate"] - half, "high": found["estimate"] + half}
+    return pd.Series(tested)
 
 
 def bootstrap(
-    scores: pd.DataFrame, truth, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
+    scores: pd.DataFrame,
+    truth,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    clusters=None,
 ) -> pd.Series:
     """The mean area with a percentile interval over `replicates` draws of readers and, within each
-    truth, of images.
+    truth, of images (with `clusters`: of prompts and patients).
 
-    Returns estimate, se, low, high, replicates, readers, images, dropped, reason.
+    Every score counts. Returns estimate, se, low, high, replicates, readers, images, dropped,
+    incomplete, answers, reason.
     """
-    values, truth, dropped = _complete(scores, truth)
-    counts = {
-        "replicates": replicates,
-        "readers": values.shape[1],
-        "images": len(truth),
-        "dropped": dropped,
-    }
-    if reason := _too_few(truth):
-        return pd.Series(
-            {
-                "estimate": np.nan,
-                "se": np.nan,
-                "low": np.nan,
-                "high": np.nan,
-                **counts,
-                "reason": reason,
-            }
-        )
-    areas = bootstrap_areas(values, truth, replicates, seed)
-    low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
-    estimate = _areas(values, truth, "delong")[0].mean()
-    return pd.Series(
-        {
-            "estimate": estimate,
-            "se": areas.std(ddof=1),
-            "low": low,
-            "high": high,
-            **counts,
-            "reason": "",
-        }
-    )
+    table = _Table(scores, truth, clusters)
+    found = {"estimate": np.nan, "se": np.nan, "low": np.nan, "high": np.nan}
+    found |= {"replicates": replicates, **table.counts, "reason": table.lacking(readers=1)}
+    if not found["reason"]:
+        areas = bootstrap_areas(table.values, table.truth, replicates, seed, table.clusters)
+        low, high = np.nanquantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+        found |= {"estimate": table.areas("delong")[0].mean(), "low": low, "high": high}
+        found["se"] = np.nanstd(areas, ddof=1)
+    return pd.Series(found)
 
 
 def bootstrap_areas(
-    values: np.ndarray, truth: np.ndarray, replicates: int, seed: int
+    values: np.ndarray, truth: np.ndarray, replicates: int, seed: int, clusters=None
 ) -> np.ndarray:
     """Mean areas of resampled readers and images, (replicates,).
 
-    `values` is (images, readers), `truth` (images,).
+    `values` is (images, readers), nan where missing, `truth` (images,).
     """
     random = np.random.default_rng(seed)
-    positive, negative = values[truth == 1], values[truth == 0]
-    times_positive = random.multinomial(
-        len(positive), np.full(len(positive), 1 / len(positive)), replicates
-    ).astype(np.float32)
-    times_negative = random.multinomial(
-        len(negative), np.full(len(negative), 1 / len(negative)), replicates
-    ).astype(np.float32)
+    numbers = cluster.codes(clusters, len(truth))
+    times = np.empty((replicates, len(truth)), dtype=np.float32)
+    for kind in (1, 0):
+        inside = np.flatnonzero(truth == kind)
+        names, codes = np.unique(numbers[inside], return_inverse=True)
+        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)
+        times[:, inside] = drawn[:, codes]
     readers = values.shape[1]
     times_reader = random.multinomial(readers, np.full(readers, 1 / readers), replicates)
     areas = np.empty((replicates, readers))
     for j in range(readers):
         # How often an image was drawn is a weight: the area is a weighted count of ordered pairs,
         # read off the sorted scores.
-        order = np.argsort(np.concatenate([negative[:, j], positive[:, j]]), kind="stable")
-        ordered = np.concatenate([negative[:, j], positive[:, j]])[order]
+        rated = np.flatnonzero(~np.isnan(values[:, j]))
+        order = rated[np.argsort(values[rated, j], kind="stable")]
+        ordered, drawn = values[order, j], times[:, order]
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        below = np.concatenate([times_negative, np.zeros_like(times_positive)], axis=1)[:, order]
-        above = np.concatenate([np.zeros_like(times_negative), times_positive], axis=1)[:, order]
-        below, above = (
-            np.add.reduceat(below, starts, axis=1),
-            np.add.reduceat(above, starts, axis=1),
-        )
-        areas[:, j] = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1, dtype=float)
-    return (areas * times_reader).sum(axis=1) / readers / (len(positive) * len(negative))
+        above = np.add.reduceat(drawn * (truth[order] == 1), starts, axis=1)
+        below = np.add.reduceat(drawn * (truth[order] == 0), starts, axis=1)
+        ordered_pairs = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1, dtype=float)
+        pairs = above.sum(axis=1, dtype=float) * below.sum(axis=1, dtype=float)
+        areas[:, j] = ordered_pairs / np.where(pairs > 0, pairs, np.nan)
+    return (areas * times_reader).sum(axis=1) / readers
 
 
 def power(
@@ -280,17 +248,15 @@ def power(
         shared = np.sqrt(correlation) * random.standard_normal((len(truth), 1))
         own = np.sqrt(1 - correlation) * random.standard_normal((len(truth), readers))
         result = multireader(pd.DataFrame(truth[:, None] * shift + shared + own), truth, against)
-        found.append((result["p"] < alpha, (result["high"] - result["low"]) / 2))
-    rejected, half_width = np.array(found).T
+        # Readers who all separate the kinds leave no standard error, and no doubt either.
+        certain = result["se"] == 0 and result["estimate"] != against
+        found.append((certain or result["p"] < alpha, (result["high"] - result["low"]) / 2))
+    rejected, half_width = np.array(found, dtype=float).T
     low, high = proportion_confint(rejected.sum(), studies, method="wilson")
+    chance = {"power": rejected.mean(), "low": low, "high": high}
+    wide = half_width[np.isfinite(half_width)]
     return pd.Series(
-        {
-            "power": rejected.mean(),
-            "low": low,
-            "high": high,
-            "half_width": half_width.mean(),
-            "studies": studies,
-        }
+        chance | {"half_width": wide.mean() if len(wide) else np.nan, "studies": studies}
     )
 
 
@@ -301,61 +267,96 @@ def _column(score, truth) -> pd.DataFrame:
     ).to_frame()
 
 
-def _complete(scores: pd.DataFrame, truth) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scores and truth as arrays in one order without images that lack a score, and how many those
-    were.
+class _Table:
+    """Scores (images, readers) and truth (images,) in one order, without images or readers that
+    have nothing to say; with `complete` without images that lack any score.
     """
-    if isinstance(truth, pd.Series):
-        if (
-            not scores.index.is_unique
-            or not truth.index.is_unique
-            or len(truth) != len(scores)
-            or not scores.index.isin(truth.index).all()
-        ):
-            raise ValueError(
-                "truth must have one value for every image of the scores, on the same index"
-            )
-        truth = truth.reindex(scores.index)
-    truth = np.asarray(truth, dtype=float)
-    if len(truth) != len(scores):
-        raise ValueError("truth must have one value for every image of the scores")
-    if not np.isin(truth, (0, 1)).all():
-        raise ValueError("truth must be 0 (real) or 1 (generated) for every image")
-    values = scores.to_numpy(dtype=float, na_value=np.nan)
-    kept = ~np.isnan(values).any(axis=1)
-    return values[kept], truth[kept].astype(int), int((~kept).sum())
+
+    def __init__(self, scores: pd.DataFrame, truth, clusters=None, strata=None, complete=False):
+        images = len(scores)
+        if isinstance(truth, pd.Series) and not scores.index.equals(truth.index):
+            known = scores.index.is_unique and truth.index.is_unique and len(truth) == images
+            if not known or not scores.index.isin(truth.index).all():
+                raise ValueError(
+                    "truth must have one value for every image of the scores, on the same index"
+                )
+            truth = truth.reindex(scores.index)
+        truth = np.asarray(truth, dtype=float)
+        if len(truth) != images:
+            raise ValueError("truth must have one value for every image of the scores")
+        if not np.isin(truth, (0, 1)).all():
+            raise ValueError("truth must be 0 (real) or 1 (generated) for every image")
+        values = scores.to_numpy(dtype=float, na_value=np.nan)
+        rated = ~np.isnan(values)
+        kept = rated.all(axis=1) if complete else rated.any(axis=1)
+        able = np.minimum(rated[truth == 1].sum(axis=0), rated[truth == 0].sum(axis=0)) >= 2
+        able |= not able.any()
+        self.values, self.truth = values[kept][:, able], truth[kept].astype(int)
+        self.clusters = None if clusters is None else cluster.codes(clusters, images)[kept]
+        layers = np.zeros(images) if strata is None else pd.factorize(np.asarray(strata))[0]
+        self.strata = [layers[kept] == name for name in np.unique(layers)]
+        given = ~np.isnan(self.values)
+        self.counts = {"readers": int(able.sum()), "images": len(self.truth)}
+        self.counts |= {"dropped": int((~kept).sum()), "answers": int(given.sum())}
+        self.counts["incomplete"] = int((~given.all(axis=1)).sum())
+        # A stratum counts where every reader has two images of each kind in it.
+        self.strata = [part for part in self.strata if self._enough(part)]
+
+    def _enough(self, part: np.ndarray) -> bool:
+        rated = ~np.isnan(self.values)
+        return all((rated & (part & (self.truth == v))[:, None]).sum(0).min() >= 2 for v in (0, 1))
+
+    def lacking(self, covariance: str = "delong", readers: int = 1) -> str:
+        """Why there is no analysis; empty where there is one."""
+        if covariance not in COVARIANCES:
+            raise ValueError(f"covariance is {covariance!r}; one of: {', '.join(COVARIANCES)}")
+        for value, name in ((0, "real"), (1, "generated")):
+            if (self.truth == value).sum() < 2:
+                return f"fewer than two {name} images with scores"
+        if not self.strata:
+            return "fewer than two real or two generated images that a reader scored"
+        alone = "one reader: readers cannot be taken as random"
+        return alone if self.values.shape[1] < readers else ""
+
+    def areas(self, covariance: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Areas (readers,), their covariance over images (readers, readers), and the degrees of
+        freedom that the images or clusters leave (Satterthwaite).
+        """
+        pairs = [(self.truth[p] == 1).sum() * (self.truth[p] == 0).sum() for p in self.strata]
+        areas, columns = np.zeros(self.values.shape[1]), self.values.shape[1]
+        matrix, parts = np.zeros((columns, columns)), []
+        numbers = cluster.codes(self.clusters, len(self.truth))
+        for part, weight in zip(self.strata, np.array(pairs) / sum(pairs)):
+            placed = _placements(self.values[part], self.truth[part])
+            areas += weight * np.nanmean(placed[self.truth[part] == 1], axis=0)
+            for kind in (1, 0):
+                of_kind = self.truth[part] == kind
+                own, names = placed[of_kind], numbers[part][of_kind]
+                influence = (own - np.nanmean(own, axis=0)) / (~np.isnan(own)).sum(axis=0)
+                total = cluster.sums(np.nan_to_num(influence), names)
+                groups = (cluster.sums((~np.isnan(own)).astype(float), names) > 0).sum(axis=0)
+                scale = np.sqrt(groups / (groups - 1.0))
+                if covariance == "jackknife":
+                    scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
+                added = weight**2 * (total * scale).T @ (total * scale)
+                matrix += added
+                parts.append((added.mean(), groups.min() - 1))
+        total = sum(v for v, _ in parts)
+        return areas, matrix, _ratio(total**2, sum(v**2 / df for v, df in parts))
 
 
-def _too_few(truth: np.ndarray, covariance: str = "delong") -> str:
-    if covariance not in COVARIANCES:
-        raise ValueError(f"covariance is {covariance!r}; one of: {', '.join(COVARIANCES)}")
-    for value, name in ((0, "real"), (1, "generated")):
-        if (truth == value).sum() < 2:
-            return f"fewer than two {name} images with every score"
-    return ""
-
-
-def _areas(values: np.ndarray, truth: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray]:
-    """Areas (columns,) and their covariance (columns, columns) over images."""
-    positive, negative = values[truth == 1], values[truth == 0]
-    m, n = len(positive), len(negative)
-    # Placement values from mid-ranks: the share of the other kind that an image is ordered rightly
-    # against.
-    ranks = stats.rankdata(np.concatenate([positive, negative]), axis=0)
-    of_positive = (ranks[:m] - stats.rankdata(positive, axis=0)) / n
-    of_negative = 1 - (ranks[m:] - stats.rankdata(negative, axis=0)) / m
-    areas = of_positive.mean(axis=0)
-    if covariance == "delong":
-        matrix = (
-            np.cov(of_positive, rowvar=False, ddof=1) / m
-            + np.cov(of_negative, rowvar=False, ddof=1) / n
-        )
-        return areas, np.atleast_2d(matrix)
-    without = np.concatenate(
-        [(m * areas - of_positive) / (m - 1), (n * areas - of_negative) / (n - 1)]
-    )
-    deviation = without - without.mean(axis=0)
-    return areas, (m + n - 1) / (m + n) * deviation.T @ deviation
+def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The share of the other kind that an image is ordered rightly against, per reader; nan where
+    a score is missing. From mid-ranks.
+    """
+    placed = np.empty_like(values)
+    everything = stats.rankdata(values, axis=0, nan_policy="omit")
+    for kind in (1, 0):
+        own = truth == kind
+        before = everything[own] - stats.rankdata(values[own], axis=0, nan_policy="omit")
+        share = before / (~np.isnan(values[~own])).sum(axis=0)
+        placed[own] = share if kind else 1 - share
+    return placed
 
 
 def _variance(areas: np.ndarray) -> float:
@@ -370,29 +371,13 @@ def _ratio(above: float, below: float) -> float:
 
 
 def _result(estimate: float, se: float, df: float, against: float, **more) -> pd.Series:
-    if se < 1e-12:
-        reason = "the standard error is zero: the readers order every pair of images alike"
-        return pd.Series(
-            {
-                **dict.fromkeys(FIELDS, np.nan),
-                "estimate": estimate,
-                "se": 0.0,
-                "df": df,
-                **more,
-                "reason": reason,
-            }
-        )
-    statistic, half = (estimate - against) / se, stats.t.ppf(0.975, df) * se
-    values = (
-        estimate,
-        se,
-        df,
-        statistic,
-        estimate - half,
-        estimate + half,
-        2 * stats.t.sf(abs(statistic), df),
-    )
-    return pd.Series({**dict(zip(FIELDS, values)), **more, "reason": ""})
+    found = dict.fromkeys(FIELDS, np.nan) | {"estimate": estimate, "se": 0.0, "df": df}
+    reason = "the standard error is zero: the readers order every pair of images alike"
+    if se >= 1e-12:
+        statistic, half, reason = (estimate - against) / se, stats.t.ppf(0.975, df) * se, ""
+        found |= {"se": se, "statistic": statistic, "p": 2 * stats.t.sf(abs(statistic), df)}
+        found |= {"low": estimate - half, "high": estimate + half}
+    return pd.Series(found | more | {"reason": reason})
 
 
 def _nothing(reason: str, **more) -> pd.Series:

@@ -1,0 +1,210 @@
+"""The report's texts: templates/*.md are sentences with holes, filled from the results and the
+context; numbers for people.
+"""
+
+import re
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from helpers import figures, findings
+from helpers.statistics import accuracy, design
+from helpers.table_columns import LABELS
+
+KINDS = {"xray": "X-rays", "ct": "CT images"}
+BANDS = ((0.0, "poor"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"))
+UNFILLED = "enter "  # a new study's study.yaml says what to enter
+NBSP = "\u00a0"
+SPACES = re.compile(r"[ \t\r\n]+")
+GOING_BACK = {
+    "never": "an answer could not be changed",
+    "until next": "an answer could be changed until the next one was saved",
+    "until locked": "answers could be changed until the reader locked them",
+}
+
+
+def percent(share: float | None) -> str:
+    """23 % for 9 of 40: halves are rounded up."""
+    return "–" if share is None else f"{value(100 * share, 0)}{NBSP}%"
+
+
+def value(number: float | str | None, digits: int = 2) -> str:
+    """A number for people, halves rounded away from zero; ∞ and – for what is not finite."""
+    if number is None or number == "inf":
+        return "–" if number is None else "∞"
+    exact = Decimal(repr(round(float(number), 12)))
+    rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{abs(rounded) if rounded == 0 else rounded}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, digits: int = 0) -> str:
+    """5 to 36 % for shares (digits 0), 0.12 to 0.44 for coefficients (digits 2); empty when there
+    is none.
+    """
+    if low is None or high is None:
+        return ""
+    if digits == 0:
+        return f"{value(100 * low, 0)} to {percent(high)}"
+    return f"{value(low, digits)} to {value(high, digits)}"
+
+
+def p_value(p: float | None) -> str:
+    """p = .031, p < .001."""
+    if p is None:
+        return "p not defined"
+    return "p < .001" if p < 0.001 else f"p = {value(p, 3)}".replace("0.", ".")
+
+
+def count(part: dict) -> str:
+    """3 of 20 (15 %; 95 % interval 5 to 36 %)."""
+    if not part["total"]:
+        return "none (no image has the answers that this needs)"
+    held = (
+        f"95 % interval {interval(part['low'], part['high'])}"
+        if part["low"] is not None
+        else f"no interval: {part['reason']}"
+    )
+    return f"{part['count']} of {part['total']} ({percent(part['estimate'])}; {held})"
+
+
+def estimate(row: dict, low: str = "low", high: str = "high") -> str:
+    """0.62 (95 % interval 0.51 to 0.72), or why it has no value or no interval."""
+    if row["estimate"] is None:
+        return f"has no value: {row['reason']}"
+    if row[low] is None:
+        return f"{value(row['estimate'])} (no interval: {row['reason']})"
+    return f"{value(row['estimate'])} (95 % interval {interval(row[low], row[high], 2)})"
+
+
+def area(row: dict) -> str:
+    """0.62 (0.51 to 0.72), without an interval where there is none."""
+    held = interval(row["low"], row["high"], 2)
+    return value(row["estimate"]) + (f" ({held})" if held else "")
+
+
+def band(coefficient: float) -> str:
+    """Landis and Koch's word."""
+    return next((name for edge, name in BANDS if coefficient < edge), "almost perfect")
+
+
+def were(number: int, one: str = "was", several: str = "were") -> str:
+    """The form of the verb for `number`; none counts as several."""
+    return one if number == 1 else several
+
+
+def everyone(readers: int) -> str:
+    """both readers, all 5 readers, the only reader."""
+    return {1: "the only reader", 2: "both readers"}.get(readers, f"all {readers} readers")
+
+
+def knew(design: dict) -> str:
+    """How many readers stated prior knowledge of AI."""
+    if design["readers"] == 1:
+        return f"this reader stated {'' if design['prior_ai'] else 'no '}prior knowledge of AI"
+    return f"{design['prior_ai'] or 'none'} of them stated prior knowledge of AI"
+
+
+def changing(reading: dict) -> str:
+    """Whether answers could be changed; `reading`: the parameters of 07."""
+    return GOING_BACK.get(
+        reading.get("going_back"), "whether an answer could be changed is not recorded"
+    )
+
+
+def cell(row: dict) -> str:
+    """3 of 20, 15 % (5 to 36 %), chance level 20 %; or why there is nothing."""
+    if row["estimate"] is None:
+        return row["reason"]
+    digits = 2 if row["count"] is None else 0
+    held = interval(row["low"], row["high"], digits)
+    if digits:
+        said = value(row["estimate"])
+    elif row["stratum"] == "stratified":
+        said = percent(row["estimate"])
+    else:
+        said = f"{row['count']} of {row['total']}, {percent(row['estimate'])}"
+    said += f" ({held or row['reason']})"
+    said += (
+        f", chance level {percent(row['chance'])}"
+        if row["chance"] is not None and not digits
+        else ""
+    )
+    return said + (f"; {row['left_out']} left out" if row["left_out"] else "")
+
+
+def several(number: int, what: str) -> str:
+    """no training case, 1 reader, 6 readers."""
+    return f"{number or 'no'} {what}{'' if number in (0, 1) else 's'}"
+
+
+def source(row: dict) -> str:
+    """X-ray, generated by tiny-sd: 20 images."""
+    by = f" by {row['generator']}" if row["generator"] else ""
+    return f"{figures.NAMES[row['modality']]}, {row['origin']}{by}: {row['images']} images"
+
+
+def finding_names(ids: str) -> str:
+    """Effusion, Mass for effusion|mass; modalities and sources by their name too."""
+    names = findings.FINDINGS | figures.NAMES
+    return ", ".join(names.get(part, part) for part in ids.split("|"))
+
+
+def printable(words: str) -> str:
+    """On one line, without control characters and those that turn the direction of the text."""
+    return SPACES.sub(" ", "".join(c if c.isprintable() or c == NBSP else " " for c in words))
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    autoescape=select_autoescape(["html"]),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=lambda said: printable(said) if type(said) is str else said,
+)
+TEMPLATES.globals |= {
+    name: thing
+    for name, thing in globals().items()
+    if callable(thing) and getattr(thing, "__module__", "") == __name__
+}
+TEMPLATES.globals |= {"KINDS": KINDS, "NAMES": figures.NAMES, "LABELS": LABELS}
+TEMPLATES.globals |= {"COEFFICIENTS": figures.COEFFICIENTS, "wilson": accuracy.wilson}
+TEMPLATES.filters["named"] = lambda row: (row.get("coefficient") or row["measure"], row)
+TEMPLATES.globals |= {"STRONG": design.STRONG}
+
+
+def fill(name: str, **values) -> str:
+    """A template of templates/ with its holes filled. Raises UndefinedError for a hole without a
+    value.
+    """
+    return TEMPLATES.get_template(name).render(values)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Paragraphs are divided by empty lines; other line breaks are the editor's."""
+    lines = (SPACES.sub(" ", part).strip() for part in re.split(r"\n\s*\n", text))
+    return [re.sub(r"\s+([,;:)]|\.(?=\s|$))", r"\1", line) for line in lines if line]
+
+
+def written(results: dict, context: dict) -> dict[str, list[str]]:
+    """Every text of the report: heading of templates/report.md -> its paragraphs. `context`: see
+    report.context.
+    """
+    parts = re.split(r"^## (.*)$", fill("report.md", **results, context=context), flags=re.M)
+    return {title: paragraphs(text) for title, text in zip(parts[1::2], parts[2::2])}
+
+
+def checklist(results: dict, context: dict) -> list[dict]:
+    """The items of GRRAS, STARD and CLAIM: rows guideline, item, topic, status (filled or open),
+    text.
+    """
+    rows = []
+    for line in paragraphs(fill("checklist.md", **results, context=context)):
+        guideline, item, topic, text = (part.strip() for part in line.split("|", 3))
+        filled = bool(text) and not text.startswith(UNFILLED)
+        row = {"guideline": guideline, "item": item, "topic": topic}
+        rows.append(
+            row | {"status": "filled" if filled else "open", "text": text if filled else ""}
+        )
+    return rows
