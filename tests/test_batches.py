@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 
+import openai
 import pytest
 from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: F401
 
@@ -253,3 +254,34 @@ def test_images_in_a_batch_are_not_bought_beside_it():
         with pytest.raises(service.GenerationError, match="waiting in a batch"):
             generate(generation(server, 9))
     assert not server.requests
+
+
+@pytest.mark.parametrize("ended", ["expired", "cancelled"])
+def test_what_a_batch_counts_beyond_its_results_may_have_been_billed(ended):
+    with ImageServer(sketch=True, batch_expires_after=4) as server:
+        _results_lose_their_second_line(server, b"")
+        submit(server)
+        asyncio.run(_worked_on(server))
+        next(iter(server.batches.values()))["status"] = ended
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="3 requests was submitted"):
+            visit(again)
+    statuses = again.ledger.frame()["status"].value_counts().to_dict()
+    assert statuses == {"ok": 3, "unknown": 1, "failed": 2, "submitted": 3}
+    assert again.ledger.spent_usd >= server.billed_usd
+
+
+def test_a_cancelled_batch_that_counts_nothing_may_have_been_billed_whole():
+    with ImageServer(sketch=True, batch_seconds=60) as server:
+        submit(server)
+        next(iter(server.batches.values()))["status"] = "cancelled"
+        again = generation(server, mode="batch")
+        with pytest.raises(service.GenerationError, match="6 requests was submitted"):
+            visit(again)
+    assert again.ledger.frame()["status"].value_counts()["unknown"] == 6
+
+
+async def _worked_on(server):
+    """Ask for the batch, which then is worked on, and read nothing of it."""
+    async with openai.AsyncOpenAI(base_url=server.url, api_key="any") as client:
+        await client.batches.list()
