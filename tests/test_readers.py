@@ -7,7 +7,7 @@ import pytest
 import reading_studies
 
 from helpers import tables
-from helpers.analyse_readings import joined, report
+from helpers.analyse_readings import joined
 from helpers.reading import accounts, export, reader_state, setting, store
 from helpers.rehearsal import readers
 from helpers.runner import parameters, runs
@@ -49,9 +49,6 @@ def test_simulated_readers_read_everything_and_lock(opened):
     )
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
     assert opened.simulated == ["readers"] and (opened.folder / "begun.json").exists()
-    assert readers.REASON.startswith(report.READERS_SIMULATED), (
-        "the report knows this opening of the key by its reason"
-    )
     assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, (
         "notebook 08 takes them as they are"
     )

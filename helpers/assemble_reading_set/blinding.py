@@ -201,7 +201,7 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
         came_back / "readings.csv",
         "reader {reader_id} has two standing answers for {blind_id}.",
     )
-    expected = events.sort_values("sequence").groupby("reader_id").cumcount() + 1
+    expected = events.sort_values("sequence").groupby("reader_id").cumcount().sort_index() + 1
     _refuse(
         events[events["sequence"] != expected],
         came_back / "events.csv",
