@@ -1,6 +1,5 @@
-"""The reading page as a widget: its texts, settings and questions are traits, its code is a few
-plain ES modules. Under the reading server answers go to the server; in a notebook the widget keeps
-a practice record that is thrown away.
+"""The reading page as a widget: its traits are the page's texts, settings and questions, its code
+is a few plain ES modules. Answers do not travel through it: they go to the server.
 """
 
 import json

@@ -321,3 +321,22 @@ def test_an_image_that_is_not_given_is_said_and_not_asked_for_for_ever(browser, 
     count = len(asked)
     page.wait_for_timeout(2000)
     assert len(asked) == count < 12
+
+
+def test_the_page_is_what_the_widget_s_traits_say(browser, server):
+    code = new_reader(server, "reader-of-traits")
+    reader = Reader(browser, link(server, 0).split("#")[0] + "#" + code)
+    reader.page.add_init_script(
+        "const later = window.setTimeout; window.setTimeout ="
+        " (act, wait, ...more) => wait === 12000 ? 0 : later(act, wait, ...more)"
+    )
+
+    def other_title(route) -> None:
+        told = route.fetch().json()
+        route.fulfill(json=told | {"title": "what HTTP says", "consent": "what HTTP says"})
+
+    reader.context.route("**/reading/settings", other_title)
+    reader.page.goto(reader.link)
+    reader.page.wait_for_selector("#agree", timeout=60_000)
+    assert "what HTTP says" not in reader.page.inner_text("#reading")
+    assert "You may stop at any moment." in reader.page.inner_text("#reading")

@@ -46,10 +46,6 @@ export class Server {
     return answer;
   }
 
-  settings() {
-    return this.call("reading/settings");
-  }
-
   record(message, code) {
     return this.call("reading/record", { reader: this.reader, message, code });
   }

@@ -12,8 +12,8 @@ const LOOK_AGAIN = 20000; // milliseconds between two looks at whether the read 
 
 // What every screen gets: the study's settings and words, where the reader is, and what it may ask of the page.
 export const app = {
-  settings: null, words: null, state: null, server: null, outbox: null, kept: null, root: null, host: document.body,
-  screen: null, images: new Map(), practice: false, show, fetchImage, lookAgain, openAnswer,
+  settings: null, words: null, state: null, server: null, outbox: null, kept: null, root: null,
+  screen: null, images: new Map(), show, fetchImage, lookAgain, openAnswer,
 };
 let beginning = null;
 let mounted = null;
@@ -22,13 +22,12 @@ let mounted = null;
 export function begin(server) {
   beginning ??= (async () => {
     app.server = server;
-    const [state, page] = await Promise.all([come(() => server.state()), come(() => server.settings())]);
+    const [state, page] = await Promise.all([come(() => server.state()), come(() => server.call("reading/settings"))]);
     const { words, ...settings } = page;
     Object.assign(app, { state, words, settings });
     const waiting = document.getElementById("reading-wait");
     if (waiting) waiting.textContent = words.page.opening;
     if (["read", "display"].includes(app.state.phase)) fetchAhead();
-    return undefined;
   })();
   return beginning;
 }
@@ -59,8 +58,8 @@ async function put(page) {
   await begin();
   Object.assign(app, page?.settings?.study ? page : {});
   const { settings, words, state } = app;
-  if (!app.practice) Object.assign(document, { title: settings.title });
-  if (!app.practice) document.documentElement.lang = words.language;
+  document.title = settings.title;
+  document.documentElement.lang = words.language;
   app.root = h("div", { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" });
   app.kept ??= new Kept(settings.study, state.reader);
   app.outbox = new Outbox(app.server, app.kept, {
@@ -70,13 +69,12 @@ async function put(page) {
     changed: (count, trouble) => app.screen?.waiting?.(count, trouble),
   });
   document.getElementById("reading-wait")?.remove();
-  app.host.append(app.root);
+  document.body.append(app.root);
   app.outbox.pump();
   if (app.kept.ids("-leaving").length) return signOut(app);
   if (app.outbox.waiting.length) await app.outbox.empty(3000); // what an earlier page could not save comes first
   show();
   setInterval(() => app.outbox.waiting.length || lookAgain(), LOOK_AGAIN);
-  return undefined;
 }
 
 // The server said where the reader is now.
@@ -102,7 +100,6 @@ async function lookAgain(notice = "") {
   app.state = answer.data;
   show();
   if (answer.data.phase === before) app.screen.notice?.(notice);
-  return undefined;
 }
 
 async function signedOut() {

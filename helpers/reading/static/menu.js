@@ -13,7 +13,6 @@ export function savedState(app, node, count, trouble, always = true) {
 export function menu(app) {
   const { withdraw: words, page } = app.words;
   const quiet = (text, onclick) => h("button", { type: "button", className: "quiet", text, onclick });
-  if (app.practice) return h("span", { className: "row", text: page.practice });
   const reading = !["withdrawn", "erased", "consent"].includes(app.state.phase);
   return h("span", { className: "row" }, reading && quiet(words.open, () => withdraw(app)), quiet(page.sign_out, () => signOut(app)));
 }

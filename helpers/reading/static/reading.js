@@ -115,7 +115,6 @@ export class Reading {
     this.cover("");
     this.viewer.show(ready);
     requestAnimationFrame(() => requestAnimationFrame(() => this.painted(id, turn)));
-    return undefined;
   }
 
   // The server does not give this image: once what is waiting is saved it may, or the reader is elsewhere by now.
