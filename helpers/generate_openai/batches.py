@@ -6,6 +6,7 @@ batch nor submits it twice.
 """
 
 import asyncio
+import contextlib
 import json
 import uuid
 from collections import Counter
@@ -262,9 +263,12 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
         ) from None
     with path.open("rb") as lines:
         for line in filter(bytes.strip, lines):
-            try:
-                await _take(generation, record, json.loads(line), read, failures)
-            except (ValueError, AttributeError):
+            result = None
+            with contextlib.suppress(ValueError):
+                result = json.loads(line)
+            if isinstance(result, dict):
+                await _take(generation, record, result, read, failures)
+            else:
                 unread += 1
     path.unlink()
     return unread

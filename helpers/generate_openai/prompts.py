@@ -110,9 +110,10 @@ def _check_count(count: int, service) -> None:
     each = budget.estimate(service.price, "", asked.size, service.quality or "auto", [], False).usd
     covered = int(asked.budget_usd / each) if each else MOST_IMAGES
     if count > max(covered, MOST_IMAGES):
+        limit = f"a budget of {asked.budget_usd:g} USD covers about {covered:,}: lower the counts"
         raise PromptError(
-            f"{asked.prompt_table} asks for {count:,} images; a budget of {asked.budget_usd:g} USD"
-            f" covers about {covered:,}. Lower the counts or raise budget_usd."
+            f"{asked.prompt_table} asks for {count:,} images;"
+            f" {f'{limit} or raise budget_usd' if each else f'{covered:,} are the most'}."
         )
 
 

@@ -8,6 +8,7 @@ their way, and those stay in the ledger as perhaps billed.
 """
 
 import asyncio
+import contextlib
 import heapq
 import json
 import random
@@ -28,6 +29,7 @@ FAILURES_IN_A_ROW = 5
 # Different prompts that fail alike, one after the other, before it cannot be their own fault: where
 # nothing came or each is paid for, and where others came.
 FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
+PAID_FOR_NOTHING = 2  # new requests for an image whose answers came whole and are no image
 ABOUT_THE_PROMPT = {400, 413, 422, 451}
 AGAIN = "Run the stage again to go on."
 # What to change when a service does not take a field of the request.
@@ -195,7 +197,7 @@ async def generate(generation: Generation) -> None:
         sender = _Sender(generation)
         async with generation.service.client() as client:
             await sender.serve(client)
-        if not sender.stopped:
+        with contextlib.suppress(OSError):  # of a full disk it is said what stopped the run
             await generation.ledger.save()
         sender.check_complete()
 
@@ -227,7 +229,7 @@ class _Sender:
         self.queue = [(0.0, number, order) for number, order in enumerate(generation.wanted)]
         self.few = len({order.prompt for order in generation.wanted}) < FAILED_ALIKE
         self.failures: Counter = Counter()
-        self.alike: dict[str, set] = defaultdict(set)
+        self.alike: dict[tuple[str, str], set] = defaultdict(set)
         self.settled: set[str] = set()
         self.stopped = self.remedy = ""
         self.last = retry_policy.Verdict("done")
@@ -299,9 +301,10 @@ class _Sender:
             and len(running) < self.flow.allowed
             and self._due() <= time.monotonic()
         ):
-            if self._failed_alike():
+            alike = self._failed_alike()
+            if alike:
                 if not running:
-                    self._stop_alike()
+                    self._stop_alike(*alike)
                 return  # what is under way may still show that others get through
             _, number, order = self.queue[0]
             rows, spent = generation.ledger.rows, generation.ledger.spent_usd
@@ -321,17 +324,20 @@ class _Sender:
             task = asyncio.create_task(attempt(client, generation, order, request_id))
             running[task] = (number, order, request_id)
 
-    def _failed_alike(self) -> bool:
-        most = max((len(failed) for failed in self.alike.values()), default=0)
-        later = self.came and self.last.action == "rejected"
-        return most >= (FAILED_ALIKE_LATER if later else FAILED_ALIKE)
+    def _failed_alike(self) -> tuple[str, str] | None:
+        """Action and words of what several different prompts got one after the other."""
+        for (action, words), failed in self.alike.items():
+            later = self.came and action == "rejected"
+            if len(failed) >= (FAILED_ALIKE_LATER if later else FAILED_ALIKE):
+                return action, words
+        return None
 
-    def _stop_alike(self):
-        why, remedy = self.last.message, "Is this an image service? What came is in paid/unusable."
-        if self.last.action == "rejected":
-            named = [hint for name, hint in FIELDS.items() if re.search(rf"\b{name}\b", why)]
+    def _stop_alike(self, action: str, words: str):
+        remedy = "Is this an image service? What came is in paid/unusable."
+        if action == "rejected":
+            named = [hint for name, hint in FIELDS.items() if re.search(rf"\b{name}\b", words)]
             remedy = f"What may help: {(named or ['correct the parameter that is named'])[0]}."
-        self.stop(f"several different prompts failed alike ({why})", remedy)
+        self.stop(f"several different prompts failed alike ({words})", remedy)
 
     def _due(self) -> float:
         return max(self.paused_until, self.queue[0][0])
@@ -373,8 +379,9 @@ class _Sender:
         wait = retry_policy.wait_seconds(failed - 1, verdict.retry_after, self.chance)
         since = self.last_answer if action == "throttled" else now
         too_long = now + wait - since > limits.patience_seconds
-        most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1}.get(action, limits.ask_again)
-        given_up = too_long if action == "throttled" else failed > most
+        most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1, "again": limits.ask_again}
+        most |= {"unusable": min(PAID_FOR_NOTHING, limits.ask_again)}
+        given_up = too_long if action == "throttled" else failed > most[action]
         if action == "rejected" and given_up and self._others_get_through(name, verdict):
             # It is this prompt alone that the service will not take.
             self.generation.ledger.settle(request_id, "refused")
@@ -383,8 +390,9 @@ class _Sender:
             self.queue = [item for item in self.queue if item[2].image_id not in same]
             heapq.heapify(self.queue)
         elif action in ("rejected", "empty", "unusable"):
-            alike = re.sub(r"\S*\d\S*", "#", verdict.message)
-            self.alike[alike].add(name if self.few else order.prompt)
+            # But for the status, what has digits in it is a number of the request.
+            words = re.sub(r"(?<=\s)\S*\d\S*", "…", verdict.message)
+            self.alike[action, words].add(name if self.few else order.prompt)
             self.came_before.setdefault(name, self.came)
             if not self.few:
                 self._after_all_others(order.prompt, now + wait)
