@@ -6,6 +6,7 @@ source away.
 """
 
 import functools
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,18 +16,14 @@ from helpers.images import ImageError, area_resize, eight_bits
 
 # pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
 OCR_SIDE = 1280
-BOX_THRESHOLD = (
-    0.3  # low, so that single letters are found; what is no text is sorted out in `_is_text`
-)
-CONFIDENT = 0.5  # recognition score from which letters are believed anywhere in the image
-# recognition score from which three to five large letters are believed: ribs were read as INS at
-# 0.54
-SURE = 0.8
+BOX_THRESHOLD = 0.3  # low, so that single letters are found; `_is_text` sorts out what is none
+CONFIDENT = 0.5  # recognition score from which words of four letters and more are believed
+SURE = 0.8  # and shorter ones, or large letters: clips were read as T at 0.68, ribs as INS at 0.54
+MARKER_SURE = 0.75  # at the second look; wires and clips never were L or R at more than 0.62
 THIN = 0.12  # of the image's side: the shorter side of what can be a line of text
-SMALL = (
-    0.012  # of the image's area: the most that one or two letters take, or what could not be read
-)
-MARGIN = 0.15  # of the image's side: where markers lie, and anatomy that a reader needs does not
+SMALL = 0.012  # of the image's area: the most that one or two letters take
+LETTERS = re.compile(r"[A-Za-zÀ-ÿ0-9]")
+MARKER = re.compile(r"[LR][A-Z.]{0,3}")
 
 
 class MissingOCR(RuntimeError):
@@ -35,7 +32,9 @@ class MissingOCR(RuntimeError):
 
 @functools.cache
 def _engine():
-    """What finds text: from an RGB image to (corners, text, score) of all that may be some."""
+    """What finds text, from an RGB image to (corners, text, score) of all that may be some, and
+    what reads one line, from an RGB image to (text, score).
+    """
     if find_spec("rapidocr_onnxruntime") is None and find_spec("rapidocr") is None:
         raise MissingOCR(
             "Finding burned-in text needs the package rapidocr-onnxruntime (rapidocr from Python"
@@ -58,8 +57,13 @@ def _engine():
         det_limit_type="min",
         det_thresh=0.2,
     )
-    stages = {"use_det": True, "use_cls": False, "use_rec": True}
-    return lambda image: engine(image, **stages, text_score=0.0, box_thresh=BOX_THRESHOLD)[0] or []
+
+    def find_in(image: np.ndarray) -> list[tuple]:
+        # Small images are enlarged, but not beyond what their letters need.
+        engine.text_det.limit_side_len = min(OCR_SIDE, 3 * min(image.shape[:2]))
+        return engine(image, use_cls=False, text_score=0.0, box_thresh=BOX_THRESHOLD)[0] or []
+
+    return find_in, lambda image: tuple(engine.text_rec([image])[0][0][:2])
 
 
 def _later_engine():
@@ -84,7 +88,11 @@ def _later_engine():
         found = engine(image, use_det=True, use_cls=False, use_rec=True)
         return [] if found.boxes is None else list(zip(found.boxes, found.txts, found.scores))
 
-    return find_in
+    def read(image: np.ndarray) -> tuple[str, float]:
+        found = engine(image, use_det=False, use_cls=False, use_rec=True)
+        return (found.txts[0], found.scores[0]) if found.txts else ("", 0.0)
+
+    return find_in, read
 
 
 def check() -> None:
@@ -96,8 +104,7 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
     """Boxes of burned-in text in an image (H, W) of values 0..2**bits-1: corners (4, 2) as shares
     (x, y) of width and height.
 
-    A box counts when letters were read in it with confidence, or when it is small and lies near the
-    edge, where markers are.
+    A box counts when letters were read in it with confidence, or when a second look finds a marker.
     """
     height, width = array.shape
     scale = min(1.0, OCR_SIDE / min(height, width))
@@ -106,24 +113,55 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
         grey = np.floor(
             area_resize(grey, round(height * scale), round(width * scale)) + 0.5
         ).astype(np.uint8)
-    found = _engine()(np.dstack([grey] * 3))
+    found = _engine()[0](np.dstack([grey] * 3))
     size = np.array([grey.shape[1], grey.shape[0]], dtype=float)
     boxes = [
         (np.asarray(corners, dtype=float) / size, str(text), float(score))
         for corners, text, score in found
     ]
-    return [corners for corners, text, score in boxes if _is_text(corners, text, score)]
+    return [
+        corners
+        for corners, text, score in boxes
+        if _is_text(corners, text, score) or _is_marker(grey, corners)
+    ]
 
 
 def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
+    """Whether what was read is text: a word, or a few small letters that were surely read."""
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
     small = float(np.prod(np.ptp(corners, axis=0))) < SMALL
-    if min(sides) > THIN:
+    length = len(LETTERS.findall(text))
+    if min(sides) > THIN or not length:
         return False
-    if score >= CONFIDENT and text.strip():
-        return small or len(text.strip()) > 5 or (len(text.strip()) > 2 and score >= SURE)
-    x, y = corners.mean(axis=0)
-    return small and not (MARGIN < x < 1 - MARGIN and MARGIN < y < 1 - MARGIN)
+    if score >= SURE:
+        return small or length > 2
+    return score >= CONFIDENT and length > 3 and (small or length > 5)
+
+
+def _is_marker(grey: np.ndarray, corners: np.ndarray) -> bool:
+    """A second look at a small box: L or R in a frame, in a ring, lying, mirrored or upside down.
+
+    Anatomy, clips and wires are not read as L or R whichever way they are turned.
+    """
+    low, high = (corners.min(axis=0), corners.max(axis=0))
+    if float(np.prod(high - low)) >= SMALL:
+        return False
+    shape = np.array(grey.shape[::-1])
+    read = _engine()[1]
+    for margin in (0.15, -0.15, -0.3):  # with what is around it, then without frame and ring
+        away = margin * ((high - low) * shape).min()
+        left, top = np.maximum(low * shape - away, 0).astype(int)
+        right, bottom = np.ceil(high * shape + away).astype(int)
+        crop = grey[top:bottom, left:right]
+        if min(crop.shape) < 6:
+            continue
+        enlarged = (48 * side // min(crop.shape) for side in crop.shape[::-1])
+        crop = np.asarray(Image.fromarray(crop).resize(tuple(enlarged)))
+        for look in (crop, crop[:, ::-1], *(np.rot90(crop, turns) for turns in (1, 2, 3))):
+            text, score = read(np.dstack([look] * 3))
+            if MARKER.fullmatch(str(text).strip()) and float(score) >= MARKER_SURE:
+                return True
+    return False
 
 
 def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import burned_in_text
+from helpers import burned_in_text, images
 from helpers.prepare_cases import cases, review
 from helpers.runner import places, runs
 
@@ -59,7 +59,10 @@ def test_a_mask_covers_its_box_and_little_more(x, y, width, height):
     [
         ([[0.4, 0.4], [0.5, 0.4], [0.5, 0.45], [0.4, 0.45]], "PORTABLE", 0.98, True),
         ([[0.4, 0.4], [0.45, 0.4], [0.45, 0.45], [0.4, 0.45]], "?", 0.2, False),
-        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "?", 0.2, True),
+        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "?", 0.2, False),
+        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "L", 0.9, True),
+        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "T", 0.68, False),
+        ([[0.9, 0.4], [0.95, 0.4], [0.95, 0.45], [0.9, 0.45]], "↑", 0.95, False),
         ([[0.1, 0.1], [0.5, 0.1], [0.5, 0.8], [0.1, 0.8]], "lung", 0.9, False),
         ([[0.1, 0.5], [0.25, 0.5], [0.25, 0.6], [0.1, 0.6]], "B", 0.8, False),
         ([[0.0, 0.0], [0.99, 0.0], [0.99, 0.06], [0.0, 0.06]], "a long banner", 0.9, True),
@@ -137,3 +140,38 @@ def test_a_wrong_decision_is_named(tmp_path):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(review.ReviewError, match=r"list\.csv line 2: decision is 'msk'"):
         review.decisions(tmp_path)
+
+
+def marker(turn, frame):
+    """An X-ray with a letter, framed or not, that lies or is mirrored."""
+    patch = Image.new("L", (40, 44), 90 if frame else 0)
+    ImageDraw.Draw(patch).text((8, 0), "L", fill=255, font=ImageFont.load_default(38))
+    patch = turn(np.asarray(patch))
+    array = images.eight_bits(chest_xray(512, 7), 12).copy()
+    place = array[40 : 40 + patch.shape[0], 420 : 420 + patch.shape[1]]
+    place[:] = np.where(patch > 0, patch, place)
+    return array
+
+
+@ocr
+@pytest.mark.parametrize("frame", [True, False])
+@pytest.mark.parametrize(
+    "turn",
+    [lambda a: a, lambda a: a[:, ::-1], np.rot90, lambda a: np.rot90(a, 2)],
+    ids=["upright", "mirrored", "lying", "upside down"],
+)
+def test_a_marker_is_found_however_it_lies(turn, frame):
+    boxes = burned_in_text.find(marker(turn, frame), 8)
+    middles = [corners.mean(axis=0) for corners in boxes]
+    assert any(0.8 < x < 0.92 and 0.06 < y < 0.2 for x, y in middles)
+
+
+@ocr
+def test_what_is_small_and_at_the_edge_is_no_text_for_that():
+    array = images.eight_bits(chest_xray(512, 3), 12).copy()
+    drawn = Image.fromarray(array)
+    pen = ImageDraw.Draw(drawn)
+    for x, y in ((20, 200), (470, 300), (30, 440)):  # clips: bright, thin, at the edge
+        pen.line([(x, y), (x + 18, y + 10), (x + 4, y + 22), (x + 22, y + 30)], fill=240, width=3)
+        pen.ellipse([x + 4, y + 34, x + 14, y + 44], outline=230, width=3)
+    assert burned_in_text.find(np.asarray(drawn), 8) == []

@@ -10,7 +10,7 @@ from dicom_files import chest_xray
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from helpers import images
 from helpers.prepare_cases import duplicates
@@ -29,6 +29,14 @@ def recompressed(array):
     return np.asarray(Image.open(buffer))
 
 
+def labelled(array):
+    picture = Image.fromarray(array)
+    draw = ImageDraw.Draw(picture)
+    draw.text((12, 12), "PORTABLE 12:30", fill=255, font=ImageFont.load_default(16))
+    draw.text((220, 25), "L", fill=255, font=ImageFont.load_default(30))
+    return np.asarray(picture)
+
+
 ORIGINAL = chest_xray(256, seed=1, bits=8)
 COPIES = {
     "exact": ORIGINAL,
@@ -36,6 +44,16 @@ COPIES = {
     "half the size": images.standardise(ORIGINAL, 128, 8),
     "12 bits": ORIGINAL.astype(np.uint16) * 16,
     "brighter": (255 * (ORIGINAL / 255) ** 0.7).astype(np.uint8),
+    "squashed": np.asarray(Image.fromarray(ORIGINAL).resize((224, 150), Image.Resampling.BILINEAR)),
+    "equalised": np.asarray(ImageOps.equalize(Image.fromarray(ORIGINAL))),
+    "mirrored": ORIGINAL[:, ::-1],
+    "inverted": 255 - ORIGINAL,
+    "mirrored and inverted": 255 - ORIGINAL[:, ::-1],
+    "cropped on the left": ORIGINAL[:, 8:],
+    "cropped on the right": ORIGINAL[:, :-8],
+    "cropped at the top": ORIGINAL[8:],
+    "cropped at the bottom": ORIGINAL[:-8],
+    "labelled": labelled(ORIGINAL),
 }
 
 

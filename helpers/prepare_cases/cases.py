@@ -317,7 +317,8 @@ def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) 
     pictures = pictures.assign(
         view=list(map(deidentify.view, pictures["view"], pictures["modality"]))
     )
-    copies = duplicate_groups(pictures, importing.fingerprints(journal))
+    alike = duplicates.OF_PHANTOMS if asked.source == "phantom" else duplicates.CORRELATION
+    copies = duplicate_groups(pictures, importing.fingerprints(journal), alike)
     frame = pictures[
         [
             *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
@@ -388,7 +389,9 @@ def _report(folder: Path, value: str) -> str:
     return (folder / value).read_text(errors="replace") if named else value
 
 
-def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Series:
+def duplicate_groups(
+    pictures: pd.DataFrame, fingerprints: np.ndarray, correlation: float
+) -> pd.Series:
     """The group of every image that has copies (named after its first image); missing for the
     others.
 
@@ -397,7 +400,9 @@ def duplicate_groups(pictures: pd.DataFrame, fingerprints: np.ndarray) -> pd.Ser
     """
     hashes = np.array([int(value, 16) for value in pictures["phash"]], dtype=np.uint64)
     group = pd.Series(
-        duplicates.groups(hashes, fingerprints, pictures["fingerprint"].to_numpy(dtype=int))
+        duplicates.groups(
+            hashes, fingerprints, pictures["fingerprint"].to_numpy(dtype=int), correlation
+        )
     )
     names = pictures["image_id"].iloc[group].reset_index(drop=True)
     return names.where(group.groupby(group).transform("size") > 1)
