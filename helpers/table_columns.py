@@ -138,6 +138,7 @@ TABLES = {
                 "mean_grey", "mean of the stored pixels, share of the full range", required=True
             ),
             number("masked", "share of the image masked because of burned-in text", required=True),
+            yes_no("inverted", "X-ray suspected to be inverted: bones dark, lungs bright"),
             number("lung_share", "CT: share of the body's area that is aerated lung"),
         ],
     ),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import burned_in_text, images
+from helpers import burned_in_text, images, tables
 from helpers.prepare_cases import cases, review
 from helpers.runner import places, runs
 
@@ -138,7 +138,7 @@ def test_a_wrong_decision_is_named(tmp_path):
     assert len(pd.read_csv(tmp_path / "list.csv")) == 1, "asked once"
     text = (tmp_path / "list.csv").read_text().replace(",1,", ",1,msk")
     (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(review.ReviewError, match=r"list\.csv line 2: decision is 'msk'"):
+    with pytest.raises(tables.TableError, match=r"list\.csv row 2, .*'msk'.* mean 'mask'"):
         review.decisions(tmp_path)
 
 

@@ -19,7 +19,7 @@ from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
 from helpers import images
-from helpers.prepare_cases import cases, importing, layouts, storing
+from helpers.prepare_cases import case_figures, cases, importing, layouts, storing
 from helpers.runner import places, runs, study
 
 CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
@@ -456,8 +456,9 @@ def test_a_study_begun_from_the_rehearsal_has_nothing_that_only_simulated_images
     monkeypatch.setenv("PARAMS", str(tmp_path))
     study.new_study("mine", "rehearsal")
     texts = "".join(path.read_text() for path in (tmp_path / "mine").glob("*.yaml"))
-    assert "keep" not in texts and "(simulated)" not in texts
+    assert "burned_in_text" not in texts and "(simulated)" not in texts
     assert "ethics: enter the ethics" in texts and "size: 256" in texts
+    assert (tmp_path / "mine" / "consent.txt").read_text().startswith("enter ")
 
 
 def test_what_was_left_out_is_said_by_reason_with_what_helps(
@@ -493,3 +494,13 @@ def test_ids_that_are_no_patients_are_warned_about(
     prepared(tmp_path / "in", monkeypatch)
     said = capsys.readouterr().out
     assert (says in said) if says else "Warning" not in said
+
+
+def test_xrays_that_look_inverted_are_said_and_shown(tmp_path, study_folders, monkeypatch, capsys):
+    for number in range(4):
+        array = 4095 - chest_xray(96, number) if number == 2 else chest_xray(96, number)
+        write(tmp_path / "in" / f"{number}.dcm", array, ViewPosition="PA")
+    _, of = prepared(tmp_path / "in", monkeypatch)
+    assert of.imported["inverted"].sum() == 1
+    assert "1 X-rays look inverted" in capsys.readouterr().out
+    assert len(case_figures.with_marks(of, "inverted")) == 1

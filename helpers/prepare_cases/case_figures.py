@@ -214,8 +214,8 @@ def clip_and_mask(prepared: Cases) -> pd.DataFrame:
 
 
 def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
-    """The rows of images.csv with copies (`duplicate_group`) or the most masked text (`masked`),
-    with a title for each.
+    """The rows of images.csv with copies (`duplicate_group`), with the most masked text (`masked`)
+    or suspected to be inverted (`inverted`), with a title for each.
     """
     if column == "masked":
         worst = prepared.imported.sort_values(["masked", "image_id"], ascending=[False, True]).head(
@@ -224,6 +224,10 @@ def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
         worst = worst[worst["masked"] > 0]
         rows = prepared.images.set_index("image_id").loc[worst["image_id"]].reset_index()
         return rows.assign(title=[f"{share:.1%} masked" for share in worst["masked"]])
+    if column == "inverted":
+        suspected = prepared.imported.loc[prepared.imported["inverted"].fillna(False), "image_id"]
+        rows = prepared.images[prepared.images["image_id"].isin(suspected)].head(most)
+        return rows.assign(title=rows["image_id"])
     copies = (
         prepared.images[prepared.images["duplicate_group"].notna()]
         .sort_values("duplicate_group")

@@ -125,6 +125,12 @@ def prepare(run: runs.Run) -> Cases:
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
         _say_what_is_unsure_of_patients(run, pictures)
+    pictures["inverted"] &= pictures["view"].map(lambda view: deidentify.view(view, "xray")) != "LL"
+    if suspected := int(pictures["inverted"].sum()):
+        run.say(
+            f"{suspected} X-rays look inverted, bones dark and lungs bright, and nothing says so:"
+            " look at them below; leave them out, or invert their files, if they are."
+        )
     for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
         if doubt:
             run.say(

@@ -36,7 +36,7 @@ def small(array: np.ndarray, side: int = SIDE) -> np.ndarray:
     return reduced[np.arange(side) * height // side][:, np.arange(side) * width // side]
 
 
-def _ranks(array: np.ndarray, side: int) -> np.ndarray:
+def ranks(array: np.ndarray, side: int) -> np.ndarray:
     """The image at (side, side) with every grey value replaced by its rank, -1 to 1."""
     values = small(array, side)
     return (rankdata(values).reshape(values.shape) - 1) * (2 / (values.size - 1)) - 1
@@ -46,7 +46,7 @@ def perceptual_hash(array: np.ndarray) -> int:
     """64 bits: the signs of the 8 x 8 lowest frequencies of the image's ranks at 32 x 32, the mean
     left out.
     """
-    bits = (dctn(_ranks(array, 32), norm="ortho")[:8, :8] > 0).ravel()
+    bits = (dctn(ranks(array, 32), norm="ortho")[:8, :8] > 0).ravel()
     bits[0] = False
     return int(np.packbits(bits).view(">u8")[0])
 
@@ -55,8 +55,8 @@ def fingerprint(array: np.ndarray) -> np.ndarray:
     """Fine structure of the image, shape (64, 64) int8: what a Gaussian blur of 3 of 64 pixels
     takes away from its ranks, over how much there is of it nearby.
     """
-    ranks = _ranks(array, SIDE)
-    fine = ranks - ndimage.gaussian_filter(ranks, 3)
+    values = ranks(array, SIDE)
+    fine = values - ndimage.gaussian_filter(values, 3)
     fine /= np.sqrt(ndimage.gaussian_filter(fine**2, 6)) + 0.02
     return np.round(np.clip(fine, -3, 3) * (127 / 3)).astype(np.int8)
 

@@ -392,6 +392,9 @@ def _without_what_only_simulated_images_may_have(folder: Path) -> None:
             asked = [line.partition(":")[0] for line in lines if line not in kept]
             kept += [f"{key}: enter the {key} of your study\n" for key in asked]
         path.write_text("".join(kept))
+    consent = folder / "consent.txt"
+    if consent.is_file() and "This is a rehearsal" in consent.read_text():
+        consent.write_text("enter what your readers are told before they agree to read\n")
 
 
 # Which commands take an option, and the option.
