@@ -11,6 +11,7 @@ import pandas as pd
 from helpers import tables
 from helpers.assemble_reading_set import framing
 from helpers.runner import runs
+from helpers.statistics import design
 
 MATCH = "match"
 ALIKE = ("original", "duplicate_group")  # two images of one set never share one of these
@@ -263,6 +264,12 @@ def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) ->
     painted = int((read["masked"] > 0).sum()) if "masked" in read else 0
     matched = read["match"].dropna()
     loose = int((matched != MATCHED[-1]).sum())
+    generated = read["origin"] == "generated"
+    together = {
+        by: design.imbalance(generated, read[by])["v"]
+        for by in ("modality", "finding", "view")
+        if by in read
+    }
     one_sided = {
         modality: group["origin"].iloc[0]
         for modality, group in read.groupby("modality")
@@ -277,6 +284,11 @@ def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) ->
         **{
             f"Every {modality} image is {origin}: the modality alone gives it away.": True
             for modality, origin in one_sided.items()
+        },
+        **{
+            f"Truth and {by} go together (Cramér's V {v:.2f}): who judges by the {by} alone would"
+            " look accurate; draw as many real as generated images of each.": v > design.STRONG
+            for by, v in together.items()
         },
         f"{count} images are read; the question about agreement needs {needed} with {readers}"
         " readers.": count < needed,
