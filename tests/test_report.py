@@ -39,6 +39,7 @@ CONTEXT = {
     "openings": [],
     "early_openings": [],
     "frozen": "",
+    "framed": "",
     "git": {},
 }
 FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 
 from helpers.analyse_readings import texts
-from helpers.assemble_reading_set import seal
+from helpers.assemble_reading_set import blinding, seal
 from helpers.figures import GALLERIES
 from helpers.runner import parameters, runs
 
@@ -57,6 +57,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "early_openings": [
             told for told, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
         ],
+        "framed": blinding.framed(set_run),
         "frozen": seal.frozen(reading_set),
         "git": run.manifest.get("git", {}),
     }

@@ -165,6 +165,23 @@ def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
     return pd.Series(shares, dtype=float).groupby(drawn["run"].to_numpy()).mean().round(4).to_dict()
 
 
+def framed(set_run: runs.Run) -> str:
+    """How the images of a finished run of 06 were framed, what that cut off whom, and what was left
+    out as too small: sentences for the report.
+    """
+    told = set_run.manifest.get("summary", {})
+    if "framing" not in told:
+        return ""
+    cut = ", ".join(f"{name} {share:.0%}" for name, share in told["cut"].items())
+    small = ", ".join(f"{count} of {name}" for name, count in told["too_small"].items())
+    how = {
+        "whole": "Every image is shown whole on a black square; nothing is cut off any.",
+        "common": f"Every image, real ones too, is cut to its central square (cut off: {cut}).",
+    }
+    left_out = f" Left out because smaller than the reading size: {small}." if small else ""
+    return how[told["framing"]] + left_out
+
+
 def read_set(folder: Path) -> pd.DataFrame:
     """reading_set.csv with the grey depth `bits` that all its images have."""
     bits = json.loads((Path(folder) / "study.json").read_text())["bits"]

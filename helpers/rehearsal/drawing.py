@@ -2,6 +2,7 @@
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 
 def resized(picture: np.ndarray, size: int) -> np.ndarray:
@@ -34,3 +35,17 @@ def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> n
                 (top + dy)[inside] * size + (left + dx)[inside], share[inside], size * size
             )
     return picture.reshape(size, size).astype(np.float32)
+
+
+def vessels(
+    points: np.ndarray, column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int, blur
+) -> np.ndarray:
+    """Vessels as an image: the mass of their points, each blurred by `blur(low, high)` pixels for
+    radii (column 3 of `points`) between low and high mm.
+    """
+    picture = np.zeros((size, size), np.float32)
+    for low, high in ((0, 1.2), (1.2, 2.4), (2.4, 9)):
+        at = (points[:, 3] >= low) & (points[:, 3] < high)
+        drawn = splat(column[at], row[at], mass[at], size)
+        picture += ndimage.gaussian_filter(drawn, blur(low, high), truncate=3)
+    return picture

@@ -143,39 +143,55 @@ def _dicom(pixels, modality, patient) -> bytes:
     from pydicom.uid import ExplicitVRLittleEndian
 
     uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
-        (DX if modality == "xray" else CT),
-        uid,
-    )
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
-    data.StudyInstanceUID, data.SeriesInstanceUID = uid + ".1", uid + ".2"
-    data.Modality = "DX" if modality == "xray" else "CT"
-    data.PatientName, data.PatientID = "Simulated^Patient", patient["id"]
-    data.PatientSex, data.PatientAge = patient["sex"], f"{patient['age']:03d}Y"
-    data.StudyDate, data.SeriesDescription = (
-        f"2020{1 + patient['visit']:02d}15",
-        "rehearsal phantom",
-    )
-    data.Rows, data.Columns = pixels.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    if modality == "xray":
-        data.ViewPosition, data.PresentationIntentType, data.BurnedInAnnotation = (
-            patient["view"],
-            "FOR PRESENTATION",
-            "NO",
-        )
-        data.PixelSpacing = [FIELD_MM / pixels.shape[0]] * 2
-        data.WindowCenter, data.WindowWidth = 2048, 4096
-        data.RescaleIntercept, data.RescaleSlope, data.PresentationLUTShape = 0, 1, "IDENTITY"
-    else:
-        data.PixelSpacing, data.SliceThickness = [FIELD_MM / pixels.shape[0]] * 2, 3
-        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = -1024, 1, "HU"
-        data.WindowCenter, data.WindowWidth = -600, 1500
-    data.PixelData = pixels.astype("<u2").tobytes()
+    data = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    both = {
+        "SOPClassUID": DX if modality == "xray" else CT,
+        "SOPInstanceUID": uid,
+        "StudyInstanceUID": uid + ".1",
+        "SeriesInstanceUID": uid + ".2",
+        "Modality": "DX" if modality == "xray" else "CT",
+        "PatientName": "Simulated^Patient",
+        "PatientID": patient["id"],
+        "PatientSex": patient["sex"],
+        "PatientAge": f"{patient['age']:03d}Y",
+        "StudyDate": f"2020{1 + patient['visit']:02d}15",
+        "SeriesDescription": "rehearsal phantom",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "PixelSpacing": [FIELD_MM / max(pixels.shape)] * 2,
+        "PixelData": pixels.astype("<u2").tobytes(),
+    }
+    own = {
+        "xray": {
+            "ViewPosition": patient["view"],
+            "PresentationIntentType": "FOR PRESENTATION",
+            "BurnedInAnnotation": "NO",
+            "WindowCenter": 2048,
+            "WindowWidth": 4096,
+            "RescaleIntercept": 0,
+            "RescaleSlope": 1,
+            "PresentationLUTShape": "IDENTITY",
+        },
+        "ct": {
+            "SliceThickness": 3,
+            "RescaleIntercept": -1024,
+            "RescaleSlope": 1,
+            "RescaleType": "HU",
+            "WindowCenter": -600,
+            "WindowWidth": 1500,
+        },
+    }
+    for name, value in {**both, **own[modality]}.items():
+        setattr(data, name, value)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = uid
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()
     data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

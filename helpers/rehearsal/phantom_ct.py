@@ -13,7 +13,7 @@ from helpers.rehearsal.anatomy import (
     smooth_step,
     vessel_points,
 )
-from helpers.rehearsal.drawing import noise, splat
+from helpers.rehearsal.drawing import noise, vessels
 
 AIR, FAT, MUSCLE, FLUID, LIVER = -1000, -95, 48, 8, 62
 SLICE_MM = 3.0
@@ -161,15 +161,12 @@ def _vessels(patient, x, y, z, size, step):
     points = np.concatenate([vessel_points(patient, side) for side in (-1, 1)])
     points = points[np.abs(points[:, 2] - z) < SLICE_MM / 2 + points[:, 3] * 0.5]
     column, row = (points[:, 0] - x[0, 0]) / step, (points[:, 1] - y[0, 0]) / step
-    filling = np.zeros((size, size), np.float32)
-    for low, high in ((0, 1.2), (1.2, 2.4), (2.4, 9)):
-        at = (points[:, 3] >= low) & (points[:, 3] < high)
-        mass = np.pi * points[at, 3] ** 2 * points[at, 4] / step**2 / SLICE_MM
-        width = max(0.5, 0.5 * (low + min(high, 3.6)) / 2 / step)
-        filling += ndimage.gaussian_filter(
-            splat(column[at], row[at], mass, size), width, truncate=3
-        )
-    return 1.5 * filling
+    mass = np.pi * points[:, 3] ** 2 * points[:, 4] / step**2 / SLICE_MM
+
+    def blur(low, high):
+        return max(0.5, 0.5 * (low + min(high, 3.6)) / 2 / step)
+
+    return 1.5 * vessels(points, column, row, mass, size, blur)
 
 
 def _bones(patient, x, y, z, step, hu):

@@ -15,7 +15,7 @@ from helpers.rehearsal.anatomy import (
     smooth_step,
     vessel_points,
 )
-from helpers.rehearsal.drawing import noise, resized, splat
+from helpers.rehearsal.drawing import noise, resized, vessels
 
 MU_WATER, MU_BONE = 0.0195, 0.034  # per mm at about 70 keV; bone beyond the water it displaces
 FIELD_MM = 400.0
@@ -183,16 +183,12 @@ def _vessel_path(patient, x, z, size):
     px, pz = points[:, 0] - tilt * points[:, 2], points[:, 2] + tilt * points[:, 0]
     column = (px + patient.p["shift_x"]) / step + (size - 1) / 2
     row = -(pz + patient.p["shift_z"] - 6) / step + (size - 1) / 2
-    path = np.zeros((size, size), np.float32)
-    for low, high in ((0, 1.2), (1.2, 2.4), (2.4, 9)):
-        chosen = points[(points[:, 3] >= low) & (points[:, 3] < high)]
-        at = (points[:, 3] >= low) & (points[:, 3] < high)
-        mass = np.pi * chosen[:, 3] ** 2 * chosen[:, 4] / step**2
-        drawn = splat(column[at], row[at], mass, size)
-        path += ndimage.gaussian_filter(
-            drawn, max(0.6, 0.55 * (low + min(high, 3.4)) / 2 / step + 0.35), truncate=3
-        )
-    return path
+    mass = np.pi * points[:, 3] ** 2 * points[:, 4] / step**2
+
+    def blur(low, high):
+        return max(0.6, 0.55 * (low + min(high, 3.4)) / 2 / step + 0.35)
+
+    return vessels(points, column, row, mass, size, blur)
 
 
 def _bone_path(patient, x, z):
