@@ -248,7 +248,7 @@ def test_a_gradient_that_is_not_finite_stops_before_a_checkpoint_is_written(stud
         return clip(parameters, largest)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
-    with pytest.raises(TrainingError, match="not a finite number between steps 3 and 4"):
+    with pytest.raises(TrainingError, match="not a finite number between steps 4 and 4"):
         trained(study, steps=4, checkpoint_every=2)
     folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
