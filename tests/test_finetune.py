@@ -298,7 +298,7 @@ def test_what_is_learned_is_not_changed_without_force_which_keeps_it_aside(study
 def test_other_cases_are_not_gone_on_with(study, monkeypatch):
     interrupted(study, monkeypatch)
     images_csv = runs.outputs_folder(study) / "01_prepare_cases" / "images.csv"
-    images_csv.write_text(images_csv.read_text().replace("with effusion", "with an effusion", 1))
+    images_csv.write_text(images_csv.read_text().replace("left effusion", "large left effusion", 1))
     with pytest.raises(TrainingError, match="training cases: "):
         trained(study)
 
