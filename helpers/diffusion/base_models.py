@@ -21,11 +21,14 @@ from diffusers import (
     UnCLIPPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.deprecated import unclip
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from helpers.runner import freshness, runs
 
+# diffusers has set UnCLIP aside, where its own loader no longer finds the part that is defined there.
+diffusers.pipelines.unclip = unclip
 PARTS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
 WEIGHTS = (".safetensors", ".bin")
 LORA_FILE = "pytorch_lora_weights.safetensors"
