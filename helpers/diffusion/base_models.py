@@ -27,7 +27,7 @@ from transformers import CLIPTextModel
 
 from helpers.runner import freshness, runs
 
-# diffusers has set UnCLIP aside, where its own loader no longer finds the part that is defined there.
+# diffusers has set UnCLIP aside, where its own loader no longer finds the part defined there.
 diffusers.pipelines.unclip = unclip
 PARTS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
 WEIGHTS = (".safetensors", ".bin")
