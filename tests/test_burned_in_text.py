@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from helpers import burned_in_text, images, tables
 from helpers.prepare_cases import cases, review
-from helpers.runner import places, runs
+from helpers.runner import places, runs, study
 
 
 def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):
@@ -173,3 +173,13 @@ def test_what_is_small_and_at_the_edge_is_no_text_for_that():
         pen.arc([x, y, x + 40, y + 60], 200, 340, fill=220, width=3)
         pen.arc([x + 8, y + 10, x + 30, y + 60], 220, 320, fill=200, width=2)
     assert burned_in_text.find(np.asarray(drawn), 8) == []
+
+
+def test_a_list_that_is_not_understood_stops_a_redo_before_anything_is_cleared(study_folders):
+    folder = places.keys_folder("s") / "01_prepare_cases.review"
+    folder.mkdir()
+    (folder / "list.csv").write_text("Image_ID;Decision\na;MASK\nb;msk\n")
+    run = runs.Run("s", "01_prepare_cases", values("01_prepare_cases"))
+    assert "list.csv row 3, column 'decision': 'msk'" in study._bad_table(run)
+    (folder / "list.csv").write_text("Image_ID;Decision\na;MASK\nb;\n")
+    assert study._bad_table(run) == "" and review.decisions(folder) == {"a": "mask"}

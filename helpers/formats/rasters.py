@@ -70,7 +70,8 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
                     yield _page(picture, path, number, bits)
                 picture.seek(pages - 1)
                 last = _page(picture, path, pages - 1, bits)
-            yield last  # closed before: what Pillow holds of a large image is not held any longer
+            picture.close()  # or Pillow's copy of a large image would be held while it is used
+            yield last
         except ImageError:
             raise
         except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception
@@ -216,7 +217,7 @@ def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
 
 def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]:
     if deep == 8:
-        return values.astype(np.uint8), 8
+        return values.astype(np.uint8, copy=False), 8
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("grey values are not finite numbers")
     if deep == 32:

@@ -268,20 +268,24 @@ def _missing_api(run: runs.Run) -> str:
 
 
 def _bad_table(run: runs.Run) -> str:
-    """The sentence for a table beside the YAML that its stage would refuse, hours later."""
+    """The sentence for a table beside the YAML, or a list of decisions on text, that its stage
+    would refuse, hours later or when what it had finished is gone.
+    """
     from helpers.assemble_reading_set import draw
     from helpers.generate_openai import prompts
+    from helpers.prepare_cases import review
     from helpers.sample_diffusion import sampling_prompts
 
     readers = {"draw": draw.read_draw, "prompt_table": prompts.read_prompts}
     readers["prompts"] = lambda path: sampling_prompts.read_prompts(
         path, run.parameters["modality"]
     )
-    for key in readers.keys() & run.parameters.keys():
-        try:
+    try:
+        review.decisions(places.keys_folder(run.study) / f"{run.name}.review")
+        for key in readers.keys() & run.parameters.keys():
             readers[key](run.beside(run.parameters[key]))
-        except (ValueError, RuntimeError) as error:
-            return f"{run.name}: {error}"
+    except (ValueError, RuntimeError) as error:
+        return f"{run.name}: {error}"
     return ""
 
 
