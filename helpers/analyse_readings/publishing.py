@@ -117,8 +117,8 @@ def write(
         run.write_bytes(f"figures/{name}.png", pictures[name])
         for kind in ("svg", "pdf"):
             run.write_bytes(f"figures/{name}.{kind}", figures.as_bytes(figure, kind))
-    run.write_bytes(
-        "results.json", results.as_json(found | {"study": run.study, "simulated": run.simulated})
-    )
+    kept = {name: value for name, value in context.items() if name != "told"}
+    about = {"study": run.study, "simulated": run.simulated, "context": kept}
+    run.write_bytes("results.json", results.as_json(found | about))
     run.write_bytes("report.html", report.render(found, context, pictures))
     return path

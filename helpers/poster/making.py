@@ -1,0 +1,229 @@
+"""From a finished analysis to what poster and companion page show."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from helpers import figures, images
+from helpers.analyse_readings import report, sentences
+from helpers.poster import companion, key_figure, printing, showing, texts
+from helpers.runner import runs
+
+TITLES = {
+    "summary": "In short",
+    "methods": "Methods",
+    "asked": "What the readers were asked",
+    "key": "Spot the fakes",
+    "results": "Results",
+    "labels_by_source": "How the answers fell",
+    "roc": "How well the readers told them apart",
+    "samples": "Samples of generated {kinds}",
+    "fakes": "Images identified as fake",
+    "references": "References",
+    "contact": "Contact",
+}
+
+
+def read_results(run: runs.Run) -> dict:
+    """results.json of 08, once every reader has locked.
+
+    Raises RunError when not, or when 08 is of an earlier version.
+    """
+    analysis = run.reads(run.parameters.analysis)
+    found = json.loads((analysis.folder / "results.json").read_text())
+    if "context" not in found:
+        raise runs.RunError(f"{analysis.name} was made by an earlier version: redo it (FORCE=1).")
+    showing.refuse_open_readers(run, found)
+    return found
+
+
+def choose(run: runs.Run, rows: pd.DataFrame, frames: tuple) -> dict[str, pd.DataFrame]:
+    """Images that may be shown, drawn with the run's seed: key (of the key figure; half of them
+    real where real ones may be shown), samples and fakes (generated ones; identified as fake by at
+    least two readers).
+
+    `frames`: see showing.read_frames; the sample whose frames were kept gets a place of its own.
+    """
+    frames_of, stages = frames
+    drawn = rows[rows["shown"]].sample(frac=1, random_state=run.parameters.seed)
+    generated, others = drawn[drawn["origin"] == "generated"], drawn[drawn["image_id"] != frames_of]
+    places = len(key_figure.layout(len(others) + bool(stages))["tiles"]) - bool(stages)
+    real = others[others["origin"] == "real"].head((places + 1) // 2)
+    fake = others[others["origin"] == "generated"].head(places - len(real))
+    each = generated.groupby("modality", sort=False).cumcount()
+    fakes = generated[generated["votes_fake"] >= 2]
+    return {
+        "key": pd.concat([real, fake]).sample(frac=1, random_state=run.parameters.seed),
+        "samples": generated.iloc[np.argsort(each, kind="stable")]
+        .head(run.parameters.gallery_images)
+        .sort_values("modality", ascending=False),
+        "fakes": fakes.head(run.parameters.gallery_images),
+    }
+
+
+def say(run: runs.Run, found: dict, rows: pd.DataFrame, chosen: dict, frames: tuple) -> dict:
+    """Every section of templates/texts.md for these images."""
+    generated = rows[rows["origin"] == "generated"]
+    shown = rows[rows["shown"]]
+    return texts.sections(
+        found,
+        texts.told(run),
+        frames=bool(frames[1]),
+        address=companion.address(run),
+        both_shown=shown["origin"].nunique() == 2,
+        counts={
+            "generated": len(generated),
+            "generated_shown": int(generated["shown"].sum()),
+            "real": int((rows["origin"] == "real").sum()),
+            "real_shown": int((shown["origin"] == "real").sum()),
+            "samples": len(chosen["samples"]),
+            "fakes": int((generated["shown"] & (generated["votes_fake"] >= 2)).sum()),
+            "fakes_drawn": len(chosen["fakes"]),
+        },
+    )
+
+
+def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: tuple) -> dict:
+    """Write poster.pdf, poster.png and poster.json; returns the last (see printing.write)."""
+    bits, told = showing.depth(run), texts.told(run)
+    files, pictures, stages = {}, {}, frames[1]
+    for image in pd.concat(chosen.values()).drop_duplicates("image_id").to_dict("records"):
+        pictures[image["image_id"]] = name = f"{image['image_id']}.png"
+        files[name] = printing.png(images.eight_bits(images.read_png(image["file"]), bits))
+    figure = key_figure.layout(len(chosen["key"]) + bool(stages))
+    names = [pictures[image_id] for image_id in chosen["key"]["image_id"]]
+    if stages:
+        files["frames.png"] = printing.png(stages[-1])
+        names.insert(0, "frames.png")
+    for place, tile in enumerate(figure["tiles"]):
+        tile["file"] = names[place] if place < len(names) else ""
+    files["code.svg"], _ = key_figure.code(companion.address(run), figure["box"])
+    files |= {f"logo{number}{path.suffix}": path for number, path in enumerate(told["logos"])}
+    drawn = draw(run, found)
+    files |= {f"{name}.pdf": content for name, content in drawn.items()}
+    parts = {
+        "key": {"kind": "key"},
+        "summary": {"size": 1.12},
+        "references": {"size": 0.8},
+        "results": {
+            "cards": [report.card(row) for row in found["headline"]],
+            "table": compared(run),
+        },
+    }
+    parts |= {name: {"figure": f"{name}.pdf", "optional": name == "roc"} for name in drawn}
+    parts |= {name: {"images": gallery(chosen[name], pictures)} for name in ("samples", "fakes")}
+    simulated = ", ".join(run.simulated)
+    modalities = sorted(chosen["samples"]["modality"].unique(), reverse=True)
+    data = {
+        "title": told["title"],
+        "address": companion.address(run),
+        "authors": [author(text) for text in told["authors"]],
+        "affiliations": told["affiliations"],
+        "logos": [name for name in files if name.startswith("logo")],
+        "simulated": f"SIMULATED: {simulated}. A rehearsal of the procedure." if simulated else "",
+        "figure": figure,
+        "sections": [
+            section(name, said.get(name, []), modalities, **parts.get(name, {}))
+            for name in TITLES
+            if said.get(name) or name in drawn
+        ],
+    }
+    return printing.write(run, data, files)
+
+
+def section(name: str, said: list[str], modalities: list[str], **parts) -> dict:
+    """One section as templates/poster.typ reads it; `modalities` of the images for its title."""
+    kinds = " and ".join(sentences.KINDS[modality] for modality in modalities)
+    empty: dict = {
+        "kind": "",
+        "size": 1.0,
+        "optional": False,
+        "figure": "",
+        "cards": [],
+        "table": [],
+        "images": [],
+    }
+    return empty | {"title": TITLES[name].format(kinds=kinds), "texts": said} | parts
+
+
+def author(text: str) -> dict:
+    """ "A. Name (1, 2)" as name and marks of affiliations."""
+    name, _, marks = text.removesuffix(")").partition(" (")
+    return {"name": name, "marks": marks}
+
+
+def draw(run: runs.Run, found: dict) -> dict[str, bytes]:
+    """08's figures in the size of a poster's column, as PDF by name."""
+    analysis = run.reads(run.parameters.analysis)
+    tables = {name: analysis.read(f"tables/{name}.csv") for name in ("per_image", "roc", "areas")}
+    figures.theme()
+    drawn = {"labels_by_source": figures.labels_by_source(tables["per_image"])}
+    if found["design"]["real"] and found["design"]["generated"]:
+        drawn["roc"] = figures.roc_curves(tables["roc"], tables["areas"])
+    for name, figure in drawn.items():
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(min(width, 6.2), height)  # in the same column its words are larger
+        drawn[name] = figures.as_bytes(figures.mark(figure, run.simulated), "pdf")
+    return drawn
+
+
+def compared(run: runs.Run) -> list[list[str]]:
+    """Rows of the published counts beside this study's, from 09; none without it."""
+    if not run.parameters.comparison:
+        return []
+    table = run.reads(run.parameters.comparison).read("comparison.csv")
+    rows = table[table["published_share"].notna()][["what", "published", "here"]]
+    return [["Generated images", "published study", "this study"], *rows.values.tolist()]
+
+
+def gallery(chosen: pd.DataFrame, files: dict[str, str]) -> list[dict]:
+    """File and caption of every image."""
+    captions = chosen["modality"].map(figures.NAMES) + ", " + chosen["generator"].fillna("")
+    return [
+        {"file": files[image_id], "caption": caption}
+        for image_id, caption in zip(chosen["image_id"], captions)
+    ]
+
+
+def write_companion(
+    run: runs.Run,
+    found: dict,
+    said: dict,
+    rows: pd.DataFrame,
+    chosen: dict,
+    frames: tuple,
+    about: dict,
+) -> list[str]:
+    """Write companion/; returns the names of its files. `about`: poster.json."""
+    frames_of, stages = frames
+    address, told = companion.address(run), texts.told(run)
+    asked, files = companion.quiz(
+        rows[rows["shown"]], showing.depth(run), run.parameters.quiz_images, run.parameters.seed
+    )
+    spoken, audio = companion.explanation(run, said["explanation"])
+    names = [f"frames/{number:02d}.webp" for number in range(len(stages))]
+    files |= {name: companion.webp(stage) for name, stage in zip(names, stages)} | audio
+    files["figure.webp"] = companion.crop(run.folder / "poster.png", about["figure"])
+    figure = key_figure.layout(len(chosen["key"]) + bool(stages))
+    figure["code"] = key_figure.code(address, figure["box"])[1]
+    shown = chosen["key"].to_dict("records")
+    if stages:
+        known = rows[rows["image_id"] == frames_of].to_dict("records")
+        shown.insert(0, (known or [{"origin": "generated"}])[0])
+    for tile, image in zip(figure["tiles"], shown):
+        tile |= {"truth": image["origin"]}
+        tile |= {"votes": companion.votes(image)} if "votes_real" in image else {}
+    page = {
+        "title": told["title"],
+        "question": told["question"],
+        "simulated": list(run.simulated),
+        "address": address,
+        "readers": found["design"]["readers"],
+        "quiz": asked,
+        "frames": names,
+        "figure": figure,
+        "sources": said["sources"],
+        **spoken,
+    }
+    return companion.write(run, page, files)

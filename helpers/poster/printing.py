@@ -1,0 +1,69 @@
+"""The poster as PDF and PNG: data and images handed to typst, which lays one page out."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import typst
+
+from helpers import images
+from helpers.poster import texts
+from helpers.runner import runs
+
+PAPERS = {"a0": (1189, 841), "48x36": (1219.2, 914.4)}  # width and height in mm
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+ACCENT = "#C24E00"  # "fake" of the figures, a little darker: white paper and text need contrast
+TIME = 946684800  # one date for every poster: the same study gives the same file
+
+
+def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
+    """Write poster.pdf, poster.png and poster.json of a run; returns the last.
+
+    `data`: what templates/poster.typ reads, `files`: the images and figures that it names. The
+    returned "figure" is where the key figure lies on the page, as shares of its width and height;
+    "points" the size of the text, "address" what the QR code says. Raises RunError when the study's
+    texts fit at no readable size.
+    """
+    width, height = PAPERS[run.parameters.paper]
+    data |= {"paper": {"width": width, "height": height}, "accent": ACCENT}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder) / name
+            path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        (Path(folder) / "data.json").write_text(json.dumps(data))
+        page = Path(folder) / "poster.typ"
+        page.write_bytes((texts.TEMPLATES / "poster.typ").read_bytes())
+        compiler = typst.Compiler(page, folder, [FONTS], ignore_system_fonts=True)
+        found = {}
+        for part in json.loads(compiler.query("<about>", field="value")):
+            found |= part
+        if not found["size"]:
+            raise runs.RunError(
+                f"{run.name}: the texts of {run.parameters.texts} do not fit on one page in type"
+                " that can be read: shorten title, affiliations or references."
+            )
+        run.write_bytes("poster.pdf", compiler.compile(format="pdf", timestamp=TIME))
+        run.write_bytes(
+            "poster.png", compiler.compile(format="png", ppi=run.parameters.dots_per_inch)
+        )
+    place = {
+        "left": found["x"] / width,
+        "top": found["y"] / height,
+        "width": found["width"] / width,
+        "height": found["height"] / height,
+    }
+    about = {
+        "figure": place,
+        "points": found["size"],
+        "paper": run.parameters.paper,
+        "address": data["address"],
+    }
+    run.write_json("poster.json", about)
+    return about
+
+
+def png(grey: np.ndarray) -> bytes:
+    """A grey image, (H, W) uint8, for the poster."""
+    return images.write_png(grey, compress_level=6)
