@@ -1,4 +1,4 @@
-# make study · status · verify · reader · new · lab · colab · test · pythons · soak · speed · lint      (README.md says what each is for)
+# make study · status · verify · reader · poster · new · lab · colab · test · pythons · soak · speed · lint      (README.md says what each is for)
 STUDY ?= rehearsal
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export CASES OUTPUTS KEYS PARAMS
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: study status verify reader new lab colab test pythons soak speed lint help own
+.PHONY: study status verify reader poster new lab colab test pythons soak speed lint help own
 .DEFAULT_GOAL := study
 
 study: own
@@ -27,6 +27,11 @@ new: own
 
 reader: own
 	@$(BIN)/python -m helpers.reading.server $(call quoted,$(STUDY)) $(or $(DO),serve) $(ARGS)
+
+# DO=preview serves the companion page on this machine, until interrupted.
+poster: own
+	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) --only $(call quoted,$(or $(ONLY),10_make_poster)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(FORCE),--force)
+	@$(if $(filter preview,$(DO)),$(BIN)/python -m http.server 8010 --bind 127.0.0.1 --directory "$${OUTPUTS:-outputs}"/$(call quoted,$(STUDY))/$(call quoted,$(or $(ONLY),10_make_poster))/companion)
 
 lab: own
 	$(BIN)/jupyter lab --notebook-dir=notebooks

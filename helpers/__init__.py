@@ -25,6 +25,7 @@ stages share stands beside them. In the order in which a newcomer asks:
     assemble_reading_set/ 06  the random draw, blinding, the seal
     reading/              07  the record, the server, the page (static/)
     analyse_readings/  08 09  answers to results, sentences, report, release; templates/ has texts
+    poster/               10  the poster, and the page that a phone opens from it (static/)
     rehearsal/                everything simulated: phantoms, stand-in image service, readers
 
     What do stages share?
@@ -35,7 +36,8 @@ stages share stands beside them. In the order in which a newcomer asks:
 What imports what
 - Notebooks import helpers, never the other way round. A stage imports what is shared and no other
   stage, except: finetune_diffusion -> sample_diffusion (grids), analyse_readings -> reading's
-  export, assemble_reading_set -> audit's tables, and rehearsal where a parameter asks for it.
+  export, assemble_reading_set -> audit's tables, poster -> analyse_readings (its sentences and
+  what may be released), and rehearsal where a parameter asks for it.
 - No two packages import each other; no module only hands names on.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
   openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. The reading page and the

@@ -30,7 +30,7 @@ def tree(path):
     return ast.parse(plain)
 
 
-def test_there_are_the_nine_notebooks():
+def test_there_are_the_ten_notebooks():
     assert [path.stem[:2] for path in NOTEBOOKS] == [
         "01",
         "02",
@@ -41,6 +41,7 @@ def test_there_are_the_nine_notebooks():
         "07",
         "08",
         "09",
+        "10",
     ]
 
 
