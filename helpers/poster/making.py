@@ -2,11 +2,13 @@
 
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from helpers import figures, images
-from helpers.analyse_readings import report, sentences
+from helpers.analyse_readings import results
+from helpers.analyse_readings import texts as report
 from helpers.poster import companion, key_figure, printing, showing, texts
 from helpers.runner import runs
 
@@ -107,7 +109,7 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
         "summary": {"size": 1.12},
         "references": {"size": 0.8},
         "results": {
-            "cards": [report.card(row) for row in found["headline"]],
+            "cards": [texts.card(row) for row in found["headline"]],
             "table": compared(run),
         },
     }
@@ -134,7 +136,7 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
 
 def section(name: str, said: list[str], modalities: list[str], **parts) -> dict:
     """One section as templates/poster.typ reads it; `modalities` of the images for its title."""
-    kinds = " and ".join(sentences.KINDS[modality] for modality in modalities)
+    kinds = " and ".join(report.KINDS[modality] for modality in modalities)
     empty: dict = {
         "kind": "",
         "size": 1.0,
@@ -156,15 +158,18 @@ def author(text: str) -> dict:
 def draw(run: runs.Run, found: dict) -> dict[str, bytes]:
     """08's figures in the size of a poster's column, as PDF by name."""
     analysis = run.reads(run.parameters.analysis)
-    tables = {name: analysis.read(f"tables/{name}.csv") for name in ("per_image", "roc", "areas")}
+    tables = {name: analysis.read(f"tables/{name}.csv") for name in ("per_image", "roc")}
     figures.theme()
     drawn = {"labels_by_source": figures.labels_by_source(tables["per_image"])}
     if found["design"]["real"] and found["design"]["generated"]:
-        drawn["roc"] = figures.roc_curves(tables["roc"], tables["areas"])
+        areas = [row for row in found["areas"] if row["stratum"] == results.OVERALL]
+        legend = {row["reader"]: f"{row['reader']}: {report.area(row)}" for row in areas}
+        drawn["roc"] = figures.roc_curves(tables["roc"], legend)
     for name, figure in drawn.items():
         width, height = figure.get_size_inches()
         figure.set_size_inches(min(width, 6.2), height)  # in the same column its words are larger
         drawn[name] = figures.as_bytes(figures.mark(figure, run.simulated), "pdf")
+        plt.close(figure)
     return drawn
 
 

@@ -34,7 +34,7 @@ def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
             path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         (Path(folder) / "data.json").write_text(json.dumps(data))
         page = Path(folder) / "poster.typ"
-        page.write_bytes((texts.TEMPLATES / "poster.typ").read_bytes())
+        page.write_bytes((texts.FOLDER / "poster.typ").read_bytes())
         compiler = typst.Compiler(page, folder, [FONTS], ignore_system_fonts=True)
         found = {}
         for part in json.loads(compiler.query("<about>", field="value")):

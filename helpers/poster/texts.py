@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import FileSystemLoader
 
-from helpers.analyse_readings import checklists, report, sentences
+from helpers.analyse_readings import texts
 from helpers.runner import parameters, runs
 
 LISTS = ("authors", "affiliations", "references", "logos")
-TEMPLATES = Path(__file__).parent / "templates"
+FOLDER = Path(__file__).parent / "templates"
+# The same holes and the same ways to say a number as in the report's texts.
+TEMPLATES = texts.TEMPLATES.overlay(loader=FileSystemLoader(FOLDER))
 
 
 def told(run: runs.Run) -> dict:
@@ -28,28 +30,37 @@ def told(run: runs.Run) -> dict:
             raise parameters.ParameterError(
                 f"{path}: '{name}' must be a list of texts, one per line that begins with “- ”."
             )
-        given[name] = value
+        given[name] = [texts.printable(item).strip() for item in value]
     given["logos"] = [run.beside(name) for name in given["logos"]]
     return {
-        name: " ".join(value.split()) if isinstance(value, str) else value
+        name: texts.printable(value).strip() if isinstance(value, str) else value
         for name, value in given.items()
     }
 
 
 def sections(found: dict, told: dict, **known) -> dict[str, list[str]]:
-    """The paragraphs of every section of templates/texts.md, by name."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string((TEMPLATES / "texts.md").read_text()).render(
-        found=found,
-        told=told,
-        context=found["context"],
-        checklists=checklists,
-        report=report,
-        sentences=sentences,
-        **known,
-    )
-    parts = re.split(r"^## (\w+)\n", page, flags=re.M)[1:]
+    """The paragraphs of every section of templates/texts.md, by name. `found`: results.json."""
+    numbers = {name: value for name, value in found.items() if name != "context"}
+    written = texts.written(numbers, found["context"])
+    page = TEMPLATES.get_template("texts.md").render(**found, told=told, written=written, **known)
+    parts = re.split(r"^## (\w+)$", page, flags=re.M)[1:]
+    return {name: texts.paragraphs(body) for name, body in zip(parts[::2], parts[1::2])}
+
+
+def card(row: dict) -> dict:
+    """One kind of image of the headline: title, and number, text and interval of each line."""
+    people = texts.everyone(row["readers"])
+    about = "identified as" if row["origin"] == "generated" else "wrongly called"
+    lines = {"all_real": f"called real by {people}", "all_uncertain": f"left {people} uncertain"}
+    if row["readers"] >= 2:
+        lines["two_fake"] = f"{about} fake by at least two readers"
     return {
-        name: [" ".join(part.split()) for part in re.split(r"\n\s*\n", body) if part.strip()]
-        for name, body in zip(parts[::2], parts[1::2])
+        "origin": row["origin"],
+        "title": f"{row['images']} {row['origin']} {texts.KINDS[row['modality']]}",
+        "lines": [_line(row[name], text) for name, text in lines.items()],
     }
+
+
+def _line(part: dict, text: str) -> dict:
+    number, _, held = texts.count(part).partition(" (")
+    return {"number": number, "text": text, "interval": held.removesuffix(")")}

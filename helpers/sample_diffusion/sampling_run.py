@@ -1,6 +1,7 @@
 """A sampling run: prompts of the study -> images in the run folder, sharded and resumable."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from helpers import findings, images
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.runner import freshness, runs
-from helpers.sample_diffusion import drawing
+from helpers.sample_diffusion import drawing, frames
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 
@@ -116,6 +117,15 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
                 # A model that learnt from padded squares draws bars: the shape is what is left.
                 field = images.without_bars(drawing.quantised(picture, bits), bits)
                 run.write_bytes(_path(image_id), images.write_png(field))
+    if asked.frames and len(made := jobs[~jobs.image_id.isin(reasons)]):
+        one = made.head(1)
+        frames.keep(
+            run,
+            pipeline,
+            one.image_id.iloc[0],
+            partial(drawing.draw, pipeline, one, size, asked.negative_prompt, asked.precision),
+            bits,
+        )
     failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
     columns = ["image_id", "prompt_id", "replicate", "seed"]
     return failed[columns].assign(reason=failed.image_id.map(reasons))
