@@ -481,6 +481,10 @@ TABLES = {
             number("median_seconds", "on screen"),
             *(integer(f"labelled_{label}", "images", required=True) for label in LABELS),
             yes_no("locked", "said that the read is complete"),
+            integer("poor_quality", "images whose quality the reader found too poor to judge"),
+            yes_no("display_steps_seen", "found both steps of the display check"),
+            text("room_light", "as the reader said"),
+            text("device", "as the reader said"),
         ],
     ),
     "agreement": (

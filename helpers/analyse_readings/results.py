@@ -199,6 +199,8 @@ def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, images: int) -> p
         row = {"reader": name, **person[["years", "specialty", "prior_ai", "simulated"]]}
         row |= {"answered": len(own), "missing": images - len(own)}
         row |= {"median_seconds": own["seconds"].median()}
+        row |= {name: person.get(name) for name in ("display_steps_seen", "room_light", "device")}
+        row |= {"poor_quality": int(own.get("poor_quality", own["seconds"]).eq(True).sum())}
         row |= {f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS}
         rows.append(row | {"locked": bool(pd.notna(person["locked_utc"]))})
     return pd.DataFrame(rows)
