@@ -238,7 +238,7 @@ def facts(pictures, stage):
     return (
         leakage.facts_before(pictures)
         if stage == "before"
-        else leakage.facts_after(pictures, asked(reading_size=READING))
+        else leakage.facts_after(pictures, asked(reading_size=READING, framing="common"))
     )
 
 

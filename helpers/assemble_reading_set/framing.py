@@ -14,7 +14,7 @@ from helpers import images
 # Without smoothing and grain JPEG, resampling and histogram combs of a source stay visible (joint
 # AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
 SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves
-GRAIN = 1.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
+GRAIN = 2.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
 TAIL = (
     0.011  # share of the pixels that are black, and that are white: the first window is the range
 )
