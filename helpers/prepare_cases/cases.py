@@ -169,7 +169,8 @@ def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
     counts = reasons.value_counts()
     if len(counts):
         listed = "; ".join(f"{count} {reason}" for reason, count in counts.items())
-        run.say(f"{len(reasons)} files were left out: {listed}.")
+        files = "1 file was" if len(reasons) == 1 else f"{len(reasons)} files were"
+        run.say(f"{files} left out: {listed}.")
     lost = counts[~counts.index.str.startswith(EXPECTED)]
     if lost.sum() > 0.1 * (lost.sum() + prepared.imported["file_hash"].nunique()):
         helps = [

@@ -180,6 +180,7 @@ def _dicom(pixels, modality, patient) -> bytes:
         },
         "ct": {
             "SliceThickness": 3,
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
             "RescaleIntercept": -1024,
             "RescaleSlope": 1,
             "RescaleType": "HU",
