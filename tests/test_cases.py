@@ -431,7 +431,7 @@ def test_links_pipes_and_odd_names_are_accounted_for(tmp_path, study_folders, mo
     assert len(of.images) == 3 and len(of.images) + len(of.rejected) == 7
     assert (
         of.rejected["reason"]
-        .str.startswith(("link to a folder", "cannot be read", "not an image"))
+        .str.startswith(("link to a folder", "cannot be read", "left over from macOS"))
         .all()
     )
 
