@@ -36,8 +36,8 @@ def test_prompts_are_worded_or_given_in_full(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        ("a,xray,PA,efusion,,caption,,2\n", prompts.PromptError, "efusion"),
-        ("a,xray,PA,effusion,,poem,,2\n", prompts.PromptError, "line 2"),
+        ("a,xray,PA,efusion,,caption,,2\n", tables.TableError, "did you mean 'effusion'"),
+        ("a,xray,PA,effusion,,poem,,2\n", tables.TableError, "row 2, column 'wording'"),
         ("a,mri,PA,effusion,,caption,,2\n", tables.TableError, "modality"),
         ("a,xray,PA,effusion,,caption,,two\n", tables.TableError, "count"),
         ("a,xray,PA,effusion,,caption,,100000000000000000000\n", tables.TableError, "count"),
