@@ -181,14 +181,14 @@ def _hanley(auc: float, ones: int, zeros: int) -> float:
 
 
 def warnings(leakage: pd.DataFrame) -> list[str]:
-    """One sentence for every source that is still told from real ones after the standardisation
-    (lower bound above 0.6).
+    """One sentence per source that differs from real images after standardisation (lower bound
+    above 0.6).
     """
     joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
     return [
-        f"{row.modality} of {row.source}: told from real ones without the anatomy, AUC"
-        f" {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); most by {_most(leakage, row)}. A"
-        " reader's success may rest on this."
+        f"{row.modality} of {row.source}: can be distinguished from real images without the"
+        f" anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); most by"
+        f" {_most(leakage, row)}. A reader's success may rest on this."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
 
