@@ -20,7 +20,7 @@ from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from small_training import FINDINGS, begin, recipe, training, write_cases
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from helpers import images
+from helpers import images, tables
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import dry_run, tiny_model, training_run
@@ -178,8 +178,9 @@ def test_black_pictures_and_pictures_that_are_no_numbers_are_failures(study, mon
 
     def spoilt(*arguments):
         result = stock(*arguments).copy()
-        result[0] = 0
-        result[1, 3, 3] = np.nan
+        if len(result) > 1:  # not the one image whose stages are kept
+            result[0] = 0
+            result[1, 3, 3] = np.nan
         return result
 
     monkeypatch.setattr(drawing, "_batch", spoilt)
@@ -535,15 +536,15 @@ def test_caption_check_of_a_run(study):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("prompt_id,modality\n", "column 'view' is missing"),
+        ("prompt_id,modality\n", "column 'count' .* is missing"),
         (PROMPTS.replace("e,xray", "n,xray"), "prompt_id 'n' is there twice"),
-        (PROMPTS.replace("caption,3", "caption,three"), "whole numbers"),
-        (PROMPTS.replace("effusion", "efusion"), "prompt 'e': Unknown finding 'efusion'"),
+        (PROMPTS.replace("caption,3", "caption,three"), "'three' is not a whole number"),
+        (PROMPTS.replace("effusion", "efusion"), "row 3, column 'finding': 'efusion'"),
     ],
 )
 def test_prompts_that_do_not_fit_are_refused(tmp_path, text, says):
     (tmp_path / "sampling_prompts.csv").write_text(text)
-    with pytest.raises(SamplingError, match=says):
+    with pytest.raises((SamplingError, tables.TableError), match=says):
         sampling_prompts.read_prompts(tmp_path / "sampling_prompts.csv", "xray")
 
 

@@ -16,9 +16,11 @@ def keep(run: runs.Run, pipeline, image_id: str, draw: Callable, bits: int) -> N
 
     Nothing is written for a pipeline that does not work on the latents of a VAE.
     """
-    noisy, drawn = watch(pipeline, draw)
     vae = getattr(pipeline, "vae", None)
-    if vae is None or not noisy or noisy[0].shape[1:2] != (vae.config["latent_channels"],):
+    if vae is None or not hasattr(pipeline, "scheduler"):
+        return
+    noisy, drawn = watch(pipeline, draw)
+    if not noisy or noisy[0].shape[1:2] != (vae.config["latent_channels"],):
         return
     wanted = np.linspace(0, len(noisy) - 1, min(run.parameters.frames - 1, len(noisy)))
     stages = [decoded(pipeline, noisy[round(place)]) for place in wanted]
