@@ -8,6 +8,8 @@ PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 # On Linux without an NVIDIA GPU torch comes as its CPU build: from wherever pip is set up to find one, else from PyTorch's own index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export CASES OUTPUTS KEYS PARAMS
+# Where Python may keep no bytecode, every kernel and worker would compile its imports anew: half a minute each.
+unexport PYTHONDONTWRITEBYTECODE
 quoted = '$(subst ','\'',$(1))'
 
 .PHONY: study status verify reader poster new lab colab test pythons soak speed lint help own
@@ -44,8 +46,9 @@ colab:
 	if [ "$$address" ]; then echo "The Colab cells install from $$address."; \
 	else echo "This checkout has no remote: the Colab cells will ask for an address (or give REPOSITORY=https://...)."; fi
 
+# One worker per core, with one thread of torch each: with more they wait for one another.
 test: own $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 # The fast tests on every later Python that is here (on the PATH or from pyenv), each in an environment of its own.
 PYTHONS ?= $(foreach v,3.12 3.13,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v)*/bin/python) $(shell command -v python$(v))))
@@ -58,7 +61,7 @@ pythons:
 
 soak: $(VENV)/test.stamp
 	@mkdir -p outputs/soak
-	$(BIN)/python -m pytest -m soak -rA --junitxml=outputs/soak/results.xml
+	$(BIN)/python -m pytest -m soak -o timeout=0 -rA --junitxml=outputs/soak/results.xml
 
 speed: $(VENV)/test.stamp
 	@PYTHONPATH=tests $(BIN)/python -m speed
