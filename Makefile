@@ -16,23 +16,23 @@ quoted = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := study
 
 study: own
-	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(foreach run,$(ONLY),--only $(call quoted,$(run))) $(if $(FROM),--from $(call quoted,$(FROM))) $(if $(FORCE),--force)
+	@$(BIN)/python -m helpers.study run $(call quoted,$(STUDY)) $(if $(SET),--set $(call quoted,$(SET))) $(foreach run,$(ONLY),--only $(call quoted,$(run))) $(if $(FROM),--from $(call quoted,$(FROM))) $(if $(FORCE),--force)
 
 help:
 	@head -1 Makefile
 
 status verify: own
-	@$(BIN)/python -m helpers.runner.study $@ $(call quoted,$(STUDY))
+	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY))
 
 new: own
-	@$(BIN)/python -m helpers.runner.study new $(call quoted,$(STUDY)) --like $(call quoted,$(or $(LIKE),rehearsal))
+	@$(BIN)/python -m helpers.study new $(call quoted,$(STUDY)) --like $(call quoted,$(or $(LIKE),rehearsal))
 
 reader: own
 	@$(BIN)/python -m helpers.reading.server $(call quoted,$(STUDY)) $(or $(DO),serve) $(ARGS)
 
 # DO=preview serves the companion page on this machine, until interrupted.
 poster: own
-	@$(BIN)/python -m helpers.runner.study run $(call quoted,$(STUDY)) --only $(call quoted,$(or $(ONLY),10_make_poster)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(FORCE),--force)
+	@$(BIN)/python -m helpers.study run $(call quoted,$(STUDY)) --only $(call quoted,$(or $(ONLY),10_make_poster)) $(if $(SET),--set $(call quoted,$(SET))) $(if $(FORCE),--force)
 	@$(if $(filter preview,$(DO)),$(BIN)/python -m http.server 8010 --bind 127.0.0.1 --directory "$${OUTPUTS:-outputs}"/$(call quoted,$(STUDY))/$(call quoted,$(or $(ONLY),10_make_poster))/companion)
 
 lab: own

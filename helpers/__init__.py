@@ -4,12 +4,15 @@ A folder with a notebook's name holds what that notebook needs and nobody else. 
 stages share stands beside them. In the order in which a newcomer asks:
 
     How is a study run?
-    runner/               study (make study, status, new), execution (papermill), runs (run folder
-                          and manifest), freshness (stale or not), parameters (the parameters cell
-                          is the schema), places (where folders and secrets are)
+    study                 make study, status, verify, new: the one module that knows the runner and
+                          the stages
+    runner/               planning (what is asked, where it stands), execution (papermill), runs
+                          (run and manifest), run_folder (its files), freshness (stale or not),
+                          parameters (the parameters cell is the schema), places (where folders
+                          and secrets are), workers (processes), progress
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...
-    files                 files that are whole or not there; the one clock (utc_now)
+    files                 files that are whole or not there, hashes; the one clock (utc_now)
     tables                read and write them, checked, atomically; tables that people fill in
     findings              the one list of findings and sides; captions and prompts from them
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
@@ -34,10 +37,10 @@ stages share stands beside them. In the order in which a newcomer asks:
     statistics/           agreement, accuracy, multireader, design: arrays and frames only (08)
 
 What imports what
-- Notebooks import helpers, never the other way round. A stage imports what is shared and no other
-  stage, except: finetune_diffusion -> sample_diffusion (grids), analyse_readings -> reading's
-  export, assemble_reading_set -> audit's tables, poster -> analyse_readings (its sentences and
-  what may be released), and rehearsal where a parameter asks for it.
+- Notebooks import helpers, never the other way round. The runner imports no stage. A
+  stage imports what is shared and no other stage, except: finetune_diffusion -> sample_diffusion
+  (grids), analyse_readings -> reading's export, assemble_reading_set -> audit's tables, poster ->
+  analyse_readings (its sentences and what may be released), and rehearsal where a parameter asks.
 - No two packages import each other; no module only hands names on.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
   openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. The reading page and the

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from helpers.images import ImageError, area_resize, eight_bits
+from helpers.formats.picture import ImageError
+from helpers.images import area_resize, eight_bits
 
 # pixels at which text is looked for; at 1024 one marker in ten was missed, at 736 one in three
 OCR_SIDE = 1280

@@ -1,5 +1,6 @@
-"""What everything that writes shares, without pandas: the one clock, and files that are whole."""
+"""What everything that writes shares, without pandas: the clock, hashes, whole files."""
 
+import hashlib
 import os
 import tempfile
 from datetime import UTC, datetime
@@ -14,6 +15,12 @@ def utc_now() -> str:
 def utc(moment: datetime) -> str:
     """A moment in UTC as every table and record writes it: 2026-01-31T08:00:00.000Z."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:

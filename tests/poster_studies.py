@@ -19,7 +19,7 @@ TOLD = {
 
 def tell(study="small", **told):
     """Write study.yaml with what differs from TOLD."""
-    folder = runs.params_folder(study)
+    folder = places.params_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(yaml.safe_dump(TOLD | told, allow_unicode=True))
 

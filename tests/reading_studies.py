@@ -11,7 +11,7 @@ import yaml
 
 from helpers import images, tables
 from helpers.assemble_reading_set import seal
-from helpers.runner import runs
+from helpers.runner import places, runs
 
 STUDY = "reading_test"
 SET = "06_assemble_reading_set"
@@ -36,7 +36,7 @@ def make(
 
     Call `use(root)` first.
     """
-    folder = runs.params_folder(STUDY)
+    folder = places.params_folder(STUDY)
     folder.mkdir(parents=True)
     (folder / "07_read_cases.yaml").write_text(
         yaml.safe_dump({"description_required": False, **parameters})

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import images
+from helpers.files import sha256
 from helpers.runner import parameters, places, runs
 
 FINDINGS = (("no_finding", ""), ("effusion", "left"), ("effusion", "right"), ("cardiomegaly", ""))
@@ -71,7 +72,7 @@ def write_cases(
             {
                 "image_id": f"c{index:03d}",
                 "path": f"images/{path.name}",
-                "sha256": runs.sha256(path),
+                "sha256": sha256(path),
                 "modality": "xray",
                 "view": "PA",
                 "finding": finding,

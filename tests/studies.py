@@ -8,7 +8,8 @@ import pandas as pd
 
 from helpers import images, tables
 from helpers.assemble_reading_set import blinding, seal
-from helpers.runner import runs
+from helpers.files import sha256, write_atomically
+from helpers.runner import places, runs
 
 WORDS = {
     "effusion": "left lower lobe effusion",
@@ -48,7 +49,7 @@ def make(
     )
     drawn = pd.concat([drawn.assign(repeat=False), again.assign(repeat=True)], ignore_index=True)
     drawn["part"] = np.where(drawn["training"], 0, np.where(drawn["repeat"], 3, 1))
-    folder = runs.outputs_folder(study) / "06_assemble_reading_set"
+    folder = places.outputs_folder(study) / "06_assemble_reading_set"
     shown = {"reading_size": 48, "framing": "whole", "margin": 0.0}
     key = blinding.write_set(drawn, folder / "reading_set", study, shown)
     seal.seal(key, folder / "reading_set", folder / "sealed", study, readers)
@@ -120,17 +121,15 @@ def _pictures(study, per, training, random, simulated, prompts):
     )
     files, sums = [], []
     for row in frame.to_dict("records"):
-        path = runs.outputs_folder(study) / row["run"] / row["path"]
-        tables.write_atomically(
-            path, images.write_png(random.integers(0, 256, (64, 64)).astype(np.uint8))
-        )
+        path = places.outputs_folder(study) / row["run"] / row["path"]
+        write_atomically(path, images.write_png(random.integers(0, 256, (64, 64)).astype(np.uint8)))
         files.append(str(path))
-        sums.append(runs.sha256(path))
+        sums.append(sha256(path))
     frame = frame.assign(file=files, sha256=sums)
     for run, part in frame.groupby("run"):
         tables.write(
             part.drop(columns=["run", "file", "training"]),
-            runs.outputs_folder(study) / run / "images.csv",
+            places.outputs_folder(study) / run / "images.csv",
         )
         _finish(study, run, {}, ["phantom cases"] if simulated else [])
     sampled = frame[frame["run"] == "04_sample_diffusion"].reset_index(drop=True)
@@ -142,7 +141,7 @@ def _pictures(study, per, training, random, simulated, prompts):
         }
     )
     nearest = nearest.assign(copy=sampled.index == 0, release=sampled.index != 0)
-    audit = runs.outputs_folder(study) / "05_audit_images"
+    audit = places.outputs_folder(study) / "05_audit_images"
     tables.write(nearest if len(nearest) else tables.empty("nearest"), audit / "nearest.csv")
     _finish(study, audit.name, {}, ["phantom cases"] if simulated else [])
     return frame
@@ -184,7 +183,7 @@ def _read(study, key, readers, answer, skips, withdrawn, confidence, random, sim
             "simulated": simulated,
         }
         people.append(person | {"locked_utc": "2026-01-02T00:00:00.000Z", "withdrawn_utc": gone})
-    folder = runs.outputs_folder(study) / "07_read_cases"
+    folder = places.outputs_folder(study) / "07_read_cases"
     tables.write(pd.DataFrame(rows) if rows else tables.empty("readings"), folder / "readings.csv")
     tables.write(pd.DataFrame(people), folder / "readers.csv")
     _finish(
@@ -196,7 +195,7 @@ def _read(study, key, readers, answer, skips, withdrawn, confidence, random, sim
 
 
 def _finish(study, name, values, simulated):
-    folder = runs.outputs_folder(study) / name
+    folder = places.outputs_folder(study) / name
     manifest = {
         "study": study,
         "run": name,
@@ -206,7 +205,7 @@ def _finish(study, name, values, simulated):
         "files": [],
         "inputs": {},
     }
-    tables.write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+    write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
 
 
 def begin(study, name, **changes):

@@ -13,6 +13,7 @@ from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: 
 from helpers.generate_openai import batches, service
 from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
+from helpers.services import retry_policy
 
 
 def visit(made):
@@ -169,7 +170,7 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = service.Failed(service.retry_policy.Verdict("stop", "404 no such file", status=404))
+        gone = service.Failed(retry_policy.Verdict("stop", "404 no such file", status=404))
 
         async def download(*_):
             raise gone

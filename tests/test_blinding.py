@@ -16,15 +16,16 @@ from scipy import ndimage
 from helpers import burned_in_text, images, tables
 from helpers.assemble_reading_set import blinding, framing, seal
 from helpers.assemble_reading_set import draw as drawing
-from helpers.rehearsal import phantom
-from helpers.runner import executed_code, parameters, runs
-from helpers.runner import places as places_module
+from helpers.files import sha256
+from helpers.formats.picture import ImageError
+from helpers.rehearsal import phantom_ct, phantom_xray
+from helpers.runner import executed_code, parameters, places, runs
 
 STUDY = "unit"
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
+def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
     monkeypatch.setenv("PARAMS", str(tmp_path / "params"))
@@ -40,7 +41,7 @@ def make_run(
 ):
     """A finished run with `count` random images and their images.csv."""
     random, rows = np.random.default_rng(seed), []
-    folder = runs.outputs_folder(STUDY) / name
+    folder = places.outputs_folder(STUDY) / name
     (folder / "images").mkdir(parents=True)
     for number in range(count):
         array = random.integers(0, 2**bits, (side, side)).astype(
@@ -52,7 +53,7 @@ def make_run(
         row = {
             "image_id": image_id,
             "path": f"images/{image_id}.png",
-            "sha256": runs.sha256(path),
+            "sha256": sha256(path),
             "modality": modality,
             "view": "PA",
         }
@@ -129,7 +130,7 @@ def opened(folder, locks=None, **choices):
 
 def audit(near=(), copies=(), **values):
     """A finished run of 05 that found these pairs (generated, real) near and these copies."""
-    folder = runs.outputs_folder(STUDY) / "05_audit_images"
+    folder = places.outputs_folder(STUDY) / "05_audit_images"
     rows = [(made, real, 0.1, False, True, False, True) for made, real in near]
     rows += [(made, None, 0.1, True, True, True, False) for made in copies]
     columns = ["image_id", "nearest_image_id", "distance", "trained_here", "near", "copy"]
@@ -243,8 +244,8 @@ def test_every_draw_keeps_its_promises(seed, repeats, distance):
             .reset_index(drop=True)
         )
         for image in shuffled.loc[shuffled["repeat"], "image_id"]:
-            places = shuffled.index[shuffled["image_id"] == image]
-            assert places[1] - places[0] > distance and shuffled["repeat"][places[1]]
+            positions = shuffled.index[shuffled["image_id"] == image]
+            assert positions[1] - positions[0] > distance and shuffled["repeat"][positions[1]]
 
 
 CASES = (("xray", 12, False), ("ct", 10, False), ("xray", 2, True))
@@ -320,7 +321,7 @@ def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
 
 def test_nothing_is_upsampled(pool, tmp_path):
     drawn = drawn_at_random(pool, wanted(*HALF), 0, 0, 1)
-    with pytest.raises(images.ImageError, match="never upsampled"):
+    with pytest.raises(ImageError, match="never upsampled"):
         blinding.write_set(drawn, tmp_path, STUDY, shown(reading_size=44))
 
 
@@ -340,7 +341,7 @@ def test_bars_that_a_generator_drew_are_as_black_and_as_wide_as_those_of_a_real_
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_every_image_begins_with_the_same_window_whatever_its_levels(modality):
     """The same phantoms windowed, scaled, clipped and gamma-corrected otherwise."""
-    draw = phantom.xray if modality == "xray" else phantom.ct_slice
+    draw = phantom_xray.xray if modality == "xray" else phantom_ct.ct_slice
     windows = set()
     for seed in range(4):
         grey = draw(seed, size=128).astype(float)
@@ -498,8 +499,8 @@ def test_the_plan_is_frozen(pool, tmp_path):
 
 def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monkeypatch):
     root = tmp_path / "checkout"
-    shutil.copytree(places_module.ROOT / "helpers", root / "helpers")
-    monkeypatch.setattr(places_module, "ROOT", root)
+    shutil.copytree(places.ROOT / "helpers", root / "helpers")
+    monkeypatch.setattr(places, "ROOT", root)
     sealed_set(pool, tmp_path)
     then = seal.read_commitment(tmp_path / "reading_set")
     assert {"helpers/statistics/accuracy.py", "helpers/analyse_readings/published.py"} <= set(
@@ -523,8 +524,8 @@ def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monk
 
 
 def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monkeypatch):
-    notebooks = shutil.copytree(places_module.NOTEBOOKS, tmp_path / "notebooks")
-    monkeypatch.setattr(places_module, "NOTEBOOKS", notebooks)
+    notebooks = shutil.copytree(places.NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr(places, "NOTEBOOKS", notebooks)
     settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
     settings_file.write_text("margin: 0.2\n")
     sealed_set(pool, tmp_path)
@@ -556,8 +557,8 @@ def test_repeats_are_a_share(pool, repeats):
         drawn_at_random(pool, wanted(*HALF), repeats, 0, 1)
 
 
-def test_a_set_that_somebody_reads_is_known(places):
-    folder = runs.outputs_folder(STUDY) / "07_read_cases"
+def test_a_set_that_somebody_reads_is_known(folders):
+    folder = places.outputs_folder(STUDY) / "07_read_cases"
     folder.mkdir(parents=True)
     assert blinding.begun(STUDY, "06_assemble_reading_set") == []
     (folder / "begun.json").write_text("{}")
@@ -674,7 +675,7 @@ def test_a_bad_draw_names_its_row(tmp_path, line):
         drawing.read_draw(path)
 
 
-def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
+def test_text_is_masked_in_every_source_when_stage_01_masks_it(folders):
     real, bought = (
         make_run("01_prepare_cases", 5, "real", side=40),
         make_run("02_generate_openai", 2, "generated", side=40),
@@ -698,9 +699,9 @@ def test_text_is_masked_in_every_source_when_stage_01_masks_it(places):
         (real.folder / "manifest.json").write_text(json.dumps(manifest))
         pool = drawing.drawable(drawing.gather([real, bought]), [])
         drawn = pool.assign(training=False, repeat=False, part=1)
-        key = blinding.write_set(drawn, places / policy, STUDY, shown(reading_size=360))
+        key = blinding.write_set(drawn, folders / policy, STUDY, shown(reading_size=360))
         made = key.loc[key["origin"] == "generated", "blind_id"]
-        arrays = [images.read_png(places / policy / "images" / f"{name}.png") for name in made]
+        arrays = [images.read_png(folders / policy / "images" / f"{name}.png") for name in made]
         assert sum(len(burned_in_text.find(array, 8)) > 0 for array in arrays) == left
 
 

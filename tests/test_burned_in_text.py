@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import burned_in_text, images, tables
+from helpers import burned_in_text, images, study, tables
 from helpers.prepare_cases import cases, review
-from helpers.runner import places, runs, study
+from helpers.runner import places, runs
 
 
 def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):

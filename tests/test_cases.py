@@ -18,9 +18,11 @@ from conftest import ROOT, values
 from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
-from helpers import images
-from helpers.prepare_cases import case_figures, cases, importing, layouts, storing
-from helpers.runner import places, runs, study
+from helpers import images, study
+from helpers.files import sha256
+from helpers.prepare_cases import case_figures, cases, importing, storing
+from helpers.prepare_cases.metadata_tables import LayoutError
+from helpers.runner import places, runs
 
 CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
 CELL |= {"images_hold_no_text": True}
@@ -121,7 +123,7 @@ def test_every_file_is_taken_or_refused_with_a_reason(made, tmp_path):
     for row in of.images.itertuples():
         array = images.read_png(run.folder / row.path)
         assert array.shape == (row.height, row.width) == (96, 96) and array.max() < 2**row.bits
-        assert runs.sha256(run.folder / row.path) == row.sha256
+        assert sha256(run.folder / row.path) == row.sha256
 
 
 def test_nothing_that_names_a_person_leaves(made, tmp_path):
@@ -325,7 +327,7 @@ def no_columns(folder):
     [
         (empty, cases.CasesError, "is empty"),
         (only_notes, cases.CasesError, "No file in the folder .* text, not an image"),
-        (no_columns, layouts.LayoutError, "needs a column 'file'"),
+        (no_columns, LayoutError, "needs a column 'file'"),
         (lambda folder: None, cases.CasesError, "is not there"),
     ],
 )
@@ -363,7 +365,7 @@ def test_checksums_of_the_metadata_are_obeyed(tmp_path, study_folders, monkeypat
     for number in range(2):
         write(folder / f"{number}.dcm", chest_xray(96, number))
     pd.DataFrame(
-        {"file": ["0.dcm", "1.dcm"], "sha256": [runs.sha256(folder / "0.dcm"), "0" * 64]}
+        {"file": ["0.dcm", "1.dcm"], "sha256": [sha256(folder / "0.dcm"), "0" * 64]}
     ).to_csv(folder / "metadata.csv", index=False)
     _, of = prepared(folder, monkeypatch)
     assert len(of.images) == 1 and of.rejected["reason"].str.contains("SHA-256").sum() == 1

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 from helpers import images
-from helpers.formats import dicom
+from helpers.formats import dicom, windowing
+from helpers.formats.picture import ImageError
+from helpers.formats.windowing import luminance
 from helpers.prepare_cases import deidentify
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -127,13 +129,13 @@ def ours(path):
     dataset = pydicom.dcmread(path, force=True)
     values = next(iter(dicom._frames(dataset)))
     if values.ndim == 3:
-        grey = images.luminance(values)
+        grey = luminance(values)
         return images.eight_bits(grey, grey.dtype.itemsize * 8), []
     pixels, bits, used, _ = dicom.grey(dataset, values, 16, "file")
     wanted = dicom.stored_window(dataset)
     if used == "full range" or not wanted:
         return images.eight_bits(pixels, bits), ["+Wm"]
-    shown, _ = images.window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
+    shown, _ = windowing.window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), [
         "+Ww",
         str(wanted[0]),
@@ -156,7 +158,7 @@ def test_rendering_agrees_with_dcmtk_to_one_grey_level(tmp_path):
         (tmp_path / "reference.pnm").unlink(missing_ok=True)
         if expected is None:
             continue
-        expected = images.luminance(expected) if expected.ndim == 3 else expected
+        expected = luminance(expected) if expected.ndim == 3 else expected
         compared += 1
         if (
             expected.shape != shown.shape
@@ -207,7 +209,7 @@ def test_signed_values_and_rescale(tmp_path):
         bits=12,
     )
     np.testing.assert_allclose(shown.hounsfield, hounsfield.astype(float) * 2)
-    expected, _ = images.window(hounsfield * 2, -600, 1500, 12)
+    expected, _ = windowing.window(hounsfield * 2, -600, 1500, 12)
     np.testing.assert_array_equal(shown.pixels, expected)
     assert shown.window == "-600/1500"
 
@@ -215,7 +217,7 @@ def test_signed_values_and_rescale(tmp_path):
 def test_window_and_voi_lut_of_the_file(tmp_path):
     pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     shown = picture(write(tmp_path / "w.dcm", pixels, WindowCenter=[1000, 5], WindowWidth=[500, 5]))
-    expected, clipped = images.window(pixels, 1000, 500, 12)
+    expected, clipped = windowing.window(pixels, 1000, 500, 12)
     np.testing.assert_array_equal(shown.pixels, expected)
     assert shown.clipped == pytest.approx(clipped) and clipped > 0.8 and shown.window == "1000/500"
     whole = picture(tmp_path / "w.dcm", xray_window="full")
@@ -252,7 +254,7 @@ def test_every_frame_is_read(tmp_path):
     ],
 )
 def test_what_is_no_chest_picture_says_why(tmp_path, tags, reason):
-    with pytest.raises(images.ImageError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         picture(write(tmp_path / "x.dcm", chest_xray(), **tags))
 
 
@@ -267,7 +269,7 @@ def test_metadata_overrules_the_modality_of_the_header(tmp_path):
 )
 @pytest.mark.filterwarnings("ignore")
 def test_samples_without_a_usable_picture_are_refused(name):
-    with pytest.raises(images.ImageError):
+    with pytest.raises(ImageError):
         list(dicom_files.read(SAMPLES / name, modality="xray"))
 
 
@@ -305,7 +307,7 @@ def test_damaged_files_give_a_picture_or_a_reason(encoded, which, cut, flips):
     try:
         for one in dicom_files.read(path, modality="xray"):
             assert one.pixels.ndim == 2 and one.pixels.max() < 2**one.bits
-    except images.ImageError as error:
+    except ImageError as error:
         assert str(error) and "Secret" not in str(error)
 
 
@@ -383,7 +385,7 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
     ],
 )
 def test_reformats_raw_data_and_photographs_are_refused(tmp_path, tags, reason):
-    with pytest.raises(images.ImageError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         picture(
             write(
                 tmp_path / "x.dcm",
@@ -406,7 +408,7 @@ def test_a_chest_in_other_words_is_a_chest(tmp_path, part):
 def test_the_default_modality_serves_where_a_header_does_not_say_it(tmp_path, modality):
     path = write(tmp_path / "x.dcm", chest_xray(), modality=modality)
     assert picture(path, default_modality="xray").header.modality == "xray"
-    with pytest.raises(images.ImageError, match="MR is neither"):
+    with pytest.raises(ImageError, match="MR is neither"):
         picture(write(tmp_path / "m.dcm", chest_xray(), modality="MR"), default_modality="xray")
 
 
@@ -438,7 +440,7 @@ def test_preambles_may_be_missing(tmp_path):
 def test_a_file_cut_off_before_its_pixels_is_damaged(tmp_path):
     whole = (SAMPLES / "MR_small_RLE.dcm").read_bytes()
     (tmp_path / "x.dcm").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(images.ImageError, match="damaged DICOM"):
+    with pytest.raises(ImageError, match="damaged DICOM"):
         picture(tmp_path / "x.dcm", modality="xray")
 
 
@@ -500,7 +502,7 @@ def test_a_window_that_cannot_be_read_or_used_is_the_full_range(tmp_path, center
 
 @pytest.mark.parametrize(("name", "text"), [("RescaleSlope", "steep"), ("RescaleIntercept", "n/a")])
 def test_a_factor_that_cannot_be_read_is_refused_by_name(tmp_path, name, text):
-    with pytest.raises(images.ImageError, match=f"{name} in the DICOM header is no number"):
+    with pytest.raises(ImageError, match=f"{name} in the DICOM header is no number"):
         picture(odd(tmp_path / "a.dcm", **{name: text}))
     assert picture(odd(tmp_path / "b.dcm", **{name: "1,0"})).pixels.any()
 

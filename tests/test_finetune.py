@@ -82,7 +82,9 @@ def killed_and_resumed(study, variant, after: float, **values):
         )
         if kills == 0:
             folder = (
-                runs.outputs_folder(study) / f"03_finetune_diffusion.{variant}" / training_run.STATE
+                places.outputs_folder(study)
+                / f"03_finetune_diffusion.{variant}"
+                / training_run.STATE
             )
             while process.poll() is None and not folder.exists():
                 time.sleep(0.01)
@@ -233,7 +235,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(study, mo
         TrainingError, match=r"not a finite number between steps 5 and 6.*learning_rate"
     ):
         trained(study)
-    folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    folder = (
+        places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004"]
 
 
@@ -250,7 +254,9 @@ def test_a_gradient_that_is_not_finite_stops_before_a_checkpoint_is_written(stud
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
     with pytest.raises(TrainingError, match="not a finite number between steps 4 and 4"):
         trained(study, steps=4, checkpoint_every=2)
-    folder = runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    folder = (
+        places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+    )
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
 
 
@@ -267,7 +273,7 @@ def interrupted(study, monkeypatch, at_step=4, variant="", **values):
         patch.setattr(checkpoints, "save", full)
         with pytest.raises(checkpoints.CheckpointError):
             trained(study, variant, **values)
-    return runs.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE
+    return places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE
 
 
 def test_what_changes_nothing_learned_goes_on(study, monkeypatch, capsys):
@@ -297,7 +303,7 @@ def test_what_is_learned_is_not_changed_without_force_which_keeps_it_aside(study
 
 def test_other_cases_are_not_gone_on_with(study, monkeypatch):
     interrupted(study, monkeypatch)
-    images_csv = runs.outputs_folder(study) / "01_prepare_cases" / "images.csv"
+    images_csv = places.outputs_folder(study) / "01_prepare_cases" / "images.csv"
     images_csv.write_text(images_csv.read_text().replace("left effusion", "large left effusion", 1))
     with pytest.raises(TrainingError, match="training cases: "):
         trained(study)
@@ -410,6 +416,6 @@ def test_vae_learns_to_give_pictures_back(study):
     for steps in (3, 60):
         short = recipe(**{**QUICK, "vae_steps": steps})
         pipeline = tiny_model.build(list(frame.caption), short)
-        folder = runs.outputs_folder(study) / f"{steps} steps"
+        folder = places.outputs_folder(study) / f"{steps} steps"
         decibels.append(tiny_model.train_vae(pipeline.vae, frame, short, folder))
     assert decibels[1] > decibels[0] + 3

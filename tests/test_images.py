@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers import images
+from helpers.formats import windowing
+from helpers.formats.picture import ImageError
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -35,7 +37,7 @@ def test_png_carries_nothing_but_pixels():
     "array", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), np.zeros((0, 2), np.uint8)]
 )
 def test_other_arrays_are_no_pictures(array):
-    with pytest.raises(images.ImageError):
+    with pytest.raises(ImageError):
         images.write_png(array)
 
 
@@ -81,7 +83,7 @@ def test_nothing_is_flipped():
 
 
 def test_values_beyond_the_depth_are_refused_not_clipped():
-    with pytest.raises(images.ImageError, match="do not fit 8 bits"):
+    with pytest.raises(ImageError, match="do not fit 8 bits"):
         images.standardise(np.full((4, 4), 256, np.uint16), 4, 8)
 
 
@@ -102,7 +104,7 @@ def linear(x, center, width, high):
 )
 @settings(max_examples=60)
 def test_window_is_the_standards_formula(values, center, width, bits):
-    pixels, clipped = images.window(values, center, width, bits)
+    pixels, clipped = windowing.window(values, center, width, bits)
     expected = np.array(
         [[linear(int(x), center, width, 2**bits - 1) for x in row] for row in values]
     )
@@ -118,7 +120,7 @@ def test_window_is_the_standards_formula(values, center, width, bits):
     ("function", "middle"), [("LINEAR", 128), ("LINEAR_EXACT", 128), ("SIGMOID", 128)]
 )
 def test_window_functions_agree_at_the_centre(function, middle):
-    pixels, _ = images.window(np.array([[-1e6, 40, 1e6]]), 40, 400, 8, function)
+    pixels, _ = windowing.window(np.array([[-1e6, 40, 1e6]]), 40, 400, 8, function)
     assert pixels[0, 0] == 0 and pixels[0, 2] == 255
     assert abs(int(pixels[0, 1]) - middle) <= 1
 
@@ -138,7 +140,7 @@ def test_contact_sheet_marks_what_is_simulated(tmp_path):
 def test_reading_what_is_no_png_says_so(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"GIF89a")
-    with pytest.raises(images.ImageError, match=r"a\.png"):
+    with pytest.raises(ImageError, match=r"a\.png"):
         images.read_png(path)
 
 

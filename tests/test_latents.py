@@ -9,8 +9,8 @@ import torch
 from small_training import picture, recipe
 
 from helpers import images
+from helpers.files import sha256
 from helpers.finetune_diffusion import latents, tiny_model
-from helpers.runner import runs
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def cases(tmp_path) -> pd.DataFrame:
         rows.append(
             {
                 "file": str(path),
-                "sha256": runs.sha256(path),
+                "sha256": sha256(path),
                 "bits": 12,
                 "caption": f"chest {index}",
             }

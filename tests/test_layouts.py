@@ -9,6 +9,7 @@ import conftest
 import pytest
 
 from helpers.prepare_cases import file_names, layouts
+from helpers.prepare_cases.metadata_tables import LayoutError
 
 
 def tree(folder, **contents):
@@ -280,7 +281,7 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
     ],
 )
 def test_a_table_that_cannot_be_used_says_what_to_do(tmp_path, table, options, message):
-    with pytest.raises(layouts.LayoutError, match=message):
+    with pytest.raises(LayoutError, match=message):
         described(tmp_path, {"metadata.csv": table, "a.png": ""}, **options)
 
 
@@ -469,13 +470,13 @@ def test_a_folder_that_says_generated_is_never_real(tmp_path):
     ],
 )
 def test_what_names_leave_open_is_a_question_with_its_answer(tmp_path, contents, word):
-    with pytest.raises(layouts.LayoutError, match=f"Real or generated.*'{word}:generated'"):
+    with pytest.raises(LayoutError, match=f"Real or generated.*'{word}:generated'"):
         described(tmp_path, contents)
     for answer in ("real", "generated"):
         frame = described(tmp_path, contents, origins=[f"{word}:{answer}"])
         pictures = frame[frame.index.str.endswith("png")]
         assert set(pictures["origin"]) == {answer}
-    with pytest.raises(layouts.LayoutError, match="origins: .* must read"):
+    with pytest.raises(LayoutError, match="origins: .* must read"):
         described(tmp_path, contents, origins=[f"{word}-real"])
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import tables
+from helpers.files import write_atomically
 from helpers.services.ledger import Ledger
 
 EVENTS = st.lists(
@@ -72,7 +73,7 @@ def test_writes_that_come_together_are_one_and_none_returns_before_it_is_on_disk
     tmp_path, monkeypatch
 ):
     ledger, writes = Ledger(tmp_path / "ledger.csv"), []
-    write = tables.write_atomically
+    write = write_atomically
 
     def counted(path, content, mode=0o644):
         writes.append(len(content))

@@ -9,7 +9,7 @@ from generations import elsewhere, generate, on_disk, run_of, table  # noqa: F40
 from other_services import SHAPES, images_only, png, serving
 
 from helpers.generate_openai import prompts, requests, service
-from helpers.runner import parameters, study
+from helpers.runner import parameters, planning
 
 FILES = sorted((ROOT / "params" / "services").glob("*.yaml"))
 
@@ -48,8 +48,8 @@ def test_a_file_makes_images_at_a_server_of_its_shape(path, monkeypatch):
 
 def test_the_folder_of_services_is_no_study():
     with pytest.raises(parameters.ParameterError) as caught:
-        study.plan("services", [])
+        planning.plan("services", [])
     assert "rehearsal" in str(caught.value) or "cannot be named" in str(caught.value)
     with pytest.raises(parameters.ParameterError) as caught:
-        study.plan("nowhere", [])
+        planning.plan("nowhere", [])
     assert "services" not in str(caught.value)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from helpers.runner import parameters, study
+from helpers.runner import parameters, planning
 
 # Those that come along: a study of one's own in params/ is its owner's business.
 STUDIES = ("paper", "pilot", "rehearsal")
@@ -13,7 +13,7 @@ STUDIES = ("paper", "pilot", "rehearsal")
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_can_be_planned(name, monkeypatch, tmp_path):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    assert study.plan(name, [])
+    assert planning.plan(name, [])
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_study_says_what_it_is(name):
 
 def test_unknown_study_names_the_known_ones():
     with pytest.raises(parameters.ParameterError, match="known: .*rehearsal"):
-        study.plan("nowhere", [])
+        planning.plan("nowhere", [])

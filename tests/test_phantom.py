@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import findings
-from helpers.rehearsal import phantom
+from helpers.rehearsal import anatomy, phantom, phantom_ct, phantom_xray
 
 SIDED = ("effusion", "consolidation", "nodule", "pneumothorax")
 cases = {
     "seed": st.integers(0, 10**6),
-    "finding": st.sampled_from(phantom.FINDINGS),
+    "finding": st.sampled_from(anatomy.FINDINGS),
     "side": st.sampled_from(["left", "right"]),
 }
 
@@ -26,10 +26,10 @@ cases = {
 def test_every_xray_is_a_twelve_bit_picture_and_follows_from_its_seed(
     seed, finding, side, view, visit
 ):
-    picture = phantom.xray(seed, finding, side, 96, view, visit)
+    picture = phantom_xray.xray(seed, finding, side, 96, view, visit)
     assert picture.shape == (96, 96) and picture.dtype == np.uint16
     assert picture.max() <= 4095 and picture.std() > 300
-    assert (picture == phantom.xray(seed, finding, side, 96, view, visit)).all()
+    assert (picture == phantom_xray.xray(seed, finding, side, 96, view, visit)).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -37,7 +37,7 @@ def test_every_xray_is_a_twelve_bit_picture_and_follows_from_its_seed(
 def test_every_ct_slice_has_air_around_it_lung_soft_tissue_and_bone_in_hounsfield_units(
     seed, finding, side, level
 ):
-    hu = phantom.ct_slice(seed, finding, side, 128, level)
+    hu = phantom_ct.ct_slice(seed, finding, side, 128, level)
     assert hu.shape == (128, 128) and hu.dtype == np.int16
     assert -1050 < np.median(hu[:6]) < -950, "air"
     assert ((hu > -950) & (hu < -550)).mean() > 0.02, "lung"
@@ -46,7 +46,9 @@ def test_every_ct_slice_has_air_around_it_lung_soft_tissue_and_bone_in_hounsfiel
 
 
 @pytest.mark.parametrize("finding", SIDED)
-@pytest.mark.parametrize("draw", [phantom.xray, lambda *case: phantom.ct_slice(*case, level=0.35)])
+@pytest.mark.parametrize(
+    "draw", [phantom_xray.xray, lambda *case: phantom_ct.ct_slice(*case, level=0.35)]
+)
 def test_a_finding_is_on_its_side_and_right_is_on_the_picture_s_left(finding, draw):
     changes = {"left": [], "right": []}
     for seed in range(6):
@@ -60,18 +62,18 @@ def test_a_finding_is_on_its_side_and_right_is_on_the_picture_s_left(finding, dr
 def test_findings_look_as_they_should():
     lungs = np.s_[40:80, 20:108]
     for seed in range(4):
-        clean = phantom.xray(seed, size=128).astype(float)
+        clean = phantom_xray.xray(seed, size=128).astype(float)
         assert (
-            phantom.xray(seed, "effusion", "left", 128)[70:90, 80:110].mean()
+            phantom_xray.xray(seed, "effusion", "left", 128)[70:90, 80:110].mean()
             > clean[70:90, 80:110].mean()
         ), "fluid attenuates"
-        assert phantom.xray(seed, "infiltrates", "", 128)[lungs].mean() > clean[lungs].mean()
+        assert phantom_xray.xray(seed, "infiltrates", "", 128)[lungs].mean() > clean[lungs].mean()
     air = [
-        (phantom.ct_slice(seed, "pneumothorax", "right", 128, 0.4) < -950)[30:90, 10:64].mean()
+        (phantom_ct.ct_slice(seed, "pneumothorax", "right", 128, 0.4) < -950)[30:90, 10:64].mean()
         for seed in range(4)
     ]
     none = [
-        (phantom.ct_slice(seed, "no_finding", "", 128, 0.4) < -950)[30:90, 10:64].mean()
+        (phantom_ct.ct_slice(seed, "no_finding", "", 128, 0.4) < -950)[30:90, 10:64].mean()
         for seed in range(4)
     ]
     assert np.mean(air) > np.mean(none) + 0.01
@@ -79,31 +81,31 @@ def test_findings_look_as_they_should():
 
 def test_a_large_heart_is_wider():
     for seed in range(4):
-        normal, large = phantom.Patient(seed), phantom.Patient(seed, "cardiomegaly")
+        normal, large = anatomy.Patient(seed), anatomy.Patient(seed, "cardiomegaly")
         assert large.p["heart"] > 1.2 * normal.p["heart"]
-        change = phantom.xray(seed, "cardiomegaly", "", 128).astype(float) - phantom.xray(
+        change = phantom_xray.xray(seed, "cardiomegaly", "", 128).astype(float) - phantom_xray.xray(
             seed, size=128
         )
         assert change[60:90, 40:100].mean() > 50
 
 
 def test_patients_differ_more_than_visits_and_visits_differ_more_than_nothing():
-    people = [phantom.xray(seed, size=96).astype(float) for seed in range(8)]
-    visits = [phantom.xray(0, size=96, visit=visit).astype(float) for visit in range(1, 8)]
+    people = [phantom_xray.xray(seed, size=96).astype(float) for seed in range(8)]
+    visits = [phantom_xray.xray(0, size=96, visit=visit).astype(float) for visit in range(1, 8)]
     between = np.mean([np.abs(people[0] - other).mean() for other in people[1:]])
     within = np.mean([np.abs(people[0] - other).mean() for other in visits])
     assert between > within > 20
 
 
 def test_the_air_around_a_slice_is_noisy():
-    air = phantom.ct_slice(3, size=128, level=0.4)[2:10, 2:120].astype(float)
+    air = phantom_ct.ct_slice(3, size=128, level=0.4)[2:10, 2:120].astype(float)
     assert 15 < air.std() < 80
 
 
 @pytest.mark.parametrize(("finding", "side"), [("pneumonia", "left"), ("effusion", "upper")])
 def test_an_unknown_finding_or_side_is_refused(finding, side):
     with pytest.raises(ValueError, match="one of"):
-        phantom.xray(1, finding, side)
+        phantom_xray.xray(1, finding, side)
 
 
 def test_cases_are_dicom_files_with_metadata_and_are_written_once(tmp_path):

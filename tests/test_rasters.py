@@ -13,6 +13,8 @@ from PIL import Image
 
 from helpers import images
 from helpers.formats import rasters
+from helpers.formats.picture import ImageError
+from helpers.formats.windowing import luminance
 
 
 def read(path, **options):
@@ -181,7 +183,7 @@ def test_every_page_of_a_tiff_is_read(tmp_path):
 )
 def test_what_is_no_picture_says_what_it_is(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(images.ImageError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         list(dicom_files.read(tmp_path / name))
 
 
@@ -211,7 +213,7 @@ def test_damaged_files_give_a_picture_or_a_reason(originals, which, cut, flips):
     try:
         for one in dicom_files.read(path):
             assert one.pixels.ndim == 2
-    except images.ImageError as error:
+    except ImageError as error:
         assert str(error)
 
 
@@ -245,7 +247,7 @@ def test_exif_orientation_is_obeyed_once_in_every_format(tmp_path, suffix):
 @pytest.mark.parametrize("name", ["a.eps", "a.ico", "a.pdf"])
 def test_what_pillow_would_also_open_is_no_radiograph(tmp_path, name):
     Image.fromarray(FLAT).save(tmp_path / name)
-    with pytest.raises(images.ImageError, match="not an image"):
+    with pytest.raises(ImageError, match="not an image"):
         read(tmp_path / name)
 
 
@@ -254,13 +256,13 @@ def test_an_enormous_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400 * 300 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     monkeypatch.setattr(rasters.Image, "MAX_IMAGE_PIXELS", 400 * 300 - 1)
-    with pytest.raises(images.ImageError, match="more than 0 are not read"):
+    with pytest.raises(ImageError, match="more than 0 are not read"):
         read(tmp_path / "flat.png")
 
 
 def test_colour_is_turned_grey_as_pillow_does_and_equal_channels_stay(tmp_path):
     colour = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
     Image.fromarray(colour).save(tmp_path / "a.png")
-    np.testing.assert_allclose(read(tmp_path / "a.png").pixels, images.luminance(colour), atol=1)
+    np.testing.assert_allclose(read(tmp_path / "a.png").pixels, luminance(colour), atol=1)
     Image.fromarray(np.repeat(colour[..., :1], 3, axis=2)).save(tmp_path / "b.png")
     np.testing.assert_array_equal(read(tmp_path / "b.png").pixels, colour[..., 0])

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import tables
+from helpers import findings, study, tables
 from helpers.analyse_readings import joined
-from helpers.reading import accounts, export, reader_state, setting, store
+from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
-from helpers.runner import parameters, runs
+from helpers.runner import parameters, places, runs
 from helpers.runner.parameters import Record
 
 
@@ -23,11 +23,11 @@ def opened(study_folders):
 
 
 def reading_set():
-    return runs.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
+    return places.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
 
 
 def begin() -> runs.Run:
-    given = parameters.read_yaml(runs.params_folder(reading_studies.STUDY) / "07_read_cases.yaml")
+    given = parameters.read_yaml(places.params_folder(reading_studies.STUDY) / "07_read_cases.yaml")
     values = {
         key: p.default
         for key, p in parameters.schema(setting.NOTEBOOK).items()
@@ -37,7 +37,7 @@ def begin() -> runs.Run:
 
 
 def test_simulated_readers_read_everything_and_lock(opened):
-    assert export.collect(opened) == ""
+    assert study.collect(opened) == ""
     readings, people, events = (
         opened.read(f"{name}.csv") for name in ("readings", "readers", "events")
     )
@@ -59,7 +59,7 @@ def test_simulated_readers_read_everything_and_lock(opened):
 
 
 def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monkeypatch):
-    export.collect(opened)
+    study.collect(opened)
     undisturbed = pd.read_csv(opened.folder / "events.csv")
     opened.release()
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "again"))
@@ -78,11 +78,11 @@ def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monk
     monkeypatch.setattr(store, "append", killed)
     run = begin()
     with pytest.raises(KeyboardInterrupt):
-        export.collect(run)
+        study.collect(run)
     run.release()
     monkeypatch.setattr(store, "append", real)
     run = begin()
-    assert export.collect(run) == ""
+    assert study.collect(run) == ""
     pd.testing.assert_frame_equal(pd.read_csv(run.folder / "events.csv"), undisturbed)
 
 
@@ -96,7 +96,7 @@ def test_stated_accuracy_is_what_comes_out():
     }
     asked = Record(
         asked
-        | {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+        | {"confidence": "none", "cues_asked": False, "findings_offered": list(findings.FINDINGS)}
     )
     for knows_ai, origin, right in (
         (False, "generated", 0.7),
@@ -114,10 +114,10 @@ def test_stated_accuracy_is_what_comes_out():
 
 def test_people_are_waited_for(opened):
     opened.parameters["readers"] = "people"
-    assert "make reader STUDY=reading_test" in export.collect(opened)
+    assert "make reader STUDY=reading_test" in study.collect(opened)
     engine = store.open_store(opened.folder / "readings.sqlite")
     accounts.add_reader(engine, "reader-x")
-    assert export.collect(opened).startswith(
+    assert study.collect(opened).startswith(
         "reader-x has 24 of 24 images left; 1 more reader must be added"
     )
 
@@ -151,21 +151,21 @@ def test_when_people_have_locked_the_study_goes_on(opened):
 
     send("consented")
     send("registered", years=4, specialty="Radiology", prior_ai=False)
-    for blind_id in reader_state.record.fold(store.events(engine, "reader-x")).order:
+    for blind_id in record.fold(store.events(engine, "reader-x")).order:
         send("answered", blind_id, label="uncertain", confidence=1, seconds=3.5)
     assert (
-        export.collect(opened)
+        study.collect(opened)
         == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the"
         " study again."
     )
     send("locked")
-    assert export.collect(opened) == ""
+    assert study.collect(opened) == ""
     accounts.add_reader(engine, "reader-y")
     reader_state.enter(engine, reading, "reader-y")
     send("consented", to="reader-y")
     send("withdrawn", to="reader-y")
     store.erase(engine, "reader-y", "asked")
-    assert export.collect(opened) == "", "nobody waits for a reader whose record was erased"
+    assert study.collect(opened) == "", "nobody waits for a reader whose record was erased"
     assert (opened.read("readings.csv")["label"] == "uncertain").all() and not opened.read(
         "readers.csv"
     )["simulated"].any()
@@ -183,7 +183,7 @@ def test_hidden_repeats_are_mostly_answered_alike():
     }
     asked = Record(
         asked
-        | {"confidence": "none", "cues_asked": False, "findings_offered": list(readers.FINDINGS)}
+        | {"confidence": "none", "cues_asked": False, "findings_offered": list(findings.FINDINGS)}
     )
     first = [
         {"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""}

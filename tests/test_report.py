@@ -23,8 +23,8 @@ from helpers.analyse_readings import (
     texts,
 )
 from helpers.assemble_reading_set import seal
-from helpers.runner import runs
-from helpers.statistics import agreement
+from helpers.runner import places
+from helpers.statistics import accuracy, agreement
 
 CONTEXT = {
     "told": {},
@@ -392,7 +392,7 @@ def test_figures_are_the_same_bytes_every_time(ordinary):
 def test_what_does_not_fit_is_refused(place):
     key = studies.make("small")
     readings, readers = (
-        tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        tables.read(places.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
         for name in ("readings", "readers")
     )
     with pytest.raises(joined.AnalysisError, match="another set's"):
@@ -411,7 +411,7 @@ def test_the_first_presentation_is_the_one_that_was_seen_first(place):
         answer=lambda reader, image, random: "fake" if pd.notna(image["repeat_of"]) else "real",
     )
     readings, readers = (
-        tables.read(runs.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        tables.read(places.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
         for name in ("readings", "readers")
     )
     first = joined.answers(key, readings, readers).query("presentation == 1")
@@ -515,7 +515,7 @@ def test_clusters_are_counted_and_widen_the_intervals(place):
     rows = frames["accuracy"].query("measure == 'sensitivity' and policy == 'wrong'")
     assert rows["clusters"].eq(11).all()
     width = (rows["high"] - rows["low"]).iloc[0]
-    low, high = texts.accuracy.wilson(int(rows["count"].iloc[0]), 20)
+    low, high = accuracy.wilson(int(rows["count"].iloc[0]), 20)
     assert width > 1.2 * (high - low)
     assert plain["accuracy"].query("measure == 'sensitivity'")["clusters"].max() == 20
 

@@ -10,6 +10,7 @@ from conftest import notebook
 
 from helpers import tables
 from helpers.runner import places, runs
+from helpers.runner.progress import progress
 
 
 @pytest.fixture
@@ -25,24 +26,24 @@ def run(study_folders, monkeypatch):
 
 
 def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
-    made = runs.study_key("s", "pseudonym")
+    made = places.study_key("s", "pseudonym")
     assert "pseudonym" in capsys.readouterr().out
     path = study_folders / "keys" / "s" / "pseudonym"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert runs.study_key("s", "pseudonym") == made
+    assert places.study_key("s", "pseudonym") == made
     assert len(made) == 32
-    assert runs.study_key("s", "other") != made
+    assert places.study_key("s", "other") != made
 
 
 def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(
     study_folders, monkeypatch, tmp_path
 ):
-    assert runs.cases_folder("s") is None
+    assert places.cases_folder("s") is None
     monkeypatch.setenv("CASES", str(tmp_path))
-    assert runs.cases_folder("s") == tmp_path
+    assert places.cases_folder("s") == tmp_path
     monkeypatch.delenv("CASES")
-    assert runs.cases_folder("s") == tmp_path
+    assert places.cases_folder("s") == tmp_path
     held = [
         p
         for p in study_folders.rglob("*")
@@ -92,7 +93,7 @@ def test_a_damaged_manifest_is_one_sentence(run):
 
 def test_progress_in_a_batch_is_plain_lines_with_the_time_left(monkeypatch, capsys):
     monkeypatch.setenv("STUDY_BATCH", "1")
-    assert list(runs.progress(range(5), "images", every=0)) == list(range(5))
+    assert list(progress(range(5), "images", every=0)) == list(range(5))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("images: 2 of 5, ")
     assert lines[1].endswith(" s left")

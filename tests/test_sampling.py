@@ -26,7 +26,7 @@ from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import dry_run, tiny_model, training_run
 from helpers.runner import runs
 from helpers.sample_diffusion import caption_check, drawing, sampling_prompts, sampling_run
-from helpers.sample_diffusion.drawing import SamplingError
+from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 PROMPTS = """prompt_id,modality,view,finding,side,wording,count
 n,xray,PA,no_finding,,caption,3

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import images, tables
+from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, prompts, service, shapes
 from helpers.rehearsal.image_api import ImageServer
-from helpers.runner import runs
+from helpers.runner import places
 
 CASES = {"xray": [(419, 512), (512, 400), (512, 512)]}
 
@@ -74,14 +75,14 @@ def test_a_modality_without_cases_is_one_sentence():
 
 
 def test_the_shapes_of_a_finished_run_are_asked_for_recorded_and_kept(tmp_path):
-    cases = runs.outputs_folder("s") / "01_prepare_cases"
+    cases = places.outputs_folder("s") / "01_prepare_cases"
     rows = pd.DataFrame({"image_id": ["a", "b"], "path": ["a.png", "b.png"], "modality": "xray"})
     rows = rows.assign(
         origin="real", sha256="0", width=[419, 512], height=[512, 400], bits=8, simulated=True
     )
     tables.write(rows, cases / "images.csv")
     manifest = {"study": "s", "run": cases.name, "status": "finished", "parameters": {}}
-    tables.write_atomically(cases / "manifest.json", json.dumps(manifest).encode())
+    write_atomically(cases / "manifest.json", json.dumps(manifest).encode())
     with ImageServer(sketch=True) as server:
         values = {"cases": "01_prepare_cases", "image_size": 512, "quality": "low"}
         found = shapes.of_cases(run_of(**values))

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import images, tables
+from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit import leakage
-from helpers.rehearsal import phantom
+from helpers.files import write_atomically
+from helpers.formats import windowing
+from helpers.rehearsal import phantom_ct, phantom_xray
 from helpers.runner import parameters, places
 
 COUNT, SIDE, LIMIT = 500, 128, 0.6
@@ -26,9 +28,9 @@ def real(modality: str, seed: int) -> tuple[np.ndarray, int]:
     """A phantom in its own shape, 12 bits, as 01 keeps it."""
     high, wide = (round(share * SIDE) for share in SHAPES[seed % len(SHAPES)])
     if modality == "xray":
-        array = phantom.xray(seed, size=SIDE)
+        array = phantom_xray.xray(seed, size=SIDE)
     else:
-        array, _ = images.window(phantom.ct_slice(seed, size=SIDE), -600, 1500, 12)
+        array, _ = windowing.window(phantom_ct.ct_slice(seed, size=SIDE), -600, 1500, 12)
     top, left = (SIDE - high) // 2, (SIDE - wide) // 2
     return array[top : top + high, left : left + wide], 12
 
@@ -75,7 +77,7 @@ def measure(modality: str, workers: ProcessPoolExecutor) -> pd.DataFrame:
 def test_no_single_sign_tells_sources_that_differ_in_shape_bars_and_levels_alone():
     with ProcessPoolExecutor() as workers:
         table = pd.concat([measure(modality, workers) for modality in ("xray", "ct")])
-    tables.write_atomically(
+    write_atomically(
         places.ROOT / "outputs" / "soak" / "blinding.csv",
         table.round(3).to_csv(index=False).encode(),
     )

@@ -13,7 +13,7 @@ from generations import generate as _generate
 from other_services import images_only, png, serving
 from test_retry_policy import REFUSED, body
 
-from helpers import tables
+from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, prompts, service
 from helpers.services import secrets
 
@@ -168,7 +168,7 @@ def test_what_was_paid_for_and_could_not_be_read_is_tried_again_before_anything_
             "json": json.dumps({"data": [{"b64_json": encoded}], "usage": USAGE}).encode(),
             "image": png(),
         }[how]
-        tables.write_atomically(made.paid / "unusable" / f"{request_id}.bin", kept)
+        write_atomically(made.paid / "unusable" / f"{request_id}.bin", kept)
         again = at(address, WORDS[:1])
         assert generate(again) == "" and seen == []
     assert len(on_disk(again)) == 1

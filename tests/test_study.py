@@ -19,8 +19,9 @@ import psutil
 import pytest
 from conftest import ROOT, manifest, notebook
 
+from helpers import study
 from helpers.reading import accounts, store
-from helpers.runner import parameters, places, runs, study
+from helpers.runner import parameters, places, planning, run_folder, runs
 
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = (
@@ -82,12 +83,12 @@ def results(folder: Path) -> dict:
 
 
 def states() -> dict:
-    return {step.run.name: step.state for step in study.states(study.plan("small", []))}
+    return {step.run.name: step.state for step in planning.states(planning.plan("small", []))}
 
 
 def finish(name, **values):
     """A finished run in no time, without a kernel."""
-    planned = next(run for run in study.plan("small", []) if run.name == name)
+    planned = next(run for run in planning.plan("small", []) if run.name == name)
     opened = runs.begin("small", name, planned.parameters | values)
     opened.write_json("made.json", 1)
     opened.finish()
@@ -95,7 +96,7 @@ def finish(name, **values):
 
 def finish_all():
     """The whole study finished in no time, for what needs no kernel to be seen."""
-    for planned in study.plan("small", []):
+    for planned in planning.plan("small", []):
         finish(planned.name)
 
 
@@ -208,7 +209,7 @@ def test_a_failure_is_named_and_the_study_goes_on_from_there(small, capsys, mish
 
 def test_killed_with_9_and_started_again_ends_in_the_same(small):
     (small / "params/small/01_count.yaml").write_text("numbers: 6\nwait: 0.4\n")
-    command = [sys.executable, "-m", "helpers.runner.study", "run", "small"]
+    command = [sys.executable, "-m", "helpers.study", "run", "small"]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     first = small / "outputs/small/01_count/parts/1.json"
     deadline = time.monotonic() + 60
@@ -322,10 +323,10 @@ def test_the_remedy_of_a_refusal_redoes_the_run_with_the_values_that_were_asked_
     asked = {"words": "two; three = 1e-3", "mishap": "none"}
     with pytest.raises(runs.RunError) as error:
         finish("03_alone", **asked)
-    command = re.search("`python -m helpers.runner.study (.*)`", str(error.value))[1]
+    command = re.search("`python -m helpers.study (.*)`", str(error.value))[1]
     parsed = study.parser().parse_args(shlex.split(command))
     assert (parsed.only, parsed.force) == (["03_alone"], True)
-    planned = {run.name: run for run in study.plan("small", parsed.set)}
+    planned = {run.name: run for run in planning.plan("small", parsed.set)}
     assert planned["03_alone"].parameters == asked
 
 
@@ -386,10 +387,10 @@ def test_a_copy_inside_another_repository_does_not_report_its_commit(tmp_path, m
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-qm", "x", "--allow-empty"], check=True)
     monkeypatch.setattr(places, "ROOT", tmp_path)
-    assert len(runs._git()["commit"]) == 40
+    assert len(run_folder.git()["commit"]) == 40
     (tmp_path / "copy").mkdir()
     monkeypatch.setattr(places, "ROOT", tmp_path / "copy")
-    assert runs._git() == {"commit": None, "dirty": None}
+    assert run_folder.git() == {"commit": None, "dirty": None}
 
 
 def papermill(small, *arguments):
@@ -462,8 +463,7 @@ def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, com
     asked = [
         sys.executable,
         "-c",
-        "import sys; from helpers.runner import study;"
-        f" sys.exit(study.main(['{command}', 'small']))",
+        f"import sys; from helpers import study; sys.exit(study.main(['{command}', 'small']))",
     ]
     reading, writing = os.pipe()
     os.close(reading)
@@ -480,21 +480,21 @@ def test_a_reader_of_the_output_who_has_enough_is_no_success_of_a_run(small, com
 
 
 def test_simulated_readers_are_nobody(tmp_path):
-    assert not runs.begun(tmp_path)
+    assert not run_folder.begun(tmp_path)
     (tmp_path / "begun.json").write_text("{}")
-    assert runs.begun(tmp_path), "who reads is not known here"
+    assert run_folder.begun(tmp_path), "who reads is not known here"
     engine = store.open_store(tmp_path / "readings.sqlite")
     accounts.add_reader(engine, "simulated-1", simulated=True)
-    assert not runs.begun(tmp_path)
+    assert not run_folder.begun(tmp_path)
     accounts.add_reader(engine, "reader-x")
     engine.dispose()
-    assert runs.begun(tmp_path)
-    runs.clear(tmp_path)
+    assert run_folder.begun(tmp_path)
+    run_folder.clear(tmp_path)
     assert (tmp_path / "readings.sqlite").exists() and (tmp_path / "begun.json").exists(), (
         "what a person answers stays"
     )
     (tmp_path / "readings.sqlite").write_text("no record")
-    assert runs.begun(tmp_path), "in doubt somebody reads"
+    assert run_folder.begun(tmp_path), "in doubt somebody reads"
 
 
 CELL = HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each"
@@ -621,10 +621,10 @@ def test_only_what_the_schema_calls_a_run_is_one(small):
             'base: str = \\"tiny\\"  # run or model: either',
         )
     )
-    assert study.plan("small", ["03.label=04_lora", "03.base=hub/04_lora"])
+    assert planning.plan("small", ["03.label=04_lora", "03.base=hub/04_lora"])
     for setting in ("03.base=04_lora", "02.counted=anything"):
         with pytest.raises(runs.RunError, match="which is no run of this study"):
-            study.plan("small", [setting])
+            planning.plan("small", [setting])
 
 
 @pytest.mark.parametrize(
@@ -720,7 +720,7 @@ def test_no_worker_outlives_its_study(small, who, sent):
         "at_work[0].result()",
         "run.finish()",
     )
-    command = [sys.executable, "-m", "helpers.runner.study", "run", "small", "--only", "03_alone"]
+    command = [sys.executable, "-m", "helpers.study", "run", "small", "--only", "03_alone"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     path = small / "outputs/small/03_alone/pids.json"
     while not path.exists() and process.poll() is None:

@@ -95,7 +95,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old" * 1000)
     loop = (
         "from helpers import tables; from pathlib import Path\nwhile True:"
-        f" tables.write_atomically(Path({str(path)!r}), b'new' * 3_000_000)"
+        f" write_atomically(Path({str(path)!r}), b'new' * 3_000_000)"
     )
     for wait in (0.6, 0.75, 0.9):
         process = subprocess.Popen([sys.executable, "-c", loop])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dicom_files import chest_slice
 
-from helpers import images
 from helpers.formats import volumes
+from helpers.formats.picture import ImageError
 
 
 def volume(tmp_path, slices=20, name="v.nii.gz", axes="RAS"):
@@ -77,11 +77,11 @@ def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
     nibabel.save(
         nibabel.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), tmp_path / "mri.nii.gz"
     )
-    with pytest.raises(images.ImageError, match="Hounsfield"):
+    with pytest.raises(ImageError, match="Hounsfield"):
         list(dicom_files.read(tmp_path / "mri.nii.gz"))
     path, _ = volume(tmp_path)
     (tmp_path / "cut.nii.gz").write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(images.ImageError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         list(dicom_files.read(tmp_path / "cut.nii.gz"))
 
 

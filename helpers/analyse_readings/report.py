@@ -8,7 +8,7 @@ import pandas as pd
 from helpers.analyse_readings import texts
 from helpers.assemble_reading_set import blinding, seal
 from helpers.figures import GALLERIES
-from helpers.runner import parameters, runs
+from helpers.runner import parameters, places, runs
 
 SECTIONS = [
     "In short",
@@ -30,7 +30,10 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     """What the report says besides the results: the study's texts, the seal, the settings of the
     read, what is simulated.
     """
-    path, reading_set = runs.params_folder(run.study) / "study.yaml", set_run.folder / "reading_set"
+    path, reading_set = (
+        places.params_folder(run.study) / "study.yaml",
+        set_run.folder / "reading_set",
+    )
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
     opened = [

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import burned_in_text, images, tables
+from helpers import burned_in_text, images, table_columns, tables
 from helpers.assemble_reading_set import framing, seal
 from helpers.assemble_reading_set.draw import BlindingError
-from helpers.runner import parameters, runs
+from helpers.files import write_atomically
+from helpers.runner import parameters, places, run_folder, runs
+from helpers.runner.progress import progress
 
 FOR_READERS = ("title", "consent", "instructions", "contact", "protocol", "ethics", "language")
 # every file of a reading set is dated 2000-01-01T00:00:00Z: when it was made would tell its kind
@@ -49,7 +51,7 @@ def write_set(
     unmasked = without_masks(study, drawn["run"])
     rows, first, repeat_of = [], {}, {}
     presentations = list(drawn.sort_values("part").itertuples())
-    for image in runs.progress(presentations, "blinding"):
+    for image in progress(presentations, "blinding"):
         said = f"{image.image_id} {image.repeat}".encode()
         blind_id = seal.derive(study, f"blind id {name}", said).hex()[:16]
         array, bits = images.read_png(image.file), int(image.bits)
@@ -59,7 +61,7 @@ def write_set(
         content = images.write_png(shown, compress_level=0)
         path = folder / "images" / f"{blind_id}.png"
         if not path.exists() or path.read_bytes() != content:
-            tables.write_atomically(path, content)
+            write_atomically(path, content)
         os.utime(path, (SAME_TIME, SAME_TIME))
         checksum = seal.derive(study, f"checksum {blind_id}", content).hex()
         rows.append((blind_id, f"images/{path.name}", checksum, image.part))
@@ -73,11 +75,11 @@ def write_set(
     # Sorted by an opaque id: the order of the rows says nothing either.
     tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
     page = _for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
-    tables.write_atomically(
+    write_atomically(
         folder / "study.json",
         (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
     )
-    return tables.check(key[[column.name for column in tables.columns("key")]], "key")
+    return tables.check(key[[column.name for column in table_columns.columns("key")]], "key")
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:
@@ -92,7 +94,7 @@ def without_masks(study: str, names: Iterable[str]) -> set[str]:
 
 
 def _for_readers(study: str) -> dict[str, str]:
-    path = runs.params_folder(study) / "study.yaml"
+    path = places.params_folder(study) / "study.yaml"
     told = parameters.read_yaml(path) if path.exists() else {}
     return {"study": study, "title": study} | {
         name: told[name] for name in FOR_READERS if name in told
@@ -122,10 +124,10 @@ def begun(study: str, name: str) -> list[str]:
     redone.
     """
     found = []
-    for mark in sorted(runs.outputs_folder(study).glob("07_*/begun.json")):
+    for mark in sorted(places.outputs_folder(study).glob("07_*/begun.json")):
         reading = runs.load(study, mark.parent.name)
         if (
-            runs.begun(reading.folder)
+            run_folder.begun(reading.folder)
             and reading.parameters.get("reading_set", "06_assemble_reading_set") == name
         ):
             found.append(reading.name)

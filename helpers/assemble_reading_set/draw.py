@@ -11,6 +11,7 @@ import pandas as pd
 from helpers import tables
 from helpers.assemble_reading_set import framing
 from helpers.runner import runs
+from helpers.runner.progress import progress
 from helpers.statistics import design
 
 MATCH = "match"
@@ -77,7 +78,7 @@ def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.Dat
     copies = nearest.loc[~nearest["release"], "image_id"]
     allowed = drawable(pool, copies)
     asked = {**audited.parameters, "framing": run.parameters.framing}
-    rows = runs.progress(list(allowed.itertuples()), "measuring")
+    rows = progress(list(allowed.itertuples()), "measuring")
     large = [framing.side(row, asked) >= asked["reading_size"] for row in rows]
     small = allowed.loc[~np.array(large, bool), "run"].value_counts().to_dict()
     allowed = allowed[large].reset_index(drop=True)

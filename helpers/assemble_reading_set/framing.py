@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from helpers import images
+from helpers.formats.picture import ImageError
 
 # Without smoothing and grain JPEG, resampling and histogram combs of a source stay visible (joint
 # AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
@@ -53,7 +54,7 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     shown, size = field(array, bits, asked), asked["reading_size"]
     longer = max(shown.shape)
     if longer < size:
-        raise images.ImageError(
+        raise ImageError(
             f"{longer} pixels are left of it, {size} are asked for: images are never upsampled."
         )
     shape = [max(1, round(length * size / longer)) for length in shown.shape]

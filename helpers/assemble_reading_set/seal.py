@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from helpers import tables
+from helpers.files import sha256, utc_now, write_atomically
 from helpers.runner import executed_code, freshness, parameters, places, runs
 
 PASSPHRASE = "SEAL_PASSPHRASE"
@@ -61,13 +62,13 @@ def seal(
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
         "git": git or {},
-        "committed_utc": runs.utc_now(),
+        "committed_utc": utc_now(),
     }
     envelope = _encrypt(
         json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment, study
     )
-    tables.write_atomically(Path(sealed) / "key.enc", envelope, mode=0o600)
-    tables.write_atomically(
+    write_atomically(Path(sealed) / "key.enc", envelope, mode=0o600)
+    write_atomically(
         Path(reading_set) / "commitment.json",
         (json.dumps(commitment, indent=1, sort_keys=True) + "\n").encode(),
     )
@@ -160,7 +161,9 @@ def derive(study: str, purpose: str, message: bytes) -> bytes:
     """32 bytes for one purpose from the study's seal (HMAC-SHA256); nobody without
     .keys/<study>/seal can compute them.
     """
-    return hmac.digest(runs.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256")
+    return hmac.digest(
+        places.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256"
+    )
 
 
 def read_commitment(reading_set: Path) -> dict:
@@ -181,7 +184,7 @@ def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
     of them; copies are kept in `sealed`/plan/.
     """
     for path in _plan_files(study):
-        tables.write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
+        write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
     return {path.name: _plan_digest(path) for path in _plan_files(study)}
 
 
@@ -241,7 +244,7 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
 def _plan_digest(path: Path) -> str:
     # What a notebook shows, and whose study its parameters cell names, is no plan; its code is, and
     # so are the settings in force.
-    return freshness.code_digest(path) if path.suffix == ".ipynb" else runs.sha256(path)
+    return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
 
 
 def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
@@ -260,7 +263,7 @@ def _plan_notebooks() -> list[Path]:
 
 
 def _plan_files(study: str) -> list[Path]:
-    folder = runs.params_folder(study)
+    folder = places.params_folder(study)
     settings = [path for name in PLANNED for path in sorted(folder.glob(f"{name}*.yaml"))]
     return [*settings, *_plan_notebooks()]
 
@@ -287,10 +290,10 @@ def _record(sealed: Path, entry: dict) -> dict:
     for earlier in before:
         if {name: earlier[name] for name in earlier if name != "utc"} == entry:
             return {**earlier, "history": before}
-    entry = entry | {"utc": runs.utc_now()}
+    entry = entry | {"utc": utc_now()}
     history = [*before, entry]
     lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in history)
-    tables.write_atomically(path, lines.encode(), mode=0o600)
+    write_atomically(path, lines.encode(), mode=0o600)
     return {**entry, "history": history}
 
 
@@ -344,9 +347,9 @@ def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
     phrase = os.environ.get(PASSPHRASE, "")
     if by_phrase and not phrase:
         raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
-    if not by_phrase and not (runs.keys_folder(study) / "seal").exists():
+    if not by_phrase and not (places.keys_folder(study) / "seal").exists():
         raise SealError(
-            f"The seal of study '{study}' is not in {runs.keys_folder(study)}: bring it from the"
+            f"The seal of study '{study}' is not in {places.keys_folder(study)}: bring it from the"
             " machine that sealed the set."
         )
     secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")

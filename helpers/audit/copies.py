@@ -17,9 +17,9 @@ import pandas as pd
 from scipy import fft, ndimage, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from helpers import images, tables
+from helpers import images, table_columns, tables
 from helpers.audit import features, fidelity
-from helpers.runner import runs
+from helpers.runner.progress import progress
 
 SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
@@ -54,7 +54,7 @@ def nearest(samples: pd.DataFrame, cases: pd.DataFrame, apart: tuple = ()) -> pd
         same |= (one[:, None] == two[None]) & (one != "")[:, None]
     likeliest = _search(np.stack([small for small, _ in looked_for]), structures, ~same)
     rows, own = [], cases["image_id"].to_numpy(dtype=object)
-    for (sample, hashed), indices in zip(looked_for, runs.progress(likeliest, "aligning")):
+    for (sample, hashed), indices in zip(looked_for, progress(likeliest, "aligning")):
         best, distance = aligned(sample, structures[indices])
         bits = min(np.count_nonzero(hashes != one, axis=1).min() for one in hashed)
         rows.append((own[indices[best]], distance, bits))
@@ -129,7 +129,7 @@ def judge(pool: pd.DataFrame, asked: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
             }
             for name, count, estimate, (low, high) in measured
         ]
-    columns = [column.name for column in tables.columns("quality")]
+    columns = [column.name for column in table_columns.columns("quality")]
     return pd.concat([tables.empty("nearest"), *found]), pd.DataFrame(rows, columns=columns)
 
 
@@ -203,7 +203,7 @@ def _pictures(pool: pd.DataFrame, label: str):
     """Whole images, padded to squares: bars that padding made are part of what a generator may have
     learnt.
     """
-    for file, bits in runs.progress(list(zip(pool["file"], pool["bits"])), label, len(pool)):
+    for file, bits in progress(list(zip(pool["file"], pool["bits"])), label, len(pool)):
         yield images.standardise(images.read_png(file), 4 * SIDE, int(bits)).astype(np.float32)
 
 

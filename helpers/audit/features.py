@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 
 from helpers import images
 from helpers.assemble_reading_set import framing
-from helpers.runner import runs
+from helpers.runner.progress import progress
 
 HANDCRAFTED = "handcrafted"
 BATCH = 32
@@ -26,7 +26,7 @@ def extract(pool: pd.DataFrame, asked: dict, size: int) -> np.ndarray:
     Raises ImageError for an image smaller than `size`.
     """
     pictures = (as_read(row, asked, size).astype(np.float32) / 255 for row in pool.itertuples())
-    pictures = runs.progress(pictures, "features", len(pool))
+    pictures = progress(pictures, "features", len(pool))
     if asked["extractor"] == HANDCRAFTED:
         found = [handcrafted(picture) for picture in pictures]
         return np.asarray(found, dtype=np.float32).reshape(len(found), -1)

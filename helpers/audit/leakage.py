@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit.features import radial_power
-from helpers.runner import runs
+from helpers.runner.progress import progress
 
 WARN_ABOVE = 0.6
 FOLDS = 5
@@ -235,7 +235,7 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
 def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
     """Facts of the files and images as the runs hold them, one row per image."""
     rows = []
-    for row in runs.progress(list(pool.itertuples()), "facts before"):
+    for row in progress(list(pool.itertuples()), "facts before"):
         array = images.read_png(row.file)
         rows.append({**file_facts(Path(row.file), array), **picture_facts(array, int(row.bits))})
     return pd.DataFrame(rows)
@@ -256,7 +256,7 @@ def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
         default=8,
     )
     found = []
-    for row, fits in zip(runs.progress(rows, "facts after"), large):
+    for row, fits in zip(progress(rows, "facts after"), large):
         if fits:
             array, bits = images.read_png(row.file), int(row.bits)
             shown = framing.for_reading(array, bits, row.modality, depth, asked)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers.runner import runs
+from helpers.files import sha256
 
 PREFIX = "step-"
 
@@ -57,7 +57,7 @@ def save(
             save_file(group, staged / f"{name}.safetensors")
         (staged / "state.json").write_text(json.dumps({"step": step, **state}))
         files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": runs.sha256(path)}
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in sorted(staged.iterdir())
         }
         (staged / "manifest.json").write_text(json.dumps(files))
@@ -118,8 +118,7 @@ def is_whole(path: Path) -> bool:
     try:
         files = json.loads((path / "manifest.json").read_text())
         return all(
-            (path / name).stat().st_size == file["bytes"]
-            and runs.sha256(path / name) == file["sha256"]
+            (path / name).stat().st_size == file["bytes"] and sha256(path / name) == file["sha256"]
             for name, file in files.items()
         )
     except (OSError, json.JSONDecodeError):

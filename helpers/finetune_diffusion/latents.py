@@ -16,7 +16,8 @@ import torch
 
 from helpers import files, images
 from helpers.diffusion import base_models
-from helpers.runner import freshness, runs
+from helpers.runner import freshness
+from helpers.runner.progress import progress
 
 FORMAT = 2
 
@@ -88,7 +89,7 @@ class Images:
         """
         device, channels = next(self.vae.parameters()).device, self.vae.config.in_channels
         missing = [row for row in frame.itertuples() if get(self.entry(row.sha256)) is None]
-        for row in runs.progress(missing, "encoding images"):
+        for row in progress(missing, "encoding images"):
             pixels = picture(row.file, self.size, int(row.bits), channels)[None].to(
                 device, memory_format=torch.channels_last
             )

@@ -27,8 +27,8 @@ from helpers import findings
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.finetune_diffusion import checkpoints, latents
-from helpers.runner import runs
 from helpers.runner.parameters import Record
+from helpers.runner.progress import progress
 
 LATENT_SIDE = 8  # the U-Net costs the same whatever the image's size
 
@@ -168,7 +168,7 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe: Record, folder: P
     bf16 = base_models.arithmetic(recipe.precision) == torch.bfloat16
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=bf16)
     begin = checkpoints.restore(folder, names, parameters, optimizer, {}).get("step", 0)
-    for step in runs.progress(range(begin + 1, recipe.vae_steps + 1), "training the VAE"):
+    for step in progress(range(begin + 1, recipe.vae_steps + 1), "training the VAE"):
         for group in optimizer.param_groups:
             group["lr"] = (
                 recipe.vae_learning_rate

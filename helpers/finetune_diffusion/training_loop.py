@@ -18,8 +18,8 @@ from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
 from helpers.images import write_png
-from helpers.runner import runs
 from helpers.runner.parameters import Record
+from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing
 
 LEAST_SCALE = 2.0**-14  # of float16's gradients: below, every step is left out
@@ -124,7 +124,7 @@ def train(
     # of the loss, and of the gradient's norm
     sums, loss_count, clock = torch.zeros(2, device=device), 0, time.monotonic()
     stop = waited >= recipe.patience > 0
-    for step in runs.progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
+    for step in progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         for part in range(recipe.accumulate):

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin
 
 import httpx2
 
-from helpers import tables
+from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, provenance
 from helpers.generate_openai.service import OPENAI_ADDRESS, Service
 from helpers.services import prices, retry_policy, secrets
@@ -126,7 +126,7 @@ async def keep(
         if action == "unusable":
             kept = secrets.clean_bytes(content)
             path = generation.paid / "unusable" / f"{request_id}.bin"
-            await asyncio.to_thread(tables.write_atomically, path, kept)
+            await asyncio.to_thread(write_atomically, path, kept)
         failed = "failed" if "cost_usd" in settled else "unknown"
         status = "refused" if action == "refused" else failed
         generation.ledger.settle(request_id, status, **settled, error=str(error))

@@ -11,7 +11,7 @@ import json
 import uuid
 from collections import Counter
 
-from helpers import tables
+from helpers.files import write_atomically
 from helpers.generate_openai import answers
 from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
@@ -72,7 +72,7 @@ async def _collect_all(client, generation) -> list[str]:
 
 def _keep(generation, record) -> None:
     path = generation.paid / "batches" / f"{record['submission']}.json"
-    tables.write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
 async def _submit(client, generation) -> list[str]:

@@ -11,8 +11,10 @@ import pandas as pd
 from PIL import Image
 
 from helpers import images, tables
+from helpers.files import sha256, utc_now, write_atomically
 from helpers.generate_openai import provenance, shapes
 from helpers.runner import runs
+from helpers.runner.progress import progress
 from helpers.services import secrets
 
 
@@ -44,7 +46,7 @@ def sidecar(service, order, request_id: str, headers: dict, answer, found: dict)
             for key, value in headers.items()
             if key.startswith("openai-") and key != "openai-organization"
         },
-        "received_utc": runs.utc_now(),
+        "received_utc": utc_now(),
         "effective": answer.effective,
         "usage": answer.usage,
         "price": service.price.source,
@@ -58,8 +60,8 @@ def write_paid(paid: Path, record: dict, content: bytes) -> None:
     image was billed and lost.
     """
     text = secrets.clean(json.dumps(record, indent=1, sort_keys=True)) + "\n"
-    tables.write_atomically(paid / f"{record['image_id']}.json", text.encode())
-    tables.write_atomically(paid / record["file"], content)
+    write_atomically(paid / f"{record['image_id']}.json", text.encode())
+    write_atomically(paid / record["file"], content)
 
 
 def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
@@ -69,7 +71,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
     Returns the rows of images.csv. Copies that are there are kept.
     """
     rows = []
-    for order in runs.progress(orders, "study copies"):
+    for order in progress(orders, "study copies"):
         received = on_disk(run.folder / "paid", order.image_id)
         if received is None:
             continue
@@ -85,7 +87,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
             {
                 **{name: getattr(order, name) or pd.NA for name in names},
                 "path": relative,
-                "sha256": runs.sha256(path),
+                "sha256": sha256(path),
                 "width": width,
                 "height": height,
                 "bits": 8,

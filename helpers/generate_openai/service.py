@@ -16,7 +16,7 @@ import httpx2
 import openai
 import pandas as pd
 
-from helpers.runner import parameters, runs
+from helpers.runner import parameters, places, runs
 from helpers.services import prices, retry_policy, secrets
 
 NEVER_SENT = (
@@ -218,7 +218,7 @@ def credential(run: runs.Run) -> str:
     if not found and provider != "local":
         raise GenerationError(
             f"No key for provider {provider}: set the environment variable {name} or put the key"
-            f" into {runs.keys_folder(run.study) / name}. A server of your own is provider local"
+            f" into {places.keys_folder(run.study) / name}. A server of your own is provider local"
             " with its base_url, and provider rehearsal needs neither."
         )
     return found

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from helpers import images
-from helpers.analyse_readings import joined
 from helpers.runner import runs
+from helpers.table_columns import LABELS
 
 STATIC = Path(__file__).parent / "static"
 PREVIEW = "http://127.0.0.1:8010/"  # where `make poster DO=preview` serves it on this machine
@@ -68,7 +68,7 @@ def quiz(shown: pd.DataFrame, bits: int, most: int, seed: int) -> tuple[list[dic
 
 def votes(image: dict) -> dict[str, int]:
     """How many readers called an image real, fake, uncertain."""
-    return {label: int(image[f"votes_{label}"]) for label in joined.LABELS}
+    return {label: int(image[f"votes_{label}"]) for label in LABELS}
 
 
 def cues(path: Path) -> list[dict]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from helpers import burned_in_text, files, findings, table_columns, tables
+from helpers import burned_in_text, files, findings, table_columns
 from helpers.formats import volumes
 from helpers.prepare_cases import (
     deidentify,
@@ -24,6 +24,7 @@ from helpers.prepare_cases import (
 )
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
+from helpers.runner.progress import progress
 
 FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
 FROM_TABLE = ("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit")
@@ -87,7 +88,7 @@ def prepare(run: runs.Run) -> Cases:
     """Import the folder and write images.csv, imported.csv and rejected.csv; on a finished run,
     read them.
 
-    Raises CasesError, layouts.LayoutError with one sentence that says what to do.
+    Raises CasesError, LayoutError with one sentence that says what to do.
     """
     if run.finished:
         there = Cases(*(run.read(f"{name}.csv") for name in ("images", "imported", "rejected")))
@@ -114,7 +115,7 @@ def prepare(run: runs.Run) -> Cases:
     taking = importing.take(
         folder, known, run.file("images"), journal, run.parameters, secret, decisions
     )
-    taken = sorted(runs.progress(taking, "Importing", len(files)), key=lambda one: one.file)
+    taken = sorted(progress(taking, "Importing", len(files)), key=lambda one: one.file)
     pictures = _pictures(taken, described, secret, run.parameters.slices)
     if not len(pictures):
         counted = pd.Series([one.reason for one in taken]).value_counts()
@@ -140,7 +141,7 @@ def prepare(run: runs.Run) -> Cases:
     _write_names(run, taken, pictures, secret)
     written = run.write("images.csv", _images(run, pictures, folder, journal))
     imported = run.write(
-        "imported.csv", pictures[[column.name for column in tables.columns("imported")]]
+        "imported.csv", pictures[[column.name for column in table_columns.columns("imported")]]
     )
     rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
     _tidy(run.folder, written)

@@ -10,6 +10,7 @@ import numpy as np
 
 from helpers import burned_in_text, images
 from helpers.formats import volumes
+from helpers.formats.picture import ImageError, Picture
 from helpers.prepare_cases import deidentify, duplicates
 
 # The only endings that may be told: a name such as scan.smith would tell a person's.
@@ -50,9 +51,9 @@ def take_file(
             taken.kind = picture.kind
             try:
                 taken.pictures.append(_store(picture, row, target, asked, secret, decisions))
-            except images.ImageError as error:
+            except ImageError as error:
                 reasons.append(str(error))
-    except images.ImageError as error:
+    except ImageError as error:
         reasons = [str(error)]
         for picture in taken.pictures:
             (target.parent / picture["path"]).unlink(missing_ok=True)
@@ -66,16 +67,16 @@ def take_file(
 
 def _readable(path: Path, sha256: str) -> Path:
     if path.is_dir():
-        raise images.ImageError("link to a folder, not followed")
+        raise ImageError("link to a folder, not followed")
     if not path.is_file():  # a pipe would be waited for
-        raise images.ImageError("cannot be read (a link to nothing, or no plain file)")
+        raise ImageError("cannot be read (a link to nothing, or no plain file)")
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256.lower():
-        raise images.ImageError("is not the file the metadata means: another SHA-256")
+        raise ImageError("is not the file the metadata means: another SHA-256")
     return path
 
 
 def _store(
-    picture: images.Picture,
+    picture: Picture,
     row: dict,
     target: Path,
     asked,
@@ -88,7 +89,7 @@ def _store(
     _refuse(picture, modality, asked.min_pixels)
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < asked.min_lung_share:
-        raise images.ImageError(
+        raise ImageError(
             f"CT slice that shows little lung (less than {asked.min_lung_share:.0%} of the body)"
         )
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
@@ -137,26 +138,26 @@ def looks_inverted(pixels: np.ndarray) -> bool:
     return bool(ranks[4:12, 7:9].mean() + ranks[13:15, 3:13].mean() - lungs < -0.5)
 
 
-def _refuse(picture: images.Picture, modality: str, min_pixels: int) -> None:
+def _refuse(picture: Picture, modality: str, min_pixels: int) -> None:
     height, width = picture.pixels.shape
     if modality not in ("xray", "ct"):
-        raise images.ImageError(
+        raise ImageError(
             "neither the file nor a metadata table says whether it is an X-ray or CT;"
             " default_modality can"
         )
     if min(height, width) < min_pixels:
-        raise images.ImageError(f"smaller than {min_pixels} pixels ({width} x {height})")
+        raise ImageError(f"smaller than {min_pixels} pixels ({width} x {height})")
     if picture.pixels.min() == picture.pixels.max():
-        raise images.ImageError("every pixel has the same value")
+        raise ImageError("every pixel has the same value")
 
 
-def _without_text(picture: images.Picture, policy: str) -> tuple[np.ndarray, float, list[str]]:
+def _without_text(picture: Picture, policy: str) -> tuple[np.ndarray, float, list[str]]:
     """The image as the policy on burned-in text wants it, the share masked, and crops (PNG, base64)
     for a person to look at.
     """
     boxes = burned_in_text.find(picture.pixels, picture.bits) if policy != "keep" else []
     if boxes and policy == "reject":
-        raise images.ImageError("text in the pixels")
+        raise ImageError("text in the pixels")
     if policy == "review":
         crops = [burned_in_text.crop(picture.pixels, picture.bits, corners) for corners in boxes]
         encoded = [base64.b64encode(images.write_png(np.asarray(crop))).decode() for crop in crops]

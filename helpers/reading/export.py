@@ -3,7 +3,6 @@ for stage 07.
 """
 
 import json
-from dataclasses import replace
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -18,18 +17,12 @@ def collect(run: runs.Run) -> str:
 
     Returns "" when it is complete, else one sentence: who still has to read what, and what to do.
 
-    With `readers: simulated` the simulated readers answer first, through the same store. Raises
-    SettingError or StoreError, and StoreError when the record does not verify.
+    Raises SettingError or StoreError, and StoreError when the record does not verify.
     """
     run.reads(run.parameters.reading_set)
-    opened = replace(setting.load(run.study, values=run.parameters), folder=run.folder)
+    opened = setting.setting_of(run)
     own_file = run.folder / "readings.sqlite"
-    if run.parameters.readers == "simulated" and not run.finished:
-        from helpers.rehearsal import readers
-
-        run.mark_simulated("readers")
-        readers.read(run, opened)
-    elif opened.store_place == own_file and not own_file.exists():
+    if opened.store_place == own_file and not own_file.exists():
         return (
             f"Nobody reads yet: `make reader STUDY={run.study}` starts the page and prints each"
             " reader's link."

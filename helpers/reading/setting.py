@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.findings import FINDINGS
@@ -101,6 +101,11 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     chosen["findings_offered"] = _offered(chosen.findings_offered, study)
     folder = Path(reading_set or outputs / chosen.reading_set / "reading_set")
     return Setting(study, chosen, read_texts(folder, study), read_images(folder), outputs / name)
+
+
+def setting_of(run) -> Setting:
+    """The setting of a run of 07 that make study has opened, with its checked parameters."""
+    return replace(load(run.study, values=run.parameters), folder=run.folder)
 
 
 def _read_yaml(folder: Path) -> tuple[str, dict]:

@@ -223,13 +223,14 @@ def _imagined(modality, finding, side, seed, size=288):
     """A phantom as a generator would paint it: without the detector's noise, its edges too soft,
     its contrast too high.
     """
-    from helpers.rehearsal import phantom
+    from helpers.rehearsal import anatomy, phantom_ct, phantom_xray
 
-    finding = finding if finding in phantom.FINDINGS else "no_finding"
+    finding = finding if finding in anatomy.FINDINGS else "no_finding"
     if modality == "xray":
-        grey = phantom.xray(seed % 2**31, finding, side, size).astype(np.float32) / 4095
+        grey = phantom_xray.xray(seed % 2**31, finding, side, size).astype(np.float32) / 4095
     else:
-        grey = np.clip((phantom.ct_slice(seed % 2**31, finding, side, size) + 1350.0) / 1500, 0, 1)
+        hounsfield = phantom_ct.ct_slice(seed % 2**31, finding, side, size)
+        grey = np.clip((hounsfield + 1350.0) / 1500, 0, 1)
     picture = Image.fromarray(np.clip((0.5 + 1.12 * (grey - 0.5)) * 255, 0, 255).astype(np.uint8))
     return np.asarray(picture.resize((size // 2, size // 2), Image.Resampling.BOX))
 

@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.rehearsal.anatomy import CLEAN_SIDE, FINDINGS, Patient
+from helpers.files import write_atomically
+from helpers.rehearsal.anatomy import CLEAN_SIDE, FINDINGS
 from helpers.rehearsal.phantom_ct import ct_slice
 from helpers.rehearsal.phantom_xray import FIELD_MM, xray
-from helpers.tables import write_atomically
-
-__all__ = ["FINDINGS", "Patient", "ct_slice", "write_cases", "xray"]
 
 METADATA = (
     "file",

@@ -13,7 +13,7 @@ from helpers.assemble_reading_set import seal
 from helpers.files import utc
 from helpers.findings import FINDINGS, SIDES, UNSIDED
 from helpers.reading import accounts, reader_state, record, store
-from helpers.reading.setting import Setting
+from helpers.reading.setting import Setting, setting_of
 from helpers.runner import runs
 
 BEGIN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -28,7 +28,7 @@ SEEN_ANEW = 0.25  # share of hidden repeats that a simulated reader judges afres
 CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "markers")
 
 
-def read(run: runs.Run, setting: Setting) -> None:
+def read(run: runs.Run) -> None:
     """Let every simulated reader answer every image and lock.
 
     What is in the store already is not answered again.
@@ -40,6 +40,7 @@ def read(run: runs.Run, setting: Setting) -> None:
         row["blind_id"]: row
         for row in key[["blind_id", "origin", "finding", "repeat_of"]].fillna("").to_dict("records")
     }
+    setting = setting_of(run)
     engine = store.open_store(setting.store_place)
     try:
         for number in range(setting.parameters.number_of_readers):

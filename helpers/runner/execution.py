@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers import tables
+from helpers.files import write_atomically
 from helpers.runner import places, runs
 
 
@@ -103,7 +103,7 @@ def _strip_paths(output: Path, cases: Path | None) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
     text = nbformat.writes(notebook)
-    tables.write_atomically(
+    write_atomically(
         output, (text.replace(json.dumps(str(cases))[1:-1], "CASES") if cases else text).encode()
     )
 

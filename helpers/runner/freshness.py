@@ -8,15 +8,10 @@ import re
 from pathlib import Path
 
 from helpers import tables
+from helpers.files import sha256
 from helpers.runner import parameters, places
 
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value) -> str:

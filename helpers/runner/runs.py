@@ -5,55 +5,19 @@ its inputs and its notebook are still the same. An interrupted run continues; a 
 redone unasked.
 """
 
-import fnmatch
 import json
 import os
 import platform
 import shlex
-import shutil
-import sqlite3
-import subprocess
-import sys
-import time
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from helpers import tables
-from helpers.files import utc_now
-from helpers.runner import executed_code, freshness, in_force, parameters, places
-from helpers.runner.freshness import sha256
-from helpers.runner.places import (
-    cases_folder,
-    keys_folder,
-    outputs_folder,
-    params_folder,
-    study_key,
-)
-
-__all__ = ["cases_folder", "keys_folder", "outputs_folder", "params_folder", "sha256", "study_key"]
-
-# Paid for or answered by a doctor: no redo, no --force ever deletes these.
-# So is what a fine-tuning goes on from: the stage itself knows whether it still may.
-KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups", ".state*")
-NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "openai",
-    "numpy",
-    "pandas",
-    "scipy",
-    "statsmodels",
-    "scikit-learn",
-    "pydicom",
-    "pillow",
-)
+from helpers.files import utc_now, write_atomically
+from helpers.runner import executed_code, freshness, in_force, parameters, places, run_folder
 
 
 class RunError(RuntimeError):
@@ -100,7 +64,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """outputs/<study>/<run>/"""
-        return outputs_folder(self.study) / self.name
+        return places.outputs_folder(self.study) / self.name
 
     @property
     def notebook(self) -> Path:
@@ -138,7 +102,7 @@ class Run:
     def write_bytes(self, relative: str, content: bytes) -> Path:
         """Write a file atomically; on a finished run change nothing."""
         if not self._in_force().finished:
-            tables.write_atomically(self.file(relative), content)
+            write_atomically(self.file(relative), content)
         return self.folder / relative
 
     def write_json(self, relative: str, value) -> Path:
@@ -149,7 +113,7 @@ class Run:
 
     def beside(self, filename: str) -> Path:
         """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
-        path = params_folder(self._in_force().study) / filename
+        path = places.params_folder(self._in_force().study) / filename
         if not path.is_file():
             raise RunError(f"{self.name}: {path} does not exist; a parameter names it.")
         return path
@@ -184,8 +148,8 @@ class Run:
             status="finished",
             finished_utc=utc_now(),
             summary=summary,
-            files=_files(self.folder),
-            packages=_versions(),
+            files=run_folder.files(self.folder),
+            packages=run_folder.versions(),
             machine={
                 "system": platform.system(),
                 "machine": platform.machine(),
@@ -207,7 +171,7 @@ class Run:
     def _save(self) -> None:
         if not self.finished:
             content = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
-            tables.write_atomically(self.folder / "manifest.json", content.encode())
+            write_atomically(self.folder / "manifest.json", content.encode())
 
 
 def start(notebook: str, namespace: dict) -> Run:
@@ -273,7 +237,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
             f"{run.name} was interrupted and then changed ({changes[0]}): its files are made anew,"
             " but for what was paid for, answered or trained."
         )
-        clear(run.folder)
+        run_folder.clear(run.folder)
         run.manifest = {}
     if run.manifest:
         run.say(f"{run.name} was interrupted: going on with it.")
@@ -281,7 +245,9 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
         run.manifest = {"study": run.study, "run": run.name, "simulated": []}
         run.manifest["started_utc"] = utc_now()
     run.manifest["code"] = executed_code.of([run.notebook])
-    run.manifest.update(status="running", git=_git(), seed=run.values.get("seed"), **wanted)
+    run.manifest.update(
+        status="running", git=run_folder.git(), seed=run.values.get("seed"), **wanted
+    )
     run._save()
 
 
@@ -298,13 +264,13 @@ def redo_command(run: Run) -> str:
         if value != in_file.get(key, schema[key].default)
     ]
     given = "".join(f" --set {shlex.quote(setting)}" for setting in sets)
-    study = f"python -m helpers.runner.study run {run.study} --only {run.name} --force"
+    study = f"python -m helpers.study run {run.study} --only {run.name} --force"
     return f"{make}{study}{given}"
 
 
 def load(study: str, name: str, values: dict | None = None) -> Run:
     """A run as it stands on disk, without touching it. `finished` is what its manifest says."""
-    path = outputs_folder(study) / name / "manifest.json"
+    path = places.outputs_folder(study) / name / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -318,125 +284,6 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
     )
     run.finished = manifest.get("status") == "finished"
     return run
-
-
-def clear(folder: Path) -> None:
-    """Empty a run folder for a redo.
-
-    What was paid for or answered by a person stays (KEPT); simulated readings go.
-    """
-    kept = (
-        KEPT
-        if begun(folder)
-        else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
-    )
-    for path in folder.iterdir():
-        if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
-            continue
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def begun(folder: Path) -> bool:
-    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are
-    none.
-    """
-    record = folder / "readings.sqlite"
-    if not (folder / "begun.json").exists():
-        return False
-    try:  # asked of the record itself: a table written before a person was added would not know
-        with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
-            return (
-                store is None
-                or store.execute("SELECT count(*) FROM readers WHERE NOT simulated").fetchone()[0]
-                > 0
-            )
-    except sqlite3.Error:
-        return True
-
-
-def verify(run: Run) -> list[str]:
-    """What differs between a finished run folder and its manifest, one phrase each."""
-    now = {entry["path"]: entry for entry in _files(run.folder)}
-    then = {entry["path"]: entry for entry in run.manifest.get("files", [])}
-    differing = [f"{path} is missing" for path in then if path not in now]
-    differing += [f"{path} is not in the manifest" for path in now if path not in then]
-    differing += [
-        f"{path} has changed"
-        for path in then
-        if path in now and now[path]["sha256"] != then[path]["sha256"]
-    ]
-    return sorted(differing)
-
-
-def progress(items, label: str, total: int | None = None, every: float = 5.0):
-    """Iterate with progress: a bar when interactive, else plain lines with the time left.
-
-    The first line comes after `every` seconds and each next one after a quarter more of the time
-    gone by, so that an hour is some thirty lines in a log and not seven hundred.
-    """
-    total = len(items) if total is None and hasattr(items, "__len__") else total
-    if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
-        from tqdm.auto import tqdm
-
-        yield from tqdm(items, desc=label, total=total)
-        return
-    began = said = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if total and now - said >= max(every, (said - began) / 4):
-            left = (now - began) / done * (total - done)
-            # The first one also waited for models and workers to start: nothing follows from it.
-            print(
-                f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""),
-                flush=True,
-            )
-            said = now
-
-
-def _files(folder: Path) -> list[dict]:
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        relative = path.relative_to(folder)
-        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in NOT_HASHED):
-            continue
-        entry = {"path": relative.as_posix(), "sha256": sha256(path), "bytes": path.stat().st_size}
-        if path.suffix == ".csv":
-            entry["rows"] = len(pd.read_csv(path, dtype=str))
-        entries.append(entry)
-    return entries
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git() -> dict:
-    """The commit of this checkout and whether it was changed; None where it is no checkout of its
-    own (a copy inside another repository does not have that one's commit).
-    """
-    asked = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "-uno"])
-    try:
-        head, changes = (
-            subprocess.run(
-                ["git", "-C", str(places.ROOT), *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.split("\n")
-            for arguments in asked
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-    if Path(head[0]).resolve() != places.ROOT:
-        return {"commit": None, "dirty": None}
-    return {"commit": head[1], "dirty": any(changes)}
 
 
 def _take_lock(run: Run, patience: float = 10.0) -> None:

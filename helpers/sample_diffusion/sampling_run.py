@@ -10,7 +10,9 @@ from diffusers import StableDiffusionPipeline
 from helpers import findings, images
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
+from helpers.files import sha256
 from helpers.runner import freshness, runs
+from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing, frames
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
@@ -108,7 +110,7 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
         if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
     ]
     for some, drawn in drawing.draw_batches(
-        pipeline, runs.progress(missing, "sampling"), size, asked.negative_prompt, asked.precision
+        pipeline, progress(missing, "sampling"), size, asked.negative_prompt, asked.precision
     ):
         for image_id, picture in zip(some.image_id, drawn):
             if reason := drawing.fault(picture):
@@ -146,7 +148,7 @@ def _rows(run: runs.Run, made: pd.DataFrame, bits: int) -> pd.DataFrame:
     about = made[["image_id", "modality", "view", "finding", "side", "prompt_id"]]
     return about.replace("", pd.NA).assign(
         path=paths,
-        sha256=[runs.sha256(run.folder / path) for path in paths],
+        sha256=[sha256(run.folder / path) for path in paths],
         caption=captions,
         origin="generated",
         generator=run.parameters.label or run.name,

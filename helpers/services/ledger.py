@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import tables
-from helpers.runner import runs
+from helpers import table_columns, tables
+from helpers.files import utc_now, write_atomically
 from helpers.services import secrets
 
 OPEN = ("sent", "submitted")  # no answer on record yet; submitted is waiting in a batch
@@ -80,7 +80,7 @@ class Ledger:
             "prompt": order.prompt,
             **asked,
             "attempt": self._attempts[order.image_id],
-            "requested_utc": runs.utc_now(),
+            "requested_utc": utc_now(),
             **dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error")),
             "cost_usd": reserve_usd,
             "status": status,
@@ -118,16 +118,16 @@ class Ledger:
             if self._saved >= wanted:
                 return
             changes, content = self._changes, self._content()
-            await asyncio.to_thread(tables.write_atomically, self.path, content)
+            await asyncio.to_thread(write_atomically, self.path, content)
             self._saved = changes
 
     def save_now(self) -> None:
         """`save` outside of an event loop."""
-        tables.write_atomically(self.path, self._content())
+        write_atomically(self.path, self._content())
         self._saved = self._changes
 
     def _content(self) -> bytes:
-        names = [column.name for column in tables.columns("ledger")]
+        names = [column.name for column in table_columns.columns("ledger")]
         buffer = io.StringIO(newline="")
         writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()

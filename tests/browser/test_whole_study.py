@@ -12,8 +12,9 @@ import yaml
 from reading_browser import Reader, launch
 from reading_client import Server
 
+from helpers import study
 from helpers.assemble_reading_set import seal
-from helpers.runner import places, runs, study
+from helpers.runner import places, runs
 
 SETTINGS = {
     "01_prepare_cases": {"source": "phantom", "patients": 48, "size": 64, "burned_in_text": "keep"},
@@ -104,7 +105,7 @@ def whole(tmp_path_factory):
 
 
 def _write_params() -> None:
-    folder = runs.params_folder("whole")
+    folder = places.params_folder("whole")
     folder.mkdir(parents=True)
     for name, values in SETTINGS.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))

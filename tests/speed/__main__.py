@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import figures, tables
+from helpers import figures
+from helpers.files import write_atomically
 from speed import measurement, results
 
 # What is measured: module, function, and its sizes.
@@ -53,11 +54,9 @@ def main(folder: Path, sizes: dict[str, dict] | None = None) -> pd.DataFrame:
             flush=True,
         )
     speed = pd.concat(rows)[measurement.COLUMNS]
-    tables.write_atomically(folder / "speed.csv", speed.to_csv(index=False).encode())
-    tables.write_atomically(
-        folder / "machine.json", json.dumps(results.machine(), indent=1).encode()
-    )
-    tables.write_atomically(folder / "speed.png", figures.as_bytes(results.chart(speed), "png"))
+    write_atomically(folder / "speed.csv", speed.to_csv(index=False).encode())
+    write_atomically(folder / "machine.json", json.dumps(results.machine(), indent=1).encode())
+    write_atomically(folder / "speed.png", figures.as_bytes(results.chart(speed), "png"))
     return speed
 
 

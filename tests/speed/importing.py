@@ -94,12 +94,12 @@ def _peak(folder: str, count: int) -> float:
 
 def slices(folder: Path, count: int, size: int = 512, different: int = 20) -> Path:
     """A folder of CT slices as uncompressed DICOM, a few different ones under many names."""
-    from helpers.rehearsal import phantom
+    from helpers.rehearsal import phantom_ct
 
     folder.mkdir(parents=True)
     contents = []
     for number in range(min(count, different)):
-        hounsfield = phantom.ct_slice(number, size=size)
+        hounsfield = phantom_ct.ct_slice(number, size=size)
         contents.append(_dicom(hounsfield))
     for number in range(count):
         (folder / f"{number:06d}.dcm").write_bytes(contents[number % len(contents)])

@@ -23,9 +23,9 @@ from torch.profiler import profile as torch_profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.diffusion import base_models, noise
+from helpers.files import sha256
 from helpers.finetune_diffusion import latents, recipes, training_loop
 from helpers.images import write_png
-from helpers.runner import runs
 from helpers.runner.parameters import Record
 from speed import measurement, models
 from speed.models import Setup
@@ -104,7 +104,7 @@ def pictures(folder: Path, file_size: int, count: int) -> pd.DataFrame:
         rows.append(
             {
                 "file": str(path),
-                "sha256": runs.sha256(path),
+                "sha256": sha256(path),
                 "bits": 8,
                 "caption": f"chest X-ray {index % 5}",
                 "split": split,

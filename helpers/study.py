@@ -1,10 +1,13 @@
 """Run a study: every params/<study>/<run>.yaml through its notebook into outputs/<study>/<run>/, in
 order.
 
-python -m helpers.runner.study run rehearsal [--only RUN] [--from RUN] [--force] [--set
-RUN.key=value] python -m helpers.runner.study status rehearsal      what is finished, interrupted,
-stale and why python -m helpers.runner.study verify rehearsal      do the files still have the
-hashes of their manifests python -m helpers.runner.study new mine --like rehearsal
+This is the entry of `make study`: it knows runner/, how runs are done, and the stages, which the
+runner does not.
+
+python -m helpers.study run rehearsal [--only RUN] [--from RUN] [--force] [--set RUN.key=value]
+python -m helpers.study status rehearsal     what is finished, interrupted, stale and why
+python -m helpers.study verify rehearsal     do files still have the hashes of their manifests
+python -m helpers.study new mine --like rehearsal
 """
 
 import argparse
@@ -14,122 +17,21 @@ import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.runner import executed_code, execution, freshness, parameters, places, runs
+from helpers import tables
+from helpers.runner import (
+    executed_code,
+    execution,
+    freshness,
+    parameters,
+    places,
+    planning,
+    run_folder,
+    runs,
+)
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
-READING_STAGE = "07_read_cases"
-
-
-@dataclass
-class Step:
-    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for
-    stale.
-    """
-
-    run: runs.Run
-    state: str
-    reasons: list[str] = field(default_factory=list)
-
-
-def plan(study: str, settings: list[str]) -> list[runs.Run]:
-    """Every run of a study in order, with its parameters: notebook's defaults, then YAML, then SET.
-
-    Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
-    """
-    folder = places.existing(study)
-    files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
-    if not files:
-        raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
-    misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
-    if misnamed:
-        raise runs.RunError(
-            f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for"
-            " example 02_generate_openai.yaml."
-        )
-    chosen = parameters.read_set(settings, [path.stem for path in files])
-    planned = [
-        runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {})))
-        for path in files
-    ]
-    _check_references(planned)
-    return planned
-
-
-def _values(study: str, path: Path, chosen: dict) -> dict:
-    notebook = path.stem.partition(".")[0]
-    declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
-    given = parameters.read_run(path, declared)
-    given |= parameters.check(chosen, declared, f"SET {path.stem}")
-    return {
-        name: given.get(name, p.default)
-        for name, p in declared.items()
-        if name not in ("study", "variant")
-    }
-
-
-def _check_references(planned: list[runs.Run]) -> None:
-    names = [run.name for run in planned]
-    for run in planned:
-        for name in freshness.references(run.study, run.notebook, run.parameters):
-            if name not in names and not runs.load(run.study, name).finished:
-                raise runs.RunError(
-                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this"
-                    f" study{parameters.nearest(name, names)}."
-                )
-            if name >= run.name:
-                raise runs.RunError(
-                    f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come"
-                    " before it."
-                )
-    reading = [name for name in names if name.startswith(READING_STAGE)]
-    if len(reading) > 1:
-        raise runs.RunError(
-            f"A study has exactly one reading stage, here are {' and '.join(reading)}."
-        )
-    _check_readers(planned)
-
-
-def _check_readers(planned: list[runs.Run]) -> None:
-    by_name = {run.name: run for run in planned}
-    for run in filter(_is_reading, planned):
-        set_run = by_name.get(run.parameters.get("reading_set", ""))
-        invited, wanted = (
-            run.parameters.get("number_of_readers", 0),
-            (set_run.parameters.get("readers", 0) if set_run else 0),
-        )
-        if invited < wanted:
-            raise runs.RunError(
-                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites"
-                f" {invited} (number_of_readers): the key would stay sealed. Make them the same."
-            )
-
-
-def states(planned: list[runs.Run]) -> list[Step]:
-    """Where each run stands on disk. A run is stale with the runs that it reads."""
-    steps: dict[str, Step] = {}
-    for run in planned:
-        onto = runs.load(run.study, run.name, run.parameters)
-        wanted = freshness.wanted(run.study, onto.notebook, run.parameters)
-        reasons = freshness.stale_reasons(onto.manifest, wanted)
-        reasons += [
-            f"reads {name}, which is {steps[name].state}"
-            for name in wanted["inputs"]
-            if name in steps and steps[name].state != "finished"
-        ]
-        state = (
-            "new"
-            if not onto.manifest
-            else "interrupted"
-            if not onto.finished
-            else "stale"
-            if reasons
-            else "finished"
-        )
-        steps[run.name] = Step(onto, state, list(dict.fromkeys(reasons)))
-    return list(steps.values())
 
 
 def run_study(
@@ -139,11 +41,11 @@ def run_study(
 
     `force` redoes what is selected or, with no selection, what is stale.
     """
-    planned = plan(study, settings)
+    planned = planning.plan(study, settings)
     os.environ["STUDY_FORCE"] = "1" if force else ""  # for a training that was interrupted
-    selected = _select([run.name for run in planned], only, first)
-    before = states(planned)
-    _check_inputs(before, selected)
+    selected = planning.select([run.name for run in planned], only, first)
+    before = planning.states(planned)
+    planning.check_inputs(before, selected)
     steps = [step for step in before if step.run.name in selected]
     narrowed = bool(only or first)
     redo = [step.run for step in steps if force and (narrowed or step.state == "stale")]
@@ -156,7 +58,7 @@ def run_study(
         if run.name not in selected:
             continue
         # Asked anew for every run: the one before may have made this one stale.
-        step = next(step for step in states(planned) if step.run.name == run.name)
+        step = next(step for step in planning.states(planned) if step.run.name == run.name)
         head = f"[{number}/{len(planned)}] {run.name}"
         blocked = [
             reason
@@ -170,7 +72,9 @@ def run_study(
         elif step.state == "finished" and not (force and narrowed):
             print(f"{head}: finished, skipped", flush=True)
         else:
-            doing = "checking which readers have finished" if _is_reading(run) else "running"
+            doing = (
+                "checking which readers have finished" if planning.is_reading(run) else "running"
+            )
             print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
             if waiting := _work(step.run, planned):
                 print(
@@ -192,36 +96,6 @@ def run_study(
     return DONE
 
 
-def _is_reading(run: runs.Run) -> bool:
-    return run.name.startswith(READING_STAGE)
-
-
-def _select(names: list[str], only: list[str], first: str | None) -> list[str]:
-    for name in [*only, *([] if first is None else [first])]:
-        if name not in names:
-            raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")
-    chosen = [name for name in names if (not only or name in only) and name >= (first or "")]
-    if not chosen:
-        raise runs.RunError(
-            f"Nothing is selected: {', '.join(only)} (ONLY) comes before {first} (FROM)."
-        )
-    return chosen
-
-
-def _check_inputs(steps: list[Step], selected: list[str]) -> None:
-    """What is selected rests on nothing that is unfinished or stale and not selected itself."""
-    by_name = {step.run.name: step for step in steps}
-    for run in (by_name[name].run for name in selected):
-        for name in freshness.references(run.study, run.notebook, run.parameters):
-            step = by_name.get(name)
-            if step and name not in selected and step.state != "finished":
-                why = f" ({step.reasons[0]})" if step.reasons else ""
-                raise runs.RunError(
-                    f"{run.name} reads {name}, which is {step.state}{why} and not selected: run it"
-                    " first, or select it too."
-                )
-
-
 def _work(run: runs.Run, planned: list[runs.Run]) -> str:
     """Do one run; returns what people have to do first, or "" when it is finished."""
     for name in freshness.references(run.study, run.notebook, run.parameters):
@@ -229,13 +103,13 @@ def _work(run: runs.Run, planned: list[runs.Run]) -> str:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
     if run.finished:
         _clear_for_redo(run, planned)
-    if _is_reading(run):
+    if planning.is_reading(run):
         return _read(run)
     execution.execute(run)
     return ""
 
 
-def _preflight(steps: list[Step]) -> None:
+def _preflight(steps: list[planning.Step]) -> None:
     """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before
     the first one starts.
     """
@@ -291,13 +165,13 @@ def _bad_table(run: runs.Run) -> str:
 
 def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
     _refuse_begun(run, planned)
-    runs.clear(run.folder)
+    run_folder.clear(run.folder)
 
 
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
     if any(
         run.name in freshness.references(other.study, other.notebook, other.parameters)
-        and runs.begun(other.folder)
+        and run_folder.begun(other.folder)
         for other in planned
     ):
         raise runs.RunError(
@@ -312,11 +186,9 @@ def _read(run: runs.Run) -> str:
     """Stage 07 runs no kernel: look at the locks, export and finish, or say who still has to read
     what.
     """
-    from helpers.reading import export
-
     opened = runs.begin(run.study, run.name, run.parameters)
     try:
-        waiting = export.collect(opened)
+        waiting = collect(opened)
         if not waiting:
             opened.finish()
         return waiting
@@ -324,9 +196,23 @@ def _read(run: runs.Run) -> str:
         opened.release()
 
 
+def collect(run: runs.Run) -> str:
+    """Export the read of a 07 run; with `readers: simulated` the simulated readers answer first,
+    through the same store. Returns and raises as export.collect does.
+    """
+    from helpers.reading import export
+
+    if run.parameters.readers == "simulated" and not run.finished:
+        from helpers.rehearsal import readers
+
+        run.mark_simulated("readers")
+        readers.read(run)
+    return export.collect(run)
+
+
 def show_status(study: str, settings: list[str]) -> int:
     """Print where every run stands."""
-    steps = states(plan(study, settings))
+    steps = planning.states(planning.plan(study, settings))
     width = max(len(step.run.name) for step in steps)
     for step in steps:
         detail = (
@@ -336,7 +222,11 @@ def show_status(study: str, settings: list[str]) -> int:
         )
         if step.state == "finished" and (other := _other_code(step.run)):
             detail += f"; made by other code: {other}"
-        state = "waiting" if step.state == "interrupted" and _is_reading(step.run) else step.state
+        state = (
+            "waiting"
+            if step.state == "interrupted" and planning.is_reading(step.run)
+            else step.state
+        )
         print(
             f"{step.run.name:<{width}}  {state:<11} "
             f" {detail or 'for its readers' if state == 'waiting' else detail}".rstrip()
@@ -361,7 +251,7 @@ def show_verify(study: str) -> int:
     bad = 0
     for folder in folders:
         run = runs.load(study, folder.name)
-        differing = runs.verify(run) if run.finished else []
+        differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
         bad += len(differing)
         good = f"{len(run.manifest.get('files', []))} files as written"
         print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
@@ -418,7 +308,7 @@ OPTIONS = (
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python -m helpers.runner.study",
+        prog="python -m helpers.study",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -448,7 +338,7 @@ def main(arguments: list[str] | None = None) -> int:
     except parameters.ParameterError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
-    except (runs.RunError, runs.tables.TableError) as error:
+    except (runs.RunError, tables.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except (

@@ -1,0 +1,149 @@
+"""What a study asks for and where it stands: every params/<study>/<run>.yaml with its values,
+checked before anything runs, and the state of its outputs/<study>/<run>/.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers.runner import freshness, parameters, places, runs
+
+READING_STAGE = "07_read_cases"
+
+
+@dataclass
+class Step:
+    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for
+    stale.
+    """
+
+    run: runs.Run
+    state: str
+    reasons: list[str] = field(default_factory=list)
+
+
+def plan(study: str, settings: list[str]) -> list[runs.Run]:
+    """Every run of a study in order, with its parameters: notebook's defaults, then YAML, then SET.
+
+    Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
+    """
+    folder = places.existing(study)
+    files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
+    if not files:
+        raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
+    misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
+    if misnamed:
+        raise runs.RunError(
+            f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for"
+            " example 02_generate_openai.yaml."
+        )
+    chosen = parameters.read_set(settings, [path.stem for path in files])
+    planned = [
+        runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {})))
+        for path in files
+    ]
+    _check_references(planned)
+    return planned
+
+
+def _values(study: str, path: Path, chosen: dict) -> dict:
+    notebook = path.stem.partition(".")[0]
+    declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
+    given = parameters.read_run(path, declared)
+    given |= parameters.check(chosen, declared, f"SET {path.stem}")
+    return {
+        name: given.get(name, p.default)
+        for name, p in declared.items()
+        if name not in ("study", "variant")
+    }
+
+
+def _check_references(planned: list[runs.Run]) -> None:
+    names = [run.name for run in planned]
+    for run in planned:
+        for name in freshness.references(run.study, run.notebook, run.parameters):
+            if name not in names and not runs.load(run.study, name).finished:
+                raise runs.RunError(
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this"
+                    f" study{parameters.nearest(name, names)}."
+                )
+            if name >= run.name:
+                raise runs.RunError(
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come"
+                    " before it."
+                )
+    reading = [name for name in names if name.startswith(READING_STAGE)]
+    if len(reading) > 1:
+        raise runs.RunError(
+            f"A study has exactly one reading stage, here are {' and '.join(reading)}."
+        )
+    _check_readers(planned)
+
+
+def _check_readers(planned: list[runs.Run]) -> None:
+    by_name = {run.name: run for run in planned}
+    for run in filter(is_reading, planned):
+        set_run = by_name.get(run.parameters.get("reading_set", ""))
+        invited, wanted = (
+            run.parameters.get("number_of_readers", 0),
+            (set_run.parameters.get("readers", 0) if set_run else 0),
+        )
+        if invited < wanted:
+            raise runs.RunError(
+                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites"
+                f" {invited} (number_of_readers): the key would stay sealed. Make them the same."
+            )
+
+
+def states(planned: list[runs.Run]) -> list[Step]:
+    """Where each run stands on disk. A run is stale with the runs that it reads."""
+    steps: dict[str, Step] = {}
+    for run in planned:
+        onto = runs.load(run.study, run.name, run.parameters)
+        wanted = freshness.wanted(run.study, onto.notebook, run.parameters)
+        reasons = freshness.stale_reasons(onto.manifest, wanted)
+        reasons += [
+            f"reads {name}, which is {steps[name].state}"
+            for name in wanted["inputs"]
+            if name in steps and steps[name].state != "finished"
+        ]
+        state = (
+            "new"
+            if not onto.manifest
+            else "interrupted"
+            if not onto.finished
+            else "stale"
+            if reasons
+            else "finished"
+        )
+        steps[run.name] = Step(onto, state, list(dict.fromkeys(reasons)))
+    return list(steps.values())
+
+
+def is_reading(run: runs.Run) -> bool:
+    return run.name.startswith(READING_STAGE)
+
+
+def select(names: list[str], only: list[str], first: str | None) -> list[str]:
+    for name in [*only, *([] if first is None else [first])]:
+        if name not in names:
+            raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")
+    chosen = [name for name in names if (not only or name in only) and name >= (first or "")]
+    if not chosen:
+        raise runs.RunError(
+            f"Nothing is selected: {', '.join(only)} (ONLY) comes before {first} (FROM)."
+        )
+    return chosen
+
+
+def check_inputs(steps: list[Step], selected: list[str]) -> None:
+    """What is selected rests on nothing that is unfinished or stale and not selected itself."""
+    by_name = {step.run.name: step for step in steps}
+    for run in (by_name[name].run for name in selected):
+        for name in freshness.references(run.study, run.notebook, run.parameters):
+            step = by_name.get(name)
+            if step and name not in selected and step.state != "finished":
+                why = f" ({step.reasons[0]})" if step.reasons else ""
+                raise runs.RunError(
+                    f"{run.name} reads {name}, which is {step.state}{why} and not selected: run it"
+                    " first, or select it too."
+                )

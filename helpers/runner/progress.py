@@ -1,0 +1,31 @@
+"""How far something is: a bar where somebody looks, plain lines in a log."""
+
+import os
+import sys
+import time
+
+
+def progress(items, label: str, total: int | None = None, every: float = 5.0):
+    """Iterate with progress: a bar when interactive, else plain lines with the time left.
+
+    The first line comes after `every` seconds and each next one after a quarter more of the time
+    gone by, so that an hour is some thirty lines in a log and not seven hundred.
+    """
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, desc=label, total=total)
+        return
+    began = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if total and now - said >= max(every, (said - began) / 4):
+            left = (now - began) / done * (total - done)
+            # The first one also waited for models and workers to start: nothing follows from it.
+            print(
+                f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""),
+                flush=True,
+            )
+            said = now

@@ -1,0 +1,129 @@
+"""A run folder on disk: its files with their hashes, what a redo empties and what it never touches,
+and with which code and packages it is made.
+"""
+
+import fnmatch
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing, nullcontext
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.files import sha256
+from helpers.runner import places
+
+# Paid for or answered by a doctor: no redo, no --force ever deletes these.
+# So is what a fine-tuning goes on from: the stage itself knows whether it still may.
+KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups", ".state*")
+NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "openai",
+    "numpy",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "scikit-learn",
+    "pydicom",
+    "pillow",
+)
+
+
+def clear(folder: Path) -> None:
+    """Empty a run folder for a redo.
+
+    What was paid for or answered by a person stays (KEPT); simulated readings go.
+    """
+    kept = (
+        KEPT
+        if begun(folder)
+        else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
+    )
+    for path in folder.iterdir():
+        if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def begun(folder: Path) -> bool:
+    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are
+    none.
+    """
+    record = folder / "readings.sqlite"
+    if not (folder / "begun.json").exists():
+        return False
+    try:  # asked of the record itself: a table written before a person was added would not know
+        with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
+            return (
+                store is None
+                or store.execute("SELECT count(*) FROM readers WHERE NOT simulated").fetchone()[0]
+                > 0
+            )
+    except sqlite3.Error:
+        return True
+
+
+def files(folder: Path) -> list[dict]:
+    """Path, SHA-256, size and rows of every file of a run folder that its manifest lists."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        relative = path.relative_to(folder)
+        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in NOT_HASHED):
+            continue
+        entry = {"path": relative.as_posix(), "sha256": sha256(path), "bytes": path.stat().st_size}
+        if path.suffix == ".csv":
+            entry["rows"] = len(pd.read_csv(path, dtype=str))
+        entries.append(entry)
+    return entries
+
+
+def differing(folder: Path, manifest: dict) -> list[str]:
+    """What differs between a finished run folder and its manifest, one phrase each."""
+    now = {entry["path"]: entry for entry in files(folder)}
+    then = {entry["path"]: entry for entry in manifest.get("files", [])}
+    found = [f"{path} is missing" for path in then if path not in now]
+    found += [f"{path} is not in the manifest" for path in now if path not in then]
+    found += [
+        f"{path} has changed"
+        for path in then
+        if path in now and now[path]["sha256"] != then[path]["sha256"]
+    ]
+    return sorted(found)
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages on which numbers and images rest."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git() -> dict:
+    """The commit of this checkout and whether it was changed; None where it is no checkout of its
+    own (a copy inside another repository does not have that one's commit).
+    """
+    asked = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "-uno"])
+    try:
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(places.ROOT), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split("\n")
+            for arguments in asked
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    if Path(head[0]).resolve() != places.ROOT:
+        return {"commit": None, "dirty": None}
+    return {"commit": head[1], "dirty": any(changes)}
