@@ -721,7 +721,13 @@ def test_no_worker_outlives_its_study(small, who, sent):
         "run.finish()",
     )
     command = [sys.executable, "-m", "helpers.study", "run", "small", "--only", "03_alone"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        # who runs the tests in the background may have had Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     path = small / "outputs/small/03_alone/pids.json"
     while not path.exists() and process.poll() is None:
         time.sleep(0.05)

@@ -1,5 +1,5 @@
 """The reading page as a widget: its traits are the page's texts, settings and questions, its code
-is a few plain ES modules. Answers do not travel through it: they go to the server.
+is a few plain ES modules. Readers' answers do not travel through it: they go to the server.
 """
 
 import json
@@ -25,6 +25,9 @@ class ReadingPage(anywidget.AnyWidget):
     _esm = STATIC / "widget.js"
     settings = traitlets.Dict(read_only=True).tag(sync=True)
     words = traitlets.Dict(read_only=True).tag(sync=True)
+    files = traitlets.Dict(read_only=True).tag(
+        sync=True
+    )  # the page's, where no server is
 
     def __init__(self, page: dict):
         super().__init__()
@@ -36,13 +39,22 @@ class ReadingPage(anywidget.AnyWidget):
 
 
 def show(study: str) -> None:
-    """Under the reading server display the page; anywhere else say how it is started."""
+    """Under the reading server display the page; in a notebook, the same page for practice.
+
+    What is answered in practice is kept in this kernel and thrown away with it.
+    """
     if os.environ.get(PAGE):
         # An exception in a widget's callback would go to the browser with its traceback.
         get_ipython().showtraceback = lambda *_, **__: None
         display(ReadingPage(json.loads(os.environ[PAGE])))
-    else:
-        print(
-            f"This page is served to readers by `make reader STUDY={study}`.\n"
-            f"`python -m helpers.reading.server {study} status` says who has read how much."
-        )
+        return
+    from helpers.reading import practice, setting  # a reader's kernel needs neither
+
+    print(
+        f"`make reader STUDY={study}` serves this page to readers;"
+        f" `make reader STUDY={study} DO=status` says who has read how much."
+    )
+    try:
+        display(practice.PracticePage(setting.load(study)))
+    except setting.SettingError as error:
+        print(f"There is nothing to practise on yet. {error}")

@@ -6,19 +6,17 @@ Everything is the asking reader's own.
 import asyncio
 import functools
 import json
-from pathlib import Path
 from urllib.parse import urlparse
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
-from PIL import Image
 from tornado import web
 from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
 from helpers.reading import accounts, identity, kernels, reader_state, store
-from helpers.reading.setting import STATIC
+from helpers.reading.setting import STATIC, decoded
 
 LARGEST_BODY = 64_000
 POLICY = (
@@ -243,18 +241,6 @@ class Pixels(ReaderHandler):
 
     def compute_etag(self) -> None:
         return None  # a tag of the content would be the same for a repeat
-
-
-@functools.lru_cache(maxsize=8)  # readers of a study often look at the same images
-def decoded(path: Path) -> tuple[int, int, int, bytes]:
-    """Width, height, bytes per pixel (1 or 2) and the pixels, row by row, little-endian.
-
-    Raises ValueError for another kind of image.
-    """
-    with Image.open(path) as image:
-        if image.mode not in ("L", "I;16"):
-            raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
-        return image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes()
 
 
 class Health(ReaderHandler):

@@ -4,12 +4,15 @@ No truth, no pandas.
 """
 
 import csv
+import functools
 import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from PIL import Image
 
 from helpers.findings import FINDINGS
 from helpers.runner import parameters
@@ -176,3 +179,15 @@ def _image(folder: Path, where: str, row: dict) -> BlindImage:
     training = row["training"].lower() == "true"
     part = int(row.get("part") or (0 if training else 1))
     return BlindImage(row["blind_id"], path, row["modality"], training, part)
+
+
+@functools.lru_cache(maxsize=8)  # readers of a study often look at the same images
+def decoded(path: Path) -> tuple[int, int, int, bytes]:
+    """Width, height, bytes per pixel (1 or 2) and the pixels, row by row, little-endian.
+
+    Raises ValueError for another kind of image.
+    """
+    with Image.open(path) as image:
+        if image.mode not in ("L", "I;16"):
+            raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
+        return image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes()
