@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from test_reading_bounds import IDS
 from test_store import MESSAGE, message
 
 from helpers.reading import accounts, backup, store
@@ -145,3 +146,20 @@ def test_from_sqlite_to_postgres_and_back(engine, tmp_path):
     assert store.events(back) == store.events(first)
     store.append(engine, "reader-a", message(99))
     assert store.verify(engine) == []
+
+
+@pytest.mark.parametrize("reader_id", IDS)
+def test_ids_of_any_script_are_kept_with_their_record_and_code(engine, reader_id):
+    kept = accounts.add_reader(engine, reader_id)
+    store.append(engine, kept, MESSAGE)
+    code = accounts.new_code(engine, kept, 1)
+    assert accounts.code_holder(engine, accounts.code_digest(code)) == kept
+    assert [event.event for event in store.events(engine, kept)] == [MESSAGE["event"]]
+    assert store.verify(engine) == []
+
+
+@pytest.mark.parametrize("reader_id", ["r" * 41, "a/b", "a b", "-x", "r\x00", "🫁", "DROP TABLE;"])
+def test_what_is_no_id_never_reaches_the_database(engine, reader_id):
+    with pytest.raises(store.StoreError, match="A reader's id is 1 to 40 letters"):
+        accounts.add_reader(engine, reader_id)
+    assert accounts.readers(engine) == []
