@@ -25,9 +25,7 @@ class ReadingPage(anywidget.AnyWidget):
     _esm = STATIC / "widget.js"
     settings = traitlets.Dict(read_only=True).tag(sync=True)
     words = traitlets.Dict(read_only=True).tag(sync=True)
-    files = traitlets.Dict(read_only=True).tag(
-        sync=True
-    )  # the page's, where no server is
+    files = traitlets.Dict(read_only=True).tag(sync=True)  # the page's, where no server is
 
     def __init__(self, page: dict):
         super().__init__()
