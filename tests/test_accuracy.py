@@ -196,7 +196,8 @@ def test_the_reason_of_an_empty_measure_is_the_true_one():
         pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped"
     ).set_index("measure")
     assert unsure.reason["specificity"] == "only uncertain answers to real images"
-    assert unsure.reason["sensitivity"] == ""
+    assert unsure.reason["sensitivity"] == "one image is too few for an interval"
+    assert unsure.estimate["sensitivity"] == 1
 
 
 def test_answers_of_one_cluster_are_not_independent():

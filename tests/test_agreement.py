@@ -337,3 +337,11 @@ def test_coverage_over_2000_studies(joint):
     found = agreement.coverage(joint, images=200, studies=2000, seed=5)
     print(found.round(3).to_string())
     assert found.coverage.between(0.93, 0.97).all()
+
+
+def test_percent_agreement_of_six_readers_is_more_certain_than_that_of_two():
+    random = np.random.default_rng(4)
+    labels = pd.DataFrame(random.choice(["a", "b"], (80, 6)))
+    six = agreement.coefficients(labels, ["a", "b"], scale="atanh").loc["percent"]
+    two = agreement.coefficients(labels[[0, 1]], ["a", "b"], scale="atanh").loc["percent"]
+    assert six.high - six.low < 0.5 * (two.high - two.low)

@@ -321,7 +321,13 @@ def headline(found, **row):
 def test_one_is_was_and_several_are_were(ordinary):
     for count, verb in ((1, "was"), (2, "were")):
         said = headline(ordinary[1], two_fake={"count": count})
-        assert f") {verb} wrongly called fake by at least two readers; 20\u00a0% would be" in said
+        wrongly = f") {verb} wrongly called fake by at least two readers; expected by chance, if"
+        assert wrongly in said
+
+
+def test_small_shares_are_not_nothing():
+    said = [texts.percent(share) for share in (0, 0.001, 0.005, 0.994, 0.999, 1)]
+    assert said == [f"{number}\u00a0%" for number in ("0", "under 1", "1", "99", "over 99", "100")]
 
 
 def test_halves_are_rounded_up_and_shares_from_the_counts():
@@ -466,12 +472,16 @@ def test_guessers_are_not_told_that_they_differ_from_chance(place):
     row = found["headline"][0]
     assert 0.4 < row["two_fake"]["chance"] < 0.75
     assert (
-        f"{texts.percent(row['two_fake']['chance'])} would be if readers said".replace(
-            "\u00a0", " "
-        )
-        in text
-    )
+        "expected by chance, if readers said “fake” as often, but to any image:"
+        f" {texts.percent(row['two_fake']['chance'])}".replace("\u00a0", " ")
+    ) in text
     assert "both readers" not in text
+    # All six calling an image real by chance (0.3 to the sixth) is rare, not impossible.
+    assert 0 < row["all_real"]["chance"] < 0.005
+    assert "expected by chance: under 1 %" in text
+    # Measured for two readers; says nothing about the coefficient of six.
+    assert "table of labels taken as the truth" not in text
+    assert 0.1 < found["fooled"]["chance"] < 0.5
 
 
 def test_perfect_readers_have_no_interval_without_width(place):
@@ -485,6 +495,12 @@ def test_perfect_readers_have_no_interval_without_width(place):
     assert not re.search(r"(?<![−\d.])(\d+(?:\.\d+)?) to \1\b", text)
     assert (frames["areas"]["low"].isna() & (frames["areas"]["reason"] != "")).all()
     assert "called 20 of 20 (100 %; 95 % interval 84 to 100 %) generated images" in text
+    assert "no interval: every generated image was scored above every real one" in text
+    assert "the correction sets the value" in text
+    _, _, _, _, text = analyse(
+        study="six", readers=6, per={"ct": (20, 20)}, answer=right, repeats=0, confidence="none"
+    )
+    assert "called 100 % of the 20 generated images and 0 % of the 20 real images fake" in text
 
 
 def test_readers_who_only_look_at_the_modality_are_found_out(place):
@@ -500,6 +516,10 @@ def test_readers_who_only_look_at_the_modality_are_found_out(place):
     assert "But modality goes with the truth here" in first
     assert "Comparing X-rays with X-rays and CT with CT only, the mean area is 0.50" in first
     assert "Truth and modality go together (Cramér's V 0.80)" in text
+    # Two images of a kind: what they show, and no interval.
+    assert "2 of 2 called real by both readers 100 %, no interval: 2 images are too few" in text
+    assert "the mean area of these readers is 0.50 (no interval: " in text
+    assert "0.00 to 1.00" not in text
 
 
 def test_clusters_are_counted_and_widen_the_intervals(place):
@@ -529,6 +549,12 @@ def test_missing_answers_are_said_first_and_all_given_ones_count(place):
     assert general["answers"] == found["flow"]["answers"]
     first = text[: text.index("In short")]
     assert f"{found['flow']['answers']} of 240 answers were given" in first
+    assert "of the generated images and" in first
+    assert "of the real images that they answered fake" in first
+    # Fewer answers are fewer votes: the chance level must be that of the answers given.
+    row = found["headline"][0]["two_fake"]
+    _, complete, _, _, _ = analyse(study="complete", **options)
+    assert row["chance"] < complete["headline"][0]["two_fake"]["chance"] - 0.1
     assert f"6 readers, 40 images, {general['answers']} answers" in first
 
 
@@ -543,6 +569,7 @@ def test_what_rests_on_one_person_is_not_generalised(place):
 def test_one_label_throughout(place, label):
     _, found, _, _, text = analyse(answer=lambda reader, image, random: label, confidence="none")
     assert "d′ (fake against the rest)" not in text
+    assert "no interval: all images have one score" in text
     assert not re.search(r"(?<![−\d.])(\d+(?:\.\d+)?) to \1\b", text)
     assert found["multireader"]["these all"]["estimate"] == 0.5
     assert "every answer lies on one side of this threshold" in text

@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers.analyse_readings import descriptions, joined
 from helpers.statistics import accuracy, agreement, design, multireader
+from helpers.statistics.clusters import FEWEST
 from helpers.table_columns import LABELS
 
 OVERALL, STRATIFIED = "all", "stratified"
@@ -44,7 +45,8 @@ def analyse(
         "headline": headline(labels, shown, tables["findings_counted"]),
         "multireader": many_readers(asked, scores, shown),
         "power": study_power(asked, scores, shown["truth"]),
-        "fooled": fooled(tables["per_image"]),
+        "fooled": fooled(tables["per_image"])
+        | {"chance": by_chance(labels, shown.index[shown["truth"] == 1], "fooled")},
         "settings": {
             name: asked[name]
             for name in ("margin", "covariance", "uncertain", "replicates", "seed")
@@ -121,9 +123,9 @@ def strata(shown: pd.DataFrame) -> dict[str, pd.Series]:
 def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
     """A reader's area with an interval that stays between 0 and 1, one row."""
     found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
-    found["low"], found["high"] = multireader.possible(found)
-    found["dropped"] = int(score.isna().sum())
-    return found.drop(["readers", "incomplete", "answers"]).to_frame().T
+    row = told(found)
+    row |= {"low": row["shown"][0], "high": row["shown"][1], "dropped": int(score.isna().sum())}
+    return pd.DataFrame([row]).drop(columns=["readers", "incomplete", "answers", "shown", "fewest"])
 
 
 def image_groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
@@ -244,25 +246,31 @@ def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> 
         counted = {f"all_{label}": joined.all_are(chosen, label) for label in LABELS}
         for name, yes in (counted | {"two_fake": joined.at_least_two(chosen, "fake")}).items():
             row[name] = accuracy.share(yes, None if groups is None else groups[yes.index])
-            row[name]["chance"] = by_chance(labels, name)
+            row[name]["chance"] = by_chance(labels, yes.index, name)
         said = found[(found["modality"] == modality) & (found["origin"] == origin)].head(6)
         columns = ["finding", "name", "answers", "images", "of_answers"]
         rows.append(row | {"conditions": said[columns].to_dict("records")})
     return rows
 
 
-def by_chance(labels: pd.DataFrame, name: str) -> float:
-    """The share of images that would be counted if every reader gave the labels as often as now,
-    but to any image, whatever its truth.
+def by_chance(labels: pd.DataFrame, images: pd.Index, name: str) -> float:
+    """The share of `images` that would be counted if every reader gave the labels as often as now,
+    but to any image, whatever its truth; None without images. What was not answered stays so.
     """
-    label = name.partition("_")[2]
-    rates = (labels == label).sum() / labels.notna().sum()
-    if name != "two_fake":
-        return float(rates.prod())
+    rates = {label: ((labels == label).sum() / labels.notna().sum()).fillna(0) for label in LABELS}
+    given = labels.loc[images].notna()
+    patterns, times = np.unique(given, axis=0, return_counts=True)
+    found = [_counted(name, *(rates[label][pattern] for label in LABELS)) for pattern in patterns]
+    return float(np.average(found, weights=times)) if len(images) else None
+
+
+def _counted(name: str, real: pd.Series, fake: pd.Series, uncertain: pd.Series) -> float:
+    if name.startswith("all_"):
+        return float({"real": real, "fake": fake, "uncertain": uncertain}[name[4:]].prod())
     votes = np.array([1.0])
-    for rate in rates.dropna():
-        votes = np.convolve(votes, [1 - rate, rate])
-    return float(votes[2:].sum())
+    for for_it, against in zip(*((fake, 0 * fake) if name == "two_fake" else (real, fake))):
+        votes = np.convolve(votes, [against, 1 - for_it - against, for_it])
+    return float(votes[len(fake) + (2 if name == "two_fake" else 1) :].sum())
 
 
 def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
@@ -295,7 +303,10 @@ def told(row: pd.Series) -> dict:
     """A row with `shown`, the interval that the report prints: within 0 and 1."""
     if "df" not in row or "margin" in row:
         return row.to_dict()
-    return row.to_dict() | {"shown": multireader.possible(row)}
+    shown, reason = multireader.possible(row), row["reason"]
+    if not reason and math.isnan(shown[0]):
+        reason = f"fewer than {FEWEST} real or generated images, or patients or prompts of them"
+    return row.to_dict() | {"shown": shown, "reason": reason}
 
 
 def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:

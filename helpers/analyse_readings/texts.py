@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from helpers import figures, findings
 from helpers.statistics import accuracy, design
+from helpers.statistics.clusters import FEWEST
 from helpers.table_columns import LABELS
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
@@ -25,8 +26,17 @@ GOING_BACK = {
 
 
 def percent(share: float | None) -> str:
-    """23 % for 9 of 40: halves are rounded up."""
-    return "–" if share is None else f"{value(100 * share, 0)}{NBSP}%"
+    """23 % for 9 of 40: halves are rounded up; under 1 % for what is small but not nothing."""
+    if share is None:
+        return "–"
+    if 0 < share < 0.005 or 0.995 <= share < 1:
+        return f"under 1{NBSP}%" if share < 0.5 else f"over 99{NBSP}%"
+    return f"{value(100 * share, 0)}{NBSP}%"
+
+
+def percents(shares: list[float]) -> str:
+    """13 % to 43 %, or 100 % where all are alike."""
+    return " to ".join(dict.fromkeys((percent(min(shares)), percent(max(shares)))))
 
 
 def value(number: float | str | None, digits: int = 2) -> str:
@@ -45,7 +55,7 @@ def interval(low: float | None, high: float | None, digits: int = 0) -> str:
     if low is None or high is None:
         return ""
     if digits == 0:
-        return f"{value(100 * low, 0)} to {percent(high)}"
+        return f"{value(100 * low, 0)} to {value(100 * high, 0)}{NBSP}%"
     return f"{value(low, digits)} to {value(high, digits)}"
 
 
@@ -171,7 +181,7 @@ TEMPLATES.globals |= {
 TEMPLATES.globals |= {"KINDS": KINDS, "NAMES": figures.NAMES, "LABELS": LABELS}
 TEMPLATES.globals |= {"COEFFICIENTS": figures.COEFFICIENTS, "wilson": accuracy.wilson}
 TEMPLATES.filters["named"] = lambda row: (row.get("coefficient") or row["measure"], row)
-TEMPLATES.globals |= {"STRONG": design.STRONG}
+TEMPLATES.globals |= {"STRONG": design.STRONG, "FEWEST": FEWEST}
 
 
 def fill(name: str, **values) -> str:

@@ -8,7 +8,7 @@ answer. The analysis of many readers is in `helpers.statistics.multireader`.
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from sklearn.metrics import roc_curve
 from statsmodels.tools.numdiff import approx_hess
 
@@ -36,41 +36,22 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
     Returns estimate, low, high, count, total, clusters, effective and reason.
     """
     hits = np.asarray(hits, dtype=float)
-    total, numbers = len(hits), cluster.codes(clusters, len(hits))
-    groups = len(np.unique(numbers))
     found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "count": int(hits.sum())}
-    found |= {"total": total, "clusters": groups, "effective": np.nan, "reason": ""}
-    if not total:
+    found |= {"total": len(hits), "clusters": 0, "effective": np.nan}
+    found |= {"df": np.nan, "reason": ""}
+    if not len(hits):
         return found
-    names = np.zeros(total) if strata is None else np.asarray(strata)
-    parts = [names == name for name in np.unique(names)]
-    sizes = np.array([1.0 if strata is None else weights[names[part][0]] for part in parts])
-    means = np.array([hits[part].mean() for part in parts])
-    estimate, influence, independent = float(sizes @ means / sizes.sum()), np.zeros(total), 0.0
-    for part, weight, mean in zip(parts, sizes / sizes.sum(), means):
-        influence[part] = weight * (hits[part] - mean) / part.sum()
-        independent += weight**2 * mean * (1 - mean) / max(part.sum() - 1, 1)
-    effective = _effective(estimate, influence, independent, numbers, groups)
-    low, high = cluster.wilson(estimate, effective, confidence)
-    found |= {"estimate": estimate, "effective": effective, "low": low, "high": high}
-    if groups < min(cluster.FEWEST, total):
-        few = f"{groups} prompts or patients are too few for an interval"
-        found |= {"low": np.nan, "high": np.nan, "reason": few}
+    layers, names = pd.factorize(np.zeros(len(hits)) if strata is None else np.asarray(strata))
+    numbers = cluster.codes(clusters, len(hits))
+    counts = np.zeros((2, len(names), numbers.max() + 1))
+    np.add.at(counts, (slice(None), layers, numbers), np.stack([hits, np.ones(len(hits))]))
+    sizes = 1.0 if strata is None else np.array([weights[name] for name in names])
+    found |= cluster.share(*counts, sizes, confidence)
+    if (few := found["clusters"]) < cluster.FEWEST:
+        of = "image" if few == len(hits) else "prompt or patient"
+        said = f"one {of} is" if few == 1 else f"{few} {of.replace(' or', 's or')}s are"
+        found |= {"low": np.nan, "high": np.nan, "reason": f"{said} too few for an interval"}
     return found
-
-
-def _effective(estimate, influence, independent, numbers, groups) -> float:
-    """How many independent answers have a share of this variance; at most those given."""
-    total = len(numbers)
-    spread = estimate * (1 - estimate) * total / max(total - 1, 1)
-    alone = spread / independent if independent > 0 else float(total)
-    if groups == total or groups == 1:
-        return alone if groups > 1 else 1.0
-    few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, groups - 1)) ** 2
-    variance = cluster.variance(influence, numbers)
-    if variance > 1e-15:
-        return max(min(alone, spread / variance * few), 1.0)
-    return total * few / ((np.unique(numbers, return_counts=True)[1] ** 2).sum() / total)
 
 
 def detection(
@@ -174,9 +155,10 @@ def discrimination(
 
     *fake | rest*: hit is a generated image called fake, false alarm a real one; *real | rest*: hit
     is a generated image not called real. 0.5 is added to hits and false alarms and 1 to the images
-    of each kind (Hautus 1995); normal interval by the delta method, at the effective number of
-    images. With ENOUGH answers per truth also the equal-variance d′ by maximum likelihood. Over
-    `strata` the mean weighted by their images.
+    of each kind (Hautus 1995); interval by the delta method at the effective number of images,
+    normal or, with clusters, t with Satterthwaite's degrees of freedom. With ENOUGH answers per
+    truth also the equal-variance d′ by maximum likelihood. Over `strata` the mean weighted by their
+    images.
     """
     labels, shown = _labelled(labels, truth)
     kind, rows = shown[labels.index], []
@@ -198,48 +180,60 @@ def discrimination(
 
 def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
     """Rows of the measures, the mean over strata; a reason from any stratum is the whole's."""
-    reason = reason or next((why for values, _, why in found if why and not len(values)), "")
-    rows, half = [], stats.norm.ppf((1 + confidence) / 2)
+    reason = reason or next((why for values, _, _, why in found if why and not len(values)), "")
+    rows = []
     for position, measure in enumerate(measures):
         row = {"measure": f"{measure} {name}", "reason": reason}
         row |= dict.fromkeys(("estimate", "low", "high"), np.nan)
         if not reason:
             weights = sizes / sizes.sum()
-            estimate = weights @ [values[position] for values, _, _ in found]
-            se = np.sqrt(weights**2 @ [errors[position] ** 2 for _, errors, _ in found])
-            row |= {"estimate": estimate, "low": estimate - half * se, "high": estimate + half * se}
-            row["reason"] = next((why for _, _, why in found if why), "")
+            estimate = weights @ [values[position] for values, _, _, _ in found]
+            spread = weights**2 * [errors[position] ** 2 for _, errors, _, _ in found]
+            df = cluster.satterthwaite(spread, [df for _, _, df, _ in found])
+            half = special.stdtrit(df, (1 + confidence) / 2) * np.sqrt(spread.sum())
+            row |= {"estimate": estimate, "low": estimate - half, "high": estimate + half}
+            row["reason"] = next((why for _, _, _, why in found if why), "")
         rows.append(row)
     return rows
 
 
 def _threshold(positive: pd.Series, kind: pd.Series, clusters) -> tuple:
-    """d′ and criterion at one threshold, their standard errors, and why there are none."""
+    """d′ and criterion at one threshold, their standard errors, their degrees of freedom, and why
+    there are none.
+    """
     if positive.nunique() < 2:
-        return (), (), "every answer lies on one side of this threshold"
-    z, variance, reason = [], 0.0, ""
-    for value in (1, 0):
-        part = kind.index[kind == value]
-        found = share(positive[part], _at(clusters, part))
-        rate = (found["count"] + 0.5) / (found["total"] + 1)
-        z.append(stats.norm.ppf(rate))
-        variance += rate * (1 - rate) / (found["effective"] * stats.norm.pdf(z[-1]) ** 2)
-        if found["count"] in (0, found["total"]):
-            variance, reason = np.nan, "a rate of 0 or 100 % allows no interval"
-        elif found["clusters"] < min(cluster.FEWEST, found["total"]):
-            variance, reason = np.nan, found["reason"]
-    se = np.sqrt(variance)
-    return (z[0] - z[1], -(z[0] + z[1]) / 2), (se, se / 2), reason
+        return (), (), np.inf, "every answer lies on one side of this threshold"
+    parts = [kind.index[kind == value] for value in (0, 1)]
+    found = [share(positive[part], _at(clusters, part)) for part in parts]
+    counted = "count", "total", "effective", "df"
+    dprime, criterion, se, df = log_linear(*(np.array([r[n] for r in found]) for n in counted))
+    reason = next((row["reason"] for row in found if row["reason"]), "")
+    if any(row["count"] in (0, row["total"]) for row in found):
+        reason = "a rate is 0 or 100 %, so the correction sets the value and no interval holds"
+    se = np.nan if reason else se
+    return (dprime, criterion), (se, se / 2), df, reason
+
+
+def log_linear(count, total, effective, df) -> tuple:
+    """d′, criterion, the standard error of d′ (that of the criterion is half of it) and its degrees
+    of freedom, from the positive answers among all and the effective number of answers with their
+    degrees of freedom, (…, 2) for real and generated.
+    """
+    rate = (count + 0.5) / (total + 1)
+    z = special.ndtri(rate)
+    variance = rate * (1 - rate) / (effective * stats.norm.pdf(z) ** 2)
+    se, df = np.sqrt(variance.sum(axis=-1)), cluster.satterthwaite(variance, df)
+    return z[..., 1] - z[..., 0], -z.sum(axis=-1) / 2, se, df
 
 
 def _ordinal(labels: pd.Series, kind: pd.Series, clusters) -> tuple:
     """The d′ of two normal distributions of equal variance, cut by two thresholds."""
     if kind.value_counts().reindex([0, 1], fill_value=0).min() < ENOUGH:
-        return (), (), f"fewer than {ENOUGH} answers to real or to generated images"
+        return (), (), np.inf, f"fewer than {ENOUGH} answers to real or to generated images"
     order = ["real", "uncertain", "fake"]
     counts = pd.crosstab(kind, labels).reindex(columns=order, fill_value=0).to_numpy(dtype=float)
     if (counts.sum(axis=0) == 0).any() or ((counts > 0).sum(axis=1) < 2).any():
-        return (), (), "too few different labels"
+        return (), (), np.inf, "too few different labels"
 
     def unlikely(at: np.ndarray) -> float:
         edges = np.array([-np.inf, at[0], at[0] + np.exp(at[1]), np.inf])
@@ -253,7 +247,7 @@ def _ordinal(labels: pd.Series, kind: pd.Series, clusters) -> tuple:
         part = kind.index[kind == value]
         found = share(labels[part] == "fake", _at(clusters, part))
         inflation = max(inflation, found["total"] / found["effective"])
-    return (best[2],), (np.sqrt(max(spread, 0) * inflation),), ""
+    return (best[2],), (np.sqrt(max(spread, 0) * inflation),), np.inf, ""
 
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from helpers.statistics import clusters as cluster
@@ -51,12 +51,12 @@ def coefficients(
     krippendorff only; both take categories that are numbers by their value, all others as steps in
     the declared order. Standard errors divide by n(n-1) over images; intervals are t with n-1
     degrees of freedom, cut to what is possible. `clusters` (one value per image: its prompt or
-    patient) makes both cluster-robust, n the number of clusters. cohen has statsmodels' asymptotic
-    standard error and a normal interval (with clusters: as conger). cohen and scott use complete
-    pairs. `scale` "atanh" computes t intervals on that scale, which hold what they promise in small
-    studies too (percent: Wilson's at the effective number of images); an interval without width is
-    then left out. Raises ValueError for a label outside `categories`, repeated categories, unknown
-    weights, metric or scale, and a confidence that is not between 0 and 1.
+    patient) makes both cluster-robust, n the effective number of clusters. cohen has statsmodels'
+    asymptotic standard error and a normal interval (with clusters: as conger). cohen and scott use
+    complete pairs. `scale` "atanh" computes t intervals on that scale, which hold what they promise
+    in small studies too (percent: Wilson's at the effective number of images); an interval without
+    width is then left out. Raises ValueError for a label outside `categories`, repeated categories,
+    unknown weights, metric or scale, and a confidence that is not between 0 and 1.
     """
     given = ((weights, WEIGHTS, "weights"), (metric, METRICS, "metric"), (scale, SCALES, "scale"))
     for value, allowed, what in given:
@@ -201,22 +201,17 @@ def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
     """Category numbers, (images, readers), -1 where missing."""
     if len(set(categories)) != len(categories) or not categories:
         raise ValueError("categories must be a non-empty list without repetition")
-    codes = np.empty(ratings.shape, dtype=np.int64)
-    for j in range(ratings.shape[1]):
-        column = ratings.iloc[:, j]
-        values = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
-        codes[:, j] = pd.Index(categories).get_indexer(pd.Index(values))
-        codes[column.isna().to_numpy(dtype=bool), j] = -1
-        wrong = (codes[:, j] < 0) & column.notna().to_numpy(dtype=bool)
-        if wrong.any():
-            label, reader = (
-                v.item() if isinstance(v, np.generic) else v
-                for v in (column[wrong].iloc[0], ratings.columns[j])
-            )
-            raise ValueError(
-                f"reader {reader!r} gave {label!r}, which is not among the declared categories"
-                f" {categories}"
-            )
+    values = ratings.to_numpy(dtype=object)
+    missing = pd.isna(values)
+    codes = pd.Index(categories).get_indexer(values.ravel()).reshape(values.shape)
+    codes[missing] = -1
+    if (wrong := np.argwhere((codes < 0) & ~missing)).size:
+        row, column = wrong[0]
+        label, reader = values[row, column], ratings.columns[column]
+        raise ValueError(
+            f"reader {reader!r} gave {label!r}, which is not among the declared categories"
+            f" {categories}"
+        )
     return codes
 
 
@@ -262,13 +257,13 @@ def _missing(images: int, reason: str) -> tuple:
 
 
 def _estimated(estimate: float, influence: np.ndarray, numbers: np.ndarray, lowest: float) -> tuple:
-    """Estimate, standard error, images, clusters, lowest possible value and reason."""
+    """Estimate, standard error, images, effective clusters, lowest possible value and reason."""
     groups = len(np.unique(numbers))
     if groups < 2:
         one = "image" if len(numbers) == 1 else "prompt or patient"
         return estimate, np.nan, len(numbers), groups, lowest, f"one {one}: no standard error"
     se = np.sqrt(cluster.variance(influence / len(numbers), numbers))
-    return estimate, se, len(numbers), groups, lowest, ""
+    return estimate, se, len(numbers), cluster.number(numbers), lowest, ""
 
 
 def _linearised(
@@ -411,15 +406,18 @@ def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool,
     estimate, se, images, groups, lowest, reason = found
     low = high = np.nan
     if np.isfinite(se):
-        quantile = (stats.norm if normal else stats.t(groups - 1)).ppf((1 + confidence) / 2)
+        upper = (1 + confidence) / 2
+        quantile = special.ndtri(upper) if normal else special.stdtrit(groups - 1, upper)
         low, high = estimate - quantile * se, estimate + quantile * se
         if not normal:
             # Weighted coefficients can lie below -1: the interval then ends where they must.
             floor = 0.0 if name == "percent" else -1.0 if estimate >= -1 else lowest
             low, high = np.clip([low, high], floor, 1.0)
         if scale == "atanh" and name == "percent":
-            few, spread = (stats.norm.ppf(0.975) / quantile) ** 2, estimate * (1 - estimate)
-            effective = min(spread / se**2 * few, groups) if se > 1e-9 else groups
+            few, spread = (special.ndtri(upper) / quantile) ** 2, estimate * (1 - estimate)
+            # No more than the pairs of answers, all taken as independent.
+            most = images * readers * (readers - 1) / 2
+            effective = min(spread / se**2 * few, most) if se > 1e-9 else groups
             low, high = cluster.wilson(round(estimate, 12), effective, confidence)
         elif scale == "atanh" and se < 1e-9:
             low = high = np.nan

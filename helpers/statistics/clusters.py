@@ -6,7 +6,7 @@ Satterthwaite's. With one image per cluster every formula is that for independen
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
 FEWEST = 5  # below this many clusters no interval holds what it promises
 
@@ -17,31 +17,77 @@ def codes(clusters, images: int) -> np.ndarray:
     """
     if clusters is None:
         return np.arange(images)
-    named = pd.Series(np.asarray(clusters, dtype=object))
-    alone = pd.Series([("image", number) for number in range(images)], dtype=object)
-    return pd.factorize(named.where(named.notna(), alone))[0]
+    numbers, names = pd.factorize(np.asarray(clusters))
+    alone = numbers < 0
+    numbers[alone] = len(names) + np.arange(alone.sum())
+    return numbers
+
+
+def number(numbers: np.ndarray) -> float:
+    """The effective number of clusters: that of clusters of equal size which tell as much about the
+    spread (Carter, Schnepel and Steigerwald 2017, answers of one cluster taken as alike).
+    """
+    sizes = np.unique(numbers, return_counts=True)[1] ** 2.0
+    return max(float(sizes.sum() ** 2 / (sizes**2).sum()), min(len(sizes), 2.0))
 
 
 def sums(influence: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Influence values (images, columns) added up within clusters, (clusters, columns)."""
+    """Influence values (images, …) added up within clusters, (clusters, …)."""
     present = pd.factorize(numbers)[0]
-    total = np.zeros((present.max(initial=-1) + 1, influence.shape[1]))
+    total = np.zeros((present.max(initial=-1) + 1, *influence.shape[1:]))
     np.add.at(total, present, influence)
     return total
 
 
 def variance(influence: np.ndarray, numbers: np.ndarray) -> float:
     """Variance of an estimate from each image's influence on it, (images,); nan for one cluster."""
-    total = sums(influence[:, None], numbers)
+    total = sums(influence, numbers)
     return float(len(total) / (len(total) - 1) * (total**2).sum()) if len(total) > 1 else np.nan
 
 
-def wilson(share: float, effective: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share seen in `effective` independent images; (nan, nan) for none."""
-    if not effective > 0:
-        return np.nan, np.nan
-    low, high = proportion_confint(
-        share * effective, effective, alpha=1 - confidence, method="wilson"
-    )
+def satterthwaite(variance, df) -> np.ndarray:
+    """Degrees of freedom of a sum of variances (…, parts); inf where all of them are 0."""
+    total, below = np.sum(variance, axis=-1) ** 2, np.sum(np.square(variance) / df, axis=-1)
+    return np.divide(total, below, out=np.full(np.shape(total), np.inf), where=below > 0)[()]
+
+
+def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0, confidence: float = 0.95) -> dict:
+    """Shares with Wilson's intervals at the effective number of answers (Korn and Graubard 1998).
+
+    `hits` of `sizes` answers, (…, strata, clusters); the share is the mean over strata by `weights`
+    (strata,). Returns estimate, effective (before the correction for few clusters), df, clusters,
+    low, high, each (…).
+    """
+    of_stratum, of_cluster = sizes.sum(axis=-1), sizes.sum(axis=-2)
+    total, groups = of_stratum.sum(axis=-1), (of_cluster > 0).sum(axis=-1)
+    means = hits.sum(axis=-1) / of_stratum
+    weights = np.broadcast_to(weights, means.shape)
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    estimate = (weights * means).sum(axis=-1)
+    influence = (weights / of_stratum)[..., None] * (hits - means[..., None] * sizes)
+    sandwich = (influence.sum(axis=-2) ** 2).sum(axis=-1) * groups / np.maximum(groups - 1, 1)
+    independent = weights**2 * means * (1 - means) / np.maximum(of_stratum - 1, 1)
+    spread = estimate * (1 - estimate) * total / np.maximum(total - 1, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alone = np.where(spread > 0, spread / independent.sum(axis=-1), total)
+        # Without any spread as if all answers of a cluster said the same.
+        alike = total**2 / (of_cluster**2).sum(axis=-1)
+        clustered = np.where(sandwich > 1e-15, spread / sandwich, alike)
+    df = np.where(groups == total, np.inf, groups - 1.0)
+    clustered = np.where(groups == 1, 1.0, np.where(groups == total, alone, clustered))
+    few = (special.ndtri(0.975) / special.stdtrit(np.maximum(df, 1), 0.975)) ** 2
+    low, high = wilson(estimate, np.clip(clustered * few, 1, alone), confidence)
+    found = {"estimate": estimate, "effective": np.clip(clustered, 1, alone), "df": df}
+    return found | {"clusters": groups, "low": low, "high": high}
+
+
+def wilson(share, effective, confidence: float = 0.95) -> tuple:
+    """Wilson's interval of a share seen in `effective` independent images; nan for none."""
+    z = special.ndtri((1 + confidence) / 2)
+    effective = np.where(np.asarray(effective) > 0, effective, np.nan)
+    shrunk = 1 + z**2 / effective
+    middle = (share + z**2 / (2 * effective)) / shrunk
+    half = z * np.sqrt(share * (1 - share) / effective + (z / (2 * effective)) ** 2) / shrunk
     # At none and at all of them rounding leaves a trace.
-    return 0.0 if share == 0 else float(low), 1.0 if share == 1 else float(high)
+    low, high = np.where(share == 0, 0 * half, middle - half), middle + half
+    return low[()], np.where(share == 1, 1 + 0 * half, high)[()]

@@ -10,13 +10,16 @@ and Metz, Acad. Radiol. 4 (1997) for simulated studies.
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special, stats
 
 from helpers.statistics import clusters as cluster
 
 COVARIANCES = ("delong", "jackknife")
 FIELDS = ["estimate", "se", "df", "statistic", "low", "high", "p"]
+# Why a standard error is zero, and an interval would have no width.
+SEPARATED = "every generated image was scored above every real one"
+REVERSED = "every real image was scored above every generated one"
+WITHOUT_WIDTH = "all images have one score, or the scores separate real and generated images fully"
 
 
 def reader_auc(truth, score, clusters=None, strata=None) -> pd.Series:
@@ -69,19 +72,32 @@ def multireader(
     adds these up within clusters (Obuchowski 1997) and counts their number in the degrees of
     freedom; `strata` compares images only within a stratum. Readers without two scores of each
     kind are left out. Returns estimate, se, df, statistic, low, high, p, readers, images, dropped
-    (images without any score), incomplete (lacking some), answers, ms_reader, cov2 and reason.
+    (images without any score), incomplete (lacking some), answers, fewest (images or
+    clusters of the rarer kind), ms_reader, cov2 and reason.
     Raises ValueError for an unknown covariance.
     """
     table = _Table(scores, truth, clusters, strata)
     if reason := table.lacking(covariance, readers=2):
         return _nothing(reason, **table.counts)
     areas, matrix, groups = table.areas(covariance)
-    readers = len(areas)
-    ms_reader, cov2 = _variance(areas), matrix[~np.eye(readers, dtype=bool)].mean()
-    shared, groups = readers * max(cov2, 0), np.inf if clusters is None else groups
-    df = _ratio((ms_reader + shared) ** 2, ms_reader**2 / (readers - 1) + shared**2 / groups)
-    counts = table.counts | {"ms_reader": ms_reader, "cov2": cov2}
-    return _result(areas.mean(), np.sqrt((ms_reader + shared) / readers), df, against, **counts)
+    found = random_readers(areas, matrix, np.inf if clusters is None else groups)
+    counts = table.counts | {name: found[name] for name in ("ms_reader", "cov2")}
+    return _result(*(found[name] for name in ("estimate", "se", "df")), against, **counts)
+
+
+def random_readers(areas: np.ndarray, matrix: np.ndarray, groups=np.inf) -> dict:
+    """The mean area of random readers from their areas (…, readers), the covariance over images
+    (…, readers, readers) and the degrees of freedom that the images leave. Returns estimate, se,
+    df, ms_reader and cov2, each (…).
+    """
+    readers = areas.shape[-1]
+    ms_reader, own = _variance(areas), np.trace(matrix, axis1=-2, axis2=-1)
+    cov2 = (matrix.sum(axis=(-2, -1)) - own) / (readers * (readers - 1))
+    shared = readers * np.maximum(cov2, 0)
+    parts = np.stack(np.broadcast_arrays(readers - 1.0, groups), axis=-1)
+    df = cluster.satterthwaite(np.stack([ms_reader, shared], axis=-1), parts)
+    found = {"estimate": areas.mean(axis=-1), "se": np.sqrt((ms_reader + shared) / readers)}
+    return found | {"df": df, "ms_reader": ms_reader, "cov2": cov2}
 
 
 def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd.Series:
@@ -98,14 +114,16 @@ def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd
 
 def possible(found: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
     """An interval for an area that stays within 0 and 1 and holds what it promises near them: t on
-    the logit scale (Pepe 2003); (nan, nan) where the standard error or the room is zero.
+    the logit scale (Pepe 2003); (nan, nan) where the standard error or the room is zero, or where
+    fewer than FEWEST images of a kind (prompts, patients) leave too much to chance.
     """
-    area, se = found["estimate"], found["se"]
-    if not (0 < area < 1 and se > 0):
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + confidence) / 2, found["df"]) * se / (area * (1 - area))
-    middle = np.log(area / (1 - area))
-    return 1 / (1 + np.exp(half - middle)), 1 / (1 + np.exp(-half - middle))
+    area, se = (np.asarray(found[name], dtype=float) for name in ("estimate", "se"))
+    known = (area > 0) & (area < 1) & (se > 0) & (found.get("fewest", np.inf) >= cluster.FEWEST)
+    area = np.where(known, area, np.nan)
+    half = special.stdtrit(found["df"], (1 + confidence) / 2) * se / (area * (1 - area))
+    return special.expit(special.logit(area) - half)[()], special.expit(special.logit(area) + half)[
+        ()
+    ]
 
 
 def multireader_compare(
@@ -151,7 +169,7 @@ def equivalence(
     if margin <= 0:
         raise ValueError("the margin of equivalence must be above 0")
     tested = {"p": np.nan, "equivalent": None, "low": np.nan, "high": np.nan, "margin": margin}
-    tested |= {"df": found["df"], "reason": found["reason"] or "the standard error is zero"}
+    tested |= {"df": found["df"], "reason": found["reason"] or WITHOUT_WIDTH}
     if np.isfinite(found["se"]) and found["se"] > 0:
         away, se, spread = found["estimate"] - against, found["se"], stats.t(found["df"])
         p = max(spread.sf((away + margin) / se), spread.cdf((away - margin) / se))
@@ -242,22 +260,19 @@ def power(
     distance = stats.norm.ppf(auc) * np.sqrt(2)
     spread = reader_sd / (stats.norm.pdf(distance / np.sqrt(2)) / np.sqrt(2))
     truth = np.repeat([0, 1], [real, generated])
-    found = []
-    for _ in range(studies):
-        shift = distance + spread * random.standard_normal(readers)
-        shared = np.sqrt(correlation) * random.standard_normal((len(truth), 1))
-        own = np.sqrt(1 - correlation) * random.standard_normal((len(truth), readers))
-        result = multireader(pd.DataFrame(truth[:, None] * shift + shared + own), truth, against)
-        # Readers who all separate the kinds leave no standard error, and no doubt either.
-        certain = result["se"] == 0 and result["estimate"] != against
-        found.append((certain or result["p"] < alpha, (result["high"] - result["low"]) / 2))
-    rejected, half_width = np.array(found, dtype=float).T
-    low, high = proportion_confint(rejected.sum(), studies, method="wilson")
-    chance = {"power": rejected.mean(), "low": low, "high": high}
-    wide = half_width[np.isfinite(half_width)]
-    return pd.Series(
-        chance | {"half_width": wide.mean() if len(wide) else np.nan, "studies": studies}
-    )
+    shift = distance + spread * random.standard_normal((studies, readers))
+    shared = np.sqrt(correlation) * random.standard_normal((len(truth), studies, 1))
+    own = np.sqrt(1 - correlation) * random.standard_normal((len(truth), studies, readers))
+    scores = truth[:, None, None] * shift + shared + own
+    found = random_readers(*areas(scores, truth, np.arange(len(truth)))[:2])
+    away, se = np.abs(found["estimate"] - against), found["se"]
+    half_width = special.stdtrit(found["df"], 0.975) * se
+    # Readers who all separate the kinds leave no standard error, and no doubt either.
+    rejected = away > special.stdtrit(found["df"], 1 - alpha / 2) * se
+    low, high = cluster.wilson(rejected.mean(), studies)
+    chance = {"power": rejected.mean(), "low": low, "high": high, "studies": studies}
+    wide = half_width[se > 1e-12]
+    return pd.Series(chance | {"half_width": wide.mean() if len(wide) else np.nan})
 
 
 def _column(score, truth) -> pd.DataFrame:
@@ -299,6 +314,9 @@ class _Table:
         self.counts = {"readers": int(able.sum()), "images": len(self.truth)}
         self.counts |= {"dropped": int((~kept).sum()), "answers": int(given.sum())}
         self.counts["incomplete"] = int((~given.all(axis=1)).sum())
+        numbers = cluster.codes(self.clusters, len(self.truth))
+        kinds = (len(np.unique(numbers[self.truth == kind])) for kind in (0, 1))
+        self.counts["fewest"] = min(kinds)
         # A stratum counts where every reader has two images of each kind in it.
         self.strata = [part for part in self.strata if self._enough(part)]
 
@@ -319,63 +337,75 @@ class _Table:
         return alone if self.values.shape[1] < readers else ""
 
     def areas(self, covariance: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """Areas (readers,), their covariance over images (readers, readers), and the degrees of
-        freedom that the images or clusters leave (Satterthwaite).
-        """
-        pairs = [(self.truth[p] == 1).sum() * (self.truth[p] == 0).sum() for p in self.strata]
-        areas, columns = np.zeros(self.values.shape[1]), self.values.shape[1]
-        matrix, parts = np.zeros((columns, columns)), []
+        """`areas` of this one study."""
         numbers = cluster.codes(self.clusters, len(self.truth))
-        for part, weight in zip(self.strata, np.array(pairs) / sum(pairs)):
-            placed = _placements(self.values[part], self.truth[part])
-            areas += weight * np.nanmean(placed[self.truth[part] == 1], axis=0)
-            for kind in (1, 0):
-                of_kind = self.truth[part] == kind
-                own, names = placed[of_kind], numbers[part][of_kind]
-                influence = (own - np.nanmean(own, axis=0)) / (~np.isnan(own)).sum(axis=0)
-                total = cluster.sums(np.nan_to_num(influence), names)
-                groups = (cluster.sums((~np.isnan(own)).astype(float), names) > 0).sum(axis=0)
-                scale = np.sqrt(groups / (groups - 1.0))
-                if covariance == "jackknife":
-                    scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
-                added = weight**2 * (total * scale).T @ (total * scale)
-                matrix += added
-                parts.append((added.mean(), groups.min() - 1))
-        total = sum(v for v, _ in parts)
-        return areas, matrix, _ratio(total**2, sum(v**2 / df for v, df in parts))
+        found = areas(self.values[:, None], self.truth, numbers, self.strata, covariance)
+        return tuple(part[0] for part in found)
+
+
+def areas(values, truth, numbers, strata=None, covariance="delong") -> tuple:
+    """Areas (studies, readers) of scores (images, studies, readers), their covariance over images
+    (studies, readers, readers), and the degrees of freedom that the images or clusters leave
+    (Satterthwaite; studies).
+
+    `numbers`: the cluster of each image; `strata`: sets of images that are compared among
+    themselves only, (images,) yes or no.
+    """
+    strata = [np.ones(len(truth), dtype=bool)] if strata is None else strata
+    pairs = [(truth[part] == 1).sum() * (truth[part] == 0).sum() for part in strata]
+    found, matrix, parts = 0.0, 0.0, []
+    for part, weight in zip(strata, np.array(pairs) / sum(pairs)):
+        placed = _placements(values[part], truth[part])
+        found = found + weight * np.nanmean(placed[truth[part] == 1], axis=0)
+        for kind in (1, 0):
+            own = placed[truth[part] == kind]
+            names, given = numbers[part][truth[part] == kind], ~np.isnan(own)
+            influence = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
+            total = cluster.sums(np.nan_to_num(influence), names)
+            groups = (cluster.sums(given.astype(float), names) > 0).sum(axis=0)
+            scale = np.sqrt(groups / (groups - 1.0))
+            if covariance == "jackknife":
+                scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
+            total = np.moveaxis(weight * total * scale, 0, -1)
+            added = total @ np.swapaxes(total, -1, -2)
+            matrix = matrix + added
+            parts.append((added.mean(axis=(-2, -1)), groups.min(axis=-1) - 1))
+    spread, df = (np.stack(part, axis=-1) for part in zip(*parts))
+    return found, matrix, cluster.satterthwaite(spread, df)
 
 
 def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The share of the other kind that an image is ordered rightly against, per reader; nan where
     a score is missing. From mid-ranks.
     """
-    placed = np.empty_like(values)
-    everything = stats.rankdata(values, axis=0, nan_policy="omit")
+    placed, missing = np.empty_like(values), np.isnan(values)
+    rated, above = np.where(missing, np.inf, values), np.where(missing, np.nan, 1.0)
+    everything = stats.rankdata(rated, axis=0)
     for kind in (1, 0):
         own = truth == kind
-        before = everything[own] - stats.rankdata(values[own], axis=0, nan_policy="omit")
-        share = before / (~np.isnan(values[~own])).sum(axis=0)
+        before = everything[own] - stats.rankdata(rated[own], axis=0)
+        share = before * above[own] / (~missing[~own]).sum(axis=0)
         placed[own] = share if kind else 1 - share
     return placed
 
 
-def _variance(areas: np.ndarray) -> float:
+def _variance(areas: np.ndarray) -> np.ndarray:
     # Areas of m and n images differ by 1 / (2 m n) or not at all: what is smaller is rounding,
     # which changes with their order.
-    variance = areas.var(ddof=1)
-    return float(variance) if variance > 1e-24 else 0.0
+    variance = areas.var(axis=-1, ddof=1)
+    return np.where(variance > 1e-24, variance, 0.0)[()]
 
 
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else np.inf
+def _ratio(above, below):
+    return np.divide(above, below, out=np.full(np.shape(above), np.inf), where=below > 0)[()]
 
 
 def _result(estimate: float, se: float, df: float, against: float, **more) -> pd.Series:
     found = dict.fromkeys(FIELDS, np.nan) | {"estimate": estimate, "se": 0.0, "df": df}
-    reason = "the standard error is zero: the readers order every pair of images alike"
+    reason = {0: REVERSED, 1: SEPARATED}.get(estimate, WITHOUT_WIDTH)
     if se >= 1e-12:
-        statistic, half, reason = (estimate - against) / se, stats.t.ppf(0.975, df) * se, ""
-        found |= {"se": se, "statistic": statistic, "p": 2 * stats.t.sf(abs(statistic), df)}
+        statistic, half, reason = (estimate - against) / se, special.stdtrit(df, 0.975) * se, ""
+        found |= {"se": se, "statistic": statistic, "p": 2 * special.stdtr(df, -abs(statistic))}
         found |= {"low": estimate - half, "high": estimate + half}
     return pd.Series(found | more | {"reason": reason})
 
