@@ -16,7 +16,7 @@ stages share stands beside them. In the order in which a newcomer asks:
     tables                read and write them, checked, atomically; tables that people fill in
     findings              the one list of findings and sides; captions and prompts from them
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
-    burned_in_text        text in the pixels: found, masked
+    burned_in_text        text in the pixels: found, masked (text_detection: where it may be)
     figures               the colours ("fake" has one), the theme, the figures of the report
 
     What does each stage do?

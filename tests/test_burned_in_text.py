@@ -1,7 +1,9 @@
 """Text in the pixels: found, masked by one rule, or held back for a person to look at."""
 
 import base64
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,9 @@ from conftest import values
 from dicom_files import chest_xray, write
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from helpers import burned_in_text, images, study, tables
+from helpers import burned_in_text, images, study, tables, text_detection
 from helpers.prepare_cases import cases, review
 from helpers.runner import places, runs
 
@@ -76,7 +78,6 @@ def test_what_counts_as_text(corners, text, score, expected):
 
 def test_without_the_package_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setattr(burned_in_text, "find_spec", lambda name: None)
-    burned_in_text._engine.cache_clear()
     with pytest.raises(burned_in_text.MissingOCR, match=r"pip install -e '.\[ocr\]'"):
         burned_in_text.check()
 
@@ -173,6 +174,66 @@ def test_what_is_small_and_at_the_edge_is_no_text_for_that():
         pen.arc([x, y, x + 40, y + 60], 200, 340, fill=220, width=3)
         pen.arc([x + 8, y + 10, x + 30, y + 60], 220, 320, fill=200, width=2)
     assert burned_in_text.find(np.asarray(drawn), 8) == []
+
+
+SHAPES = {
+    "bold L": ("DejaVuSans-Bold", "L", lambda p: p),
+    "serif L": ("DejaVuSerif-Bold", "L", lambda p: p),
+    "narrow L": ("DejaVuSansMono", "L", lambda p: p.resize((p.width * 3 // 4, p.height))),
+    "L askew": ("DejaVuSans-Bold", "L", lambda p: p.rotate(12, expand=True)),
+    "L mirrored and lying": ("DejaVuSans-Bold", "L", lambda p: p.transpose(0).rotate(90)),
+    "italic R": ("DejaVuSans-Oblique", "R", lambda p: p),
+    "C1": ("DejaVuSans-Bold", "C1", lambda p: p),
+    "boxed 3": ("DejaVuSans-Bold", "3", lambda p: ImageOps.expand(p, 4, 255)),
+    "boxed 7": ("DejaVuSans", "7", lambda p: ImageOps.expand(p, 3, 255)),
+}
+
+
+def film_with(picture, place=(400, 50), seed=11):
+    """An 8-bit X-ray with a picture in it, bright where the picture is."""
+    array = images.eight_bits(chest_xray(512, seed), 12).copy()
+    ground = Image.fromarray(array)
+    ground.paste(235, place, picture)
+    return np.asarray(ground)
+
+
+@pytest.mark.parametrize("height", [22, 34])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_markers_of_many_shapes_are_found(shape, height):
+    font, text, change = SHAPES[shape]
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    font = ImageFont.truetype(path, height)
+    left, top, right, bottom = font.getbbox(text)
+    picture = Image.new("L", (right - left + 12, bottom - top + 12))
+    ImageDraw.Draw(picture).text((6 - left, 6 - top), text, 255, font)
+    boxes = burned_in_text.find(film_with(change(picture)), 8)
+    middles = [corners.mean(axis=0) * 512 for corners in boxes]
+    assert any(395 < x < 460 and 45 < y < 110 for x, y in middles)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_arrows_and_electrodes_are_no_text(turns):
+    arrow, ring, clip = (Image.new("L", (40, 40)) for _ in range(3))
+    shaft = [(20, 4), (34, 20), (26, 20), (26, 36), (14, 36), (14, 20), (6, 20)]
+    ImageDraw.Draw(arrow).polygon(shaft, fill=255)
+    ImageDraw.Draw(ring).ellipse([8, 8, 30, 30], outline=255, width=4)
+    ImageDraw.Draw(clip).line([(6, 30), (18, 8), (24, 12), (34, 10)], fill=200, width=3)
+    for picture in (arrow, ring, clip):
+        assert burned_in_text.find(film_with(picture.rotate(90 * turns)), 8) == []
+
+
+def test_small_text_of_a_large_film_is_found_and_little_is_looked_at(monkeypatch):
+    array = images.eight_bits(chest_xray(2000, 5), 12).copy()
+    film = Image.fromarray(array)
+    ImageDraw.Draw(film).text((60, 1900), "DOE JANE 1956", 255, ImageFont.load_default(22))
+    looked = []
+    run = text_detection._run
+    monkeypatch.setattr(
+        text_detection, "_run", lambda session, grey: looked.append(grey.size) or run(session, grey)
+    )
+    masked, _ = burned_in_text.mask_text(np.asarray(film), 8)
+    assert (masked[1895:1930, 60:220] > 240).mean() < 0.002
+    assert sum(looked) < 2 * text_detection.SHEET**2, "recognised only where strokes are"
 
 
 def test_a_list_that_is_not_understood_stops_a_redo_before_anything_is_cleared(study_folders):
