@@ -45,6 +45,7 @@ SETTINGS = {
     "07_read_cases": {"confidence": "3-step", "description_required": False},
     "08_analyse_readings": {"coverage_studies": 20, "power_studies": 20, "replicates": 200},
     "09_compare_with_paper": {},
+    "10_make_poster": {"dots_per_inch": 30},
 }
 TABLES = {
     "prompts.csv": (
@@ -249,3 +250,12 @@ def test_the_bill_is_the_ledger_and_every_image_is_there(whole):
     )
     manifest = json.loads((whole[0] / "02_generate_openai" / "manifest.json").read_text())
     assert manifest["summary"]["cost_usd"] == pytest.approx(ledger["cost_usd"].sum())
+
+
+def test_the_poster_and_its_companion_page_are_made_from_the_same_results(whole, results):
+    folder = whole[0] / "10_make_poster"
+    assert (folder / "poster.pdf").read_bytes().startswith(b"%PDF")
+    content = (folder / "companion" / "data.js").read_text()
+    page = json.loads(content.removeprefix("self.COMPANION = ").rstrip(";\n"))
+    assert "imulated" in json.dumps(page), "phantoms and a stand-in API are marked"
+    assert 0 < len(list((folder / "companion").rglob("*.png"))) and "effusion" in content
