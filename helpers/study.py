@@ -145,7 +145,7 @@ def _bad_table(run: runs.Run) -> str:
     """The sentence for a table beside the YAML, or a list of decisions on text, that its stage
     would refuse, hours later or when what it had finished is gone.
     """
-    from helpers.assemble_reading_set import draw
+    from helpers.assemble_reading_set import blocks, draw
     from helpers.generate_openai import prompts
     from helpers.prepare_cases import review
     from helpers.sample_diffusion import sampling_prompts
@@ -153,6 +153,9 @@ def _bad_table(run: runs.Run) -> str:
     readers = {"draw": draw.read_draw, "prompt_table": prompts.read_prompts}
     readers["prompts"] = lambda path: sampling_prompts.read_prompts(
         path, run.parameters["modality"]
+    )
+    readers["blocks"] = lambda path: blocks.read_protocol(
+        run.beside(run.parameters["questions"]), path
     )
     try:
         review.decisions(places.keys_folder(run.study) / f"{run.name}.review")

@@ -73,6 +73,7 @@ ORIGINS = ("real", "generated")
 LABELS = ("real", "fake", "uncertain")
 SPLITS = ("train", "validation", "test")
 VIEWS = ("PA", "AP", "LL", "axial")
+QUESTION_KINDS = (*("choice", "choices", "scale", "text", "number", "yes/no", "findings", "side"),)
 STRATUM = "all images, those of one modality, or stratified over modality"
 
 TABLES = {
@@ -321,7 +322,56 @@ TABLES = {
                 *FINDINGS,
             ),
             integer("count", "how many", required=True),
-            yes_no("training", "shown before the read, not scored", required=True),
+            yes_no(
+                "training", "shown to get used to the page, or to learn; not scored", required=True
+            ),
+            text("group", "which blocks of blocks.csv show it; empty: main"),
+        ],
+    ),
+    "questions": (
+        "What readers are asked, beside the YAML of 06: one row per question.",
+        [
+            text(
+                "id", "small letters, digits and _; label is the published question", required=True
+            ),
+            text(
+                "block",
+                "where it is asked: ids of blocks.csv joined by |, or reader (once, at the"
+                " beginning); empty: with every image",
+            ),
+            text("text", "as readers see it", required=True),
+            text(
+                "kind",
+                "choice (one of the options), choices (several), scale (one step), text, number,"
+                " yes/no, findings (several), side",
+                *QUESTION_KINDS,
+                required=True,
+            ),
+            text(
+                "options",
+                "joined by |: value=text or the text alone; of a scale its steps from low to high;"
+                " of findings ids (empty: all)",
+            ),
+            yes_no("required", "no answer without it"),
+            text("shown_when", "question=value of an earlier question; empty: always"),
+        ],
+    ),
+    "blocks": (
+        "What is shown one after another, beside the YAML of 06: one row per block.",
+        [
+            text("block", "id: small letters, digits and _; readers never see it", required=True),
+            integer("order", "1, 2, …", required=True),
+            text("title", "of the page while this block is read", required=True),
+            text("instructions", "shown before it; an empty line begins a paragraph"),
+            text(
+                "images",
+                "groups of draw.csv, several joined by |; empty: only the text and the block's"
+                " questions, once",
+            ),
+            yes_no("unaware", "no text up to its end may name generation: 06 refuses it"),
+            yes_no("tell_truth", "after each answer, for learning; its images are never scored"),
+            yes_no("lock", "its answers are final once the reader goes on"),
+            number("after_days", "days from the end of the block before (washout)"),
         ],
     ),
     "review": (
@@ -347,6 +397,7 @@ TABLES = {
                 "0 training, then 1, 2, 3: a reader's order shuffles within parts only, so that"
                 " repeats keep their distance",
             ),
+            text("block", "id of the block that shows it", required=True),
         ],
     ),
     "key": (
@@ -362,7 +413,8 @@ TABLES = {
             text("view", "PA, AP, LL (lateral) or axial"),
             text("prompt_id", "stable id of the prompt; generated only"),
             text("patient", "keyed hash of the patient id; real only"),
-            text("repeat_of", "blind_id of the first presentation of the same image"),
+            text("repeat_of", "blind_id of the image's first presentation in the same block"),
+            text("block", "id of the block that shows it"),
             yes_no("training", "not scored"),
             yes_no("simulated", "made by the rehearsal"),
         ],
@@ -381,13 +433,13 @@ TABLES = {
         ],
     ),
     "readings": (
-        "The answer that stands for every image and reader (07).",
+        "The answer that stands for every image and reader, in blocks that ask for a label (07).",
         [
             text("reader_id", "opaque id", required=True),
             text("blind_id", "as in reading_set.csv", required=True),
-            integer("position", "1, 2, … in this reader's order", required=True),
+            integer("position", "1, 2, … in this reader's order of the block", required=True),
             text("label", "the answer", *LABELS, required=True),
-            integer("confidence", "1 (a guess) upwards, as the study's parameter declares it"),
+            integer("confidence", "1 (a guess) upwards, a step of the study's scale"),
             text("description", "the lung condition in the reader's words"),
             text("findings", "ticked ids joined by |"),
             text("side", "ticked side", *SIDES),
@@ -395,6 +447,20 @@ TABLES = {
             number("seconds", "on screen until answered, pauses out"),
             integer("changes", "how often the answer was changed", required=True),
             yes_no("poor_quality", "ticked: image quality too poor to judge"),
+            text("block", "id of the block that asked"),
+        ],
+    ),
+    "given_answers": (
+        (
+            "answers.csv of 07: every answer that stands, one row per question; readings.csv is its"
+            " view."
+        ),
+        [
+            text("reader_id", "opaque id", required=True),
+            text("block", "id of the block that asked, or reader", required=True),
+            text("blind_id", "as in reading_set.csv; missing for what is asked once"),
+            text("question", "id in questions.csv", required=True),
+            text("value", "several joined by |; a step of a scale as its number", required=True),
         ],
     ),
     "readers": (

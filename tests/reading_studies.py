@@ -9,12 +9,26 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from helpers import images, tables
+from helpers import images, protocol, tables
+from helpers.assemble_reading_set import blocks as study_blocks
 from helpers.assemble_reading_set import seal
 from helpers.runner import places, runs
 
 STUDY = "reading_test"
 SET = "06_assemble_reading_set"
+BLOCK = {"block": "read", "order": 1, "title": "Reading test", "instructions": "Look and say."}
+BLOCK |= {"images": "main", "lock": "true"}
+YOU = [
+    {"id": "years", "text": "Years of experience", "kind": "number"},
+    {"id": "specialty", "text": "Specialty", "kind": "text"},
+    {"id": "prior_ai", "text": "Prior knowledge of AI", "kind": "yes/no"},
+]
+YOU = [row | {"block": "reader", "required": "true"} for row in YOU]
+STEPS = {"none": "", "3-step": "Guess|Fairly sure|Certain", "6-step": "1 Guess|2|3|4|5|6 Certain"}
+CUES = (
+    "anatomy=Anatomy|texture=Texture|borders=Borders|sharpness=Sharpness|markers=Text|other=Other"
+)
+CHOICES = {"confidence", "description_required", "cues_asked", "findings_required"}
 
 
 def use(root: Path, setter=os.environ.__setitem__) -> None:
@@ -30,25 +44,34 @@ def make(
     size: int = 64,
     bits: int = 12,
     language: str = "en",
+    blocks: list[dict] | None = None,
+    asked: list[dict] | None = None,
     **parameters,
 ) -> Path:
     """Write params, the finished 06 run with reading set and sealed key; returns reading_set/.
 
-    Call `use(root)` first.
+    Call `use(root)` first. `blocks` and `asked` are rows of blocks.csv and questions.csv; without
+    `asked`, confidence and so on among `parameters` choose the questions (see `questions`). The
+    images of a block are its own, `read` in each that shows any.
     """
+    chosen = {name: parameters.pop(name) for name in CHOICES & parameters.keys()}
+    designed = protocol.build(
+        asked or questions(**chosen), blocks or [BLOCK], str(places.params_folder(STUDY))
+    )
     folder = places.params_folder(STUDY)
     folder.mkdir(parents=True)
-    (folder / "07_read_cases.yaml").write_text(
-        yaml.safe_dump({"description_required": False, **parameters})
-    )
+    (folder / "07_read_cases.yaml").write_text(yaml.safe_dump({"code_days": 90, **parameters}))
     (folder / "study.yaml").write_text(f"title: A test\nlanguage: {language}\n")
     run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "simulated": []})
     rows, key = [], []
-    for number in range(training + read):
-        blind_id = f"b{number:015d}"
+    shown = [block for block in designed.blocks if block.images]
+    presented = [(n, shown[0]) for n in range(training)]
+    presented += [(training + n, block) for block in shown for n in range(read)]
+    for order, (number, block) in enumerate(presented):
+        blind_id = f"b{order:015d}"
         modality = ("xray", "ct")[number % 2]
         path = run.file(f"reading_set/images/{blind_id}.png")
-        path.write_bytes(images.write_png(picture(size, bits, number)))
+        path.write_bytes(images.write_png(picture(size, bits, order)))
         part = 0 if number < training else 1 + (number - training) * 3 // read
         checksum = seal.derive(STUDY, blind_id, path.read_bytes()).hex()
         rows.append(
@@ -59,7 +82,8 @@ def make(
                 "modality": modality,
             }
         )
-        rows[-1] |= {"training": number < training, "part": part}
+        unscored = number < training or block.tell_truth
+        rows[-1] |= {"training": unscored, "part": part, "block": block.block}
         origin = ("real", "generated")[number // 2 % 2]
         key.append(
             {
@@ -67,7 +91,8 @@ def make(
                 "image_id": f"i{number}",
                 "modality": modality,
                 "origin": origin,
-                "training": number < training,
+                "training": unscored,
+                "block": block.block,
             }
         )
         key[-1] |= {
@@ -75,11 +100,12 @@ def make(
             "finding": ("effusion", "nodule", "no_finding")[number % 3],
         }
     tables.write(pd.DataFrame(rows), run.folder / "reading_set/reading_set.csv")
+    study_blocks.write(run.folder / "reading_set", designed)
+    if len(telling := study_blocks.to_tell(pd.DataFrame(key), designed)):
+        telling.to_csv(run.folder / "reading_set/to_tell.csv", index=False)
     told = {
         "study": STUDY,
-        "title": "Reading test",
         "consent": "You may stop at any moment.",
-        "instructions": "Look and say.",
         "bits": bits,
         "size": size,
         "language": language,
@@ -90,6 +116,27 @@ def make(
     )
     run.finish()
     return run.folder / "reading_set"
+
+
+def questions(
+    confidence: str = "none",
+    description_required: bool = False,
+    cues_asked: bool = False,
+    findings_required: bool = False,
+) -> list[dict]:
+    """Rows of questions.csv: the published protocol and what it may be asked with."""
+    label = {"id": "label", "text": "This image is", "kind": "choice", "required": "true"}
+    rows = [label | {"options": "real=Real|fake=Fake|uncertain=Uncertain"}]
+    rows.append({"id": "poor_quality", "text": "Image quality too poor to judge", "kind": "yes/no"})
+    scale = {"id": "confidence", "text": "How sure are you?", "kind": "scale", "required": "true"}
+    rows += [scale | {"options": STEPS[confidence]}] if STEPS[confidence] else []
+    said = {"id": "description", "text": "Lung condition, in a few words", "kind": "text"}
+    rows.append(said | {"required": str(description_required)})
+    ticked = {"id": "findings", "text": "Findings", "kind": "findings"}
+    rows.append(ticked | {"required": str(findings_required)})
+    rows.append({"id": "side", "text": "Side (the patient's)", "kind": "side"})
+    cues = {"id": "cues", "text": "What made you decide?", "kind": "choices", "options": CUES}
+    return YOU + rows + ([cues] if cues_asked else [])
 
 
 def picture(size: int, bits: int, number: int) -> np.ndarray:

@@ -626,6 +626,9 @@ def returned(folder, shown, **changes):
         **changes,
     }.items():
         tables.write(pd.DataFrame(rows), folder / f"{name}.csv")
+    given = [{"reader_id": "r1", "block": "main", "blind_id": b} for b in shown]
+    given = pd.DataFrame(given).assign(question="label", value="real")
+    tables.write(given, folder / "answers.csv", "given_answers")
 
 
 def test_readings_that_come_back_are_checked(pool, tmp_path):

@@ -42,7 +42,7 @@ def test_study_says_what_it_is(name):
     told = yaml.safe_load((ROOT / "params" / name / "study.yaml").read_text())
     for key in ("title", "question"):
         assert told.get(key), f"params/{name}/study.yaml lacks '{key}'"
-    for text in ("consent.txt", "instructions.txt"):
+    for text in ("consent.txt", "questions.csv", "blocks.csv"):
         assert (ROOT / "params" / name / text).read_text().strip(), f"params/{name}/{text} is empty"
 
 

@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import findings, study, tables
+from helpers import protocol, study, tables
 from helpers.analyse_readings import joined
 from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
 from helpers.runner import parameters, places, runs
 from helpers.runner.parameters import Record
+
+GAPS = {"simulated_quality_gap": 0.5, "simulated_informed_gap": 0.3}
+QUESTIONS = protocol.build(reading_studies.questions(), [reading_studies.BLOCK], "s").asked("read")
 
 
 @pytest.fixture
@@ -94,17 +97,17 @@ def test_stated_accuracy_is_what_comes_out():
         "simulated_uncertain": 0.2,
         "simulated_ai_gain": 0.5,
     }
-    asked = Record(
-        asked
-        | {"confidence": "none", "cues_asked": False, "findings_offered": list(findings.FINDINGS)}
-    )
+    asked = Record(asked | {"simulated_learning": 0.0, "simulated_noticed": 0.0} | GAPS)
     for knows_ai, origin, right in (
         (False, "generated", 0.7),
         (False, "real", 0.8),
         (True, "generated", 0.85),
     ):
         truths = [{"blind_id": f"b{n}", "origin": origin, "finding": "nodule"} for n in range(3000)]
-        labels = [readers.answer(truth, asked, "r", knows_ai)["label"] for truth in truths]
+        labels = [
+            readers.Person("r", knows_ai, asked).answer(truth, QUESTIONS)["label"]
+            for truth in truths
+        ]
         decided = [label for label in labels if label != "uncertain"]
         assert decided.count("fake" if origin == "generated" else "real") / len(
             decided
@@ -181,10 +184,8 @@ def test_hidden_repeats_are_mostly_answered_alike():
         "simulated_uncertain": 0.2,
         "simulated_ai_gain": 0.0,
     }
-    asked = Record(
-        asked
-        | {"confidence": "none", "cues_asked": False, "findings_offered": list(findings.FINDINGS)}
-    )
+    asked = Record(asked | {"simulated_learning": 0.0, "simulated_noticed": 0.0} | GAPS)
+    person = readers.Person("r", False, asked)
     first = [
         {"blind_id": f"b{n}", "origin": "generated", "finding": "nodule", "repeat_of": ""}
         for n in range(2000)
@@ -194,8 +195,7 @@ def test_hidden_repeats_are_mostly_answered_alike():
         for n, truth in enumerate(first)
     ]
     alike = [
-        readers.answer(a, asked, "r", False)["label"]
-        == readers.answer(b, asked, "r", False)["label"]
+        person.answer(a, QUESTIONS)["label"] == person.answer(b, QUESTIONS)["label"]
         for a, b in zip(first, again)
     ]
     assert 0.75 < sum(alike) / 2000 < 0.95

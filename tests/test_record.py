@@ -9,6 +9,7 @@ import reading_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import protocol
 from helpers.reading import accounts, operations, order, reader_state, record, setting, store
 from helpers.reading.export import export
 from helpers.runner import parameters
@@ -24,13 +25,6 @@ PICTURES = [
 ]
 PARAMETERS = parameters.Record(
     going_back="until next",
-    confidence="none",
-    description_required=False,
-    findings_required=False,
-    cues_asked=False,
-    cues_required=False,
-    cues=[],
-    findings_offered=["effusion"],
     seed=7,
     mixing="mixed",
     number_of_readers=1,
@@ -106,7 +100,7 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
         "payload": {"description": text},
         "browser_utc": "2026-01-01T00:00:00.000Z",
     }
-    kept = record.clean(message)["payload"]["description"]
+    kept = record.clean(message, ["description"])["payload"]["description"]
     assert not record._CONTROL.search(kept)
     kept.encode()
     if not record._CONTROL.search(text):
@@ -116,10 +110,11 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
 @pytest.fixture
 def opened(tmp_path):
     pictures = {
-        f"b{n}": setting.BlindImage(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1)
+        f"b{n}": setting.BlindImage(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1, "read")
         for n in range(4)
     }
-    return setting.Setting("s", parameters.Record(PARAMETERS), {}, pictures, tmp_path)
+    asked = protocol.build(reading_studies.questions(), [reading_studies.BLOCK], "s")
+    return setting.Setting("s", parameters.Record(PARAMETERS), asked, {}, pictures, tmp_path)
 
 
 @pytest.fixture
@@ -231,7 +226,7 @@ def test_a_host_with_nothing_but_the_reading_set_can_serve_it(study_folders, tmp
     opened = setting.load("elsewhere", reading_set=copied)
     assert (
         len(opened.images) == 6
-        and opened.texts["title"] == "Reading test"
+        and opened.page["title"] == "Reading test"
         and opened.parameters.going_back == "until next"
     )
     with pytest.raises(setting.SettingError, match="run 06 first, or copy"):

@@ -1,26 +1,27 @@
 """Blind and hand over a reading set: nothing but pixels differs between two of its files.
 
-What is drawn: draw.py. How it is shown: framing.py. reading_set/ = reading_set.csv,
-images/<blind_id>.png, study.json, commitment.json: all that a reading host needs, without any
-truth. The key is sealed beside it (seal.py).
+What is drawn: draw.py. In which block: blocks.py. How it is shown: framing.py. reading_set/ =
+reading_set.csv, images/<blind_id>.png, study.json, questions.csv, blocks.csv, commitment.json: all
+that a reading host needs, without the truth of any image that is scored (to_tell.csv has that of
+images to learn from). The key is sealed beside it (seal.py).
 """
 
 import json
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from helpers import burned_in_text, images, table_columns, tables
-from helpers.assemble_reading_set import framing, seal
+from helpers import burned_in_text, images, protocol, table_columns, tables
+from helpers.assemble_reading_set import blocks, framing, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
 from helpers.runner import parameters, places, run_folder, runs
 from helpers.runner.progress import progress
 
-FOR_READERS = ("title", "consent", "instructions", "contact", "protocol", "ethics", "language")
+FOR_READERS = ("contact", "protocol", "ethics", "language")
+MAIN = "main"  # the only block of a set that is written without a protocol
 # every file of a reading set is dated 2000-01-01T00:00:00Z: when it was made would tell its kind
 SAME_TIME = 946684800
 
@@ -32,15 +33,16 @@ def write_set(
     asked: dict,
     name: str = "",
     texts: dict[str, str] | None = None,
+    designed: protocol.Protocol | None = None,
 ) -> pd.DataFrame:
-    """Write reading_set.csv, images/ and study.json (with `texts` for the readers) into `folder`;
-    returns the key table.
+    """Write reading_set.csv, images/, study.json (with `texts` for the readers) and the protocol
+    into `folder`; returns the key table.
 
     Every image goes one path: text masked where stage 01 masks it, framing.for_reading at the same
     size, framing, margin (of `asked`) and depth, stored (not compressed) PNG without metadata, the
     same date and mode. What is there already is left. `name` tells two sets of a study apart: the
-    same image gets another blind_id in each. Raises ImageError for an image smaller than
-    reading_size.
+    same image gets another blind_id in each, and in each block. Raises ImageError for an image
+    smaller than reading_size.
     """
     folder = Path(folder)
     # The depth of the poorest image: more would tell the others apart.
@@ -49,10 +51,11 @@ def write_set(
         for file, bits in zip(drawn["file"], drawn["bits"])
     )
     unmasked = without_masks(study, drawn["run"])
+    drawn = blocks.presented(drawn, designed) if designed else drawn.assign(block=MAIN)
     rows, first, repeat_of = [], {}, {}
     presentations = list(drawn.sort_values("part").itertuples())
     for image in progress(presentations, "blinding"):
-        said = f"{image.image_id} {image.repeat}".encode()
+        said = f"{image.image_id} {image.repeat} {image.block}".encode()
         blind_id = seal.derive(study, f"blind id {name}", said).hex()[:16]
         array, bits = images.read_png(image.file), int(image.bits)
         if image.run in unmasked:
@@ -66,15 +69,20 @@ def write_set(
         checksum = seal.derive(study, f"checksum {blind_id}", content).hex()
         rows.append((blind_id, f"images/{path.name}", checksum, image.part))
         if image.repeat:
-            repeat_of[blind_id] = first[image.image_id]
-        first.setdefault(image.image_id, blind_id)
+            repeat_of[blind_id] = first[image.image_id, image.block]
+        first.setdefault((image.image_id, image.block), blind_id)
     key = pd.DataFrame(presentations).assign(blind_id=[row[0] for row in rows])
     key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
     told = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
-    told = told.merge(key[["blind_id", "modality", "training"]], on="blind_id")
+    told = told.merge(key[["blind_id", "modality", "training", "block"]], on="blind_id")
     # Sorted by an opaque id: the order of the rows says nothing either.
     tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
-    page = _for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
+    if designed:
+        blocks.write(folder, designed)
+        telling = blocks.to_tell(key, designed)
+        if len(telling):
+            write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
+    page = for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
     write_atomically(
         folder / "study.json",
         (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
@@ -93,12 +101,11 @@ def without_masks(study: str, names: Iterable[str]) -> set[str]:
     return {name for name, policy in policies.items() if policy is None and masking}
 
 
-def _for_readers(study: str) -> dict[str, str]:
+def for_readers(study: str) -> dict[str, str]:
+    """What study.yaml tells readers before any block."""
     path = places.params_folder(study) / "study.yaml"
     told = parameters.read_yaml(path) if path.exists() else {}
-    return {"study": study, "title": study} | {
-        name: told[name] for name in FOR_READERS if name in told
-    }
+    return {"study": study} | {name: told[name] for name in FOR_READERS if name in told}
 
 
 def paragraphs(path: Path) -> str:
@@ -108,15 +115,12 @@ def paragraphs(path: Path) -> str:
     Raises BlindingError for a file that says nothing or is not UTF-8.
     """
     try:
-        told = [
-            " ".join(part.split())
-            for part in re.split(r"\n[ \t]*\n", path.read_text(encoding="utf-8"))
-        ]
+        told = protocol.paragraphs(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
-    if not any(told):
+    if not told:
         raise BlindingError(f"{path} is empty: write what the readers are to be told.")
-    return "\n\n".join(part for part in told if part)
+    return told
 
 
 def begun(study: str, name: str) -> list[str]:
@@ -134,11 +138,14 @@ def begun(study: str, name: str) -> list[str]:
     return found
 
 
-def assemble(run: runs.Run, drawn: pd.DataFrame, audited: runs.Run) -> dict:
+def assemble(
+    run: runs.Run, drawn: pd.DataFrame, audited: runs.Run, designed: protocol.Protocol
+) -> dict:
     """Write and seal the reading set of a run of stage 06 at the reading size that 05 `audited`;
     returns its commitment. On a finished run only that.
 
-    Raises BlindingError when somebody has begun to read this set: another draw is another variant.
+    Raises BlindingError when somebody has begun to read this set (another draw is another variant),
+    and for a text that an unaware block must not have.
     """
     reading_set, asked = run.folder / "reading_set", run.parameters
     if run.finished:
@@ -150,9 +157,15 @@ def assemble(run: runs.Run, drawn: pd.DataFrame, audited: runs.Run) -> dict:
         )
     if any(drawn["simulated"]):
         run.mark_simulated("images")
-    texts = {name: paragraphs(run.beside(asked[name])) for name in ("consent", "instructions")}
+    texts = {"consent": paragraphs(run.beside(asked.consent))}
+    told = for_readers(run.study) | texts
+    blocks.refuse_names_of_generation(
+        run.study,
+        {name: told[name] for name in told if name not in ("study", "language")},
+        designed,
+    )
     shown = {**audited.parameters, "framing": asked.framing}
-    key = write_set(drawn, reading_set, run.study, shown, run.name, texts)
+    key = write_set(drawn, reading_set, run.study, shown, run.name, texts, designed)
     git = run.manifest.get("git")
     return seal.seal(key, reading_set, run.folder / "sealed", run.study, asked.readers, git)
 
@@ -201,8 +214,9 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
     came_back = Path(came_back)
     names = ("events", "readings", "readers")
     events, readings, readers = (tables.read(came_back / f"{name}.csv") for name in names)
+    answers = tables.read(came_back / "answers.csv", "given_answers")
     shown = tables.read(Path(reading_set) / "reading_set.csv")["blind_id"]
-    for name, rows in (("events", events), ("readings", readings)):
+    for name, rows in (("events", events), ("readings", readings), ("answers", answers)):
         _refuse(
             rows[rows["blind_id"].notna() & ~rows["blind_id"].isin(shown)],
             came_back / f"{name}.csv",
@@ -227,12 +241,14 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
         "events of reader {reader_id} are missing: export them again from the store.",
     )
     backed = pd.MultiIndex.from_frame(events[answer])
-    _refuse(
-        readings[~pd.MultiIndex.from_frame(readings[answer]).isin(backed)],
-        came_back / "readings.csv",
-        "the answer of {reader_id} to {blind_id} has no event in events.csv.",
-    )
-    return {"events": events, "readings": readings, "readers": readers}
+    asked = answers[answers["blind_id"].notna()]
+    for name, rows in (("readings", readings), ("answers", asked)):
+        _refuse(
+            rows[~pd.MultiIndex.from_frame(rows[answer]).isin(backed)],
+            came_back / f"{name}.csv",
+            "the answer of {reader_id} to {blind_id} has no event in events.csv.",
+        )
+    return {"events": events, "readings": readings, "readers": readers, "answers": answers}
 
 
 def _refuse(wrong: pd.DataFrame, path: Path, sentence: str) -> None:

@@ -36,7 +36,7 @@ def read_draw(path: Path) -> pd.DataFrame:
         raise BlindingError(f"{path}: finding 'match' is for real images only.")
     if (wanted["count"] < 0).any():
         raise BlindingError(f"{path}: count must be 0 or more.")
-    return wanted.astype({"count": int, "training": bool})
+    return wanted.astype({"count": int, "training": bool}).fillna({"group": "main"})
 
 
 def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
@@ -109,12 +109,18 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, asked: dict) -> pd.DataFrame:
             " usual)."
         )
     random = np.random.default_rng(asked["seed"])
+    wanted = wanted.assign(group=wanted.get("group", "main"))
     shuffled = _with_originals(pool.sort_values("image_id")).iloc[random.permutation(len(pool))]
     shuffled = shuffled.reset_index(drop=True)
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
     apart = _related(shuffled, training, (*ALIKE, "patient", "prompt_id"))
     read = _draw_rows(shuffled[~apart].reset_index(drop=True), wanted[~wanted["training"]])
-    read["repeat"] = read["image_id"].isin(_choose_repeats(read, repeats, random))
+    again = [
+        image
+        for _, group in read.groupby("group", sort=True)
+        for image in _choose_repeats(group, repeats, random)
+    ]
+    read["repeat"] = read["image_id"].isin(again)
     drawn = [training.assign(training=True, repeat=False), read.assign(training=False)]
     return order_parts(pd.concat(drawn, ignore_index=True), asked["min_distance"], random)
 
@@ -132,7 +138,9 @@ def _with_originals(pool: pd.DataFrame) -> pd.DataFrame:
 def _draw_rows(
     shuffled: pd.DataFrame, wanted: pd.DataFrame, spare_prompts: bool = False
 ) -> pd.DataFrame:
-    taken = shuffled.iloc[:0].assign(match=pd.Series(dtype="string"))
+    taken = shuffled.iloc[:0].assign(
+        match=pd.Series(dtype="string"), group=pd.Series(dtype="string")
+    )
     matched_last = sorted(
         wanted.to_dict("records"),
         key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
@@ -154,8 +162,10 @@ def _draw_rows(
                 f" {row['run']}, {len(free)} are left: ask for fewer or make more."
             )
         like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
+        like = like[like["group"] == row["group"]]
         matched = row["finding"] == MATCH
         chosen = _matched(free, like, row["count"]) if matched else free.head(row["count"])
+        chosen = chosen.assign(group=row["group"])
         taken = pd.concat([taken, chosen], ignore_index=True)
     return taken
 
@@ -233,7 +243,7 @@ def order_parts(
     reading host need not know which images they are.
     """
     rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
-    for modality, group in drawn[~drawn["training"]].groupby("modality", sort=True):
+    for (_, modality), group in drawn[~drawn["training"]].groupby(["group", "modality"], sort=True):
         once, twice = group[~group["repeat"]], group[group["repeat"]]
         middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
         if len(twice) and len(once) < min_distance:

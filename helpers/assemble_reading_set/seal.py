@@ -19,12 +19,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from helpers import tables
+from helpers import protocol, tables
 from helpers.files import sha256, utc_now, write_atomically
 from helpers.runner import executed_code, freshness, parameters, places, runs
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 CIPHER = "AES-256-GCM"
+PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
 PLANNED = ("08_analyse_readings", "09_compare_with_paper")
 SINCE = "the reading set was sealed"
 
@@ -59,6 +60,7 @@ def seal(
         "presentations": len(key),
         "readers": int(readers),
         "plan": freeze_plan(study, sealed),
+        "blocks": _blocks(Path(reading_set)),
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
         "git": git or {},
@@ -141,13 +143,14 @@ def unseal(
 
 
 def fingerprint(reading_set: Path) -> str:
-    """One SHA-256 over reading_set.csv and every image of it: a damaged copy shows, a repeated
-    image doesn't.
+    """One SHA-256 over reading_set.csv, the protocol's tables and every image: a damaged copy
+    shows, a repeated image doesn't.
     """
     folder = Path(reading_set)
     rows = tables.read(folder / "reading_set.csv").sort_values("blind_id")
     whole = hashlib.sha256(rows.to_csv(index=False).encode())
-    for path in rows["path"]:
+    designed = [name for name in PROTOCOL if (folder / name).exists()]
+    for path in [*designed, *rows["path"]]:
         try:
             whole.update((folder / path).read_bytes())
         except FileNotFoundError:
@@ -188,6 +191,20 @@ def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
     return {path.name: _plan_digest(path) for path in _plan_files(study)}
 
 
+def _blocks(reading_set: Path) -> list[str]:
+    """The blocks of the set in their order, each with what is asked in it, as the plan names
+    them.
+    """
+    if not (reading_set / "blocks.csv").exists():
+        return []
+    designed = protocol.load(reading_set)
+    asked = {
+        block.block: ", ".join(one.id for one in designed.asked(block.block))
+        for block in designed.blocks
+    }
+    return [f"{name} ({ids or 'no question'})" for name, ids in asked.items()]
+
+
 def frozen(reading_set: Path) -> str:
     """What was frozen before the read, in one sentence."""
     then = read_commitment(reading_set)
@@ -195,7 +212,8 @@ def frozen(reading_set: Path) -> str:
     return (
         f"Frozen with the reading set: {', '.join(sorted(then['plan']))}; the code of"
         f" {len(then['code'])} modules that 08 and 09 execute (syntax trees without comments and"
-        f" docstrings); {versions}."
+        f" docstrings); {versions}. The blocks in their order and what they ask:"
+        f" {'; '.join(then.get('blocks', [])) or 'one, the published question'}."
     )
 
 

@@ -1,5 +1,5 @@
-"""From the store to events.csv, readings.csv and readers.csv; `collect` is what the runner calls
-for stage 07.
+"""From the store to events.csv, answers.csv, readings.csv and readers.csv; `collect` is what the
+runner calls for stage 07.
 """
 
 import json
@@ -7,9 +7,12 @@ import json
 import pandas as pd
 from sqlalchemy import Engine
 
-from helpers import tables
+from helpers import protocol, tables
 from helpers.reading import accounts, record, setting, store
 from helpers.runner import runs
+
+TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
+TABLES |= {"readers": "readers"}  # file -> how its columns are declared
 
 
 def collect(run: runs.Run) -> str:
@@ -36,7 +39,8 @@ def collect(run: runs.Run) -> str:
                 " Compare it with a backup."
             )
         for name, frame in export(engine, opened).items():
-            run.write(f"{name}.csv", frame)
+            if not run.finished:
+                tables.write(frame, run.file(f"{name}.csv"), TABLES[name])
         return waiting(engine, opened)
     finally:
         engine.dispose()
@@ -69,26 +73,57 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
 
 
 def export(engine: Engine, opened: setting.Setting) -> dict[str, pd.DataFrame]:
-    """The three tables: every event, the answers that stand of locked readers who have not
-    withdrawn, and the readers.
+    """The four tables: every event, the answers that stand of locked readers who have not
+    withdrawn, one row per question and one per image, and the readers.
     """
-    rows = {"events": [], "readings": [], "readers": []}
+    rows = {name: [] for name in TABLES}
     for reader in accounts.readers(engine):
         kept = store.events(engine, reader["reader_id"])
         own = record.fold(kept)
         rows["events"] += [_event_row(event) for event in kept]
         rows["readers"].append(_reader_row(reader, own))
         if own.phase == "locked":
-            read = [blind_id for blind_id in own.order if not opened.images[blind_id].training]
-            rows["readings"] += [
-                {"reader_id": reader["reader_id"], "blind_id": blind_id, "position": number}
-                | _answer_row(own.answers[blind_id])
-                for number, blind_id in enumerate(read, 1)
-            ]
+            given, read = _answers(reader["reader_id"], own, opened)
+            rows["answers"] += given
+            rows["readings"] += read
     return {
-        name: tables.check(pd.DataFrame(found), name) if found else tables.empty(name)
+        name: tables.check(pd.DataFrame(found), TABLES[name])
+        if found
+        else tables.empty(TABLES[name])
         for name, found in rows.items()
     }
+
+
+def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tuple[list, list]:
+    """Rows of answers.csv and readings.csv of a reader; images that are not scored are left out."""
+    once = {protocol.READER: own.registered, **own.begun}
+    given = [
+        {"reader_id": reader_id, "block": block} | answer
+        for block, answers in once.items()
+        for answer in _asked(answers, opened.protocol.asked(block))
+    ]
+    views = []
+    for block, images in own.blocks.items():
+        questions = opened.protocol.asked(block)
+        scored = (blind_id for blind_id in images if not opened.images[blind_id].training)
+        for position, blind_id in enumerate(scored, 1):
+            answers = own.answers[blind_id]
+            where = {"reader_id": reader_id, "block": block, "blind_id": blind_id}
+            told = list(_asked(answers, questions))
+            given += [where | answer for answer in told]
+            own_row = {name: answers.get(name) for name in ("seconds", "changes")}
+            view = {answer["question"]: answer["value"] for answer in told}
+            known = {name: view.get(name) for name in protocol.PUBLISHED}
+            known["poor_quality"] = view.get("poor_quality") == "true"
+            if protocol.LABEL in view:
+                views.append(where | {"position": position} | own_row | known)
+    return given, views
+
+
+def _asked(answers: dict, questions: list[protocol.Question]):
+    for question in questions:
+        if not protocol.empty(value := answers.get(question.id)):
+            yield {"question": question.id, "value": inert(protocol.as_text(value))}
 
 
 def _event_row(event: store.Event) -> dict:
@@ -103,19 +138,11 @@ def _event_row(event: store.Event) -> dict:
     }
 
 
-def _answer_row(answer: dict) -> dict:
-    return {name: answer.get(name) for name in ("label", "confidence", "seconds", "changes")} | {
-        "poor_quality": bool(answer.get("poor_quality")),
-        "description": inert(answer.get("description", "")) or None,
-        "findings": "|".join(answer.get("findings", [])) or None,
-        "side": answer.get("side") or None,
-        "cues": "|".join(answer.get("cues", [])) or None,
-    }
-
-
 def _reader_row(reader: dict, own: record.Record) -> dict:
     gone = own.phase in ("withdrawn", "erased")
-    particulars, display = ({}, {}) if gone else (own.registered, own.display)
+    once = [own.registered, *own.begun.values()]  # what is asked once may be asked in any block
+    particulars = {} if gone else {name: value for one in once for name, value in one.items()}
+    display = {} if gone else own.display
     return {
         "reader_id": reader["reader_id"],
         "years": particulars.get("years"),

@@ -107,8 +107,8 @@ def _table(engine: Engine, opened: Setting) -> str:
 
 
 def export(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """events.csv, readings.csv and readers.csv into a folder (--to), or the whole store into
-    another one (--to FILE.sqlite or a URL).
+    """events.csv, answers.csv, readings.csv and readers.csv into a folder (--to), or the whole
+    store into another one (--to FILE.sqlite or a URL).
     """
     target = options.to or str(opened.folder / "export")
     if "://" in target or target.endswith(".sqlite"):
@@ -123,10 +123,10 @@ def export(engine: Engine, opened: Setting, options: Namespace) -> None:
     from helpers.reading import export as exporting
 
     for name, frame in exporting.export(engine, opened).items():
-        tables.write(frame, Path(target) / f"{name}.csv")
+        tables.write(frame, Path(target) / f"{name}.csv", exporting.TABLES[name])
     print(
-        f"events.csv, readings.csv and readers.csv are in {target}. Readings are of readers who"
-        " have locked."
+        f"events.csv, answers.csv, readings.csv and readers.csv are in {target}. Answers are of"
+        " readers who have locked."
     )
 
 

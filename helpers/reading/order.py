@@ -5,16 +5,16 @@ from collections.abc import Iterable, Mapping
 
 
 def reading_order(
-    images: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed"
+    images: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed", block: str = ""
 ) -> list[str]:
-    """blind_ids in a reader's own order: training cases first, then the read.
+    """blind_ids of a block in a reader's own order: training cases first, then the read.
 
     `images` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2,
     3) in which 06 laid first presentations, images without repeat and repeats: so repeats keep
     their distance and this code need not know which they are. `mixing` is "mixed", or "blocked":
     one modality after the other, which one first by chance.
     """
-    drawn = random.Random(f"{seed}/{reader_id}")
+    drawn = random.Random(f"{seed}/{reader_id}/{block}")
     ordered = sorted(images, key=lambda image: image["blind_id"])
     blocks = sorted({image["modality"] for image in ordered})
     drawn.shuffle(blocks)

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 
+from helpers import protocol
 from helpers.files import utc_now
 from helpers.reading import accounts, order, record, store
 from helpers.reading.setting import Setting
@@ -22,13 +23,23 @@ def enter(
 ) -> None:
     """Fix the reader's order as the first event of the record; done already, it changes nothing."""
     known = read_record(engine, reader_id)
-    if known.order or known.erased:
+    if known.blocks or known.erased:
         return
     seed, mixing = setting.parameters.seed, setting.parameters.mixing
-    images = [vars(image) for image in setting.images.values()]
     people = {reader["reader_id"]: reader for reader in accounts.readers(engine)}
     payload = {
-        "order": order.reading_order(images, seed, reader_id, mixing),
+        "blocks": [
+            {
+                "block": block.block,
+                "lock": block.lock,
+                "tell_truth": block.tell_truth,
+                "images": order.reading_order(
+                    [vars(i) for i in setting.images.values() if i.block == block.block],
+                    *(seed, reader_id, mixing, block.block),
+                ),
+            }
+            for block in setting.protocol.blocks
+        ],
         "seed": seed,
         "mixing": mixing,
         "simulated": bool(people.get(reader_id, {}).get("simulated")),
@@ -53,23 +64,37 @@ def read_record(engine: Engine, reader_id: str) -> record.Record:
     return own
 
 
-def state(engine: Engine, setting: Setting, reader_id: str) -> dict:
-    """All that the page is given of this reader's read: phase, images open now and next, own
-    answers, progress. No truth is known here.
+def state(
+    engine: Engine, setting: Setting, reader_id: str, clock: Callable[[], str] = utc_now
+) -> dict:
+    """All that the page is given of this reader's read: phase, the block where the reader is,
+    images open now and next, own answers, progress. No truth is known here, but of images that are
+    there to learn from and have been answered. Nothing of a later block is told.
     """
     own = read_record(engine, reader_id)
     open_now = record.may_see(own, setting.parameters.going_back)
-    read = [blind_id for blind_id in own.order if not setting.images[blind_id].training]
-    training = [blind_id for blind_id in own.order if setting.images[blind_id].training]
+    block = own.place[0]
+    here = own.blocks.get(block, [])
+    read, training = _parted(setting, here)
     coming = _coming(own)
+    phase, opens = own.phase, ""
+    if phase == "block":
+        opens = record.opens(own, setting)
+        phase = "wait" if clock() < opens else phase
     return {
         "reader": reader_id,
-        "phase": own.phase,
+        "phase": phase,
+        "opens_utc": opens,
+        "block": _told(setting, block) if block and phase != "wait" else {},
+        "earlier": [
+            _told(setting, name)
+            for name in [*own.blocks][: [*own.blocks].index(block) if block else 0]
+            if name not in own.final and own.blocks[name]
+        ],
         "current": own.current,
         "next": coming,
         "pictures": {
-            blind_id: _described(setting, blind_id, read, training)
-            for blind_id in [*open_now, *coming]
+            blind_id: _described(setting, blind_id, own) for blind_id in [*open_now, *coming]
         },
         "answers": {
             blind_id: _own_answer(own, blind_id) for blind_id in open_now if blind_id in own.answers
@@ -78,27 +103,65 @@ def state(engine: Engine, setting: Setting, reader_id: str) -> dict:
         "total": len(read),
         "training_done": sum(blind_id in own.answers for blind_id in training),
         "training_total": len(training),
-        "last": own.last_answered,
+        "last": own.last_answered if own.last_answered in here else "",
         "paused": own.paused,
         "display": {key: value for key, value in own.display.items() if key != "salt"},
         "head": own.head if own.phase == "locked" else "",
         "withdrawn_by": own.withdrawn_by,
+    } | ({"truth": _truth(setting, own, here)} if block in own.told else {})
+
+
+def _told(setting: Setting, name: str) -> dict:
+    """What the page is told of a block, once it is that block's turn; its id never leaves."""
+    blocks = setting.protocol.blocks
+    block = next(block for block in blocks if block.block == name)
+    return {
+        "number": blocks.index(block) + 1,
+        "title": block.title,
+        "instructions": block.instructions,
+        "images": bool(block.images),
+        "last": block is blocks[-1],
+        "tell_truth": block.tell_truth,
+        "questions": protocol.for_page(setting.protocol.asked(name)),
     }
 
 
+def _truth(setting: Setting, own: record.Record, images: list[str]) -> dict[str, str]:
+    answered = (blind_id for blind_id in images if blind_id in own.answers)
+    return {blind_id: setting.images[blind_id].truth for blind_id in answered}
+
+
+def _parted(setting: Setting, images: list[str]) -> tuple[list[str], list[str]]:
+    """The images of a block that are read, and those before them that only make readers used to the
+    page; where the truth is told all are read.
+    """
+    warm_up = [
+        blind_id
+        for blind_id in images
+        if setting.images[blind_id].training and not setting.images[blind_id].truth
+    ]
+    return [blind_id for blind_id in images if blind_id not in warm_up], warm_up
+
+
 def _coming(own: record.Record) -> list[str]:
-    waiting = [blind_id for blind_id in own.order if blind_id not in own.answers]
+    block, what = own.place
+    images = own.blocks[block] if what == "read" else []
+    waiting = [blind_id for blind_id in images if blind_id not in own.answers]
     return waiting[1 : 1 + FETCHED_AHEAD]
 
 
-def _described(setting: Setting, blind_id: str, read: list[str], training: list[str]) -> dict:
+def _described(setting: Setting, blind_id: str, own: record.Record) -> dict:
     image = setting.images[blind_id]
-    position = (training if image.training else read).index(blind_id) + 1
-    return {"modality": image.modality, "training": image.training, "position": position}
+    read, training = _parted(setting, own.blocks[image.block])
+    warm_up = blind_id in training
+    position = (training if warm_up else read).index(blind_id) + 1
+    block = [*own.blocks].index(image.block) + 1
+    about = {"modality": image.modality, "training": warm_up}
+    return about | {"position": position, "block": block}
 
 
 def _own_answer(own: record.Record, blind_id: str) -> dict:
-    kept_back = ("salt", "reason", "changes")
+    kept_back = ("salt", "reason", "changes", "utc")
     return {key: value for key, value in own.answers[blind_id].items() if key not in kept_back}
 
 
@@ -107,7 +170,7 @@ def may_fetch(engine: Engine, setting: Setting, reader_id: str, blind_id: str) -
     fetched ahead).
     """
     own = read_record(engine, reader_id)
-    reading = own.phase in ("registration", "display", "read", "summary")
+    reading = own.phase in ("registration", "display", "read", "close", "summary")
     open_now = record.may_see(own, setting.parameters.going_back)
     return reading and blind_id in [*open_now, *_coming(own)]
 
@@ -123,13 +186,14 @@ def receive(
 
     Raises store.Refused, or a database error when it cannot be saved now.
     """
-    message = record.clean(message)
+    known = protocol.PUBLISHED | {question.id for question in setting.protocol.questions}
+    message = record.clean(message, known)
     if message["event"] == "shown":
         mark_begun(setting, clock)
     before = read_record(engine, reader_id)
 
     def rule(events, sent: dict) -> None:
-        record.refuse(record.fold(events, before), sent, setting.parameters)
+        record.refuse(record.fold(events, before), sent, setting, clock())
 
     kept = store.append(engine, reader_id, message, rule, clock, before.events)
     head = kept["hash"] if message["event"] == "locked" else ""

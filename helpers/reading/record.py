@@ -12,13 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 import fastjsonschema
 
-from helpers.findings import SIDES
+from helpers import protocol
+from helpers.files import utc
 from helpers.reading.schema import ERASED
-from helpers.reading.store import Event, Refused
-from helpers.runner.parameters import Record as Parameters
-from helpers.table_columns import LABELS
+from helpers.reading.setting import Setting
+from helpers.reading.store import Event, Refused, StoreError
 
-CONFIDENCE_STEPS = {"none": 0, "3-step": 3, "6-step": 6}
 ROOM_LIGHTS = ("dark", "dimmed", "bright")
 DEVICES = ("diagnostic", "desktop", "laptop", "tablet", "phone")
 LONGEST_MESSAGE = 16_000
@@ -32,10 +31,16 @@ _CONTROL = re.compile(
 class Record:
     """A reader's record as it stands.
 
-    `answers` maps blind_id to the answer that stands, with `changes` and `seconds`.
+    `blocks` maps each block, in order, to its images in this reader's order; `begun` those that the
+    reader has begun or read to what was answered there once, `closed` those left for good to the
+    time. `answers` maps blind_id to the answer that stands, with `changes`, `seconds` and `utc`.
     """
 
-    order: list[str] = field(default_factory=list)
+    blocks: dict[str, list[str]] = field(default_factory=dict)
+    begun: dict[str, dict] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
+    locking: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
     consented_utc: str = ""
     registered: dict = field(default_factory=dict)
     display: dict = field(default_factory=dict)
@@ -50,37 +55,78 @@ class Record:
     events: int = 0
 
     @property
+    def order(self) -> list[str]:
+        """All images in this reader's order."""
+        return [blind_id for images in self.blocks.values() for blind_id in images]
+
+    def named(self, payload: dict) -> str:
+        """The id of the block whose number a message has; "" for none. The page knows no id."""
+        return dict(enumerate(self.blocks, 1)).get(payload.get("block"), "")
+
+    @property
+    def final(self) -> list[str]:
+        """Blocks whose answers can be changed no more."""
+        return [block for block in self.blocks if block in self.told or block in self.closed]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The block where the reader is and what comes there: block (its text, before it is begun),
+        read, close (it is read and will be final) or summary.
+
+        The first block's text comes before the display check, so only a later one is begun, or one
+        without images.
+        """
+        names = list(self.blocks)
+        for name, following in zip(names, [*names[1:], ""]):
+            images = self.blocks[name]
+            if (name != names[0] or not images) and name not in self.begun:
+                return name, "block"
+            if any(blind_id not in self.answers for blind_id in images):
+                return name, "read"
+            if following and images and name in self.locking and name not in self.closed:
+                return name, "close"
+        return names[-1] if names else "", "summary"
+
+    @property
     def current(self) -> str:
-        """The first image without an answer; '' when all have one."""
-        return next((blind_id for blind_id in self.order if blind_id not in self.answers), "")
+        """The image whose turn it is; '' when it is no image's."""
+        block, what = self.place
+        images = self.blocks[block] if what == "read" else []
+        return next((blind_id for blind_id in images if blind_id not in self.answers), "")
 
     @property
     def phase(self) -> str:
-        """Where the reader is: consent, registration, display, read, summary, locked, withdrawn or
-        erased.
+        """Where the reader is: consent, registration, display, block, read, close, summary, locked,
+        withdrawn or erased.
         """
         ends = {"erased": self.erased, "withdrawn": self.withdrawn_utc, "locked": self.locked_utc}
         steps = {
             "consent": not self.consented_utc,
             "registration": not self.registered,
             "display": not self.display,
-            "read": self.current,
         }
-        return next((name for name, here in (ends | steps).items() if here), "summary")
+        return next((name for name, here in (ends | steps).items() if here), self.place[1])
 
 
 def fold(events: Iterable[Event], before: Record | None = None) -> Record:
     """The record that a reader's events, in order, add up to; on top of the record `before` them,
     which stays as it is.
     """
-    record = replace(before, answers=dict(before.answers)) if before else Record()
+    record = Record()
+    if before:
+        kept = {name: dict(getattr(before, name)) for name in ("answers", "begun", "closed")}
+        record = replace(before, **kept)
     for event in events:
         payload, at = event.payload or {}, event.server_utc
         record.head, record.events = event.hash, event.sequence
         if event.event in ("answered", "changed"):
             _answer(record, event, payload)
+        elif event.event == "begun":
+            record.begun[record.named(payload)] = payload | {"utc": at}
+        elif event.event == "closed":
+            record.closed[record.named(payload)] = at
         now = {
-            "assigned": {"order": list(payload.get("order", []))},
+            "assigned": _assigned(payload) if event.event == "assigned" else {},
             "consented": {"consented_utc": at},
             "registered": {"registered": payload},
             "display": {"display": payload},
@@ -94,6 +140,17 @@ def fold(events: Iterable[Event], before: Record | None = None) -> Record:
     return record
 
 
+def _assigned(payload: dict) -> dict:
+    if "order" in payload:
+        raise StoreError(f"This record {protocol.OLD_SET}")
+    blocks = payload.get("blocks", [])
+    return {
+        "blocks": {block["block"]: block["images"] for block in blocks},
+        "locking": {block["block"] for block in blocks if block["lock"]},
+        "told": {block["block"] for block in blocks if block["tell_truth"]},
+    }
+
+
 def _answer(record: Record, event: Event, payload: dict) -> None:
     before = record.answers.get(event.blind_id, {})
     # The time to the first answer is the reading time; a change keeps it.
@@ -101,6 +158,7 @@ def _answer(record: Record, event: Event, payload: dict) -> None:
     record.answers[event.blind_id] = {
         **payload,
         "seconds": seconds,
+        "utc": before.get("utc", event.server_utc),
         "changes": before.get("changes", -1) + 1,
     }
     if event.event == "answered":
@@ -122,36 +180,31 @@ def _one_of(*choices) -> dict:
     return {"enum": list(choices)}
 
 
-_YES_NO, _WORDS = {"type": "boolean"}, {"type": "array", "maxItems": 40, "items": _text(60)}
+_YES_NO = {"type": "boolean"}
+# What a question can be answered by; which of it fits is the question's to say.
+_VALUE = {
+    "type": ["boolean", "number", "string", "array"],
+    "maxLength": protocol.LONGEST_TEXT,
+    "maxItems": 40,
+    "items": _text(200),
+}
 _VIEW = {
     "window_center": _number(-70000, 140000),
     "window_width": _number(0, 140000),
     "zoom": _number(0, 1000),
     "inverted": _YES_NO,
 }
-_ANSWER = {
-    "label": _one_of(*LABELS),
-    "poor_quality": _YES_NO,
-    "confidence": _number(1, 6),
-    "description": _text(2000),
-    "findings": _WORDS,
-    "side": _one_of("", *SIDES),
-    "cues": _WORDS,
-    "seconds": _number(0, 1e6),
-    **_VIEW,
-}
+_ANSWER = {"seconds": _number(0, 1e6), **_VIEW}
+ASKED = ("registered", "begun", "answered", "changed")  # events that hold answers to questions
 _SCREEN = (
     *("screen_width", "screen_height", "window_width", "window_height"),
     *("pixel_ratio", "color_depth", "pixels_per_cm", "dark_step", "light_step", "attempts"),
 )
 _PAYLOADS = {
     "consented": {"consent_sha256": _text(64), "language": _text(20)},
-    "registered": {
-        "years": _number(0, 80),
-        "specialty": _text(120),
-        "prior_ai": _YES_NO,
-        "prior_ai_words": _text(500),
-    },
+    "registered": {},
+    "begun": {"block": _number(1, 1000)},
+    "closed": {"block": _number(1, 1000)},
     "display": {
         **{name: _number(0, 1e5) for name in _SCREEN},
         **dict.fromkeys(("touch", "steps_seen", "dark_seen", "light_seen"), _YES_NO),
@@ -178,12 +231,16 @@ _check_whole = fastjsonschema.compile(
     {"type": "object", "properties": _MESSAGE, "required": ["id", "event", "browser_utc"]}
 )
 _check_payload = {
-    event: fastjsonschema.compile({"properties": fields}) for event, fields in _PAYLOADS.items()
+    event: fastjsonschema.compile(
+        {"properties": fields, "additionalProperties": _VALUE if event in ASKED else True}
+    )
+    for event, fields in _PAYLOADS.items()
 }
 
 
-def clean(message) -> dict:
-    """A message from outside with known fields only, types checked, control characters out.
+def clean(message, questions: Iterable[str] = ()) -> dict:
+    """A message from outside with known fields and answers to `questions` (ids) only, types
+    checked, control characters out.
 
     Raises Refused.
     """
@@ -195,7 +252,8 @@ def clean(message) -> dict:
         raise Refused("The message is too long.")
     _check(_check_whole, message)
     event, sent = message["event"], {"blind_id": "", "payload": {}} | message
-    payload = {key: value for key, value in sent["payload"].items() if key in _PAYLOADS[event]}
+    known = {*_PAYLOADS[event], *(questions if event in ASKED else ())}
+    payload = {key: value for key, value in sent["payload"].items() if key in known}
     _check(_check_payload[event], payload)
     _check_clock(message["browser_utc"])
     return {name: sent[name] for name in _MESSAGE} | {
@@ -235,25 +293,20 @@ def plain_text(text: str) -> str:
 # --- what comes next
 
 
-def refuse(record: Record, message: dict, parameters: Parameters) -> None:
-    """Raises Refused when the record does not accept the message.
-
-    `parameters` are the stage's; its `findings_offered` are complete.
-    """
+def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
+    """Raises Refused when the record does not accept the message at this time."""
     event, blind_id, payload = message["event"], message["blind_id"], message["payload"]
-    open_now = may_see(record, parameters.going_back)
+    block, what = record.place
+    open_now = may_see(record, opened.parameters.going_back)
     before_consent = event in ("consented", "withdrawn")
     before_read = before_consent or event in ("registered", "display")
-    particulars = {"years", "specialty", "prior_ai"}
+    elsewhere = event in ("begun", "closed") and record.named(payload) != block
     refusals = {
         "This reader has withdrawn: nothing more is recorded.": record.withdrawn_utc
         or record.erased,
         "The read is locked: nothing more is recorded.": record.locked_utc and event != "withdrawn",
         "This reader has no such image.": blind_id and blind_id not in record.order,
         "Consent comes first.": not before_consent and not record.consented_utc,
-        "Years of experience, specialty and prior knowledge of AI are needed.": event
-        == "registered"
-        and not particulars <= payload.keys(),
         "Registration comes first.": not before_read and not record.registered,
         "This image is not open to this reader now.": event == "shown" and blind_id not in open_now,
         "The answer is not for the image whose turn it is.": event == "answered"
@@ -262,46 +315,40 @@ def refuse(record: Record, message: dict, parameters: Parameters) -> None:
         and (blind_id not in record.answers or blind_id not in open_now),
         "A change needs a reason.": event == "changed" and not payload.get("reason"),
         "Some images have no answer yet.": event == "locked"
-        and (record.current or not record.order),
+        and (what != "summary" or not record.order),
+        "It is not this part's turn.": elsewhere
+        or (event == "begun" and what != "block")
+        or (event == "closed" and what != "close"),
+        "This part begins later.": event == "begun" and now < opens(record, opened),
     }
-    if event in ("answered", "changed"):
-        refusals |= _incomplete(payload, parameters)
     for sentence, refused in refusals.items():
         if refused:
+            raise Refused(sentence)
+    if event in ASKED:
+        answering = opened.images[blind_id].block if blind_id in opened.images else block
+        asked_in = protocol.READER if event == "registered" else answering
+        if sentence := protocol.refusal(opened.protocol.asked(asked_in), payload):
             raise Refused(sentence)
 
 
 def may_see(record: Record, going_back: str) -> list[str]:
     """The images a reader may look at now: the current one and those whose answer may still be
-    changed.
+    changed, which those of a block that is closed, or whose truth is told, may not.
     """
     again = {"never": [], "until next": [record.last_answered], "until locked": record.answers}
-    return [blind_id for blind_id in [*again[going_back], record.current] if blind_id]
+    final = {blind_id for block in record.final for blind_id in record.blocks[block]}
+    seen = [*again[going_back], record.current]
+    return [blind_id for blind_id in seen if blind_id and blind_id not in final]
 
 
-def _incomplete(payload: dict, parameters: Parameters) -> dict[str, bool]:
-    steps = range(1, CONFIDENCE_STEPS[parameters.confidence] + 1)
-    sure = payload.get("confidence", 1)
-    offered = {"findings": parameters.findings_offered, "cues": parameters.cues}
-    return {
-        f"'{name}' is needed.": payload.get(name) in (None, "", [])
-        for name in ("label", *needed(parameters))
-    } | {
-        "The confidence is not one of the steps.": "confidence" in payload
-        and (type(sure) is not int or sure not in steps),
-        **{
-            f"'{name}' names what the study does not offer.": not {*payload.get(name, [])} <= {*ids}
-            for name, ids in offered.items()
-        },
-    }
-
-
-def needed(parameters: Parameters) -> list[str]:
-    """The fields without which an answer is not complete, by the stage's parameters."""
-    asked = {
-        "description": parameters.description_required,
-        "findings": parameters.findings_required,
-        "confidence": parameters.confidence != "none",
-        "cues": parameters.cues_asked and parameters.cues_required,
-    }
-    return [name for name, is_needed in asked.items() if is_needed]
+def opens(record: Record, opened: Setting) -> str:
+    """The earliest time (UTC) at which the block where the reader is may be begun; "" for any."""
+    names = list(record.blocks)
+    here = names.index(record.place[0])
+    days = opened.protocol.blocks[here].after_days
+    if not days or not here:
+        return ""
+    before = names[here - 1]
+    ended = [record.closed.get(before, ""), record.begun.get(before, {}).get("utc", "")]
+    ended += [record.answers[blind_id]["utc"] for blind_id in record.blocks[before]]
+    return utc(datetime.fromisoformat(max(ended)) + timedelta(days=days))

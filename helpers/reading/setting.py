@@ -1,6 +1,6 @@
 """What stage 07 is given: its parameters, the study's texts and the blinded images.
 
-No truth, no pandas.
+No truth of a scored image, no pandas.
 """
 
 import csv
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers.findings import FINDINGS
+from helpers import protocol
 from helpers.runner import parameters
 from helpers.runner.places import NOTEBOOKS, outputs_folder, params_folder
 
@@ -23,11 +23,8 @@ NOTEBOOK = NOTEBOOKS / f"{STAGE}.ipynb"
 DATABASE = "READING_DATABASE_URL"
 STATIC = Path(__file__).resolve().parent / "static"
 # Of study.json and of the parameters, all that the page is given:
-PAGE_TEXTS = ("study", "title", "consent", "instructions", "contact", "protocol", "ethics")
-PAGE_PARAMETERS = (
-    *("confidence", "description_required", "findings_required", "findings_offered"),
-    *("cues_asked", "cues_required", "cues", "going_back", "break_after"),
-)
+PAGE_TEXTS = ("study", "consent", "contact", "protocol", "ethics")
+PAGE_PARAMETERS = ("going_back", "break_after")
 _BLIND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -37,13 +34,17 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class BlindImage:
-    """One presentation, as 06 wrote it."""
+    """One presentation, as 06 wrote it. `truth` ("real", "fake") is known of images alone that are
+    there to learn from.
+    """
 
     blind_id: str
     path: Path
     modality: str
     training: bool
     part: int
+    block: str
+    truth: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Setting:
 
     study: str
     parameters: parameters.Record
+    protocol: protocol.Protocol
     texts: Mapping
     images: Mapping[str, BlindImage]
     folder: Path
@@ -68,11 +70,14 @@ class Setting:
 
     @property
     def page(self) -> dict:
-        """All that the page and its kernels are given of the study. There is no truth in it."""
+        """All that the page and its kernels are given of the study before any block: no truth, and
+        nothing of a block but the first one's title. What a block asks comes with the state.
+        """
         texts = {name: self.texts.get(name, "") for name in PAGE_TEXTS}
         chosen = {name: self.parameters[name] for name in PAGE_PARAMETERS}
-        words = page_words(self.texts.get("language") or "en")
-        return {**texts, **chosen, "bits": self.texts.get("bits", 0), "words": words}
+        own = {"title": self.protocol.blocks[0].title, "bits": self.texts.get("bits", 0)}
+        own["about_you"] = protocol.for_page(self.protocol.asked(protocol.READER))
+        return {**texts, **chosen, **own, "words": page_words(self.texts.get("language") or "en")}
 
 
 def page_words(language: str) -> dict:
@@ -101,9 +106,15 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     defaults = {key: parameter.default for key, parameter in declared.items()}
     checked = parameters.check(given, declared, f"params/{study}/{name}.yaml")
     chosen = parameters.Record(defaults | checked)
-    chosen["findings_offered"] = _offered(chosen.findings_offered, study)
     folder = Path(reading_set or outputs / chosen.reading_set / "reading_set")
-    return Setting(study, chosen, read_texts(folder, study), read_images(folder), outputs / name)
+    texts, designed = read_texts(folder, study), read_protocol(folder)
+    waits = sum(block.after_days for block in designed.blocks)
+    if chosen.code_days <= waits:
+        raise SettingError(
+            f"{STAGE} of study '{study}': readers' codes work for {chosen.code_days} days"
+            f" (code_days), but blocks.csv makes them wait {waits:g}: make it longer."
+        )
+    return Setting(study, chosen, designed, texts, read_images(folder, designed), outputs / name)
 
 
 def setting_of(run) -> Setting:
@@ -122,14 +133,16 @@ def _read_yaml(folder: Path) -> tuple[str, dict]:
     return found[0].stem, parameters.read_yaml(found[0])
 
 
-def _offered(ids: list[str], study: str) -> list[str]:
-    unknown = [finding for finding in ids if finding not in FINDINGS]
-    if unknown:
-        raise SettingError(
-            f"{STAGE} of study '{study}': findings_offered names"
-            f" '{unknown[0]}'{parameters.nearest(unknown[0], FINDINGS)}."
-        )
-    return ids or list(FINDINGS)
+def read_protocol(folder: Path) -> protocol.Protocol:
+    """Blocks and questions of a reading set. Raises SettingError."""
+    try:
+        return protocol.load(folder)
+    except FileNotFoundError:
+        if (folder / "reading_set.csv").exists():
+            raise SettingError(f"{folder} has no questions.csv: it {protocol.OLD_SET}") from None
+        raise _absent(folder) from None
+    except (KeyError, ValueError) as error:
+        raise SettingError(f"{folder} is damaged: copy reading_set/ again ({error}).") from None
 
 
 def read_texts(folder: Path, study: str) -> dict:
@@ -146,21 +159,30 @@ def read_texts(folder: Path, study: str) -> dict:
         raise SettingError(f"{path} is damaged: copy reading_set/ again.") from None
 
 
-def read_images(folder: Path) -> dict[str, BlindImage]:
-    """The images of a reading set by blind_id.
+def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindImage]:
+    """The images of a reading set by blind_id, with the truth of those that are there to learn.
 
     Raises SettingError naming the row or the file that is wrong.
     """
     table = folder / "reading_set.csv"
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise _absent(table) from None
+    if not (rows := _rows(table)):
+        raise _absent(table)
+    told = {row["blind_id"]: row["truth"] for row in _rows(folder / "to_tell.csv")}
+    rows = [row | {"truth": told.get(row.get("blind_id"), "")} for row in rows]
     images = [_image(folder, f"{table} row {number}", row) for number, row in enumerate(rows, 1)]
+    known = {block.block for block in designed.blocks}
+    if strange := [image.block for image in images if image.block not in known]:
+        raise SettingError(f"{table} names block '{strange[0]}', which blocks.csv does not have.")
     if all(image.training for image in images):
         raise SettingError(f"{table} has no images to read.")
     return {image.blind_id: image for image in images}
+
+
+def _rows(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _absent(path: Path) -> SettingError:
@@ -170,7 +192,7 @@ def _absent(path: Path) -> SettingError:
 
 
 def _image(folder: Path, where: str, row: dict) -> BlindImage:
-    missing = {"blind_id", "path", "modality", "training"} - row.keys()
+    missing = {"blind_id", "path", "modality", "training", "block"} - row.keys()
     if missing or not _BLIND_ID.fullmatch(row["blind_id"] or ""):
         raise SettingError(f"{where}: no proper {sorted(missing)[0] if missing else 'blind_id'}.")
     path = (folder / row["path"]).resolve()
@@ -178,7 +200,8 @@ def _image(folder: Path, where: str, row: dict) -> BlindImage:
         raise SettingError(f"{where}: {row['path']} is not in the reading set: copy it again.")
     training = row["training"].lower() == "true"
     part = int(row.get("part") or (0 if training else 1))
-    return BlindImage(row["blind_id"], path, row["modality"], training, part)
+    told = row["block"], row["truth"]
+    return BlindImage(row["blind_id"], path, row["modality"], training, part, *told)
 
 
 @functools.lru_cache(maxsize=8)  # readers of a study often look at the same images

@@ -7,8 +7,11 @@ record.
 
 import hashlib
 import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from helpers import protocol
 from helpers.assemble_reading_set import seal
 from helpers.files import utc
 from helpers.findings import FINDINGS, SIDES, UNSIDED
@@ -24,6 +27,7 @@ CONFUSED = {
     "effusion": "pleural_thickening",
     "opacity": "infiltrates",
 }
+UNUSUAL, NOTICED = 0.1, 0.35  # share of images marked, and more of generated ones by who notices
 SEEN_ANEW = 0.25  # share of hidden repeats that a simulated reader judges afresh
 CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "markers")
 
@@ -52,112 +56,155 @@ def read(run: runs.Run) -> None:
 
 def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: bool) -> None:
     accounts.add_reader(engine, reader_id, simulated=True)
-    start = BEGIN + timedelta(
-        minutes=random.Random(f"{setting.parameters.seed}/{reader_id}").randrange(600)
-    )
+    asked, designed = setting.parameters, setting.protocol
+    start = BEGIN + timedelta(minutes=random.Random(f"{asked.seed}/{reader_id}").randrange(600))
     reader_state.enter(engine, setting, reader_id, lambda: utc(start))
+    person = Person(reader_id, knows_ai, asked)
 
-    def send(event: str, minute: int, blind_id: str = "", **payload) -> None:
+    def send(event: str, minute: float, name: str = "", blind_id: str = "", **payload) -> None:
         """The store recognises what it has: sending all again is how an interrupted rehearsal goes
         on.
         """
-        identity, moment = (
-            f"{event}-{blind_id or reader_id}",
-            utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5)),
-        )
-        message = record.clean(
-            {
-                "id": identity,
-                "event": event,
-                "blind_id": blind_id,
-                "payload": payload,
-                "browser_utc": moment,
-            }
-        )
-        message["payload"]["salt"] = hashlib.sha256(
-            f"{setting.parameters.seed}/{reader_id}/{identity}".encode()
-        ).hexdigest()[:16]
+        identity = f"{event}-{blind_id or name or reader_id}"
+        moment = utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5))
+        message = {"id": identity, "event": event, "blind_id": blind_id, "payload": payload}
+        known = [question.id for question in designed.questions]
+        message = record.clean(message | {"browser_utc": moment}, known)
+        salt = hashlib.sha256(f"{asked.seed}/{reader_id}/{identity}".encode()).hexdigest()[:16]
+        message["payload"]["salt"] = salt
         store.append(
             engine,
             reader_id,
             message,
-            lambda kept, sent: record.refuse(record.fold(kept), sent, setting.parameters),
+            lambda kept, sent: record.refuse(record.fold(kept), sent, setting, moment),
             lambda: moment,
         )
 
     send("consented", 1)
-    send(
-        "registered",
-        2,
-        years=12 if knows_ai else 9,
-        specialty="Radiology (simulated)",
-        prior_ai=knows_ai,
-    )
+    send("registered", 2, **person.once(designed.asked(protocol.READER)))
     send("display", 3, steps_seen=True, room_light="dimmed", device="desktop")
-    order = record.fold(store.events(engine, reader_id)).order
-    for minute, blind_id in enumerate(order, 4):
-        send("shown", minute, blind_id)
-        send(
-            "answered",
-            minute,
-            blind_id,
-            **answer(truth[blind_id], setting.parameters, reader_id, knows_ai),
-        )
-    send("locked", 4 + len(order))
+    minute, learnt, informed = 4.0, False, True
+    orders = record.fold(store.events(engine, reader_id)).blocks
+    for number, block in enumerate(designed.blocks, 1):
+        questions = designed.asked(block.block)
+        if number > 1 or not block.images:
+            minute += 1 + 1440 * block.after_days
+            once = person.once(questions) if not block.images else {}
+            send("begun", minute, block.block, block=number, **once)
+        informed = not block.unaware
+        for blind_id in orders[block.block]:
+            minute += 1
+            send("shown", minute, blind_id=blind_id)
+            given = person.answer(truth[blind_id], questions, informed, learnt)
+            send("answered", minute, blind_id=blind_id, **given)
+        learnt = learnt or block.tell_truth
+        if block.images and block.lock and block is not designed.blocks[-1]:
+            minute += 1
+            send("closed", minute, block.block, block=number)
+    send("locked", minute + 1)
 
 
-def answer(truth: dict, parameters, reader_id: str, knows_ai: bool) -> dict:
-    """The simulated answer to one image.
+@dataclass(frozen=True)
+class Person:
+    """A simulated reader. `asked`: the parameters of 07, which say how well and how they see."""
 
-    `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time.
-    """
-    looked = truth["blind_id"]
-    if (
-        truth.get("repeat_of")
-        and random.Random(f"{parameters.seed}/{reader_id}/{looked}/again").random() > SEEN_ANEW
-    ):
-        looked = truth["repeat_of"]
-    drawn = random.Random(f"{parameters.seed}/{reader_id}/{looked}")
-    fake = truth["origin"] == "generated"
-    right = parameters.simulated_sensitivity if fake else parameters.simulated_specificity
-    right += parameters.simulated_ai_gain * (1 - right) if knows_ai else 0
-    uncertain = drawn.random() < parameters.simulated_uncertain * (0.6 if knows_ai else 1)
-    says_fake = fake == (drawn.random() < right)
-    label = "uncertain" if uncertain else "fake" if says_fake else "real"
-    seconds = round(
-        min(240.0, drawn.lognormvariate(2.6 if knows_ai else 2.9, 0.5) * (1.4 if uncertain else 1)),
-        1,
-    )
-    seen, side = _seen(truth, parameters, drawn)
-    words = " and ".join(FINDINGS[finding].lower() for finding in seen) or "no finding"
-    described = f"{side} {words}".strip() if seen != ["no_finding"] else "normal lungs"
-    given = {
-        "label": label,
-        "description": described,
-        "findings": seen,
-        "side": side,
-        "seconds": seconds,
-    }
-    steps = record.CONFIDENCE_STEPS[parameters.confidence]
-    if steps:
-        given["confidence"] = 1 if uncertain else drawn.randint(1 + steps // 3, steps)
-    if parameters.cues_asked:
+    reader_id: str
+    knows_ai: bool
+    asked: Mapping
+
+    def drawn(self, about: str) -> random.Random:
+        return random.Random(f"{self.asked.seed}/{self.reader_id}/{about}")
+
+    @property
+    def notices(self) -> bool:
+        """Whether this reader notices what the images are before being told."""
+        return self.drawn("notices").random() < self.asked.simulated_noticed
+
+    def once(self, questions: list[protocol.Question]) -> dict:
+        """Answers to what is asked once."""
+        said = "Some images look generated" if self.notices else "Nothing"
+        known = {
+            "years": 12 if self.knows_ai else 9,
+            "specialty": "Radiology (simulated)",
+            "prior_ai": self.knows_ai,
+            "noticed": self.notices,
+            "remark": f"{said} (simulated)",
+        }
+        return self.rest(questions, known, self.drawn("once"))
+
+    def answer(
+        self, truth: Mapping, questions: list[protocol.Question], informed=True, learnt=False
+    ) -> dict:
+        """The answers to one image.
+
+        `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time.
+        Informed readers judge images lower on scales; who has learnt errs less.
+        """
+        looked = truth["blind_id"]
+        if truth.get("repeat_of") and self.drawn(f"{looked}/again").random() > SEEN_ANEW:
+            looked = truth["repeat_of"]
+        asked, drawn = self.asked, self.drawn(looked)
+        fake = truth["origin"] == "generated"
+        right = asked.simulated_sensitivity if fake else asked.simulated_specificity
+        right += asked.simulated_ai_gain * (1 - right) if self.knows_ai else 0
+        right += asked.simulated_learning * (1 - right) if learnt else 0
+        uncertain = drawn.random() < asked.simulated_uncertain * (0.6 if self.knows_ai else 1)
+        says_fake = fake == (drawn.random() < right)
+        label = "uncertain" if uncertain else "fake" if says_fake else "real"
+        typical = drawn.lognormvariate(2.6 if self.knows_ai else 2.9, 0.5)
+        seconds = round(min(240.0, typical * (1.4 if uncertain else 1)), 1)
+        offered = {question.id: [value for value, _ in question.options] for question in questions}
+        seen, side = _seen(truth, offered.get("findings", FINDINGS), drawn)
+        words = " and ".join(FINDINGS[finding].lower() for finding in seen) or "no finding"
+        described = f"{side} {words}".strip() if seen != ["no_finding"] else "normal lungs"
+        known = {"label": label, "description": described, "findings": seen, "side": side}
+        known |= {"poor_quality": False}
+        if steps := len(offered.get("confidence", [])):
+            known["confidence"] = 1 if uncertain else drawn.randint(1 + steps // 3, steps)
         likely = CUES_OF_FAKE if label == "fake" else CUES_OF_REAL
-        given["cues"] = [
-            cue for cue in parameters.cues if cue in likely and drawn.random() < 0.6
-        ] or parameters.cues[:1]
-    return given
+        cues = [cue for cue in offered.get("cues", []) if cue in likely and drawn.random() < 0.6]
+        known["cues"] = cues or offered.get("cues", [])[:1]
+        strange = UNUSUAL + (NOTICED if fake and self.notices else 0)
+        known["unusual"] = drawn.random() < strange
+        lower = asked.simulated_quality_gap * fake + asked.simulated_informed_gap * informed
+        return self.rest(questions, known, drawn, lower) | {"seconds": seconds}
+
+    def rest(self, questions, known: dict, drawn: random.Random, lower: float = 0) -> dict:
+        """What is known of these answers, and something for every other question that is shown."""
+        given: dict = {}
+        for question in questions:
+            if not question.is_shown(given):
+                continue
+            value = known.get(question.id)
+            if value is None:
+                value = _anything(question, drawn, lower)
+            if not protocol.empty(value):
+                given[question.id] = value
+        return given
 
 
-def _seen(truth: dict, parameters, drawn: random.Random) -> tuple[list[str], str]:
+def _anything(question: protocol.Question, drawn: random.Random, lower: float):
+    values = [value for value, _ in question.options]
+    if question.kind == "scale":
+        step = round(drawn.gauss(0.75 * len(values) - lower, 0.8))
+        return min(max(step, 1), len(values))
+    if question.kind in ("choice", "side"):
+        return drawn.choice(values)
+    if question.kind in protocol.MANY:
+        return [drawn.choice(values)]
+    return {"text": "nothing to add (simulated)", "number": 1, "yes/no": drawn.random() < 0.5}[
+        question.kind
+    ]
+
+
+def _seen(truth: Mapping, offered: Iterable, drawn: random.Random) -> tuple[list[str], str]:
     """What the reader sees: mostly what is there, now and then something like it or nothing."""
-    there = [
-        finding for finding in truth["finding"].split("|") if finding in parameters.findings_offered
-    ] or ["no_finding"]
+    there = [finding for finding in truth["finding"].split("|") if finding in offered]
+    there = there or ["no_finding"]
     seen = [
         CONFUSED.get(finding, finding) if drawn.random() < 0.15 else finding for finding in there
     ]
-    seen = [finding for finding in seen if finding in parameters.findings_offered] or there
+    seen = [finding for finding in seen if finding in offered] or there
     if seen != ["no_finding"] and drawn.random() < 0.08:
         seen = ["no_finding"]
     sided = any(finding not in UNSIDED for finding in seen)

@@ -42,6 +42,18 @@ OLD_STUDY = (
 )
 
 
+# What was a parameter of 06 or 07 until questions.csv and blocks.csv.
+REPLACED = {
+    *("confidence", "description_required", "findings_required", "findings_offered"),
+    *("cues_asked", "cues_required", "cues", "instructions"),
+}
+OLD_DESIGN = (
+    "was replaced by questions.csv and blocks.csv. A study that was begun with it goes on with"
+    " commit 3aa5acd, the last that reads it: nothing was changed. Otherwise take the line out and"
+    " copy both tables from params/paper/."
+)
+
+
 PARTED = re.compile(r";(?=\s*\d\d[\w.-]*\.\w+\s*=|\s*$)")
 
 
@@ -157,6 +169,8 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
                 f"{where}: '{key}' looks like a secret; put it into the environment or .keys/,"
                 " never into a parameter."
             )
+        if key not in declared and key in REPLACED:
+            raise ParameterError(f"{where}: '{key}' {OLD_DESIGN}")
         if key not in declared:
             raise ParameterError(f"{where}: unknown key '{key}'{nearest(str(key), declared)}.")
         parameter = declared[key]

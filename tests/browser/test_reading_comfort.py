@@ -139,7 +139,9 @@ def test_a_poor_image_is_ticked_beside_the_label_and_reaches_the_tables(browser,
     page.keyboard.press("q")
     page.keyboard.press("2")
     page.keyboard.press("Enter")
-    assert "Choose Real" in page.inner_text(".finish .problem"), "never instead of a label"
+    assert "Still needed: This image is" in page.inner_text(".finish .problem"), (
+        "never instead of a label"
+    )
     poor = reader.answer("u")
     reader.shown(poor)
     assert not page.is_checked("#poor_quality")

@@ -109,7 +109,7 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
         assert "Training 1 of 1" in page.inner_text(".progress")
         first = reader.shown()
         page.keyboard.press("Enter")
-        assert "Choose Real" in page.inner_text(".finish .problem")
+        assert "Still needed: This image is" in page.inner_text(".finish .problem")
         page.keyboard.press("r")
         page.keyboard.press("Enter")
         assert "How sure" in page.inner_text(
@@ -117,7 +117,7 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
         ) or "sure you are" in page.inner_text(".finish .problem")
         page.keyboard.press("4")
         page.keyboard.press("Enter")
-        assert "Describe" in page.inner_text(".finish .problem")
+        assert "Lung condition" in page.inner_text(".finish .problem")
         page.fill("#description", "an effusion")
         page.click(".choice:has-text('Pleural effusion')")
         page.click(".choice[data-value=left]")
@@ -218,7 +218,7 @@ def test_enter_saves_after_a_click_and_a_missing_field_comes_into_view(browser, 
     reader.shown(blind_id)
     page.evaluate("document.querySelector('.answer').scrollTop = 9999")
     page.click("button.save")
-    assert "Choose Real" in page.inner_text(".finish .problem")
+    assert "Still needed: This image is" in page.inner_text(".finish .problem")
     top = page.locator(".answer").bounding_box()["y"]
     assert page.locator(".choice[data-value=real]").bounding_box()["y"] >= top - 1
 

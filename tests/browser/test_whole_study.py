@@ -42,7 +42,7 @@ SETTINGS = {
     "04_sample_diffusion": {"steps": ["3"], "guidance": ["2"]},
     "05_audit_images": {"reading_size": 56, "feature_size": 56, "permutations": 20},
     "06_assemble_reading_set": {"min_distance": 2},
-    "07_read_cases": {"confidence": "3-step", "description_required": False},
+    "07_read_cases": {},
     "08_analyse_readings": {"coverage_studies": 20, "power_studies": 20, "replicates": 200},
     "09_compare_with_paper": {},
     "10_make_poster": {"dots_per_inch": 30},
@@ -112,8 +112,9 @@ def _write_params() -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     for name, text in TABLES.items():
         (folder / name).write_text(text)
-    for name in ("study.yaml", "consent.txt", "instructions.txt"):
+    for name in ("study.yaml", "consent.txt", "blocks.csv"):
         shutil.copy(places.ROOT / "params" / "rehearsal" / name, folder)
+    shutil.copy(places.ROOT / "params" / "pilot" / "questions.csv", folder)
 
 
 def _key(root) -> pd.DataFrame:

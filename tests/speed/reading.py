@@ -22,7 +22,8 @@ import pandas as pd
 import psutil
 import yaml
 
-from helpers import images, tables
+from helpers import images, protocol, tables
+from helpers.assemble_reading_set import blocks
 from speed import measurement
 
 STUDY, SET = "speed_reading", "06_assemble_reading_set"
@@ -101,9 +102,7 @@ def make_study(root: Path, size: int, count: int) -> Path:
     """
     reading_set, plain = root / "outputs" / STUDY / SET / "reading_set", root / "plain"
     (root / "params" / STUDY).mkdir(parents=True)
-    (root / "params" / STUDY / "07_read_cases.yaml").write_text(
-        yaml.safe_dump({"description_required": False, "break_after": 0})
-    )
+    (root / "params" / STUDY / "07_read_cases.yaml").write_text(yaml.safe_dump({"break_after": 0}))
     (reading_set / "images").mkdir(parents=True)
     plain.mkdir()
     rows = []
@@ -124,12 +123,16 @@ def make_study(root: Path, size: int, count: int) -> Path:
                 "modality": "xray",
                 "training": False,
                 "part": 1,
+                "block": "read",
             }
         )
     tables.write(pd.DataFrame(rows), reading_set / "reading_set.csv")
-    (reading_set / "study.json").write_text(
-        '{"title": "Speed", "consent": "Simulated", "instructions": "Simulated", "bits": 12}'
-    )
+    (reading_set / "study.json").write_text('{"consent": "Simulated", "bits": 12}')
+    label = {"id": "label", "text": "This image is", "kind": "choice", "required": "true"}
+    label["options"] = "real=Real|fake=Fake|uncertain=Uncertain"
+    said = {"id": "description", "text": "Lung condition", "kind": "text"}
+    block = {"block": "read", "order": 1, "title": "Speed", "images": "main"}
+    blocks.write(reading_set, protocol.build([label, said], [block], "Simulated"))
     return plain
 
 

@@ -13,7 +13,7 @@ const LOOK_AGAIN = 20000; // milliseconds between two looks at whether the read 
 // What every screen gets: the study's settings and words, where the reader is, and what it may ask of the page.
 export const app = {
   settings: null, words: null, state: null, server: null, outbox: null, kept: null, root: null,
-  screen: null, images: new Map(), show, fetchImage, lookAgain, openAnswer,
+  screen: null, images: new Map(), show, fetchImage, lookAgain, openAnswer, blockOf,
 };
 let beginning = null;
 let mounted = null;
@@ -58,7 +58,7 @@ async function put(page) {
   await begin();
   Object.assign(app, page?.settings?.study ? page : {});
   const { settings, words, state } = app;
-  document.title = settings.title;
+  document.title = state.block.title ?? settings.title;
   document.documentElement.lang = words.language;
   app.root = h("div", { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" });
   app.kept ??= new Kept(settings.study, state.reader);
@@ -84,7 +84,8 @@ function follow(state, message) {
   fetchAhead();
   if (!app.screen) return; // an earlier page's messages are still being sent: the first screen comes after them
   const reading = app.screen instanceof Reading;
-  if (reading && app.state.phase === "read") app.screen.follow(message);
+  const same = reading && app.screen.block.number === app.state.block.number;
+  if (same && app.state.phase === "read") app.screen.follow(message);
   else if (before !== app.state.phase || !reading) {
     if (!app.outbox.waiting.length || app.state.phase !== "read") show();
   }
@@ -113,9 +114,16 @@ async function signedOut() {
 function show() {
   const { phase } = app.state;
   app.screen?.leave?.();
+  document.title = app.state.block.title ?? document.title;
   app.root.replaceChildren();
   app.screen = phase === "read" ? new Reading(app) : screens[phase](app);
   app.screen.waiting?.(app.outbox.waiting.length, app.outbox.trouble);
+}
+
+// The block that shows an image: the present one, or an earlier one whose answers may still be changed.
+function blockOf(id) {
+  const { pictures, block, earlier } = app.state;
+  return [block, ...earlier].find(({ number }) => number === pictures[id]?.block) ?? block;
 }
 
 // An answer looked at again, from the summary.

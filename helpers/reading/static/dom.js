@@ -39,7 +39,7 @@ export function choices(label, options, { many = false, changed = () => {}, clas
 }
 
 // A dialog over the page; resolves with the pressed button's value, "" when it was left.
-export function ask(title, body, buttons) {
+export function ask(title, body, buttons, className = "") {
   return new Promise((done) => {
     const finish = (value) => {
       dialog.close();
@@ -51,7 +51,7 @@ export function ask(title, body, buttons) {
     const leave = (event) => (event.preventDefault(), finish(""));
     const dialog = h(
       "dialog",
-      { className: "ask", "aria-label": title, oncancel: leave, "data-lm-suppress-shortcuts": "true" },
+      { className: `ask ${className}`, "aria-label": title, oncancel: leave, "data-lm-suppress-shortcuts": "true" },
       h("h2", { text: title }),
       typeof body === "string" ? h("p", { text: body }) : body,
       h("div", { className: "row end" }, buttons.map(pressed)),

@@ -38,7 +38,7 @@ export async function signOut(app) {
   return app.root.classList.remove("covered");
 }
 
-async function withdraw(app) {
+export async function withdraw(app) {
   const words = app.words.withdraw;
   const reason = h("textarea", { rows: 2, maxLength: 500, "aria-label": words.reason });
   const body = h("div", {}, h("p", { text: words.body }), h("label", {}, words.reason, reason));

@@ -10,7 +10,8 @@ export class Reading {
     this.app = app;
     this.words = app.words.read;
     this.answered = new Map(); // answers given on this page that the state may not know yet
-    this.panel = new Panel(app, () => this.submit());
+    this.block = changing ? app.blockOf(changing) : app.state.block;
+    this.panel = new Panel(app, this.block.questions, () => this.submit());
     this.build();
     this.viewer = new Viewer(this.canvas, (viewer) => this.showWindow(viewer));
     this.keys = (event) => this.key(event);
@@ -77,9 +78,10 @@ export class Reading {
   // The answer that may be changed from here: the last one, and until the lock, from each answer the one before it.
   last() {
     const { state, settings } = this.app;
-    if (settings.going_back === "never") return "";
+    if (settings.going_back === "never" || this.block.tell_truth) return "";
     if (!this.changing) return [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
-    const given = [...new Set([...Object.keys(state.answers), ...this.answered.keys()])];
+    const own = Object.keys(state.answers).filter((id) => state.pictures[id].block === this.block.number);
+    const given = [...new Set([...own, ...this.answered.keys()])];
     return settings.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
   }
 
@@ -171,19 +173,32 @@ export class Reading {
   }
 
   submit() {
-    const missing = this.panel.missing();
-    if (missing) return this.panel.need(missing);
+    if (this.panel.lacks()) return undefined;
     if (!this.current || this.canvas.dataset.shown !== this.current || this.paused) return undefined;
     const id = this.current;
     const about = this.app.state.pictures[id];
     const answer = { ...this.panel.get(), seconds: this.time(), ...this.viewer.view() };
-    if (!answer.side) delete answer.side;
     this.answered.set(id, answer);
     this.app.outbox.put(this.changing ? "changed" : "answered", id, answer, this.message);
     for (const kind of ["-draft", "-seconds"]) this.app.kept.drop(kind, id);
     if (this.changing) return this.leaveChange();
+    if (this.block.tell_truth) return this.tell(id, answer);
     this.next();
     return this.between(about);
+  }
+
+  // Say what the image is, once the answer is saved; the image stays in sight.
+  async tell(id, answer) {
+    this.hold();
+    while (!(await this.app.outbox.empty()) && !this.app.outbox.stopped);
+    const { title, body, yours, go_on } = this.app.words.told;
+    const { question } = this.panel.fields.entries.find((entry) => entry.question.id === "label") ?? {};
+    const named = (value) => question?.options.find(([one]) => one === value)?.[1] ?? value;
+    const truth = this.app.state.truth?.[id];
+    const given = question && h("p", { text: fill(yours, { answer: named(answer.label) }) });
+    if (truth) await ask(title, h("div", {}, h("p", { className: "truth", text: fill(body, { truth: named(truth) }) }), given), [["go", go_on, "primary"]], "beside");
+    this.release();
+    return this.next();
   }
 
   // What may come between two images: the end of the training, a suggested break.
@@ -243,7 +258,7 @@ export class Reading {
   }
 
   leaveChange() {
-    if (this.app.state.phase === "summary") return this.app.outbox.empty().then(() => this.app.show());
+    if (this.app.state.phase !== "read") return this.app.outbox.empty().then(() => this.app.show());
     return this.next();
   }
 
@@ -272,7 +287,8 @@ export class Reading {
 
   async help() {
     const { help, page } = this.app.words;
-    const rows = help.rows.map(([keys, what]) => h("tr", {}, h("th", { scope: "row", text: keys }), h("td", { text: what })));
+    const own = Object.entries(this.panel.fields.keys).map(([key, [, text]]) => [key.toUpperCase(), text]);
+    const rows = [...own, ...help.rows].map(([keys, what]) => h("tr", {}, h("th", { scope: "row", text: keys }), h("td", { text: what })));
     await ask(help.title, h("table", { className: "keys" }, h("tbody", {}, rows)), [["", page.close, "primary"]]);
   }
 
@@ -293,13 +309,8 @@ export class Reading {
 
   shortcut(key) {
     const { viewer, panel } = this;
-    if (/^[1-6]$/.test(key)) return panel.confidence && Number(key) <= parseInt(this.app.settings.confidence, 10) ? () => panel.pickStep(Number(key)) : null;
+    if (panel.fields.keys[key]) return panel.fields.keys[key][0];
     return {
-      r: () => panel.pickLabel("real"),
-      f: () => panel.pickLabel("fake"),
-      u: () => panel.pickLabel("uncertain"),
-      q: () => panel.tickPoor(),
-      d: () => panel.description.focus(),
       a: () => viewer.preset("auto"),
       s: () => viewer.preset("soft"),
       h: () => viewer.preset("hard"),

@@ -1,7 +1,8 @@
 // The screens before and after the read: consent, registration, instructions, display check, summary, lock, ends.
 import { newId, now } from "./api.js";
 import { ask, choices, fill, h } from "./dom.js";
-import { menu, savedState } from "./menu.js";
+import { Fields } from "./fields.js";
+import { menu, savedState, withdraw } from "./menu.js";
 
 const STEPS = ["consent", "registration", "instructions", "display"];
 const FIELDS = 4; // in each row of the display check, one with a square
@@ -17,7 +18,7 @@ function sheet(app, step, title, ...body) {
   const heading = h("h1", { text: title, tabIndex: -1 });
   const saved = h("span", { className: "saved", role: "status" });
   app.root.replaceChildren(
-    h("div", { className: "scroll" }, h("main", { className: "sheet" }, h("p", { className: "study", text: settings.title }), steps, heading, body, problem)),
+    h("div", { className: "scroll" }, h("main", { className: "sheet" }, h("p", { className: "study", text: app.state.block.title ?? settings.title }), steps, heading, body, problem)),
     h("footer", { className: "foot" }, saved, menu(app)),
   );
   heading.focus({ preventScroll: true });
@@ -42,20 +43,15 @@ export function consent(app) {
 
 export function registration(app) {
   const words = app.words.registration;
-  const years = h("input", { type: "number", min: 0, max: 80, step: 1, inputMode: "numeric", name: "years" });
-  const specialty = h("input", { type: "text", maxLength: 120, name: "specialty" });
-  const prior = choices(words.prior, [["yes", words.yes], ["no", words.no]]);
-  const which = h("input", { type: "text", maxLength: 500, name: "prior" });
   const go = primary(words.go_on, save);
+  const fields = new Fields(app, app.settings.about_you, undefined, true);
   function save() {
-    const known = prior.get()[0];
-    if (years.value === "" || !years.checkValidity() || !specialty.value.trim() || !known) return screen.say(words.missing);
+    const missing = fields.missing();
+    if (missing) return screen.say(fill(app.words.read.needed, { question: missing.question.text }));
     go.disabled = true;
-    const particulars = { years: Number(years.value), specialty: specialty.value, prior_ai: known === "yes", prior_ai_words: which.value };
-    return app.outbox.put("registered", "", particulars);
+    return app.outbox.put("registered", "", fields.get());
   }
-  const fields = [h("label", {}, words.years, years), h("label", {}, words.specialty, specialty), field(words.prior, prior), h("label", {}, words.words, which)];
-  const screen = sheet(app, "registration", words.title, h("p", { text: words.lead }), fields, row(go));
+  const screen = sheet(app, "registration", words.title, h("p", { text: words.lead }), fields.nodes, row(go));
   return screen;
 }
 
@@ -63,10 +59,48 @@ export function registration(app) {
 export { instructions as display };
 
 function instructions(app) {
-  const { words: { instructions: words }, settings } = app;
-  const points = [words.label, words.going_back[settings.going_back], ...words.points];
+  const { words: { instructions: words }, state } = app;
   const go = primary(words.go_on, () => (app.screen = displayCheck(app)));
-  return sheet(app, "instructions", words.title, text(settings.instructions), h("ul", {}, points.map((point) => h("li", { text: point }))), row(go));
+  return sheet(app, "instructions", words.title, text(state.block.instructions), points(app, state.block), row(go));
+}
+
+// What holds for reading images, whatever is asked of them.
+function points({ words: { instructions: words }, settings }, block) {
+  const told = block.tell_truth ? words.told : words.not_told;
+  const back = words.going_back[block.tell_truth ? "never" : settings.going_back];
+  return block.images && h("ul", {}, [back, ...words.points, told].map((point) => h("li", { text: point })));
+}
+
+// A later block's text, which comes with its turn; a block without images also has its questions here. After the last
+// one readers know everything: whoever does not want to stay in leaves here.
+export function block(app) {
+  const { words: { part: words, withdraw: leaving }, state: { block: here } } = app;
+  const fields = new Fields(app, here.images ? [] : here.questions, undefined, true);
+  const go = primary(here.images ? words.begin : words.go_on, begin);
+  function begin() {
+    const missing = fields.missing();
+    if (missing) return screen.say(fill(app.words.read.needed, { question: missing.question.text }));
+    go.disabled = true;
+    return app.outbox.put("begun", "", { block: here.number, ...fields.get() });
+  }
+  const leave = here.last && !here.images && h("button", { type: "button", className: "danger", text: leaving.all, onclick: () => withdraw(app) });
+  const screen = sheet(app, "block", here.title, text(here.instructions), points(app, here), fields.nodes, row(leave, go));
+  return screen;
+}
+
+// A block is read: before the next one begins its answers become final.
+export function close(app) {
+  const { words: { part: words }, state } = app;
+  const go = primary(words.close, () => ((go.disabled = true), app.outbox.put("closed", "", { block: state.block.number })));
+  return sheet(app, "close", words.closing, h("p", { text: fill(words.closing_body, { n: state.total }) }), again(app), row(go));
+}
+
+// The next block begins on a later day.
+export function wait(app) {
+  const { words: { part: words, language }, state } = app;
+  const opens = new Date(state.opens_utc).toLocaleString(language, { dateStyle: "full", timeStyle: "short" });
+  if (!app.outbox.waiting.length) app.kept.clear();
+  return sheet(app, "wait", words.waiting, h("p", { text: fill(words.waiting_body, { opens }) }));
 }
 
 // A row of fields of which one has a faint square; seen() says whether that one was chosen.
@@ -122,8 +156,19 @@ function displayCheck(app) {
   return screen;
 }
 
+// The answers that may still be changed.
+function again({ words: { summary: words }, state, settings, openAnswer }) {
+  const open = Object.keys(state.answers).filter((id) => !state.pictures[id].training);
+  const look = (id) => h("button", { type: "button", className: "choice", text: fill(words.image, { n: state.pictures[id].position }), onclick: () => openAnswer(id) });
+  const part = ({ title, number }) => {
+    const own = open.filter((id) => state.pictures[id].block === number);
+    return own.length > 0 && [state.earlier.length > 0 && h("p", { text: title }), h("div", { className: "choices" }, own.map(look))];
+  };
+  return open.length > 0 && settings.going_back !== "never" && h("details", {}, h("summary", { text: words.again }), [...state.earlier, state.block].map(part));
+}
+
 export function summary(app) {
-  const { words: { summary: words, signin }, state, settings } = app;
+  const { words: { summary: words, signin } } = app;
   const code = h("input", { type: "text", autocomplete: "off", spellcheck: false, className: "code", "aria-label": signin.code });
   const lock = h("button", { type: "submit", className: "primary", text: words.lock });
   const form = h("form", { className: "lock", onsubmit: sign }, h("p", { text: words.lead }), h("label", {}, signin.code, code), row(lock));
@@ -139,10 +184,7 @@ export function summary(app) {
     app.state = { ...app.state, ...data.state };
     return app.show();
   }
-  const open = Object.keys(state.answers).filter((id) => !state.pictures[id].training);
-  const look = (id) => h("button", { type: "button", className: "choice", text: fill(words.image, { n: state.pictures[id].position }), onclick: () => app.openAnswer(id) });
-  const again = open.length > 0 && settings.going_back !== "never" && h("details", {}, h("summary", { text: words.again }), h("div", { className: "choices" }, open.map(look)));
-  const screen = sheet(app, "summary", words.title, h("p", { text: fill(words.body, { n: state.total }) }), again, form);
+  const screen = sheet(app, "summary", words.title, h("p", { text: words.body }), again(app), form);
   return screen;
 }
 

@@ -1,0 +1,118 @@
+// One field per question, in the study's order. What is not asked beside the other answers is hidden and gives none.
+import { choices, h } from "./dom.js";
+
+const LONGEST = 2000;
+const TOOL_KEYS = "adhiqspxz"; // of the image's tools, the text and the tick: no option gets them
+
+const empty = (value) => value === undefined || value === "" || (Array.isArray(value) && !value.length);
+const said = (value) => (Array.isArray(value) ? value : [String(value ?? "")]);
+
+export class Fields {
+  // form: the questions stand on a sheet of their own, not beside an image.
+  constructor(app, questions, changed = () => {}, form = false) {
+    Object.assign(this, { words: app.words, form });
+    this.changed = () => (this.refresh(), changed());
+    this.keys = {}; // key -> [what it does, name for the list of keys]
+    this.entries = questions.map((question) => ({ question, ...this.make(question) }));
+    this.nodes = this.entries.map(({ node }) => node);
+    this.refresh();
+  }
+
+  make(question) {
+    const { kind, options, required } = question;
+    if (kind === "text") return this.text(question);
+    if (kind === "number") return this.number(question);
+    if (kind === "yes/no" && !required) return this.tick(question);
+    const { yes, no } = this.words.read;
+    const names = { side: this.words.read, findings: this.words.findings }[kind] ?? {};
+    const offered = kind === "yes/no" ? [["true", yes], ["false", no]] : options.map(([value, text]) => [value, names[value] ?? text]);
+    const value = { scale: Number, "yes/no": (one) => one === "true" }[kind] ?? ((one) => one);
+    const many = ["choices", "findings"].includes(kind);
+    const short = !this.form && kind === "choice" && offered.length <= 3;
+    const className = { scale: "steps-of", choice: short ? "labels" : "", "yes/no": "" }[kind] ?? "small";
+    const titled = kind === "choice" ? this.letters(offered) : offered;
+    const group = choices(question.text, titled, { many, changed: this.changed, className });
+    if (kind === "scale") this.digits(group, offered);
+    return {
+      node: this.field(question, group.node, kind === "side" ? "inline" : ""),
+      get: () => (many ? group.get() : group.get().map(value)[0]),
+      set: (given) => group.set(empty(given) ? [] : said(given)),
+      pick: (one) => (group.set([one]), this.changed()),
+    };
+  }
+
+  // The first choice of a page is picked by letters of its options, each the first that is free.
+  letters(offered) {
+    if (this.lettered || this.form) return offered;
+    this.lettered = true;
+    const pick = (one) => () => this.entries.find(({ question }) => question.kind === "choice").pick(one);
+    return offered.map(([value, text]) => {
+      const key = [...text.toLowerCase()].find((letter) => /[a-z]/.test(letter) && !TOOL_KEYS.includes(letter) && !this.keys[letter]);
+      if (key) this.keys[key] = [pick(value), text];
+      return [value, text, key?.toUpperCase()];
+    });
+  }
+
+  digits(group, offered) {
+    if (this.keys[1] || this.form) return;
+    for (const [value, text] of offered) this.keys[value] = [() => (group.set([value]), this.changed()), text];
+  }
+
+  text(question) {
+    const more = this.form ? { type: "text", name: question.id } : { rows: 2 };
+    const input = h(this.form ? "input" : "textarea", { ...more, maxLength: LONGEST, id: question.id, oninput: this.changed });
+    if (!this.form) this.keys.d ??= [() => input.focus(), question.text];
+    return { node: this.field(question, input), get: () => input.value.trim(), set: (given) => (input.value = given ?? "") };
+  }
+
+  number(question) {
+    const input = h("input", { type: "number", min: 0, max: 1000, step: "any", inputMode: "decimal", name: question.id, id: question.id, oninput: this.changed });
+    const get = () => (input.value === "" || !input.checkValidity() ? "" : Number(input.value));
+    return { node: this.field(question, input), get, set: (given) => (input.value = given ?? "") };
+  }
+
+  tick(question) {
+    const box = h("input", { type: "checkbox", id: question.id, onchange: this.changed });
+    const turn = () => ((box.checked = !box.checked), this.changed());
+    if (!this.form) this.keys.q ??= [turn, question.text];
+    const node = h("div", { className: "field" }, h("label", { className: "tick" }, box, question.text));
+    return { node, get: () => box.checked, set: (given) => (box.checked = Boolean(given)) };
+  }
+
+  field({ text, id, required }, node, more = "") {
+    const typed = node.matches("input, textarea");
+    const optional = !required && h("em", { text: ` ${this.words.read.optional}` });
+    return h("div", { className: `field ${more}` }, h(typed ? "label" : "span", { className: "name", htmlFor: typed ? id : null }, text, optional), node);
+  }
+
+  shown({ question }, given) {
+    const [other, wanted] = question.shown_when ?? [];
+    return !other || said(given[other]).includes(wanted);
+  }
+
+  // What is answered, of the questions that are asked beside these answers.
+  get() {
+    const given = {};
+    for (const entry of this.entries) {
+      const value = this.shown(entry, given) ? entry.get() : "";
+      if (!empty(value)) given[entry.question.id] = value;
+    }
+    return given;
+  }
+
+  set(given) {
+    for (const { question, set } of this.entries) set(given[question.id]);
+    this.refresh();
+  }
+
+  refresh() {
+    const given = this.entries ? this.get() : {};
+    for (const entry of this.entries ?? []) entry.node.hidden = !this.shown(entry, given);
+  }
+
+  // The first question that still needs an answer.
+  missing() {
+    const given = this.get();
+    return this.entries.find((entry) => entry.question.required && this.shown(entry, given) && !(entry.question.id in given));
+  }
+}
