@@ -259,4 +259,4 @@ def test_the_poster_and_its_companion_page_are_made_from_the_same_results(whole,
     content = (folder / "companion" / "data.js").read_text()
     page = json.loads(content.removeprefix("self.COMPANION = ").rstrip(";\n"))
     assert "imulated" in json.dumps(page), "phantoms and a stand-in API are marked"
-    assert 0 < len(list((folder / "companion").rglob("*.png"))) and "effusion" in content
+    assert len(list((folder / "companion").rglob("*.png"))) > 0 and "effusion" in content
