@@ -225,12 +225,12 @@ def test_a_reader_missing_half(place):
 def test_no_real_images(place):
     _, found, _, _, text = analyse(per=studies.NONE_REAL, confidence="none")
     assert "Only generated images were read" in text
-    assert "nothing here is a measure of detection" in text
+    assert "nothing here measures detection" in text
     assert found["multireader"]["delong"]["reason"].startswith("fewer than two real images")
     assert "no real images" in text
     assert "wrongly called fake" not in text
     assert found["power"] == []
-    assert "ROC curves rest on three steps" not in text
+    assert "the ROC curves have three levels only" not in text
     assert "ROC curves run from “real” over “uncertain” to “fake”;" in text
 
 
@@ -254,14 +254,14 @@ def test_a_reader_who_stopped_before_the_repeats(place):
     )
     assert "All of R1's answers are “fake” (24 of 24 images answered): " in text
     assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\): ", text)
-    assert "R2 labelled no image twice: agreement with himself or herself is unknown." in text
+    assert "R2 labelled no image twice: intra-reader agreement is unknown." in text
     assert "none of them among these" not in text
 
 
 def test_a_reader_who_answers_nothing_is_said_to_have_answered_nothing(place):
     _, _, _, _, text = analyse(readers=3, skips=lambda reader, position: reader == 2)
     assert "R3 answered nothing. " in text
-    assert "3 readers (1 of them answered nothing) had pages of their own" in text
+    assert "3 readers (1 of them answered nothing) used separate pages" in text
     assert "R3 answered nothing that counts here." in text
     assert "R3 sensitivity no answers to generated images" in text
     assert "no real images" not in text
@@ -290,11 +290,13 @@ def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
         "brought to one size (48 × 48 pixels)" in text
         and "Images were shown at 48 × 48 pixels: fine detail" in text
     )
-    assert "hardly enough" not in text
+    assert "hardly long enough" not in text
     hasty = copy.deepcopy(found)
     hasty["readers"][0]["median_seconds"] = 0.4
     said = texts.written(hasty, CONTEXT)["warnings"]
-    assert said == ["R1 had the typical image on screen for 0.4 s: hardly enough to look at it."]
+    assert said == [
+        "R1 had the typical image on screen for 0.4 s: hardly long enough to look at it."
+    ]
 
 
 def test_equivalence_that_resampling_does_not_confirm_is_said(ordinary):
@@ -472,7 +474,7 @@ def test_guessers_are_not_told_that_they_differ_from_chance(place):
     row = found["headline"][0]
     assert 0.4 < row["two_fake"]["chance"] < 0.75
     assert (
-        "expected by chance, if readers said “fake” as often, but to any image:"
+        "expected by chance, if readers said “fake” equally often but of random images:"
         f" {texts.percent(row['two_fake']['chance'])}".replace("\u00a0", " ")
     ) in text
     assert "both readers" not in text
@@ -513,7 +515,7 @@ def test_readers_who_only_look_at_the_modality_are_found_out(place):
     assert found["multireader"]["these all"]["estimate"] == pytest.approx(0.9)
     assert found["multireader"]["these stratified"]["estimate"] == 0.5
     first = text[text.index("The mean area under") : text.index("In short")]
-    assert "But modality goes with the truth here" in first
+    assert "But modality and truth go together here" in first
     assert "Comparing X-rays with X-rays and CT with CT only, the mean area is 0.50" in first
     assert "Truth and modality go together (Cramér's V 0.80)" in text
     # Two images of a kind: what they show, and no interval.
