@@ -6,7 +6,7 @@ stages share stands beside them. In the order in which a newcomer asks:
     How is a study run?
     study                 make study, status, verify, new: the one module that knows the runner and
                           the stages
-    runner/               planning (what is asked, where it stands), execution (papermill), runs
+    runner/               planning (which runs, their status), execution (papermill), runs
                           (run and manifest), run_folder (its files), freshness (stale or not),
                           parameters (the parameters cell is the schema), places (where folders
                           and secrets are), workers (processes), progress

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
+# Okabe and Ito's palette: distinguishable for colour-blind readers and in grey print.
 COLOURS = {"real": "#0072B2", "fake": "#D55E00", "generated": "#D55E00", "uncertain": "#999999"}
 READERS = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 
@@ -148,7 +148,7 @@ def reading_flow(flow: dict) -> Figure:
 
 
 def labels_by_source(per_image: pd.DataFrame) -> Figure:
-    """How the answers fell, one bar a source, shares of all answers."""
+    """The answers, one bar per source, as shares of all answers."""
     source = (
         per_image["modality"].map(NAMES)
         + ", "

@@ -68,7 +68,7 @@ def _with_square_pixels(picture: Picture) -> Picture:
 def read_png(path: Path) -> np.ndarray:
     """A stored image, shape (H, W), uint8 or uint16.
 
-    Raises ImageError when it is no one-channel PNG.
+    Raises ImageError when it is not a one-channel PNG.
     """
     try:
         with Image.open(path) as picture:

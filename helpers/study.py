@@ -180,8 +180,8 @@ def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
         raise runs.RunError(
             f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed;"
             " another draw is another variant. Rename its YAML to"
-            f" {run.name.partition('.')[0]}.second.yaml, those of 07 to 09 likewise, and name in"
-            " them the runs that they read."
+            f" {run.name.partition('.')[0]}.second.yaml and those of 07 to 09 likewise, and change"
+            " the run names inside them to match."
         )
 
 
@@ -262,11 +262,11 @@ def show_verify(study: str) -> int:
 
 
 def new_study(study: str, like: str) -> int:
-    """Copy a study's parameters to begin one's own."""
+    """Copy a study's parameters to begin a new study."""
     source, target = places.existing(like), places.params_folder(study)
     if target.exists():
         raise runs.RunError(
-            f"{target} exists already; nothing was changed. Say the name of a new study: make new"
+            f"{target} exists already; nothing was changed. Choose another name, as in make new"
             " STUDY=mine."
         )
     shutil.copytree(source, target)

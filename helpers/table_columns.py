@@ -62,8 +62,8 @@ def _coefficient():
     )
     return (
         *names,
-        integer("images", "that enter"),
-        integer("readers", "that enter"),
+        integer("images", "number of images used"),
+        integer("readers", "number of readers used"),
         text("reason", "why a number is missing"),
     )
 
@@ -78,7 +78,7 @@ STRATUM = "all images, those of one modality, or stratified over modality"
 
 TABLES = {
     "images": (
-        "One row an image, the same for every source (01, 02, 04).",
+        "One row per image; the same columns for every source (01, 02, 04).",
         [
             text("image_id", "opaque id, unique in the study", required=True),
             text(
@@ -97,20 +97,20 @@ TABLES = {
             yes_no("simulated", "made by the rehearsal", required=True),
             text("split", "patient-level split of the cases; missing for generated", *SPLITS),
             text("patient", "keyed hash of the patient id; missing for generated"),
-            text("duplicate_group", "images that are copies of one another share it"),
+            text("duplicate_group", "shared by images that are duplicates of each other"),
             text("sex", "F or M", "F", "M"),
             text("age_band", "decade, e.g. 50-59; 90+ is one band"),
             integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
             integer("bits", "grey depth of the stored pixels (1 to 16)", required=True),
             text("licence", "of the image"),
-            text("credit", "whom to name"),
+            text("credit", "people or institutions to credit"),
             text("prompt_id", "stable id of the prompt; generated only"),
             text("made_from", "image_id of the real image that a generated one was made from"),
         ],
     ),
     "rejected": (
-        "One row a file that 01 did not take.",
+        "One row per file that 01 rejected.",
         [
             text(
                 "file_hash",
@@ -118,11 +118,11 @@ TABLES = {
                 required=True,
             ),
             text("kind", "file type as found"),
-            text("reason", "why it was not taken", required=True),
+            text("reason", "why it was rejected", required=True),
         ],
     ),
     "imported": (
-        "One row an image of 01: what the import did to it.",
+        "One row per image of 01: what the import did to it.",
         [
             text("image_id", "as in images.csv", required=True),
             text("file_hash", "keyed hash of the file's relative path", required=True),
@@ -144,37 +144,37 @@ TABLES = {
         ],
     ),
     "prompts": (
-        "Beside the YAML: what 02 asks an image API for.",
+        "The images that 02 requests from an image API; the file is beside its YAML.",
         [
             text("prompt_id", "stable id; when empty a hash of the prompt"),
-            text("modality", "what the image is to be of", *MODALITIES, required=True),
+            text("modality", "of the requested image", *MODALITIES, required=True),
             text("view", "LL is lateral", *VIEWS),
             ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
             text("side", "of the finding, the patient's side", *SIDES),
-            text("wording", "how helpers/findings.py words it", *WORDINGS),
-            text("prompt", "the prompt in full; when empty it is worded from the columns before"),
-            integer("count", "images asked for", required=True),
+            text("wording", "which wording of helpers/findings.py the prompt uses", *WORDINGS),
+            text("prompt", "the full prompt; empty: it is written from the columns before"),
+            integer("count", "number of images requested", required=True),
         ],
     ),
     "ledger": (
-        "One line per request to the image API, written before and after it (02).",
+        "Requests to the image API: a line is written before and after each one (02).",
         [
-            text("request_id", "of this attempt, made here", required=True),
-            text("image_id", "identity of the image asked for", required=True),
+            text("request_id", "id of this attempt, assigned by the study", required=True),
+            text("image_id", "id of the requested image", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             text("prompt", "as sent"),
-            text("model", "as asked for"),
-            text("size", "WIDTHxHEIGHT as sent; missing where none was"),
-            text("quality", "as sent; missing where none was"),
+            text("model", "as requested"),
+            text("size", "WIDTHxHEIGHT as sent; missing when none was sent"),
+            text("quality", "as sent; missing when none was sent"),
             integer("attempt", "1 for the first try of this image"),
             text("requested_utc", "ISO 8601", required=True),
             number("seconds", "from request to answer"),
-            integer("input_tokens", "as the service counted"),
-            integer("output_tokens", "as the service counted"),
+            integer("input_tokens", "as counted by the service"),
+            integer("output_tokens", "as counted by the service"),
             number(
                 "cost_usd",
-                "from the service's usage and the price table, USD; while sent or unknown, the"
-                " amount set aside",
+                "USD, from the service's usage and the price table; for status sent or unknown,"
+                " the amount reserved",
             ),
             text(
                 "status",
@@ -186,18 +186,21 @@ TABLES = {
         ],
     ),
     "training": (
-        "One row a logged step of the fine-tuning (03).",
+        "One row per logged step of the fine-tuning (03).",
         [
             integer("step", "optimiser steps done", required=True),
             number("epoch", "passes over the training cases"),
-            number("loss", "mean squared error of the prediction, mean since the last row"),
-            number("validation_loss", "same on the validation split, fixed noise and timesteps"),
+            number("loss", "mean squared error of the prediction, averaged since the last row"),
+            number(
+                "validation_loss",
+                "the same on the validation split, with fixed noise and timesteps",
+            ),
             number("learning_rate", "at this step"),
             number("images_per_second", "training throughput since the last row"),
         ],
     ),
     "samples": (
-        "How each sampled image was drawn (04).",
+        "One row per sampled image: how it was sampled (04).",
         [
             text("image_id", "as in images.csv", required=True),
             text("checkpoint", "run that trained it", required=True),
@@ -211,11 +214,11 @@ TABLES = {
     ),
     "failures": (
         (
-            "Samples that are no images: black (a safety checker's), not a number, one grey value"
-            " (04)."
+            "Samples that are not usable images: black (from a safety checker), not finite or of"
+            " one grey value (04)."
         ),
         [
-            text("image_id", "that it would have had", required=True),
+            text("image_id", "id that the image would have had", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             integer("replicate", "0, 1, … within the prompt", required=True),
             integer("seed", "of this image's own noise", required=True),
@@ -229,12 +232,12 @@ TABLES = {
             text("source", "run and generator, or the real-against-real baseline", required=True),
             text("modality", "what the images are of", *MODALITIES),
             integer("images", "images of the source", required=True),
-            integer("reference_images", "real images compared with"),
+            integer("reference_images", "number of real images in the comparison"),
             number("estimate", "value", required=True),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
             number(
-                "baseline", "the same between two halves of the real images, with as many of them"
+                "baseline", "the same measure between two halves of the real images, equally many"
             ),
             number("baseline_low", "lower end of the 95 % interval"),
             number("baseline_high", "upper end of the 95 % interval"),
@@ -243,30 +246,30 @@ TABLES = {
     ),
     "nearest": (
         (
-            "The nearest real case of every generated image (05): of the training cases for a"
-            " generator trained here, else of all."
+            "The nearest real case of every generated image (05). For a generator trained here only"
+            " training cases are compared, otherwise all real cases."
         ),
         [
             text("image_id", "the generated image", required=True),
             text("nearest_image_id", "the real case"),
             number(
                 "distance",
-                "1 - correlation of local structure after alignment; smaller is more alike",
+                "1 - correlation of local structure after alignment; smaller is more similar",
             ),
-            integer("hash_distance", "bits of 64 in which the nearest perceptual hashes differ"),
+            integer("hash_distance", "differing bits, of 64, to the nearest perceptual hash"),
             number(
                 "feature_distance",
-                "to the nearest of these cases among the extractor's features, each scaled to its"
-                " spread",
+                "distance to the nearest of these cases in the extractor's features, each scaled to"
+                " its spread",
             ),
-            yes_no("trained_here", "by a generator of this study; else only a comparison"),
+            yes_no("trained_here", "the generator was trained in this study"),
             yes_no("near", "nearer than the calibrated threshold"),
-            yes_no("copy", "near, and of a generator trained here", required=True),
-            yes_no("release", "false for copies", required=True),
+            yes_no("copy", "near, and from a generator trained here", required=True),
+            yes_no("release", "may be released; false for copies", required=True),
         ],
     ),
     "leakage": (
-        "What gives a source away without looking at the anatomy (05).",
+        "What gives a source away without the anatomy (05).",
         [
             text("source", "run and generator", required=True),
             text("modality", "what the images are of", *MODALITIES),
@@ -285,43 +288,43 @@ TABLES = {
             ),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
-            number("p", "permutation, two-sided"),
+            number("p", "two-sided p value of the permutation test"),
         ],
     ),
     "sampling_prompts": (
         (
-            "What stage 04 draws, beside its YAML: the prompt is written from the study's own"
-            " words, as the training captions are."
+            "What 04 samples; the file is beside its YAML. The prompt is written like the training"
+            " captions."
         ),
         [
             text("prompt_id", "unique", required=True),
-            text("modality", "what is drawn", *MODALITIES, required=True),
+            text("modality", "of the images", *MODALITIES, required=True),
             text("view", "LL is lateral", *VIEWS),
-            ids("finding", "ids of the findings, with | between several", *FINDINGS),
+            ids("finding", "ids of the findings, several joined by |", *FINDINGS),
             text("side", "of the finding", *SIDES),
-            text("wording", "how the prompt is written; empty: as captions are", *WORDINGS),
-            text("prompt", "words of its own, in place of what the columns before would give"),
-            integer("count", "images for each guidance and number of steps", required=True),
+            text("wording", "how the prompt is written; empty: like captions", *WORDINGS),
+            text("prompt", "the full prompt; empty: it is written from the columns before"),
+            integer("count", "images per guidance scale and number of steps", required=True),
         ],
     ),
     "draw": (
         (
-            "What is read, beside the YAML of 06: one row says how many images to draw at random"
-            " from where."
+            "What is read; the file is beside the YAML of 06. Each row says how many images to draw"
+            " at random from one source."
         ),
         [
             text("run", "run of 01, 02 or 04", required=True),
-            text("origin", "which images of it", *ORIGINS, required=True),
+            text("origin", "which images of that run", *ORIGINS, required=True),
             text("generator", "as in images.csv; empty: any"),
             text("modality", "what the images are of", *MODALITIES, required=True),
             text(
                 "finding",
-                "an id; empty: any; match (real images only): finding and view of the generated"
-                " ones, one for one",
+                "an id; empty: any; match (real images only): each real image has the finding and"
+                " view of one generated image",
                 "match",
                 *FINDINGS,
             ),
-            integer("count", "how many", required=True),
+            integer("count", "number of images", required=True),
             yes_no(
                 "training", "shown to get used to the page, or to learn; not scored", required=True
             ),
@@ -329,7 +332,7 @@ TABLES = {
         ],
     ),
     "questions": (
-        "What readers are asked, beside the YAML of 06: one row per question.",
+        "The questions for the readers; the file is beside the YAML of 06. One row per question.",
         [
             text(
                 "id", "small letters, digits and _; label is the published question", required=True
@@ -349,15 +352,15 @@ TABLES = {
             ),
             text(
                 "options",
-                "joined by |: value=text or the text alone; of a scale its steps from low to high;"
-                " of findings ids (empty: all)",
+                "joined by |: value=text or the text alone; for a scale its steps from low to high;"
+                " for findings their ids (empty: all)",
             ),
-            yes_no("required", "no answer without it"),
+            yes_no("required", "the answer cannot be saved without it"),
             text("shown_when", "question=value of an earlier question; empty: always"),
         ],
     ),
     "blocks": (
-        "What is shown one after another, beside the YAML of 06: one row per block.",
+        "The parts of the read, in order; the file is beside the YAML of 06. One row per block.",
         [
             text("block", "id: small letters, digits and _; readers never see it", required=True),
             integer("order", "1, 2, …", required=True),
@@ -368,10 +371,12 @@ TABLES = {
                 "groups of draw.csv, several joined by |; empty: only the text and the block's"
                 " questions, once",
             ),
-            yes_no("unaware", "no text up to its end may name generation: 06 refuses it"),
-            yes_no("tell_truth", "after each answer, for learning; its images are never scored"),
+            yes_no(
+                "unaware", "06 refuses texts that mention generation up to the end of this block"
+            ),
+            yes_no("tell_truth", "show the truth after each answer, for learning; never scored"),
             yes_no("lock", "its answers are final once the reader goes on"),
-            number("after_days", "days from the end of the block before (washout)"),
+            number("after_days", "days to wait after the previous block (washout)"),
         ],
     ),
     "review": (
@@ -385,23 +390,25 @@ TABLES = {
         ],
     ),
     "reading_set": (
-        "All that the reading server is told (06).",
+        "All that the reading server knows about the images (06).",
         [
             text("blind_id", "opaque id of a presentation", required=True),
             text("path", "PNG file, relative to reading_set/", required=True),
-            text("checksum", "keyed (HMAC-SHA256), so that repeats do not show", required=True),
+            text(
+                "checksum", "keyed (HMAC-SHA256), so that it does not reveal repeats", required=True
+            ),
             text("modality", "what the image is of", *MODALITIES, required=True),
             yes_no("training", "shown before the read, not scored", required=True),
             integer(
                 "part",
-                "0 training, then 1, 2, 3: a reader's order shuffles within parts only, so that"
-                " repeats keep their distance",
+                "0 training, then 1, 2, 3: a reader's images are shuffled within parts only, so"
+                " that repeats keep their distance",
             ),
             text("block", "id of the block that shows it", required=True),
         ],
     ),
     "key": (
-        "The sealed truth (06); readable only after unsealing in 08.",
+        "The sealed truth (06); readable only after 08 has opened it.",
         [
             text("blind_id", "as in reading_set.csv", required=True),
             text("image_id", "as in images.csv of its source", required=True),
@@ -420,12 +427,12 @@ TABLES = {
         ],
     ),
     "events": (
-        "The record of the read, append-only, hash-chained per reader (07).",
+        "Everything that happened during the read: append-only, with a hash chain per reader (07).",
         [
             text("reader_id", "opaque id", required=True),
             integer("sequence", "1, 2, … per reader", required=True),
             text("event", "what happened", required=True),
-            text("blind_id", "of the image it is about"),
+            text("blind_id", "of the image that the event is about"),
             text("payload", "JSON"),
             text("browser_utc", "ISO 8601, the browser's clock"),
             text("server_utc", "ISO 8601, the server's clock", required=True),
@@ -433,7 +440,7 @@ TABLES = {
         ],
     ),
     "readings": (
-        "The answer that stands for every image and reader, in blocks that ask for a label (07).",
+        "One row per reader and image, in blocks that ask for a label: the final answer (07).",
         [
             text("reader_id", "opaque id", required=True),
             text("blind_id", "as in reading_set.csv", required=True),
@@ -464,25 +471,25 @@ TABLES = {
         ],
     ),
     "readers": (
-        "One row a reader (07).",
+        "One row per reader (07).",
         [
             text("reader_id", "opaque id", required=True),
             number("years", "of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("display_steps_seen", "found the darkest and the brightest step of the pattern"),
-            text("room_light", "as the reader said", "dark", "dimmed", "bright"),
-            text("device", "as said", "diagnostic", "desktop", "laptop", "tablet", "phone"),
+            text("room_light", "as the reader stated", "dark", "dimmed", "bright"),
+            text("device", "as stated", "diagnostic", "desktop", "laptop", "tablet", "phone"),
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
-            text("withdrawn_utc", "ISO 8601; consent withdrawn: no readings, no particulars"),
+            text("withdrawn_utc", "ISO 8601; if set, readings and personal data were removed"),
             yes_no("simulated", "a simulated reader", required=True),
         ],
     ),
     "per_image": (
         (
-            "One row an image of the read: the truth, the votes, and how near it is to a training"
-            " case (08)."
+            "One row per image of the read: the truth, the votes, and the distance to the nearest"
+            " training case (08)."
         ),
         [
             text("image_id", "as in images.csv of its source", required=True),
@@ -507,14 +514,14 @@ TABLES = {
             text("descriptions", "reader: words, joined by /"),
             yes_no("fooled", "generated, and more readers called it real than fake", required=True),
             text("nearest_image_id", "the nearest training case; generators trained here only"),
-            number("distance", "to it, as in nearest.csv"),
+            number("distance", "to that case, as in nearest.csv"),
             yes_no("copy", "nearer than the calibrated threshold"),
         ],
     ),
     "answers": (
         (
-            "One row an answer that counts, in the clear: training cases and readers who withdrew"
-            " are out (08)."
+            "One row per answer that counts, with the truth. Training cases and readers who"
+            " withdrew are left out (08)."
         ),
         [
             text("image_id", "as in images.csv of its source", required=True),
@@ -524,8 +531,8 @@ TABLES = {
             text("origin", "the truth", *ORIGINS, required=True),
             text("modality", "what the image is of", *MODALITIES, required=True),
             text("label", "the answer", *LABELS, required=True),
-            integer("confidence", "1 (a guess) upwards"),
-            number("score", "from sure real (negative) over uncertain (0) to sure fake"),
+            integer("confidence", "1 (a guess) and up"),
+            number("score", "negative: real, 0: uncertain, positive: fake; further from 0: surer"),
             text("description", "the lung condition in the reader's words"),
             text("findings", "ticked ids joined by |"),
             text("side", "ticked side", *SIDES),
@@ -535,40 +542,43 @@ TABLES = {
         ],
     ),
     "reader_summary": (
-        "One row a reader who has not withdrawn (08).",
+        "One row per reader who has not withdrawn (08).",
         [
             text("reader", "R1, R2, …", required=True),
             number("years", "of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("simulated", "a simulated reader"),
-            integer("answered", "images", required=True),
-            integer("missing", "images", required=True),
+            integer("answered", "number of images", required=True),
+            integer("missing", "number of images", required=True),
             number("median_seconds", "on screen"),
-            *(integer(f"labelled_{label}", "images", required=True) for label in LABELS),
-            yes_no("locked", "said that the read is complete"),
+            *(
+                integer(f"labelled_{label}", f"images labelled {label}", required=True)
+                for label in LABELS
+            ),
+            yes_no("locked", "the reader has locked the answers"),
             integer("poor_quality", "images whose quality the reader found too poor to judge"),
             yes_no("display_steps_seen", "found both steps of the display check"),
-            text("room_light", "as the reader said"),
-            text("device", "as the reader said"),
+            text("room_light", "as the reader stated"),
+            text("device", "as the reader stated"),
         ],
     ),
     "agreement": (
-        "Agreement between readers over groups of images (08).",
+        "Agreement between readers, per group of images (08).",
         [text("group", "of images", required=True), *_coefficient()],
     ),
     "agreement_pairs": (
         "Agreement of every pair of readers over all images (08).",
         [
-            text("reader_a", "one", required=True),
-            text("reader_b", "the other", required=True),
+            text("reader_a", "first reader of the pair", required=True),
+            text("reader_b", "second reader of the pair", required=True),
             *_coefficient(),
         ],
     ),
     "agreement_weighted": (
-        "Agreement with the labels as an order real, uncertain, fake (08).",
+        "Weighted agreement: the labels are ordered real, uncertain, fake (08).",
         [
-            text("weights", "of all but krippendorff, which is ordinal", required=True),
+            text("weights", "weighting; krippendorff is ordinal instead", required=True),
             *_coefficient(),
         ],
     ),
@@ -589,61 +599,61 @@ TABLES = {
             ),
             text(
                 "measure",
-                "sensitivity, specificity, accuracy or label of kind; dprime and criterion at the"
-                " thresholds fake | rest and real | rest, dprime ordinal",
+                "sensitivity, specificity, accuracy, or a share such as fake of generated; dprime"
+                " and criterion at the thresholds fake | rest and real | rest; dprime ordinal",
                 required=True,
             ),
             *_estimate(),
             integer("count", "images counted"),
-            integer("total", "of these"),
+            integer("total", "images in the denominator"),
             integer("left_out", "uncertain answers left out"),
             integer("clusters", "different prompts and patients among them"),
-            number("chance", "the same for one who gives the labels as often, but to any image"),
+            number("chance", "expected for a reader who gives each label equally often at random"),
             text("reason", "why a number is missing"),
         ],
     ),
     "areas": (
-        "Area under the ROC curve of every reader, DeLong (08).",
+        "Area under the ROC curve of every reader, by DeLong's method (08).",
         [
             text("reader", "R1, R2, …", required=True),
             text("stratum", STRATUM, required=True),
             *_estimate(),
             number("se", "standard error"),
             number("df", "degrees of freedom"),
-            number("statistic", "against 0.5"),
-            number("p", "two-sided"),
-            integer("images", "with a score"),
-            integer("dropped", "without a score"),
+            number("statistic", "test statistic against 0.5"),
+            number("p", "two-sided p value"),
+            integer("images", "images with a score"),
+            integer("dropped", "images without a score"),
             text("reason", "why a number is missing"),
         ],
     ),
     "roc": (
-        "ROC curves, every threshold (08).",
+        "ROC curves: one row per reader and threshold (08).",
         [
             text("reader", "R1, R2, …", required=True),
             number("threshold", "scores at least this high count as fake"),
-            number("false_alarms", "share of real images"),
-            number("hits", "share of generated images"),
+            number("false_alarms", "share of real images called fake"),
+            number("hits", "share of generated images called fake"),
         ],
     ),
     "subgroups": (
-        "Shares of the labels within groups, over these readers (08).",
+        "Shares of the labels within groups, for the readers of this study (08).",
         [
-            text("by", "what makes the group", required=True),
-            text("group", "which one", required=True),
+            text("by", "property that defines the groups", required=True),
+            text("group", "value of that property", required=True),
             text("truth", "origin of the images", *ORIGINS, required=True),
             text("measure", "called real, called fake, uncertain", required=True),
             *_estimate(),
-            integer("count", "answers"),
-            integer("answers", "of these"),
-            integer("images", "different ones"),
+            integer("count", "answers with this label"),
+            integer("answers", "all answers of the group"),
+            integer("images", "different images"),
             integer("clusters", "different prompts and patients"),
             integer("readers", "who gave these answers"),
             text("reason", "why an interval is missing"),
         ],
     ),
     "findings_counted": (
-        "Findings that readers gave, ticked or in words (08).",
+        "Findings that readers ticked or described in words (08).",
         [
             text("modality", "what the image is of", *MODALITIES, required=True),
             text("origin", "the truth", *ORIGINS, required=True),
@@ -652,21 +662,21 @@ TABLES = {
             integer("answers", "with this finding", required=True),
             integer("images", "different ones", required=True),
             integer("ticked", "answers where it was ticked"),
-            integer("in_text", "answers where the words say it"),
+            integer("in_text", "answers whose description names it"),
             integer("of_answers", "all answers of this modality and origin", required=True),
-            number("share", "of the answers"),
+            number("share", "share of the answers with this finding"),
         ],
     ),
     "findings_agreement": (
-        "Agreement on whether a finding is there (08).",
+        "Agreement on whether a finding is present (08).",
         [
             text("finding", "id", required=True),
             text("name", "for people"),
             integer("answers", "with this finding", required=True),
             integer("images", "different ones", required=True),
             integer("alike", "images on which all their readers agree"),
-            integer("of_images", "with several answers"),
-            number("share", "alike of them"),
+            integer("of_images", "images with several answers"),
+            number("share", "alike divided by of_images"),
             number("low", "lower end of the share's 95 % interval"),
             number("high", "upper end of the share's 95 % interval"),
             *(number(name, "coefficient") for name in ("percent", "fleiss", "gwet")),
@@ -686,14 +696,14 @@ TABLES = {
     ),
     "coverage": (
         (
-            "How often 95 % intervals hold the true coefficient at the study's own size, by"
-            " simulation (08)."
+            "How often 95 % intervals contain the true coefficient in simulated studies of the same"
+            " size (08)."
         ),
         [
             text("coefficient", "name", required=True),
-            number("truth", "in the simulation"),
-            number("coverage", "share of the simulated studies with an interval"),
-            number("undefined", "share of the simulated studies without one"),
+            number("truth", "true value in the simulation"),
+            number("coverage", "share that contains the truth, of the studies with an interval"),
+            number("undefined", "share of the simulated studies without an interval"),
             integer("images", "per study", required=True),
             integer("studies", "simulated", required=True),
         ],
@@ -703,22 +713,22 @@ TABLES = {
         [
             text("guideline", "which", required=True),
             text("item", "number"),
-            text("topic", "what it asks for", required=True),
+            text("topic", "what the item asks for", required=True),
             text(
                 "status", "filled from the study's files, or open", "filled", "open", required=True
             ),
-            text("text", "where or what"),
+            text("text", "the answer, or where it is"),
         ],
     ),
     "comparison": (
         "The published numbers beside this study's (09).",
         [
-            text("what", "the number", required=True),
+            text("what", "what the number counts", required=True),
             text("published", "as printed, or not published", required=True),
             number("published_share", "of the images"),
             number("published_low", "lower end of the Wilson interval, 95 %"),
             number("published_high", "upper end of the Wilson interval, 95 %"),
-            text("here", "this study's", required=True),
+            text("here", "this study's number", required=True),
             number("share", "of the images"),
             number("low", "lower end of the Wilson interval, 95 %"),
             number("high", "upper end of the Wilson interval, 95 %"),
@@ -732,8 +742,8 @@ TABLES = {
             text("coefficient", "name", required=True),
             number("low", "lowest value over all tables"),
             number("high", "highest value over all tables"),
-            yes_no("exact", "all tables were looked at", required=True),
-            integer("tables", "looked at", required=True),
+            yes_no("exact", "all possible tables were enumerated", required=True),
+            integer("tables", "number of tables enumerated", required=True),
             integer("undefined", "tables where the coefficient has no value", required=True),
         ],
     ),
@@ -742,7 +752,7 @@ TABLES = {
 ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)
 for _name in ANALYSIS:
     if all(column.name != "simulated" for column in TABLES[_name][1]):
-        TABLES[_name][1].append(yes_no("simulated", "rests on something simulated"))
+        TABLES[_name][1].append(yes_no("simulated", "computed from simulated data"))
 
 
 def columns(name: str) -> list[Column]:

@@ -91,7 +91,7 @@ def spreadsheet(content: bytes) -> pd.DataFrame:
     blank rows and columns left out; the index `row` is the number that a spreadsheet shows.
 
     Any of SEPARATORS, also named by a `sep=` line; UTF-8, UTF-16 or the Windows code page of
-    western Europe. Raises ValueError for what is no table.
+    western Europe. Raises ValueError for text that is not a table.
     """
     text = _decoded(content)
     told = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
@@ -155,7 +155,7 @@ def read_spreadsheet(path: Path) -> pd.DataFrame:
 
 def filled_in(path: Path, name: str) -> pd.DataFrame:
     """A table that people fill in, checked: however a spreadsheet saved it, with columns, choices
-    and ids in upper or lower case, counts such as 10.0; columns of one's own are left out.
+    and ids in upper or lower case, counts such as 10.0; undeclared columns are left out.
 
     Raises TableError naming file, row, column and the nearest value for what is not understood.
     """

@@ -175,7 +175,7 @@ def _boxes(likely: np.ndarray, least: float = 0.2, score: float = 0.3):
 
 @functools.cache
 def _shapes() -> tuple[np.ndarray, list[str], np.ndarray, list[tuple[int, bool]]]:
-    """Letters and what is none as unit vectors; their names ('' for none), logarithms of width by
+    """Letters and other shapes as unit vectors; their names ('' for others), logarithms of width by
     height, and the quarter turns and mirroring that they were drawn with.
     """
     drawn = [(name, picture) for font in FONTS for name, picture in _drawn(font, LETTERS)]
@@ -292,7 +292,7 @@ def _compact(top: np.ndarray, tone: np.ndarray):
     long, short = np.maximum(w, h), np.minimum(w, h)
     fits = (long >= 0.012 * least) & (long < 0.1 * least) & (short >= 0.006 * least)
     fits &= (long < 7 * short) & (area >= 14) & (area > 0.15 * w * h)
-    # What the edge of the image cuts is no letter that anybody can read.
+    # A letter that the edge of the image cuts cannot be read by anybody.
     fits &= (x > 0) & (y > 0) & (x + w < top.shape[1]) & (y + h < top.shape[0])
     for label in np.flatnonzero(fits):
         left, above, wide, high, pixels = stats[label]

@@ -589,7 +589,7 @@ def test_weak_designs_are_named(pool):
     told = " ".join(drawing.weak_points(fakes, FRAMED, {"framing": "common"}, 191))
     for word in (
         "false alarms",
-        "12 images are read; the question about agreement needs 191",
+        "12 images are read; the sample size for kappa is 191",
         "2 readers",
         "No hidden repeats",
         "redo 05 with that framing",
@@ -728,7 +728,7 @@ def test_painted_over_text_is_named_as_a_weak_point():
     )
     read = read.assign(training=False, repeat=False, match=None)
     assert any(
-        sentence.startswith("2 of 6 images have text painted over")
+        sentence.startswith("In 2 of 6 images stage 01 painted over text")
         for sentence in drawing.weak_points(read, FRAMED, FRAMED, 1)
     )
     assert not any(

@@ -407,7 +407,7 @@ def test_without_patient_ids_a_study_stays_together(tmp_path, study_folders, mon
     assert of.images.groupby("patient")["split"].nunique().max() == 1 and set(
         of.images["split"]
     ) >= {"train", "test"}
-    assert "No patient is known of 36 images" in capsys.readouterr().out
+    assert "The patient of 36 images is unknown" in capsys.readouterr().out
 
 
 def test_one_patient_under_several_spellings_is_one(tmp_path, study_folders, monkeypatch):
@@ -482,7 +482,7 @@ def test_what_was_left_out_is_said_by_reason_with_what_helps(
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([f"{n}.dcm,{n}" for n in range(4)], "the names of their files"),
+        ([f"{n}.dcm,{n}" for n in range(4)], "file names as patient ids"),
         ([f"{n}.dcm,P{n}" for n in range(4)], "as many patients as files"),
         ([f"{n}.dcm,P{n // 2}" for n in range(4)], ""),
     ],

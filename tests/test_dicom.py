@@ -502,7 +502,7 @@ def test_a_window_that_cannot_be_read_or_used_is_the_full_range(tmp_path, center
 
 @pytest.mark.parametrize(("name", "text"), [("RescaleSlope", "steep"), ("RescaleIntercept", "n/a")])
 def test_a_factor_that_cannot_be_read_is_refused_by_name(tmp_path, name, text):
-    with pytest.raises(ImageError, match=f"{name} in the DICOM header is no number"):
+    with pytest.raises(ImageError, match=f"{name} in the DICOM header is not a number"):
         picture(odd(tmp_path / "a.dcm", **{name: text}))
     assert picture(odd(tmp_path / "b.dcm", **{name: "1,0"})).pixels.any()
 

@@ -280,7 +280,7 @@ def test_what_changes_nothing_learned_goes_on(study, monkeypatch, capsys):
     interrupted(study, monkeypatch)
     run = training(study, log_every=1, checkpoint_every=3, batch=2, accumulate=2)
     training_run.fine_tune(run)
-    assert "Going on from step 2" in capsys.readouterr().out
+    assert "Continuing from step 2" in capsys.readouterr().out
 
 
 def test_what_is_learned_is_not_changed_without_force_which_keeps_it_aside(study, monkeypatch):

@@ -71,7 +71,7 @@ def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeyp
         pytest.raises(service.GenerationError, match="Incorrect API key"),
     ):
         checked(server)
-    with pytest.raises(service.GenerationError, match="Is the address right"):
+    with pytest.raises(service.GenerationError, match="Check the address"):
         checked(server)
 
 

@@ -275,7 +275,7 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
             "'other.csv' is not in the folder",
         ),
         ("Bild,finding\na.png,mass\n", {"columns": ["Picture:file"]}, "no column 'Picture'"),
-        ("Bild,finding\na.png,mass\n", {"columns": ["Bild-file"]}, "must read theirs:ours"),
+        ("Bild,finding\na.png,mass\n", {"columns": ["Bild-file"]}, "must read yours:ours"),
         ('file,finding\na.png,"mass\n', {}, "cannot be read"),
         ("", {}, "cannot be read"),
     ],

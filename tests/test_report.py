@@ -564,7 +564,7 @@ def test_what_rests_on_one_person_is_not_generalised(place):
     _, _, frames, _, text = analyse()
     rows = frames["subgroups"].query("by in ('experience', 'prior knowledge of AI')")
     assert rows["low"].isna().all()
-    assert "one reader: says nothing about such readers" in text
+    assert "one reader: no conclusion about such readers" in text
 
 
 @pytest.mark.parametrize("label", ["uncertain", "fake"])

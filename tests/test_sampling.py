@@ -413,7 +413,7 @@ def tiny_unclip() -> UnCLIPPipeline:
 def test_unclip_draws_the_prompts_of_the_image_api(study, tmp_path):
     tiny_unclip().save_pretrained(tmp_path / "unclip")
     given = {"checkpoint": str(tmp_path / "unclip"), "steps": ["2"], "licence": "OpenRAIL-M"}
-    with pytest.raises(SamplingError, match="draws with its own scheduler alone: set scheduler"):
+    with pytest.raises(SamplingError, match="works only with its own scheduler: set"):
         sampled(study, "unclip", **given)
     runs.load(study, "04_sample_diffusion.unclip").release()
     run, made, samples, failures = sampled(study, "unclip", scheduler="own", **given)
@@ -520,7 +520,7 @@ def test_caption_check_tells_obedience_from_chance(study):
     assert "not more often" in caption_check.sentence(
         ignored
     ) and "no held-out case" in caption_check.sentence(ignored)
-    assert "is not known" in caption_check.sentence(ignored.iloc[:0])
+    assert "it is unknown" in caption_check.sentence(ignored.iloc[:0])
 
 
 def test_caption_check_of_a_run(study):
@@ -537,7 +537,7 @@ def test_caption_check_of_a_run(study):
     ("text", "says"),
     [
         ("prompt_id,modality\n", "column 'count' .* is missing"),
-        (PROMPTS.replace("e,xray", "n,xray"), "prompt_id 'n' is there twice"),
+        (PROMPTS.replace("e,xray", "n,xray"), "prompt_id 'n' appears twice"),
         (PROMPTS.replace("caption,3", "caption,three"), "'three' is not a whole number"),
         (PROMPTS.replace("effusion", "efusion"), "row 3, column 'finding': 'efusion'"),
     ],

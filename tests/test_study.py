@@ -574,7 +574,7 @@ def test_a_variable_changed_after_the_start_is_refused_until_it_acts(small, used
     namespace[key] = value
     with pytest.raises(runs.RunError) as error:
         used(opened)
-    said = f"'{key}' is {value!r} in this notebook now, and {before!r} is in force"
+    said = f"'{key}' is {value!r} in this notebook now, but the run uses {before!r}"
     assert said in str(error.value) and "run the cell with runs.start again" in str(error.value)
     assert not list(opened.folder.glob("x*"))
     opened.release()

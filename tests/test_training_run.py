@@ -211,7 +211,7 @@ def test_a_single_file_is_loaded_offline_with_its_configuration_beside_it(model,
 
 def test_folders_and_files_that_are_no_pipeline(tmp_path, model):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="no diffusers pipeline"):
+    with pytest.raises(ModelError, match="not a diffusers pipeline"):
         base_models.load(str(tmp_path / "empty"))
     (tmp_path / "noise.safetensors").write_bytes(b"no weights at all")
     with pytest.raises(ModelError, match="cannot be loaded as a Stable Diffusion"):

@@ -53,7 +53,7 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
         ),
         (
             ~readings["blind_id"].isin(key["blind_id"]),
-            "an answer to {blind_id}, which this reading set does not have: it is another set's.",
+            "an answer to {blind_id}, which is not in this reading set but in another one.",
         ),
         (
             readings.duplicated(["reader_id", "blind_id"]),

@@ -54,7 +54,7 @@ def comparison(results: dict, xrays: int) -> pd.DataFrame:
     for (modality, measure), (count, total) in COUNTS.items():
         here, kind = generated.get(modality, {}).get(measure), texts.KINDS[modality]
         low, high = accuracy.wilson(count, total or xrays)
-        notes = [] if total else [f"the share takes {xrays} X-rays as in the protocol: ours"]
+        notes = [] if total else [f"our assumption: {xrays} X-rays, as in the protocol"]
         notes += [f"published: 2 readers; here: {read['readers']}"] * (read["readers"] != 2)
         row = {"what": f"{kind} {WORDS[measure]}", "note": "; ".join(notes)}
         row["published"] = f"{count} of {total or 'an unpublished number'}"
@@ -192,12 +192,12 @@ def could_show(table: pd.DataFrame, results: dict) -> list[str]:
             " them."
         ),
         (
-            "It could not show how well they detect: with labels of generated images only there are"
+            "It could not show how well they detect generated images: without real images there are"
             " no false alarms, no d′ and no ROC curve."
         ),
         (
             "It could not separate the effect of prior knowledge of AI from the difference between"
-            " two persons."
+            " two people."
         ),
     ]
     if results["design"]["real"]:
@@ -206,5 +206,5 @@ def could_show(table: pd.DataFrame, results: dict) -> list[str]:
             " real ones are called fake."
         )
     else:
-        said.append("This study read no real image either, so the same holds for it.")
+        said.append("No real image was read in this study either, so it has the same limit.")
     return said

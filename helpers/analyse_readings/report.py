@@ -12,7 +12,7 @@ from helpers.runner import parameters, places, runs
 
 SECTIONS = [
     "In short",
-    "How the answers fell",
+    "Answers by source",
     "Galleries",
     "Agreement between readers",
     "Accuracy",

@@ -226,7 +226,7 @@ def subgroups(answers: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
         [accuracy.by_group(first, name).assign(by=name) for name in by], ignore_index=True
     )
     person = table["by"].isin(PERSONAL) & (table["readers"] < 2)
-    reason = "one reader: says nothing about such readers"
+    reason = "one reader: no conclusion about such readers"
     return table.assign(
         low=table["low"].mask(person),
         high=table["high"].mask(person),

@@ -1,5 +1,5 @@
-"""The report's texts: templates/*.md are sentences with holes, filled from the results and the
-context; numbers for people.
+"""The report's texts: templates/*.md, filled in from the results and the context; and numbers
+formatted for people.
 """
 
 import re
@@ -49,8 +49,8 @@ def value(number: float | str | None, digits: int = 2) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int = 0) -> str:
-    """5 to 36 % for shares (digits 0), 0.12 to 0.44 for coefficients (digits 2); empty when there
-    is none.
+    """5 to 36 % for shares (digits 0), 0.12 to 0.44 for coefficients (digits 2); empty without an
+    interval.
     """
     if low is None or high is None:
         return ""
@@ -88,13 +88,13 @@ def estimate(row: dict, low: str = "low", high: str = "high") -> str:
 
 
 def area(row: dict) -> str:
-    """0.62 (0.51 to 0.72), without an interval where there is none."""
+    """0.62 (0.51 to 0.72), or 0.62 without an interval."""
     held = interval(row["low"], row["high"], 2)
     return value(row["estimate"]) + (f" ({held})" if held else "")
 
 
 def band(coefficient: float) -> str:
-    """Landis and Koch's word."""
+    """Landis and Koch's word for a coefficient."""
     return next((name for edge, name in BANDS if coefficient < edge), "almost perfect")
 
 
@@ -185,7 +185,7 @@ TEMPLATES.globals |= {"STRONG": design.STRONG, "FEWEST": FEWEST}
 
 
 def fill(name: str, **values) -> str:
-    """A template of templates/ with its holes filled. Raises UndefinedError for a hole without a
+    """A template of templates/, filled in. Raises UndefinedError for a placeholder without a
     value.
     """
     return TEMPLATES.get_template(name).render(values)

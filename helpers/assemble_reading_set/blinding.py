@@ -119,7 +119,7 @@ def paragraphs(path: Path) -> str:
     except UnicodeDecodeError:
         raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
     if not told:
-        raise BlindingError(f"{path} is empty: write what the readers are to be told.")
+        raise BlindingError(f"{path} is empty: write the text for the readers.")
     return told
 
 
@@ -190,8 +190,8 @@ def framed(set_run: runs.Run) -> str:
     cut = ", ".join(f"{name} {share:.0%}" for name, share in told["cut"].items())
     small = ", ".join(f"{count} of {name}" for name, count in told["too_small"].items())
     how = {
-        "whole": "Every image is shown whole on a black square; nothing is cut off any.",
-        "common": f"Every image, real ones too, is cut to its central square (cut off: {cut}).",
+        "whole": "Every image is shown whole on a black square; nothing is cut off.",
+        "common": f"Every image, real or generated, is cut to its central square (cut off: {cut}).",
     }
     left_out = f" Left out because smaller than the reading size: {small}." if small else ""
     return how[told["framing"]] + left_out
@@ -232,7 +232,7 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
     _refuse(
         readings[readings.duplicated(answer)],
         came_back / "readings.csv",
-        "reader {reader_id} has two standing answers for {blind_id}.",
+        "reader {reader_id} has two final answers for {blind_id}.",
     )
     expected = events.sort_values("sequence").groupby("reader_id").cumcount().sort_index() + 1
     _refuse(

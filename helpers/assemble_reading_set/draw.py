@@ -159,7 +159,7 @@ def _draw_rows(
             kind = "training cases" if row["training"] else "images"
             raise BlindingError(
                 f"The draw asks for {row['count']} {kind} ({' '.join(filter(pd.notna, named))}) of"
-                f" {row['run']}, {len(free)} are left: ask for fewer or make more."
+                f" {row['run']}, but {len(free)} are left: ask for fewer or make more."
             )
         like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
         like = like[like["group"] == row["group"]]
@@ -290,28 +290,30 @@ def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) ->
         "Only generated images are read: false alarms, d′ and ROC do not exist, and calling"
         " everything fake would be perfect.": real == 0,
         "Only real images are read: sensitivity, d′ and ROC do not exist.": real == count,
-        f"{real} of {count} images are real: half and half is the strongest design, and readers"
-        " adapt to what is rare.": mixed and not count / 3 <= real <= count * 2 / 3,
+        f"{real} of {count} images are real: an equal split is the strongest design, and readers"
+        " adapt to unequal numbers.": mixed and not count / 3 <= real <= count * 2 / 3,
         **{
             f"Every {modality} image is {origin}: the modality alone gives it away.": True
             for modality, origin in one_sided.items()
         },
         **{
-            f"Truth and {by} go together (Cramér's V {v:.2f}): who judges by the {by} alone would"
-            " look accurate; draw as many real as generated images of each.": v > design.STRONG
+            f"Truth and {by} go together (Cramér's V {v:.2f}): a reader who judges by the {by}"
+            " alone would look accurate; draw as many real as generated images of each.": v
+            > design.STRONG
             for by, v in together.items()
         },
-        f"{count} images are read; the question about agreement needs {needed} with {readers}"
+        f"{count} images are read; the sample size for kappa is {needed} with {readers}"
         " readers.": count < needed,
-        f"{readers} readers: conclusions about readers in general need at least 6, over strata of"
-        " experience.": readers < 6,
-        "No hidden repeats: how well a reader agrees with himself or herself stays unknown (10 to"
-        " 20 % is usual).": not drawn["repeat"].any(),
+        f"{readers} readers: conclusions about readers in general need at least 6, with different"
+        " levels of experience.": readers < 6,
+        "No hidden repeats: intra-reader agreement stays unknown (10 to 20 % is usual).": (
+            not drawn["repeat"].any()
+        ),
         "No training cases: the first answers also measure getting used to the page.": (
             not drawn["training"].any()
         ),
-        f"{painted} of {count} images have text painted over since stage 01: if few of the others"
-        " have, the paint tells real from generated (burned_in_text: reject in 01 leaves such"
+        f"In {painted} of {count} images stage 01 painted over text: if few of the others have"
+        " such patches, the patches give the truth away (burned_in_text: reject in 01 leaves such"
         " images out).": bool(painted) and real < count,
         f"{loose} of {len(matched)} real images could not be matched by finding and view.": loose,
         f"05 measured what gives a source away with framing {audited['framing']}; these images are"

@@ -55,7 +55,7 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     longer = max(shown.shape)
     if longer < size:
         raise ImageError(
-            f"{longer} pixels are left of it, {size} are asked for: images are never upsampled."
+            f"the framing leaves {longer} of the {size} pixels needed: images are never upsampled."
         )
     shape = [max(1, round(length * size / longer)) for length in shown.shape]
     grey = ndimage.gaussian_filter(images.area_resize(shown, *shape), SMOOTHING, mode="nearest")

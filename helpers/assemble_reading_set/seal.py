@@ -155,7 +155,7 @@ def fingerprint(reading_set: Path) -> str:
             whole.update((folder / path).read_bytes())
         except FileNotFoundError:
             raise SealError(
-                f"{folder / path} is missing: copy the reading set again, whole."
+                f"{folder / path} is missing: copy the whole reading set again."
             ) from None
     return whole.hexdigest()
 
@@ -179,7 +179,7 @@ def read_commitment(reading_set: Path) -> dict:
             f"{path} is missing: the reading set was not finished; run 06 again."
         ) from None
     except ValueError:
-        raise SealError(f"{path} is damaged: take it from the run folder of 06 again.") from None
+        raise SealError(f"{path} is damaged: copy it again from the run folder of 06.") from None
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
@@ -192,7 +192,7 @@ def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
 
 
 def _blocks(reading_set: Path) -> list[str]:
-    """The blocks of the set in their order, each with what is asked in it, as the plan names
+    """The blocks of the set in their order, each with its questions, as the plan names
     them.
     """
     if not (reading_set / "blocks.csv").exists():
@@ -238,7 +238,7 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
     """Parameters of an analysis that are not those of the frozen plan, whatever set them, one
     phrase each.
 
-    `emergency` is no part of the plan: opening the key early is recorded and reported on its own.
+    `emergency` is not part of the plan: opening the key early is recorded and reported separately.
     """
     plan = Path(sealed) / "plan"
     notebook, settings = plan / run.notebook.name, plan / f"{run.name}.yaml"
@@ -260,7 +260,7 @@ def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
 
 
 def _plan_digest(path: Path) -> str:
-    # What a notebook shows, and whose study its parameters cell names, is no plan; its code is, and
+    # A notebook's outputs and the study that its parameters name are not the plan; its code is, and
     # so are the settings in force.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
 

@@ -24,7 +24,7 @@ from helpers.runner.progress import progress
 SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
-APART = ("image_id", "group", "duplicate_group")  # real images that share one are no strangers
+APART = ("image_id", "group", "duplicate_group")  # real images that share one are not independent
 BLOCK = 512  # samples searched at once
 CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side: places along each side
 SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted image shows it whole

@@ -13,7 +13,7 @@ from helpers.assemble_reading_set import framing
 from helpers.audit import features
 
 BLOCK = 1024  # rows of a distance matrix in memory at once
-FEWEST = 10  # images a side, below which no distribution is compared
+FEWEST = 10  # images per side, below which no distribution is compared
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 

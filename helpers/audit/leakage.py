@@ -188,7 +188,7 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     return [
         f"{row.modality} of {row.source}: can be distinguished from real images without the"
         f" anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); most by"
-        f" {_most(leakage, row)}. A reader's success may rest on this."
+        f" {_most(leakage, row)}. Readers may succeed because of this alone."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
 

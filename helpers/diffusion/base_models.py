@@ -147,7 +147,7 @@ def kind_of(base: str, revision: str) -> str:
         return "StableDiffusionPipeline"
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ModelError(
-            f"{base} is no diffusers pipeline (it has no model_index.json): name a folder that"
+            f"{base} is not a diffusers pipeline (it has no model_index.json): name a folder that"
             " save_pretrained wrote."
         )
     place, options = str(path) if path.is_dir() else base, {"revision": revision or None}

@@ -26,7 +26,7 @@ class CheckpointError(RuntimeError):
 def save(
     folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict, keep: int
 ) -> Path:
-    """Write folder/step-00000100 with one .safetensors file a group of tensors and state.json; keep
+    """Write folder/step-00000100 with a .safetensors file per group of tensors and state.json; keep
     the newest `keep`.
 
     At any moment the newest complete checkpoint on disk is the previous one or this one. Raises
@@ -164,7 +164,7 @@ def restore(folder: Path, names: list[str], parameters, optimizer, averages: dic
         parameter = of_name[name.rpartition(".")[0]]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        # A count that is no tensor in the optimiser came back as whole numbers.
+        # A count that is not a tensor in the optimiser was read back as integers.
         whole = value.dtype == torch.int64
         value = value.item() if whole else value.to(parameter.device)
         optimizer.state[parameter][name.rpartition(".")[2]] = value

@@ -55,7 +55,7 @@ def check(run: runs.Run) -> pd.DataFrame:
     run.write_bytes("plan.json", (plan.to_json(orient="records", indent=1) + "\n").encode())
     if recipe.only_check:
         raise TrainingError(
-            "Only checked, as only_check asks; nothing was"
+            "only_check is set, so nothing was"
             f" trained.\n{plan.to_string(index=False, header=False)}"
         )
     return plan
@@ -65,7 +65,7 @@ def untrained_base(run: runs.Run, frame: pd.DataFrame):
     """The base as it is before training: the tiny model unlearned, any other loaded."""
     recipe = run.parameters
     if recipe.base == "tiny" and recipe.method == "lora":
-        raise ModelError("method lora adds to a base that is kept, tiny is none: take full_text.")
+        raise ModelError("method lora needs a trained base, not tiny: set method to full_text.")
     if recipe.base == "tiny":
         pipeline = tiny_model.build(list(frame.caption[frame.split == "train"]), recipe)
     else:
@@ -137,15 +137,15 @@ def about_cost(
         where = f"CPU, {torch.get_num_threads()} threads"
     if bytes_needed > there:
         raise TrainingError(
-            f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are"
-            " there: lower batch and raise accumulate, set gradient_checkpointing, or take method"
-            " lora."
+            f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, but {there / 1e9:.1f} GB"
+            " are available: lower batch and raise accumulate, set gradient_checkpointing, or set"
+            " method to lora."
         )
     disk = trained * bytes_of_checkpoint(recipe) * (recipe.keep_checkpoints + 1)
     free = shutil.disk_usage(run.folder).free
     if disk > free:
         raise TrainingError(
-            f"Checkpoints need about {disk / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free:"
+            f"Checkpoints need about {disk / 1e9:.1f} GB of disk, but {free / 1e9:.1f} GB are free:"
             " free some, lower keep_checkpoints, or move the folder outputs/ to a larger disk and"
             " name it with OUTPUTS=<folder>."
         )

@@ -28,7 +28,7 @@ def learning_rate(step: int, recipe: Record) -> float:
 
 
 def case_in_place(place: int, cases: int, seed: int) -> int:
-    """Which case stands in a place of the endless row of epochs, each a permutation of its own."""
+    """The case at a position in the endless sequence of epochs; every epoch has its own order."""
     epoch, position = divmod(place, cases)
     return int(_order(epoch, cases, seed)[position])
 

@@ -64,7 +64,7 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         )
     )
     latents = 4 if halvings <= 3 else 8
-    # No residual block while shrinking and one while growing: five times as many steps a second as
+    # No residual block while shrinking, one while growing: five times as many steps per second as
     # the usual two and three.
     levels = halvings + 1
     vae = AutoencoderKL(

@@ -118,7 +118,7 @@ def train(
     begin, rows, best, waited = (state[key] for key in ("step", "rows", "best", "waited"))
     scaler.load_state_dict(state.get("scaler") or scaler.state_dict())
     if begin:
-        say(f"Going on from step {begin}.", flush=True)
+        say(f"Continuing from step {begin}.", flush=True)
 
     whole_batch = recipe.batch * recipe.accumulate * processes
     # of the loss, and of the gradient's norm
@@ -353,7 +353,7 @@ def _exchange(parameters, average):
 
 
 def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
-    """Four samples a prompt with fixed seeds as one PNG."""
+    """Four samples per prompt with fixed seeds as one PNG."""
     jobs = pd.DataFrame(
         [
             {"prompt": prompt, "seed": seed, "guidance": 3.0, "steps": 20}
@@ -376,7 +376,7 @@ def not_finite(folder: Path, first: int, last: int, recipe: Record) -> str:
         f"The loss or its gradient is not a finite number between steps {first} and {last}. The"
         f" last good checkpoint is kept in {folder.name}/. Lower learning_rate (now"
         f" {recipe.learning_rate:g}) or set precision to fp32, in another variant or with FORCE=1,"
-        " which begins afresh and keeps what was trained aside."
+        " which starts again and keeps the old training files in a folder beside it."
     )
 
 

@@ -67,8 +67,8 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
     if (sides < asked.size).any():
         raise TrainingError(
             f"{(sides < asked.size).sum()} of {len(frame)} images are smaller than size"
-            f" {asked.size} (the smallest has {int(sides.min())} pixels): images are never made"
-            " larger; lower size or prepare larger cases."
+            f" {asked.size} (the smallest has {int(sides.min())} pixels): images are never scaled"
+            " up; lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -111,13 +111,13 @@ def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
     if changes and os.environ.get("STUDY_FORCE"):
         aside = state.with_name(f"{STATE}.{files.utc_now()[:19].replace(':', '')}")
         state.replace(aside)
-        run.say(f"Beginning afresh ({changes[0]}); what was trained is kept in {aside.name}/.")
+        run.say(f"Starting again ({changes[0]}); the old training is kept in {aside.name}/.")
     elif changes:
         raise TrainingError(
-            f"{run.name} was interrupted and then changed in what it learns ({'; '.join(changes)}):"
-            " nothing of what was trained was touched. Set it back to go on; or take another"
-            f" variant; or begin afresh with `{runs.redo_command(run)}`, which keeps what was"
-            " trained aside."
+            f"{run.name} was interrupted, and its settings or inputs were changed since"
+            f" ({'; '.join(changes)}). The training so far was not touched. Undo the change to"
+            " continue, use another variant, or start again with"
+            f" `{runs.redo_command(run)}`, which keeps the old training files."
         )
     files.write_atomically(note, json.dumps(learned, indent=1).encode())
 
@@ -180,7 +180,7 @@ def base_pipeline(run: runs.Run, frame: pd.DataFrame) -> StableDiffusionPipeline
             cases = frame[frame.split == "train"]
             pipeline = tiny_model.build(list(cases.caption), recipe)
             decibels = tiny_model.train_vae(pipeline.vae, cases, recipe, state / "vae")
-            run.say(f"The VAE gives the training images back with a PSNR of {decibels:.1f} dB.")
+            run.say(f"The VAE reconstructs the training images with a PSNR of {decibels:.1f} dB.")
             _replaced(state / "base", pipeline.save_pretrained)
     return base_models.load(str(state / "base"))
 

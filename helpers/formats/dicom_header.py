@@ -56,7 +56,7 @@ class Header:
 
 
 def numbers(dataset, name: str) -> list[float | None]:
-    """The values of a tag of decimal numbers, a comma read as a point; None for what is none."""
+    """The values of a tag of decimal numbers, a comma read as a point; None for other values."""
     element = dataset.get_item(name)
     value = element.value if element else None
     if isinstance(value, bytes):  # as stored: pydicom refuses the whole tag for one odd value
@@ -78,7 +78,7 @@ def factor(dataset, name: str, default: float) -> float:
     """RescaleSlope or RescaleIntercept. Raises ImageError naming the tag that cannot be read."""
     values = numbers(dataset, name)
     if values and values[0] is None:
-        raise ImageError(f"{name} in the DICOM header is no number")
+        raise ImageError(f"{name} in the DICOM header is not a number")
     return values[0] if values else default
 
 
@@ -158,7 +158,7 @@ def _view(dataset) -> str:
 
 
 def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
-    """The header of an image of a chest. Raises ImageError with the reason why it is none.
+    """The header of a chest image. Raises ImageError with the reason when it is not one.
 
     `known_modality` is what a metadata table says and overrules the header, `default_modality`
     serves where nothing says it.
@@ -195,9 +195,9 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
 
 def _of_another_kind(modality: str) -> str:
     if not modality:
-        return "DICOM does not say its modality; default_modality or a metadata table can"
+        return "DICOM without a modality; default_modality or a metadata table can state it"
     code = re.sub("[^A-Z]", "", modality)[:6]
-    return f"DICOM modality {code} is neither X-ray nor CT; a metadata table can say what it is"
+    return f"DICOM modality {code} is neither X-ray nor CT; a metadata table can state another"
 
 
 def of_frame(dataset, number: int):

@@ -199,4 +199,4 @@ def _fetch(service: Service, url) -> bytes:
 
 
 def _nothing(url) -> bytes:
-    raise UnusableAnswer("its url is not asked for a second time")
+    raise UnusableAnswer("its url is not requested a second time")

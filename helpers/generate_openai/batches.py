@@ -180,8 +180,8 @@ async def _collect(client, generation, record) -> str:
         batch = await services.call(asking, "tell about a batch")
     except services.Failed as error:
         raise GenerationError(
-            f"What became of batch {record['batch_id']} cannot be read ({error}): is it the same"
-            " key and address as when it was submitted?"
+            f"The state of batch {record['batch_id']} cannot be read ({error}): use the same key"
+            " and address as when it was submitted."
         ) from None
     counts = batch.request_counts
     if batch.status not in OVER:
@@ -209,8 +209,8 @@ async def _collect(client, generation, record) -> str:
         raise GenerationError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
     if wrong:
         raise GenerationError(
-            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0].message}. What"
-            f" it made is safe. {wrong[0].remedy}".strip()
+            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0].message}. The"
+            f" images that it made are safe. {wrong[0].remedy}".strip()
         )
     return ""
 
@@ -258,8 +258,8 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
             )
             return 1
         raise GenerationError(
-            f"The results of batch {record['batch_id']} cannot be had now ({error}): run the stage"
-            " again."
+            f"The results of batch {record['batch_id']} cannot be fetched now ({error}): run the"
+            " stage again."
         ) from None
     with path.open("rb") as lines:
         for line in filter(bytes.strip, lines):

@@ -71,7 +71,7 @@ def read_prompts(path: Path) -> pd.DataFrame:
     if table["prompt_id"].duplicated().any():
         twice = table.loc[table["prompt_id"].duplicated(), "prompt_id"].iloc[0]
         raise PromptError(
-            f"{path}: prompt '{twice}' is there twice; give one line a higher count or another"
+            f"{path}: prompt '{twice}' appears twice; give one line a higher count or another"
             " wording."
         )
     if (table["count"] < 0).any():
@@ -113,7 +113,7 @@ def _check_count(count: int, service) -> None:
         limit = f"a budget of {asked.budget_usd:g} USD covers about {covered:,}: lower the counts"
         raise PromptError(
             f"{asked.prompt_table} asks for {count:,} images;"
-            f" {f'{limit} or raise budget_usd' if each else f'{covered:,} are the most'}."
+            f" {f'{limit} or raise budget_usd' if each else f'the most is {covered:,}'}."
         )
 
 

@@ -42,7 +42,7 @@ FIELDS = {
 }
 LEFT = {
     "rejected": "Reword or remove that prompt, or correct the parameter that is named.",
-    "unusable": "What came is kept in paid/unusable.",
+    "unusable": "The answers are kept in paid/unusable.",
 }
 
 
@@ -149,7 +149,7 @@ class Generation:
                 f" {self.ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."
             )
             if self.ledger.spent_usd + total > self.budget_usd:
-                text += " The budget will not reach for all of them: it ends the stage."
+                text += " The budget does not cover all of them: the stage stops when it is spent."
         return text
 
     def _reconcile(self) -> None:
@@ -333,11 +333,11 @@ class _Sender:
         return None
 
     def _stop_alike(self, action: str, words: str):
-        remedy = "Is this an image service? What came is in paid/unusable."
+        remedy = "Is this an image service? Its answers are in paid/unusable."
         if action == "rejected":
             named = [hint for name, hint in FIELDS.items() if re.search(rf"\b{name}\b", words)]
             remedy = f"What may help: {(named or ['correct the parameter that is named'])[0]}."
-        self.stop(f"several different prompts failed alike ({words})", remedy)
+        self.stop(f"several different prompts failed in the same way ({words})", remedy)
 
     def _due(self) -> float:
         return max(self.paused_until, self.queue[0][0])

@@ -126,8 +126,8 @@ class Service:
 def of(run: runs.Run) -> Service:
     """The service that a run's parameters describe, with its price and its key.
 
-    Raises GenerationError for what cannot be asked so and without a key (not for a finished run,
-    which sends nothing), PriceError for a model without a price.
+    Raises GenerationError for parameters that do not fit together and for a missing key (not for a
+    finished run, which sends nothing), PriceError for a model without a price.
     """
     asked = run.parameters
     extra = _extra_body(asked)
@@ -185,8 +185,8 @@ def _address(asked) -> str:
         )
     if secrets.clean(base_url) != base_url:
         raise GenerationError(
-            "base_url must be an address alone, without user, password, key or query: a key belongs"
-            " into the environment, Azure's api-version into api_version."
+            "base_url must be an address alone, without user, password, key or query: put a key"
+            " into the environment and Azure's api-version into api_version."
         )
     if asked.provider == "azure":
         base_url = base_url.partition("/openai/deployments")[0]
@@ -206,7 +206,7 @@ def _address(asked) -> str:
 
 
 def credential(run: runs.Run) -> str:
-    """The key from the environment or .keys/<study>/; a server of one's own needs none.
+    """The key from the environment or .keys/<study>/; your own server needs none.
 
     Raises GenerationError without one.
     """
@@ -218,8 +218,8 @@ def credential(run: runs.Run) -> str:
     if not found and provider != "local":
         raise GenerationError(
             f"No key for provider {provider}: set the environment variable {name} or put the key"
-            f" into {places.keys_folder(run.study) / name}. A server of your own is provider local"
-            " with its base_url, and provider rehearsal needs neither."
+            f" into {places.keys_folder(run.study) / name}. For your own server set provider: local"
+            " and base_url; provider: rehearsal needs neither key nor address."
         )
     return found
 
@@ -240,13 +240,13 @@ async def preflight(service: Service) -> str:
     where = f" at {secrets.clean(service.base_url)}" if service.base_url else ""
     listed = await _listed_models(service)
     if listed is None:
-        return f"The server{where} has no list of models for us: not checked beforehand."
+        return f"The server{where} does not list its models: not checked beforehand."
     # Gateways list imagen-4 as models/imagen-4, gpt-image-2 as openai/gpt-image-2, or either way.
     ends = {name.rsplit("/", 1)[-1]: said for name, said in listed.items()} | listed
     said = ends.get(model, ends.get(model.rsplit("/", 1)[-1], "missing"))
     if said == "missing":
         if service.parameters.provider != "openai":
-            return f"The server's list does not name {model}; asking for it all the same."
+            return f"The server's list does not name {model}; it is requested anyway."
         near = [name for name in sorted(listed) if "image" in name or "dall" in name]
         raise GenerationError(
             f"Model '{model}' is not offered{where} (retired or misspelt): set model to one that"
@@ -255,12 +255,12 @@ async def preflight(service: Service) -> str:
         )
     end = _day(said) if said else None
     if not end:
-        announced = f"; its end is announced as '{said}', which is no date: see for yourself"
+        announced = f"; its end is announced as '{said}', which is not a date: check it yourself"
         return f"{model} is offered{where}{announced if said else ', no end announced'}."
     if end <= last:
         raise GenerationError(
-            f"Model '{model}' shuts down on {end}, the study needs it until {last}: choose a"
-            " model that stays."
+            f"Model '{model}' shuts down on {end}, but the study needs it until {last}: choose"
+            " a model that is offered for longer."
         )
     return f"{model} is offered{where} until {end}."
 
@@ -314,8 +314,7 @@ async def call(sent, what: str):
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         why = secrets.clean(str(error.__cause__ or error))
         raise GenerationError(
-            f"The service cannot be asked to {what}: {why}. Is the address right and the network"
-            " there?"
+            f"The service could not {what}: {why}. Check the address and the network connection."
         ) from None
 
 

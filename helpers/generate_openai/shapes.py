@@ -45,7 +45,7 @@ def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple
         return asked.size, 0.0
     if modality not in shapes:
         raise GenerationError(
-            f"{asked.cases} has no {modality} images whose shapes could be asked for: remove these"
+            f"{asked.cases} has no {modality} images whose shapes could be requested: remove these"
             f" lines from {asked.prompt_table}, or leave cases empty."
         )
     chance = np.random.default_rng([asked.seed, int(image_id[1:], 16)])

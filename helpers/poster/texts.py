@@ -18,7 +18,7 @@ def told(run: runs.Run) -> dict:
     """study.yaml with every key that the poster uses: title, question, contact, protocol, ethics
     and the lists authors ("Name (1, 2)"), affiliations, references and logos.
 
-    Raises ParameterError for a list that is none of texts, RunError for a logo that is not there.
+    Raises ParameterError for a list with other items than texts, RunError for a missing logo.
     """
     path = run.beside(run.parameters.texts)
     given = {"title": run.study, "question": "", "contact": "", "protocol": "", "ethics": ""}

@@ -111,7 +111,7 @@ def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
 def by_finding(
     prepared: Cases, folder: Path, modality: str, each: int = 8, most: int = 10
 ) -> Image.Image:
-    """A contact sheet with one row a finding, the most frequent first: up to `each` images spread
+    """A contact sheet, one row per finding, the most frequent first: up to `each` images spread
     over the cases.
     """
     cases = prepared.images[prepared.images["modality"] == modality]

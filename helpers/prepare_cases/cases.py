@@ -120,8 +120,8 @@ def prepare(run: runs.Run) -> Cases:
     if not len(pictures):
         counted = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
-            f"No file in the folder of images can be used ({len(files)} looked at); most often:"
-            f" {counted.index[0]} ({counted.iloc[0]} of them)."
+            f"None of the {len(files)} files in the folder of images can be used. The most frequent"
+            f" reason: {counted.index[0]} ({counted.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
@@ -129,8 +129,8 @@ def prepare(run: runs.Run) -> Cases:
     pictures["inverted"] &= pictures["view"].map(lambda view: deidentify.view(view, "xray")) != "LL"
     if suspected := int(pictures["inverted"].sum()):
         run.say(
-            f"{suspected} X-rays look inverted, bones dark and lungs bright, and nothing says so:"
-            " look at them below; leave them out, or invert their files, if they are."
+            f"{suspected} X-rays look inverted (bones dark, lungs bright), but no header says so."
+            " Look at them below; if they are inverted, remove them or invert their files."
         )
     for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
         if doubt:
@@ -158,9 +158,9 @@ def _refuse_legible_names(asked) -> None:
         and not asked.images_hold_no_text
     ):
         raise CasesError(
-            "burned_in_text: keep leaves names legible that are burned into real images. Take mask,"
-            " reject or review; if somebody has looked and the images hold no text, say so with"
-            " images_hold_no_text: true beside it."
+            "burned_in_text: keep leaves names legible that are burned into real images. Set mask,"
+            " reject or review. Or, if somebody has checked that the images hold no text, also set"
+            " images_hold_no_text: true."
         )
 
 
@@ -189,20 +189,20 @@ def _say_what_is_unsure_of_patients(run: runs.Run, pictures: pd.DataFrame) -> No
     unknown = real.loc[person == "", "patient"]
     if len(unknown):
         run.say(
-            f"No patient is known of {len(unknown)} images; each study, else each file, is taken"
-            f" for a person ({unknown.nunique()}): whether a person crosses the splits cannot be"
-            " known. A metadata table with patient_id can say it."
+            f"The patient of {len(unknown)} images is unknown; each study, or else each file,"
+            f" counts as one patient ({unknown.nunique()}), so a patient may be in several splits."
+            " Give a metadata table with patient_id to prevent this."
         )
     stems = real["file"].map(lambda file: deidentify.person(PurePosixPath(file).stem))
     for layout, rows in real[person != ""].groupby("layout"):
         files, persons = rows["file"].nunique(), person[rows.index].nunique()
         named = (person[rows.index] == stems[rows.index]).mean() > 0.5
         if files > 2 and (named or persons == files):
-            what = "ids that are the names of their files" if named else "as many patients as files"
+            what = "file names as patient ids" if named else "as many patients as files"
             run.say(
-                f"Warning: {layout} gives {what} ({files}). Where a person has several images, the"
-                " splits would share that person: check the column of patients, or name another"
-                " with columns: ['theirs:patient_id']."
+                f"Warning: {layout} gives {what} ({files}). A patient with several images could"
+                " then be in several splits: check the column of patients, or name another"
+                " with columns: ['yours:patient_id']."
             )
 
 
@@ -348,7 +348,7 @@ def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) 
 
 def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Series:
     """image_id of the real image that each generated one was made from, where a table names its
-    file; a name that is no file of the folder is counted aloud.
+    file; a warning counts the names that are not files of the folder.
     """
     finder = metadata_tables.Finder(real["file"].tolist())
     ids = real.drop_duplicates("file").set_index("file")["image_id"]
@@ -356,8 +356,8 @@ def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Seri
     found = named.map(lambda name: ids.get(finder.find(name, "")))
     if lost := int((found.isna() & (named != "")).sum()):
         run.say(
-            f"Warning: {lost} generated images are said to be made from an image that is not in the"
-            " folder, or not by that name alone: 06 cannot keep the two apart."
+            f"Warning: {lost} generated images name as their origin an image that is not in the"
+            " folder, or a name that several images have: 06 cannot keep the two apart."
         )
     return found
 
@@ -385,7 +385,7 @@ def _captions(run: runs.Run, pictures: pd.DataFrame, folder: Path) -> pd.Series:
         return written
     run.say(
         "Warning: captions are taken from reports. Reports are patient data, and a generator"
-        " may learn them by heart and show them."
+        " may memorise and reproduce them."
     )
     reports = pictures["report"].map(lambda text: " ".join(_report(folder, text).split()))
     return reports.where(reports != "", written)

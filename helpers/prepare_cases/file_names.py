@@ -55,7 +55,7 @@ NOT_GENERATED = re.compile(r"\b(?:non?|not|un) ?(?:generat|synth|fake)\w*")
 
 def origin(text: str) -> tuple[str, str]:
     """What a path or a cell says of where images come from, and the word that says it: real,
-    generated, '?' where the words leave it open, '' where there are none.
+    generated, '?' where the words do not decide, '' where there are no such words.
     """
     said: dict[str, str] = {}
     for part in text.split("/"):
@@ -126,7 +126,7 @@ def folders(folder: Path, files: list[str]) -> Iterator[dict]:
 def _class(parts: tuple[str, ...]) -> str:
     """The nearest folder that names a class; '' when a nearer one denies it (non-COVID).
 
-    A data set's own name is no class.
+    A data set's own name is not a class.
     """
     for part in reversed(parts):
         if DENIED.search(part):

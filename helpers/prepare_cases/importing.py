@@ -20,7 +20,7 @@ from helpers.prepare_cases.storing import Taken
 from helpers.runner.workers import worker_pool
 
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
-FEW = 100  # files that are not worth a worker process of their own
+FEW = 100  # files, too few to start worker processes for
 
 
 def files_below(folder: Path) -> list[str]:

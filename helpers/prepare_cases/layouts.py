@@ -56,7 +56,7 @@ CHEXPERT_LABELS = (
     "Fracture",
     "Support Devices",
 )
-# Columns that a table of one's own may use for what we need, first come first served; lower case,
+# Column names that a user's table may have for what we need, the first match wins; lower case,
 # without punctuation.
 SYNONYMS = {
     "file": (
@@ -133,7 +133,7 @@ def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
     """One row per file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the
     row was recognised.
 
-    `asked.metadata_table` names the one CSV to use, `asked.columns` its columns as 'theirs:ours'.
+    `asked.metadata_table` names the one CSV to use, `asked.columns` its columns as 'yours:ours'.
     Raises LayoutError.
     """
     table = asked.metadata_table
@@ -210,7 +210,7 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
             + f" Answer in the YAML of 01: origins: ['{word}:generated'] or ['{word}:real']."
         )
     return [
-        f"{count} files are taken as generated images, not as patients: '{word}' is in their folder"
+        f"{count} files count as generated images, not as patients: '{word}' is in their folder"
         f" or name (if they are real: origins: ['{word}:real'])."
         for word, count in told.items()
         if count
@@ -244,7 +244,7 @@ def _mapping(mapping: Iterable[str]) -> dict[str, str]:
         theirs, colon, ours = str(pair).rpartition(":")
         if not colon or ours.strip() not in SYNONYMS:
             raise LayoutError(
-                f"columns: '{pair}' must read theirs:ours with ours one of {', '.join(SYNONYMS)}."
+                f"columns: '{pair}' must read yours:ours with ours one of {', '.join(SYNONYMS)}."
             )
         pairs[ours.strip()] = one_form(theirs.strip())
     return pairs
@@ -270,8 +270,8 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
     sentence = (
         f"The metadata table '{name}' names no file that is there: it needs a column 'file' with"
         f" paths below the folder; it has: {columns}."
-        + (f" Nearest to ours: {', '.join(near)}." if near else "")
-        + " Name the right columns with columns: ['theirs:file', 'theirs:patient_id']."
+        + (f" The closest columns: {', '.join(near)}." if near else "")
+        + " Name the right columns with columns: ['yours:file', 'yours:patient_id']."
     )
     if wanted or name == "metadata.csv":
         raise LayoutError(sentence)
@@ -406,7 +406,7 @@ def _tcia(tables, finder, pairs):
 
 
 def _own(tables, finder, pairs):
-    """A table of one's own: columns named as ours or by a synonym, or mapped by `columns`."""
+    """A user's table: columns named as ours or by a synonym, or mapped by `columns`."""
     for name, frame in tables.items():
         columns = {
             **_guessed(frame),

@@ -1,4 +1,4 @@
-"""Metadata tables as data sets and hospitals write them, and which file a row of one means."""
+"""Metadata tables as data sets and hospitals write them, and the file that each row describes."""
 
 import bisect
 import gzip

@@ -13,7 +13,7 @@ from helpers.formats import volumes
 from helpers.formats.picture import ImageError, Picture
 from helpers.prepare_cases import deidentify, duplicates
 
-# The only endings that may be told: a name such as scan.smith would tell a person's.
+# The only endings that may be shown: an ending such as that of scan.smith can be a person's name.
 ENDING = re.compile(
     r"\.(csv|tsv|txt|md|json|xml|xlsx|pdf|html|zip|gz|npy"
     r"|dcm|png|jpg|jpeg|tif|tiff|webp|bmp|gif|nii)$",
@@ -23,7 +23,7 @@ ENDING = re.compile(
 
 @dataclass
 class Taken:
-    """What came of one file: its images, or the reason why there are none."""
+    """The result of one file: its images, or the reason why it has none."""
 
     file: str
     kind: str = ""
@@ -69,9 +69,9 @@ def _readable(path: Path, sha256: str) -> Path:
     if path.is_dir():
         raise ImageError("link to a folder, not followed")
     if not path.is_file():  # a pipe would be waited for
-        raise ImageError("cannot be read (a link to nothing, or no plain file)")
+        raise ImageError("cannot be read (a broken link, or not a regular file)")
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256.lower():
-        raise ImageError("is not the file the metadata means: another SHA-256")
+        raise ImageError("is not the file in the metadata: its SHA-256 differs")
     return path
 
 

@@ -121,7 +121,7 @@ class Person:
         return self.drawn("notices").random() < self.asked.simulated_noticed
 
     def once(self, questions: list[protocol.Question]) -> dict:
-        """Answers to what is asked once."""
+        """Answers to the questions that are asked once."""
         said = "Some images look generated" if self.notices else "Nothing"
         known = {
             "years": 12 if self.knows_ai else 9,

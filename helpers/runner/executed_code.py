@@ -37,7 +37,7 @@ def packages() -> dict[str, str]:
 
 
 def changes(then: dict[str, str], now: dict[str, str], since: str) -> list[str]:
-    """What differs between two such tables, one phrase each; digests are not told, versions are."""
+    """One phrase per difference between two such tables; it names versions, but not digests."""
     found = [f"{name} was removed after {since}" for name in then if name not in now]
     found += [f"{name} was added after {since}" for name in now if name not in then]
     for name in then:

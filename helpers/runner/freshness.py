@@ -55,7 +55,7 @@ def _finished_files(study: str, name: str) -> str:
 
 
 def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:
-    """Why a run is no longer what its settings ask for, one phrase each; empty when it is."""
+    """Why a run no longer matches its settings, one phrase per reason; empty when it matches."""
     if not manifest:
         return []
     reasons = []

@@ -52,7 +52,7 @@ def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[st
         (source, value), *rest = [(s, layer[name]) for s, layer in layers if name in layer]
         found[name] = executed[name] if source == DEFAULT else value
         other = next(((v, s) for s, v in rest if v != found[name]), None)
-        # In a batch every value is given: that the YAML differs from a default is no news there.
+        # In a batch every value is given: a YAML that differs from a default is expected there.
         if other and not (os.environ.get("STUDY_BATCH") and other[1] == DEFAULT):
             said.append(f"{name} = {found[name]!r} ({source}), not {other[0]!r} ({other[1]})")
     return found, said

@@ -1,6 +1,6 @@
 """The tagged parameters cell of a notebook is the schema of its YAML files.
 
-One typed literal a line with a trailing comment that gives its unit; a comment that begins with
+One typed literal per line with a trailing comment that gives its unit; a comment that begins with
 `one of: a, b, c` declares the choices (anything after a semicolon explains them):
 
     steps: int = 600            # optimiser steps
@@ -37,8 +37,8 @@ SECRET = re.compile(
 
 # What is called simulated now was called pretended until then.
 OLD_STUDY = (
-    "belongs to a study that was begun with an earlier version, and commit 64a37d2 is the last that"
-    " reads it: nothing was changed. Go on with it there, or begin a new study."
+    "belongs to a study of an earlier version; commit 64a37d2 is the last that reads it. Nothing"
+    " was changed. Continue the study with that commit, or begin a new study."
 )
 
 
@@ -48,9 +48,9 @@ REPLACED = {
     *("cues_asked", "cues_required", "cues", "instructions"),
 }
 OLD_DESIGN = (
-    "was replaced by questions.csv and blocks.csv. A study that was begun with it goes on with"
-    " commit 3aa5acd, the last that reads it: nothing was changed. Otherwise take the line out and"
-    " copy both tables from params/paper/."
+    "was replaced by questions.csv and blocks.csv. Continue a study that has begun with commit"
+    " 3aa5acd, the last that reads this parameter (nothing was changed). Otherwise remove the line"
+    " and copy both tables from params/paper/."
 )
 
 
@@ -127,7 +127,7 @@ def tagged(notebook: str, text: str) -> str:
 def declared(notebook: str, source: str) -> dict[str, Parameter]:
     """The parameters that the source of a parameters cell declares, by name.
 
-    Raises ParameterError for a line that is no typed literal.
+    Raises ParameterError for a line that is not a typed literal.
     """
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()

@@ -22,7 +22,7 @@ def params_folder(study: str) -> Path:
 
 
 def _named(study: str) -> str:
-    """The study's name. Raises ParameterError when it is none, or leads to another folder."""
+    """The study's name. Raises ParameterError when it is invalid or leads to another folder."""
     if study == SERVICES or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", study):
         raise ParameterError(
             f"A study cannot be named '{study}': use letters, digits, - and _, not '{SERVICES}'."

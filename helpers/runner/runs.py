@@ -55,9 +55,9 @@ class Run:
             now = self._namespace.get(key, value)
             if not (isinstance(now, tuple(parameters.TYPES.values())) and now == value):
                 raise RunError(
-                    f"{self.name}: '{key}' is {now!r} in this notebook now, and {value!r} is in"
-                    " force: run the cell with runs.start again to make the change act, or set the"
-                    " variable back."
+                    f"{self.name}: '{key}' is {now!r} in this notebook now, but the run uses"
+                    f" {value!r}: run the cell with runs.start again to apply the change, or set"
+                    " the variable back."
                 )
         return self
 
@@ -234,8 +234,8 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
         leftover.unlink()
     if run.manifest and changes:
         run.say(
-            f"{run.name} was interrupted and then changed ({changes[0]}): its files are made anew,"
-            " but for what was paid for, answered or trained."
+            f"{run.name} was interrupted and then changed ({changes[0]}): its files are made again,"
+            " except what was paid for, answered or trained."
         )
         run_folder.clear(run.folder)
         run.manifest = {}

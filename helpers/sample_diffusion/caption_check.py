@@ -94,14 +94,12 @@ def sentence(table: pd.DataFrame) -> str:
     """What the table says, in one sentence."""
     if table.empty:
         return (
-            "Too few cases per finding to teach a classifier: it is not known whether captions are"
-            " obeyed."
+            "Too few cases per finding to train a classifier: it is unknown whether the images show"
+            " what their prompts say."
         )
     first = table.iloc[0]
     above = (
-        "more often than by chance"
-        if first.low > first.chance
-        else "not more often than chance would have it"
+        "more often than by chance" if first.low > first.chance else "not more often than by chance"
     )
     trust = (
         f"it is right on {first.on_cases:.0%} of {first.cases} held-out cases"

@@ -1,4 +1,4 @@
-"""Checkpoint + prompts + seeds -> grey images, each from noise of its own."""
+"""Checkpoint + prompts + seeds -> grey images, each from its own noise."""
 
 import inspect
 import warnings
@@ -108,7 +108,7 @@ def exchange_scheduler(pipeline, name: str) -> None:
     own = getattr(pipeline, "scheduler", None)
     if not own or "beta_schedule" not in own.config or own.config.get("use_flow_sigmas"):
         raise SamplingError(
-            f"{type(pipeline).__name__} draws with its own scheduler alone: set scheduler to own"
+            f"{type(pipeline).__name__} works only with its own scheduler: set scheduler to own"
             f" (it is {name})."
         )
     extra = {} if name in ("ddpm", "euler_a") else {"steps_offset": 1}

@@ -16,12 +16,12 @@ def read_prompts(path: Path, modality: str) -> pd.DataFrame:
     count, and `prompt` as text: the row's own, as in the prompts of 02, or one from its findings.
 
     Raises TableError naming file, row and column of what does not fit, SamplingError for an id that
-    is there twice.
+    appears twice.
     """
     table = tables.filled_in(path, "sampling_prompts")
     prompts = table[table["modality"] == modality].reset_index(drop=True).fillna("")
     if repeated := list(prompts.prompt_id[prompts.prompt_id.duplicated()]):
-        raise SamplingError(f"{Path(path).name}: prompt_id '{repeated[0]}' is there twice.")
+        raise SamplingError(f"{Path(path).name}: prompt_id '{repeated[0]}' appears twice.")
     texts = [
         row.prompt
         or findings.prompt(

@@ -46,7 +46,7 @@ def draw_missing(
     run's shard.
 
     Batches are the same whatever is there already, so an interrupted run ends in the same bits.
-    Black images and images that are no numbers are failures: listed, not written. Raises
+    Black images and images with non-finite values are failures: listed, not written. Raises
     SamplingError when none succeeded.
     """
     asked = run.parameters

@@ -1,4 +1,4 @@
-"""The ledger of paid requests: one line an attempt, on disk before it is sent and again after its
+"""The ledger of paid requests: a line per attempt, on disk before it is sent and again after its
 answer.
 """
 

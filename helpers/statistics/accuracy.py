@@ -113,7 +113,7 @@ def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
 
 
 def _chance(measure: str, counted: pd.Series, kind: pd.Series) -> float:
-    """What a reader would reach who gives the labels as often, but to any image."""
+    """What a reader would reach by giving each label equally often, but to random images."""
     if kind.nunique() < 2:
         return np.nan
     fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
@@ -254,7 +254,7 @@ def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:
     """A score that runs from "real, sure" over "uncertain" (0) to "fake, sure"; without a
     confidence every answer counts 1.
 
-    Missing labels have no score. Raises ValueError for a label that is none of real, fake,
+    Missing labels have no score. Raises ValueError for a label other than real, fake,
     uncertain.
     """
     sign = labels.map({"real": -1.0, "fake": 1.0, "uncertain": 0.0}).astype(float)

@@ -33,7 +33,7 @@ def sample_size(
             " least 2"
         )
     if kappa0 == kappa1:
-        raise ValueError("kappa0 and kappa1 are equal: no number of images tells them apart")
+        raise ValueError("kappa0 and kappa1 are equal: no number of images distinguishes them")
     null, other = (_votes(kappa, prevalence, readers) for kappa in (kappa0, kappa1))
     effect = ((other - null) ** 2 / null).sum()
     critical = stats.chi2.ppf(1 - alpha, 1)
@@ -72,8 +72,8 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
     published counts.
 
     `both` gives, for some categories, how many of the `images` both readers put into it; everything
-    else is free. Returns columns low, high, exact, tables (looked at) and undefined (tables without
-    a value), one row a coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond
+    else is free. Returns columns low, high, exact, tables (count), undefined (those without
+    a value), one row per coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond
     that only tables whose free images lie in at most three cells are looked at, `exact` is False
     and the true range is at least as wide. Raises ValueError for counts that cannot be.
     """
