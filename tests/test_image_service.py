@@ -36,7 +36,7 @@ def test_without_a_key_one_sentence_says_how_to_get_on_before_anything_is_sent(
     with pytest.raises(service.GenerationError) as caught:
         service.of(run)
     message = str(caught.value)
-    for word in ("OPENAI_API_KEY", "base_url", "provider local", "rehearsal"):
+    for word in ("OPENAI_API_KEY", "base_url", "provider: local", "rehearsal"):
         assert word in message
     assert "\n" not in message
     run.finished = True
