@@ -30,11 +30,11 @@ BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
 BAR_LEAST = 0.015  # share of the side: narrower bars stay, they are as likely a film's own edge
 
 
-def read(path: Path, asked, modality: str = "") -> Iterator[Picture]:
+def read(path: Path, settings, modality: str = "") -> Iterator[Picture]:
     """Every image in a file, whatever its name ends in: DICOM frames, lung slices of a NIfTI
     volume, or a raster image.
 
-    `asked` has the parameters of stage 01 as attributes; `modality` (xray, ct) is what is known
+    `settings` has the parameters of stage 01 as attributes; `modality` (xray, ct) is what is known
     from elsewhere. Raises ImageError with the reason.
     """
     with Path(path).open("rb") as file:
@@ -42,11 +42,11 @@ def read(path: Path, asked, modality: str = "") -> Iterator[Picture]:
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        found = dicom.read(path, asked, modality)
+        found = dicom.read(path, settings, modality)
     elif volumes.looks_like(start):
-        found = volumes.read(Path(path), asked)
+        found = volumes.read(Path(path), settings)
     else:
-        found = rasters.read(Path(path), start, asked.bits)
+        found = rasters.read(Path(path), start, settings.bits)
     yield from map(_with_square_pixels, found)
 
 

@@ -85,7 +85,7 @@ def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeyp
         ("1803859200", "2027-03-01", None),
         ("2020-01-01", "", None),
         ("", "2027-03-01", "no end announced"),
-        ("next spring", "2027-03-01", "which is no date"),
+        ("next spring", "2027-03-01", "which is not a date"),
     ],
 )
 def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until, expected):

@@ -632,8 +632,8 @@ def test_only_what_the_schema_calls_a_run_is_one(small):
     [
         (
             "06_assemble_reading_set.yaml",
-            "# Nothing",
-            "readers: 3\n# Nothing",
+            "# All",
+            "readers: 3\n# All",
             "planned for 3 readers (readers), 07_read_cases invites 2",
         ),
         (

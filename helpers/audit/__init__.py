@@ -18,7 +18,7 @@ def gather(run: runs.Run) -> pd.DataFrame:
     """The images of `cases` and of all `sources` as draw.gather gives them, with `source` (run and
     generator; "real"), `trained_here` (by a generator of this study) and `group`.
 
-    `group` holds what must not be torn apart when images are resampled: a patient for real ones, a
+    Images of one `group` stay together when images are resampled: one patient for real images, one
     prompt for generated ones, else the image itself.
     """
     sources = [run.reads(name) for name in freshness.matching(run.study, run.parameters.sources)]

@@ -1,4 +1,4 @@
-"""Figures of stage 05: one function each, a matplotlib figure back."""
+"""Figures of stage 05: one function per figure, which returns a matplotlib figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,14 +24,14 @@ NAMES = {
 
 
 def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
-    """Keep a figure in the run folder as PNG and give it back for the notebook to show."""
+    """Save a figure as PNG in the run folder and return it for the notebook to show."""
     run.write_bytes(relative, figures.as_bytes(figure, "png"))
     return figure
 
 
 def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Each measure of each source with its interval (orange) beside real against real with as many
-    images (blue).
+    """Each measure of each source with its interval (orange), beside real against real with equally
+    many images (blue).
     """
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
@@ -118,7 +118,7 @@ def pairs_figure(
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
-    """How well non-anatomical signs tell each source from real images, before and after the
+    """How well non-anatomical signs distinguish each source from real images, before and after the
     standardisation of stage 06.
     """
     joint = leakage[leakage["feature"] == "joint"]
@@ -146,8 +146,8 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
 
 
 def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
-    """The area under the curve of every single sign, one column a source and stage; darker tells
-    more.
+    """The area under the curve of every single sign, one column per source and stage; darker signs
+    give more away.
     """
     single = leakage[leakage["feature"] != "joint"]
     named = zip(single["modality"], single["source"], single["stage"])

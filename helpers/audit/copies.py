@@ -2,12 +2,12 @@
 mirror?
 
 A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
-crops of every case find the likeliest cases; those are aligned with the sample, and 1 − the
+crops of every case find the most similar cases; those are aligned with the sample, and 1 − the
 correlation of local structure is the distance: blind to mirrors, negatives, windows, crops, shifts,
-and turns of a few degrees. How near is too near is calibrated on real images of other patients.
+and turns of a few degrees. The threshold is calibrated on real images of other patients.
 
 Only a generator trained here can be shown to have memorised a case. Images made elsewhere are
-compared with the real cases by the same distance, and called a comparison.
+compared with the real cases by the same distance; the result is called a comparison.
 """
 
 import itertools
@@ -82,28 +82,28 @@ def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tu
     return float(ordered[k - 1]), k / (len(ordered) + 1), (float(low), float(high))
 
 
-def judge(pool: pd.DataFrame, asked: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(nearest.csv, rows for quality.csv) for every generated source, modality by modality.
 
     Samples of a generator trained here are compared with its training cases, calibrated by held-out
     real images of other patients, and a near one is a `copy`, which is not released. Images made
     elsewhere are compared with all real cases, calibrated by real images of different patients. The
     rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients, with interval)
-    and `copy_share` (Wilson interval); `near_...` where it is a comparison. `asked` has
+    and `copy_share` (Wilson interval); `near_...` where it is a comparison. `settings` has
     false_alarms, extractor, feature_size, framing, margin and seed.
     """
     found, rows = [], []
     made = pool[pool["origin"] == "generated"]
     for (modality, source), samples in made.groupby(["modality", "source"]):
         trained = bool(samples["trained_here"].all())
-        cases, others = _compared(pool[pool["modality"] == modality], trained, asked["seed"])
+        cases, others = _compared(pool[pool["modality"] == modality], trained, settings["seed"])
         if cases.empty or others.empty:
             continue
         distances = nearest(others, cases, APART)["distance"]
-        limit, rate, between = threshold(distances, asked["false_alarms"])
+        limit, rate, between = threshold(distances, settings["false_alarms"])
         table = nearest(samples, cases)
-        size = fidelity.common_size(pd.concat([samples, cases]), asked)
-        vectors = [features.extract(side, asked, size) for side in (samples, cases)]
+        size = fidelity.common_size(pd.concat([samples, cases]), settings)
+        vectors = [features.extract(side, settings, size) for side in (samples, cases)]
         spread = features.scale(vectors[1])[1]
         table["feature_distance"] = fidelity.nearest_distance(*[one / spread for one in vectors])
         table["near"] = table["distance"] < limit

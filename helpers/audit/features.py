@@ -16,38 +16,40 @@ HANDCRAFTED = "handcrafted"
 BATCH = 32
 
 
-def extract(pool: pd.DataFrame, asked: dict, size: int) -> np.ndarray:
+def extract(pool: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
     """Features of the images of `pool` (columns file, bits, modality), shape (n, d) float32, one
     image in memory at a time.
 
     Every image goes the same way: framing.for_reading at `size` pixels and 8 bits, then
-    `asked["extractor"]`: `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in 0..1)
-    or a transformers vision model by id or folder (resized bicubically to the model's own size).
+    `settings["extractor"]`: `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in
+    0..1) or a transformers vision model by id or folder (resized bicubically to the model's size).
     Raises ImageError for an image smaller than `size`.
     """
-    pictures = (as_read(row, asked, size).astype(np.float32) / 255 for row in pool.itertuples())
+    pictures = (as_read(row, settings, size).astype(np.float32) / 255 for row in pool.itertuples())
     pictures = progress(pictures, "features", len(pool))
-    if asked["extractor"] == HANDCRAFTED:
+    if settings["extractor"] == HANDCRAFTED:
         found = [handcrafted(picture) for picture in pictures]
         return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
-    return _by_network(pictures, asked["extractor"])
+    return _by_network(pictures, settings["extractor"])
 
 
-def as_read(row, asked: dict, size: int) -> np.ndarray:
+def as_read(row, settings: dict, size: int) -> np.ndarray:
     """A row's image as readers would get it at `size` pixels and 8 bits, (size, size) uint8."""
-    array, framed = images.read_png(row.file), {**asked, "reading_size": size}
+    array, framed = images.read_png(row.file), {**settings, "reading_size": size}
     return framing.for_reading(array, int(row.bits), row.modality, 8, framed)
 
 
-def describe(asked: dict, size: int) -> str:
+def describe(settings: dict, size: int) -> str:
     """One phrase for tables: the extractor and the resize rule."""
-    framed = "whole" if asked["framing"] == "whole" else f"common, margin {asked['margin']:.1%}"
-    return f"{asked['extractor']}; framing {framed}, by area to {size} px, 8 bit"
+    framed = (
+        "whole" if settings["framing"] == "whole" else f"common, margin {settings['margin']:.1%}"
+    )
+    return f"{settings['extractor']}; framing {framed}, by area to {size} px, 8 bit"
 
 
 def scale(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(centre, spread) of real features, so that each counts alike; a hundredth at least, or one
-    that never varies would rule all.
+    """(centre, spread) of real features, so that all features have equal weight. The spread is at
+    least 0.01: otherwise a feature that never varies would dominate.
     """
     return real.mean(0), np.maximum(real.std(0), 0.01)
 

@@ -18,17 +18,17 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
 def measure(
-    pool: pd.DataFrame, asked: dict, replicates: int = 40, neighbours: int = 5
+    pool: pd.DataFrame, settings: dict, replicates: int = 40, neighbours: int = 5
 ) -> pd.DataFrame:
     """The table quality.csv: every generated source of `pool` (audit.gather) against real images of
     its modality.
 
     Real patients are halved: one half is the reference, the other the baseline; all three sides
-    have the same number of images, because every one of these measures depends on it. `asked` has
-    extractor, feature_size (pixels, lowered to what the smallest image compared has), framing,
-    margin and seed. Intervals: delete-half jackknife over patients and prompts.
+    have the same number of images, because every one of these measures depends on it. `settings`
+    has extractor, feature_size (pixels, lowered to the size of the smallest image), framing, margin
+    and seed. Intervals: delete-half jackknife over patients and prompts.
     """
-    rows, seed = [], asked["seed"]
+    rows, seed = [], settings["seed"]
     for (modality, source), made in pool[pool["origin"] == "generated"].groupby(
         ["modality", "source"], sort=True
     ):
@@ -36,30 +36,31 @@ def measure(
         sides = _equal_sides(made, real, seed)
         if min(map(len, sides)) < FEWEST:
             continue
-        size = common_size(pd.concat(sides), asked)
-        found = [features.extract(side, asked, size) for side in sides]
-        if asked["extractor"] == features.HANDCRAFTED:
+        size = common_size(pd.concat(sides), settings)
+        found = [features.extract(side, settings, size) for side in sides]
+        if settings["extractor"] == features.HANDCRAFTED:
             centre, spread = features.scale(np.concatenate(found[1:]))
             found = [(side - centre) / spread for side in found]
         groups = [side["group"].to_numpy(dtype=object) for side in sides]
         table = pd.DataFrame(
-            _compare(found, groups, seed, replicates, neighbours) + _diversity(sides, asked, size)
+            _compare(found, groups, seed, replicates, neighbours)
+            + _diversity(sides, settings, size)
         )
         rows.append(
             table.assign(
                 source=source,
                 modality=modality,
                 images=len(sides[0]),
-                extractor=features.describe(asked, size),
+                extractor=features.describe(settings, size),
             )
         )
     return pd.concat([tables.empty("quality"), *rows], ignore_index=True)
 
 
-def common_size(pool: pd.DataFrame, asked: dict) -> int:
-    """feature_size, or what the smallest image of the pool has, pixels."""
-    sides = (framing.side(row, asked) for row in pool.itertuples())
-    return min(asked["feature_size"], *sides)
+def common_size(pool: pd.DataFrame, settings: dict) -> int:
+    """feature_size, or the size of the smallest image of the pool if that is less, pixels."""
+    sides = (framing.side(row, settings) for row in pool.itertuples())
+    return min(settings["feature_size"], *sides)
 
 
 def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
@@ -185,8 +186,8 @@ def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _centred(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the mean of the others: a constant large beside the spread would cost the
-    distances their digits.
+    """Both minus the mean of the others: a constant that is large relative to the spread would cost
+    numerical precision.
     """
     centre = others.mean(0, dtype=np.float64)
     return (points - centre).astype(np.float32), (others - centre).astype(np.float32)
@@ -217,8 +218,8 @@ def half_sample_error(
     """Standard error of each measure by the delete-half jackknife over groups (Shao & Wu 1989).
 
     The spread over halves drawn without replacement estimates that of the whole; unlike the
-    bootstrap it makes no ties, which nearest-neighbour measures take for copies. `measure` takes
-    two index arrays.
+    bootstrap it makes no ties, which nearest-neighbour measures would treat as copies. `measure`
+    takes two index arrays.
     """
 
     def half(groups):
@@ -230,25 +231,25 @@ def half_sample_error(
     return values.std().to_dict()
 
 
-def _diversity(sides: list[pd.DataFrame], asked: dict, size: int) -> list[dict]:
+def _diversity(sides: list[pd.DataFrame], settings: dict, size: int) -> list[dict]:
     row = {"metric": "ms_ssim_within", "reference_images": len(sides[2])}
-    row["estimate"], row["low"], row["high"], pairs = within_source(sides[0], asked, size)
+    row["estimate"], row["low"], row["high"], pairs = within_source(sides[0], settings, size)
     row["baseline"], row["baseline_low"], row["baseline_high"], _ = within_source(
-        sides[2], asked, size
+        sides[2], settings, size
     )
     return [row] if pairs > 1 else []
 
 
 def within_source(
-    pool: pd.DataFrame, asked: dict, size: int, most: int = 200
+    pool: pd.DataFrame, settings: dict, size: int, most: int = 200
 ) -> tuple[float, float, float, int]:
     """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of
     pairs; higher is less diverse.
     """
     rows = list(pool.itertuples())
-    order = np.random.default_rng(asked["seed"]).permutation(len(rows))
+    order = np.random.default_rng(settings["seed"]).permutation(len(rows))
     pairs = min(len(order) // 2, most)
-    shown = [features.as_read(rows[index], asked, size) for index in order[: 2 * pairs]]
+    shown = [features.as_read(rows[index], settings, size) for index in order[: 2 * pairs]]
     values = np.array([ms_ssim(one, two) for one, two in zip(shown[::2], shown[1::2])])
     error = np.nan
     if pairs > 1:

@@ -1,5 +1,5 @@
-"""What gives a source away without looking at the anatomy: file, shape, size, depth, border, grey
-levels, histogram, spectrum, compression.
+"""What gives a source away without the anatomy: file, shape, size, depth, border, grey levels,
+histogram, spectrum, compression.
 """
 
 from pathlib import Path
@@ -24,18 +24,18 @@ BANDS = 10
 TILE = 256
 
 
-def measure(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
+def measure(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only)
     against real ones of its modality.
 
     Before: the images as their runs hold them. After: as framing.for_reading gives them to the
-    readers, at the depth of the poorest image compared. `asked` has reading_size, framing, margin,
+    readers, at the depth of the image with the least. `settings` has reading_size, framing, margin,
     seed and permutations. A source too small for the reading size has no rows `after`; one with too
-    few patients or prompts has none at all.
+    few patients or prompts has no rows at all.
     """
     tables = []
     for modality, some in pool.groupby("modality", sort=True):
-        facts = {"before": facts_before(some), "after": facts_after(some, asked)}
+        facts = {"before": facts_before(some), "after": facts_after(some, settings)}
         for source in sorted(some.loc[some["origin"] == "generated", "source"].unique()):
             chosen = some["source"].isin(["real", source]).to_numpy()
             for stage, known in facts.items():
@@ -44,7 +44,7 @@ def measure(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
                 if truth.any():
                     groups = some["group"].to_numpy(dtype=object)[usable]
                     table = separability(
-                        known[usable], truth, groups, asked["seed"], asked["permutations"]
+                        known[usable], truth, groups, settings["seed"], settings["permutations"]
                     )
                     tables.append(table.assign(source=source, modality=modality, stage=stage))
     columns = ["source", "modality", "stage", "feature", "auc", "low", "high", "p"]
@@ -58,12 +58,12 @@ def separability(
     seed: int,
     permutations: int = 500,
 ) -> pd.DataFrame:
-    """How well each feature and all of them (`joint`) tell generated from real: columns feature,
-    auc, low, high, p.
+    """How well each feature, and all of them (`joint`), distinguish generated from real: columns
+    feature, auc, low, high, p.
 
     Grouped, stratified cross-validation of a ridge discriminant on normal scores and their squares;
     interval clustered by group (Obuchowski 1997); two-sided permutation p with whole groups
-    permuted and the discriminant refitted. Empty with fewer than 3 groups a side.
+    permuted and the discriminant refitted. Empty with fewer than 3 groups per side.
     """
     names = pd.Series(groups)
     side = pd.Series(generated).groupby(names.to_numpy()).first()
@@ -131,7 +131,7 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
 def clustered_auc(
     scores: np.ndarray, positive: np.ndarray, groups: np.ndarray
 ) -> tuple[float, float, float]:
-    """(auc, low, high): area under the curve with a 95 % interval that knows of patients and
+    """(auc, low, high): area under the curve with a 95 % interval that accounts for patients and
     prompts.
 
     Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which stands at 0
@@ -194,7 +194,7 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
 
 
 def leading(leakage: pd.DataFrame) -> list[str]:
-    """One sentence for every source and stage: the signs that tell it most."""
+    """One sentence per source and stage: the signs that give it away most."""
     joint = leakage[leakage["feature"] == "joint"]
     return [
         f"{row.modality} of {row.source}, {row.stage} the standardisation: AUC {row.auc:.2f} by all"
@@ -213,8 +213,8 @@ def _most(leakage: pd.DataFrame, row, count: int = 3) -> str:
 
 
 def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
-    """One sentence for every source that has no answer, before or after the standardisation, and
-    why.
+    """One sentence per source that could not be judged, before or after the standardisation, with
+    the reason.
     """
     told = []
     made = pool[pool["origin"] == "generated"]
@@ -241,12 +241,12 @@ def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
+def facts_after(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """Facts of the images as a reader would get them; missing where an image is too small for the
     reading size.
     """
     rows = list(pool.itertuples())
-    large = [framing.side(row, asked) >= asked["reading_size"] for row in rows]
+    large = [framing.side(row, settings) >= settings["reading_size"] for row in rows]
     depth = min(
         (
             images.effective_bits(images.read_png(row.file), int(row.bits))
@@ -259,7 +259,7 @@ def facts_after(pool: pd.DataFrame, asked: dict) -> pd.DataFrame:
     for row, fits in zip(progress(rows, "facts after"), large):
         if fits:
             array, bits = images.read_png(row.file), int(row.bits)
-            shown = framing.for_reading(array, bits, row.modality, depth, asked)
+            shown = framing.for_reading(array, bits, row.modality, depth, settings)
         found.append(picture_facts(shown, depth) if fits else {})
     columns = list(picture_facts(np.zeros((16, 16), np.uint8), 8))
     return pd.DataFrame(found, columns=columns, dtype=float)
@@ -278,7 +278,7 @@ def file_facts(path: Path, array: np.ndarray) -> dict[str, float]:
 
 
 def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
-    """What pixels say about their history and not about the chest: depth, border, grey levels,
+    """What pixels show about their history rather than the chest: depth, border, grey levels,
     histogram, spectrum, compression.
     """
     grey = array.astype(np.float32) / (2**bits - 1)
@@ -301,8 +301,8 @@ def _depth(array: np.ndarray, bits: int) -> dict[str, float]:
 
 
 def _border(grey: np.ndarray) -> dict[str, float]:
-    """For each edge, how far the outermost line departs from what the next two predict, in units of
-    what lines inside do; and bars.
+    """For each edge, how far the outermost line departs from the extrapolation of the next two,
+    relative to lines inside the image; and bars.
     """
     found = {}
     sides = {"top": grey, "bottom": grey[::-1], "left": grey.T, "right": grey.T[::-1]}

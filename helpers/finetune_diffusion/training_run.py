@@ -36,39 +36,39 @@ FREE = (
 
 def read_cases(run: runs.Run) -> pd.DataFrame:
     """The real cases that `run` trains on: images.csv of its cases run with columns file (path) and
-    caption as asked for.
+    caption from the column that the parameter captions names.
 
     Raises TrainingError for a caption column that isn't there, no training cases, and images
     smaller than the size.
     """
-    asked = run.parameters
-    cases = run.reads(asked.cases)
+    settings = run.parameters
+    cases = run.reads(settings.cases)
     frame = cases.read("images.csv")
-    if asked.captions not in frame.columns:
+    if settings.captions not in frame.columns:
         raise TrainingError(
-            f"{cases.name}/images.csv has no column '{asked.captions}' (parameter captions); it"
+            f"{cases.name}/images.csv has no column '{settings.captions}' (parameter captions); it"
             f" has {', '.join(frame.columns)}."
         )
     frame = frame[
         (frame.origin == "real")
-        & (frame.modality == asked.modality)
+        & (frame.modality == settings.modality)
         & frame.split.isin(["train", "validation"])
     ]
     frame = frame.assign(
-        caption=frame[asked.captions].fillna("").astype(str),
+        caption=frame[settings.captions].fillna("").astype(str),
         file=[str(cases.folder / path) for path in frame.path],
     )
     if not (frame.split == "train").any():
         raise TrainingError(
-            f"There are no training cases: {cases.name}/images.csv has no real {asked.modality}"
+            f"There are no training cases: {cases.name}/images.csv has no real {settings.modality}"
             " image with split train."
         )
     sides = frame[["width", "height"]].max(axis=1).fillna(0)
-    if (sides < asked.size).any():
+    if (sides < settings.size).any():
         raise TrainingError(
-            f"{(sides < asked.size).sum()} of {len(frame)} images are smaller than size"
-            f" {asked.size} (the smallest has {int(sides.min())} pixels): images are never scaled"
-            " up; lower size or prepare larger cases."
+            f"{(sides < settings.size).sum()} of {len(frame)} images are smaller than size"
+            f" {settings.size} (the smallest has {int(sides.min())} pixels): images are never"
+            " scaled up; lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -90,15 +90,15 @@ def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
     """Raise TrainingError where an interrupted training would learn something else if it went on
     with these parameters and cases. With FORCE it is kept aside and training begins afresh.
     """
-    asked, state = run.parameters, run.folder / STATE
-    learned = {key: value for key, value in asked.items() if key not in FREE}
-    if not asked.patience:
+    settings, state = run.parameters, run.folder / STATE
+    learned = {key: value for key, value in settings.items() if key not in FREE}
+    if not settings.patience:
         learned = {key: learned[key] for key in learned if not key.startswith("validat")}
-    learned["images per step"] = asked.batch * asked.accumulate * asked.processes
+    learned["images per step"] = settings.batch * settings.accumulate * settings.processes
     shown = frame[["image_id", "sha256", "caption", "split", "bits"]]
     learned["training cases"] = freshness.digest(shown.astype(str).values.tolist())[:12]
-    if freshness.RUN_NAME.match(asked.base):
-        trained = runs.load(run.study, asked.base).manifest.get("files", [])
+    if freshness.RUN_NAME.match(settings.base):
+        trained = runs.load(run.study, settings.base).manifest.get("files", [])
         learned["files of the base"] = freshness.digest(trained)[:12]
     note = state / "learned.json"
     begun = note.exists() and any(state.rglob("*.safetensors"))

@@ -1,6 +1,6 @@
 """DICOM files as grey images with their depth: decode, rescale, window, photometric interpretation.
 
-What a header may tell is in dicom_header.py.
+What may be read from a header is in dicom_header.py.
 """
 
 import io
@@ -38,27 +38,27 @@ def looks_like(start: bytes) -> bool:
     return start[128:132] == b"DICM" or start[:4] == b"DICM" or little or big
 
 
-def read(path: Path, asked, known_modality: str = "") -> Iterator[Picture]:
+def read(path: Path, settings, known_modality: str = "") -> Iterator[Picture]:
     """Every frame of a DICOM file as an image; CT in the lung window (Hounsfield units), X-rays as
     their file says.
 
-    `asked` has the parameters of stage 01. `known_modality` (xray, ct) is what the metadata says
-    and overrules the header, `asked.default_modality` serves where neither says it. Raises
+    `settings` has the parameters of stage 01. `known_modality` (xray, ct) is what the metadata says
+    and overrules the header, `settings.default_modality` serves where neither says it. Raises
     ImageError with the reason when the file holds no image of that kind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = _dataset(path)
-            header = dicom_header.of_chest(dataset, known_modality, asked.default_modality)
+            header = dicom_header.of_chest(dataset, known_modality, settings.default_modality)
             dicom_header.complete(dataset)
             for number, values in enumerate(_frames(dataset)):
                 frame = dicom_header.of_frame(dataset, number)
                 place = dicom_header.slice_position(frame) if header.modality == "ct" else None
                 picture = Picture(
-                    None, asked.bits, _kind(dataset), number, replace(header, position=place)
+                    None, settings.bits, _kind(dataset), number, replace(header, position=place)
                 )
-                yield _upright(_drawn(picture, frame, values, asked), frame)
+                yield _upright(_drawn(picture, frame, values, settings), frame)
         except ImageError:
             raise
         except (
@@ -123,7 +123,7 @@ def _in_low_bits(dataset) -> Iterator[np.ndarray]:
 
 
 def _jumps(values: np.ndarray) -> int:
-    """How much neighbours differ, which is most where values wrap."""
+    """How much neighbouring pixels differ; this is largest where values wrap."""
     return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
 
 
@@ -138,8 +138,8 @@ def _decoded(dataset) -> Iterable[np.ndarray]:
 
 
 def _correct_sign(dataset) -> None:
-    """Where the header does not say the sign, or JPEG 2000 data says another, set it to that of the
-    smoother image: the other jumps where it wraps.
+    """Where the header does not state the sign, or JPEG 2000 data states another, choose the sign
+    with the smoother image: the wrong one jumps where values wrap.
     """
     from pydicom.encaps import generate_frames
     from pydicom.pixels import pixel_array
@@ -187,7 +187,7 @@ def _guessed_syntax(dataset) -> str:
     return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
 
 
-def _drawn(picture: Picture, frame, values: np.ndarray, asked) -> Picture:
+def _drawn(picture: Picture, frame, values: np.ndarray, settings) -> Picture:
     picture.original_bits = int(frame.get("BitsStored") or values.dtype.itemsize * 8)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("grey values are not finite numbers")
@@ -201,20 +201,20 @@ def _drawn(picture: Picture, frame, values: np.ndarray, asked) -> Picture:
         )
     elif picture.header.modality == "ct":
         picture.hounsfield = hounsfield(frame, values)
-        picture.window = f"{asked.lung_center:g}/{asked.lung_width:g}"
+        picture.window = f"{settings.lung_center:g}/{settings.lung_width:g}"
         picture.pixels, picture.clipped = window(
-            picture.hounsfield, asked.lung_center, asked.lung_width, picture.bits
+            picture.hounsfield, settings.lung_center, settings.lung_width, picture.bits
         )
     else:
         picture.pixels, picture.bits, picture.window, picture.clipped = grey(
-            frame, values, picture.bits, asked.xray_window
+            frame, values, picture.bits, settings.xray_window
         )
     return picture
 
 
 def _upright(picture: Picture, frame) -> Picture:
-    """The image as radiologists look at it: the patient's right on the left, and up what the
-    patient has in front (CT) or at the head (X-ray).
+    """The image as radiologists view it: the patient's right on the left, and the front (CT) or the
+    head (X-ray) at the top.
     """
     modality = picture.header.modality
     down, up = ("P", "A") if modality == "ct" else ("F", "H")
@@ -247,8 +247,8 @@ def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
 
 
 def padding(dataset, values: np.ndarray) -> np.ndarray:
-    """Which stored values only fill the frame and are no measurement (PS3.3 C.7.5.1.1.2): boolean,
-    shape as `values`.
+    """Which stored values only fill the frame and are not measurements (PS3.3 C.7.5.1.1.2):
+    boolean, shape as `values`.
     """
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int) or values.dtype.kind not in "iu":
@@ -292,7 +292,7 @@ def grey(
     used, share clipped).
 
     `xray_window` 'file' takes the file's first VOI LUT or window; 'full', or a file without one, or
-    one whose window shows next to nothing, takes the range from the darkest to the brightest value,
+    one whose window shows almost nothing, takes the range from the darkest to the brightest value,
     clipping nothing. Padding is black.
     """
     modality_values, outside = rescaled(dataset, values), padding(dataset, values)

@@ -1,7 +1,6 @@
-"""What a DICOM header may tell the study, and whether it describes an image of a chest at all.
+"""What the study may read from a DICOM header, and whether it describes a chest image at all.
 
-Nothing of a header but what `Header` names is ever returned; identifying columns never leave the
-import unhashed.
+Only the fields of `Header` are ever returned; identifying columns never leave the import unhashed.
 """
 
 import re
@@ -201,8 +200,8 @@ def _of_another_kind(modality: str) -> str:
 
 
 def of_frame(dataset, number: int):
-    """What holds for one frame: the dataset itself, or with the values of its functional groups
-    where a single frame has them.
+    """The dataset as it applies to one frame: itself, or with the values of the frame's functional
+    groups.
     """
     from pydicom.dataset import Dataset
 

@@ -1,4 +1,4 @@
-"""One image as a file of any format gives it, and the error of a file that gives none."""
+"""One image read from a file of any format, and the error for a file without one."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class Picture:
 
     `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped`
     which share of the pixels lay outside it; `header` holds the few columns a DICOM header gives.
-    `aspect` is the height of a pixel over its width; `doubt` says what is not known of how a CT
-    image lies.
+    `aspect` is the height of a pixel over its width; `doubt` says what is unknown about the
+    orientation of a CT image.
     """
 
     pixels: np.ndarray

@@ -1,6 +1,6 @@
 """PNG, JPEG, TIFF, WebP, BMP and their like as grey images with their full depth.
 
-Pillow opens 16-bit colour as 8-bit without a word; here it keeps its 16 bits.
+Pillow silently opens 16-bit colour as 8-bit; here it keeps its 16 bits.
 """
 
 import warnings

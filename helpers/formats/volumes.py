@@ -31,12 +31,12 @@ def looks_like(start: bytes) -> bool:
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
-def read(path: Path, asked) -> Iterator[Picture]:
-    """Axial slices of a NIfTI chest CT that show lung, at most `asked.slices`, evenly spaced from
-    apex to base.
+def read(path: Path, settings) -> Iterator[Picture]:
+    """Axial slices of a NIfTI chest CT that show lung, at most `settings.slices`, evenly spaced
+    from apex to base.
 
-    They lie as radiologists look at them: the patient's right on the left, front up. `asked` has
-    the parameters of stage 01. Raises ImageError.
+    They are oriented as radiologists view them: the patient's right on the left, the front at the
+    top. `settings` has the parameters of stage 01. Raises ImageError.
     """
     try:
         volume, aspect, doubt = axial(path)
@@ -47,18 +47,20 @@ def read(path: Path, asked) -> Iterator[Picture]:
     if volume.min() > -500:
         raise ImageError("NIfTI volume whose values are not Hounsfield units")
     shares = np.array([lung_share(volume[k]) for k in range(len(volume))])
-    chosen = spaced(shares, asked.slices, asked.min_lung_share)
+    chosen = spaced(shares, settings.slices, settings.min_lung_share)
     if not chosen:
         raise ImageError("NIfTI volume that shows little lung in every slice")
     for number, k in enumerate(chosen):
-        pixels, clipped = window(volume[k], asked.lung_center, asked.lung_width, asked.bits)
+        pixels, clipped = window(
+            volume[k], settings.lung_center, settings.lung_width, settings.bits
+        )
         yield Picture(
             pixels,
-            asked.bits,
+            settings.bits,
             kind="NIfTI",
             frame=number,
             hounsfield=volume[k],
-            window=f"{asked.lung_center:g}/{asked.lung_width:g}",
+            window=f"{settings.lung_center:g}/{settings.lung_width:g}",
             clipped=clipped,
             original_bits=16,
             aspect=aspect,
@@ -68,8 +70,8 @@ def read(path: Path, asked) -> Iterator[Picture]:
 
 def axial(path: Path) -> tuple[np.ndarray, float, str]:
     """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back,
-    columns to the patient's left; the height of a pixel over its width; what is not known of how it
-    lies.
+    columns to the patient's left; the height of a pixel over its width; what is unknown about its
+    orientation.
     """
     import nibabel
 

@@ -1,5 +1,5 @@
-"""What came back from an image service: the image in it, however it was put there, and its way
-onto the disk.
+"""The answer of an image service: finding the image in it, in whatever form it comes, and storing
+it on disk.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ EFFECTIVE = ("created", "size", "quality", "background", "output_format")
 
 @dataclass(frozen=True)
 class Answer:
-    """One image as the service sent it, with what it said about it."""
+    """One image as the service sent it, with the metadata in the answer."""
 
     content: bytes
     usage: dict | None
@@ -111,8 +111,8 @@ def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
 async def keep(
     generation, order, request_id: str, content: bytes, headers: dict, seconds: float | None = None
 ) -> retry_policy.Verdict:
-    """Put an answer on disk: what it said, then its bytes as received; settle its line of the
-    ledger. What cannot be used is kept in paid/unusable.
+    """Put an answer on disk: its metadata, then its bytes as received; then settle its line of the
+    ledger. Unusable answers are kept in paid/unusable.
     """
     service, settled = generation.service, {"seconds": seconds} if seconds is not None else {}
     usage = None
@@ -135,8 +135,8 @@ async def keep(
 
 
 async def read_again(generation) -> int:
-    """Try once more what was paid for and could not be used when it came; returns how many images
-    came of it.
+    """Read paid answers again that were unusable when they came; returns how many images were
+    found.
     """
     kept = 0
     for path in sorted((generation.paid / "unusable").glob("*.bin")):
@@ -182,8 +182,8 @@ async def _store(generation, order, request_id, answer, found, headers, settled)
 def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
     """Ledger fields that follow from what the service counted; no cost where that cannot be known.
 
-    It is known from the tokens counted (an image of no tokens is a count left out), or by image
-    where an image came.
+    It follows from the tokens counted (an image of 0 tokens means that the count is missing), or
+    from the price per image.
     """
     price, (given, out) = generation.service.price, prices.tokens(usage)
     known = imaged or not price.image(size)

@@ -1,4 +1,4 @@
-"""The Batch API: half the price, an answer within a day. Submit, leave, come back and collect.
+"""The Batch API: half the price, answers within a day. Submit, then run again later to collect.
 
 What is on disk at any moment: paid/batches/<submission>.json is written before a batch is created
 and carries the same submission number as the batch's metadata, so a kill in between neither loses a
@@ -27,10 +27,10 @@ UNREADABLE = "the batch is over without a readable result: may have been billed"
 
 
 async def generate(generation: Generation) -> None:
-    """Collect what earlier batches have done, submit what is still wanted.
+    """Collect the results of earlier batches and submit what is still missing.
 
-    Raises GenerationError while a batch is at work (come back later), and when the budget or the
-    service stops it.
+    Raises GenerationError while a batch is in progress (run again later), and when the budget or
+    the service stops it.
     """
     if generation.run.finished:
         return
@@ -169,7 +169,7 @@ def _abandon(generation, record, why) -> None:
 
 
 async def _collect(client, generation, record) -> str:
-    """Bring in what a batch has done; returns a sentence while it is at work, '' when it is
+    """Collect the results of a batch; returns a sentence while it is in progress, '' when it is
     over.
     """
     if not record["batch_id"] and not await _found(client, record):
@@ -216,7 +216,7 @@ async def _collect(client, generation, record) -> str:
 
 
 async def _found(client, record) -> bool:
-    """Look for a batch that was perhaps created before this process' predecessor was killed."""
+    """Look for a batch that an earlier process may have created before it was killed."""
 
     async def look() -> str:
         async for batch in client.batches.list(limit=100):
@@ -229,8 +229,8 @@ async def _found(client, record) -> bool:
 
 
 def _close(generation, record, why, perhaps_billed: int) -> None:
-    """Requests of a batch that is over and that no result names: not executed, hence free, but for
-    those that the service counts beyond its results.
+    """Settle requests of a finished batch that no result names: they were not executed and are
+    free, except for those that the service counts in addition to its results.
     """
     rows = generation.ledger.rows
     unnamed = [name for name in record["requests"].values() if rows[name]["status"] == "submitted"]
@@ -242,8 +242,8 @@ def _close(generation, record, why, perhaps_billed: int) -> None:
 
 
 async def _take_file(client, generation, record, file_id, read, failures) -> int:
-    """Every line of a result file, which may be far larger than the memory: through the disk, line
-    by line. Images are named in `read`, requests that failed in `failures`.
+    """Read a result file line by line from disk, because it may be far larger than the memory.
+    Images are named in `read`, requests that failed in `failures`.
 
     Returns how many lines (or whole files) could not be read.
     """

@@ -48,8 +48,8 @@ def first_of_each(frame: pd.DataFrame, each: int = 4) -> pd.DataFrame:
 
 
 def spend(ledger: pd.DataFrame, budget_usd: float, simulated: bool = False) -> plt.Figure:
-    """Money over time against the budget: every attempt's cost added up, by what came of it, and
-    how many of each there are.
+    """Money over time against the budget: the cumulative cost of attempts, by outcome, and the
+    number of attempts per outcome.
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 3.2), width_ratios=(2, 1), layout="constrained"

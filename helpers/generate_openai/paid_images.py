@@ -1,5 +1,5 @@
-"""The paid images on disk: what came with each, its bytes as received, and the copy that the study
-uses.
+"""The paid images on disk: the metadata and the bytes of each as received, and the copy that the
+study uses.
 """
 
 import io

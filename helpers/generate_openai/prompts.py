@@ -1,4 +1,4 @@
-"""What is asked for: the prompts of a study, and one order with a lasting identity for every
+"""What is requested: the prompts of a study, and one order with a lasting identity for every
 image.
 """
 
@@ -106,13 +106,17 @@ def orders(prompts: pd.DataFrame, service, cases: dict | None = None) -> list[Or
 
 def _check_count(count: int, service) -> None:
     """Raises PromptError for more images than a budget covers or a study can have."""
-    asked = service.parameters
-    each = budget.estimate(service.price, "", asked.size, service.quality or "auto", [], False).usd
-    covered = int(asked.budget_usd / each) if each else MOST_IMAGES
+    settings = service.parameters
+    each = budget.estimate(
+        service.price, "", settings.size, service.quality or "auto", [], False
+    ).usd
+    covered = int(settings.budget_usd / each) if each else MOST_IMAGES
     if count > max(covered, MOST_IMAGES):
-        limit = f"a budget of {asked.budget_usd:g} USD covers about {covered:,}: lower the counts"
+        limit = (
+            f"a budget of {settings.budget_usd:g} USD covers about {covered:,}: lower the counts"
+        )
         raise PromptError(
-            f"{asked.prompt_table} asks for {count:,} images;"
+            f"{settings.prompt_table} asks for {count:,} images;"
             f" {f'{limit} or raise budget_usd' if each else f'the most is {covered:,}'}."
         )
 
@@ -122,9 +126,9 @@ def identity(service, prompt: str, replicate: int) -> str:
     extra fields sent along). Which case gave its shape is not part of it: other cases would not
     make a paid image another one.
     """
-    asked = service.parameters
-    size = f"{asked.size} in the shapes of cases" if asked.cases else asked.size
-    parts = [asked.provider, asked.model, prompt, size, asked.quality, replicate]
+    settings = service.parameters
+    size = f"{settings.size} in the shapes of cases" if settings.cases else settings.size
+    parts = [settings.provider, settings.model, prompt, size, settings.quality, replicate]
     parts += [service.extra_body] if service.extra_body else []
     return stable_id("g", json.dumps(parts, sort_keys=True))
 

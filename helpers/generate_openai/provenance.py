@@ -1,5 +1,5 @@
-"""What came with a paid image: its format, size and content credentials (C2PA), read from the bytes
-as received.
+"""The provenance of a paid image: its format, size and content credentials (C2PA), read from the
+bytes as received.
 """
 
 import hashlib
@@ -10,12 +10,12 @@ from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
-# Nothing is asked of the network: what the file itself carries is verified.
+# The network is not used: only what the file itself carries is verified.
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
 
 class UnusableImage(ValueError):
-    """Bytes that are no whole PNG, JPEG or WebP."""
+    """Bytes that are not a complete PNG, JPEG or WebP."""
 
 
 def examine(content: bytes) -> dict:
@@ -46,7 +46,7 @@ def examine(content: bytes) -> dict:
 
 
 def _ends(content: bytes, kind: str) -> bool:
-    """Whether the file's last part is there; a decoder may be content with the pixels."""
+    """Whether the file is complete to its end; a decoder may accept it without the last part."""
     if kind == "WEBP":
         return len(content) >= 8 + struct.unpack("<I", content[4:8])[0]
     return content.rfind(ENDS[kind]) > content.rfind(b"IDAT" if kind == "PNG" else b"\xff\xda")
@@ -56,8 +56,8 @@ def content_credentials(content: bytes, kind: str) -> dict:
     """The C2PA manifest that a file carries: whether its signature and its hashes of the image
     hold (`verified`), who signed it, which generator it names; why not, where they do not.
 
-    That the signer is who it says to be would need a list of trusted authorities; none is used
-    (C2PA specification 2.1, section 14).
+    The signer's identity is not verified: no list of trusted authorities is used (C2PA
+    specification 2.1, section 14).
     """
     from c2pa import C2paError, Context, Reader, Settings
 

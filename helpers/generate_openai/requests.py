@@ -1,8 +1,8 @@
-"""Sending the requests: as many in flight as the service allows, within the budget, nothing ever
-paid for twice.
+"""Sending the requests: as many in parallel as the service allows, within the budget, and without
+paying twice.
 
 What is on disk at any moment: before a request is sent its line in ledger.csv; after its answer
-paid/<image_id>.json (what was asked and answered), then paid/<image_id>.<suffix> byte for byte as
+paid/<image_id>.json (request and answer), then paid/<image_id>.<suffix> byte for byte as
 received, then the settled line. So a kill at any moment loses at most the answers that were on
 their way, and those stay in the ledger as perhaps billed.
 """
@@ -68,8 +68,8 @@ class Generation:
         self.rest()
 
     def rest(self) -> None:
-        """Work out anew what is still wanted: not on disk, not in a batch, and of no prompt that
-        was refused and never drawn. What failed before comes last.
+        """Recompute the missing images: not on disk, not in a batch, and not of a prompt that was
+        only refused. Those that failed before come last.
         """
         rows = self.ledger.rows.values()
         there = {order.image_id for order in self.orders if self.on_disk(order)}
@@ -92,9 +92,9 @@ class Generation:
 
     def begin(self, order: Order, reserve_usd: float, status: str = "sent") -> str:
         """Put a request down in the ledger as it is sent; returns its id."""
-        asked = self.service
-        sent = {"model": asked.parameters.model, "size": asked.size(order)}
-        return self.ledger.begin(order, reserve_usd, status, **sent, quality=asked.quality)
+        service = self.service
+        sent = {"model": service.parameters.model, "size": service.size(order)}
+        return self.ledger.begin(order, reserve_usd, status, **sent, quality=service.quality)
 
     def estimate(self, order: Order) -> budget.Estimate:
         """Expected cost of one image, and what is set aside for it."""
@@ -113,8 +113,8 @@ class Generation:
         return self._estimate(prompt, area, self.batch)
 
     def learn(self, size: str, output_tokens: int | None) -> None:
-        """Note what an answer counted. From then on attempts without an answer are set aside at
-        what an image is known to cost.
+        """Note the tokens of an answer. From then on the known cost of an image is reserved for
+        attempts without an answer.
         """
         if output_tokens:
             self.seen_tokens.append(output_tokens * 1024**2 / prices.area(size))
@@ -124,11 +124,11 @@ class Generation:
                 self.ledger.settle(row["request_id"], "unknown", cost_usd=each.reserve_usd)
 
     def _alike(self, row: dict) -> bool:
-        asked = (self.service.parameters.model, self.service.quality)
-        return (row["model"], row["quality"]) == asked
+        wanted = (self.service.parameters.model, self.service.quality)
+        return (row["model"], row["quality"]) == wanted
 
     def plan(self) -> str:
-        """What will be asked for and what it is expected to cost, in a few sentences."""
+        """The number of requests to come and their expected cost, in a few sentences."""
         there = len(self.orders) - len(self.wanted)
         text = (
             f"{len(self.orders)} images ordered, {there} on disk, refused or in a batch:"
@@ -218,9 +218,7 @@ def _check_space(generation: Generation) -> None:
 
 
 class _Sender:
-    """One loop that starts requests, waits for any to end, and decides what to do next; no request
-    decides for itself.
-    """
+    """One loop that starts requests, waits until one ends, and alone decides what to do next."""
 
     def __init__(self, generation: Generation):
         self.generation, self.limits = generation, generation.run.parameters
@@ -410,7 +408,7 @@ class _Sender:
             self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
 
     def _after_all_others(self, prompt: str, due: float):
-        """Let the other images of a prompt wait until the one that failed was tried again."""
+        """Let the other images of a prompt wait until the failed one has been tried again."""
         self.queue = [(due if o.prompt == prompt else when, n, o) for when, n, o in self.queue]
         heapq.heapify(self.queue)
 
@@ -421,8 +419,8 @@ class _Sender:
         return verdict.status in ABOUT_THE_PROMPT and any(row["status"] == "ok" for row in rows)
 
     def _result(self, task) -> retry_policy.Verdict:
-        """What came of an attempt; a disk that takes no more, or an error of our own, stops the run
-        once the others have ended.
+        """The result of an attempt; a full disk or a programming error stops the run once the
+        others have ended.
         """
         error = task.exception()
         if error is None:

@@ -1,4 +1,4 @@
-"""The image service: who is asked, for which model, how a request looks, and one request sent.
+"""The image service: its address and model, the form of a request, and sending one request.
 
 requests.py sends many of them, batches.py the Batch API's; services/ says what failures mean and
 what images cost.
@@ -35,7 +35,7 @@ IN_PROMPT = "sd_cpp_extra_args"
 
 
 class GenerationError(runs.RunError):
-    """A stage that cannot begin or cannot go on; the message says what there is and what to do."""
+    """A stage that cannot begin or continue; the message says what exists and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Service:
 
     @property
     def quality(self) -> str | None:
-        """The quality that requests ask for; None where they say nothing of it."""
-        asked, model = self.parameters.quality, self.parameters.model
+        """The quality in requests; None where they have no quality."""
+        quality, model = self.parameters.quality, self.parameters.model
         # The retired models know no low, medium or high; DALL-E 2 knows no quality at all.
-        known = asked in ("standard", "hd") and model != "dall-e-2"
-        return asked if asked != "auto" and (self.shape == "gpt-image" or known) else None
+        known = quality in ("standard", "hd") and model != "dall-e-2"
+        return quality if quality != "auto" and (self.shape == "gpt-image" or known) else None
 
     def size(self, order) -> str | None:
-        """The size that the request for an image asks for; None where it says nothing of it."""
+        """The size in the request for an image; None where the request has no size."""
         return order.size if self.shape == "gpt-image" or order.size != "auto" else None
 
     @property
@@ -73,8 +73,8 @@ class Service:
         return self.parameters.provider == "azure" and not self.base_url.endswith("/v1")
 
     def client(self, retries: int = 0) -> openai.AsyncOpenAI:
-        """The asynchronous client. Its own `retries` are for what costs nothing: it would pay for a
-        timed-out image twice.
+        """The asynchronous client. Its `retries` are only for requests that cost nothing: a
+        timed-out image would be paid for twice.
         """
         http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
         common = {
@@ -97,9 +97,7 @@ class Service:
 
     @property
     def loopback(self) -> bool:
-        """Whether the service is on this very machine: a proxy of the environment would not find
-        it.
-        """
+        """Whether the service is on this machine: an environment proxy cannot reach it."""
         host = urlsplit(self.base_url).hostname or ""
         return host in ("localhost", "::1") or host.startswith("127.")
 
@@ -129,36 +127,36 @@ def of(run: runs.Run) -> Service:
     Raises GenerationError for parameters that do not fit together and for a missing key (not for a
     finished run, which sends nothing), PriceError for a model without a price.
     """
-    asked = run.parameters
-    extra = _extra_body(asked)
+    settings = run.parameters
+    extra = _extra_body(settings)
     price = prices.find(
-        asked.priced_as or asked.model,
-        asked.quality,
-        asked.price_input,
-        asked.price_output,
-        asked.price_image,
+        settings.priced_as or settings.model,
+        settings.quality,
+        settings.price_input,
+        settings.price_output,
+        settings.price_image,
     )
-    price.image(asked.size)
-    base_url = _address(asked)
-    if asked.provider == "rehearsal" and not base_url and not run.finished:
+    price.image(settings.size)
+    base_url = _address(settings)
+    if settings.provider == "rehearsal" and not base_url and not run.finished:
         # The stand-in starts here and lives as long as this process.
         from helpers.rehearsal.image_api import ImageServer
 
         run.mark_simulated("image API")
         base_url = ImageServer().__enter__().url
-    return Service(asked, base_url, extra, price, "" if run.finished else credential(run))
+    return Service(settings, base_url, extra, price, "" if run.finished else credential(run))
 
 
-def _extra_body(asked) -> dict:
+def _extra_body(settings) -> dict:
     try:
-        extra = json.loads(asked.extra_body or "{}")
+        extra = json.loads(settings.extra_body or "{}")
     except json.JSONDecodeError as error:
         raise GenerationError(
             f'extra_body must be a JSON object such as {{"steps": 30}}: {error}.'
         ) from None
     if not isinstance(extra, dict):
         raise GenerationError('extra_body must be a JSON object such as {"steps": 30}.')
-    taken = NOT_FURTHER & {*map(str.lower, extra), asked.seed_field.lower()}
+    taken = NOT_FURTHER & {*map(str.lower, extra), settings.seed_field.lower()}
     if taken:
         raise GenerationError(
             f"extra_body and seed_field may not set {', '.join(sorted(taken))}: the study's own"
@@ -167,13 +165,13 @@ def _extra_body(asked) -> dict:
     return extra
 
 
-def _address(asked) -> str:
+def _address(settings) -> str:
     """Where requests go, '' for OpenAI's own address; the API's /v1 is added to a bare host.
 
     Raises GenerationError.
     """
-    base_url = asked.base_url
-    if asked.provider == "openai":
+    base_url = settings.base_url
+    if settings.provider == "openai":
         # As the client itself does: who set this means this address, and the key beside it belongs
         # to it.
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
@@ -188,16 +186,16 @@ def _address(asked) -> str:
             "base_url must be an address alone, without user, password, key or query: put a key"
             " into the environment and Azure's api-version into api_version."
         )
-    if asked.provider == "azure":
+    if settings.provider == "azure":
         base_url = base_url.partition("/openai/deployments")[0]
-        if not base_url or not (asked.api_version or base_url.endswith("/v1")):
+        if not base_url or not (settings.api_version or base_url.endswith("/v1")):
             raise GenerationError(
                 "Azure needs the deployment's name as model and base_url: either"
                 " https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com with"
                 " api_version."
             )
         return base_url.removesuffix("/openai")
-    if asked.provider == "local" and not base_url:
+    if settings.provider == "local" and not base_url:
         raise GenerationError(
             "provider local needs base_url, the address of your server, such as"
             " http://127.0.0.1:8000/v1."
@@ -229,7 +227,7 @@ async def preflight(service: Service) -> str:
     what it said, in a sentence.
 
     Raises GenerationError when the model is missing, shuts down too early, or the key is refused.
-    Some services list no models, or others: then that is said and the stage goes on.
+    Some services list no models or only others: then the sentence says so and the stage continues.
     """
     model, needed = service.parameters.model, service.parameters.needed_until
     last = _day(needed or date.today())

@@ -1,5 +1,5 @@
-"""The shapes that images are asked for: those of the study's real cases, as near as the service
-comes to them, so that a reader cannot tell the source by the shape.
+"""The shapes of requested images: those of the study's real cases, as closely as the service
+allows, so that the shape does not give the source away.
 """
 
 import functools
@@ -11,7 +11,7 @@ from helpers.generate_openai.service import GenerationError, Service
 from helpers.runner import runs
 from helpers.services import prices
 
-# The only sizes of older models; DALL-E 2 has squares alone, whatever is asked for.
+# The only sizes of older models; DALL-E 2 makes only squares.
 FIXED = {
     "dall-e-2": ("256x256", "512x512", "1024x1024"),
     "dall-e-3": ("1024x1024", "1024x1792", "1792x1024"),
@@ -24,7 +24,7 @@ NEAR = 0.03
 
 
 def of_cases(run: runs.Run) -> dict[str, list[tuple[int, int]]]:
-    """Width and height of every real image by modality; empty where `size` alone says the shape."""
+    """Width and height of every real image by modality; empty where `size` alone sets the shape."""
     if not run.parameters.cases:
         return {}
     table = run.reads(run.parameters.cases).read("images.csv")
@@ -40,15 +40,15 @@ def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple
 
     Raises GenerationError when no case has this modality.
     """
-    asked = service.parameters
+    settings = service.parameters
     if not shapes:
-        return asked.size, 0.0
+        return settings.size, 0.0
     if modality not in shapes:
         raise GenerationError(
-            f"{asked.cases} has no {modality} images whose shapes could be requested: remove these"
-            f" lines from {asked.prompt_table}, or leave cases empty."
+            f"{settings.cases} has no {modality} images whose shapes could be requested: remove"
+            f" these lines from {settings.prompt_table}, or leave cases empty."
         )
-    chance = np.random.default_rng([asked.seed, int(image_id[1:], 16)])
+    chance = np.random.default_rng([settings.seed, int(image_id[1:], 16)])
     width, height = shapes[modality][chance.integers(len(shapes[modality]))]
     return nearest(service, width / height), width / height
 

@@ -32,8 +32,8 @@ LABELS = {"xray": "X-ray", "ct": "CT"}
 
 
 def flow(prepared: Cases) -> Figure:
-    """Flow diagram: files found, readable, kept, and the split of their images; what was left on
-    the way at the side.
+    """Flow diagram: files found, readable, kept, and the split of their images; files that were
+    left out are at the side.
     """
     rejected, imported, cases = prepared.rejected, prepared.imported, prepared.images
     unreadable = rejected["reason"].str.startswith(UNREADABLE)
@@ -136,7 +136,7 @@ def by_finding(
 
 
 def histograms(prepared: Cases) -> Figure:
-    """Original size, original depth and mean grey of the images, one colour a source: differences
+    """Original size, original depth and mean grey of the images, one colour per source: differences
     that could give a source away.
     """
     cases = prepared.imported.merge(
@@ -214,8 +214,8 @@ def clip_and_mask(prepared: Cases) -> pd.DataFrame:
 
 
 def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
-    """The rows of images.csv with copies (`duplicate_group`), with the most masked text (`masked`)
-    or suspected to be inverted (`inverted`), with a title for each.
+    """The rows of images.csv with duplicates (`duplicate_group`), with the most masked text
+    (`masked`) or suspected to be inverted (`inverted`), with a title for each.
     """
     if column == "masked":
         worst = prepared.imported.sort_values(["masked", "image_id"], ascending=[False, True]).head(
@@ -228,11 +228,11 @@ def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
         suspected = prepared.imported.loc[prepared.imported["inverted"].fillna(False), "image_id"]
         rows = prepared.images[prepared.images["image_id"].isin(suspected)].head(most)
         return rows.assign(title=rows["image_id"])
-    copies = (
+    shown = (
         prepared.images[prepared.images["duplicate_group"].notna()]
         .sort_values("duplicate_group")
         .head(most)
     )
-    return copies.assign(
-        title=[f"group {number + 1}" for number in pd.factorize(copies["duplicate_group"])[0]]
+    return shown.assign(
+        title=[f"group {number + 1}" for number in pd.factorize(shown["duplicate_group"])[0]]
     )

@@ -150,12 +150,14 @@ def prepare(run: runs.Run) -> Cases:
     return prepared
 
 
-def _refuse_legible_names(asked) -> None:
-    """`keep` is for images without text: a name in a corner would reach the readers' page."""
+def _refuse_legible_names(settings) -> None:
+    """Refuse `keep` for real images that may hold text: a name in a corner would reach the readers'
+    page.
+    """
     if (
-        asked.source != "phantom"
-        and asked.burned_in_text == "keep"
-        and not asked.images_hold_no_text
+        settings.source != "phantom"
+        and settings.burned_in_text == "keep"
+        and not settings.images_hold_no_text
     ):
         raise CasesError(
             "burned_in_text: keep leaves names legible that are burned into real images. Set mask,"
@@ -165,7 +167,7 @@ def _refuse_legible_names(asked) -> None:
 
 
 def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
-    """Reasons with counts, in every run; a warning with what helps when it is more than a tenth."""
+    """Say reasons and counts; warn and suggest a remedy when more than a tenth were left out."""
     reasons = prepared.rejected["reason"].str.replace(r" \(.*\)", "", regex=True)
     counts = reasons.value_counts()
     if len(counts):
@@ -227,7 +229,7 @@ def summary(prepared: Cases) -> dict:
 def _pictures(
     taken: list[Taken], described: pd.DataFrame, secret: bytes, slices: int
 ) -> pd.DataFrame:
-    """One row per image: what the import says of it beside what the metadata says of its file."""
+    """One row per image: the import's columns and the metadata of its file."""
     rows = [
         {**picture["header"], **picture, "file": one.file}
         for one in taken
@@ -264,8 +266,8 @@ def _pictures(
 
 
 def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
-    """What surely belongs to one person where no patient id is known: a study, a series, a folder
-    of CT, at least a file.
+    """What certainly belongs to one person when no patient id is known: a study, a series, a folder
+    of CT slices, or else a file.
     """
     folders = (
         pictures["file"]
@@ -282,7 +284,7 @@ def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
 
 
 def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataFrame:
-    """Without the images whose burned-in text a person has to look at first.
+    """The images without those whose burned-in text a person must check first.
 
     Raises CasesError when none is left.
     """
@@ -319,14 +321,14 @@ def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
 
 
 def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) -> pd.DataFrame:
-    """The rows of images.csv: captions, copies and splits added."""
-    asked = run.parameters
+    """The rows of images.csv, with captions, duplicate groups and splits added."""
+    settings = run.parameters
     real = (pictures["origin"] == "real").to_numpy()
     pictures = pictures.assign(
         view=list(map(deidentify.view, pictures["view"], pictures["modality"]))
     )
-    alike = duplicates.OF_PHANTOMS if asked.source == "phantom" else duplicates.CORRELATION
-    copies = duplicate_groups(pictures, importing.fingerprints(journal), alike)
+    alike = duplicates.OF_PHANTOMS if settings.source == "phantom" else duplicates.CORRELATION
+    duplicate_group = duplicate_groups(pictures, importing.fingerprints(journal), alike)
     frame = pictures[
         [
             *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
@@ -334,12 +336,14 @@ def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) 
         ]
     ].assign(
         caption=_captions(run, pictures, folder),
-        simulated=asked.source == "phantom",
-        split=pd.Series(_splits(pictures[real], copies[real], asked), pictures.index[real]),
+        simulated=settings.source == "phantom",
+        split=pd.Series(
+            _splits(pictures[real], duplicate_group[real], settings), pictures.index[real]
+        ),
         generator=pictures["generator"].where(~real),
         made_from=_made_from(run, pictures[~real], pictures[real]),
         patient=pictures["patient"].where(real),
-        duplicate_group=copies,
+        duplicate_group=duplicate_group,
         sex=pictures["sex"].map(deidentify.sex),
         age_band=pictures["age"].map(deidentify.age_band),
     )
@@ -362,22 +366,22 @@ def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Seri
     return found
 
 
-def _splits(real: pd.DataFrame, copies: pd.Series, asked) -> np.ndarray:
+def _splits(real: pd.DataFrame, duplicate_group: pd.Series, settings) -> np.ndarray:
     strata = [
         {f"{row.modality} {one}" for one in row.finding.split("|")}
         | {f"{row.modality} view {row.view}"}
         for row in real.itertuples()
     ]
     together = splits.connected(
-        real["patient"].reset_index(drop=True), copies.reset_index(drop=True)
+        real["patient"].reset_index(drop=True), duplicate_group.reset_index(drop=True)
     )
-    held_out = {"validation": asked.validation_share, "test": asked.test_share}
+    held_out = {"validation": settings.validation_share, "test": settings.test_share}
     shares = {"train": 1 - sum(held_out.values()), **held_out}
-    return splits.split(together, strata, shares, asked.seed)
+    return splits.split(together, strata, shares, settings.seed)
 
 
 def _captions(run: runs.Run, pictures: pd.DataFrame, folder: Path) -> pd.Series:
-    """Captions from modality, view and findings, or from reports where that was asked for."""
+    """Captions from modality, view and findings, or from reports (captions_from_reports)."""
     ids = pictures["finding"].str.split("|").map(lambda parts: [one for one in parts if one])
     written = map(findings.caption, pictures["modality"], pictures["view"], ids, pictures["side"])
     written = pd.Series(list(written))
@@ -400,7 +404,7 @@ def _report(folder: Path, value: str) -> str:
 def duplicate_groups(
     pictures: pd.DataFrame, fingerprints: np.ndarray, correlation: float
 ) -> pd.Series:
-    """The group of every image that has copies (named after its first image); missing for the
+    """The group of every image that has duplicates (named after its first image); missing for the
     others.
 
     `fingerprints` has shape (n, 64, 64), and each image's column `fingerprint` says which is its
@@ -437,7 +441,7 @@ def _why(one: Taken) -> str:
 
 
 def _write_names(run: runs.Run, taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> None:
-    """The way back from pseudonyms to files and patients, in .keys/<study>/ alone."""
+    """Write the table that links pseudonyms to files and patients; it is in .keys/<study>/ only."""
     rejected = [
         {
             "file": one.file,

@@ -6,8 +6,8 @@ import re
 
 
 def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
-    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` keeps equal texts
-    of different meaning apart.
+    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` gives equal texts
+    of different meaning different pseudonyms.
     """
     return hmac.new(
         secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256
@@ -38,11 +38,11 @@ PLACEHOLDERS = {
 
 
 def person(identity) -> str:
-    """A patient id so that the same person is written the same way everywhere; '' for what only
-    holds an id's place.
+    """A patient id in one form, so that the same person has the same id everywhere; '' for
+    placeholders.
 
-    Case, spaces, leading zeros and a spreadsheet's '.0' make no other person: to take two for one
-    costs little in a split, to take one for two spoils it.
+    Case, spaces, leading zeros and a spreadsheet's '.0' do not make another person: treating two
+    persons as one costs little in a split, treating one as two spoils it.
     """
     text = (
         ""

@@ -1,10 +1,10 @@
-"""Copies of the same image: found by perceptual hash, confirmed by correlation, grouped.
+"""Duplicates of an image: found by perceptual hash, confirmed by correlation, grouped.
 
 A perceptual hash is the sign of the low frequencies of the image (Zauner 2010, "pHash"), here of
 the ranks of its grey values at a fixed shape: it survives recompression, resizing, squashing to a
 square, another depth, brightness or equalisation; a mirrored image has the sign of the odd columns
-turned, an inverted one all signs. All chests are alike in it, so that fine structure decides, after
-the second image was mirrored if need be and both were cropped a little on one side and the other.
+turned, an inverted one all signs. All chests have similar hashes, so fine structure decides, after
+the second image was mirrored if necessary and both were cropped slightly on either side.
 """
 
 import functools
@@ -92,9 +92,9 @@ def groups(
     """Group number of every image, shape (n,): the index of its group's first image; alone means
     its own index.
 
-    Two images are copies when their hashes are near and their fingerprints, shape (n, 64, 64) int8
-    (may be a memory map), correlate at least so much; copies of copies are one group. `places` says
-    which fingerprint belongs to which hash.
+    Two images are duplicates when their hashes are near and their fingerprints, shape (n, 64, 64)
+    int8 (may be a memory map), correlate at least so much; duplicates of duplicates join one group.
+    `places` says which fingerprint belongs to which hash.
     """
     places = np.arange(len(hashes)) if places is None else places
     seen: dict[bytes, int] = {}
@@ -120,8 +120,8 @@ def groups(
 
 
 def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How alike each pair of fingerprints is, shapes (n, 64, 64) -> (n,): Pearson correlation, of
-    either sign, the best over small crops where it is worth while to look.
+    """How similar each pair of fingerprints is, shapes (n, 64, 64) -> (n,): Pearson correlation, of
+    either sign, the best over small crops where these can matter.
     """
     first, second = first.astype(np.float32), second.astype(np.float32)
     best = _correlated(first, second)

@@ -1,4 +1,4 @@
-"""What the names of files and folders tell where no table does: class folders, masks, known data
+"""What the names of files and folders say where no table does: class folders, masks, known data
 sets, patients.
 """
 
@@ -54,7 +54,7 @@ NOT_GENERATED = re.compile(r"\b(?:non?|not|un) ?(?:generat|synth|fake)\w*")
 
 
 def origin(text: str) -> tuple[str, str]:
-    """What a path or a cell says of where images come from, and the word that says it: real,
+    """What a path or a cell says about the origin of images, and the word that says it: real,
     generated, '?' where the words do not decide, '' where there are no such words.
     """
     said: dict[str, str] = {}
@@ -137,8 +137,8 @@ def _class(parts: tuple[str, ...]) -> str:
 
 
 def patterns(files: list[str], with_table: set[str]) -> Iterator[dict]:
-    """Files of known data sets without their tables: what their names alone tell; of `with_table`'s
-    files only the patient.
+    """Files of known data sets without their tables, described by their names alone; for files of
+    `with_table` only the patient.
     """
     for file in files:
         for layout, pattern in PATTERNS.items():

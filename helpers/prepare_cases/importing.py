@@ -1,4 +1,4 @@
-"""The import loop: every file of a folder over all cores, in bounded memory, to be continued.
+"""The import loop: every file of a folder, on all cores, in bounded memory; it can be resumed.
 
 What is known about persons while importing (names, paths, patient ids) lives in .keys/<study>/
 alone.
@@ -39,23 +39,23 @@ def take(
     known: list[dict],
     target: Path,
     journal: Path,
-    asked,
+    settings,
     secret: bytes,
     decisions: dict[str, str],
 ) -> Iterator[Taken]:
     """Import every file that `known` describes (keys file, modality, sha256, skip) into `target`;
     yields as they are done.
 
-    `asked` has the parameters of stage 01, `decisions` what a person said of images with text.
+    `settings` has the parameters of stage 01, `decisions` a person's decisions on images with text.
     `journal` (mode 0600, in .keys) remembers what is done: a second call goes on, and takes an
     image again only if its PNG is missing or damaged.
     """
     target.mkdir(parents=True, exist_ok=True)
-    done = _resumed(journal, _mark(folder, known, asked, decisions), target)
+    done = _resumed(journal, _mark(folder, known, settings, decisions), target)
     yield from done.values()
     waiting = [row for row in known if row["file"] not in done]
-    common = (folder, target, asked, secret, decisions)
-    workers = asked.workers or len(os.sched_getaffinity(0))
+    common = (folder, target, settings, secret, decisions)
+    workers = settings.workers or len(os.sched_getaffinity(0))
     with (
         _private(journal, "a") as record,
         _private(fingerprints_file(journal), "ab") as fingerprints,
@@ -89,12 +89,12 @@ def _private(path: Path, mode: str):
     return os.fdopen(os.open(path, how, 0o600), mode)
 
 
-def _mark(folder: Path, known: list[dict], asked, decisions: dict[str, str]) -> str:
-    """What has to be the same for an import to go on: the folder, what is known of its files, and
-    the parameters.
+def _mark(folder: Path, known: list[dict], settings, decisions: dict[str, str]) -> str:
+    """What must be the same for an import to resume: the folder, the metadata of its files, and the
+    parameters.
     """
     described = json.dumps([known, decisions], sort_keys=True)
-    values = {name: value for name, value in asked.items() if name != "workers"}
+    values = {name: value for name, value in settings.items() if name != "workers"}
     digest = hashlib.sha256(described.encode("utf-8", "surrogateescape")).hexdigest()
     return json.dumps({"folder": str(folder), "asked": values, "known": digest}, sort_keys=True)
 
@@ -162,8 +162,8 @@ def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[Taken]:
 
 
 def _one_by_one(rows: list[dict], common: tuple) -> Iterator[Taken]:
-    """Each file for itself in one worker, so that the file on which it dies is known; then another
-    worker goes on.
+    """One file at a time in one worker, so that a file that kills the worker is known; another
+    worker then continues.
     """
     pool = worker_pool(1, storing.__name__)
     for row in rows:

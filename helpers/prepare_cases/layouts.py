@@ -1,4 +1,5 @@
-"""How known data sets say what their files are: one function a layout, each recognised by itself.
+"""How known data sets describe their files: one function per layout; each layout is recognised
+automatically.
 
 Every function takes the tables and files found below a folder and returns the rows it understands,
 with the columns of COLUMNS (text; '' when unknown). A file belongs to the first layout that knows
@@ -129,18 +130,18 @@ def _row(file: str, layout: str, label: str = "", **values) -> dict:
     return {**file_names.described(file, layout, label, **values), "table": True}
 
 
-def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
+def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     """One row per file below `folder` (relative POSIX paths) with COLUMNS; `layout` names how the
     row was recognised.
 
-    `asked.metadata_table` names the one CSV to use, `asked.columns` its columns as 'yours:ours'.
-    Raises LayoutError.
+    `settings.metadata_table` names the one CSV to use, `settings.columns` its columns as
+    'yours:ours'. Raises LayoutError.
     """
-    table = asked.metadata_table
+    table = settings.metadata_table
     leftover = {file for file in files if file_names.LEFTOVER.search(file)}
     others = [file for file in files if file not in leftover]
     tables = read_tables(folder, others, table)
-    pairs, finder = _mapping(asked.columns), Finder(others)
+    pairs, finder = _mapping(settings.columns), Finder(others)
     known: dict[str, dict] = {}
     readers = (
         (_own,) if pairs or table else (_nih, _chexpert, _mimic, _rsna, _hannover, _tcia, _own)
@@ -165,7 +166,7 @@ def describe(folder: Path, files: list[str], asked) -> pd.DataFrame:
             **row,
             **{name: value for name, value in before.items() if value},
         }
-    notes += _origins(others, known, asked.origins)
+    notes += _origins(others, known, settings.origins)
     known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
     frame = pd.DataFrame(
         [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
@@ -180,8 +181,8 @@ def _by_table(row: dict) -> bool:
 
 
 def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> list[str]:
-    """Let folders and names decide where images come from, and say so. Raises LayoutError with the
-    question where they leave it open or contradict a table.
+    """Let folder and file names decide the origin of images, and say so. Raises LayoutError with a
+    question where they do not decide or contradict a table.
     """
     answered = dict(str(pair).rpartition(":")[::2] for pair in answers)
     if set(answered.values()) - set(ORIGINS):
@@ -226,8 +227,8 @@ def _as_generated(row: dict) -> None:
 
 
 def _together(before: dict, row: dict) -> dict:
-    """Two rows of one layout about one file as one: what the first leaves open, and the findings of
-    both. Another layout's row is left.
+    """Merge two rows of one layout about one file: the second fills gaps of the first, and the
+    findings of both are kept. A row of another layout is ignored.
     """
     if before.get("layout") != row["layout"]:
         return before
@@ -390,7 +391,7 @@ def _hannover(tables, finder, pairs):
 
 
 def _tcia(tables, finder, pairs):
-    """TCIA's manifest names one folder a series; patient and view come from the DICOM header."""
+    """TCIA's manifest names one folder per series; patient and view come from the DICOM header."""
     for name, frame in _with(tables, "Series UID", "Subject ID", "File Location"):
         for row in frame.to_dict("records"):
             location = row["File Location"].replace("\\", "/").removeprefix("./").strip("/")

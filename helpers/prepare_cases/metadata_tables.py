@@ -20,7 +20,7 @@ class LayoutError(ValueError):
 
 
 def one_form(text: str) -> str:
-    """A name in the one Unicode form in which names are compared: an accent is a letter's own."""
+    """A name in the Unicode form used for comparing: letter and accent are one character."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -56,7 +56,7 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
 
 
 class Finder:
-    """Which file a data set means by a path, a name or a name without its ending."""
+    """Finds the file that a data set means by a path, a name or a name without its ending."""
 
     def __init__(self, files: list[str]):
         self.real = {one_form(file): file for file in files}
@@ -108,8 +108,8 @@ class Finder:
 
 
 def _telling(named: list[str]) -> int:
-    """How many last parts of the paths tell the files of a table apart: of CheXpert's three, since
-    every study has a view1_frontal.jpg.
+    """How many of the last parts of the paths distinguish the files of a table: three for CheXpert,
+    since every study has a view1_frontal.jpg.
     """
     different = {name.lower() for name in named}
     for parts in range(1, 5):

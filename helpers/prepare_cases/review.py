@@ -13,8 +13,8 @@ from helpers import files, tables
 
 
 def decisions(folder: Path) -> dict[str, str]:
-    """The decisions in `folder`/list.csv: image id -> mask, reject or keep; those left empty are
-    still waited for. Raises tables.TableError for a list that is not understood.
+    """The decisions in `folder`/list.csv: image id -> mask, reject or keep; rows without a decision
+    still wait. Raises tables.TableError for a list that cannot be read.
     """
     path = folder / "list.csv"
     if not path.is_file():

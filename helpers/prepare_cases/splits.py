@@ -1,4 +1,4 @@
-"""Train, validation and test: by person and copy, stratified, seeded."""
+"""Train, validation and test: patients and duplicates stay together; stratified and seeded."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def split(
     """The split of every row, shape (n,), by iterative stratification (Sechidis et al., ECML PKDD
     2011) of whole groups.
 
-    `strata` are the labels of each row that every split should have its share of. Shares sum to 1.
+    `strata` are the labels of each row; every split gets its share of each label. Shares sum to 1.
     The result depends on the order of rows and the seed alone. Raises ValueError for shares that do
     not fit.
     """

@@ -32,12 +32,12 @@ class Taken:
 
 
 def take_file(
-    row: dict, folder: Path, target: Path, asked, secret: bytes, decisions: dict[str, str]
+    row: dict, folder: Path, target: Path, settings, secret: bytes, decisions: dict[str, str]
 ) -> Taken:
     """One file (keys file, modality, sha256, skip): its images stored in `target`, or the reason
     why there are none.
 
-    `asked` has the parameters of stage 01, `decisions` what a person said of images with text
+    `settings` has the parameters of stage 01, `decisions` a person's decisions on images with text
     (image id -> mask, reject or keep).
     """
     ending = ENDING.search(row["file"])
@@ -47,10 +47,10 @@ def take_file(
     reasons = []
     try:
         path = _readable(folder / row["file"], row.get("sha256", ""))
-        for picture in images.read(path, asked, row.get("modality", "")):
+        for picture in images.read(path, settings, row.get("modality", "")):
             taken.kind = picture.kind
             try:
-                taken.pictures.append(_store(picture, row, target, asked, secret, decisions))
+                taken.pictures.append(_store(picture, row, target, settings, secret, decisions))
             except ImageError as error:
                 reasons.append(str(error))
     except ImageError as error:
@@ -79,23 +79,23 @@ def _store(
     picture: Picture,
     row: dict,
     target: Path,
-    asked,
+    settings,
     secret: bytes,
     decisions: dict[str, str],
 ) -> dict:
     header = asdict(picture.header) if picture.header else {}
     modality = row.get("modality") or header.get("modality")
-    modality = modality or ("ct" if picture.hounsfield is not None else asked.default_modality)
-    _refuse(picture, modality, asked.min_pixels)
+    modality = modality or ("ct" if picture.hounsfield is not None else settings.default_modality)
+    _refuse(picture, modality, settings.min_pixels)
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
-    if lung is not None and lung < asked.min_lung_share:
+    if lung is not None and lung < settings.min_lung_share:
         raise ImageError(
-            f"CT slice that shows little lung (less than {asked.min_lung_share:.0%} of the body)"
+            f"CT slice that shows little lung (less than {settings.min_lung_share:.0%} of the body)"
         )
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
-    policy = decisions.get(image_id, asked.burned_in_text)
+    policy = decisions.get(image_id, settings.burned_in_text)
     shown, masked, crops = _without_text(picture, policy)
-    pixels = images.fitted(shown, asked.size, picture.bits)
+    pixels = images.fitted(shown, settings.size, picture.bits)
     content = images.write_png(pixels)
     stored = target / f"{image_id}.png"
     partial = stored.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Is a run still what its settings ask for: the same parameters, the same notebook, inputs with the
+"""Whether a run still matches its settings: the same parameters, the same notebook, inputs with the
 same hashes.
 """
 
@@ -20,8 +20,8 @@ def digest(value) -> str:
 
 
 def wanted(study: str, notebook: Path, values: dict) -> dict:
-    """What the manifest of a fresh run would say: parameters, notebook hash, inputs with hashes (""
-    for one that is not there).
+    """What the manifest of an up-to-date run would contain: parameters, notebook hash, inputs with
+    hashes ("" for one that is not there).
     """
     inputs = {}
     for name in references(study, notebook, values):
@@ -94,7 +94,7 @@ def references(study: str, notebook: Path, values: dict) -> list[str]:
 
 
 def matching(study: str, names: list[str]) -> list[str]:
-    """The runs that the names mean: `02_*` stands for all of stage 02 that the study asks for."""
+    """The runs that the names match: `02_*` stands for all runs of stage 02 in the study."""
     folder = places.params_folder(study)
     return [
         found

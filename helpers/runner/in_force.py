@@ -1,8 +1,8 @@
 """Which value of each parameter is in force in a running notebook, and who set it.
 
 In this order: typed by hand, given by papermill (make study, SET), the study's YAML, the notebook's
-default. Typed is what an executed cell assigned after the parameters cell, and what the executed
-parameters cell says otherwise than the committed notebook (than the file, where there is no git).
+default. Typed is what an executed cell assigned after the parameters cell, and where the executed
+parameters cell differs from the committed notebook (from the file, where there is no git).
 """
 
 import ast
@@ -18,7 +18,7 @@ TYPED, GIVEN, DEFAULT = "typed in the notebook", "given by papermill or SET", "d
 
 
 def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[str]]:
-    """The checked values in force, and a phrase for each that overrules another one.
+    """The checked values in force, and a phrase for each value that overrides another one.
 
     `namespace` is the notebook's globals(), `before` what was in force when this kernel last
     started the run. Raises parameters.ParameterError.

@@ -58,9 +58,7 @@ PARTED = re.compile(r";(?=\s*\d\d[\w.-]*\.\w+\s*=|\s*$)")
 
 
 class ParameterError(ValueError):
-    """A parameters cell, a YAML file or a SET that does not fit; the message names file, key and
-    remedy.
-    """
+    """An invalid parameters cell, YAML file or SET; the message names file, key and remedy."""
 
 
 class Record(dict):

@@ -1,4 +1,4 @@
-"""Where things lie: parameters, outputs and secrets of a study.
+"""Where parameters, outputs and secrets of a study are.
 
 PARAMS=, OUTPUTS= and KEYS= move them.
 """
@@ -31,7 +31,7 @@ def _named(study: str) -> str:
 
 
 def existing(study: str) -> Path:
-    """params/<study>/ of a study that there is. Raises ParameterError naming those that are."""
+    """params/<study>/ of an existing study. Raises ParameterError naming the existing ones."""
     folder = params_folder(study)
     # Asked of the list: where a file system does not mind capitals, Mine would also be mine.
     folders = {path.name for path in folder.parent.glob("*") if path.is_dir()}

@@ -1,5 +1,5 @@
-"""What a study asks for and where it stands: every params/<study>/<run>.yaml with its values,
-checked before anything runs, and the state of its outputs/<study>/<run>/.
+"""The plan of a study and its progress: every params/<study>/<run>.yaml with its values, checked
+before anything runs, and the state of its outputs/<study>/<run>/.
 """
 
 from dataclasses import dataclass, field
@@ -136,7 +136,7 @@ def select(names: list[str], only: list[str], first: str | None) -> list[str]:
 
 
 def check_inputs(steps: list[Step], selected: list[str]) -> None:
-    """What is selected rests on nothing that is unfinished or stale and not selected itself."""
+    """Check that no selected run reads an unfinished or stale run that is not selected itself."""
     by_name = {step.run.name: step for step in steps}
     for run in (by_name[name].run for name in selected):
         for name in freshness.references(run.study, run.notebook, run.parameters):

@@ -1,4 +1,4 @@
-"""How far something is: a bar where somebody looks, plain lines in a log."""
+"""Progress: a bar in a terminal or notebook, plain lines in a log."""
 
 import os
 import sys

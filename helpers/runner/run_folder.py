@@ -1,5 +1,5 @@
-"""A run folder on disk: its files with their hashes, what a redo empties and what it never touches,
-and with which code and packages it is made.
+"""A run folder on disk: its files with their hashes, what a redo deletes and what it never touches,
+and the code and packages that made it.
 """
 
 import fnmatch
@@ -35,9 +35,8 @@ PACKAGES = (
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder for a redo.
-
-    What was paid for or answered by a person stays (KEPT); simulated readings go.
+    """Empty a run folder for a redo. Paid images and people's answers stay (KEPT); simulated
+    readings go.
     """
     kept = (
         KEPT
@@ -97,7 +96,7 @@ def differing(folder: Path, manifest: dict) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages on which numbers and images rest."""
+    """The versions of the packages that numbers and images depend on."""
     found = {}
     for package in PACKAGES:
         try:

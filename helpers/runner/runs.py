@@ -77,7 +77,7 @@ class Run:
         return self.manifest.get("simulated", [])
 
     def mark_simulated(self, what: str) -> None:
-        """Mark this run, and every run that will read it, as resting on something simulated."""
+        """Mark this run, and every run that will read it, as based on simulated data."""
         if what not in self.manifest.setdefault("simulated", []):
             self.manifest["simulated"].append(what)
             self._save()
@@ -163,7 +163,7 @@ class Run:
         self.say(f"{self.name} is finished: {len(self.manifest['files'])} files.")
 
     def release(self) -> None:
-        """Let another process work on this run folder."""
+        """Release the lock, so that another process can work on this run folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -179,10 +179,10 @@ def start(notebook: str, namespace: dict) -> Run:
 
     `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
 
-    Finds the parameters that are in force (in_force.py), says what overrules what, sets them in
-    `namespace` and watches that they stay. On a finished run everything is shown and nothing
-    changed; on an interrupted one work goes on. Raises parameters.ParameterError for a bad
-    parameter, RunError for a stale or busy run.
+    Finds the parameters that are in force (in_force.py), says which value overrides which, sets
+    them in `namespace` and checks that they stay unchanged. On a finished run everything is shown
+    and nothing changed; on an interrupted one work goes on. Raises parameters.ParameterError for a
+    bad parameter, RunError for a stale or busy run.
     """
     before = {}
     if notebook in _started:  # by this kernel: interrupted, or run again

@@ -69,21 +69,21 @@ def taught(pixels: np.ndarray, labels: pd.Series) -> LinearDiscriminantAnalysis:
 
 
 def agreement(
-    asked: np.ndarray, seen: np.ndarray, on_cases: np.ndarray, right: np.ndarray
+    prompted: np.ndarray, seen: np.ndarray, on_cases: np.ndarray, right: np.ndarray
 ) -> pd.DataFrame:
-    """The table of `measure` from labels asked for and seen, and from labels of held-out cases and
+    """The table of `measure` from labels prompted and seen, and from labels of held-out cases and
     whether they were met.
 
     Chance of a label is the share of all samples in which it is seen; of all samples, the mean over
-    what was asked.
+    what was prompted.
     """
     rows = []
-    for what in ["all", *sorted(set(asked))]:
-        mine = (asked == what) | (what == "all")
+    for what in ["all", *sorted(set(prompted))]:
+        mine = (prompted == what) | (what == "all")
         cases = (on_cases == what) | (what == "all")
-        hits, count = int((seen[mine] == asked[mine]).sum()), int(mine.sum())
+        hits, count = int((seen[mine] == prompted[mine]).sum()), int(mine.sum())
         interval = binomtest(hits, count).proportion_ci()
-        chance = float(np.mean([(seen == label).mean() for label in asked[mine]]))
+        chance = float(np.mean([(seen == label).mean() for label in prompted[mine]]))
         trust = float(right[cases].mean()) if cases.any() else np.nan
         known = int(cases.sum())
         rows.append((what, count, hits / count, *interval, chance, known, trust))

@@ -47,14 +47,16 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
     that settings are compared on the same noise. Returns image_id, prompt_id, prompt, replicate,
     seed, scheduler, steps, guidance.
     """
-    asked = run.parameters
+    parameters = run.parameters
     # Stock pipelines draw without guidance at 1 and below: one row, not two.
-    guidance = dict.fromkeys(max(float(scale), 1.0) for scale in asked.guidance)
-    steps = dict.fromkeys(int(number) for number in asked.steps)
+    guidance = dict.fromkeys(max(float(scale), 1.0) for scale in parameters.guidance)
+    steps = dict.fromkeys(int(number) for number in parameters.steps)
     settings = pd.MultiIndex.from_product([guidance, steps], names=["guidance", "steps"])
     jobs = prompts.loc[prompts.index.repeat(prompts["count"]), ["prompt_id", "prompt"]]
     jobs["replicate"] = jobs.groupby("prompt_id").cumcount()
-    jobs = jobs.merge(settings.to_frame(index=False), how="cross").assign(scheduler=asked.scheduler)
+    jobs = jobs.merge(settings.to_frame(index=False), how="cross").assign(
+        scheduler=parameters.scheduler
+    )
     if jobs.empty:
         raise SamplingError(
             "There is nothing to sample: the prompts table has no row with a count above 0."
@@ -67,7 +69,7 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
         0,
         "image_id",
         [
-            f"s{noise.number_from(run.study, asked.checkpoint, *name):016x}"
+            f"s{noise.number_from(run.study, parameters.checkpoint, *name):016x}"
             for name in names.itertuples(index=False, name=None)
         ],
     )

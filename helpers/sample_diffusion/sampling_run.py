@@ -21,9 +21,9 @@ def load(run: runs.Run):
     """The pipeline that the run's `checkpoint` names: a finished run of 03 (LoRA with its base), or
     any base model.
     """
-    asked = run.parameters
+    settings = run.parameters
     base_models.use_cores()
-    checkpoint, base, revision = asked.checkpoint, "", asked.revision
+    checkpoint, base, revision = settings.checkpoint, "", settings.revision
     about = {}
     if freshness.RUN_NAME.match(checkpoint):
         trained = run.reads(checkpoint)
@@ -36,7 +36,7 @@ def load(run: runs.Run):
         base, revision = trained.parameters.base, trained.parameters.revision
         base = base_models.resolve(run.study, base)
         about = json.loads((Path(checkpoint) / "recipe.json").read_text())
-    return drawing.load(checkpoint, asked.scheduler, asked.lora_scale, base, revision, about)
+    return drawing.load(checkpoint, settings.scheduler, settings.lora_scale, base, revision, about)
 
 
 def draw_missing(
@@ -49,28 +49,28 @@ def draw_missing(
     Black images and images with non-finite values are failures: listed, not written. Raises
     SamplingError when none succeeded.
     """
-    asked = run.parameters
+    settings = run.parameters
     if run.finished:
         return run.read("images.csv"), run.read("samples.csv"), run.read("failures.csv")
-    if not 0 <= asked.shard < asked.shards:
+    if not 0 <= settings.shard < settings.shards:
         raise SamplingError(
-            f"shard is {asked.shard}: it must be 0 to {asked.shards - 1} (shards is"
-            f" {asked.shards})."
+            f"shard is {settings.shard}: it must be 0 to {settings.shards - 1} (shards is"
+            f" {settings.shards})."
         )
     pipeline = load(run)
-    size, multiple = asked.size, getattr(pipeline, "vae_scale_factor", 1)
+    size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
     if isinstance(pipeline, StableDiffusionPipeline):
         size = size or base_models.native_size(pipeline)
     if size % multiple:
         raise SamplingError(f"size {size} must be a multiple of {multiple}.")
     run.write_json("model.json", about_model(run, pipeline))
-    cases = run.reads(asked.cases).read("images.csv")
-    bits = asked.bits or int(cases.bits[cases.origin == "real"].max())
-    jobs = drawing.plan(prompts, run).iloc[asked.shard :: asked.shards]
+    cases = run.reads(settings.cases).read("images.csv")
+    bits = settings.bits or int(cases.bits[cases.origin == "real"].max())
+    jobs = drawing.plan(prompts, run).iloc[settings.shard :: settings.shards]
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
     failed = _draw(run, pipeline, jobs, size, bits)
     made = jobs[~jobs.image_id.isin(failed.image_id)].assign(
-        checkpoint=base_models.public_name(asked.checkpoint)
+        checkpoint=base_models.public_name(settings.checkpoint)
     )
     if made.empty:
         raise SamplingError(
@@ -89,28 +89,28 @@ def about_model(run: runs.Run, pipeline) -> dict:
     """What draws the images, kept as model.json: kind, scheduler, where it came from, its licence
     and the sha256 of its parts.
     """
-    asked = run.parameters
+    settings = run.parameters
     return {
         "pipeline": type(pipeline).__name__,
         "scheduler": type(getattr(pipeline, "scheduler", None)).__name__,
-        "checkpoint": base_models.public_name(asked.checkpoint),
-        "revision": asked.revision,
-        "licence": asked.licence or "not given",
+        "checkpoint": base_models.public_name(settings.checkpoint),
+        "revision": settings.revision,
+        "licence": settings.licence or "not given",
         "sha256": base_models.fingerprint(pipeline),
     }
 
 
 def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> pd.DataFrame:
     """Draw and write the images that are missing; returns the table failures."""
-    asked, reasons = run.parameters, {}
-    drawing.to_device(pipeline, asked.precision)
+    settings, reasons = run.parameters, {}
+    drawing.to_device(pipeline, settings.precision)
     missing = [
         some
-        for some in drawing.batches(jobs, asked.batch)
+        for some in drawing.batches(jobs, settings.batch)
         if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
     ]
     for some, drawn in drawing.draw_batches(
-        pipeline, progress(missing, "sampling"), size, asked.negative_prompt, asked.precision
+        pipeline, progress(missing, "sampling"), size, settings.negative_prompt, settings.precision
     ):
         for image_id, picture in zip(some.image_id, drawn):
             if reason := drawing.fault(picture):
@@ -119,13 +119,15 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
                 # A model that learnt from padded squares draws bars: the shape is what is left.
                 field = images.without_bars(drawing.quantised(picture, bits), bits)
                 run.write_bytes(_path(image_id), images.write_png(field))
-    if asked.frames and len(made := jobs[~jobs.image_id.isin(reasons)]):
+    if settings.frames and len(made := jobs[~jobs.image_id.isin(reasons)]):
         one = made.head(1)
         frames.keep(
             run,
             pipeline,
             one.image_id.iloc[0],
-            partial(drawing.draw, pipeline, one, size, asked.negative_prompt, asked.precision),
+            partial(
+                drawing.draw, pipeline, one, size, settings.negative_prompt, settings.precision
+            ),
             bits,
         )
     failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)

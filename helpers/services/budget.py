@@ -15,8 +15,8 @@ class Estimate:
     """Expected cost of one image, what to set aside for it, what both rest on, and whether answers
     (or a price by image) confirm it.
 
-    `beside_usd` is what each of several under way at once may cost at worst: their surprises add up
-    before one is known.
+    `beside_usd` is the most that each of several parallel requests may cost: unexpected costs add
+    up before the first is known.
     """
 
     usd: float

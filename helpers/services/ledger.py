@@ -65,8 +65,8 @@ class Ledger:
         )
 
     def begin(self, order, reserve_usd: float, status: str = "sent", **asked) -> str:
-        """Put down an attempt that is about to be sent, with the model, size and quality `asked`
-        for; returns its request id.
+        """Enter an attempt that is about to be sent, with the model, size and quality requested
+        (`asked`); returns its request id.
 
         Not on disk before `save`.
         """
@@ -89,7 +89,7 @@ class Ledger:
         return request_id
 
     def settle(self, request_id: str, status: str, **answer) -> None:
-        """Put down what came of an attempt.
+        """Enter the outcome of an attempt.
 
         Fields that are not given stay: an unknown one keeps what was set aside.
         """

@@ -56,8 +56,8 @@ class Price:
         return self.output_usd > 0
 
     def image(self, size: str) -> float:
-        """USD for an image of this size beside its tokens. Raises PriceError for a size that the
-        table does not have.
+        """USD for an image of this size, in addition to its tokens. Raises PriceError for a size
+        that the table does not have.
         """
         if self.image_usd and not {size, ""} & self.image_usd.keys():
             raise PriceError(

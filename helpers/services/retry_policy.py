@@ -57,8 +57,8 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a request: action is done, throttled, retry, again (perhaps billed), unusable or
-    empty (billed), rejected, refused or stop; `remedy` is what a person can do.
+    """The outcome of a request: action is done, throttled, retry, again (perhaps billed), unusable
+    or empty (billed), rejected, refused or stop; `remedy` is what a person can do.
     """
 
     action: str
