@@ -68,6 +68,25 @@ def _coefficient():
     )
 
 
+def _asked():
+    return (
+        text("block", "id of the block", required=True),
+        text("question", "id in questions.csv", required=True),
+    )
+
+
+def _difference():
+    return (
+        *_estimate(),
+        number("before", "mean of the real images, or of the earlier block"),
+        number("after", "mean of the generated images, or of the later block"),
+        integer("answers", "that enter"),
+        integer("images", "that enter"),
+        integer("readers", "that enter"),
+        text("reason", "why an interval is missing"),
+    )
+
+
 MODALITIES = ("xray", "ct")
 ORIGINS = ("real", "generated")
 LABELS = ("real", "fake", "uncertain")
@@ -335,7 +354,11 @@ TABLES = {
         "The questions for the readers; the file is beside the YAML of 06. One row per question.",
         [
             text(
-                "id", "small letters, digits and _; label is the published question", required=True
+                "id",
+                "small letters, digits and _; label is the published question, and confidence,"
+                " description, findings, side, cues, poor_quality, years, specialty, prior_ai,"
+                " unusual and noticed have an analysis of their own too",
+                required=True,
             ),
             text(
                 "block",
@@ -706,6 +729,47 @@ TABLES = {
             number("undefined", "share of the simulated studies without an interval"),
             integer("images", "per study", required=True),
             integer("studies", "simulated", required=True),
+        ],
+    ),
+    "question_answers": (
+        "Every answer about an image, in the clear (08).",
+        [
+            text("reader", "R1, R2, …", required=True),
+            text("block", "id of the block that asked", required=True),
+            text("image_id", "as in images.csv of its source", required=True),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("question", "id in questions.csv", required=True),
+            text("value", "several joined by |", required=True),
+        ],
+    ),
+    "question_counts": (
+        "How often each option of a question was chosen, by truth (08).",
+        [
+            *_asked(),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("value", "the option", required=True),
+            text("text", "the option as readers see it"),
+            *_estimate(),
+            integer("count", "answers"),
+            integer("total", "of these"),
+            text("reason", "why an interval is missing"),
+        ],
+    ),
+    "question_agreement": (
+        "Agreement between readers on every question with one answer (08).",
+        [*_asked(), *_coefficient()],
+    ),
+    "question_means": (
+        "Mean answers by truth, over these readers: steps, or the share of yes or right (08).",
+        [*_asked(), text("origin", "the truth", *ORIGINS, required=True), *_difference()],
+    ),
+    "question_contrasts": (
+        "Generated against real images, and a later block against an earlier one (08).",
+        [
+            *_asked(),
+            text("contrast", "what is taken from what", required=True),
+            text("reader", "R1, …, these readers, or readers in general", required=True),
+            *_difference(),
         ],
     ),
     "checklist": (

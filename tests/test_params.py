@@ -7,7 +7,7 @@ from conftest import ROOT
 from helpers.runner import parameters, planning
 
 # Those that come along: a study of one's own in params/ is its owner's business.
-STUDIES = ("paper", "pilot", "rehearsal")
+STUDIES = ("paper", "pilot", "rehearsal", "training", "unaware")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -48,4 +48,4 @@ def test_study_says_what_it_is(name):
 
 def test_unknown_study_names_the_known_ones():
     with pytest.raises(parameters.ParameterError, match="known: .*rehearsal"):
-        planning.plan("nowhere", [])
+        planning.plan("xyz", [])

@@ -53,6 +53,9 @@ def write(
         "readers.csv": readers(frames["reader_summary"]),
         "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
     }
+    if "question_answers" in frames:
+        own = frames["question_answers"].sort_values(["reader", "block", "image_id", "question"])
+        parts["question_answers.csv"] = own.assign(simulated=simulated)
     # Years and specialty stay out here too: with few readers they would tell who somebody is.
     people = [
         {k: v for k, v in row.items() if k not in ("years", "specialty")}

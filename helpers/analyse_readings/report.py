@@ -16,6 +16,7 @@ SECTIONS = [
     "Galleries",
     "Agreement between readers",
     "Accuracy",
+    "Questions and blocks",
     "Who and what",
     "Conditions described",
     "Which images fool readers",

@@ -325,9 +325,10 @@ def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
         if refused:
             raise Refused(sentence)
     if event in ASKED:
-        answering = opened.images[blind_id].block if blind_id in opened.images else block
-        asked_in = protocol.READER if event == "registered" else answering
-        if sentence := protocol.refusal(opened.protocol.asked(asked_in), payload):
+        here = opened.images[blind_id].block if blind_id in opened.images else block
+        asked = opened.protocol.asked(protocol.READER if event == "registered" else here)
+        begins_images = event == "begun" and record.blocks[block]
+        if sentence := protocol.refusal([] if begins_images else asked, payload):
             raise Refused(sentence)
 
 
@@ -337,8 +338,8 @@ def may_see(record: Record, going_back: str) -> list[str]:
     """
     again = {"never": [], "until next": [record.last_answered], "until locked": record.answers}
     final = {blind_id for block in record.final for blind_id in record.blocks[block]}
-    seen = [*again[going_back], record.current]
-    return [blind_id for blind_id in seen if blind_id and blind_id not in final]
+    seen = [blind_id for blind_id in again[going_back] if blind_id not in final]
+    return [blind_id for blind_id in [*seen, record.current] if blind_id]
 
 
 def opens(record: Record, opened: Setting) -> str:

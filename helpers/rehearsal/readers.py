@@ -122,13 +122,13 @@ class Person:
 
     def once(self, questions: list[protocol.Question]) -> dict:
         """Answers to the questions that are asked once."""
-        said = "Some images look generated" if self.notices else "Nothing"
+        said = "Some images look generated" if self.notices else "Nothing in particular"
         known = {
             "years": 12 if self.knows_ai else 9,
             "specialty": "Radiology (simulated)",
             "prior_ai": self.knows_ai,
             "noticed": self.notices,
-            "remark": f"{said} (simulated)",
+            "remark": said,
         }
         return self.rest(questions, known, self.drawn("once"))
 
@@ -192,9 +192,7 @@ def _anything(question: protocol.Question, drawn: random.Random, lower: float):
         return drawn.choice(values)
     if question.kind in protocol.MANY:
         return [drawn.choice(values)]
-    return {"text": "nothing to add (simulated)", "number": 1, "yes/no": drawn.random() < 0.5}[
-        question.kind
-    ]
+    return {"text": "nothing to add", "number": 1, "yes/no": drawn.random() < 0.5}[question.kind]
 
 
 def _seen(truth: Mapping, offered: Iterable, drawn: random.Random) -> tuple[list[str], str]:
