@@ -94,14 +94,14 @@ def spreadsheet(content: bytes) -> pd.DataFrame:
     western Europe. Raises ValueError for text that is not a table.
     """
     text = _decoded(content)
-    told = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
-    text = text[told.end() :] if told else text
+    declared_separator = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
+    text = text[declared_separator.end() :] if declared_separator else text
     blank = re.match(r"(?:[ \t]*(?:\r\n|\r|\n))*", text)[0]
     text = text[len(blank) :]
     if not text.strip():
         raise ValueError("it is empty")
     lines = text.splitlines()
-    separator = told[1] if told else max(SEPARATORS, key=lines[0].count)
+    separator = declared_separator[1] if declared_separator else max(SEPARATORS, key=lines[0].count)
     cells = pd.read_csv(
         io.StringIO(text),
         sep=separator,

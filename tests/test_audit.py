@@ -172,7 +172,7 @@ def test_a_source_that_cannot_be_searched_for_copies_is_named(chests, tmp_path):
         origin="generated", source="tiny", trained_here=True, split=None
     )
     found, rows = copies.judge(samples, asked())
-    told = copies.told(samples, found, rows)
+    told = copies.sentences(samples, found, rows)
     assert len(told) == 1 and told[0].startswith(
         "xray of tiny: its 3 images were not searched for copies"
     )
@@ -197,7 +197,7 @@ def test_images_made_elsewhere_are_compared_and_never_called_memorised(chests, t
     assert (near.set_index("image_id").loc["made1", "nearest_image_id"]) == "real1"
     assert nearest["release"].all() and not nearest["copy"].any()
     assert set(rows["metric"]) == {"near_threshold", "near_false_alarms", "near_share"}
-    told = copies.told(pool, nearest, rows)
+    told = copies.sentences(pool, nearest, rows)
     assert "made elsewhere" in told[0] and "not a finding of memorisation" in told[0]
 
 

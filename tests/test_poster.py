@@ -233,13 +233,13 @@ def test_texts_that_fit_at_no_readable_size_are_refused_in_one_sentence(ordinary
 def test_a_bad_list_is_named(told, said, ordinary):
     poster_studies.tell(**told)
     with pytest.raises(parameters.ParameterError, match=said):
-        texts.told(poster_studies.begin(variant="bad"))
+        texts.study_texts(poster_studies.begin(variant="bad"))
 
 
 def test_a_missing_logo_is_named_and_a_logo_stands_on_the_poster(ordinary):
     poster_studies.tell(logos=["logo.svg"])
     with pytest.raises(runs.RunError, match=r"logo\.svg does not exist"):
-        texts.told(poster_studies.begin(variant="logo"))
+        texts.study_texts(poster_studies.begin(variant="logo"))
     square = '<rect width="9" height="9"/>'
     logo = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{square}</svg>'
     (places.params_folder("small") / "logo.svg").write_text(logo)

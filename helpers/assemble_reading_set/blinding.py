@@ -181,8 +181,8 @@ def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
 
 
 def framed(set_run: runs.Run) -> str:
-    """How the images of a finished run of 06 were framed, what that cut off whom, and what was left
-    out as too small: sentences for the report.
+    """How the images of a finished run of 06 were framed, how much that cut off each source, and
+    how many images were left out as too small: sentences for the report.
     """
     told = set_run.manifest.get("summary", {})
     if "framing" not in told:

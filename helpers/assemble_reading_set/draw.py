@@ -263,10 +263,10 @@ def order_parts(
 
 
 def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) -> list[str]:
-    """What this design cannot show or can show only weakly, one sentence each.
+    """What this design cannot show or can show only weakly, one sentence per weakness.
 
-    `asked` has readers and framing, `audited` the parameters of 05; `needed` is the number of
-    images that the stated question about agreement needs (design.sample_size).
+    `asked` has readers and framing, `audited` the parameters of 05; `needed` is the sample size for
+    kappa (design.sample_size).
     """
     readers = asked["readers"]
     read = drawn[~drawn["training"] & ~drawn["repeat"]]

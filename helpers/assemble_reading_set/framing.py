@@ -1,7 +1,7 @@
 """How every image is shown to the readers: one frame, one grey scale and one finish.
 
-05 measures what is left after it, 06 writes it. Everything here sees pixels and modality alone,
-never the source: what `whole` shows of one source it shows of all.
+05 measures the signs that remain after it, 06 writes the images. The code here sees only pixels and
+modality, never the source: all sources are treated alike.
 """
 
 import zlib

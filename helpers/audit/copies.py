@@ -146,7 +146,7 @@ def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFram
     return cases, others
 
 
-def told(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
+def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
     """One sentence for every source: how many copies, how many images made elsewhere are as near
     to a real case, or why a source could not be searched.
     """

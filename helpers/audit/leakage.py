@@ -216,20 +216,20 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
     """One sentence per source that could not be judged, before or after the standardisation, with
     the reason.
     """
-    told = []
+    sentences = []
     made = pool[pool["origin"] == "generated"]
     for modality, source in made.groupby(["modality", "source"]).groups:
         own = leakage[(leakage["source"] == source) & (leakage["modality"] == modality)]
         if own.empty:
-            told.append(
+            sentences.append(
                 f"{modality} of {source}: not judged, fewer than {FEWEST_GROUPS} patients or"
                 " prompts on one side."
             )
         elif "after" not in set(own["stage"]):
-            told.append(
+            sentences.append(
                 f"{modality} of {source}: smaller than the reading size, so 06 leaves it out."
             )
-    return told
+    return sentences
 
 
 def facts_before(pool: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,5 @@
-"""Models as 03 and 04 load them: by hub id, folder or single file; what they are, by hash; and how
-this machine works them.
+"""Models as 03 and 04 load them: by hub id, folder or single file; their hashes; and how this
+machine runs them.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ class ModelError(ValueError):
 
 
 def use_cores() -> int:
-    """Let torch use the machine's cores and answer with the same bits each time; returns their
-    number.
+    """Let torch use the machine's cores and give the same bits each time; returns the number of
+    cores.
     """
     cores = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
@@ -66,8 +66,8 @@ def device() -> torch.device:
 
 
 def layout(where: torch.device) -> torch.memory_format:
-    """The order of values in memory in which the U-Net is fastest: on a CPU normalising groups of
-    channels wants them apart.
+    """The memory layout in which the U-Net is fastest: on a CPU group normalisation is fastest with
+    separate channels.
     """
     return torch.channels_last if where.type == "cuda" else torch.contiguous_format
 
@@ -91,8 +91,8 @@ def has_bf16() -> bool:
 
 
 def arithmetic(precision: str) -> torch.dtype:
-    """What is computed in: as asked, or for `auto` bfloat16 where the device has it, float16 on
-    other GPUs, float32 on other CPUs.
+    """The precision of computation: the parameter's, or for `auto` bfloat16 where the device has
+    it, float16 on other GPUs, float32 on other CPUs.
     """
     if precision == "auto":
         precision = "bf16" if has_bf16() else "fp16" if torch.cuda.is_available() else "fp32"
@@ -247,7 +247,7 @@ def fingerprint(pipeline) -> dict[str, str]:
 
 
 def native_size(pipeline) -> int:
-    """The side in pixels of the images the pipeline draws unless asked otherwise."""
+    """The side in pixels of the images that the pipeline draws by default."""
     return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
 
 
@@ -261,7 +261,7 @@ def resolve(study: str, base: str) -> str:
 
 
 def public_name(base: str) -> str:
-    """A base as it may be passed on: local folders name people's machines, so only their last part
-    stays.
+    """The name of a base for publication: of a local folder only the last part, because paths can
+    name people.
     """
     return Path(base).name if base.startswith((".", "/", "~")) else base

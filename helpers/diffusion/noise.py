@@ -1,6 +1,4 @@
-"""Noise: the numbers it is drawn from, what it makes of latents, and what the network then has to
-predict.
-"""
+"""Noise: its seeds, the noisy latents it gives, and the target that the network has to predict."""
 
 import hashlib
 
@@ -22,13 +20,13 @@ KNOWN = ("epsilon", "v_prediction")
 
 
 def number_from(*parts) -> int:
-    """A 63-bit number that follows from the parts and from nothing else."""
+    """A 63-bit number that depends on the parts only."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def schedule(pipeline, prediction: str) -> DDPMScheduler:
     """The forward process of training, from the pipeline's own scheduler; `prediction`, if given,
-    overrides epsilon or v_prediction. Raises ModelError for a base that learnt anything else.
+    overrides epsilon or v_prediction. Raises ModelError for a base with any other target.
     """
     config = dict(pipeline.scheduler.config)
     config["prediction_type"] = prediction or config.get("prediction_type", "unknown")
@@ -45,7 +43,7 @@ def schedule(pipeline, prediction: str) -> DDPMScheduler:
 
 
 def diffused(process: DDPMScheduler, clean, noise, uniform, min_snr: float) -> tuple:
-    """One training example a row: noisy latents, timesteps, the target, and loss weights (n,).
+    """One training example per row: noisy latents, timesteps, the target, and loss weights (n,).
 
     `clean` and `noise` have shape (n, C, h, w); `uniform` (n,) in 0..1 chooses the timesteps.
     """

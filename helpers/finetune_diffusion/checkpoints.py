@@ -1,5 +1,5 @@
-"""Checkpoints that survive a kill at any moment: written aside, manifest last, renamed, the old one
-removed after.
+"""Checkpoints that survive a kill at any moment: written under another name, manifest last, then
+renamed; only then is the old one removed.
 """
 
 import errno
@@ -128,7 +128,7 @@ def is_whole(path: Path) -> bool:
 def tensors(
     names: list[str], parameters, optimizer, averages: dict[str, list[torch.Tensor]]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """What `save` takes of a training: weights, the optimiser's state and averages, which are lists
+    """The tensors of a training that `save` stores: weights, optimiser state and averages, as lists
     of tensors in the same order.
     """
     moments = {

@@ -1,5 +1,5 @@
-"""Before hours are spent: data, caption lengths, memory, disk and time of a fine-tuning, in under a
-minute.
+"""The dry run before hours of training: data, caption lengths, memory, disk and time of a
+fine-tuning, in under a minute.
 """
 
 import gc
@@ -62,7 +62,7 @@ def check(run: runs.Run) -> pd.DataFrame:
 
 
 def untrained_base(run: runs.Run, frame: pd.DataFrame):
-    """The base as it is before training: the tiny model unlearned, any other loaded."""
+    """The base before training: the tiny model is built untrained, any other base is loaded."""
     recipe = run.parameters
     if recipe.base == "tiny" and recipe.method == "lora":
         raise ModelError("method lora needs a trained base, not tiny: set method to full_text.")
@@ -112,7 +112,8 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
 
 def bytes_beside(recipe: Record, device: torch.device) -> int:
     """Bytes of memory per trained parameter beside weights, gradients and activations: AdamW's two
-    moments and the average; buckets of several processes; the best copy, which lies on the CPU.
+    moments and the average; buckets of several processes; the best weights, which are kept on the
+    CPU.
     """
     average = 4 if device.type == "cpu" or recipe.average_on == "device" else 0
     best = 4 if recipe.patience and device.type == "cpu" else 0

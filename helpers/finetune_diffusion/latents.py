@@ -1,8 +1,8 @@
-"""What the VAE and the text encoder make of the cases, computed once and kept by content.
+"""The outputs of the VAE and the text encoder for the cases, computed once and cached by content.
 
 An entry's name is the hash of all that it depends on, so a changed image, VAE, size or caption is a
 new entry and nothing is ever stale; runs and processes share one folder. Each entry is computed
-alone, so that its bits do not depend on what else was missing at the time.
+alone, so that its bits do not depend on which other entries were missing.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ FORMAT = 2
 
 
 def entry(cache: Path, **depends_on) -> Path:
-    """Where the entry that depends on these values lies."""
+    """The path of the entry that depends on these values."""
     name = freshness.digest({"format": FORMAT, **depends_on})
     return Path(cache) / name[:2] / f"{name}.npy"
 
@@ -71,7 +71,7 @@ class Images:
         self.sha256 = base_models.weights_sha256(self.vae)
 
     def entry(self, image_sha256: str) -> Path:
-        """Where the posterior of one image lies."""
+        """The path of one image's posterior."""
         return entry(
             self.cache,
             kind="latents",

@@ -1,8 +1,8 @@
 """What follows from the parameters and a step alone: learning rate and randomness.
 
-All randomness is drawn from the seed and an image's place in the endless row of batches, never from
-a running generator. So a resumed run repeats an undisturbed one bit for bit, and how a batch is
-split over accumulation and processes does not matter.
+All randomness follows from the seed and an image's position in the endless sequence of batches,
+never from a running generator. So a resumed run repeats an uninterrupted one bit for bit, however
+batches are split over accumulation and processes.
 """
 
 import functools
@@ -39,11 +39,11 @@ def _order(epoch: int, cases: int, seed: int) -> np.ndarray:
 
 
 def draw(places, shape, recipe: Record, device):
-    """The randomness of some places: noise and posterior noise (n, C, h, w), where in the noise
-    process (n,) in 0..1, dropped captions (n,) bool.
+    """The randomness of some positions: noise and posterior noise (n, C, h, w), position in the
+    noise process (n,) in 0..1, dropped captions (n,) bool.
 
-    Drawn on the CPU, one generator per place: the same on every device and for every split of the
-    batch. Captions are looked up on the CPU, so that is where `dropped` stays.
+    Drawn on the CPU, one generator per position: the same on every device and for every split of
+    the batch. Captions are looked up on the CPU, so that is where `dropped` stays.
     """
     noise, uniform = torch.empty(len(places), 2, *shape), torch.empty(len(places), 2)
     offset = torch.empty(len(places), shape[0], 1, 1)

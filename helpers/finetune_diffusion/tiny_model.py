@@ -37,9 +37,9 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
     """A complete, untrained Stable Diffusion of about 5 M parameters for the recipe's size,
     channels, prediction (v_prediction unless it says otherwise) and seed.
 
-    Its VAE halves the image until 8 x 8 latents are left; its tokenizer knows the words of
-    the captions and of the study's findings and spells all others in bytes. Raises
-    ModelError for a size that is no 8 * 2**n.
+    Its VAE halves the image until 8 x 8 latents are left; its tokenizer knows the words of the
+    captions and of the study's findings and spells all others in bytes. Raises ModelError for a
+    size that is not 8 * 2**n.
     """
     size, channels = recipe.size, recipe.channels
     halvings = size.bit_length() - LATENT_SIDE.bit_length()
@@ -152,8 +152,8 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe: Record, folder: P
     """Train the VAE on the images of `frame` (file, bits) in place; returns its PSNR in dB on the
     last batch.
 
-    Absolute plus squared error plus a trace of the KL divergence (Rombach et al., CVPR 2022,
-    without the adversary). Interrupted training goes on from its checkpoint in `folder`. Sets the
+    Absolute plus squared error plus a small share of the KL divergence (Rombach et al., CVPR 2022,
+    without the adversary). Interrupted training continues from its checkpoint in `folder`. Sets the
     scaling factor that makes latents of variance 1.
     """
     size, channels = recipe.size, vae.config.in_channels

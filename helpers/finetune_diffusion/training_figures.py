@@ -1,4 +1,6 @@
-"""Figures of stages 03 and 04: the training curve, and how far captions are obeyed."""
+"""Figures of stages 03 and 04: the training curve, and how often samples show what their captions
+say.
+"""
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -38,7 +40,7 @@ def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
 
 
 def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Agreement with the caption a finding, with 95 % intervals, beside its chance level; from
+    """Agreement with the caption per finding, with 95 % intervals, beside the chance level; from
     caption_check.measure.
     """
     figures.theme()

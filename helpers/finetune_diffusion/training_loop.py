@@ -1,4 +1,4 @@
-"""Fine-tune Stable Diffusion on the study's cases: exact, resumable, the loop spelled out."""
+"""Fine-tune Stable Diffusion on the study's cases: exact, resumable, with an explicit loop."""
 
 import math
 import time
@@ -26,7 +26,7 @@ LEAST_SCALE = 2.0**-14  # of float16's gradients: below, every step is left out
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says what to do and what was kept."""
+    """Training that cannot continue; the message says what to do and what was kept."""
 
 
 class Denoiser(torch.nn.Module):
@@ -57,8 +57,8 @@ def train(
     """Train the pipeline's U-Net (text encoder, LoRA) in place and return the table `training`.
 
     `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`,
-    encoded images to `cache`, samples of the prompts to `grids`. Interrupted training goes on from
-    its newest checkpoint. Raises TrainingError when the loss is not a finite number and
+    encoded images to `cache`, samples of the prompts to `grids`. Interrupted training continues
+    from its newest checkpoint. Raises TrainingError when the loss is not a finite number and
     CheckpointError when the disk is full.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -277,7 +277,7 @@ def prepare(pipeline, recipe: Record, device) -> None:
 
 
 def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
-    """AdamW, or the one whose moments take 8 bits. Raises TrainingError where that is missing."""
+    """AdamW, or its 8-bit version. Raises TrainingError where that is not installed."""
     values = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **values)
@@ -291,8 +291,8 @@ def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
 
 
 def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The training cases, and as many of the held-out ones as `validation_images`, spread over
-    their list.
+    """The training cases, and `validation_images` of the held-out cases, evenly spread over their
+    list.
     """
     cases = frame[frame.split == "train"].reset_index(drop=True)
     held_out = frame[frame.split == "validation"].reset_index(drop=True)
@@ -337,7 +337,7 @@ def held_out_loss(
 
 @contextmanager
 def swapped(parameters, average):
-    """With the averaged weights in place of the trained ones, without a third copy of them."""
+    """A context with the averaged weights in place of the trained ones, without a third copy."""
     _exchange(parameters, average)
     try:
         yield

@@ -1,6 +1,6 @@
 """A fine-tuning from the cases of stage 01 to a checkpoint folder that stock diffusers loads.
 
-`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once a
+`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once per
 process.
 """
 
@@ -76,7 +76,7 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
 def fine_tune(run: runs.Run) -> pd.DataFrame:
     """Train as the run's parameters say, write checkpoint/ and training.csv, and return the latter.
 
-    A finished run only returns it; an interrupted one goes on. More than one process is started
+    A finished run only returns it; an interrupted one continues. More than one process is started
     with torchrun. Raises TrainingError, ModelError or CheckpointError in one sentence.
     """
     if run.finished:
@@ -87,8 +87,9 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
 
 
 def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
-    """Raise TrainingError where an interrupted training would learn something else if it went on
-    with these parameters and cases. With FORCE it is kept aside and training begins afresh.
+    """Raise TrainingError where these parameters and cases would change what an interrupted
+    training learns. With FORCE the old training is kept in another folder and training starts
+    again.
     """
     settings, state = run.parameters, run.folder / STATE
     learned = {key: value for key, value in settings.items() if key not in FREE}
@@ -123,7 +124,7 @@ def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
 
 
 def _in_processes(run: runs.Run) -> pd.DataFrame:
-    """`work` in several processes, one a GPU, whose output comes through line by line."""
+    """`work` in several processes, one per GPU; their output is passed on line by line."""
     count, module = run.parameters.processes, "helpers.finetune_diffusion.training_run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     child = subprocess.Popen(
@@ -257,7 +258,7 @@ def summary(run: runs.Run, training: pd.DataFrame) -> dict:
 
 
 def tidy(run: runs.Run) -> None:
-    """Remove the checkpoints to go on from; to be called when the run is finished."""
+    """Remove the checkpoints for resuming; call this when the run is finished."""
     shutil.rmtree(run.folder / STATE, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The companion page: a folder of static files that any web server, or none, can show."""
+"""The companion page: a folder of static files for any web server, which also opens without one."""
 
 import hashlib
 import io
@@ -95,15 +95,15 @@ def explanation(run: runs.Run, sentences: list[str]) -> tuple[dict, dict[str, Pa
     Captions come from the WebVTT file beside an audio file that has its name, else the sentences
     share its time by their length.
     """
-    told = {"audio": "", "cues": [{"text": text} for text in sentences]}
+    spoken = {"audio": "", "cues": [{"text": text} for text in sentences]}
     if not run.parameters.audio:
-        return told, {}
+        return spoken, {}
     audio = run.beside(run.parameters.audio)
     captions = audio.with_suffix(".vtt")
-    told["audio"] = f"explanation{audio.suffix}"
+    spoken["audio"] = f"explanation{audio.suffix}"
     if captions.is_file():
-        told["cues"] = cues(captions)
-    return told, {told["audio"]: audio}
+        spoken["cues"] = cues(captions)
+    return spoken, {spoken["audio"]: audio}
 
 
 def write(run: runs.Run, page: dict, files: dict[str, bytes | Path]) -> list[str]:

@@ -1,7 +1,7 @@
 """The poster's key figure: images around a QR code. The code opens the companion page and is the
 target of its augmented reality, so poster and page take every position from here.
 
-Around everything runs a black rim with white paper inside and outside it: its outer edge gives the
+A black rim, with white paper inside and outside, surrounds the figure: its outer edge gives the
 figure's plane more exactly than the code's corners, which are close together.
 
 Lengths are in units of half an image's side, from the figure's upper left corner.

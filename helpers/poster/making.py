@@ -1,4 +1,4 @@
-"""From a finished analysis to what poster and companion page show."""
+"""The content of the poster and the companion page, from a finished analysis."""
 
 import json
 
@@ -30,7 +30,7 @@ TITLES = {
 def read_results(run: runs.Run) -> dict:
     """results.json of 08, once every reader has locked.
 
-    Raises RunError when not, or when 08 is of an earlier version.
+    Raises RunError when a reader has not locked, or when 08 is of an earlier version.
     """
     analysis = run.reads(run.parameters.analysis)
     found = json.loads((analysis.folder / "results.json").read_text())
@@ -45,7 +45,7 @@ def choose(run: runs.Run, rows: pd.DataFrame, frames: tuple) -> dict[str, pd.Dat
     real where real ones may be shown), samples and fakes (generated ones; identified as fake by at
     least two readers).
 
-    `frames`: see showing.read_frames; the sample whose frames were kept gets a place of its own.
+    `frames`: see showing.read_frames; the sample whose frames were kept is placed separately.
     """
     frames_of, stages = frames
     drawn = rows[rows["shown"]].sample(frac=1, random_state=run.parameters.seed)
@@ -70,7 +70,7 @@ def say(run: runs.Run, found: dict, rows: pd.DataFrame, chosen: dict, frames: tu
     shown = rows[rows["shown"]]
     return texts.sections(
         found,
-        texts.told(run),
+        texts.study_texts(run),
         frames=bool(frames[1]),
         address=companion.address(run),
         both_shown=shown["origin"].nunique() == 2,
@@ -88,7 +88,7 @@ def say(run: runs.Run, found: dict, rows: pd.DataFrame, chosen: dict, frames: tu
 
 def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: tuple) -> dict:
     """Write poster.pdf, poster.png and poster.json; returns the last (see printing.write)."""
-    bits, told = showing.depth(run), texts.told(run)
+    bits, study_texts = showing.depth(run), texts.study_texts(run)
     files, pictures, stages = {}, {}, frames[1]
     for image in pd.concat(chosen.values()).drop_duplicates("image_id").to_dict("records"):
         pictures[image["image_id"]] = name = f"{image['image_id']}.png"
@@ -101,7 +101,9 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
     for place, tile in enumerate(figure["tiles"]):
         tile["file"] = names[place] if place < len(names) else ""
     files["code.svg"], _ = key_figure.code(companion.address(run), figure["box"])
-    files |= {f"logo{number}{path.suffix}": path for number, path in enumerate(told["logos"])}
+    files |= {
+        f"logo{number}{path.suffix}": path for number, path in enumerate(study_texts["logos"])
+    }
     drawn = draw(run, found)
     files |= {f"{name}.pdf": content for name, content in drawn.items()}
     parts = {
@@ -118,10 +120,10 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
     simulated = ", ".join(run.simulated)
     modalities = sorted(chosen["samples"]["modality"].unique(), reverse=True)
     data = {
-        "title": told["title"],
+        "title": study_texts["title"],
         "address": companion.address(run),
-        "authors": [author(text) for text in told["authors"]],
-        "affiliations": told["affiliations"],
+        "authors": [author(text) for text in study_texts["authors"]],
+        "affiliations": study_texts["affiliations"],
         "logos": [name for name in files if name.startswith("logo")],
         "simulated": f"SIMULATED: {simulated}. A rehearsal of the procedure." if simulated else "",
         "figure": figure,
@@ -202,7 +204,7 @@ def write_companion(
 ) -> list[str]:
     """Write companion/; returns the names of its files. `about`: poster.json."""
     frames_of, stages = frames
-    address, told = companion.address(run), texts.told(run)
+    address, study_texts = companion.address(run), texts.study_texts(run)
     asked, files = companion.quiz(
         rows[rows["shown"]], showing.depth(run), run.parameters.quiz_images, run.parameters.seed
     )
@@ -220,8 +222,8 @@ def write_companion(
         tile |= {"truth": image["origin"]}
         tile |= {"votes": companion.votes(image)} if "votes_real" in image else {}
     page = {
-        "title": told["title"],
-        "question": told["question"],
+        "title": study_texts["title"],
+        "question": study_texts["question"],
         "simulated": list(run.simulated),
         "address": address,
         "readers": found["design"]["readers"],

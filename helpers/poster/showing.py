@@ -19,7 +19,7 @@ CLOSED = re.compile(r"\bN[CD]\b|NON-?COMMERCIAL|NO-?DERIV")
 
 
 def refuse_open_readers(run: runs.Run, found: dict) -> None:
-    """Nothing is made before every planned reader has locked or withdrawn.
+    """Refuse until every planned reader has locked or withdrawn.
 
     `found`: results.json of 08. Raises RunError that says who has not.
     """
@@ -70,7 +70,7 @@ def depth(run: runs.Run) -> int:
 
 def read_frames(run: runs.Run) -> tuple[str, list[np.ndarray]]:
     """The images of one sample from noise to lung that 04 kept, each (H, W) uint8, with its
-    image_id; "" and none where there are none or the sample is a near copy of a training case.
+    image_id; "" and no frames where none were kept or the sample is a near copy of a training case.
     """
     if not run.parameters.sampling:
         return "", []

@@ -1,4 +1,6 @@
-"""What poster and companion page say: study.yaml, and sentences written from results.json."""
+"""The texts of the poster and the companion page: study.yaml, and sentences written from
+results.json.
+"""
 
 import re
 from pathlib import Path
@@ -14,7 +16,7 @@ FOLDER = Path(__file__).parent / "templates"
 TEMPLATES = texts.TEMPLATES.overlay(loader=FileSystemLoader(FOLDER))
 
 
-def told(run: runs.Run) -> dict:
+def study_texts(run: runs.Run) -> dict:
     """study.yaml with every key that the poster uses: title, question, contact, protocol, ethics
     and the lists authors ("Name (1, 2)"), affiliations, references and logos.
 
@@ -38,11 +40,13 @@ def told(run: runs.Run) -> dict:
     }
 
 
-def sections(found: dict, told: dict, **known) -> dict[str, list[str]]:
+def sections(found: dict, study_texts: dict, **known) -> dict[str, list[str]]:
     """The paragraphs of every section of templates/texts.md, by name. `found`: results.json."""
     numbers = {name: value for name, value in found.items() if name != "context"}
     written = texts.written(numbers, found["context"])
-    page = TEMPLATES.get_template("texts.md").render(**found, told=told, written=written, **known)
+    page = TEMPLATES.get_template("texts.md").render(
+        **found, study_texts=study_texts, written=written, **known
+    )
     parts = re.split(r"^## (\w+)$", page, flags=re.M)[1:]
     return {name: texts.paragraphs(body) for name, body in zip(parts[::2], parts[1::2])}
 

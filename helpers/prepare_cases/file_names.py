@@ -60,12 +60,14 @@ def origin(text: str) -> tuple[str, str]:
     said: dict[str, str] = {}
     for part in text.split("/"):
         words = re.findall("[a-z]+", NOT_GENERATED.sub("real", _spelled(part)))
-        told = {
+        words_found = {
             name: next((word for word in words if pattern.fullmatch(word)), "")
             for name, pattern in (("generated", GENERATED), ("real", REAL), ("?", UNDECIDED))
         }
-        if not (told["generated"] and told["real"]):  # real_and_fake says nothing of either
-            said |= {name: word for name, word in told.items() if word}
+        if not (
+            words_found["generated"] and words_found["real"]
+        ):  # real_and_fake says nothing of either
+            said |= {name: word for name, word in words_found.items() if word}
     if "generated" in said and "real" in said:
         return "?", said["generated"]
     return next(
@@ -143,8 +145,8 @@ def patterns(files: list[str], with_table: set[str]) -> Iterator[dict]:
     for file in files:
         for layout, pattern in PATTERNS.items():
             if match := pattern.search(file):
-                told = match.groupdict()
-                patient = prefixed(layout.split()[0].split("-")[0].lower(), told["patient"])
+                parts = match.groupdict()
+                patient = prefixed(layout.split()[0].split("-")[0].lower(), parts["patient"])
                 if layout in with_table:
                     yield {"file": file, "patient_id": patient}
                     break
@@ -153,7 +155,7 @@ def patterns(files: list[str], with_table: set[str]) -> Iterator[dict]:
                     layout,
                     modality="xray",
                     patient_id=patient,
-                    view=told.get("view") or "",
+                    view=parts.get("view") or "",
                     credit=CREDITS[layout],
                 )
                 break

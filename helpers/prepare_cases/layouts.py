@@ -190,7 +190,7 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
             f"origins: {answers} must read word:real or word:generated, for example"
             " samples:generated."
         )
-    told, asking = Counter(), Counter()
+    decided, asking = Counter(), Counter()
     for file in files:
         row = known.setdefault(file, {"file": file})
         said, word = file_names.origin(file)
@@ -202,7 +202,7 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
         if (said == "?" and not by_table) or {said, by_table} == set(ORIGINS):
             asking[word, by_table] += 1
         elif said == "generated" or by_table == "generated":
-            told[word] += not by_table
+            decided[word] += not by_table
             _as_generated(row)
     for (word, by_table), count in asking.items():
         raise LayoutError(
@@ -213,7 +213,7 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
     return [
         f"{count} files count as generated images, not as patients: '{word}' is in their folder"
         f" or name (if they are real: origins: ['{word}:real'])."
-        for word, count in told.items()
+        for word, count in decided.items()
         if count
     ]
 

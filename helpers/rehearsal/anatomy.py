@@ -1,5 +1,5 @@
-"""One parametric three-dimensional chest: its shape, from which phantom.py cuts CT slices and
-projects X-rays.
+"""The shape of a parametric three-dimensional chest, from which CT slices are cut and X-rays are
+projected.
 
 Millimetres; x to the patient's left, y to the back, z to the head, origin in the middle of the
 chest. A solid is what lies between its front and its back surface: a function of (x, z) that
@@ -32,7 +32,7 @@ class Patient:
     """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on a
     side.
 
-    `visit` changes what changes between two images of one person (position, depth of breath), not
+    `visit` varies what differs between two images of one person (position, depth of breath), not
     the person. Raises ValueError for an unknown finding or side.
     """
 

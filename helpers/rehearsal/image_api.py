@@ -44,9 +44,9 @@ class ImageServer:
 
     `faults` gives each kind a probability per request; `script` forces kinds on the first requests.
 
-    `in_flight_limit` requests are worked on at once, the next gets a 429. `sketch` draws a cheap
-    pattern in place of phantoms. `requests` has one record for every generation asked for: prompt,
-    status, billed_usd, client_request_id.
+    `in_flight_limit` requests are processed at once, the next gets a 429. `sketch` draws a cheap
+    pattern instead of phantoms. `requests` has one record per requested generation: prompt, status,
+    billed_usd, client_request_id.
     """
 
     latency_seconds: float = 0.0
@@ -96,13 +96,11 @@ class ImageServer:
 
     @property
     def billed_usd(self) -> float:
-        """What the service would put on the bill."""
+        """What the service would charge, USD."""
         return sum(record["billed_usd"] for record in self.requests)
 
     def fault(self) -> str:
-        """What goes wrong with the next request: scripted first, then by chance; empty for
-        nothing.
-        """
+        """The fault of the next request: scripted first, then random; empty for no fault."""
         with self.lock:
             if self.script:
                 return self.script.pop(0)

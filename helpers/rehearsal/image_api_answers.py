@@ -1,4 +1,4 @@
-"""What the simulated image service says: models, errors, images with usage, in the published
+"""The answers of the simulated image service: models, errors, images with usage, in the published
 schemas.
 """
 

@@ -48,11 +48,10 @@ def write_cases(
 ) -> pd.DataFrame:
     """A folder of simulated patients:
 
-    DICOM X-rays (one to three a patient), CT slices (two a patient) and metadata.csv.
-
-    Idempotent: files that are there are kept, so an interrupted call is simply repeated. Returns
-    the metadata, whose columns are METADATA. A side is given in the label as hospitals do:
-    "Effusion (left)".
+    DICOM X-rays (one to three per patient), CT slices (two per patient) and metadata.csv.
+    Idempotent: existing files are kept, so an interrupted call can be repeated. Returns the
+    metadata, whose columns are METADATA. A side is given in the label as hospitals do: "Effusion
+    (left)".
     """
     folder = Path(folder)
     if (folder / "metadata.csv").exists():

@@ -1,4 +1,4 @@
-"""Simulated readers: they answer through the same store as people will, with stated sensitivity,
+"""Simulated readers: they answer through the same store as people, with stated sensitivity,
 specificity and habits.
 
 Everything they do follows from the study's seed, so an interrupted rehearsal ends in the same
@@ -35,7 +35,7 @@ CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "m
 def read(run: runs.Run) -> None:
     """Let every simulated reader answer every image and lock.
 
-    What is in the store already is not answered again.
+    Answers that are in the store already are not given again.
     """
     set_run = run.reads(run.parameters["reading_set"])
     reading_set, sealed = set_run.folder / "reading_set", set_run.folder / "sealed"
@@ -62,8 +62,8 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
     person = Person(reader_id, knows_ai, asked)
 
     def send(event: str, minute: float, name: str = "", blind_id: str = "", **payload) -> None:
-        """The store recognises what it has: sending all again is how an interrupted rehearsal goes
-        on.
+        """Send messages to the store, which recognises repeated ones: an interrupted rehearsal
+        continues by sending all again.
         """
         identity = f"{event}-{blind_id or name or reader_id}"
         moment = utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5))
@@ -117,7 +117,7 @@ class Person:
 
     @property
     def notices(self) -> bool:
-        """Whether this reader notices what the images are before being told."""
+        """Whether this reader notices that images are generated before the page says so."""
         return self.drawn("notices").random() < self.asked.simulated_noticed
 
     def once(self, questions: list[protocol.Question]) -> dict:

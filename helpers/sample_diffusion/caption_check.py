@@ -1,5 +1,5 @@
-"""Are captions obeyed? What a simple classifier, taught on the real cases, sees in the samples,
-beside chance.
+"""Do samples show what their captions say? What a simple classifier, trained on the real cases,
+sees in the samples, compared with chance.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ COLUMNS = ("what", "samples", "agreement", "low", "high", "chance", "cases", "on
 
 
 def measure(run: runs.Run, made: pd.DataFrame) -> pd.DataFrame:
-    """Agreement of what the classifier sees with what the caption says: one row for all samples,
-    one a finding and side.
+    """Agreement between the classifier and the captions: one row for all samples, one per finding
+    and side.
 
     Columns: what, samples, agreement (share), low, high (Clopper-Pearson, 95 %), chance (the same
-    answers dealt out to other samples), cases, on_cases (share right on held-out cases). A class is
+    answers assigned to other samples), cases, on_cases (share right on held-out cases). A class is
     a finding with its side; classes that fewer than three training cases have are left out. Empty
     when fewer than two classes are left. Kept as captions.json.
     """
@@ -72,10 +72,8 @@ def agreement(
     prompted: np.ndarray, seen: np.ndarray, on_cases: np.ndarray, right: np.ndarray
 ) -> pd.DataFrame:
     """The table of `measure` from labels prompted and seen, and from labels of held-out cases and
-    whether they were met.
-
-    Chance of a label is the share of all samples in which it is seen; of all samples, the mean over
-    what was prompted.
+    whether the classifier was right on them. Chance for a label is the share of all samples in
+    which it is seen; for all samples, the mean over the prompted labels.
     """
     rows = []
     for what in ["all", *sorted(set(prompted))]:

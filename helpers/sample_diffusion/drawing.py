@@ -104,7 +104,7 @@ def load(
 
 
 def exchange_scheduler(pipeline, name: str) -> None:
-    """Let the pipeline draw with the scheduler of that name, on its own noise schedule. Raises
+    """Give the pipeline the scheduler of that name, with the pipeline's own noise schedule. Raises
     SamplingError for a pipeline that has another kind of schedule.
     """
     own = getattr(pipeline, "scheduler", None)
@@ -162,7 +162,7 @@ def draw_batches(
 ) -> Iterator[tuple]:
     """Draw one batch of jobs after the other; yields (jobs, their images) as they come.
 
-    A batch that does not fit into memory is halved, and so is every one after it that is as large.
+    A batch that does not fit into memory is halved, and so is every later batch of that size.
     """
     fits = 0
     for whole in batches:
@@ -217,8 +217,8 @@ def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: st
 def asked_of(
     pipeline, steps: int, guidance: float, size: int, negative: str, count: int
 ) -> dict[str, object]:
-    """The arguments that a pipeline takes under names of its own. Raises SamplingError for a size
-    or a negative prompt that it does not take.
+    """The arguments of a pipeline, under its own names for them. Raises SamplingError for a size or
+    a negative prompt that it does not take.
     """
     if isinstance(pipeline, UnCLIPPipeline):  # the super-resolution keeps its own number of steps
         known = ("prior_num_inference_steps", "decoder_num_inference_steps")
@@ -242,8 +242,8 @@ def asked_of(
 
 @contextmanager
 def decoding_in_fp32(pipeline):
-    """With a VAE that decodes in fp32: in bf16 the brightest quarter of a 12-bit image has gaps of
-    8 grey levels.
+    """A context in which the VAE decodes in fp32: in bf16 the brightest quarter of a 12-bit image
+    has gaps of 8 grey levels.
     """
     vae = getattr(pipeline, "vae", None)
     if vae is None:

@@ -1,4 +1,4 @@
-"""How one sample came about, from noise to lung, for the page of the poster (10)."""
+"""The denoising of one sample, from noise to lung, for the poster's page (10)."""
 
 from collections.abc import Callable
 
@@ -30,8 +30,8 @@ def keep(run: runs.Run, pipeline, image_id: str, draw: Callable, bits: int) -> N
 
 
 def watch(pipeline, draw: Callable) -> tuple[list[torch.Tensor], list[np.ndarray]]:
-    """What the scheduler was given at each step while `draw()` ran, on the scale of latents, and
-    what was drawn.
+    """The scheduler's input at each step while `draw()` ran, on the scale of latents, and the
+    result.
     """
     step, seen = pipeline.scheduler.step, []
 

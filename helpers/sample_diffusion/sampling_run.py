@@ -86,8 +86,8 @@ def draw_missing(
 
 
 def about_model(run: runs.Run, pipeline) -> dict:
-    """What draws the images, kept as model.json: kind, scheduler, where it came from, its licence
-    and the sha256 of its parts.
+    """The model that draws the images, saved as model.json: kind, scheduler, where it came from,
+    its licence and the sha256 of its parts.
     """
     settings = run.parameters
     return {
