@@ -433,7 +433,7 @@ def votes_and_distance(per_image: pd.DataFrame) -> Figure:
         )
         axes.legend()
     axes.set(
-        xlabel="distance to the nearest training case (smaller: more alike)",
+        xlabel="distance to the nearest training case (smaller: more similar)",
         ylabel="readers who called it real",
         ylim=(-0.06, 1.06),
     )

@@ -358,12 +358,12 @@ def main(arguments: list[str] | None = None) -> int:
             else ""
         )
         print(
-            f"error: {error}.{full} Nothing that was finished is lost; run again to go on.",
+            f"error: {error}.{full} Nothing that was finished is lost; run again to continue.",
             file=sys.stderr,
         )
         return FAILED
     except KeyboardInterrupt:
-        print("\nstopped; run again to go on.", file=sys.stderr)
+        print("\nstopped; run again to continue.", file=sys.stderr)
         return 130
 
 

@@ -623,7 +623,7 @@ def test_only_what_the_schema_calls_a_run_is_one(small):
     )
     assert planning.plan("small", ["03.label=04_lora", "03.base=hub/04_lora"])
     for setting in ("03.base=04_lora", "02.counted=anything"):
-        with pytest.raises(runs.RunError, match="which is no run of this study"):
+        with pytest.raises(runs.RunError, match="which is not a run of this study"):
             planning.plan("small", [setting])
 
 

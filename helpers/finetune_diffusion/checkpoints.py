@@ -82,7 +82,7 @@ def _full(step: int, why: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint of step {step} cannot be written ({why}); the last good one is kept. Free"
         " disk space, or move the folder outputs/ to a larger disk and name it with"
-        " OUTPUTS=<folder>; then run again to go on."
+        " OUTPUTS=<folder>; then run again to continue."
     )
 
 

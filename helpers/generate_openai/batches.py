@@ -54,7 +54,7 @@ async def generate(generation: Generation) -> None:
     if generation.wanted:
         raise GenerationError(
             f"{len(generation.wanted)} of {len(generation.orders)} images failed in their batch;"
-            " run the stage again to submit them anew."
+            " run the stage again to submit them again."
         )
 
 
@@ -177,7 +177,7 @@ async def _collect(client, generation, record) -> str:
         return ""
     try:
         asking = client.batches.retrieve(record["batch_id"])
-        batch = await services.call(asking, "tell about a batch")
+        batch = await services.call(asking, "describe a batch")
     except services.Failed as error:
         raise GenerationError(
             f"The state of batch {record['batch_id']} cannot be read ({error}): use the same key"
@@ -250,7 +250,7 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
     path = generation.paid / "batches" / f".{record['submission']}.part"
     unread = 0
     try:
-        await services.call(services.download(client, file_id, path), "hand out its results")
+        await services.call(services.download(client, file_id, path), "return its results")
     except services.Failed as error:
         if error.verdict.status == 404:
             generation.run.say(

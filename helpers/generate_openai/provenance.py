@@ -28,7 +28,7 @@ def examine(content: bytes) -> dict:
             picture.load()
             kind, (width, height) = picture.format, picture.size
     except UnidentifiedImageError:
-        raise UnusableImage("no image that can be read") from None
+        raise UnusableImage("not a readable image") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise UnusableImage(f"does not decode: {error}") from None
     if kind not in SUFFIXES:

@@ -31,7 +31,7 @@ FAILURES_IN_A_ROW = 5
 FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
 PAID_FOR_NOTHING = 2  # new requests for an image whose answers came whole and are no image
 ABOUT_THE_PROMPT = {400, 413, 422, 451}
-AGAIN = "Run the stage again to go on."
+AGAIN = "Run the stage again to continue."
 # What to change when a service does not take a field of the request.
 FIELDS = {
     "quality": "set quality to auto, then it is not sent",
@@ -314,7 +314,7 @@ class _Sender:
                     self.stop(
                         f"the budget of {generation.budget_usd:g} USD does not cover another image"
                         f" ({spent:.4f} USD spent or set aside)",
-                        "Raise budget_usd to go on.",
+                        "Raise budget_usd to continue.",
                     )
                 return
             heapq.heappop(self.queue)

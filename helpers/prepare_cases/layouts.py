@@ -269,7 +269,7 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
         for theirs in difflib.get_close_matches(names[0], map(_plain, tables[name].columns), 1, 0.5)
     ]
     sentence = (
-        f"The metadata table '{name}' names no file that is there: it needs a column 'file' with"
+        f"The metadata table '{name}' names no file that exists: it needs a column 'file' with"
         f" paths below the folder; it has: {columns}."
         + (f" The closest columns: {', '.join(near)}." if near else "")
         + " Name the right columns with columns: ['yours:file', 'yours:patient_id']."

@@ -49,7 +49,7 @@ def execute(run: runs.Run) -> None:
     if not runs.load(run.study, run.name).finished:
         raise runs.RunError(
             f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run"
-            f" again to go on; executed notebook: {output}"
+            f" again to continue; executed notebook: {output}"
         )
     print(f"    {time.monotonic() - began:.0f} s", flush=True)
 
@@ -80,7 +80,7 @@ def _failure(run: runs.Run, error, output: Path) -> str:
     if "Errno 28" in error.evalue or "No space left" in error.evalue:
         remedy = (
             "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>;"
-            " run again to go on."
+            " run again to continue."
         )
     # Errors of the helpers are whole sentences; what Python raises needs its kind to be understood.
     kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""

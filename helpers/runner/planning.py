@@ -63,7 +63,7 @@ def _check_references(planned: list[runs.Run]) -> None:
         for name in freshness.references(run.study, run.notebook, run.parameters):
             if name not in names and not runs.load(run.study, name).finished:
                 raise runs.RunError(
-                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is no run of this"
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which is not a run of this"
                     f" study{parameters.nearest(name, names)}."
                 )
             if name >= run.name:
@@ -74,7 +74,7 @@ def _check_references(planned: list[runs.Run]) -> None:
     reading = [name for name in names if name.startswith(READING_STAGE)]
     if len(reading) > 1:
         raise runs.RunError(
-            f"A study has exactly one reading stage, here are {' and '.join(reading)}."
+            f"A study has exactly one reading stage, this one has {' and '.join(reading)}."
         )
     _check_readers(planned)
 

@@ -240,7 +240,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
         run_folder.clear(run.folder)
         run.manifest = {}
     if run.manifest:
-        run.say(f"{run.name} was interrupted: going on with it.")
+        run.say(f"{run.name} was interrupted: continuing it.")
     else:
         run.manifest = {"study": run.study, "run": run.name, "simulated": []}
         run.manifest["started_utc"] = utc_now()

@@ -184,7 +184,7 @@ def draw_batches(
                 fits = -(-len(some) // 2)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                print(f"Out of memory: going on with batches of {fits}.", flush=True)
+                print(f"Out of memory: continuing with batches of {fits}.", flush=True)
                 continue
             yield some, pictures
             begin += len(some)
