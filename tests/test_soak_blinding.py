@@ -41,7 +41,7 @@ def generated(modality: str, seed: int) -> tuple[np.ndarray, int]:
     """
     array, bits = real(modality, seed)
     random = np.random.default_rng([seed, 77])
-    grey = np.clip(array / (2**bits - 1) * 1.06 - 0.03, 0, 1) ** random.uniform(0.85, 1.18)
+    grey = np.clip(array / (2**bits - 1) * 1.12 - 0.03, 0, 1) ** random.uniform(0.85, 1.18)
     shown = np.round(12 + 235 * grey).astype(np.uint8)
     square = images.standardise(shown, SIDE, 8)
     return np.where(square == 0, random.integers(0, 9, square.shape), square).astype(np.uint8), 8

@@ -5,6 +5,7 @@ modality, never the source: all sources are treated alike.
 """
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -20,8 +21,14 @@ TAIL = (
     0.011  # share of the pixels that are black, and that are white: the first window is the range
 )
 BRIGHTNESS, BACKGROUND = 0.6, 0.05  # mean of what is brighter than the background, and that
-GAMMA = (0.5, 2.0)  # limits of the exponent that brings an image there
-DARK = 0.2  # of the range above the darkest: corners up to there are the air around a CT slice
+GAMMA = (0.33, 3.0)  # limits of the exponent that brings an image there
+DARKER, BEND = (
+    0.28,
+    0.7,
+)  # mean of the darker half of that in CT, and limits of what brings it there
+# Shares of the grey range of a CT slice: air is no brighter than AIR above the darkest, what
+# surrounds the body no brighter than NEAR above air, and padding has no more noise than FLAT.
+AIR, NEAR, FLAT = 0.3, 0.04, 0.004
 
 
 def field(array: np.ndarray, bits: int, asked: dict) -> np.ndarray:
@@ -60,8 +67,10 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     shape = [max(1, round(length * size / longer)) for length in shown.shape]
     grey = ndimage.gaussian_filter(images.area_resize(shown, *shape), SMOOTHING, mode="nearest")
     random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(shown).data))
-    grey = levelled(grey, modality) + random.normal(0, GRAIN, grey.shape)
-    grey, top_level = _stretched(grey, *_ends(grey)), 2**depth - 1
+    around = _around(grey) if modality == "ct" else np.zeros(grey.shape, bool)
+    grey = levelled(grey, around, modality) + random.normal(0, GRAIN, grey.shape)
+    grey, top_level = _stretched(grey, *_ends(grey, around)), 2**depth - 1
+    grey[around] = 0
     # Black and white are the tails alone, so that their shares are the same in every image.
     grey = np.where((grey > 0) & (grey < 1), 1 + np.floor(grey * (top_level - 1)), grey * top_level)
     top, bottom, left, right = images.padding(grey.shape)
@@ -69,34 +78,69 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     return canvas.astype(np.uint8 if depth <= 8 else np.uint16)
 
 
-def levelled(grey: np.ndarray, modality: str) -> np.ndarray:
+def levelled(grey: np.ndarray, around: np.ndarray, modality: str) -> np.ndarray:
     """Grey levels mapped to 0..1 by one monotone rule, so that every image begins with the same
     window.
 
-    The darkest and brightest TAIL of the pixels become 0 and 1 and a power brings the mean of what
-    is brighter than BACKGROUND to BRIGHTNESS. Around a CT slice is air, and how grey that is tells
-    who windowed it: there everything up to the corners' level becomes 0.
+    The darkest and brightest TAIL of the pixels that are not `around` the body become 0 and 1, and
+    a power brings the mean of what is brighter than BACKGROUND to BRIGHTNESS. In CT, where soft
+    tissue may be clipped to white or not, a bend brings the mean of the darker half to DARKER.
     """
-    low, high = _ends(grey)
-    if modality == "ct":
-        side = max(1, min(grey.shape) // 16)
-        corners = [grey[y, x] for y in np.s_[:side, -side:] for x in np.s_[:side, -side:]]
-        air = float(np.median([np.percentile(corner, 95) for corner in corners]))
-        low = air if low < air < low + DARK * (high - low) else low
-    grey = _stretched(grey, low, high)
-    inside = grey[grey > BACKGROUND]
+    grey = np.where(around, 0, _stretched(grey, *_ends(grey, around)))
+    counts, edges = np.histogram(grey[grey > BACKGROUND], 512, (0, 1))
+    level, all_of_it = (edges[:-1] + edges[1:]) / 2, counts / max(counts.sum(), 1)
+    half = all_of_it * (np.cumsum(all_of_it) <= 0.5)
+    half /= max(half.sum(), 1e-9)
 
-    def too_bright(gamma: float) -> float:
-        return float((inside**gamma).mean()) - BRIGHTNESS if inside.size else 0.0
+    def power(bend: float) -> float:
+        return _root(lambda gamma: all_of_it @ _curve(level, gamma, bend) - BRIGHTNESS, *GAMMA)
 
-    dark, bright = (too_bright(gamma) for gamma in GAMMA)
-    if dark > 0 > bright:
-        return grey ** optimize.brentq(too_bright, *GAMMA, xtol=1e-3)
-    return grey ** GAMMA[0 if dark <= 0 else 1]
+    def too_bright(bend: float) -> float:
+        return half @ _curve(level, power(bend), bend) - DARKER
+
+    bend = _root(too_bright, -BEND, BEND) if modality == "ct" else 0.0
+    return _curve(grey, power(bend), bend)
 
 
-def _ends(grey: np.ndarray) -> np.ndarray:
-    return np.percentile(grey, (100 * TAIL, 100 * (1 - TAIL)))
+def _curve(grey: np.ndarray, gamma: float, bend: float) -> np.ndarray:
+    grey = grey**gamma
+    return grey + 2 * bend * grey * (1 - grey) * (grey - 0.5)
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function is 0, or the end of the interval that is nearest to it."""
+    if falling(low) > 0 > falling(high):
+        return optimize.brentq(falling, low, high, xtol=1e-3)
+    return low if falling(low) <= 0 else high
+
+
+def _around(grey: np.ndarray) -> np.ndarray:
+    """What surrounds the body in a CT slice: connected to the edge and no brighter than air.
+
+    How grey air is tells who windowed a slice, and so does the circle of its reconstruction, the
+    outside of which has no noise. Air is as grey as the two darkest corners or, where these have no
+    noise, as the darkest middle of a side. A slice that shows nothing but body has no surroundings.
+    """
+    low, high = _ends(grey, np.zeros(grey.shape, bool))
+    side = max(1, min(grey.shape) // 16)
+    corners = [grey[y, x] for y in np.s_[:side, -side:] for x in np.s_[:side, -side:]]
+    # Two corners may show the table, or an arm.
+    corners = sorted(corners, key=lambda corner: float(np.percentile(corner, 95)))[:2]
+    levels = [float(np.percentile(corners[1], 95))]
+    if max(float(np.ptp(corner)) for corner in corners) < FLAT * (high - low):
+        middle = [slice((length - side) // 2, (length + side) // 2 + 1) for length in grey.shape]
+        lines = (grey[0, middle[1]], grey[-1, middle[1]], grey[middle[0], 0], grey[middle[0], -1])
+        levels.append(min(float(np.percentile(line, 95)) for line in lines))
+    air = max((level for level in levels if level < low + AIR * (high - low)), default=-np.inf)
+    labels, _ = ndimage.label(ndimage.gaussian_filter(grey, 1.5) <= air + NEAR * (high - low))
+    edge = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
+    return np.isin(labels, edge[edge > 0])
+
+
+def _ends(grey: np.ndarray, around: np.ndarray) -> tuple[float, float]:
+    """What becomes black, a share of the pixels that are not `around`, and white, one of all."""
+    low = np.percentile(grey[~around], 100 * TAIL)
+    return float(low), float(np.percentile(grey, 100 * (1 - TAIL)))
 
 
 def _stretched(grey: np.ndarray, low: float, high: float) -> np.ndarray:
