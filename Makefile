@@ -57,7 +57,7 @@ pythons:
 	@for python in $(PYTHONS); do \
 	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "Python $$version:"; \
 	$(MAKE) --no-print-directory "$(VENV)-$$version/test.stamp" VENV="$(VENV)-$$version" PYTHON="$$python" \
-	&& "$(VENV)-$$version/bin/python" -m pytest $(FAST) || exit 1; done
+	&& OMP_NUM_THREADS=1 "$(VENV)-$$version/bin/python" -m pytest -n logical --dist loadfile $(FAST) || exit 1; done
 
 soak: $(VENV)/test.stamp
 	@mkdir -p outputs/soak
