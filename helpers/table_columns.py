@@ -659,6 +659,26 @@ TABLES = {
             number("hits", "share of generated images called fake"),
         ],
     ),
+    "comparisons": (
+        "Which of two is harder to spot: difference of mean areas, a minus b (08).",
+        [
+            text("by", "what is compared", required=True),
+            text("a", "the first", required=True),
+            text("b", "the second", required=True),
+            number("area_a", "mean area of the first"),
+            number("area_b", "mean area of the second"),
+            *_estimate(),
+            number("general_low", "lower end for readers in general"),
+            number("general_high", "upper end for readers in general"),
+            number("statistic", "t, readers in general"),
+            number("df", "degrees of freedom"),
+            number("p", "two-sided, against no difference"),
+            number("p_holm", "the same, corrected for all comparisons by Holm's method"),
+            integer("readers", "who answered enough"),
+            integer("images", "of both together"),
+            text("reason", "why an interval is missing"),
+        ],
+    ),
     "subgroups": (
         "Shares of the labels within groups, for the readers of this study (08).",
         [

@@ -244,6 +244,8 @@ def test_one_reader_is_spoken_of_as_one(place):
     assert not (run.folder / "figures" / "gallery_fake.png").exists()
     assert re.search(r"Pleural effusion \d+ \d+ 0 of 0 – – no image has two ratings", text)
     assert "One reader: agreement between readers does not exist." in text
+    assert "1 reader: the results may not hold for readers in general" in text
+    assert "the area of this reader is" in text and "these readers" not in text
     assert "Fewer than 5 readers: no interval and no p-value" in text
 
 
@@ -565,6 +567,28 @@ def test_what_rests_on_one_person_is_not_generalised(place):
     rows = frames["subgroups"].query("by in ('experience', 'prior knowledge of AI')")
     assert rows["low"].isna().all()
     assert "one reader: no conclusion about such readers" in text
+
+
+def test_the_generator_that_is_harder_to_spot_is_named_first(place):
+    def one_is_given_away(reader, image, random):
+        known = image["generator"] == "api-model" and random.random() < 0.8
+        return "fake" if known else guess(reader, image, random)
+
+    options = {"readers": 6, "per": {"ct": (20, 20)}, "repeats": 0, "confidence": "none"}
+    _, found, frames, _, text = analyse(answer=one_is_given_away, **options)
+    row = frames["comparisons"].query("by == 'generator'").iloc[0]
+    assert (row["a"], row["b"], row["images"]) == ("api-model", "tiny-sd", 40)
+    assert row["general_low"] > 0 and row["p_holm"] < 0.01
+    first = text[: text.index("In short")]
+    assert "Images made by tiny-sd were harder to spot than images made by api-model" in first
+    assert "for readers in general; p < .001" in first
+    # One reader of six knew AI: nothing is said about such readers.
+    assert "Readers with and without prior knowledge of AI were not compared: fewer than 3" in text
+    _, _, frames, _, text = analyse(study="even", answer=guess, **options)
+    assert "No difference was shown between images made by api-model" in text
+    _, _, frames, _, text = analyse(study="pair", answer=one_is_given_away, per={"ct": (12, 12)})
+    assert frames["comparisons"]["p"].isna().all()
+    assert "for these readers, not for readers in general" in text
 
 
 @pytest.mark.parametrize("label", ["uncertain", "fake"])

@@ -4,12 +4,14 @@ tables/.
 
 import json
 import math
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from helpers.analyse_readings import descriptions, joined
-from helpers.statistics import accuracy, agreement, design, multireader
+from helpers.statistics import accuracy, agreement, comparisons, design, multireader
 from helpers.statistics.clusters import FEWEST
 from helpers.table_columns import LABELS
 
@@ -17,6 +19,8 @@ OVERALL, STRATIFIED = "all", "stratified"
 FEW_IMAGES = 10  # below this the counts say more than an interval of a coefficient
 FEW_READERS = 5  # below this nothing is said about readers in general
 BANDS = ["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"]
+COMPARED = "by a b area_a area_b estimate low high general_low general_high statistic df p p_holm"
+COMPARED = [*COMPARED.split(), "readers", "images", "reason"]
 PERSONAL = ("experience", "prior knowledge of AI")
 # Names in results.json of the tables that have another one there.
 RENAMED = {"reader_summary": "readers", "findings_counted": "findings"}
@@ -71,6 +75,7 @@ def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict
         "areas": by_stratum(scores, shown, area),
         "roc": per_reader(scores, shown["truth"], lambda score, kind: accuracy.roc(kind, score)),
         "subgroups": subgroups(answers, shown),
+        "comparisons": compared(scores, shown, readers),
         "findings_counted": descriptions.counted(found, answers),
         "findings_agreement": descriptions.agreement_on(found, answers, shown),
         "descriptions": descriptions.examples(answers),
@@ -232,6 +237,44 @@ def subgroups(answers: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
         high=table["high"].mask(person),
         reason=table["reason"].mask(person, reason),
     )
+
+
+def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
+    """What is harder to spot: pairs of generators beside the same real images, the two modalities,
+    and readers with and without prior knowledge of AI. Columns as table_columns comparisons; a
+    positive difference means that `a` is easier to spot (or that the readers `a` do better).
+    """
+    rows, groups, truth = [], clusters(shown), shown["truth"]
+    pairs = [
+        ("modality", a, b, None) for a, b in combinations(sorted(shown["modality"].unique()), 2)
+    ]
+    names = sorted(shown["generator"].dropna().unique())
+    pairs += [("generator", a, b, truth == 0) for a, b in combinations(names, 2)]
+    for by, a, b, shared in pairs:
+        sets = [shown[by] == name for name in (a, b)]
+        if shared is not None:
+            sets = [own | shared & shown["modality"].isin(shown["modality"][own]) for own in sets]
+        found = comparisons.of_images(scores, truth, *sets, groups)
+        if shared is not None and (sets[0] & shared).ne(sets[1] & shared).any():
+            found = found.drop(["low", "high", "general_low", "general_high", "p"], errors="ignore")
+            found["reason"] = "they made images of different modalities"
+        rows.append({"by": by, "a": a, "b": b} | found.to_dict())
+    people = joined.staying(readers).sort_values("reader_id")
+    knew = people["prior_ai"].to_numpy()
+    names = np.array(list(joined.reader_names(readers).values()))
+    sides = [[n for n in names[knew == yes] if scores[n].notna().any()] for yes in (True, False)]
+    if all(sides):
+        found = comparisons.of_readers(scores, truth, *sides, groups)
+        by = {"by": "prior knowledge of AI", "a": "yes", "b": "no"}
+        rows.append(by | found.to_dict())
+    table = pd.DataFrame(rows).reindex(columns=COMPARED)
+    if (table["readers"] < FEW_READERS).any():
+        few = table["readers"] < FEW_READERS
+        table.loc[few, ["general_low", "general_high", "statistic", "df", "p"]] = np.nan
+    known = table["p"].notna()
+    if known.any():
+        table.loc[known, "p_holm"] = multipletests(table["p"][known], method="holm")[1]
+    return table
 
 
 def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> list[dict]:

@@ -351,27 +351,49 @@ def areas(values, truth, numbers, strata=None, covariance="delong") -> tuple:
     `numbers`: the cluster of each image; `strata`: sets of images that are compared among
     themselves only, (images,) yes or no.
     """
+    found, moved, groups = influence(values, truth, numbers, strata, covariance)
+    return found, *covariances(moved, truth, numbers, groups)
+
+
+def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple:
+    """Areas (studies, readers), how far every image moves them (images, studies, readers), and the
+    clusters of real and of generated images (2, studies); arguments as for `areas`.
+    """
     strata = [np.ones(len(truth), dtype=bool)] if strata is None else strata
     pairs = [(truth[part] == 1).sum() * (truth[part] == 0).sum() for part in strata]
-    found, matrix, parts = 0.0, 0.0, []
+    found, moved = 0.0, np.zeros(values.shape)
     for part, weight in zip(strata, np.array(pairs) / sum(pairs)):
         placed = _placements(values[part], truth[part])
         found = found + weight * np.nanmean(placed[truth[part] == 1], axis=0)
-        for kind in (1, 0):
+        for kind in (0, 1):
+            inside = np.flatnonzero(part)[truth[part] == kind]
             own = placed[truth[part] == kind]
-            names, given = numbers[part][truth[part] == kind], ~np.isnan(own)
-            influence = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
-            total = cluster.sums(np.nan_to_num(influence), names)
-            groups = (cluster.sums(given.astype(float), names) > 0).sum(axis=0)
+            given = ~np.isnan(own)
+            groups = _groups(given, numbers[inside])
             scale = np.sqrt(groups / (groups - 1.0))
             if covariance == "jackknife":
                 scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
-            total = np.moveaxis(weight * total * scale, 0, -1)
-            added = total @ np.swapaxes(total, -1, -2)
-            matrix = matrix + added
-            parts.append((added.mean(axis=(-2, -1)), groups.min(axis=-1) - 1))
-    spread, df = (np.stack(part, axis=-1) for part in zip(*parts))
-    return found, matrix, cluster.satterthwaite(spread, df)
+            change = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
+            moved[inside] = np.nan_to_num(weight * scale * change)
+    rated = ~np.isnan(values)
+    kinds = [_groups(rated[truth == kind], numbers[truth == kind]).min(-1) for kind in (0, 1)]
+    return found, moved, np.array(kinds)
+
+
+def _groups(given: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    return (cluster.sums(given.astype(float), numbers) > 0).sum(axis=0)
+
+
+def covariances(moved, truth, numbers, groups) -> tuple:
+    """Covariance over images (studies, readers, readers) and degrees of freedom (studies) of what
+    the images move as in `influence`.
+    """
+    parts = []
+    for kind in (0, 1):
+        total = np.moveaxis(cluster.sums(moved[truth == kind], numbers[truth == kind]), 0, -1)
+        parts.append(total @ np.swapaxes(total, -1, -2))
+    spread = np.stack([part.mean(axis=(-2, -1)) for part in parts], axis=-1)
+    return sum(parts), cluster.satterthwaite(spread, np.moveaxis(groups - 1.0, 0, -1))
 
 
 def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:

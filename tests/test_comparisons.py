@@ -1,0 +1,101 @@
+"""Comparisons: their intervals hold the true difference, and no difference is rarely found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import simulated_reads as simulated
+
+from helpers.statistics import clusters, comparisons, multireader
+
+TRUTH = np.repeat([0, 1], 40)
+FIRST, SECOND = np.arange(80) < 60, (np.arange(80) < 40) | (np.arange(80) >= 60)
+
+
+def skills(random, studies, readers, first, second):
+    """Skills (images, studies, readers): the generated images of the first generator lie further
+    from the real ones; real images lie alike for both.
+    """
+    own = 0.3 * random.standard_normal((studies, readers))
+    away = np.where(np.arange(80) >= 60, second, first)[:, None, None] + own
+    return np.where((TRUTH == 0)[:, None, None], first + own, 2 * away - first - own)
+
+
+def held(found, true):
+    """How often the interval of random readers holds the true difference, and excludes none."""
+    half = simulated.stats.t.ppf(0.975, found["general_df"]) * found["general_se"]
+    away = np.abs(found["estimate"] - true)
+    return np.mean(away <= half), np.mean(np.abs(found["estimate"]) > half)
+
+
+@pytest.mark.parametrize("alike", [0, 0.3])
+@pytest.mark.parametrize("missing", [0, 0.3])
+@pytest.mark.parametrize(("first", "second"), [(1.2, 1.2), (1.5, 0.7)])
+def test_difference_between_generators(first, second, missing, alike):
+    random, found = np.random.default_rng(3), []
+    for _ in range(12):
+        groups = simulated.clusters(random, 80) if alike else np.arange(80)
+        away = skills(random, 100, 6, first, second)
+        scores = simulated.reads(random, away, TRUTH, groups, alike, missing)
+        found.append(
+            comparisons.different(scores, TRUTH, groups, FIRST, SECOND, clustered=alike > 0)
+        )
+    found = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    true = areas_apart(first, second)
+    covered, excluded = held(found, true)
+    print(f"{first}, {second}, missing {missing}, alike {alike}: {covered:.3f} {excluded:.3f}")
+    assert 0.93 - 0.022 <= covered <= 0.97 + 0.015
+    assert excluded > 0.5 if first != second else excluded <= 0.07 + 0.022
+
+
+def areas_apart(first, second):
+    """The true difference of the mean areas over readers."""
+    grid = np.linspace(-4, 4, 81)
+    weights = simulated.stats.norm.pdf(grid)
+    real, one = np.moveaxis(simulated.steps(first + 0.3 * grid), -2, 0)
+    _, other = np.moveaxis(simulated.steps(2 * second - first + 0.3 * grid), -2, 0)
+    below = np.cumsum(real, axis=-1) - real / 2
+    return np.average(((one - other) * below).sum(axis=-1), weights=weights)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1.0, 1.0), (1.6, 0.6)])
+def test_difference_between_groups_of_readers(first, second):
+    random = np.random.default_rng(4)
+    own = np.repeat([first, second], [3, 5]) + 0.3 * random.standard_normal((1200, 8))
+    scores = simulated.reads(random, own, TRUTH, np.arange(80))
+    grid = np.linspace(-4, 4, 81)
+    means = [
+        np.average(simulated.area(d + 0.3 * grid), weights=simulated.stats.norm.pdf(grid))
+        for d in (first, second)
+    ]
+    covered, excluded = held(
+        comparisons.apart(scores, TRUTH, np.arange(80), 3), means[0] - means[1]
+    )
+    print(f"groups of readers {first}, {second}: {covered:.3f} {excluded:.3f}")
+    assert 0.93 - 0.022 <= covered <= 0.97 + 0.02
+    assert excluded > 0.5 if first != second else excluded <= 0.07 + 0.022
+
+
+def test_what_both_sets_share_is_not_counted_twice():
+    random = np.random.default_rng(5)
+    scores = pd.DataFrame(simulated.reads(random, np.full((1, 6), 1.0), TRUTH, np.arange(80))[:, 0])
+    same = comparisons.of_images(scores, TRUTH, FIRST, FIRST)
+    assert same["estimate"] == 0 and same["se"] == 0
+    found = comparisons.of_images(scores, TRUTH, FIRST, SECOND)
+    alone = [multireader.multireader(scores[part], TRUTH[part]) for part in (FIRST, SECOND)]
+    assert found["estimate"] == pytest.approx(alone[0]["estimate"] - alone[1]["estimate"])
+    assert found["images"] == 80 and found["readers"] == 6
+    # The published formula for two conditions gives the same where images and readers are complete.
+    both = [pd.DataFrame(scores[part].to_numpy()) for part in (FIRST, SECOND)]
+    assert np.isfinite(multireader.multireader_compare(*both, TRUTH[FIRST])["se"])
+
+
+def test_too_few_have_a_reason():
+    scores = pd.DataFrame(np.zeros((80, 4)))
+    few = comparisons.of_readers(scores, TRUTH, [0, 1], [2, 3])
+    assert few["reason"] == "fewer than 3 readers in a group"
+    images = np.arange(80) < 43
+    assert (
+        "fewer than 5"
+        in comparisons.of_images(scores, TRUTH, images, ~images | (TRUTH == 0))["reason"]
+    )
+    assert clusters.FEWEST == 5
