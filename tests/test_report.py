@@ -575,7 +575,7 @@ def test_the_generator_that_is_harder_to_spot_is_named_first(place):
         return "fake" if known else guess(reader, image, random)
 
     options = {"readers": 6, "per": {"ct": (20, 20)}, "repeats": 0, "confidence": "none"}
-    _, found, frames, _, text = analyse(answer=one_is_given_away, **options)
+    _, _, frames, _, text = analyse(answer=one_is_given_away, **options)
     row = frames["comparisons"].query("by == 'generator'").iloc[0]
     assert (row["a"], row["b"], row["images"]) == ("api-model", "tiny-sd", 40)
     assert row["general_low"] > 0 and row["p_holm"] < 0.01
@@ -588,7 +588,7 @@ def test_the_generator_that_is_harder_to_spot_is_named_first(place):
     def alike(reader, image, random):
         return ["real", "fake", "uncertain"][(int(image["image_id"][-2:]) // 2 + reader) % 3]
 
-    _, _, frames, _, text = analyse(study="even", answer=alike, **options)
+    _, _, _, _, text = analyse(study="even", answer=alike, **options)
     assert "No difference was shown between images made by api-model" in text
     _, _, frames, _, text = analyse(study="pair", answer=one_is_given_away, per={"ct": (12, 12)})
     assert frames["comparisons"]["p"].isna().all()
