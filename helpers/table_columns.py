@@ -413,7 +413,7 @@ TABLES = {
         ],
     ),
     "reading_set": (
-        "All that the reading server knows about the images (06).",
+        "The presentations of the reading set, without the truth (06).",
         [
             text("blind_id", "opaque id of a presentation", required=True),
             text("path", "PNG file, relative to reading_set/", required=True),
@@ -474,7 +474,7 @@ TABLES = {
             text("findings", "ticked ids joined by |"),
             text("side", "ticked side", *SIDES),
             text("cues", "what made the reader decide, joined by |"),
-            number("seconds", "on screen until answered, pauses out"),
+            number("seconds", "on screen until answered, pauses excluded"),
             integer("changes", "how often the answer was changed", required=True),
             yes_no("poor_quality", "ticked: image quality too poor to judge"),
             text("block", "id of the block that asked"),
@@ -560,7 +560,7 @@ TABLES = {
             text("findings", "ticked ids joined by |"),
             text("side", "ticked side", *SIDES),
             text("cues", "joined by |"),
-            number("seconds", "on screen until answered, pauses out"),
+            number("seconds", "on screen until answered, pauses excluded"),
             integer("changes", "how often the answer was changed"),
         ],
     ),

@@ -30,7 +30,7 @@ def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
     elif added:
         for reader_id in added:
             _print_link(engine, opened, reader_id, options)
-        _say("Each link is shown this once: send each to one reader. `renew READER` makes another.")
+        _say("Links are shown only once: send each to one reader. `renew READER` makes a new one.")
     if added and any(host in options.link for host in LOCAL):
         _say(
             "Links open on this machine alone. For readers elsewhere: DO=links ARGS='--url"
@@ -40,8 +40,8 @@ def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
     unwritten = [name for name, text in texts.items() if "enter the " in text]
     if unwritten:
         _say(
-            f"Readers are shown study.yaml as it was: {', '.join(unwritten)} still says what to"
-            " enter. Write it, then redo 06."
+            f"Readers would see a study.yaml that is not filled in ({', '.join(unwritten)}): fill"
+            " it in, then redo 06."
         )
     _say(_table(engine, opened))
 
@@ -61,10 +61,7 @@ def links(engine: Engine, opened: Setting, options: Namespace) -> None:
     for reader_id in waiting:
         _print_link(engine, opened, reader_id, options)
     if waiting:
-        print(
-            "These take the place of the links that the same readers had before, which no longer"
-            " open."
-        )
+        print("These links replace the earlier links of the same readers, which no longer open.")
     else:
         print("Every reader has signed in already: `renew READER` makes one reader a new link.")
 
@@ -159,7 +156,7 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
     store.append(engine, reader_id, message)
     _say(
-        f"{reader_id} has withdrawn: the answers leave the analysis. `erase {reader_id}` also"
+        f"{reader_id} has withdrawn: the answers are not analysed. `erase {reader_id}` also"
         " erases what was written."
     )
 

@@ -247,7 +247,7 @@ def clean(message, questions: Iterable[str] = ()) -> dict:
     try:
         length = len(json.dumps(message, allow_nan=False))
     except (ValueError, RecursionError):
-        raise Refused("The message holds what is no JSON.") from None
+        raise Refused("The message is not valid JSON.") from None
     if length > LONGEST_MESSAGE:
         raise Refused("The message is too long.")
     _check(_check_whole, message)
@@ -274,7 +274,7 @@ def _check_clock(browser_utc: str) -> None:
     try:
         moment = datetime.fromisoformat(browser_utc)
     except ValueError:
-        raise Refused("The browser's time is no time.") from None
+        raise Refused("The browser's time is not a valid time.") from None
     if not EARLIEST_CLOCK <= moment <= datetime.now(UTC) + AHEAD_OF_SERVER:
         raise Refused("The browser's clock is years or days off: set the clock of this device.")
 

@@ -109,8 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     except known as error:
         print(error, file=sys.stderr)
     except (exc.SQLAlchemyError, OSError) as error:
-        why = store.trouble(error) or "the database refused what was asked"
-        print(f"Nothing was done: {why}. Mend that and try again.", file=sys.stderr)
+        why = store.trouble(error) or "the database refused the request"
+        print(f"Nothing was done: {why}. Correct this and try again.", file=sys.stderr)
     return 1
 
 

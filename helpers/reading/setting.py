@@ -194,7 +194,7 @@ def _absent(path: Path) -> SettingError:
 def _image(folder: Path, where: str, row: dict) -> BlindImage:
     missing = {"blind_id", "path", "modality", "training", "block"} - row.keys()
     if missing or not _BLIND_ID.fullmatch(row["blind_id"] or ""):
-        raise SettingError(f"{where}: no proper {sorted(missing)[0] if missing else 'blind_id'}.")
+        raise SettingError(f"{where}: no valid {sorted(missing)[0] if missing else 'blind_id'}.")
     path = (folder / row["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise SettingError(f"{where}: {row['path']} is not in the reading set: copy it again.")
@@ -212,5 +212,5 @@ def decoded(path: Path) -> tuple[int, int, int, bytes]:
     """
     with Image.open(path) as image:
         if image.mode not in ("L", "I;16"):
-            raise ValueError(f"{path.name} is no one-channel 8- or 16-bit PNG.")
+            raise ValueError(f"{path.name} is not a one-channel 8- or 16-bit PNG.")
         return image.width, image.height, 1 if image.mode == "L" else 2, image.tobytes()

@@ -255,7 +255,7 @@ def _acknowledge_again(earlier: Event, message: dict) -> dict:
     if earlier.payload is not None:
         same &= {**earlier.payload, "salt": ""} == {**message["payload"], "salt": ""}
     if not same:
-        raise Refused("This message id came before with another content: nothing was written.")
+        raise Refused("This message id was used before with other content: nothing was written.")
     return {"id": message["id"], "sequence": earlier.sequence, "hash": earlier.hash, "again": True}
 
 
@@ -376,7 +376,7 @@ def _wrong(record: list[Event], reader, kept_hash: str | None) -> list[str]:
     if reader is None and not record:
         return ["is unknown, yet a hash was kept"]
     if reader is None:
-        return [*found, "has events but is no reader of the study"]
+        return [*found, "has events but is not a reader of the study"]
     first = (record[0].payload if record else None) or {}
     if first.get("simulated", reader.simulated) != reader.simulated:
         found.append("the mark that tells people from simulated readers was changed")
