@@ -50,6 +50,8 @@ GENERATED = re.compile(
 )
 UNDECIDED = re.compile(r"samples?|sampled|generations?|sd|diffusion|ddpm|ldm|simulated|artificial")
 REAL = re.compile(r"reals?|authentic|genuine")
+# Says nothing of the origin: without such a word, or a header's "samples per pixel".
+UNSAID = re.compile(rf"\b(?:non?|not|without) (?:{UNDECIDED.pattern})\b|\bsamples? per \w+")
 NOT_GENERATED = re.compile(r"\b(?:non?|not|un) ?(?:generat|synth|fake)\w*")
 
 
@@ -59,7 +61,8 @@ def origin(text: str) -> tuple[str, str]:
     """
     said: dict[str, str] = {}
     for part in text.split("/"):
-        words = re.findall("[a-z]+", NOT_GENERATED.sub("real", _spelled(part)))
+        spelled = UNSAID.sub(" ", _spelled(part))
+        words = re.findall("[a-z]+", NOT_GENERATED.sub("real", spelled))
         words_found = {
             name: next((word for word in words if pattern.fullmatch(word)), "")
             for name, pattern in (("generated", GENERATED), ("real", REAL), ("?", UNDECIDED))
