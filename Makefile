@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 # On Linux without an NVIDIA GPU torch comes as its CPU build: from wherever pip is set up to find one, else from PyTorch's own index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
-export CASES OUTPUTS KEYS PARAMS
+export CASES OUTPUTS KEYS PARAMS CLUSTER
 # Where Python may keep no bytecode, every kernel and worker would compile its imports anew: half a minute each.
 unexport PYTHONDONTWRITEBYTECODE
 quoted = '$(subst ','\'',$(1))'

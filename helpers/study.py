@@ -12,26 +12,38 @@ python -m helpers.study new mine --like rehearsal
 
 import argparse
 import errno
+import functools
 import os
-import re
-import shutil
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 from helpers import tables
 from helpers.runner import (
-    executed_code,
     execution,
-    freshness,
+    new_study,
     parameters,
     places,
     planning,
     run_folder,
     runs,
+    side_by_side,
+    status,
+    workers,
 )
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
+
+# What a run needs of a cluster's worker, where workers declare such things, and the runs that give
+# their place away while they wait for tasks of their own.
+NEEDS = {"03_finetune_diffusion": {"GPU": 1}}
+GIVE_WAY = ("01_prepare_cases", "04_sample_diffusion", "05_audit_images")
+
+
+class Waiting(Exception):
+    """Readers have to do something first; the message says who and what."""
 
 
 def run_study(
@@ -54,34 +66,13 @@ def run_study(
         _refuse_begun(run, planned)
     _preflight([step for step in steps if step.state != "finished"])
     began, stale = time.monotonic(), []
-    for number, run in enumerate(planned, 1):
-        if run.name not in selected:
-            continue
-        # Asked anew for every run: the one before may have made this one stale.
-        step = next(step for step in planning.states(planned) if step.run.name == run.name)
-        head = f"[{number}/{len(planned)}] {run.name}"
-        blocked = [
-            reason
-            for reason in step.reasons
-            if any(reason.startswith(f"reads {name},") for name in stale)
-        ]
-        if (step.state == "stale" or blocked) and not force:
-            stale.append(run.name)
-            why = "; ".join(blocked or step.reasons)
-            print(f"{head}: stale, left as it is ({why})", flush=True)
-        elif step.state == "finished" and not (force and narrowed):
-            print(f"{head}: finished, skipped", flush=True)
-        else:
-            doing = (
-                "checking which readers have finished" if planning.is_reading(run) else "running"
-            )
-            print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
-            if waiting := _work(step.run, planned):
-                print(
-                    f"{head}: {waiting}\n\nStudy {study!r} waits for its readers; what comes after"
-                    " them is still to do."
-                )
-                return DONE
+    try:
+        with _workplace(study) as slots:
+            begin = functools.partial(_begin, planned, stale, force, narrowed)
+            side_by_side.carry_out([step.run for step in steps], begin, slots)
+    except Waiting as waiting:
+        print(f"{waiting}\n\nStudy {study!r} waits for its readers; the rest is still to do.")
+        return DONE
     if stale:
         print(
             f"\nStale runs were left as they are: {', '.join(stale)}. To redo them, give the same"
@@ -96,17 +87,58 @@ def run_study(
     return DONE
 
 
-def _work(run: runs.Run, planned: list[runs.Run]) -> str:
-    """Do one run; returns what people have to do first, or "" when it is finished."""
-    for name in freshness.references(run.study, run.notebook, run.parameters):
+@contextmanager
+def _workplace(study: str) -> Iterator[Callable[[], int]]:
+    """Says how many runs go side by side: one here; with CLUSTER=, as many as its workers take."""
+    if not (where := os.environ.get("CLUSTER")):
+        yield lambda: 1
+        return
+    try:
+        from helpers.runner import cluster
+    except ImportError as error:
+        raise runs.RunError(
+            f"CLUSTER= needs the package {error.name}: pip install -e '.[cluster]'."
+        ) from None
+    with cluster.session(where, study) as client:
+        yield lambda: cluster.slots(client)
+
+
+def _begin(
+    planned: list[runs.Run], stale: list[str], force: bool, narrowed: bool, run: runs.Run
+) -> Future | None:
+    """Begin one run; None when there is nothing to do. A stale one that is left joins `stale`.
+
+    Raises Waiting when readers have to do something first.
+    """
+    # Asked anew for every run: the one before may have made this one stale.
+    step = next(step for step in planning.states(planned) if step.run.name == run.name)
+    head = f"[{[other.name for other in planned].index(run.name) + 1}/{len(planned)}] {run.name}"
+    blocked = [why for why in step.reasons if why.startswith(tuple(f"reads {s}," for s in stale))]
+    if (step.state == "stale" or blocked) and not force:
+        stale.append(run.name)
+        print(f"{head}: stale, left as it is ({'; '.join(blocked or step.reasons)})", flush=True)
+        return None
+    if step.state == "finished" and not (force and narrowed):
+        print(f"{head}: finished, skipped", flush=True)
+        return None
+    reading = planning.is_reading(run)
+    doing = "checking which readers have finished" if reading else "running"
+    print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
+    for name in run.references:
         if not runs.load(run.study, name).finished:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
-    if run.finished:
-        _clear_for_redo(run, planned)
-    if planning.is_reading(run):
-        return _read(run)
-    execution.execute(run)
-    return ""
+    if step.run.finished:
+        _refuse_begun(run, planned)
+        run_folder.clear(run.folder)
+    if reading:
+        _read(step.run, head)
+        return None
+    notebook = run.name.partition(".")[0]
+    place = workers.executor(0, "", **NEEDS.get(notebook, {}))
+    if where := os.environ.get("CLUSTER"):
+        asked = (run.study, run.name, dict(run.parameters), where, notebook in GIVE_WAY)
+        return place.submit(execution.execute_apart, *asked)
+    return place.submit(execution.execute, step.run)
 
 
 def _preflight(steps: list[planning.Step]) -> None:
@@ -131,6 +163,8 @@ def _missing_cases(run: runs.Run) -> str:
 
 def _missing_api(run: runs.Run) -> str:
     if not run.name.startswith("02_generate_openai") or run.parameters["provider"] == "rehearsal":
+        return ""
+    if os.environ.get("CLUSTER"):  # its workers have the key in an environment of their own
         return ""
     from helpers.generate_openai import service
 
@@ -166,17 +200,8 @@ def _bad_table(run: runs.Run) -> str:
     return ""
 
 
-def _clear_for_redo(run: runs.Run, planned: list[runs.Run]) -> None:
-    _refuse_begun(run, planned)
-    run_folder.clear(run.folder)
-
-
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
-    if any(
-        run.name in freshness.references(other.study, other.notebook, other.parameters)
-        and run_folder.begun(other.folder)
-        for other in planned
-    ):
+    if any(run.name in other.references and run_folder.begun(other.folder) for other in planned):
         raise runs.RunError(
             f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed;"
             " another draw is another variant. Rename its YAML to"
@@ -185,16 +210,15 @@ def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
         )
 
 
-def _read(run: runs.Run) -> str:
+def _read(run: runs.Run, head: str) -> None:
     """Stage 07 runs no kernel: look at the locks, export and finish, or say who still has to read
-    what.
+    what (Waiting).
     """
     opened = runs.begin(run.study, run.name, run.parameters)
     try:
-        waiting = collect(opened)
-        if not waiting:
-            opened.finish()
-        return waiting
+        if waiting := collect(opened):
+            raise Waiting(f"{head}: {waiting}")
+        opened.finish()
     finally:
         opened.release()
 
@@ -211,87 +235,6 @@ def collect(run: runs.Run) -> str:
         run.mark_simulated("readers")
         readers.read(run)
     return export.collect(run)
-
-
-def show_status(study: str, settings: list[str]) -> int:
-    """Print where every run stands."""
-    steps = planning.states(planning.plan(study, settings))
-    width = max(len(step.run.name) for step in steps)
-    for step in steps:
-        detail = (
-            step.run.manifest.get("finished_utc", "")[:16].replace("T", " ")
-            if step.state == "finished"
-            else "; ".join(step.reasons)
-        )
-        if step.state == "finished" and (other := _other_code(step.run)):
-            detail += f"; made by other code: {other}"
-        state = (
-            "waiting"
-            if step.state == "interrupted" and planning.is_reading(step.run)
-            else step.state
-        )
-        print(
-            f"{step.run.name:<{width}}  {state:<11} "
-            f" {detail or 'for its readers' if state == 'waiting' else detail}".rstrip()
-        )
-    return DONE
-
-
-def _other_code(run: runs.Run) -> str:
-    """Which modules have changed since the run was made; that alone makes nothing stale."""
-    now = executed_code.of([run.notebook])
-    then = run.manifest.get("code", now)
-    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return ", ".join(changed[:3]) + more
-
-
-def show_verify(study: str) -> int:
-    """Compare every finished run folder with its manifest."""
-    folders = sorted(path.parent for path in places.outputs_folder(study).glob("*/manifest.json"))
-    if not folders:
-        raise runs.RunError(f"{places.outputs_folder(study)} holds no runs.")
-    bad = 0
-    for folder in folders:
-        run = runs.load(study, folder.name)
-        differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
-        bad += len(differing)
-        good = f"{len(run.manifest.get('files', []))} files as written"
-        print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
-    return FAILED if bad else DONE
-
-
-def new_study(study: str, like: str) -> int:
-    """Copy a study's parameters to begin a new study."""
-    source, target = places.existing(like), places.params_folder(study)
-    if target.exists():
-        raise runs.RunError(
-            f"{target} exists already; nothing was changed. Choose another name, as in make new"
-            " STUDY=mine."
-        )
-    shutil.copytree(source, target)
-    _without_what_only_simulated_images_may_have(target)
-    print(
-        f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's"
-        f" parameters cell), then: make study STUDY={study}"
-    )
-    return DONE
-
-
-def _without_what_only_simulated_images_may_have(folder: Path) -> None:
-    """Lines marked `(simulated)` or `simulated only` are false, or unsafe, for images of patients:
-    they are left out, and study.yaml asks for what takes their place.
-    """
-    for path in folder.glob("*.yaml"):
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if not re.search(r"\(simulated\)|simulated only", line)]
-        if path.name == "study.yaml":
-            asked = [line.partition(":")[0] for line in lines if line not in kept]
-            kept += [f"{key}: enter the {key} of your study\n" for key in asked]
-        path.write_text("".join(kept))
-    consent = folder / "consent.txt"
-    if consent.is_file() and "This is a rehearsal" in consent.read_text():
-        consent.write_text("enter what your readers are told before they agree to read\n")
 
 
 # Which commands take an option, and the option.
@@ -331,13 +274,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "run":
             return run_study(given.study, given.set, given.only, given.first, given.force)
+        if given.command == "verify":
+            return DONE if status.verify(given.study) else FAILED
         if given.command == "status":
-            return show_status(given.study, given.set)
-        return (
-            show_verify(given.study)
-            if given.command == "verify"
-            else new_study(given.study, given.like)
-        )
+            status.show(given.study, given.set)
+        else:
+            new_study.copy(given.study, given.like)
+        return DONE
     except parameters.ParameterError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS

@@ -45,6 +45,53 @@ def study_folders(tmp_path, monkeypatch):
     return tmp_path
 
 
+HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
+START = (
+    "from helpers.runner import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
+)
+
+
+@pytest.fixture
+def small(study_folders, monkeypatch):
+    """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands
+    alone.
+    """
+    folder = study_folders
+    monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
+    monkeypatch.setattr(places, "NOTEBOOKS", folder / "notebooks")
+    notebook(
+        folder / "notebooks" / "01_count.ipynb",
+        HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
+        START.format(name="01_count"),
+        "for i in range(numbers):\n    if not run.file(f'parts/{i}.json').exists():\n       "
+        " time.sleep(wait)\n        run.write_json(f'parts/{i}.json', i)\n        run.say(f'counted"
+        " {i}')",
+        "run.finish()",
+    )
+    notebook(
+        folder / "notebooks" / "02_double.ipynb",
+        HEAD + 'counted: str = "01_count"  # run: doubled\nfactor: int = 2  # times',
+        START.format(name="02_double"),
+        "parts = sorted(run.reads(counted).folder.glob('parts/*.json'))",
+        "run.write_json('doubled.json', [factor * json.loads(p.read_text()) for p in parts])",
+        "run.finish()",
+    )
+    notebook(
+        folder / "notebooks" / "03_alone.ipynb",
+        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\n'
+        'words: str = ""  # file: beside the YAML',
+        START.format(name="03_alone"),
+        "if mishap == 'error': raise ValueError('the data are odd')",
+        "if mishap == 'kill': os.kill(os.getpid(), 9)",
+        "if mishap == 'full':\n    with open('/dev/full', 'w') as f: f.write('x')",
+        "run.write_json('alone.json', 1)\nrun.finish()",
+    )
+    (folder / "params" / "small").mkdir()
+    for name in ("01_count", "02_double", "03_alone"):
+        (folder / "params" / "small" / f"{name}.yaml").write_text("")
+    return folder
+
+
 def notebook(path: Path, parameters: str, *cells: str) -> None:
     """Write a small notebook: a parameters cell, then code cells."""
     import nbformat  # takes seconds, and the processes of few tests need it

@@ -3,6 +3,7 @@ interruptions harmless.
 """
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -18,11 +19,11 @@ from conftest import ROOT, values
 from dicom_files import chest_slice, chest_xray, write
 from PIL import Image
 
-from helpers import images, study
+from helpers import images
 from helpers.files import sha256
 from helpers.prepare_cases import case_figures, cases, importing, storing
 from helpers.prepare_cases.metadata_tables import LayoutError
-from helpers.runner import places, runs
+from helpers.runner import new_study, places, runs
 
 CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
 CELL |= {"images_hold_no_text": True}
@@ -285,7 +286,7 @@ def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
         {"file": f"{number}.dcm", "modality": "xray", "sha256": "", "skip": ""}
         for number in range(many)
     ]
-    monkeypatch.setattr(storing, "take_file", take_file_unless_it_is_fatal)
+    monkeypatch.setattr(storing, "take_files", take_files_unless_one_is_fatal)
     taken = list(
         importing.take(
             folder,
@@ -302,10 +303,10 @@ def test_a_file_that_kills_its_worker_is_rejected_and_the_others_are_kept(
     assert "crashed" in next(one.reason for one in taken if one.reason)
 
 
-def take_file_unless_it_is_fatal(row, *common):
-    if row["file"] == "3.dcm":
+def take_files_unless_one_is_fatal(job, numbers):
+    if "3.dcm" in [pickle.loads(job.read_bytes())[0][number]["file"] for number in numbers]:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return storing.take_file(row, *common)
+    return storing.take_files(job, numbers)
 
 
 def empty(folder):
@@ -456,7 +457,7 @@ def test_a_study_begun_from_the_rehearsal_has_nothing_that_only_simulated_images
 ):
     shutil.copytree(ROOT / "params" / "rehearsal", tmp_path / "rehearsal")
     monkeypatch.setenv("PARAMS", str(tmp_path))
-    study.new_study("mine", "rehearsal")
+    new_study.copy("mine", "rehearsal")
     texts = "".join(path.read_text() for path in (tmp_path / "mine").glob("*.yaml"))
     assert "burned_in_text" not in texts and "(simulated)" not in texts
     assert "ethics: enter the ethics" in texts and "size: 256" in texts

@@ -17,57 +17,11 @@ from unittest import mock
 
 import psutil
 import pytest
-from conftest import ROOT, manifest, notebook
+from conftest import HEAD, ROOT, START, manifest, notebook
 
 from helpers import study
 from helpers.reading import accounts, store
-from helpers.runner import parameters, places, planning, run_folder, runs
-
-HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
-START = (
-    "from helpers.runner import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"
-)
-
-
-@pytest.fixture
-def small(study_folders, monkeypatch):
-    """A study of three small notebooks: 01 counts (slowly, continuing), 02 doubles 01, 03 stands
-    alone.
-    """
-    folder = study_folders
-    monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
-    monkeypatch.setattr(places, "NOTEBOOKS", folder / "notebooks")
-    notebook(
-        folder / "notebooks" / "01_count.ipynb",
-        HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
-        START.format(name="01_count"),
-        "for i in range(numbers):\n    if not run.file(f'parts/{i}.json').exists():\n       "
-        " time.sleep(wait)\n        run.write_json(f'parts/{i}.json', i)\n        run.say(f'counted"
-        " {i}')",
-        "run.finish()",
-    )
-    notebook(
-        folder / "notebooks" / "02_double.ipynb",
-        HEAD + 'counted: str = "01_count"  # run: doubled\nfactor: int = 2  # times',
-        START.format(name="02_double"),
-        "parts = sorted(run.reads(counted).folder.glob('parts/*.json'))",
-        "run.write_json('doubled.json', [factor * json.loads(p.read_text()) for p in parts])",
-        "run.finish()",
-    )
-    notebook(
-        folder / "notebooks" / "03_alone.ipynb",
-        HEAD + 'mishap: str = "none"  # one of: none, error, kill, full\n'
-        'words: str = ""  # file: beside the YAML',
-        START.format(name="03_alone"),
-        "if mishap == 'error': raise ValueError('the data are odd')",
-        "if mishap == 'kill': os.kill(os.getpid(), 9)",
-        "if mishap == 'full':\n    with open('/dev/full', 'w') as f: f.write('x')",
-        "run.write_json('alone.json', 1)\nrun.finish()",
-    )
-    (folder / "params" / "small").mkdir()
-    for name in ("01_count", "02_double", "03_alone"):
-        (folder / "params" / "small" / f"{name}.yaml").write_text("")
-    return folder
+from helpers.runner import parameters, places, planning, run_folder, runs, status
 
 
 def run(*arguments):
@@ -140,13 +94,13 @@ def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, c
 def test_status_says_that_other_code_made_a_run_and_makes_nothing_stale(small, capsys):
     run()
     capsys.readouterr()
-    assert study.show_status("small", []) == study.DONE
+    status.show("small", [])
     assert "other code" not in capsys.readouterr().out
     path = small / "outputs/small/01_count/manifest.json"
     told = json.loads(path.read_text())
     told["code"]["helpers/runner/runs.py"] = "0" * 64
     path.write_text(json.dumps(told))
-    study.show_status("small", [])
+    status.show("small", [])
     first, *others = capsys.readouterr().out.splitlines()
     assert first.endswith("made by other code: helpers/runner/runs.py") and "finished" in first
     assert set(states().values()) == {"finished"} and not any("other code" in o for o in others)

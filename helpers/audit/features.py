@@ -10,10 +10,13 @@ from scipy import ndimage, stats
 
 from helpers import images
 from helpers.assemble_reading_set import framing
+from helpers.runner import workers
 from helpers.runner.progress import progress
 
 HANDCRAFTED = "handcrafted"
 BATCH = 32
+CHUNK = 8 * BATCH  # images of a task
+FEW = 1000  # images that are not worth other processes
 
 
 def extract(pool: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
@@ -25,11 +28,23 @@ def extract(pool: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
     0..1) or a transformers vision model by id or folder (resized bicubically to the model's size).
     Raises ImageError for an image smaller than `size`.
     """
-    pictures = (as_read(row, settings, size).astype(np.float32) / 255 for row in pool.itertuples())
-    pictures = progress(pictures, "features", len(pool))
+    rows = pool[["file", "bits", "modality"]]
+    network = settings["extractor"] != HANDCRAFTED
+    count = 0 if network or len(rows) < FEW else workers.cores()
+    parts = [rows.iloc[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
+    with workers.executor(count, __name__, **({"GPU": 1} if network else {})) as executor:
+        at_work = [
+            executor.submit(_features, part, dict(settings), size)
+            for part in progress(parts, "features")  # done at once where there are no workers
+        ]
+        found = [row for future in progress(at_work, "features") for row in future.result()]
+    return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
+
+
+def _features(rows: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
+    pictures = (as_read(row, settings, size).astype(np.float32) / 255 for row in rows.itertuples())
     if settings["extractor"] == HANDCRAFTED:
-        found = [handcrafted(picture) for picture in pictures]
-        return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
+        return np.stack([handcrafted(picture) for picture in pictures])
     return _by_network(pictures, settings["extractor"])
 
 
@@ -139,6 +154,7 @@ def radial_power(picture: np.ndarray, bands: int) -> np.ndarray:
 def _by_network(pictures, extractor: str) -> np.ndarray:
     import torch  # slow to import and not needed by the default extractor
 
+    torch.set_num_threads(workers.cores())
     network, size, mean, deviation = (
         _script(extractor)
         if Path(extractor).suffix in (".pt", ".pth", ".ts")

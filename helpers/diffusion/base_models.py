@@ -25,7 +25,7 @@ from diffusers.pipelines.deprecated import unclip
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
-from helpers.runner import freshness, runs
+from helpers.runner import freshness, runs, workers
 
 # diffusers has set UnCLIP aside, where its own loader no longer finds the part defined there.
 diffusers.pipelines.unclip = unclip
@@ -42,7 +42,7 @@ def use_cores() -> int:
     """Let torch use the machine's cores and give the same bits each time; returns the number of
     cores.
     """
-    cores = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    cores = workers.cores()
     torch.set_num_threads(cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # With deterministic algorithms torch also fills every new tensor, for code that reads what was

@@ -7,9 +7,9 @@ alone.
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import numpy as np
 
 from helpers.prepare_cases import duplicates, storing
 from helpers.prepare_cases.storing import Taken
-from helpers.runner.workers import worker_pool
+from helpers.runner import workers
 
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
 FEW = 100  # files, too few to start worker processes for
+CHUNK = 16  # files of a task, at most
 
 
 def files_below(folder: Path) -> list[str]:
@@ -53,14 +54,16 @@ def take(
     target.mkdir(parents=True, exist_ok=True)
     done = _resumed(journal, _mark(folder, known, settings, decisions), target)
     yield from done.values()
-    waiting = [row for row in known if row["file"] not in done]
-    common = (folder, target, settings, secret, decisions)
-    workers = settings.workers or len(os.sched_getaffinity(0))
+    waiting = [number for number, row in enumerate(known) if row["file"] not in done]
+    # What a task is told is seen by a cluster's scheduler: it is told places in this file.
+    job = journal.with_suffix(".job")
+    with _private(job, "wb") as file:
+        pickle.dump((known, folder, target, settings, secret, decisions), file)
     with (
         _private(journal, "a") as record,
         _private(fingerprints_file(journal), "ab") as fingerprints,
     ):
-        for taken in _parallel(waiting, common, workers):
+        for taken in _parallel(job, waiting, settings.workers or workers.cores()):
             for picture in taken.pictures:
                 place = fingerprints.tell() // PRINT_BYTES
                 fingerprints.write(picture["fingerprint"].tobytes())
@@ -69,6 +72,7 @@ def take(
             record.write(json.dumps(asdict(taken)) + "\n")
             record.flush()
             yield taken
+    job.unlink()
 
 
 def fingerprints_file(journal: Path) -> Path:
@@ -132,44 +136,51 @@ def _intact(path: Path, sha256: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
-def _parallel(rows: list[dict], common: tuple, workers: int) -> Iterator[Taken]:
-    """Rows through worker processes, at most four per worker under way; a file that kills its
-    worker is named.
+def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[Taken]:
+    """The files with these numbers through workers, a few tasks per worker under way; a file that
+    kills its worker is named.
     """
-    if workers == 1 and len(rows) < FEW:
-        yield from (storing.take_file(row, *common) for row in rows)
-        return
-    waiting, under_way = rows[::-1], {}
-    pool = worker_pool(workers, storing.__name__)
+    count = 0 if count == 1 and len(numbers) < FEW else count
+    pool, under_way = workers.executor(count, storing.__name__), {}
+    size = min(CHUNK, -(-len(numbers) // (4 * workers.width(count)))) if numbers else 1
+    waiting = [numbers[begin : begin + size] for begin in range(0, len(numbers), size)][::-1]
     try:
         while waiting or under_way:
             try:
-                while waiting and len(under_way) < 4 * workers:
-                    future = pool.submit(storing.take_file, waiting[-1], *common)
+                while waiting and len(under_way) < 3 * workers.width(count):
+                    future = pool.submit(storing.take_files, job, waiting[-1])
                     under_way[future] = waiting.pop()
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    yield future.result()
-                    del under_way[future]
-            except BrokenProcessPool:
-                wait(under_way)
-                yield from (future.result() for future in under_way if not future.exception())
-                yield from _one_by_one(
-                    [row for future, row in under_way.items() if future.exception()], common
-                )
-                pool, under_way = worker_pool(workers, storing.__name__), {}
+            except BrokenExecutor:  # those under way say so too
+                if not under_way:
+                    raise
+            done = wait(under_way, return_when=FIRST_COMPLETED).done
+            if lost := any(workers.died(future.exception()) for future in done):
+                done = wait(under_way).done
+            again = []
+            for future, chunk in [(future, under_way.pop(future)) for future in done]:
+                if workers.died(future.exception()):
+                    again += chunk
+                else:
+                    yield from future.result()
+            if lost:
+                yield from _one_by_one(job, again)
+                pool.shutdown(cancel_futures=True)
+                pool = workers.executor(count, storing.__name__)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(rows: list[dict], common: tuple) -> Iterator[Taken]:
+def _one_by_one(job: Path, numbers: list[int]) -> Iterator[Taken]:
     """One file at a time in one worker, so that a file that kills the worker is known; another
     worker then continues.
     """
-    pool = worker_pool(1, storing.__name__)
-    for row in rows:
-        try:
-            yield pool.submit(storing.take_file, row, *common).result()
-        except BrokenProcessPool:
-            yield Taken(row["file"], reason="damaged: the decoder crashed on it")
-            pool = worker_pool(1, storing.__name__)
+    pool = workers.executor(1, storing.__name__)
+    for number in numbers:
+        future = pool.submit(storing.take_files, job, [number])
+        if workers.died(future.exception()):
+            yield storing.crashed(job, number)
+            pool.shutdown()
+            pool = workers.executor(1, storing.__name__)
+        else:
+            yield from future.result()
     pool.shutdown()

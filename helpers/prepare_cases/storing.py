@@ -1,7 +1,10 @@
 """One file of the folder: read, standardised and stored, or the reason why not."""
 
 import base64
+import errno
+import functools
 import hashlib
+import pickle
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +32,23 @@ class Taken:
     kind: str = ""
     reason: str = ""
     pictures: list[dict] = field(default_factory=list)
+
+
+def take_files(job: Path, numbers: list[int]) -> list[Taken]:
+    """The files of a job (see importing.take) that stand at these places in its list."""
+    known, *common = _read(job, job.stat().st_mtime_ns)
+    return [take_file(known[number], *common) for number in numbers]
+
+
+def crashed(job: Path, number: int) -> Taken:
+    """What is said of a file on which its worker died."""
+    file = _read(job, job.stat().st_mtime_ns)[0][number]["file"]
+    return Taken(file, reason="damaged: the decoder crashed on it")
+
+
+@functools.lru_cache(maxsize=1)
+def _read(job: Path, written: int) -> tuple:
+    return pickle.loads(job.read_bytes())
 
 
 def take_file(
@@ -59,6 +79,8 @@ def take_file(
             (target.parent / picture["path"]).unlink(missing_ok=True)
         taken.pictures = []
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # where it is written to, not the file
+            raise
         reasons = [f"cannot be read ({error.strerror})"]
     if not taken.pictures:
         taken.reason = reasons[0] if reasons else "holds no image"

@@ -4,13 +4,17 @@ import builtins
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
+from helpers import tables
 from helpers.files import write_atomically
 from helpers.runner import places, runs
+from helpers.runner.parameters import ParameterError
 
 
 def execute(run: runs.Run) -> None:
@@ -52,6 +56,66 @@ def execute(run: runs.Run) -> None:
             f" again to continue; executed notebook: {output}"
         )
     print(f"    {time.monotonic() - began:.0f} s", flush=True)
+
+
+def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bool) -> None:
+    """Run one notebook on a worker of a cluster, in a process of its own that ends with the worker
+    or when the study waits for it no longer. What it prints goes to run.log in the run folder.
+
+    Its own tasks go to the cluster at `where`; when it `gives_way`, others take its place while it
+    waits for them.
+    Raises as execute does.
+    """
+    from distributed import get_worker, secede
+
+    worker = get_worker()
+    task = worker.get_current_task()
+    if gives_way:
+        secede()
+    log = log_file(study, name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "helpers.runner.execution"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=places.ROOT,
+            env=os.environ | {"CLUSTER": where},
+        ) as process,
+    ):
+        begin = output.tell()
+        process.stdin.write(json.dumps([study, name, values]).encode() + b"\n")
+        process.stdin.flush()
+        while process.poll() is None:
+            known = worker.state.tasks.get(task)
+            if known is None or known.state not in ("executing", "long-running"):
+                process.kill()
+            time.sleep(0.2)
+    if process.returncode:
+        said = log.read_bytes()[begin:].decode(errors="replace").rpartition(_ERROR)
+        raise runs.RunError(said[2].strip() if said[1] else f"{name} was ended; see {log}")
+
+
+def log_file(study: str, name: str) -> Path:
+    """What a run says that is done apart, on a cluster."""
+    return places.outputs_folder(study) / name / "run.log"
+
+
+_ERROR = "\nerror: "
+
+
+def _apart() -> None:
+    """The process of execute_apart: it ends when what it reads from ends."""
+    study, name, values = json.loads(sys.stdin.readline())
+    threading.Thread(target=lambda: os._exit(1 + len(sys.stdin.read())), daemon=True).start()
+    try:
+        execute(runs.load(study, name, values))
+    except (runs.RunError, ParameterError, tables.TableError, OSError) as error:
+        print(f"{_ERROR}{error}", flush=True)
+        os._exit(1)
+    os._exit(0)
 
 
 def _plain(path: Path) -> str:
@@ -128,3 +192,7 @@ class _Indented:
 
     def flush(self) -> None:
         self.stream.flush()
+
+
+if __name__ == "__main__":
+    _apart()

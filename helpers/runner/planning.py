@@ -60,7 +60,7 @@ def _values(study: str, path: Path, chosen: dict) -> dict:
 def _check_references(planned: list[runs.Run]) -> None:
     names = [run.name for run in planned]
     for run in planned:
-        for name in freshness.references(run.study, run.notebook, run.parameters):
+        for name in run.references:
             if name not in names and not runs.load(run.study, name).finished:
                 raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which is not a run of this"
@@ -139,7 +139,7 @@ def check_inputs(steps: list[Step], selected: list[str]) -> None:
     """Check that no selected run reads an unfinished or stale run that is not selected itself."""
     by_name = {step.run.name: step for step in steps}
     for run in (by_name[name].run for name in selected):
-        for name in freshness.references(run.study, run.notebook, run.parameters):
+        for name in run.references:
             step = by_name.get(name)
             if step and name not in selected and step.state != "finished":
                 why = f" ({step.reasons[0]})" if step.reasons else ""

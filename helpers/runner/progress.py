@@ -4,6 +4,8 @@ import os
 import sys
 import time
 
+from helpers.runner import workers
+
 
 def progress(items, label: str, total: int | None = None, every: float = 5.0):
     """Iterate with progress: a bar when interactive, else plain lines with the time left.
@@ -22,10 +24,9 @@ def progress(items, label: str, total: int | None = None, every: float = 5.0):
         yield item
         now = time.monotonic()
         if total and now - said >= max(every, (said - began) / 4):
-            left = (now - began) / done * (total - done)
+            each = (now - began) / done
             # The first one also waited for models and workers to start: nothing follows from it.
-            print(
-                f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done > 1 else ""),
-                flush=True,
-            )
+            rate = f", {1 / each:.3g} a second, {each * (total - done):.0f} s left"
+            tasks = workers.tally()
+            print(f"{label}: {done} of {total}{rate if done > 1 else ''}{tasks}", flush=True)
             said = now

@@ -18,7 +18,10 @@ from helpers.runner import places
 # Paid for or answered by a doctor: no redo, no --force ever deletes these.
 # So is what a fine-tuning goes on from: the stage itself knows whether it still may.
 KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups", ".state*")
-NOT_HASHED = ("manifest.json", "notebook.ipynb", ".*", "*.sqlite-wal", "*.sqlite-shm", "*.part")
+NOT_HASHED = (
+    *("manifest.json", "notebook.ipynb", "run.log", ".*", "*.part"),
+    *("*.sqlite-wal", "*.sqlite-shm"),
+)
 PACKAGES = (
     "torch",
     "diffusers",
@@ -44,7 +47,7 @@ def clear(folder: Path) -> None:
         else [name for name in KEPT if name not in ("*.sqlite*", "begun.json")]
     )
     for path in folder.iterdir():
-        if path.name == ".lock" or any(fnmatch.fnmatch(path.name, pattern) for pattern in kept):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in (".lock", "run.log", *kept)):
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

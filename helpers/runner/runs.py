@@ -72,6 +72,11 @@ class Run:
         return places.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
 
     @property
+    def references(self) -> list[str]:
+        """The runs that this one reads, by name."""
+        return freshness.references(self.study, self.notebook, self.parameters)
+
+    @property
     def simulated(self) -> list[str]:
         """What in this run or in the runs it reads is simulated; empty in a real study."""
         return self.manifest.get("simulated", [])

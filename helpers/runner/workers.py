@@ -1,14 +1,72 @@
-"""Worker processes that end with the process that started them, however that one ends."""
+"""Where work goes: to processes of this machine or, with CLUSTER=, to a cluster's workers. A stage
+sees an executor and does not know which.
+"""
 
 import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+
+
+def executor(count: int, preload: str, **needs: float) -> Executor:
+    """What concurrent.futures gives. With CLUSTER= its tasks go to workers of the cluster that have
+    what `needs` names (GPU=1, MEMORY=bytes), where the cluster's workers declare such things.
+
+    Else they go to `count` processes that have imported the module `preload`, or, when `count` is
+    0, are done in this process one after the other. Arguments are seen by the cluster's scheduler:
+    nothing about patients may be among them.
+    """
+    if where := os.environ.get("CLUSTER"):
+        from helpers.runner import cluster
+
+        return cluster.executor(where, needs)
+    return worker_pool(count, preload) if count else _Here()
+
+
+def died(error: BaseException | None) -> bool:
+    """Whether a task has this error because its worker died under it, here or on the cluster."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+
+
+def cores() -> int:
+    """How many cores this process may use (OMP_NUM_THREADS limits them)."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
+
+
+def width(count: int) -> int:
+    """How many tasks of an executor of `count` processes run at once."""
+    if not (where := os.environ.get("CLUSTER")):
+        return max(count, 1)
+    from helpers.runner import cluster
+
+    return cluster.slots(cluster.client(where))
+
+
+def tally() -> str:
+    """How many tasks are done, running and failed; "" without a cluster."""
+    if not (where := os.environ.get("CLUSTER")):
+        return ""
+    from helpers.runner import cluster
+
+    return cluster.tally(where)
+
+
+class _Here(Executor):
+    """Tasks done at once in this process."""
+
+    def submit(self, function, /, *arguments) -> Future:
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def worker_pool(count: int, preload: str) -> ProcessPoolExecutor:
-    """`count` processes that have imported the module `preload`.
+    """`count` processes that have imported the module `preload`, and that end with the process that
+    started them, however that one ends.
 
     Not fork: a notebook kernel has threads, and a child of it may wait for their locks for ever.
     """

@@ -1,6 +1,7 @@
 """A sampling run: prompts of the study -> images in the run folder, sharded and resumable."""
 
 import json
+from concurrent.futures import Future, as_completed
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers import findings, images
 from helpers.diffusion import base_models
 from helpers.diffusion.base_models import ModelError
 from helpers.files import sha256
-from helpers.runner import freshness, runs
+from helpers.runner import freshness, runs, workers
 from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing, frames
 from helpers.sample_diffusion.sampling_prompts import SamplingError
@@ -42,33 +43,39 @@ def load(run: runs.Run):
 def draw_missing(
     run: runs.Run, prompts: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Draw what is missing into images/ and return the tables images, samples and failures of this
-    run's shard.
+    """Draw what is missing into images/ and return the tables images, samples and failures.
 
-    Batches are the same whatever is there already, so an interrupted run ends in the same bits.
+    `shards` tasks share the work. Batches are the same whatever their number and whatever is there
+    already, so an interrupted run ends in the same bits.
     Black images and images with non-finite values are failures: listed, not written. Raises
     SamplingError when none succeeded.
     """
     settings = run.parameters
     if run.finished:
         return run.read("images.csv"), run.read("samples.csv"), run.read("failures.csv")
-    if not 0 <= settings.shard < settings.shards:
-        raise SamplingError(
-            f"shard is {settings.shard}: it must be 0 to {settings.shards - 1} (shards is"
-            f" {settings.shards})."
-        )
-    pipeline = load(run)
-    size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
-    if isinstance(pipeline, StableDiffusionPipeline):
-        size = size or base_models.native_size(pipeline)
-    if size % multiple:
-        raise SamplingError(f"size {size} must be a multiple of {multiple}.")
-    run.write_json("model.json", about_model(run, pipeline))
+    if settings.shards < 1:
+        raise SamplingError(f"shards is {settings.shards}: it must be 1 or more.")
+    if freshness.RUN_NAME.match(settings.checkpoint):
+        run.reads(settings.checkpoint)  # whether it is simulated is marked here, not by the workers
     cases = run.reads(settings.cases).read("images.csv")
     bits = settings.bits or int(cases.bits[cases.origin == "real"].max())
-    jobs = drawing.plan(prompts, run).iloc[settings.shard :: settings.shards]
+    jobs = drawing.plan(prompts, run)
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
-    failed = _draw(run, pipeline, jobs, size, bits)
+    batches = drawing.batches(jobs, settings.batch)
+    shards = [
+        batches[number :: settings.shards] for number in range(min(settings.shards, len(batches)))
+    ]
+    with workers.executor(0, __name__, GPU=1) as pool:
+        at_work = {
+            pool.submit(
+                draw_shard, run.study, run.name, dict(settings), some, bits, number == 0
+            ): some
+            for number, some in enumerate(shards)
+        }
+        reasons = _reasons(at_work, len(jobs))
+    failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
+    columns = ["image_id", "prompt_id", "replicate", "seed"]
+    failed = failed[columns].assign(reason=failed.image_id.map(reasons))
     made = jobs[~jobs.image_id.isin(failed.image_id)].assign(
         checkpoint=base_models.public_name(settings.checkpoint)
     )
@@ -100,13 +107,35 @@ def about_model(run: runs.Run, pipeline) -> dict:
     }
 
 
-def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> pd.DataFrame:
-    """Draw and write the images that are missing; returns the table failures."""
+def _reasons(at_work: dict[Future, list[pd.DataFrame]], total: int) -> dict[str, str]:
+    """Why images failed, by image_id, when all shards are drawn."""
+    shards = as_completed(at_work)
+    drawn = (shard for shard in shards for _ in range(sum(map(len, at_work[shard]))))
+    ended = dict.fromkeys(progress(drawn, "sampled", total))
+    return {image_id: why for shard in ended for image_id, why in shard.result().items()}
+
+
+def draw_shard(
+    study: str, name: str, values: dict, batches: list[pd.DataFrame], bits: int, first: bool
+) -> dict[str, str]:
+    """Draw and write what is missing of these batches; returns why images failed, by image_id.
+
+    The first shard also writes what draws (model.json) and the stages of one image.
+    """
+    run = runs.load(study, name, values)
     settings, reasons = run.parameters, {}
+    pipeline = load(run)
+    size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
+    if isinstance(pipeline, StableDiffusionPipeline):
+        size = size or base_models.native_size(pipeline)
+    if size % multiple:
+        raise SamplingError(f"size {size} must be a multiple of {multiple}.")
+    if first:
+        run.write_json("model.json", about_model(run, pipeline))
     drawing.to_device(pipeline, settings.precision)
     missing = [
         some
-        for some in drawing.batches(jobs, settings.batch)
+        for some in batches
         if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
     ]
     for some, drawn in drawing.draw_batches(
@@ -119,20 +148,14 @@ def _draw(run: runs.Run, pipeline, jobs: pd.DataFrame, size: int, bits: int) -> 
                 # A model that learnt from padded squares draws bars: the shape is what is left.
                 field = images.without_bars(drawing.quantised(picture, bits), bits)
                 run.write_bytes(_path(image_id), images.write_png(field))
-    if settings.frames and len(made := jobs[~jobs.image_id.isin(reasons)]):
-        one = made.head(1)
-        frames.keep(
-            run,
-            pipeline,
-            one.image_id.iloc[0],
-            partial(
-                drawing.draw, pipeline, one, size, settings.negative_prompt, settings.precision
-            ),
-            bits,
+    made = pd.concat(batches)
+    one = made[~made.image_id.isin(reasons)].head(1)
+    if first and settings.frames and len(one):
+        draw = partial(
+            drawing.draw, pipeline, one, size, settings.negative_prompt, settings.precision
         )
-    failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
-    columns = ["image_id", "prompt_id", "replicate", "seed"]
-    return failed[columns].assign(reason=failed.image_id.map(reasons))
+        frames.keep(run, pipeline, one.image_id.iloc[0], draw, bits)
+    return reasons
 
 
 def _path(image_id: str) -> str:

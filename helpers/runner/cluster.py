@@ -1,0 +1,301 @@
+"""A cluster's workers behind an executor, by Dask distributed (the extra [cluster]).
+
+CLUSTER=local:4 is four workers on this machine, tls://host:8786 the address of a scheduler, slurm:8
+eight jobs of a SLURM (what the site wants of a job stands in Dask's own jobqueue.yaml).
+"""
+
+import functools
+import ipaddress
+import os
+import platform
+import re
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster, Security
+from distributed.cfexecutor import ClientExecutor
+from distributed.comm import get_address_host
+from filelock import FileLock, Timeout
+
+from helpers.files import sha256, write_atomically
+from helpers.runner import freshness, places, run_folder
+from helpers.runner.runs import RunError
+
+# Set on a worker as they are here. How many threads compute decides the last bits of a result, and
+# Dask gives its workers one. Secrets are not among them: a worker has its own.
+HANDED_ON = ("NOTEBOOKS", "STUDY_FORCE")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_opened: list = []  # clients and clusters of this process
+_ended = Counter()  # tasks of this process that were done or failed
+
+
+class OtherCode(RunError):
+    """A worker that would compute something else; the message has both versions."""
+
+
+@contextmanager
+def session(where: str, study: str) -> Iterator[Client]:
+    """The cluster that CLUSTER names, checked, for as long as a study runs on it.
+
+    Its workers have the same code and packages, see the study's folder and respect its locks. While
+    it lasts CLUSTER has the scheduler's address. Raises RunError with one sentence.
+    """
+    folder = places.outputs_folder(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".cluster.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"Study '{study}' runs on a cluster already: wait for it.") from None
+    except OSError as error:
+        raise RunError(f"{folder} cannot be locked ({error.strerror}): give OUTPUTS=.") from None
+    try:
+        opened = client(where)
+        address = os.environ["CLUSTER"] = opened.scheduler.address
+        print(f"Cluster {address}, dashboard {opened.dashboard_link}", flush=True)
+        if not _workers(opened):
+            print(f"Waiting for its first worker: {_worker_command(address)}", flush=True)
+        opened.wait_for_workers(1)
+        _refuse_open(opened)
+        try:
+            opened.run(_check_worker, _about(), lock.lock_file)
+        except (ImportError, AttributeError) as error:
+            raise OtherCode(
+                f"A worker cannot run this checkout's code ({error}): start it from this checkout,"
+                f" {_worker_command(address)}"
+            ) from None
+        yield opened
+    finally:
+        os.environ["CLUSTER"] = where
+        disconnect()
+        lock.release()
+
+
+@functools.cache
+def client(where: str) -> Client:
+    """The connection to what CLUSTER names, made once. Raises RunError."""
+    kind, _, count = where.partition(":")
+    if kind in ("local", "slurm"):
+        if not re.fullmatch(r"local:[1-9]\d*|slurm(:[1-9]\d*)?", where):
+            raise RunError(f"CLUSTER={where}: write {kind}:4 for four workers.")
+        _opened.append((_local if kind == "local" else _slurm)(int(count or 4)))
+        return client(_opened[-1].scheduler_address)
+    if kind not in ("tcp", "tls"):
+        raise RunError(f"CLUSTER={where}: it is empty, local:4, slurm:8 or tls://host:8786.")
+    if kind == "tcp" and not _is_loopback(where):
+        raise RunError(_OPEN.format(address=where) + _commands(where.replace("tcp:", "tls:")))
+    try:
+        _opened.append(Client(where, security=_security() if kind == "tls" else None, timeout=10))
+        return _opened[-1]
+    except (OSError, TimeoutError):
+        raise RunError(f"No scheduler answers at {where}. {_commands(where)}") from None
+
+
+def disconnect() -> None:
+    """Close what `client` opened: tasks that nobody waits for are given up."""
+    client.cache_clear()
+    while _opened:
+        _opened.pop().close()
+
+
+def executor(where: str, needs: dict[str, float]) -> "_Executor":
+    """concurrent.futures on the cluster; see workers.executor."""
+    opened = client(where)
+    declared = [set(worker["resources"]) for worker in _workers(opened).values()]
+    known = set().union(*declared)
+    return _Executor(opened, resources={k: v for k, v in needs.items() if k in known} or None)
+
+
+def tally(where: str) -> str:
+    """How many tasks of this process are done and failed, and how many the cluster is at."""
+    running = sum(
+        worker["metrics"].get("executing", 0) for worker in _workers(client(where)).values()
+    )
+    return f"; tasks: {_ended['done']} done, {running} running, {_ended['failed']} failed"
+
+
+def slots(opened: Client) -> int:
+    """How many tasks run at once."""
+    return sum(worker["nthreads"] for worker in _workers(opened).values())
+
+
+def environment() -> dict[str, str | None]:
+    """What a task needs to find the study's folders, and to compute with as many threads as here;
+    None for what is not set.
+    """
+    names = ("PARAMS", "OUTPUTS", "KEYS")
+    roots = {n: str(Path(os.environ.get(n) or places.ROOT / d).resolve()) for n, d in
+             zip(names, ("params", "outputs", ".keys"))}  # fmt: skip
+    own = {name: os.environ.get(name) for name in (*HANDED_ON, *THREADS)}
+    return roots | own | {"CLUSTER": None}  # tasks submit no tasks
+
+
+class _Executor(ClientExecutor):
+    """A task is checked on its worker, finds the study's folders, and is named in the dashboard
+    after its function.
+    """
+
+    def submit(self, function, /, *arguments) -> Future:
+        key = f"{function.__name__}-{uuid.uuid4().hex}"
+        future = super().submit(_at_study, _about(), environment(), function, *arguments, key=key)
+        future.add_done_callback(_count)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait and not cancel_futures)
+
+
+def _count(future: Future) -> None:
+    if not future.cancelled():
+        _ended["failed" if future.exception() else "done"] += 1
+
+
+def _at_study(expected: dict, environment: dict, function, *arguments):
+    _check_code(expected)
+    for name, value in environment.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    return function(*arguments)
+
+
+@functools.cache
+def _about() -> dict[str, str]:
+    """What has to be the same on every worker, as it was when this process began."""
+    code = sorted([*places.ROOT.glob("helpers/**/*.py"), *places.ROOT.glob("notebooks/*.ipynb")])
+    files = freshness.digest([[path.name, sha256(path)] for path in code])
+    commit = run_folder.git()["commit"] or "none"
+    about = {"commit": commit[:12], "helpers and notebooks": files[:12]}
+    return about | {"python": platform.python_version()} | run_folder.versions()
+
+
+def _check_code(expected: dict) -> None:
+    for what, value in expected.items():
+        if (found := _about().get(what, "none")) != value:
+            raise OtherCode(
+                f"The worker on {platform.node()} has another {what}: {found} there, {value} here."
+                " Start it again from the same commit with the same packages."
+            )
+
+
+def _check_worker(expected: dict, lock: str) -> None:
+    _check_code(expected)
+    if not Path(lock).exists():
+        raise RunError(
+            f"The worker on {platform.node()} does not see {Path(lock).parent}: the folder of"
+            " OUTPUTS has to be shared by all machines, under the same name."
+        )
+    try:
+        FileLock(lock).acquire(blocking=False).lock.release()
+    except Timeout:
+        return
+    raise RunError(
+        f"{Path(lock).parent} does not keep locks between machines: two could work on one run. Give"
+        " OUTPUTS=<a folder on a file system that does> (NFS 4 does)."
+    )
+
+
+def _workers(opened: Client) -> dict[str, dict]:
+    return opened.scheduler_info(n_workers=-1)["workers"]
+
+
+def _local(count: int) -> LocalCluster:
+    """Workers of this machine that nobody else can reach; memory is the operating system's matter,
+    as without them.
+    """
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+    )
+
+
+def _slurm(jobs: int):
+    """Jobs of a SLURM with what Dask's configuration says of them, talking over TLS."""
+    from dask_jobqueue import SLURMCluster
+
+    try:
+        cluster = SLURMCluster(
+            protocol="tls://",
+            security=_security(),
+            scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        )
+    except ValueError as error:
+        raise RunError(
+            f"CLUSTER=slurm: {error} Write it into ~/.config/dask/jobqueue.yaml, for example"
+            " `jobqueue: {slurm: {cores: 4, memory: 16GB, processes: 4, queue: gpu}}`."
+        ) from None
+    cluster.scale(jobs=jobs)
+    return cluster
+
+
+_OPEN = (
+    "{address} can be reached from other machines without TLS, and whoever reaches a scheduler or"
+    " worker can run anything on it: nothing was sent. "
+)
+
+
+def _refuse_open(opened: Client) -> None:
+    for address in (opened.scheduler.address, *_workers(opened)):
+        if not address.startswith("tls:") and not _is_loopback(address):
+            raise RunError(_OPEN.format(address=address) + _commands("tls://<host>:8786"))
+
+
+def _is_loopback(address: str) -> bool:
+    host = get_address_host(address)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _certificate() -> Path:
+    """One key with its certificate for everybody in the cluster, made when absent or after 300 of
+    its 365 days.
+    """
+    path = Path(environment()["KEYS"]) / "cluster.pem"
+    if not path.exists() or path.stat().st_mtime < time.time() - 300 * 86400:
+        made = Security.temporary()
+        write_atomically(path, (made.tls_client_key + made.tls_client_cert).encode(), mode=0o600)
+    return path
+
+
+def _security() -> Security:
+    """TLS as Dask's configuration says, else with the study's own certificate."""
+    if dask.config.get("distributed.comm.tls.ca-file", None):
+        return Security(require_encryption=True)
+    pem = str(_certificate())
+    roles = {f"tls_{role}_{part}": pem for role in ("client", "scheduler", "worker")
+             for part in ("cert", "key")}  # fmt: skip
+    return Security(require_encryption=True, tls_ca_file=pem, **roles)
+
+
+def _commands(address: str) -> str:
+    host, _, port = address.partition("://")[2].rpartition(":")
+    return (
+        f"Start it on {host}, and one worker per GPU or core on each machine that shares this"
+        f" folder:\n  {_dask()} scheduler --host {host} --port {port}{_tls(address)}\n "
+        f" {_worker_command(address)}"
+    )
+
+
+def _worker_command(address: str) -> str:
+    tls = _tls(address)
+    return f"{_dask()} worker {address} --nthreads 1{tls}   # with a GPU: --resources GPU=1"
+
+
+def _dask() -> str:
+    return str(Path(sys.executable).with_name("dask"))
+
+
+def _tls(address: str) -> str:
+    if not address.startswith("tls:"):
+        return ""
+    return "".join(f" --tls-{part} {_certificate()}" for part in ("ca-file", "cert", "key"))

@@ -1,0 +1,50 @@
+"""What make status and make verify print."""
+
+from helpers.runner import executed_code, places, planning, run_folder, runs
+
+
+def show(study: str, settings: list[str]) -> None:
+    """Print where every run stands."""
+    steps = planning.states(planning.plan(study, settings))
+    width = max(len(step.run.name) for step in steps)
+    for step in steps:
+        detail = (
+            step.run.manifest.get("finished_utc", "")[:16].replace("T", " ")
+            if step.state == "finished"
+            else "; ".join(step.reasons)
+        )
+        if step.state == "finished" and (other := _other_code(step.run)):
+            detail += f"; made by other code: {other}"
+        state = (
+            "waiting"
+            if step.state == "interrupted" and planning.is_reading(step.run)
+            else step.state
+        )
+        print(
+            f"{step.run.name:<{width}}  {state:<11} "
+            f" {detail or 'for its readers' if state == 'waiting' else detail}".rstrip()
+        )
+
+
+def _other_code(run: runs.Run) -> str:
+    """Which modules have changed since the run was made; that alone makes nothing stale."""
+    now = executed_code.of([run.notebook])
+    then = run.manifest.get("code", now)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return ", ".join(changed[:3]) + more
+
+
+def verify(study: str) -> bool:
+    """Compare every finished run folder with its manifest; returns whether all are as written."""
+    folders = sorted(path.parent for path in places.outputs_folder(study).glob("*/manifest.json"))
+    if not folders:
+        raise runs.RunError(f"{places.outputs_folder(study)} holds no runs.")
+    bad = 0
+    for folder in folders:
+        run = runs.load(study, folder.name)
+        differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
+        bad += len(differing)
+        good = f"{len(run.manifest.get('files', []))} files as written"
+        print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
+    return not bad

@@ -1,0 +1,181 @@
+"""The same study on a cluster: a real scheduler and real workers as processes on loopback."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, manifest, values
+from small_training import QUICK, write_cases
+from test_cases import CELL, hospital
+from test_study import results, run
+
+from helpers import study
+from helpers.prepare_cases import cases
+from helpers.runner import cluster, places, runs
+
+DASK = Path(sys.executable).with_name("dask")
+
+
+class Cluster:
+    """A scheduler and workers, each a process of its own; kill -9 takes one away."""
+
+    def __init__(self, folder: Path, count: int = 2, scheduler=("--host", "127.0.0.1"), worker=()):
+        self.folder, self.extra = folder, worker
+        self.log = (folder / "dask.log").open("ab")
+        place = folder / "scheduler.json"
+        port = ("--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", place)
+        self.scheduler = self._start("scheduler", *scheduler, *port)
+        while not place.exists():
+            assert self.scheduler.poll() is None
+            time.sleep(0.05)
+        self.address = json.loads(place.read_text())["address"]
+        self.workers = [self.start_worker() for _ in range(count)]
+
+    def _start(self, *command):
+        return subprocess.Popen(
+            [str(part) for part in (DASK, *command)],
+            stdout=self.log, stderr=self.log, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+
+    def start_worker(self):
+        own = self.folder / "local"
+        options = ("--no-nanny", "--nthreads", 1, "--local-directory", own, "--no-dashboard")
+        return self._start("worker", self.address, *options, *self.extra)
+
+    def busy(self):
+        """The worker that has a run in a process of its own."""
+        return next(one for one in self.workers if psutil.Process(one.pid).children())
+
+    def stop(self):
+        cluster.disconnect()
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+        self.log.close()
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Two workers at a scheduler, and CLUSTER= with its address."""
+    made = Cluster(tmp_path)
+    monkeypatch.setenv("CLUSTER", made.address)
+    yield made
+    made.stop()
+
+
+def wait_until(condition, process=None, seconds=600):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.02)
+
+
+def kill_worker_at(folder: Path, pattern: str, dask: Cluster, which=lambda dask: dask.workers[0]):
+    """Kill -9 one worker as soon as a file is there; in a thread, beside what is tested."""
+    import threading
+
+    def wait_and_kill():
+        wait_until(lambda: any(folder.glob(pattern)))
+        which(dask).kill()
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+def test_a_study_gives_the_same_on_a_cluster(small, two, capfd, monkeypatch):
+    (small / "params/small/01_count.yaml").write_text("wait: 0.5\n")
+    assert run() == study.DONE
+    said = capfd.readouterr().out
+    there = results(small / "outputs")
+    assert f"Cluster {two.address}, dashboard http://127.0.0.1:" in said
+    assert "01_count: counted 3" in said, "what a run says is on the terminal too"
+    assert "counted 3" in (small / "outputs/small/01_count/run.log").read_text()
+    begun = {n: manifest(small / f"outputs/small/{n}") for n in ("01_count", "03_alone")}
+    assert begun["03_alone"]["started_utc"] < begun["01_count"]["finished_utc"], "side by side"
+    assert all("run.log" not in f["path"] for one in begun.values() for f in one["files"])
+    assert run() == study.DONE and capfd.readouterr().out.count("finished, skipped") == 3
+    shutil.rmtree(small / "outputs/small")
+    monkeypatch.setenv("CLUSTER", "")
+    assert run() == study.DONE
+    assert results(small / "outputs") == there
+
+
+def test_a_worker_killed_in_the_middle_of_import_changes_nothing(
+    tmp_path, study_folders, two, monkeypatch
+):
+    folder = hospital(tmp_path / "Doe_Jane", 40)
+    seen = []
+    submit = cluster._Executor.submit
+    monkeypatch.setattr(
+        cluster._Executor, "submit",
+        lambda self, *task: (seen.append(pickle.dumps(task)), submit(self, *task))[1],
+    )  # fmt: skip
+    killing = kill_worker_at(study_folders / "outputs/there", "01_prepare_cases/images/*", two)
+    there = imported(folder, "there", monkeypatch)
+    killing.join()
+    assert seen and not any(b"Doe_Jane" in task or b".dcm" in task for task in seen)
+    monkeypatch.setenv("CLUSTER", "")
+    here = imported(folder, "here", monkeypatch)
+    assert there == here and len(there) > 40
+
+
+def imported(folder: Path, name: str, monkeypatch) -> dict[str, bytes]:
+    """The tables and images of an import of `folder`, by their paths."""
+    monkeypatch.setenv("CASES", str(folder))
+    (places.keys_folder(name) / "pseudonyms").write_text("ab" * 32)
+    asked = values("01_prepare_cases", **CELL | {"workers": 2})
+    opened = runs.begin(name, "01_prepare_cases", asked)
+    cases.prepare(opened)
+    opened.release()
+    return content(opened.folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    wanted = (".csv", ".png", ".safetensors")
+    paths = (path for path in folder.rglob("*") if path.suffix in wanted)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_a_worker_killed_in_the_middle_of_training_and_sampling_changes_nothing(
+    study_folders, two, monkeypatch
+):
+    """03 is a run on a worker, the shards of 04 are tasks: both with a worker killed, and here."""
+    for name in ("there", "here"):
+        begun_study(study_folders, name)
+    here = study_folders / "outputs" / "here"
+    there = study_folders / "outputs" / "there"
+    monkeypatch.setenv("STUDY_FORCE", "")
+    checkpoints = "03_finetune_diffusion/.state/training/step-*"
+    killing = kill_worker_at(there, checkpoints, two, Cluster.busy)
+    assert study.main(["run", "there", "--only", "03_finetune_diffusion"]) == study.DONE
+    killing.join()
+    two.workers.append(two.start_worker())
+    images_of_04 = "04_sample_diffusion/images/*"
+    killing = kill_worker_at(there, images_of_04, two, lambda dask: dask.workers[-1])
+    assert study.main(["run", "there", "--from", "04_sample_diffusion"]) == study.DONE
+    killing.join()
+    monkeypatch.setenv("CLUSTER", "")
+    assert study.main(["run", "here"]) == study.DONE
+    for name in ("03_finetune_diffusion/checkpoint", "04_sample_diffusion"):
+        assert content(there / name) == content(here / name) and content(here / name)
+
+
+def begun_study(folders: Path, name: str) -> None:
+    """A study whose 01 is finished, with a quick 03, and a 04 in four shards."""
+    folder = folders / "params" / name
+    folder.mkdir()
+    write_cases(name)
+    quick = QUICK | {"steps": 12}
+    (folder / "03_finetune_diffusion.yaml").write_text(
+        "".join(f"{key}: {json.dumps(value)}\n" for key, value in quick.items())
+    )
+    sampling = 'shards: 4\nsteps: ["3"]\nbatch: 2\nprecision: fp32\nframes: 3\n'
+    (folder / "04_sample_diffusion.yaml").write_text(sampling)
+    shutil.copy(ROOT / "params/rehearsal/sampling_prompts.csv", folder)
