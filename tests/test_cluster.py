@@ -1,16 +1,21 @@
 """The same study on a cluster: a real scheduler and real workers as processes on loopback."""
 
+import contextlib
 import json
 import pickle
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import ROOT, manifest, values
+from reading_client import free_port
 from small_training import QUICK, write_cases
 from test_cases import CELL, hospital
 from test_study import results, run
@@ -179,3 +184,73 @@ def begun_study(folders: Path, name: str) -> None:
     sampling = 'shards: 4\nsteps: ["3"]\nbatch: 2\nprecision: fp32\nframes: 3\n'
     (folder / "04_sample_diffusion.yaml").write_text(sampling)
     shutil.copy(ROOT / "params/rehearsal/sampling_prompts.csv", folder)
+
+
+def test_the_printed_commands_start_a_cluster_with_tls(small, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("CLUSTER", f"tls://127.0.0.1:{free_port()}")
+    assert run("--only", "03_alone") == study.FAILED
+    error = capfd.readouterr().err
+    assert "No scheduler answers" in error and "Traceback" not in error
+    commands = re.findall(r"^ *(\S+/dask (?:scheduler|worker) [^#\n]*)", error, re.M)
+    assert len(commands) == 2 and all("--tls-key" in command for command in commands)
+    with (tmp_path / "dask.log").open("ab") as log, contextlib.ExitStack() as started:
+        for command in commands:
+            words = ["exec", command, "--local-directory", str(tmp_path)]
+            words = words if "worker" in command else words[:2]
+            process = subprocess.Popen(" ".join(words), shell=True, stdout=log, stderr=log)
+            started.callback(process.terminate)
+        wait_until(lambda: run("--only", "03_alone") == study.DONE)
+        cluster.disconnect()
+    assert (places.keys_folder("small").parent / "cluster.pem").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("local:no", "write local:4 for four workers"),
+        ("everywhere", "it is empty, local:4, slurm:8 or tls://host:8786"),
+        ("tcp://192.0.2.1:8786", "can be reached from other machines without TLS"),
+    ],
+)
+def test_a_place_that_is_none_is_one_sentence(small, monkeypatch, capfd, where, said):
+    monkeypatch.setenv("CLUSTER", where)
+    assert run() == study.FAILED
+    error = capfd.readouterr().err
+    assert said in error and "Traceback" not in error
+    assert not list((small / "outputs").glob("*/*/manifest.json"))
+
+
+def test_workers_of_other_code_or_without_the_folder_or_its_locks_are_refused(
+    small, two, monkeypatch, capfd
+):
+    other = cluster._about() | {"numpy": "1.0"}
+    monkeypatch.setattr(cluster, "_about", lambda: other)
+    assert run() == study.FAILED
+    error = capfd.readouterr().err
+    assert "has another numpy:" in error and np.__version__ in error and "1.0 here" in error
+    monkeypatch.undo()
+    about = cluster._about()
+    with pytest.raises(runs.RunError, match="does not see"):
+        cluster._check_worker(about, str(small / "nowhere/.cluster.lock"))
+    (small / ".cluster.lock").write_text("")
+    with pytest.raises(runs.RunError, match="does not keep locks between machines"):
+        cluster._check_worker(about, str(small / ".cluster.lock"))
+
+
+@pytest.mark.parametrize("gone", ["scheduler", "client"])
+def test_when_scheduler_or_client_is_gone_the_study_ends_and_goes_on_later(
+    small, two, monkeypatch, gone
+):
+    (small / "params/small/01_count.yaml").write_text("numbers: 6\nwait: 1\n")
+    command = [sys.executable, "-m", "helpers.study", "run", "small"]
+    with (small / "said.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        wait_until((small / "outputs/small/01_count/parts/1.json").exists, process)
+        (two.scheduler if gone == "scheduler" else process).send_signal(signal.SIGKILL)
+        code = process.wait(timeout=120)
+    said = (small / "said.log").read_text()
+    if gone == "scheduler":
+        assert code == study.FAILED and "the cluster's scheduler is gone" in said
+    monkeypatch.setenv("CLUSTER", "")
+    wait_until(lambda: run() == study.DONE)
+    assert len(results(small / "outputs/small/01_count")) == 6

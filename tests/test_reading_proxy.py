@@ -1,5 +1,5 @@
-"""Behind a real nginx with the README's own lines: at the root, below a prefix that nginx hands on,
-and below one that it takes off.
+"""Behind a real nginx with the lines that users are given: at the root, below a prefix that
+is passed on, and below one that is taken off.
 """
 
 import re
@@ -15,9 +15,9 @@ from helpers.reading import identity
 
 
 def readme_locations(port: int, prefix: str, passed_on: bool) -> str:
-    """The README's `location` block for this server, without TLS."""
-    text = (ROOT / "README.md").read_text()
-    block = text[text.index("  location / {") : text.index("## Speed")]
+    """The `location` block that users are given, for this server, without TLS."""
+    text = (ROOT / "helpers/reading/behind_nginx.md").read_text()
+    block = text[text.index("  location / {") :]
     lines = [re.split(r" {3,}(?=\S)", line.strip())[0] for line in block.splitlines()]
     lines = "\n".join(lines[: next(n for n, line in enumerate(lines) if line.endswith("} }")) + 1])
     target = f"http://127.0.0.1:{port}" + ("" if passed_on else "/")
@@ -114,7 +114,7 @@ def guess(visitor: Client) -> list[int]:
 
 
 def test_the_readme_s_unit_prints_no_link(tmp_path):
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "helpers/reading/behind_nginx.md").read_text()
     unit = re.search(r"helpers\.reading\.server mine serve.*?example\.org/", text, re.S)[0]
     options = re.findall(r"--[a-z-]+", unit)
     assert {"--proxied", "--no-links", "--url"} <= set(options)
