@@ -6,10 +6,11 @@ stages share stands beside them. In the order in which a newcomer asks:
     How is a study run?
     study                 make study, status, verify, new: the one module that knows the runner and
                           the stages
-    runner/               planning (which runs, their status), execution (papermill), runs
-                          (run and manifest), run_folder (its files), freshness (stale or not),
-                          parameters (the parameters cell is the schema), places (where folders
-                          and secrets are), workers (processes), progress
+    runner/               planning (what is asked, where it stands), side_by_side (which run when),
+                          execution (papermill), runs (run and manifest), run_folder (its files),
+                          freshness (stale or not), parameters (the parameters cell is the schema),
+                          places (where folders and secrets are), workers (where work goes: here
+                          or, by CLUSTER=, cluster), progress, status, new_study
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...
     files                 files that are whole or not there, hashes; the one clock (utc_now)
@@ -43,8 +44,8 @@ What imports what
   analyse_readings (its sentences and what may be released), and rehearsal where a parameter asks.
 - No two packages import each other; no module only hands names on.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
-  openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. The reading page and the
-  analysis start without torch.
+  openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. dask:
+  runner/cluster. The reading page and the analysis start without torch.
 - What faces the readers (reading/server and what it imports) imports neither the seal, the draw
   nor pandas: it cannot open the key.
 - What rehearsal makes is marked `simulated` in every table, figure and report.
