@@ -18,7 +18,7 @@ function sheet(app, step, title, ...body) {
   const heading = h("h1", { text: title, tabIndex: -1 });
   const saved = h("span", { className: "saved", role: "status" });
   app.root.replaceChildren(
-    h("div", { className: "scroll" }, h("main", { className: "sheet" }, h("p", { className: "study", text: app.state.block.title ?? settings.title }), steps, heading, body, problem)),
+    h("div", { className: "scroll" }, h("main", { className: "sheet" }, step !== "block" && h("p", { className: "study", text: app.state.block.title ?? settings.title }), steps, heading, body, problem)),
     h("footer", { className: "foot" }, saved, menu(app)),
   );
   heading.focus({ preventScroll: true });
@@ -92,7 +92,7 @@ export function block(app) {
 export function close(app) {
   const { words: { part: words }, state } = app;
   const go = primary(words.close, () => ((go.disabled = true), app.outbox.put("closed", "", { block: state.block.number })));
-  return sheet(app, "close", words.closing, h("p", { text: fill(words.closing_body, { n: state.total }) }), again(app), row(go));
+  return sheet(app, "close", words.closing, h("p", { text: words.closing_body }), again(app), row(go));
 }
 
 // The next block begins on a later day.
