@@ -353,6 +353,26 @@ def test_every_image_begins_with_the_same_window_whatever_its_levels(modality):
     assert windows == {(0, 0, 255, 255)}
 
 
+@pytest.mark.parametrize("air", [0.1, 0.23])
+def test_the_circle_of_a_reconstruction_does_not_show_and_no_lung_goes_with_it(air):
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    for seed in range(3):
+        hu = phantom_ct.ct_slice(seed, size=128).astype(float)
+        grey = np.clip((hu + 1000) / 1150, 0, 1) * (1 - air) + air
+        padded = np.where(np.hypot(x, y) < 1, grey, 0)
+        plain, round_one = (
+            framing.for_reading(
+                np.round(4095 * array).astype(np.uint16), 12, "ct", 8, shown(reading_size=112)
+            )
+            for array in (grey, padded)
+        )
+        for seen in (plain, round_one):
+            air_shown = np.concatenate([seen[0], seen[:8, :8].ravel(), seen[:8, -8:].ravel()])
+            assert (air_shown > 0).mean() < 0.02
+        inside = np.s_[30:80, 25:87]
+        assert np.abs(plain[inside].astype(int) - round_one[inside]).mean() < 4, "anatomy stays"
+
+
 def test_the_key_opens_after_every_lock(pool, tmp_path):
     key = sealed_set(pool, tmp_path)
     back = opened(tmp_path)

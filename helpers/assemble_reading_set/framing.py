@@ -129,7 +129,8 @@ def _around(grey: np.ndarray) -> np.ndarray:
     levels = [float(np.percentile(corners[1], 95))]
     if max(float(np.ptp(corner)) for corner in corners) < FLAT * (high - low):
         middle = [slice((length - side) // 2, (length + side) // 2 + 1) for length in grey.shape]
-        lines = (grey[0, middle[1]], grey[-1, middle[1]], grey[middle[0], 0], grey[middle[0], -1])
+        ends = (side, -1 - side)  # the circle only touches the edge itself
+        lines = [grey[y, middle[1]] for y in ends] + [grey[middle[0], x] for x in ends]
         levels.append(min(float(np.percentile(line, 95)) for line in lines))
     air = max((level for level in levels if level < low + AIR * (high - low)), default=-np.inf)
     labels, _ = ndimage.label(ndimage.gaussian_filter(grey, 1.5) <= air + NEAR * (high - low))
