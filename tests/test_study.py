@@ -693,3 +693,18 @@ def test_no_worker_outlives_its_study(small, who, sent):
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pids)
+
+
+def test_a_study_waits_for_its_readers_and_goes_on_when_they_have_locked(
+    small, capsys, monkeypatch
+):
+    notebook(small / "notebooks/07_read_cases.ipynb", HEAD, START.format(name="07_read_cases"))
+    finish_all()
+    (small / "params/small/07_read_cases.yaml").write_text("")
+    monkeypatch.setattr(study, "collect", lambda opened: "reader-1 has to lock")
+    assert run() == study.DONE
+    said = capsys.readouterr().out
+    assert "[4/4] 07_read_cases: reader-1 has to lock\n\nStudy 'small' waits for its" in said
+    assert states()["07_read_cases"] == "interrupted" and "complete" not in said
+    monkeypatch.setattr(study, "collect", lambda opened: "")
+    assert run() == study.DONE and states()["07_read_cases"] == "finished"
