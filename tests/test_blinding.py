@@ -259,7 +259,7 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
 
 def test_a_draw_from_too_few_says_which_row(pool):
     with pytest.raises(
-        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, 40 are left"
+        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, but 40 are left"
     ):
         drawn_at_random(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
     with pytest.raises(drawing.BlindingError, match="repeats at a distance of 30"):
