@@ -405,7 +405,7 @@ def test_what_does_not_fit_is_refused(place):
         tables.read(places.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
         for name in ("readings", "readers")
     )
-    with pytest.raises(joined.AnalysisError, match="another set's"):
+    with pytest.raises(joined.AnalysisError, match="not in this reading set but in another one"):
         joined.answers(key[key["blind_id"] != readings["blind_id"][0]], readings, readers)
     with pytest.raises(joined.AnalysisError, match="twice"):
         joined.answers(key, pd.concat([readings, readings.head(1)]), readers)
