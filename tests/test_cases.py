@@ -452,12 +452,13 @@ def test_text_is_kept_in_real_images_only_when_somebody_says_that_there_is_none(
         prepared(tmp_path / "in", monkeypatch, **changes)
 
 
-def test_a_study_begun_from_the_rehearsal_has_nothing_that_only_simulated_images_may_have(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize("like", ["rehearsal", "unaware", "training"])
+def test_a_study_begun_from_a_simulated_one_has_nothing_that_only_simulated_images_may_have(
+    tmp_path, monkeypatch, like
 ):
-    shutil.copytree(ROOT / "params" / "rehearsal", tmp_path / "rehearsal")
+    shutil.copytree(ROOT / "params" / like, tmp_path / like)
     monkeypatch.setenv("PARAMS", str(tmp_path))
-    new_study.copy("mine", "rehearsal")
+    new_study.copy("mine", like)
     texts = "".join(path.read_text() for path in (tmp_path / "mine").glob("*.yaml"))
     assert "burned_in_text" not in texts and "(simulated)" not in texts
     assert "ethics: enter the ethics" in texts and "size: 256" in texts
