@@ -251,7 +251,7 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
     names = sorted(shown["generator"].dropna().unique())
     pairs += [("generator", a, b, truth == 0) for a, b in combinations(names, 2)]
     for by, a, b, shared in pairs:
-        sets = [shown[by] == name for name in (a, b)]
+        sets = [shown[by].eq(name).fillna(False).astype(bool) for name in (a, b)]
         if shared is not None:
             sets = [own | shared & shown["modality"].isin(shown["modality"][own]) for own in sets]
         found = comparisons.of_images(scores, truth, *sets, groups)
@@ -260,9 +260,9 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
             found["reason"] = "they made images of different modalities"
         rows.append({"by": by, "a": a, "b": b} | found.to_dict())
     people = joined.staying(readers).sort_values("reader_id")
-    knew = people["prior_ai"].to_numpy()
     names = np.array(list(joined.reader_names(readers).values()))
-    sides = [[n for n in names[knew == yes] if scores[n].notna().any()] for yes in (True, False)]
+    knew = [people["prior_ai"].eq(yes).fillna(False).to_numpy(bool) for yes in (True, False)]
+    sides = [[n for n in names[those] if scores[n].notna().any()] for those in knew]
     if all(sides):
         found = comparisons.of_readers(scores, truth, *sides, groups)
         by = {"by": "prior knowledge of AI", "a": "yes", "b": "no"}
