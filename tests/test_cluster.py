@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from conftest import ROOT, manifest, values
@@ -168,8 +169,13 @@ def test_a_worker_killed_in_the_middle_of_training_and_sampling_changes_nothing(
     killing.join()
     monkeypatch.setenv("CLUSTER", "")
     assert study.main(["run", "here"]) == study.DONE
-    for name in ("03_finetune_diffusion/checkpoint", "04_sample_diffusion"):
-        assert content(there / name) == content(here / name) and content(here / name)
+    weights = "03_finetune_diffusion/checkpoint"
+    assert content(there / weights) == content(here / weights) and content(here / weights)
+    # The two studies have different seeds, so their samples are not the same images.
+    for study_folder in (there, here):
+        drawn = pd.read_csv(study_folder / "04_sample_diffusion/images.csv")
+        paths = [study_folder / "04_sample_diffusion" / path for path in drawn["path"]]
+        assert len(set(paths)) == 64 and all(path.is_file() for path in paths)
 
 
 def begun_study(folders: Path, name: str) -> None:
