@@ -45,6 +45,25 @@ def study_folders(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """One Chromium for a module of tests."""
+    from reading_browser import launch
+
+    playwright, opened = launch()
+    yield opened
+    opened.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The module's Chromium; what a test opens in it is closed after the test."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
+
+
 HEAD = 'study: str = "small"  # folder\nvariant: str = ""  # after the dot\n'
 START = (
     "from helpers.runner import runs\nimport json, os, time\nrun = runs.start({name!r}, globals())"

@@ -72,20 +72,21 @@ class Reader:
             "document.querySelector('#reading h1, canvas[data-shown], dialog[open]')"
         )
 
-    def register(self) -> None:
+    def register(self, prior_ai: bool = True) -> None:
         """Consent, registration, instructions and display check, up to the first image."""
-        self.come_to_the_display_check()
+        self.come_to_the_display_check(prior_ai)
         self.check_display()
         self.shown()
 
-    def come_to_the_display_check(self) -> None:
-        """Consent, registration and instructions."""
+    def come_to_the_display_check(self, prior_ai: bool = True) -> None:
+        """Consent, registration and instructions; `prior_ai`: whether that is asked."""
         page = self.page
         page.check("#agree")
         page.click("button.primary")
         page.fill("input[name=years]", "12")
         page.fill("input[name=specialty]", "Radiology")
-        page.click(".choice:has-text('No')")
+        if prior_ai:
+            page.click(".choice:has-text('No')")
         page.click("button.primary")
         page.wait_for_selector("h1:has-text('How it works')")
         page.click("button.primary")

@@ -70,9 +70,10 @@ def play(root, readers: int, reading: int, answers: int, pause: float, images: i
             assert [event.blind_id for event in kept] == answered
             assert all(event.payload["description"] == f"seen {event.blind_id}" for event in kept)
         orders = {
-            tuple(event.payload["order"])
+            tuple(block["images"])
             for event in store.events(engine)
             if event.event == "assigned"
+            for block in event.payload["blocks"]
         }
         assert len(orders) == readers, "every reader has an order of their own"
         assert Counter(server.log.read_text().split()).get("Traceback", 0) == 0

@@ -616,3 +616,23 @@ def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_
     assert len(labels) == 8 and figure.axes[0].get_ylim() == (-0.6, 7.6)
     box = figure.get_tightbbox(figure.canvas.get_renderer())
     assert box.height < 6, "inches"
+
+
+TEMPLATES = sorted(places.ROOT.glob("helpers/*/templates/*.md"))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_no_tag_at_the_end_of_a_line_swallows_the_end_of_a_paragraph(path):
+    """Jinja takes away the newline after a tag: with one blank line after it, none is left."""
+    lines = [*path.read_text(encoding="utf-8").splitlines(), "", ""]
+    for line, blank, following in zip(lines, lines[1:], lines[2:]):
+        text = re.sub(r"{%.*?%}", "", line).strip()
+        ends = line.endswith("%}") and text and "%}" not in text
+        assert not (ends and not blank and following), line
+
+
+def test_every_item_of_the_checklists_is_a_row(ordinary):
+    template = places.ROOT / "helpers/analyse_readings/templates/checklist.md"
+    items = re.findall(r"^(\w+ \| \S+) \|", template.read_text(), re.M)
+    rows = pd.read_csv(ordinary[0].folder / "tables" / "checklist.csv", dtype=str)
+    assert (rows["guideline"] + " | " + rows["item"]).tolist() == items

@@ -6,30 +6,8 @@ import sys
 import pandas as pd
 import pytest
 from accelerate import init_empty_weights
-from speed import models, sampling, training
+from speed import models
 from speed.__main__ import main
-
-
-def test_both_sides_of_training_and_sampling_reach_the_same():
-    setups = [setup.name for setup in models.setups(32) if setup.size == 32]
-    trained = training.measure(images=12, size=32, file_sizes=(64,), steps=2, rounds=1)
-    throughput = trained[(trained.unit == "images/s") & trained.ours.notna()]
-    assert len(throughput) == len(setups) and (throughput[["baseline", "ours"]] > 0).all(axis=None)
-    losses = trained[trained.unit == "mean squared error"]
-    assert len(losses) == len(setups) and losses.ratio.between(0.6, 1.6).all(), (
-        "trained alike, both learn alike"
-    )
-    assert trained[trained.unit == "MB"].ours.iloc[0] > 100
-    drawn = sampling.measure(samples=4, size=32)
-    assert (drawn[drawn.unit == "dB"].ours > 25).all(), "our images are the stock pipeline's"
-
-
-def test_the_profile_accounts_for_all_of_the_time():
-    where = training.profile(steps=2, size=32)
-    assert abs(where.ours.sum() - 100) < 0.5
-    assert (
-        where.set_index("what").ours[["time in convolutions", "time in matrix products"]].min() > 0
-    )
 
 
 def test_the_real_architecture_has_its_published_sizes():
@@ -45,44 +23,70 @@ def test_the_real_architecture_has_its_published_sizes():
 
 
 SMALL = {
-    "importing": {"files": 8},
+    "importing": {"files": 8, "hashes": 2000},
     "memory": {"files": 40},
     "generating": {"images": 4},
-    "training": {"images": 12, "steps": 1, "rounds": 1},
-    "sampling": {"samples": 2},
-    "auditing": {"samples": 1},
+    "training": {"images": 12, "size": 32, "file_sizes": (64,), "steps": 2, "rounds": 1},
+    "training profile": {"steps": 2, "size": 32},
+    "sampling": {"samples": 4, "size": 32},
+    "auditing": {"samples": 1, "cases": 50, "pictures": 200, "permutations": 20},
     "reading": {"sizes": ["1024"], "answers": 2, "openings": 1},
     "analysis": {"images": 200, "replicates": 20},
 }
+PATHS = (
+    "import",
+    "duplicates",
+    "02 generating",
+    "finetune.train",
+    "sampling.draw",
+    "copies",
+    "reading 1024×1024",
+    "multireader.bootstrap",
+)
 
 
-@pytest.mark.soak  # the reading page's measurement does not know the page's new questions yet
-def test_every_path_is_measured(tmp_path, monkeypatch):
-    """All of `make speed` on real parts, too small to tell anything but that it runs and that the
-    ratio means the better direction.
-    """
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    speed = main(tmp_path, SMALL)
-    assert (
-        len(pd.read_csv(tmp_path / "speed.csv")) == len(speed) and (tmp_path / "speed.png").exists()
-    )
-    for path in (
-        "import",
-        "duplicates",
-        "02 generating",
-        "finetune.train",
-        "sampling.draw",
-        "copies",
-        "reading 1024×1024",
-        "accuracy.bootstrap",
-    ):
-        assert (speed["path"] == path).any(), path
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """All of `make speed` on real parts, too small to tell how fast anything is."""
+    folder = tmp_path_factory.mktemp("speed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        return folder, main(folder, SMALL)
+
+
+def test_every_path_is_measured_and_kept(measured):
+    folder, speed = measured
+    assert len(pd.read_csv(folder / "speed.csv")) == len(speed) and (folder / "speed.png").exists()
+    assert set(PATHS) <= set(speed["path"])
     unmeasured = speed[speed["ours"].isna()]
     assert unmeasured["note"].str.startswith("not yet measured").all()
-    for row in speed.dropna(subset=["baseline", "ours"]).itertuples():
+
+
+def test_a_ratio_above_one_is_the_better_direction(measured):
+    for row in measured[1].dropna(subset=["baseline", "ours"]).itertuples():
         better = (
             row.ours < row.baseline
             if row.unit in ("s", "ms", "MB", "mean squared error")
             else row.ours > row.baseline
         )
         assert (row.ratio > 1) == better or abs(row.ratio - 1) < 0.01
+
+
+def test_both_sides_of_training_and_sampling_reach_the_same(measured):
+    speed = measured[1]
+    small = sum(setup.size == 32 for setup in models.setups(32))
+    throughput = speed[(speed.path == "finetune.train") & (speed.unit == "images/s")]
+    throughput = throughput[throughput.ours.notna()]
+    assert len(throughput) == small and (throughput[["baseline", "ours"]] > 0).all(axis=None)
+    losses = speed[speed.unit == "mean squared error"]
+    assert len(losses) == small and losses.ratio.between(0.6, 1.6).all(), (
+        "trained alike, both learn alike"
+    )
+    assert speed[(speed.path == "finetune.train") & (speed.unit == "MB")].ours.iloc[0] > 100
+    assert (speed[speed.unit == "dB"].ours > 25).all(), "our images are the stock pipeline's"
+
+
+def test_the_profile_accounts_for_all_of_the_time(measured):
+    where = measured[1][measured[1].what.str.startswith("time in ")].set_index("what").ours
+    assert abs(where.sum() - 100) < 0.5
+    assert where[["time in convolutions", "time in matrix products"]].min() > 0

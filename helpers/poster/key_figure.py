@@ -13,7 +13,7 @@ import segno
 
 CODE, QUIET = 4, 4  # side of the code with its margin in units; the margin in modules (ISO 18004)
 PAPER, RIM, GAP = 0.3, 0.1, 0.2  # white paper outside the rim; the rim; white around every image
-WIDE, NARROW = 20, 12  # images of a figure with two columns and with one on either side
+WIDE = 20  # images from which a figure has two columns on either side
 
 
 def layout(images: int) -> dict:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,8 @@ import urllib.request
 
 import pytest
 import reading_studies
-from reading_browser import Reader, launch
+from reading_browser import Reader
+from reading_client import free_port
 
 from helpers.runner.places import NOTEBOOKS
 
@@ -30,9 +30,7 @@ def lab(tmp_path, monkeypatch):
     )
     assert chosen != text
     (folder / "07_read_cases.ipynb").write_text(chosen)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
     options = {
         "ServerApp.port": port,
@@ -68,14 +66,6 @@ def lab(tmp_path, monkeypatch):
     yield address
     process.terminate()
     process.wait(timeout=60)
-
-
-@pytest.fixture
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
 
 
 def run_all(reader: Reader) -> None:

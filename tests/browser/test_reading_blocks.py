@@ -10,7 +10,7 @@ import pytest
 import reading_studies
 from axe_playwright_python.sync_playwright import Axe
 from fault_proxy import Proxy
-from reading_browser import Reader, launch
+from reading_browser import Reader
 from test_reading_page import FAULTS, link, record, serve
 
 from helpers import protocol
@@ -70,34 +70,6 @@ ASKED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
-
-
-@pytest.fixture(autouse=True)
-def closed_pages(browser):
-    yield
-    for context in browser.contexts:
-        context.close()
-
-
-def register(reader: Reader) -> None:
-    page = reader.page
-    page.check("#agree")
-    page.click("button.primary")
-    page.fill("input[name=years]", "12")
-    page.fill("input[name=specialty]", "Radiology")
-    page.click("button.primary")
-    page.wait_for_selector("h1:has-text('How it works')")
-    page.click("button.primary")
-    reader.check_display()
-    reader.shown()
-
-
 def first_answer(reader: Reader, quality: str = "2", unusual: bool = False) -> str:
     """Answer an image of the unaware block, its own id in the words."""
     page, blind_id = reader.page, reader.shown()
@@ -130,7 +102,7 @@ def test_every_screen_of_an_unaware_read(browser, tmp_path, width, height):
         page.on("response", lambda answer: heard.append(answer))
         reader.open()
         looked_at(reader, "consent")
-        register(reader)
+        reader.register(prior_ai=False)
         looked_at(reader, "first image")
         assert page.locator("#unusual_what").is_hidden(), "asked only where it is unusual"
         page.keyboard.press("Enter")
@@ -211,7 +183,7 @@ def test_the_next_block_waits_for_its_day(browser, tmp_path):
     try:
         reader = Reader(browser, link(server, 0), 390, 844)
         reader.open()
-        register(reader)
+        reader.register(prior_ai=False)
         first_answer(reader)
         go_on(reader, "This part is done")
         reader.page.click("button.primary")
@@ -287,7 +259,7 @@ def read_blocks_under_faults(browser, server, each: int, seed: int, every: int) 
     page = reader.page
     try:
         reader.open()
-        register(reader)
+        reader.register(prior_ai=False)
         for name, own in answered.items():
             for turn in range(each):
                 fault = FAULTS[turn // every % len(FAULTS)] if turn % every == every - 1 else None

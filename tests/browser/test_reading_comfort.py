@@ -4,7 +4,7 @@ zoom, poor images, a steady layout, the display check, shared workstations, link
 
 import pytest
 import reading_studies
-from reading_browser import Reader, launch
+from reading_browser import Reader
 from reading_client import Server
 
 from helpers import tables
@@ -18,14 +18,6 @@ JUMPS = """() => {
         window.jumps.push(source.node?.className ?? String(source.node));
   }).observe({ type: 'layout-shift', buffered: false });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +39,6 @@ def server(tmp_path_factory):
     running = Server(root).start()
     yield running
     running.stop()
-
-
-@pytest.fixture(autouse=True)
-def closed_pages(browser):
-    yield
-    for context in browser.contexts:
-        context.close()
 
 
 def link(server: Server, number: int) -> str:

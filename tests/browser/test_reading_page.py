@@ -14,25 +14,10 @@ from collections import Counter
 import pytest
 import reading_studies
 from fault_proxy import Proxy
-from reading_browser import Reader, launch
+from reading_browser import Reader
 from reading_client import Server
 
 from helpers.reading import setting, store
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
-
-
-@pytest.fixture(autouse=True)
-def closed_pages(browser):
-    yield
-    for context in browser.contexts:
-        context.close()
 
 
 def serve(root, **study) -> Server:

@@ -5,9 +5,7 @@ python -m speed.reading            prints the table (needs Playwright and a Chro
 """
 
 import contextlib
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,21 +18,13 @@ import nbformat
 import numpy as np
 import pandas as pd
 import psutil
-import yaml
+import reading_studies
+from reading_browser import Reader, launch
+from reading_client import free_port
 
-from helpers import images, protocol, tables
-from helpers.assemble_reading_set import blocks
+from helpers import images
 from speed import measurement
 
-STUDY, SET = "speed_reading", "06_assemble_reading_set"
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-)
 # What a reader does not notice: image size (0: any), measurement, and the most that it may take.
 AIMED_AT = {
     (0, "open to first image, median"): 2200,
@@ -69,22 +59,19 @@ def measure(
     `answers` are given and the page is opened and reloaded `openings` times at each image size
     (pixels a side).
     """
-    from playwright.sync_api import sync_playwright
-
     rows = []
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
-        )
+    playwright, browser = launch()
+    with tempfile.TemporaryDirectory() as folder:
         for size in map(int, sizes):
             root = Path(folder) / str(size)
             pictures = make_study(root, size, answers + 8)
             ours, plain = (
-                measure_ours(browser, root, answers, openings),
+                measure_ours(browser, answers, openings),
                 measure_plain(browser, root, pictures, answers, openings),
             )
             rows += [_row(size, what, plain.get(what), value) for what, value in ours.items()]
-        browser.close()
+    browser.close()
+    playwright.stop()
     return pd.DataFrame(rows)
 
 
@@ -100,47 +87,21 @@ def make_study(root: Path, size: int, count: int) -> Path:
     """A reading set of `count` noisy 12-bit images below `root`, and the same as 8-bit PNG for the
     plain notebook; returns that folder.
     """
-    reading_set, plain = root / "outputs" / STUDY / SET / "reading_set", root / "plain"
-    (root / "params" / STUDY).mkdir(parents=True)
-    (root / "params" / STUDY / "07_read_cases.yaml").write_text(yaml.safe_dump({"break_after": 0}))
-    (reading_set / "images").mkdir(parents=True)
+    reading_studies.use(root)
+    reading_set = reading_studies.make(root, read=count, training=0, size=size, break_after=0)
+    plain = root / "plain"
     plain.mkdir()
-    rows = []
-    for number in range(count):
-        random = np.random.default_rng(number)
-        ramp = np.linspace(400, 3200, size)[None, :] + random.normal(0, 60, (size, size))
-        array = np.clip(ramp, 0, 4095).astype(np.uint16)
-        name = f"p{number:04d}"
-        (reading_set / "images" / f"{name}.png").write_bytes(
-            images.write_png(array, compress_level=0)
-        )
-        (plain / f"{name}.png").write_bytes(images.write_png((array >> 4).astype(np.uint8)))
-        rows.append(
-            {
-                "blind_id": name,
-                "path": f"images/{name}.png",
-                "checksum": name,
-                "modality": "xray",
-                "training": False,
-                "part": 1,
-                "block": "read",
-            }
-        )
-    tables.write(pd.DataFrame(rows), reading_set / "reading_set.csv")
-    (reading_set / "study.json").write_text('{"consent": "Simulated", "bits": 12}')
-    label = {"id": "label", "text": "This image is", "kind": "choice", "required": "true"}
-    label["options"] = "real=Real|fake=Fake|uncertain=Uncertain"
-    said = {"id": "description", "text": "Lung condition", "kind": "text"}
-    block = {"block": "read", "order": 1, "title": "Speed", "images": "main"}
-    blocks.write(reading_set, protocol.build([label, said], [block], "Simulated"))
+    for path in sorted((reading_set / "images").glob("*.png")):
+        array = images.read_png(path)
+        (plain / path.name).write_bytes(images.write_png((array >> 4).astype(np.uint8)))
     return plain
 
 
 @contextlib.contextmanager
-def served(command: list[str], environment: dict, port: int):
+def served(command: list[str], port: int):
     """A server as a process of its own; yields (process, what it printed so far)."""
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             end = time.monotonic() + 60
             while time.monotonic() < end:
@@ -158,31 +119,22 @@ def served(command: list[str], environment: dict, port: int):
             process.wait(30)
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def proportional_mb(process: psutil.Process) -> float:
     """Proportional set size of a process, MB."""
     return process.memory_full_info().pss / 1e6
 
 
-def measure_ours(browser, root: Path, answers: int, openings: int) -> dict[str, float]:
+def measure_ours(browser, answers: int, openings: int) -> dict[str, float]:
     """Opening, next image, saving, window drag (ms) and memory (MB) of the reading page."""
     port = free_port()
-    environment = {
-        **os.environ,
-        **{name: str(root / name.lower()) for name in ("PARAMS", "OUTPUTS", "KEYS")},
-    }
-    command = [sys.executable, "-m", "helpers.reading.server", STUDY, "--port", str(port)]
-    with served(command, environment, port) as (process, printed):
+    study = reading_studies.STUDY
+    command = [sys.executable, "-m", "helpers.reading.server", study, "--port", str(port)]
+    with served(command, port) as (process, printed):
         link = re.search(r"http\S+login#\S+", printed)[0]
-        page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-        page.goto(link)
-        _register(page)
+        reader = Reader(browser, link)
+        reader.open()
+        reader.register()
+        page = reader.page
         found = {"open to first image, median": _opened(browser, link, openings, again=False)}
         found["reload to first image, median"] = _opened(browser, link, openings, again=True)
         page.evaluate(_WATCH)
@@ -258,24 +210,6 @@ def _quantiles(what: str, values: list[float]) -> dict[str, float]:
     }
 
 
-def _register(page) -> None:
-    page.check("#agree")
-    page.click("button.primary")
-    page.fill("input[name=years]", "5")
-    page.fill("input[name=specialty]", "Radiology")
-    page.click(".choice:has-text('No')")
-    page.click("button.primary")
-    page.wait_for_selector("h1:has-text('How it works')")
-    page.click("button.primary")
-    for row in page.locator(".fields").all():
-        row.locator("[data-value=none]").click()
-    page.click(".choice:has-text('Dimmed')")
-    page.click(".choice:has-text('Laptop')")
-    page.click("button.primary")
-    page.click("dialog button:has-text('Go on all the same')")
-    page.wait_for_selector("canvas[data-shown]")
-
-
 def _drag(page) -> float:
     page.evaluate(
         "import('/reading/static/app.js').then(m => { window.frames = m.app.screen.viewer.frames;"
@@ -304,7 +238,7 @@ def measure_plain(
     path.write_text(nbformat.writes(notebook))
     port = free_port()
     command = [sys.executable, "-m", "voila", str(path), f"--port={port}", "--no-browser"]
-    with served(command, dict(os.environ), port) as (process, _):
+    with served(command, port) as (process, _):
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.route(
             lambda url: not url.startswith("http://127.0.0.1"), lambda route: route.abort()

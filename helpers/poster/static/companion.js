@@ -221,7 +221,7 @@ function say(number, turn) {
   caption(number);
   const next = () => say(number + 1, turn);
   if (muted() || !voice || !voice.getVoices().length) {
-    timer = setTimeout(next, 60 * page.cues[number].text.length);
+    timer = setTimeout(next, 1000 + 60 * page.cues[number].text.length);
     return;
   }
   const words = Object.assign(new SpeechSynthesisUtterance(page.cues[number].text), { lang: "en" });
