@@ -516,6 +516,8 @@ TABLES = {
         ),
         [
             text("image_id", "as in images.csv of its source", required=True),
+            integer("case", "its number in the release's scores.imrmc and scores.xlsx"),
+            integer("cluster", "shared by images of one prompt or of one patient"),
             text("blind_id", "of the first presentation", required=True),
             text("run", "the source run"),
             text("modality", "what the image is of", *MODALITIES, required=True),

@@ -143,6 +143,8 @@ def per_image(
             "simulated",
         ]
     ].copy()
+    table.insert(0, "case", range(1, len(table) + 1))
+    table.insert(1, "cluster", pd.factorize(shown["cluster"])[0] + 1)
     for label in LABELS:
         table[f"votes_{label}"] = votes[label].fillna(0).astype(int)
     table["readers"] = table[[f"votes_{label}" for label in LABELS]].sum(axis=1)

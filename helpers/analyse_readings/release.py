@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from helpers import tables
-from helpers.analyse_readings import texts
+from helpers.analyse_readings import exports, texts
 from helpers.runner import runs
 
 # Licence ids of Hugging Face, and what Kaggle calls the same.
@@ -25,6 +25,7 @@ LICENCES = {
 IMAGE_COLUMNS = "image_id sha256 modality view finding side caption generator width height bits"
 IMAGE_COLUMNS = [*IMAGE_COLUMNS.split(), "licence", "credit", "prompt_id"]
 TAGS = ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"]
+RECOMPUTE = ("recompute.py", "recompute.R")
 EXPERIENCE = ((5, "up to 5"), (10, "6 to 10"), (20, "11 to 20"), (float("inf"), "over 20"))
 
 
@@ -47,11 +48,13 @@ def write(
         run.write_bytes(f"release/images/{image['file_name']}", image["file"].read_bytes())
     manifest, simulated = manifest.drop(columns="file"), bool(run.simulated)
     inside = ["blind_id", "nearest_image_id", "run"]
+    scores = scored(frames["answers"], frames["per_image"])
     parts = {
         "images/metadata.csv": manifest.assign(simulated=simulated),
         "readings.csv": readings(frames["answers"]).assign(simulated=simulated),
         "readers.csv": readers(frames["reader_summary"]),
         "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
+        "main_numbers.csv": exports.main_numbers(found).assign(simulated=simulated),
     }
     if "question_answers" in frames:
         own = frames["question_answers"].sort_values(["reader", "block", "image_id", "question"])
@@ -67,9 +70,12 @@ def write(
         "README.md": data_card(run, found, context, manifest, parts),
         "LICENSES.md": licences(manifest, run.parameters.licence),
         "dataset-metadata.json": kaggle(run, context, parts),
+        "scores.imrmc": exports.imrmc(scores, run.simulated),
+        "scores.xlsx": exports.rjafroc(scores, run.simulated),
     }
+    pages |= {name: (texts.FOLDER / name).read_bytes() for name in RECOMPUTE}
     for name, page in pages.items():
-        run.write_bytes(f"release/{name}", page.encode())
+        run.write_bytes(f"release/{name}", page if isinstance(page, bytes) else page.encode())
     return manifest
 
 
@@ -99,10 +105,22 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
 
 
 def readings(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers without order in time: reader R1, R2, …; no dates, no positions."""
-    return answers.drop(columns=["position", "changes", "simulated"], errors="ignore").sort_values(
+    """The answers of R1, R2, … with the position in each reader's order, without dates."""
+    return answers.drop(columns=["changes", "simulated"], errors="ignore").sort_values(
         ["reader", "image_id", "presentation"]
     )
+
+
+def scored(answers: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """The first answers as programs for ROC studies want them: columns case and reader (integers),
+    truth, score.
+    """
+    first = answers[answers["presentation"] == 1]
+    case = first["image_id"].map(images.set_index("image_id")["case"])
+    reader = first["reader"].str[1:].astype(int)
+    truth = (first["origin"] == "generated").astype(int)
+    table = pd.DataFrame({"case": case, "reader": reader, "truth": truth, "score": first["score"]})
+    return table.sort_values(["reader", "case"])
 
 
 def readers(summary: pd.DataFrame) -> pd.DataFrame:

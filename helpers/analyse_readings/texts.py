@@ -165,8 +165,9 @@ def printable(words: str) -> str:
     return SPACES.sub(" ", "".join(c if c.isprintable() or c == NBSP else " " for c in words))
 
 
+FOLDER = Path(__file__).parent / "templates"
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=FileSystemLoader(FOLDER),
     undefined=StrictUndefined,
     autoescape=select_autoescape(["html"]),
     trim_blocks=True,

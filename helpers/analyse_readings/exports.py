@@ -1,0 +1,123 @@
+"""For those who compute the numbers again: the report's main numbers as a table, and the scores as
+iMRMC and RJafroc read them.
+"""
+
+import datetime
+import io
+
+import pandas as pd
+
+from helpers.analyse_readings import results
+
+AGREEMENT = ("percent", "cohen", "fleiss", "gwet", "krippendorff")
+ALIKE = {"all_real": "all real", "all_uncertain": "all uncertain", "two_fake": "two fake"}
+NOT_AGAIN = ("criterion", "dprime ordinal")  # need more than the formulas of recompute.py
+
+
+def main_numbers(found: dict) -> pd.DataFrame:
+    """The numbers that recompute.py and recompute.R compute again, as they are in results.json:
+    columns number, group, reader, estimate, low, high.
+    """
+    rows = [
+        (said, f"{row['modality']} {row['origin']}", "", row[name])
+        for row in found["headline"]
+        for name, said in ALIKE.items()
+    ]
+    rows += [
+        (row["coefficient"], row["group"], "", row)
+        for row in found["agreement"]
+        if row["coefficient"] in AGREEMENT and " " not in row["group"]
+    ]
+    rows += [
+        (row["measure"], row["policy"], row["reader"], row)
+        for row in found["accuracy"]
+        if row["stratum"] == results.OVERALL and not row["measure"].startswith(NOT_AGAIN)
+    ]
+    rows += [
+        ("area", row["stratum"], row["reader"], row)
+        for row in found["areas"]
+        if row["stratum"] == results.OVERALL
+    ]
+    rows += _many_readers(found)
+    for row in found["comparisons"]:
+        if row["by"] == "prior knowledge of AI":
+            continue
+        pair = f"{row['by']}: {row['a']} minus {row['b']}"
+        rows.append(("difference of mean areas, these readers", pair, "", row))
+        if row["general_low"] is not None:
+            general = row | {"low": row["general_low"], "high": row["general_high"]}
+            rows.append(("difference of mean areas, readers in general", pair, "", general))
+    table = pd.DataFrame(
+        [
+            [number, group, reader, *(part.get(name) for name in ("estimate", "low", "high"))]
+            for number, group, reader, part in rows
+        ],
+        columns=["number", "group", "reader", "estimate", "low", "high"],
+    )
+    return table[table["estimate"].notna()].reset_index(drop=True)
+
+
+def _many_readers(found: dict) -> list[tuple]:
+    these, general = (found["multireader"][f"{whose} all"] for whose in ("these", "general"))
+    rows = [("mean area", "these readers", "", _shown(these))]
+    if general["readers"] >= results.FEW_READERS:
+        method = found["settings"]["covariance"]
+        group, p = f"readers in general, {method}", found["multireader"][method]["p"]
+        rows.append(("mean area", group, "", _shown(general)))
+        rows.append(("p of the mean area", group, "", {"estimate": p}))
+    return rows
+
+
+def _shown(row: dict) -> dict:
+    low, high = row.get("shown") or (None, None)
+    return {"estimate": row["estimate"], "low": low, "high": high}
+
+
+def imrmc(scores: pd.DataFrame, simulated) -> str:
+    """The scores as iMRMC reads them. `scores` has case and reader (integers), truth and score;
+    `simulated` says what is.
+    """
+    truth = scores.drop_duplicates("case").sort_values("case")
+    generated, readers = int(truth["truth"].sum()), scores["reader"].nunique()
+    counted = {"N0": len(truth) - generated, "N1": generated, "NR": readers, "NM": 1}
+    lines = [f"SIMULATED {', '.join(simulated)}"] if simulated else []
+    lines += ["0 is a real and 1 a generated image; a higher score means more surely generated."]
+    lines += [f"{name}:{number}" for name, number in counted.items()] + ["BEGIN DATA:"]
+    lines += [f"-1,{case},truth,{kind}" for case, kind in zip(truth["case"], truth["truth"])]
+    lines += [
+        f"{reader},{case},1,{score:g}"
+        for reader, case, score in scores[["reader", "case", "score"]].itertuples(index=False)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def rjafroc(scores: pd.DataFrame, simulated) -> bytes:
+    """The same as RJafroc's workbook. RJafroc takes a missing score for the lowest one, so images
+    that a reader did not score are left out.
+    """
+    readers = scores["reader"].drop_duplicates().sort_values()
+    complete = scores.groupby("case")["reader"].transform("size") == len(readers)
+    rated = scores[complete].rename(columns={"reader": "ReaderID", "case": "CaseID"})
+    rated = rated.assign(ModalityID=1, LesionID=rated["truth"], Weight=rated["truth"])
+    truth = rated.drop_duplicates("CaseID").sort_values("CaseID")
+    told = {"ReaderID": ",".join(map(str, readers)), "ModalityID": "1", "Paradigm": ""}
+    truth = truth.assign(**told).reset_index(drop=True)
+    truth["Paradigm"] = pd.Series(["ROC", "FCTRL"]).reindex(truth.index)
+    ids, target = ["ReaderID", "ModalityID", "CaseID"], io.BytesIO()
+    sheets = {
+        "TRUTH": truth[["CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm"]],
+        "FP": rated[rated["truth"] == 0].rename(columns={"score": "FP_Rating"})[
+            [*ids, "FP_Rating"]
+        ],
+        "TP": rated[rated["truth"] == 1].rename(columns={"score": "TP_Rating"})[
+            [*ids, "LesionID", "TP_Rating"]
+        ],
+    }
+    with pd.ExcelWriter(target, engine="xlsxwriter") as book:
+        # The same bytes whenever it is written.
+        about = {"created": datetime.datetime(2000, 1, 1)}
+        marked = {"title": f"SIMULATED: {', '.join(simulated)}"} if simulated else {}
+        book.book.set_properties(about | marked)
+        for name, sheet in sheets.items():
+            sheet.to_excel(book, sheet_name=name, index=False)
+    return target.getvalue()
