@@ -13,7 +13,7 @@ from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: 
 from helpers.generate_openai import batches, service
 from helpers.rehearsal import image_api_batches
 from helpers.rehearsal.image_api import ImageServer
-from helpers.services import retry_policy
+from helpers.services import connection, retry_policy
 
 
 def visit(made):
@@ -23,7 +23,7 @@ def visit(made):
 
 def submit(server, count=6, **how):
     made = generation(server, count, mode="batch", **how)
-    with pytest.raises(service.GenerationError, match="was submitted"):
+    with pytest.raises(connection.ServiceError, match="was submitted"):
         visit(made)
     return made
 
@@ -33,7 +33,7 @@ def test_submit_leave_and_collect_for_half_the_price():
         submit(server)
         at_work = generation(server, mode="batch")
         assert at_work.wanted == []
-        with pytest.raises(service.GenerationError, match="in progress"):
+        with pytest.raises(connection.ServiceError, match="in progress"):
             visit(at_work)
         assert len(server.batches) == 1
         server.batches[next(iter(server.batches))]["ready"] = 0
@@ -57,7 +57,7 @@ def test_what_an_expired_batch_did_is_kept_and_the_rest_is_submitted_again():
     with ImageServer(sketch=True, batch_expires_after=4) as server:
         submit(server)
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="2 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="2 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 4
         made = generation(server, mode="batch")
@@ -70,7 +70,7 @@ def test_refusals_and_failures_in_a_batch():
     with ImageServer(sketch=True, script=["moderation", "server_error", "truncated"]) as server:
         submit(server)
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="2 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="2 requests was submitted"):
             visit(again)
         made = generation(server, mode="batch")
         ledger = visit(made)
@@ -110,7 +110,7 @@ def test_a_batch_keeps_within_the_budget():
         made = submit(server, 30, budget_usd=budget)
         assert made.ledger.spent_usd <= budget
         for _ in range(3):
-            with pytest.raises(service.GenerationError):
+            with pytest.raises(connection.ServiceError):
                 visit(generation(server, 30, budget_usd=budget, mode="batch"))
     assert 3 < len(server.requests) < 10 and server.billed_usd <= budget
 
@@ -118,7 +118,7 @@ def test_a_batch_keeps_within_the_budget():
 def test_without_any_budget_nothing_is_submitted():
     with (
         ImageServer(sketch=True) as server,
-        pytest.raises(service.GenerationError, match="does not cover"),
+        pytest.raises(connection.ServiceError, match="does not cover"),
     ):
         visit(generation(server, budget_usd=0.0001, mode="batch"))
     assert not server.batches and not server.files
@@ -160,7 +160,7 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
         _results_lose_their_second_line(server, put)
         submit(server)
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="1 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="1 requests was submitted"):
             visit(again)
         assert len(on_disk(again)) == 5
         assert again.ledger.frame()["status"].value_counts()["unknown"] == 1
@@ -170,14 +170,14 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
     with ImageServer(sketch=True) as server:
         submit(server)
-        gone = service.Failed(retry_policy.Verdict("stop", "404 no such file", status=404))
+        gone = connection.Failed(retry_policy.Verdict("stop", "404 no such file", status=404))
 
         async def download(*_):
             raise gone
 
         monkeypatch.setattr(service, "download", download)
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="6 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="6 requests was submitted"):
             visit(again)
     assert again.ledger.frame()["status"].value_counts().to_dict() == {"unknown": 6, "submitted": 6}
 
@@ -188,7 +188,7 @@ def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twic
         monkeypatch.setattr(
             image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0)
         )
-        with pytest.raises(service.GenerationError):
+        with pytest.raises(connection.ServiceError):
             visit(generation(server, mode="batch"))
         monkeypatch.setattr(image_api_batches, "_begin", begin)
         made = generation(server, mode="batch")
@@ -206,7 +206,7 @@ def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
 
     with ImageServer(sketch=True) as server:
         monkeypatch.setattr(image_api_batches, "post", gateway)
-        with pytest.raises(service.GenerationError, match="not certain"):
+        with pytest.raises(connection.ServiceError, match="not certain"):
             visit(generation(server, mode="batch"))
         made = generation(server, mode="batch")
         visit(made)
@@ -217,7 +217,7 @@ def test_a_batch_that_the_service_will_not_take_is_not_submitted_again():
     with ImageServer(sketch=True, faults={"forbidden": 1.0}) as server:
         submit(server)
         made = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="would fail again") as caught:
+        with pytest.raises(connection.ServiceError, match="would fail again") as caught:
             visit(made)
         assert "must be verified" in str(caught.value) and len(server.batches) == 1
 
@@ -228,7 +228,7 @@ def test_a_request_that_fails_among_others_is_tried_once_more_and_then_set_aside
         server.script = ["forbidden"]
         for _ in range(2):
             made = generation(server, mode="batch")
-            with contextlib.suppress(service.GenerationError):
+            with contextlib.suppress(connection.ServiceError):
                 visit(made)
         assert len(on_disk(made)) == 5 and len(server.batches) == 2
 
@@ -237,7 +237,7 @@ def test_a_batch_of_another_account_is_left_alone():
     with ImageServer(sketch=True, batch_seconds=60) as server:
         made = submit(server)
         server.batches.clear()
-        with pytest.raises(service.GenerationError, match="same key and address"):
+        with pytest.raises(connection.ServiceError, match="same key and address"):
             visit(generation(server, mode="batch"))
     assert (made.ledger.frame()["status"] == "submitted").all()
 
@@ -252,7 +252,7 @@ def test_a_rehearsed_batch_is_collected_at_once():
 def test_images_in_a_batch_are_not_bought_beside_it():
     with ImageServer(sketch=True, batch_seconds=60) as server:
         submit(server)
-        with pytest.raises(service.GenerationError, match="waiting in a batch"):
+        with pytest.raises(connection.ServiceError, match="waiting in a batch"):
             generate(generation(server, 9))
     assert not server.requests
 
@@ -265,7 +265,7 @@ def test_what_a_batch_counts_beyond_its_results_may_have_been_billed(ended):
         asyncio.run(_worked_on(server))
         next(iter(server.batches.values()))["status"] = ended
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="3 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="3 requests was submitted"):
             visit(again)
     statuses = again.ledger.frame()["status"].value_counts().to_dict()
     assert statuses == {"ok": 3, "unknown": 1, "failed": 2, "submitted": 3}
@@ -277,7 +277,7 @@ def test_a_cancelled_batch_that_counts_nothing_may_have_been_billed_whole():
         submit(server)
         next(iter(server.batches.values()))["status"] = "cancelled"
         again = generation(server, mode="batch")
-        with pytest.raises(service.GenerationError, match="6 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="6 requests was submitted"):
             visit(again)
     assert again.ledger.frame()["status"].value_counts()["unknown"] == 6
 

@@ -25,6 +25,7 @@ from helpers.generate_openai import paid_images, prompts, requests, service
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import FAULTS, ImageServer
 from helpers.runner import places
+from helpers.services import connection
 
 
 def test_every_image_arrives_and_the_ledger_is_the_bill():
@@ -105,7 +106,7 @@ def test_lost_answers_are_asked_for_again_and_counted(kind):
 def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
     with (
         ImageServer(sketch=True, faults={"cut": 1.0}) as server,
-        pytest.raises(service.GenerationError, match="missing"),
+        pytest.raises(connection.ServiceError, match="missing"),
     ):
         generate(generation(server, 2, ask_again=2))
     assert len(server.requests) == 2 * 3
@@ -121,7 +122,7 @@ def test_lost_answers_are_asked_for_again_a_bounded_number_of_times():
 def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(kind, says):
     with ImageServer(sketch=True, script=["", "", kind]) as server:
         made = generation(server, 20, in_flight=1)
-        with pytest.raises(service.GenerationError, match=says):
+        with pytest.raises(connection.ServiceError, match=says):
             generate(made)
         assert len(server.requests) == 3
         assert len(on_disk(made)) == 2
@@ -132,7 +133,7 @@ def test_what_would_fail_for_every_image_stops_the_run_and_keeps_what_there_is(k
 def test_a_request_that_fails_for_every_prompt_stops_the_run_soon():
     with ImageServer(sketch=True, faults={"forbidden": 1.0}) as server:
         made = generation(server, 4, [f"prompt {number}" for number in range(9)], in_flight=2)
-        with pytest.raises(service.GenerationError, match="must be verified") as caught:
+        with pytest.raises(connection.ServiceError, match="must be verified") as caught:
             generate(made)
         assert len(server.requests) <= 6 and "again" not in str(caught.value)
         server.faults = {}
@@ -141,7 +142,7 @@ def test_a_request_that_fails_for_every_prompt_stops_the_run_soon():
 
 
 def test_a_retired_model_stops_the_run():
-    with ImageServer() as server, pytest.raises(service.GenerationError, match="model_not_found"):
+    with ImageServer() as server, pytest.raises(connection.ServiceError, match="model_not_found"):
         generate(generation(server, 9, model="gpt-image-1", priced_as="gpt-image-2", in_flight=2))
     assert len(server.requests) <= 2
 
@@ -169,7 +170,7 @@ def test_the_budget_holds_while_many_requests_are_under_way(images):
     budget = images * (EACH + 9 * 5e-6) * 1.06
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
         made = generation(server, 30, budget_usd=budget, in_flight=16)
-        with pytest.raises(service.GenerationError, match="budget"):
+        with pytest.raises(connection.ServiceError, match="budget"):
             generate(made)
     assert server.billed_usd <= budget
     assert len(on_disk(made)) == images
@@ -182,7 +183,7 @@ def test_the_budget_holds_when_images_cost_far_more_than_the_table_says(monkeypa
     budget = 5.5 * dearer * EACH
     with ImageServer(sketch=True, latency_seconds=0.05) as server:
         made = generation(server, 30, budget_usd=budget, in_flight=8)
-        with pytest.raises(service.GenerationError, match="budget"):
+        with pytest.raises(connection.ServiceError, match="budget"):
             generate(made)
     assert server.billed_usd <= budget and len(on_disk(made)) >= 4
 
@@ -285,14 +286,14 @@ def test_an_interruption_waits_for_answers_that_are_paid_for():
 def test_an_outage_announced_for_longer_than_one_waits_stops_the_run():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="7200") as server:
         began = time.monotonic()
-        with pytest.raises(service.GenerationError, match="wait longer than"):
+        with pytest.raises(connection.ServiceError, match="wait longer than"):
             generate(generation(server, 2))
         assert time.monotonic() - began < 10
 
 
 def test_a_higher_budget_goes_on_where_the_first_ended():
     with ImageServer(sketch=True) as server:
-        with pytest.raises(service.GenerationError, match="budget"):
+        with pytest.raises(connection.ServiceError, match="budget"):
             generate(generation(server, 6, budget_usd=0.02))
         generate(generation(server, 6, budget_usd=1.0))
     assert len(server.requests) == 6
@@ -311,7 +312,7 @@ def test_the_number_in_flight_settles_at_what_the_service_accepts():
 def test_a_service_that_is_gone_stops_the_run_soon():
     with ImageServer(sketch=True) as server:
         made = generation(server, 40, in_flight=4, tries=2)
-    with pytest.raises(service.GenerationError, match="in a row failed"):
+    with pytest.raises(connection.ServiceError, match="in a row failed"):
         generate(made)
     assert (made.ledger.frame()["cost_usd"] == 0).all()
     assert len(made.ledger.rows) < 40
@@ -320,7 +321,7 @@ def test_a_service_that_is_gone_stops_the_run_soon():
 def test_rate_limits_are_waited_out_but_not_for_ever():
     with ImageServer(sketch=True, faults={"throttle": 1.0}, retry_after="30") as server:
         began = time.monotonic()
-        with pytest.raises(service.GenerationError, match="wait longer than"):
+        with pytest.raises(connection.ServiceError, match="wait longer than"):
             generate(generation(server, 2, patience_seconds=5.0))
         assert time.monotonic() - began < 25
 

@@ -19,7 +19,7 @@ from helpers.generate_openai import answers, service
 from helpers.rehearsal import image_api_answers
 from helpers.rehearsal.image_api import ImageServer
 from helpers.runner import places
-from helpers.services import prices
+from helpers.services import connection, prices
 
 
 def checked(server, needed_until="", **values):
@@ -33,7 +33,7 @@ def test_without_a_key_one_sentence_says_how_to_get_on_before_anything_is_sent(
 ):
     monkeypatch.delenv("OPENAI_API_KEY")
     run = run_of(base_url=base_url)
-    with pytest.raises(service.GenerationError) as caught:
+    with pytest.raises(connection.ServiceError) as caught:
         service.of(run)
     message = str(caught.value)
     for word in ("OPENAI_API_KEY", "base_url", "provider: local", "rehearsal"):
@@ -46,9 +46,9 @@ def test_without_a_key_one_sentence_says_how_to_get_on_before_anything_is_sent(
 def test_the_key_is_taken_from_the_environment_else_from_the_studys_keys(monkeypatch):
     kept = places.keys_folder("s") / "OPENAI_API_KEY"
     kept.write_text("sk-kept\n")
-    assert service.credential(run_of()) == "test"
+    assert connection.credential(run_of()) == "test"
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert service.credential(run_of()) == "sk-kept"
+    assert connection.credential(run_of()) == "sk-kept"
     assert "sk-kept" not in repr(service_of())
 
 
@@ -56,11 +56,11 @@ def test_preflight_knows_models_that_stay_go_and_are_gone():
     with ImageServer() as server:
         assert "is offered" in checked(server)
         assert "until 2026-12-01" in checked(server, "2026-11-30", model="gpt-image-1.5")
-        with pytest.raises(service.GenerationError, match="shuts down on 2026-12-01"):
+        with pytest.raises(connection.ServiceError, match="shuts down on 2026-12-01"):
             checked(server, "2026-12-01", model="gpt-image-1.5")
-        with pytest.raises(service.GenerationError, match="not offered"):
+        with pytest.raises(connection.ServiceError, match="not offered"):
             checked(server, model="gpt-image-1", priced_as="gpt-image-2")
-        with pytest.raises(service.GenerationError, match="needed_until"):
+        with pytest.raises(connection.ServiceError, match="needed_until"):
             checked(server, "next summer")
     assert server.requests == []
 
@@ -68,10 +68,10 @@ def test_preflight_knows_models_that_stay_go_and_are_gone():
 def test_preflight_says_when_the_key_is_refused_and_when_nobody_is_there(monkeypatch):
     with (
         ImageServer(key="another") as server,
-        pytest.raises(service.GenerationError, match="Incorrect API key"),
+        pytest.raises(connection.ServiceError, match="Incorrect API key"),
     ):
         checked(server)
-    with pytest.raises(service.GenerationError, match="Check the address"):
+    with pytest.raises(connection.ServiceError, match="Check the address"):
         checked(server)
 
 
@@ -94,7 +94,7 @@ def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until,
         if expected:
             assert expected in checked(server, until)
         else:
-            with pytest.raises(service.GenerationError, match="shuts down"):
+            with pytest.raises(connection.ServiceError, match="shuts down"):
                 checked(server, until)
 
 
@@ -132,7 +132,7 @@ def test_an_address_with_or_without_its_version_and_slash(given):
     [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")],
 )
 def test_an_address_that_cannot_be_one_is_refused(provider, base_url, says):
-    with pytest.raises(service.GenerationError, match=says):
+    with pytest.raises(connection.ServiceError, match=says):
         service_of(provider=provider, base_url=base_url)
 
 
@@ -151,7 +151,7 @@ def test_what_the_environment_says_for_openai_is_heard_for_openai_alone(monkeypa
 
 def test_azure_without_a_key_says_so(monkeypatch):
     monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
-    with pytest.raises(service.GenerationError, match="AZURE_OPENAI_API_KEY"):
+    with pytest.raises(connection.ServiceError, match="AZURE_OPENAI_API_KEY"):
         service_of(
             provider="azure",
             model="d",
@@ -214,7 +214,7 @@ def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted():
     with ImageServer(answer_by_url=True, sketch=True) as server:
         server.pictures = _Forgetful()
         made = generation(server, 1, ask_again=0)
-        with pytest.raises(service.GenerationError, match="url could not be fetched"):
+        with pytest.raises(connection.ServiceError, match="url could not be fetched"):
             generate(made)
     assert made.ledger.spent_usd == pytest.approx(server.billed_usd)
 
@@ -274,7 +274,7 @@ def test_own_servers_get_further_fields_and_a_seed_of_each_image():
     ],
 )
 def test_further_fields_may_not_change_what_is_asked_for_and_billed(given, says):
-    with pytest.raises(service.GenerationError, match=says):
+    with pytest.raises(connection.ServiceError, match=says):
         service_of(**OWN, **given)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from helpers import images, tables
 from helpers.files import write_atomically
-from helpers.generate_openai import paid_images, prompts, service, shapes
+from helpers.generate_openai import paid_images, prompts, shapes
 from helpers.rehearsal.image_api import ImageServer
 from helpers.runner import places
+from helpers.services import connection
 
 CASES = {"xray": [(419, 512), (512, 400), (512, 512)]}
 
@@ -70,7 +71,7 @@ def test_without_cases_every_image_has_the_size_asked_for():
 
 
 def test_a_modality_without_cases_is_one_sentence():
-    with pytest.raises(service.GenerationError, match="01_prepare_cases has no xray images"):
+    with pytest.raises(connection.ServiceError, match="01_prepare_cases has no xray images"):
         prompts.orders(table(("a", 1)), service_of(cases="01_prepare_cases"), {"ct": [(1, 1)]})
 
 

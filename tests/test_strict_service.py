@@ -15,7 +15,7 @@ from test_retry_policy import REFUSED, body
 
 from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, prompts, service
-from helpers.services import secrets
+from helpers.services import connection, secrets
 
 USAGE = {"input_tokens": 10, "output_tokens": 196, "total_tokens": 206}
 WORDS = [f"chest X-ray number {number}" for number in range(6)]
@@ -49,7 +49,7 @@ def generate(made):
     """The message with which it ends, '' for none."""
     try:
         _generate(made)
-    except service.GenerationError as error:
+    except connection.ServiceError as error:
         return str(error)
     return ""
 
@@ -240,10 +240,10 @@ def test_a_key_echoed_by_a_refused_list_or_an_address_is_taken_out(monkeypatch):
     models = (401, {"error": {"message": "Incorrect API key provided: plainwordkey"}})
     with serving(images_only(None, models)) as (address, _):
         asked = service.of(run_of(base_url=f"{address}/v1"))
-        with pytest.raises(service.GenerationError, match="Incorrect API key") as caught:
+        with pytest.raises(connection.ServiceError, match="Incorrect API key") as caught:
             asyncio.run(service.preflight(asked))
     assert "plainwordkey" not in str(caught.value)
-    with pytest.raises(service.GenerationError, match="address alone") as caught:
+    with pytest.raises(connection.ServiceError, match="address alone") as caught:
         service.of(run_of(base_url="https://me:secret@gateway.example/v1?key=abc"))
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
 

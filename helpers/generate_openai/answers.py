@@ -13,8 +13,8 @@ import httpx2
 
 from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, provenance
-from helpers.generate_openai.service import OPENAI_ADDRESS, Service
-from helpers.services import prices, retry_policy, secrets
+from helpers.generate_openai.service import Service
+from helpers.services import connection, prices, retry_policy, secrets
 
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 EFFECTIVE = ("created", "size", "quality", "background", "output_format")
@@ -195,7 +195,9 @@ def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
 
 
 def _fetch(service: Service, url) -> bytes:
-    return fetch_url(url, service.base_url or OPENAI_ADDRESS, trust_env=not service.loopback)
+    return fetch_url(
+        url, service.base_url or connection.OPENAI_ADDRESS, trust_env=not service.loopback
+    )
 
 
 def _nothing(url) -> bytes:

@@ -12,12 +12,12 @@ import uuid
 from collections import Counter
 
 from helpers.files import write_atomically
-from helpers.generate_openai import answers
-from helpers.generate_openai import service as services
+from helpers.generate_openai import answers, service
 from helpers.generate_openai.prompts import Order
-from helpers.generate_openai.requests import ABOUT_THE_PROMPT, Generation
-from helpers.generate_openai.service import GenerationError
-from helpers.services import retry_policy, secrets
+from helpers.generate_openai.requests import Generation
+from helpers.services import connection, retry_policy, secrets
+from helpers.services.connection import ServiceError
+from helpers.services.sending import ABOUT_THE_PROMPT
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
@@ -29,14 +29,14 @@ UNREADABLE = "the batch is over without a readable result: may have been billed"
 async def generate(generation: Generation) -> None:
     """Collect the results of earlier batches and submit what is still missing.
 
-    Raises GenerationError while a batch is in progress (run again later), and when the budget or
+    Raises ServiceError while a batch is in progress (run again later), and when the budget or
     the service stops it.
     """
     if generation.run.finished:
         return
     provider = generation.run.parameters.provider
     if provider == "azure":
-        raise GenerationError(
+        raise ServiceError(
             "Batches are made with provider openai or local; on Azure set mode to now."
         )
     await answers.read_again(generation)
@@ -48,11 +48,11 @@ async def generate(generation: Generation) -> None:
                 # The stand-in lives as long as this process, and its batches are over at once.
                 waiting = await _collect_all(client, generation)
     if waiting:
-        raise GenerationError(
+        raise ServiceError(
             "; ".join(waiting) + ". Run the stage again to collect; nothing is submitted twice."
         )
     if generation.wanted:
-        raise GenerationError(
+        raise ServiceError(
             f"{len(generation.wanted)} of {len(generation.orders)} images failed in their batch;"
             " run the stage again to submit them again."
         )
@@ -85,7 +85,7 @@ async def _submit(client, generation) -> list[str]:
     if each.reserve_usd:
         affordable = min(affordable, int((covered + 1e-9) / each.reserve_usd))
     if affordable < 1:
-        raise GenerationError(
+        raise ServiceError(
             f"The budget of {generation.budget_usd:g} USD does not cover another image"
             f" ({generation.ledger.spent_usd:.4f} USD spent or set aside): raise budget_usd."
         )
@@ -137,7 +137,7 @@ async def _create(client, generation, record, part) -> None:
     try:
         upload = (f"{record['submission']}.jsonl", content)
         sent = client.files.create(file=upload, purpose="batch")
-        file = await services.call(sent, "take a batch file")
+        file = await connection.call(sent, "take a batch file")
         # Not repeated by itself: a second try after a lost answer could create the batch twice. The
         # next start looks for it.
         async with generation.service.client() as once:
@@ -147,16 +147,16 @@ async def _create(client, generation, record, part) -> None:
                 completion_window="24h",
                 metadata={"submission": record["submission"]},
             )
-            made = await services.call(sent, "create a batch")
-    except services.Failed as error:
+            made = await connection.call(sent, "create a batch")
+    except connection.Failed as error:
         if error.verdict.action in ("retry", "again"):
-            raise GenerationError(
+            raise ServiceError(
                 f"Whether the batch was created is not certain ({error}): run the stage again,"
                 " which looks for it before anything is submitted."
             ) from None
         _abandon(generation, record, str(error))
         await generation.ledger.save()
-        raise GenerationError(f"The batch was refused: {error}. Nothing was submitted.") from None
+        raise ServiceError(f"The batch was refused: {error}. Nothing was submitted.") from None
     record |= {"batch_id": made.id, "status": "submitted"}
     await asyncio.to_thread(_keep, generation, record)
 
@@ -177,9 +177,9 @@ async def _collect(client, generation, record) -> str:
         return ""
     try:
         asking = client.batches.retrieve(record["batch_id"])
-        batch = await services.call(asking, "describe a batch")
-    except services.Failed as error:
-        raise GenerationError(
+        batch = await connection.call(asking, "describe a batch")
+    except connection.Failed as error:
+        raise ServiceError(
             f"The state of batch {record['batch_id']} cannot be read ({error}): use the same key"
             " and address as when it was submitted."
         ) from None
@@ -206,9 +206,9 @@ async def _collect(client, generation, record) -> str:
     record |= {"status": "collected", "ended": batch.status}
     await asyncio.to_thread(_keep, generation, record)
     if batch.status == "failed":
-        raise GenerationError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
+        raise ServiceError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
     if wrong:
-        raise GenerationError(
+        raise ServiceError(
             f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0].message}. The"
             f" images that it made are safe. {wrong[0].remedy}".strip()
         )
@@ -224,7 +224,7 @@ async def _found(client, record) -> bool:
                 return batch.id
         return ""
 
-    record["batch_id"] = await services.call(look(), "list its batches")
+    record["batch_id"] = await connection.call(look(), "list its batches")
     return bool(record["batch_id"])
 
 
@@ -250,14 +250,14 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
     path = generation.paid / "batches" / f".{record['submission']}.part"
     unread = 0
     try:
-        await services.call(services.download(client, file_id, path), "return its results")
-    except services.Failed as error:
+        await connection.call(service.download(client, file_id, path), "return its results")
+    except connection.Failed as error:
         if error.verdict.status == 404:
             generation.run.say(
                 f"A result file of batch {record['batch_id']} is no longer there ({error})."
             )
             return 1
-        raise GenerationError(
+        raise ServiceError(
             f"The results of batch {record['batch_id']} cannot be fetched now ({error}): run the"
             " stage again."
         ) from None

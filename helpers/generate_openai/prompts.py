@@ -38,6 +38,11 @@ class Order:
     size: str
     ratio: float
 
+    @property
+    def group(self) -> str:
+        """What fails together: a prompt that is refused is refused for all its images."""
+        return self.prompt
+
 
 def read_prompts(path: Path) -> pd.DataFrame:
     """The prompts table, its prompts written out: given in full or from modality, view, finding,

@@ -1,32 +1,17 @@
-"""The image service: its address and model, the form of a request, and sending one request.
+"""The image service: the form of a request, and what an image costs there.
 
-requests.py sends many of them, batches.py the Batch API's; services/ says what failures mean and
-what images cost.
+requests.py asks for many images, batches.py through the Batch API; services/ connects and sends.
 """
 
-import contextlib
 import json
-import os
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx2
 import openai
-import pandas as pd
 
-from helpers.runner import parameters, places, runs
-from helpers.services import prices, retry_policy, secrets
+from helpers.runner import runs
+from helpers.services import connection, prices
 
-NEVER_SENT = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-)
-OPENAI_ADDRESS = "https://api.openai.com/v1"
 OWN_FIELDS = {"model", "prompt", "n", "size", "quality", "response_format", "moderation"}
 # What the study's own parameters say, or what would make one request several images.
 NOT_FURTHER = {"model", "prompt", "n", "stream", "size", "quality"}
@@ -34,19 +19,9 @@ NOT_FURTHER = {"model", "prompt", "n", "stream", "size", "quality"}
 IN_PROMPT = "sd_cpp_extra_args"
 
 
-class GenerationError(runs.RunError):
-    """A stage that cannot begin or continue; the message says what exists and what to do."""
-
-
 @dataclass(frozen=True)
-class Service:
-    """The service that the parameters of a run describe."""
-
-    parameters: parameters.Record
-    base_url: str
-    extra_body: dict
-    price: prices.Price
-    credential: str = field(repr=False)
+class Service(connection.Connection):
+    """The image service that the parameters of a run describe."""
 
     @property
     def shape(self) -> str:
@@ -66,40 +41,6 @@ class Service:
     def size(self, order) -> str | None:
         """The size in the request for an image; None where the request has no size."""
         return order.size if self.shape == "gpt-image" or order.size != "auto" else None
-
-    @property
-    def azure_deployment(self) -> bool:
-        """Whether this is Azure's older address, where the deployment is part of the path."""
-        return self.parameters.provider == "azure" and not self.base_url.endswith("/v1")
-
-    def client(self, retries: int = 0) -> openai.AsyncOpenAI:
-        """The asynchronous client. Its `retries` are only for requests that cost nothing: a
-        timed-out image would be paid for twice.
-        """
-        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
-        common = {
-            "api_key": self.credential or "none",
-            "max_retries": retries,
-            "timeout": self.parameters.timeout_seconds,
-            "http_client": http,
-        }
-        if self.azure_deployment:
-            return openai.AsyncAzureOpenAI(
-                azure_endpoint=self.base_url, api_version=self.parameters.api_version, **common
-            )
-        if self.parameters.provider == "azure":
-            common["default_headers"] = {"api-key": self.credential}
-        client = openai.AsyncOpenAI(base_url=self.base_url or OPENAI_ADDRESS, **common)
-        if self.parameters.provider != "openai":
-            # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI and nobody else.
-            client.organization = client.project = None
-        return client
-
-    @property
-    def loopback(self) -> bool:
-        """Whether the service is on this machine: an environment proxy cannot reach it."""
-        host = urlsplit(self.base_url).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
 
     def request(self, order) -> dict:
         """The request's JSON body for one image."""
@@ -124,11 +65,12 @@ class Service:
 def of(run: runs.Run) -> Service:
     """The service that a run's parameters describe, with its price and its key.
 
-    Raises GenerationError for parameters that do not fit together and for a missing key (not for a
+    Raises ServiceError for parameters that do not fit together and for a missing key (not for a
     finished run, which sends nothing), PriceError for a model without a price.
     """
     settings = run.parameters
-    extra = _extra_body(settings)
+    said = "the study's own parameters say model, size and quality, prompts.csv the prompt and how"
+    extra = connection.extra_body(settings, NOT_FURTHER, f"{said} many images")
     price = prices.find(
         settings.priced_as or settings.model,
         settings.quality,
@@ -137,234 +79,26 @@ def of(run: runs.Run) -> Service:
         settings.price_image,
     )
     price.image(settings.size)
-    base_url = _address(settings)
+    base_url = connection.address(settings)
     if settings.provider == "rehearsal" and not base_url and not run.finished:
         # The stand-in starts here and lives as long as this process.
         from helpers.rehearsal.image_api import ImageServer
 
         run.mark_simulated("image API")
         base_url = ImageServer().__enter__().url
-    return Service(settings, base_url, extra, price, "" if run.finished else credential(run))
-
-
-def _extra_body(settings) -> dict:
-    try:
-        extra = json.loads(settings.extra_body or "{}")
-    except json.JSONDecodeError as error:
-        raise GenerationError(
-            f'extra_body must be a JSON object such as {{"steps": 30}}: {error}.'
-        ) from None
-    if not isinstance(extra, dict):
-        raise GenerationError('extra_body must be a JSON object such as {"steps": 30}.')
-    taken = NOT_FURTHER & {*map(str.lower, extra), settings.seed_field.lower()}
-    if taken:
-        raise GenerationError(
-            f"extra_body and seed_field may not set {', '.join(sorted(taken))}: the study's own"
-            " parameters say model, size and quality, prompts.csv the prompt and how many images."
-        )
-    return extra
-
-
-def _address(settings) -> str:
-    """Where requests go, '' for OpenAI's own address; the API's /v1 is added to a bare host.
-
-    Raises GenerationError.
-    """
-    base_url = settings.base_url
-    if settings.provider == "openai":
-        # As the client itself does: who set this means this address, and the key beside it belongs
-        # to it.
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
-    base_url = base_url.strip().rstrip("/")
-    if base_url and not base_url.startswith(("http://", "https://")):
-        raise GenerationError(
-            "base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is"
-            f" '{secrets.clean(base_url)}'."
-        )
-    if secrets.clean(base_url) != base_url:
-        raise GenerationError(
-            "base_url must be an address alone, without user, password, key or query: put a key"
-            " into the environment and Azure's api-version into api_version."
-        )
-    if settings.provider == "azure":
-        base_url = base_url.partition("/openai/deployments")[0]
-        if not base_url or not (settings.api_version or base_url.endswith("/v1")):
-            raise GenerationError(
-                "Azure needs the deployment's name as model and base_url: either"
-                " https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com with"
-                " api_version."
-            )
-        return base_url.removesuffix("/openai")
-    if settings.provider == "local" and not base_url:
-        raise GenerationError(
-            "provider local needs base_url, the address of your server, such as"
-            " http://127.0.0.1:8000/v1."
-        )
-    return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
-
-
-def credential(run: runs.Run) -> str:
-    """The key from the environment or .keys/<study>/; your own server needs none.
-
-    Raises GenerationError without one.
-    """
-    provider = run.parameters.provider
-    name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
-    if provider == "rehearsal":
-        return "rehearsal"
-    found = secrets.find(name, run.study)
-    if not found and provider != "local":
-        raise GenerationError(
-            f"No key for provider {provider}: set the environment variable {name} or put the key"
-            f" into {places.keys_folder(run.study) / name}. For your own server set provider: local"
-            " and base_url; provider: rehearsal needs neither key nor address."
-        )
-    return found
+    key = "" if run.finished else connection.credential(run)
+    return Service(settings, base_url, extra, price, key)
 
 
 async def preflight(service: Service) -> str:
-    """Ask GET /v1/models whether the model is there and stays until the study's last day; returns
-    what it said, in a sentence.
-
-    Raises GenerationError when the model is missing, shuts down too early, or the key is refused.
-    Some services list no models or only others: then the sentence says so and the stage continues.
-    """
-    model, needed = service.parameters.model, service.parameters.needed_until
-    last = _day(needed or date.today())
-    if last is None:
-        raise GenerationError(f"needed_until must be a day such as 2027-06-30, not '{needed}'.")
-    if service.azure_deployment:
-        return "Azure lists no deployments by name: not checked beforehand."
-    where = f" at {secrets.clean(service.base_url)}" if service.base_url else ""
-    listed = await _listed_models(service)
-    if listed is None:
-        return f"The server{where} does not list its models: not checked beforehand."
-    # Gateways list imagen-4 as models/imagen-4, gpt-image-2 as openai/gpt-image-2, or either way.
-    ends = {name.rsplit("/", 1)[-1]: said for name, said in listed.items()} | listed
-    said = ends.get(model, ends.get(model.rsplit("/", 1)[-1], "missing"))
-    if said == "missing":
-        if service.parameters.provider != "openai":
-            return f"The server's list does not name {model}; it is requested anyway."
-        near = [name for name in sorted(listed) if "image" in name or "dall" in name]
-        raise GenerationError(
-            f"Model '{model}' is not offered{where} (retired or misspelt): set model to one that"
-            f" makes images ({', '.join(near) or 'none is listed'}), or provider to local for a"
-            " server that does not list what it makes."
-        )
-    end = _day(said) if said else None
-    if not end:
-        announced = f"; its end is announced as '{said}', which is not a date: check it yourself"
-        return f"{model} is offered{where}{announced if said else ', no end announced'}."
-    if end <= last:
-        raise GenerationError(
-            f"Model '{model}' shuts down on {end}, but the study needs it until {last}: choose"
-            " a model that is offered for longer."
-        )
-    return f"{model} is offered{where} until {end}."
-
-
-async def _listed_models(service: Service) -> dict | None:
-    """Models by id with their shutdown date as it was said; None when the server keeps no such list
-    or doesn't show it.
-    """
-    try:
-        async with service.client(retries=2) as client:
-            response = await call(client.models.with_raw_response.list(), "list its models")
-        models = json.loads(response.content)["data"]
-        return {str(model["id"]): model.get("shutdown_date") for model in models} or None
-    except Failed as error:
-        # A key may be allowed to make images and not to list models.
-        if error.verdict.status != 401:
-            return None
-        raise GenerationError(f"The service refuses to list its models: {error}.") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def _day(said) -> date | None:
-    """A date, ISO 8601 with or without a time, or seconds (or milliseconds) since 1970; None for no
-    date.
-    """
-    number = pd.to_numeric(said, errors="coerce") if isinstance(said, str | int | float) else None
-    if number is None or pd.isna(number):
-        day = pd.to_datetime(str(said)[:10], format="%Y-%m-%d", errors="coerce")
-    else:
-        day = pd.to_datetime(number, unit="ms" if number > 1e11 else "s", errors="coerce")
-    return None if pd.isna(day) else day.date()
-
-
-class Failed(Exception):
-    """A request without a usable answer, judged; `billed` says that it may have been billed."""
-
-    def __init__(self, verdict: retry_policy.Verdict, billed: bool = False):
-        super().__init__(verdict.message)
-        self.verdict, self.billed = verdict, billed
-
-
-async def call(sent, what: str):
-    """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
-    GenerationError when no connection can be had.
-    """
-    try:
-        return await sent
-    except openai.APIStatusError as error:
-        raise _failed(error) from None
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        why = secrets.clean(str(error.__cause__ or error))
-        raise GenerationError(
-            f"The service could not {what}: {why}. Check the address and the network connection."
-        ) from None
-
-
-def _failed(error: openai.APIStatusError) -> Failed:
-    """An error answer, judged from its whole body: the client hands out only what is inside
-    "error".
-    """
-    try:
-        body = json.loads(error.response.content)
-    except (ValueError, openai.OpenAIError):
-        body = error.body or str(error)
-    verdict = retry_policy.judge_status(error.status_code, body, error.response.headers)
-    return Failed(verdict, billed=verdict.action == "again")
+    """What the service said of the model; see connection.preflight."""
+    return await connection.preflight(service, ("image", "dall"), "makes images")
 
 
 async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[bytes, dict]:
-    """Send one request for an image; returns the answer's bytes and headers. Raises Failed.
-
-    `request_id` travels along as X-Client-Request-Id, which the provider keeps in its own logs.
-    """
-    own = {key: value for key, value in body.items() if key in OWN_FIELDS}
-    extra = {key: value for key, value in body.items() if key not in OWN_FIELDS}
-    content, headers = bytearray(), None
-    try:
-        async with client.images.with_streaming_response.generate(
-            **own, extra_body=extra or None, extra_headers={"X-Client-Request-Id": request_id}
-        ) as response:
-            headers = dict(response.headers)
-            async for piece in response.iter_bytes():
-                content += piece
-    except openai.APIStatusError as error:
-        raise _failed(error) from None
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        # Paid for, and perhaps hung up on when it had come to its end all the same.
-        with contextlib.suppress(ValueError):
-            json.loads(content)
-            return bytes(content), headers
-        raise _disconnected(error.__cause__ or error, headers is not None) from None
-    return bytes(content), headers
-
-
-def _disconnected(cause: BaseException, within: bool) -> Failed:
-    """No whole answer. What was never sent is free; anything else may have been billed, an answer
-    cut off or timed out at work as much as a connection that ended before one.
-    """
-    said = secrets.clean(f"{type(cause).__name__}: {cause}".strip(": "))
-    if isinstance(cause, NEVER_SENT):
-        return Failed(retry_policy.Verdict("retry", f"no connection ({said})"))
-    lost = within or isinstance(cause, httpx2.ReadTimeout)
-    text = f"the answer was lost ({said})" if lost else f"hung up before an answer ({said})"
-    verdict = retry_policy.Verdict("again" if lost else "retry", f"{text}; may have been billed")
-    return Failed(verdict, billed=True)
+    """Send one request for an image; see connection.ask."""
+    create = client.images.with_streaming_response.generate
+    return await connection.ask(create, body, OWN_FIELDS, request_id)
 
 
 async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:

@@ -7,9 +7,10 @@ import functools
 import numpy as np
 
 from helpers import images
-from helpers.generate_openai.service import GenerationError, Service
+from helpers.generate_openai.service import Service
 from helpers.runner import runs
 from helpers.services import prices
+from helpers.services.connection import ServiceError
 
 # The only sizes of older models; DALL-E 2 makes only squares.
 FIXED = {
@@ -38,13 +39,13 @@ def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple
     """Size to ask for and exact width to height of an image: those of a case drawn for it by the
     study's seed, at the area of `size`.
 
-    Raises GenerationError when no case has this modality.
+    Raises ServiceError when no case has this modality.
     """
     settings = service.parameters
     if not shapes:
         return settings.size, 0.0
     if modality not in shapes:
-        raise GenerationError(
+        raise ServiceError(
             f"{settings.cases} has no {modality} images whose shapes could be requested: remove"
             f" these lines from {settings.prompt_table}, or leave cases empty."
         )

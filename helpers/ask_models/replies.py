@@ -1,0 +1,132 @@
+"""From the questions of a block to the JSON schema of a reply, and from a reply to checked answers."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from helpers import protocol
+from helpers.services import retry_policy, secrets
+
+DECLINED = re.compile(
+    r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|am (?:not able|unable)|won(?:'|’)t)|cannot"
+    r" (?:assist|help|provide)|as an ai)\b",
+    re.IGNORECASE,
+)
+
+
+class Unusable(ValueError):
+    """A reply without usable answers: `action` is unusable, empty or refused."""
+
+    def __init__(self, message: str, action: str = "unusable"):
+        super().__init__(secrets.clean(message))
+        self.action = action
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply of a chat completion: its text, the model that the service names, tokens used."""
+
+    text: str
+    model: str
+
+
+def schema(questions: list[protocol.Question]) -> dict:
+    """The JSON schema of a complete answer, in the strict form: every field is required, and one
+    that may stay empty can be null.
+    """
+    return {
+        "type": "object",
+        "properties": {question.id: _field(question) for question in questions},
+        "required": [question.id for question in questions],
+        "additionalProperties": False,
+    }
+
+
+def _field(question: protocol.Question) -> dict:
+    values = [value for value, _ in question.options]
+    if question.kind in protocol.MANY:
+        field = {"type": "array", "items": {"type": "string", "enum": values}}
+        return field | {"description": question.text}
+    kind = {"scale": "integer", "number": "number", "yes/no": "boolean"}.get(
+        question.kind, "string"
+    )
+    optional = bool(question.shown_when) or not question.required
+    field = {"type": [kind, "null"] if optional else kind, "description": question.text}
+    if values:
+        allowed = [int(value) if kind == "integer" else value for value in values]
+        field["enum"] = [*allowed, None] if optional else allowed
+    return field
+
+
+def usage(content: bytes) -> dict:
+    """What the service counted, {} where it says nothing that can be read."""
+    try:
+        counted = json.loads(content).get("usage")
+    except (ValueError, AttributeError):
+        return {}
+    return counted if isinstance(counted, dict) else {}
+
+
+def read(content: bytes) -> Reply:
+    """The text of a chat completion. Raises Unusable."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        raise Unusable("the answer is no JSON") from None
+    if not isinstance(body, dict):
+        raise Unusable("the answer is no JSON object")
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        told = {key: body[key] for key in body if key != "usage"}
+        refused = retry_policy.is_refusal(told)
+        said = retry_policy.describe(body) if {"error", "detail"} & body.keys() else ""
+        raise Unusable(f"no choices{': ' + said if said else ''}", "refused" if refused else "empty")
+    ended, text = choice.get("finish_reason"), message.get("content")
+    if isinstance(text, list):  # parts, as some servers send them
+        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+    if message.get("refusal") or ended == "content_filter":
+        said = message.get("refusal") or "content_filter"
+        raise Unusable(f"refused: {_short(said)}", "refused")
+    if ended == "length":
+        raise Unusable("cut off: it was longer than max_output_tokens")
+    if not isinstance(text, str) or not text.strip():
+        raise Unusable("empty", "empty")
+    return Reply(text, str(body.get("model") or ""))
+
+
+def answers(text: str, questions: list[protocol.Question]) -> dict:
+    """The checked answers in a reply's text, one per question that is shown and answered.
+
+    Fields that the study does not ask for are dropped, as from the page. Raises Unusable.
+    """
+    inside = text[text.find("{") : text.rfind("}") + 1]  # local servers put ``` around it
+    try:
+        found = json.loads(inside)
+    except ValueError:
+        declined = DECLINED.search(text)
+        raise Unusable(
+            f"{'refused' if declined else 'no JSON object'}: {_short(text)}",
+            "refused" if declined else "unusable",
+        ) from None
+    given: dict = {}
+    for question in questions:
+        value = _plain(found.get(question.id), question)
+        if question.is_shown(given) and not protocol.empty(value):
+            given[question.id] = value
+    if wrong := protocol.refusal(questions, given):
+        raise Unusable(f"not an answer to the questions: {wrong}")
+    return given
+
+
+def _plain(value, question: protocol.Question):
+    if isinstance(value, str):
+        # Control characters would not be in an answer from the page either.
+        value = "".join(c if c.isprintable() or c in "\n\t" else " " for c in value).strip()
+        return value[: protocol.LONGEST_TEXT] if question.kind == "text" else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _short(text) -> str:
+    return secrets.clean(" ".join(str(text).split()))[:200]

@@ -1,0 +1,51 @@
+"""What the licence of an image allows: the one rule for what leaves this machine (model readers),
+what visitors see (companion page) and what is published (release). 06 writes it down per source.
+
+An image may be used in these ways when its licence is an open one without restriction, or says so
+itself: "hospital data; may leave (protocol 7.2)". "may not leave" forbids it in any case.
+"""
+
+import re
+
+import pandas as pd
+
+# Licences under which an image may be passed on and changed in size, also where visitors pay.
+OPEN = re.compile(
+    r"CC0\b|(CC|CREATIVE COMMONS)[ -](BY|ATTRIBUTION)\b|PDDL\b|ODC-BY\b|MIT\b|PUBLIC[ -]DOMAIN\b"
+    r"|HTTPS?://CREATIVECOMMONS\.ORG/(LICENSES/BY|PUBLICDOMAIN)\b"
+)
+CLOSED = re.compile(r"\bN[CD]\b|NON-?COMMERCIAL|NO-?DERIV")
+USES = {"leave": "LEAVE", "shown": "BE SHOWN", "released": "BE RELEASED"}
+
+
+def _stated(licence, use: str) -> bool | None:
+    """What the licence itself says of a use; None where it says nothing."""
+    said = re.search(rf"\bMAY (NOT )?{USES[use]}\b", "" if pd.isna(licence) else licence.upper())
+    return None if said is None else not said[1]
+
+
+def may(use: str, licence, origin: str = "real") -> bool:
+    """Whether an image of this licence (text, or missing) may `leave` this machine, be `shown` to
+    visitors or be `released`. Real images are never released; what was generated for the study may
+    be used in each way unless its licence says otherwise.
+    """
+    stated = _stated(licence, use)
+    if origin == "generated":
+        return stated is not False
+    if use == "released":
+        return False
+    if stated is not None:
+        return stated
+    said = "" if pd.isna(licence) else licence.upper()
+    return bool(OPEN.match(said)) and not CLOSED.search(said)
+
+
+def sources(images: pd.DataFrame) -> pd.DataFrame:
+    """sources.csv: one row per run, origin and licence of `images`, with what is allowed."""
+    rows = images[["run", "origin", "licence"]].drop_duplicates().sort_values(["run", "origin"])
+    uses = {"leave": "may_leave", "shown": "may_be_shown", "released": "may_be_released"}
+    for use, column in uses.items():
+        rows[column] = [
+            may(use, licence, origin) for licence, origin in zip(rows["licence"], rows["origin"])
+        ]
+    return rows.reset_index(drop=True)

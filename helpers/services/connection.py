@@ -1,0 +1,304 @@
+"""A service that is paid by request: its address, its key, one request, and what went wrong.
+
+What an answer means is its user's to say (generate_openai/, ask_models/); sending.py sends many
+requests, retry_policy.py says what failures mean.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import date
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+import pandas as pd
+
+from helpers.runner import parameters, places, runs
+from helpers.services import prices, retry_policy, secrets
+
+NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+OPENAI_ADDRESS = "https://api.openai.com/v1"
+
+
+class ServiceError(runs.RunError):
+    """A stage that cannot begin or continue; the message says what exists and what to do."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The service that the parameters of a run describe."""
+
+    parameters: parameters.Record
+    base_url: str
+    extra_body: dict
+    price: prices.Price
+    credential: str = field(repr=False)
+
+    @property
+    def azure_deployment(self) -> bool:
+        """Whether this is Azure's older address, where the deployment is part of the path."""
+        return self.parameters.provider == "azure" and not self.base_url.endswith("/v1")
+
+    def client(self, retries: int = 0) -> openai.AsyncOpenAI:
+        """The asynchronous client. Its `retries` are only for requests that cost nothing: a
+        timed-out image would be paid for twice.
+        """
+        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
+        common = {
+            "api_key": self.credential or "none",
+            "max_retries": retries,
+            "timeout": self.parameters.timeout_seconds,
+            "http_client": http,
+        }
+        if self.azure_deployment:
+            return openai.AsyncAzureOpenAI(
+                azure_endpoint=self.base_url, api_version=self.parameters.api_version, **common
+            )
+        if self.parameters.provider == "azure":
+            common["default_headers"] = {"api-key": self.credential}
+        client = openai.AsyncOpenAI(base_url=self.base_url or OPENAI_ADDRESS, **common)
+        if self.parameters.provider != "openai":
+            # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI and nobody else.
+            client.organization = client.project = None
+        return client
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the service is on this machine: an environment proxy cannot reach it."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def extra_body(settings, own: Collection[str], said: str) -> dict:
+    """The further fields that a study sends to its own server. Raises ServiceError for what is no
+    JSON object, or sets one of the `own` fields of a request; `said` names where those are set.
+    """
+    example = 'extra_body must be a JSON object such as {"steps": 30}'
+    try:
+        extra = json.loads(settings.extra_body or "{}")
+    except json.JSONDecodeError as error:
+        raise ServiceError(f"{example}: {error}.") from None
+    if not isinstance(extra, dict):
+        raise ServiceError(f"{example}.")
+    taken = {*own} & {*map(str.lower, extra), settings.get("seed_field", "").lower()}
+    if taken:
+        raise ServiceError(
+            f"extra_body and seed_field may not set {', '.join(sorted(taken))}: {said}."
+        )
+    return extra
+
+
+def address(settings) -> str:
+    """Where requests go, '' for OpenAI's own address; the API's /v1 is added to a bare host.
+
+    Raises ServiceError.
+    """
+    base_url = settings.base_url
+    if settings.provider == "openai":
+        # As the client itself does: who set this means this address, and the key beside it belongs
+        # to it.
+        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
+    base_url = base_url.strip().rstrip("/")
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise ServiceError(
+            "base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is"
+            f" '{secrets.clean(base_url)}'."
+        )
+    if secrets.clean(base_url) != base_url:
+        raise ServiceError(
+            "base_url must be an address alone, without user, password, key or query: put a key"
+            " into the environment and Azure's api-version into api_version."
+        )
+    if settings.provider == "azure":
+        base_url = base_url.partition("/openai/deployments")[0]
+        if not base_url or not (settings.api_version or base_url.endswith("/v1")):
+            raise ServiceError(
+                "Azure needs the deployment's name as model and base_url: either"
+                " https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com with"
+                " api_version."
+            )
+        return base_url.removesuffix("/openai")
+    if settings.provider == "local" and not base_url:
+        raise ServiceError(
+            "provider local needs base_url, the address of your server, such as"
+            " http://127.0.0.1:8000/v1."
+        )
+    return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
+
+
+def credential(run: runs.Run) -> str:
+    """The key from the environment or .keys/<study>/; your own server needs none.
+
+    Raises ServiceError without one.
+    """
+    provider = run.parameters.provider
+    name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
+    if provider == "rehearsal":
+        return "rehearsal"
+    found = secrets.find(name, run.study)
+    if not found and provider != "local":
+        raise ServiceError(
+            f"No key for provider {provider}: set the environment variable {name} or put the key"
+            f" into {places.keys_folder(run.study) / name}. For your own server set provider: local"
+            " and base_url; provider: rehearsal needs neither key nor address."
+        )
+    return found
+
+
+async def preflight(service: Connection, named: Collection[str], does: str) -> str:
+    """Ask GET /v1/models whether the model is there and stays until the study's last day; returns
+    what it said, in a sentence. A model's name has one of the parts `named`, and it `does` what is
+    asked: both for the sentence of an error.
+
+    Raises ServiceError when the model is missing, shuts down too early, or the key is refused.
+    Some services list no models or only others: then the sentence says so and the stage continues.
+    """
+    model, needed = service.parameters.model, service.parameters.needed_until
+    last = _day(needed or date.today())
+    if last is None:
+        raise ServiceError(f"needed_until must be a day such as 2027-06-30, not '{needed}'.")
+    if service.azure_deployment:
+        return "Azure lists no deployments by name: not checked beforehand."
+    where = f" at {secrets.clean(service.base_url)}" if service.base_url else ""
+    listed = await _listed_models(service)
+    if listed is None:
+        return f"The server{where} does not list its models: not checked beforehand."
+    # Gateways list imagen-4 as models/imagen-4, gpt-image-2 as openai/gpt-image-2, or either way.
+    ends = {name.rsplit("/", 1)[-1]: said for name, said in listed.items()} | listed
+    said = ends.get(model, ends.get(model.rsplit("/", 1)[-1], "missing"))
+    if said == "missing":
+        if service.parameters.provider != "openai":
+            return f"The server's list does not name {model}; it is requested anyway."
+        near = [name for name in sorted(listed) if any(part in name for part in named)]
+        raise ServiceError(
+            f"Model '{model}' is not offered{where} (retired or misspelt): set model to one that"
+            f" {does} ({', '.join(near) or 'none is listed'}), or provider to local for a server"
+            " that does not list its models."
+        )
+    end = _day(said) if said else None
+    if not end:
+        announced = f"; its end is announced as '{said}', which is not a date: check it yourself"
+        return f"{model} is offered{where}{announced if said else ', no end announced'}."
+    if end <= last:
+        raise ServiceError(
+            f"Model '{model}' shuts down on {end}, but the study needs it until {last}: choose"
+            " a model that is offered for longer."
+        )
+    return f"{model} is offered{where} until {end}."
+
+
+async def _listed_models(service: Connection) -> dict | None:
+    """Models by id with their shutdown date as it was said; None when the server keeps no such list
+    or doesn't show it.
+    """
+    try:
+        async with service.client(retries=2) as client:
+            response = await call(client.models.with_raw_response.list(), "list its models")
+        models = json.loads(response.content)["data"]
+        return {str(model["id"]): model.get("shutdown_date") for model in models} or None
+    except Failed as error:
+        # A key may be allowed to make images and not to list models.
+        if error.verdict.status != 401:
+            return None
+        raise ServiceError(f"The service refuses to list its models: {error}.") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _day(said) -> date | None:
+    """A date, ISO 8601 with or without a time, or seconds (or milliseconds) since 1970; None for no
+    date.
+    """
+    number = pd.to_numeric(said, errors="coerce") if isinstance(said, str | int | float) else None
+    if number is None or pd.isna(number):
+        day = pd.to_datetime(str(said)[:10], format="%Y-%m-%d", errors="coerce")
+    else:
+        day = pd.to_datetime(number, unit="ms" if number > 1e11 else "s", errors="coerce")
+    return None if pd.isna(day) else day.date()
+
+
+class Failed(Exception):
+    """A request without a usable answer, judged; `billed` says that it may have been billed."""
+
+    def __init__(self, verdict: retry_policy.Verdict, billed: bool = False):
+        super().__init__(verdict.message)
+        self.verdict, self.billed = verdict, billed
+
+
+async def call(sent, what: str):
+    """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
+    ServiceError when no connection can be had.
+    """
+    try:
+        return await sent
+    except openai.APIStatusError as error:
+        raise _failed(error) from None
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        why = secrets.clean(str(error.__cause__ or error))
+        raise ServiceError(
+            f"The service could not {what}: {why}. Check the address and the network connection."
+        ) from None
+
+
+def _failed(error: openai.APIStatusError) -> Failed:
+    """An error answer, judged from its whole body: the client hands out only what is inside
+    "error".
+    """
+    try:
+        body = json.loads(error.response.content)
+    except (ValueError, openai.OpenAIError):
+        body = error.body or str(error)
+    verdict = retry_policy.judge_status(error.status_code, body, error.response.headers)
+    return Failed(verdict, billed=verdict.action == "again")
+
+
+async def ask(
+    create: Callable, body: dict, own: Collection[str], request_id: str
+) -> tuple[bytes, dict]:
+    """Send one request; returns the answer's bytes and headers. Raises Failed.
+
+    `create` is the client's streaming method; fields of `body` that are not its `own` go along as
+    they are. `request_id` travels as X-Client-Request-Id, which the provider keeps in its own logs.
+    """
+    extra = {key: value for key, value in body.items() if key not in own}
+    content, headers = bytearray(), None
+    try:
+        async with create(
+            **{key: value for key, value in body.items() if key in own},
+            extra_body=extra or None,
+            extra_headers={"X-Client-Request-Id": request_id},
+        ) as response:
+            headers = dict(response.headers)
+            async for piece in response.iter_bytes():
+                content += piece
+    except openai.APIStatusError as error:
+        raise _failed(error) from None
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        # Paid for, and perhaps hung up on when it had come to its end all the same.
+        with contextlib.suppress(ValueError):
+            json.loads(content)
+            return bytes(content), headers
+        raise _disconnected(error.__cause__ or error, headers is not None) from None
+    return bytes(content), headers
+
+
+def _disconnected(cause: BaseException, within: bool) -> Failed:
+    """No whole answer. What was never sent is free; anything else may have been billed, an answer
+    cut off or timed out at work as much as a connection that ended before one.
+    """
+    said = secrets.clean(f"{type(cause).__name__}: {cause}".strip(": "))
+    if isinstance(cause, NEVER_SENT):
+        return Failed(retry_policy.Verdict("retry", f"no connection ({said})"))
+    lost = within or isinstance(cause, httpx2.ReadTimeout)
+    text = f"the answer was lost ({said})" if lost else f"hung up before an answer ({said})"
+    verdict = retry_policy.Verdict("again" if lost else "retry", f"{text}; may have been billed")
+    return Failed(verdict, billed=True)

@@ -1,0 +1,293 @@
+"""Sending many requests: as many in parallel as the service allows, within the budget, and without
+paying twice.
+
+Before a request is sent its line is in ledger.csv; its answer is on disk before the line is
+settled. So a kill at any moment loses at most the answers that were on their way, and those stay in
+the ledger as perhaps billed.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import random
+import re
+import time
+from collections import Counter, defaultdict
+
+from helpers.services import budget, connection, retry_policy
+from helpers.services.connection import ServiceError
+
+FAILURES_IN_A_ROW = 5
+# Different groups that fail alike, one after the other, before it cannot be their own fault: where
+# nothing came or each is paid for, and where others came.
+FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
+PAID_FOR_NOTHING = 2  # new requests where answers came whole and are of no use
+ABOUT_THE_PROMPT = {400, 413, 422, 451}
+AGAIN = "Run the stage again to continue."
+
+
+async def serve(work) -> None:
+    """Ask for everything that `work` still wants. Raises ServiceError when something is missing
+    after every open request has been settled.
+    """
+    sender = Sender(work)
+    async with work.service.client() as client:
+        await sender.serve(client)
+    with contextlib.suppress(OSError):  # of a full disk it is said what stopped the run
+        await work.ledger.save()
+    sender.check_complete()
+
+
+class Sender:
+    """One loop that starts requests, waits until one ends, and alone decides what to do next.
+
+    `work` says what is `wanted` (orders with image_id and group: what fails alike), what one is
+    expected to cost (`dearest`), enters it in its `ledger` (`begin`), sends it (`send`) and keeps
+    the answer (`keep`). `leave_out` settles an order that had its share without an answer, if it
+    may be. `things`, `groups`, `doing`, `left`, `fields` and `unlike` are its words.
+    """
+
+    def __init__(self, work):
+        self.work, self.limits = work, work.run.parameters
+        self.chance = random.Random(self.limits.seed)
+        self.flow = retry_policy.InFlight(self.limits.in_flight)
+        self.queue = [(0.0, number, order) for number, order in enumerate(work.wanted)]
+        self.few = len({order.group for order in work.wanted}) < FAILED_ALIKE
+        self.failures: Counter = Counter()
+        self.alike: dict[tuple[str, str], set] = defaultdict(set)
+        self.settled: set[str] = set()
+        self.stopped = self.remedy = ""
+        self.last = retry_policy.Verdict("done")
+        self.silent, self.came, self.paused_until = 0, 0, 0.0
+        self.came_before: dict[str, int] = {}  # its first rejection
+        self.last_answer = time.monotonic()
+        self.each = self.unforeseen = None
+
+    def check_complete(self) -> None:
+        """Raises ServiceError when something is missing, with the reason and what to do."""
+        missing = [o for o in self.work.wanted if o.image_id not in self.settled]
+        if not missing:
+            return
+        orders, rows = self.work.orders, self.work.ledger.rows.values()
+        lost = sum(row["status"] in ("unknown", "sent") for row in rows)
+        perhaps = f" {lost} attempts have no answer and may have been billed." if lost else ""
+        raise ServiceError(
+            f"{len(missing)} of {len(orders)} {self.work.things} are missing,"
+            f" {len(orders) - len(missing)} are safe: {self.stopped or self.last.message}.{perhaps}"
+            f" {self.remedy or self.work.left.get(self.last.action, AGAIN)}"
+        )
+
+    def stop(self, why: str, remedy: str = AGAIN) -> None:
+        """Start nothing more; the first reason counts."""
+        if not self.stopped:
+            self.stopped, self.remedy = why, remedy
+
+    async def serve(self, client):
+        running: dict[asyncio.Task, tuple] = {}
+        began = said = time.monotonic()
+        try:
+            while self.queue or running:
+                self._start(client, running)
+                if not running and self.stopped:
+                    break
+                wait = self._until_next(running)
+                if running:
+                    done, _ = await asyncio.wait(
+                        running, timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        self._decide(*running.pop(task), self._result(task), len(running))
+                else:
+                    await asyncio.sleep(wait)
+                if time.monotonic() - said > 5:
+                    said = time.monotonic()
+                    self._say(said - began)
+        except asyncio.CancelledError:
+            if running:
+                self.work.run.say(
+                    f"Interrupted: waiting for {len(running)} answers that may be billed; interrupt"
+                    " again to give them up."
+                )
+                await asyncio.wait(running)
+            raise
+        finally:
+            for task in running:
+                task.cancel()
+        if self.unforeseen:
+            raise self.unforeseen
+        self._say(time.monotonic() - began)
+
+    def _start(self, client, running):
+        """Start what is due, what the service allows and what the budget covers."""
+        work = self.work
+        while (
+            self.queue
+            and not self.stopped
+            and len(running) < self.flow.allowed
+            and self._due() <= time.monotonic()
+        ):
+            alike = self._failed_alike()
+            if alike:
+                if not running:
+                    self._stop_alike(*alike)
+                return  # what is under way may still show that others get through
+            _, number, order = self.queue[0]
+            rows, spent = work.ledger.rows, work.ledger.spent_usd
+            self.each = self.each or work.dearest()
+            under_way = [rows[request_id]["cost_usd"] for _, _, request_id in running.values()]
+            reserve = budget.affordable(self.each, work.budget_usd - spent, under_way)
+            if reserve is None:
+                if not running:
+                    self.stop(
+                        f"the budget of {work.budget_usd:g} USD does not cover another"
+                        f" {work.things[:-1]} ({spent:.4f} USD spent or set aside)",
+                        "Raise budget_usd to continue.",
+                    )
+                return
+            heapq.heappop(self.queue)
+            request_id = work.begin(order, reserve)
+            task = asyncio.create_task(attempt(client, work, order, request_id))
+            running[task] = (number, order, request_id)
+
+    def _failed_alike(self) -> tuple[str, str] | None:
+        """Action and words of what several different groups got one after the other."""
+        for (action, words), failed in self.alike.items():
+            later = self.came and action == "rejected"
+            if len(failed) >= (FAILED_ALIKE_LATER if later else FAILED_ALIKE):
+                return action, words
+        return None
+
+    def _stop_alike(self, action: str, words: str):
+        remedy = self.work.unlike
+        if action == "rejected":
+            named = [
+                hint for name, hint in self.work.fields.items() if re.search(rf"\b{name}\b", words)
+            ]
+            remedy = f"What may help: {(named or ['correct the parameter that is named'])[0]}."
+        self.stop(f"several different {self.work.groups} failed in the same way ({words})", remedy)
+
+    def _due(self) -> float:
+        return max(self.paused_until, self.queue[0][0])
+
+    def _until_next(self, running) -> float:
+        """Seconds to sleep unless a request ends before: until the next order is due, at most until
+        the next line of progress.
+        """
+        if not self.queue or self.stopped or len(running) >= self.flow.allowed:
+            return 5.0
+        due = self._due() - time.monotonic()
+        # Due and yet not started: the budget waits for what is under way.
+        return min(5.0, due) if due > 0 else 5.0 if running else 0.0
+
+    def _decide(self, number, order, request_id, verdict: retry_policy.Verdict, others: int):
+        action = verdict.action
+        if action == "throttled":
+            self.flow.throttled(others)
+        else:
+            self.flow.answered()
+            self.last_answer = time.monotonic()
+        self.silent = self.silent + 1 if action == "retry" else 0
+        if action == "stop":
+            self.stop(verdict.message, verdict.remedy or AGAIN)
+        elif action in ("done", "refused"):
+            self.settled.add(order.image_id)
+        else:
+            self._again(number, order, request_id, verdict, others)
+        if action == "done":
+            self.came, self.each = self.came + 1, None
+            self.alike.clear()
+
+    def _again(self, number, order, request_id, verdict, others):
+        """Put an order back into the queue, later, unless it has had its share."""
+        action, limits, self.last = verdict.action, self.limits, verdict
+        now, name = time.monotonic(), order.image_id
+        self.failures[action, name] += 1
+        failed = self.failures[action, name]
+        wait = retry_policy.wait_seconds(failed - 1, verdict.retry_after, self.chance)
+        since = self.last_answer if action == "throttled" else now
+        too_long = now + wait - since > limits.patience_seconds
+        most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1, "again": limits.ask_again}
+        most |= {"unusable": min(PAID_FOR_NOTHING, limits.ask_again)}
+        given_up = too_long if action == "throttled" else failed > most[action]
+        if action == "rejected" and given_up and self._others_get_through(name, verdict):
+            # It is this one alone that the service will not take.
+            self.work.ledger.settle(request_id, "refused")
+            same = {o.image_id for _, _, o in self.queue if o.group == order.group}
+            self.settled |= {name} | same
+            self.queue = [item for item in self.queue if item[2].image_id not in same]
+            heapq.heapify(self.queue)
+        elif given_up and self.work.leave_out(order, request_id, verdict):
+            self.settled.add(name)
+        elif action in ("rejected", "empty", "unusable"):
+            # But for the status, what has digits in it is a number of the request.
+            words = re.sub(r"(?<=\s)\S*\d\S*", "…", verdict.message)
+            self.alike[action, words].add(name if self.few else order.group)
+            self.came_before.setdefault(name, self.came)
+            if not self.few:
+                self._after_all_others(order.group, now + wait)
+        elif not others and action != "again":
+            # Nothing gets through at all: the other orders would only run into the same wall.
+            self.paused_until = now + max(
+                wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance)
+            )
+        if not given_up:
+            heapq.heappush(self.queue, (now + wait, number, order))
+        if too_long:
+            seconds = f"{limits.patience_seconds:g} s"
+            self.stop(f"the service asks to wait longer than {seconds} ({verdict.message})")
+        if self.silent >= FAILURES_IN_A_ROW * limits.tries:
+            self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
+
+    def _after_all_others(self, group: str, due: float):
+        """Let the others of a group wait until the failed one has been tried again."""
+        self.queue = [(due if o.group == group else when, n, o) for when, n, o in self.queue]
+        heapq.heapify(self.queue)
+
+    def _others_get_through(self, name: str, verdict) -> bool:
+        if self.came > self.came_before.get(name, self.came):
+            return True
+        rows = self.work.ledger.rows.values()
+        return verdict.status in ABOUT_THE_PROMPT and any(row["status"] == "ok" for row in rows)
+
+    def _result(self, task) -> retry_policy.Verdict:
+        """The result of an attempt; a full disk or a programming error stops the run once the
+        others have ended.
+        """
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, OSError):
+            said = f"the run folder cannot be written ({error.strerror or error})"
+            return retry_policy.Verdict("stop", said)
+        self.unforeseen = self.unforeseen or error
+        return retry_policy.Verdict("stop", f"an unforeseen error ({error!r})")
+
+    def _say(self, seconds):
+        got, total = len(self.settled), len(self.work.wanted)
+        left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
+        self.work.run.say(
+            f"{self.work.doing}: {got} of {total} {self.work.things},"
+            f" {self.work.ledger.settled_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
+        )
+
+
+async def attempt(client, work, order, request_id: str) -> retry_policy.Verdict:
+    """One request from its ledger line to its settled line; raises for nothing that the service or
+    the network does.
+    """
+    ledger, began = work.ledger, time.monotonic()
+    await ledger.save()
+    try:
+        content, headers = await work.send(client, order, request_id)
+        seconds = time.monotonic() - began
+        verdict = await work.keep(order, request_id, content, headers, seconds)
+    except connection.Failed as error:
+        verdict = error.verdict
+        settled = {"seconds": time.monotonic() - began, "error": str(error)}
+        if error.billed:
+            ledger.settle(request_id, "unknown", **settled)
+        else:
+            status = "refused" if verdict.action == "refused" else "failed"
+            ledger.settle(request_id, status, cost_usd=0.0, **settled)
+    await ledger.save()
+    return verdict
