@@ -480,6 +480,46 @@ TABLES = {
             text("block", "id of the block that asked"),
         ],
     ),
+    "sources": (
+        "What the licences of the images in a reading set allow: one row per source (06).",
+        [
+            text("run", "the source run", required=True),
+            text("origin", "the truth of its images", *ORIGINS, required=True),
+            text("licence", "as in images.csv of the source"),
+            yes_no("may_leave", "may be sent to another machine", required=True),
+            yes_no("may_be_shown", "visitors of the companion page may see them", required=True),
+            yes_no("may_be_released", "may be published", required=True),
+        ],
+    ),
+    "models": (
+        "One row per reading of a model (07).",
+        [
+            text("reader_id", "opaque id", required=True),
+            text("kind", "who answered", "model", required=True),
+            text("label", "name in the report", required=True),
+            text("model", "as requested", required=True),
+            text("answered_by", "as the service names it, several joined by |"),
+            text("provider", "openai, azure, local or rehearsal", required=True),
+            text("first_utc", "ISO 8601, of the first answer"),
+            text("last_utc", "ISO 8601, of the last answer"),
+            text("instructions_sha256", "of the text of instructions", required=True),
+            text("settings", "JSON: what it was asked with", required=True),
+            integer("answered", "number of images", required=True),
+            integer("missing", "number of images without an answer", required=True),
+            number("cost_usd", "of all requests of this reading, USD"),
+            yes_no("simulated", "the rehearsal's stand-in", required=True),
+        ],
+    ),
+    "missing_answers": (
+        "One row per image that a model did not answer (07).",
+        [
+            text("reader_id", "opaque id", required=True),
+            text("block", "id of the block that asked", required=True),
+            text("blind_id", "as in reading_set.csv", required=True),
+            text("reason", "refused, cut off, or what was wrong with the answer", required=True),
+            yes_no("simulated", "the rehearsal's stand-in"),
+        ],
+    ),
     "given_answers": (
         (
             "answers.csv of 07: every answer that stands, one row per question; readings.csv is its"
@@ -497,6 +537,7 @@ TABLES = {
         "One row per reader (07).",
         [
             text("reader_id", "opaque id", required=True),
+            text("kind", "who answered; missing: a person", "person", "model"),
             number("years", "of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),

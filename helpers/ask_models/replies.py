@@ -1,4 +1,4 @@
-"""From the questions of a block to the JSON schema of a reply, and from a reply to checked answers."""
+"""The JSON schema of a reply from the questions of a block, and checked answers from a reply."""
 
 import json
 import re
@@ -8,8 +8,8 @@ from helpers import protocol
 from helpers.services import retry_policy, secrets
 
 DECLINED = re.compile(
-    r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|am (?:not able|unable)|won(?:'|’)t)|cannot"
-    r" (?:assist|help|provide)|as an ai)\b",
+    r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|am (?:not able|unable)|won(?:'|’)t)"
+    r"|cannot (?:assist|help|provide)|as an ai)\b",
     re.IGNORECASE,
 )
 
@@ -82,7 +82,9 @@ def read(content: bytes) -> Reply:
         told = {key: body[key] for key in body if key != "usage"}
         refused = retry_policy.is_refusal(told)
         said = retry_policy.describe(body) if {"error", "detail"} & body.keys() else ""
-        raise Unusable(f"no choices{': ' + said if said else ''}", "refused" if refused else "empty")
+        raise Unusable(
+            f"no choices{': ' + said if said else ''}", "refused" if refused else "empty"
+        )
     ended, text = choice.get("finish_reason"), message.get("content")
     if isinstance(text, list):  # parts, as some servers send them
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
@@ -90,7 +92,7 @@ def read(content: bytes) -> Reply:
         said = message.get("refusal") or "content_filter"
         raise Unusable(f"refused: {_short(said)}", "refused")
     if ended == "length":
-        raise Unusable("cut off: it was longer than max_output_tokens")
+        raise Unusable("cut off: it was longer than longest_answer")
     if not isinstance(text, str) or not text.strip():
         raise Unusable("empty", "empty")
     return Reply(text, str(body.get("model") or ""))

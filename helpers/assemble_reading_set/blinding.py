@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import burned_in_text, images, protocol, table_columns, tables
+from helpers import burned_in_text, images, licences, protocol, table_columns, tables
 from helpers.assemble_reading_set import blocks, framing, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
@@ -166,6 +166,7 @@ def assemble(
     )
     shown = {**audited.parameters, "framing": asked.framing}
     key = write_set(drawn, reading_set, run.study, shown, run.name, texts, designed)
+    run.write("sources.csv", licences.sources(drawn))
     git = run.manifest.get("git")
     return seal.seal(key, reading_set, run.folder / "sealed", run.study, asked.readers, git)
 

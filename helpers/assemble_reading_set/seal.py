@@ -25,8 +25,10 @@ from helpers.runner import executed_code, freshness, parameters, places, runs
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 CIPHER = "AES-256-GCM"
+OPENINGS = ".unsealed.jsonl"
 PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
 PLANNED = ("08_analyse_readings", "09_compare_with_paper")
+ASKED = "07_ask_models"  # its settings are part of the plan, and what they tell the model
 SINCE = "the reading set was sealed"
 
 
@@ -183,8 +185,8 @@ def read_commitment(reading_set: Path) -> dict:
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
-    """SHA-256 by file name of the code of the notebooks of 08 and 09 and of this study's settings
-    of them; copies are kept in `sealed`/plan/.
+    """SHA-256 by file name of the code of the notebooks of 08 and 09, of this study's settings of
+    them, and of what models are asked with; copies are kept in `sealed`/plan/.
     """
     for path in _plan_files(study):
         write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
@@ -283,7 +285,11 @@ def _plan_notebooks() -> list[Path]:
 def _plan_files(study: str) -> list[Path]:
     folder = places.params_folder(study)
     settings = [path for name in PLANNED for path in sorted(folder.glob(f"{name}*.yaml"))]
-    return [*settings, *_plan_notebooks()]
+    asking = sorted(folder.glob(f"{ASKED}*.yaml"))
+    declared = parameters.schema(places.NOTEBOOKS / f"{ASKED}.ipynb")["instructions"]
+    told = {parameters.read_yaml(path).get("instructions", declared.default) for path in asking}
+    texts = [folder / name for name in sorted(told) if (folder / name).is_file()]
+    return [*settings, *asking, *texts, *_plan_notebooks()]
 
 
 def _still_open(locks, planned: int) -> str:
@@ -301,17 +307,22 @@ def _still_open(locks, planned: int) -> str:
     )
 
 
+def openings(sealed: Path) -> list[dict]:
+    """When, how and why the key was opened so far: utc, how and perhaps reason and state."""
+    path = Path(sealed) / OPENINGS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def _record(sealed: Path, entry: dict) -> dict:
     """The entry with its time, as it is kept; the same one is not kept twice."""
-    path = sealed / ".unsealed.jsonl"
-    before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    before = openings(sealed)
     for earlier in before:
         if {name: earlier[name] for name in earlier if name != "utc"} == entry:
             return {**earlier, "history": before}
     entry = entry | {"utc": utc_now()}
     history = [*before, entry]
     lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in history)
-    write_atomically(path, lines.encode(), mode=0o600)
+    write_atomically(sealed / OPENINGS, lines.encode(), mode=0o600)
     return {**entry, "history": history}
 
 

@@ -39,6 +39,7 @@ class Generation:
 
     things, groups, doing = "images", "prompts", "Generating"
     left, fields = LEFT, FIELDS
+    leaves_out = False
     unlike = "Is this an image service? Its answers are in paid/unusable."
 
     def __init__(self, run: runs.Run, service: Service, orders: list[Order]):
@@ -131,28 +132,7 @@ class Generation:
 
     def plan(self) -> str:
         """The number of requests to come and their expected cost, in a few sentences."""
-        there = len(self.orders) - len(self.wanted)
-        text = (
-            f"{len(self.orders)} images ordered, {there} on disk, refused or in a batch:"
-            f" {len(self.wanted)} requests to send."
-        )
-        unanswered = [row for row in self.ledger.rows.values() if row["status"] == "unknown"]
-        if unanswered:
-            usd = sum(row["cost_usd"] or 0 for row in unanswered)
-            text += (
-                f" {len(unanswered)} earlier attempts have no answer on record and may have been"
-                f" billed: {usd:.4f} USD are counted for them."
-            )
-        if self.wanted:
-            each = self.dearest()
-            total = each.usd * len(self.wanted)
-            text += (
-                f" Estimated {total:.4f} USD ({each.basis}). Spent so far"
-                f" {self.ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."
-            )
-            if self.ledger.spent_usd + total > self.budget_usd:
-                text += " The budget does not cover all of them: the stage stops when it is spent."
-        return text
+        return sending.plan(self, len(self.wanted), "on disk, refused or in a batch")
 
     def _reconcile(self) -> None:
         """Settle the attempts that a killed process left open: from what it put on disk, else as

@@ -107,7 +107,8 @@ def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tup
         questions = opened.protocol.asked(block)
         scored = (blind_id for blind_id in images if not opened.images[blind_id].training)
         for position, blind_id in enumerate(scored, 1):
-            answers = own.answers[blind_id]
+            if (answers := own.answers.get(blind_id)) is None:
+                continue  # a model gave none
             where = {"reader_id": reader_id, "block": block, "blind_id": blind_id}
             told = list(_asked(answers, questions))
             given += [where | answer for answer in told]
@@ -145,6 +146,7 @@ def _reader_row(reader: dict, own: record.Record) -> dict:
     display = {} if gone else own.display
     return {
         "reader_id": reader["reader_id"],
+        "kind": own.kind,
         "years": particulars.get("years"),
         "specialty": inert(particulars.get("specialty", "")) or None,
         "prior_ai": particulars.get("prior_ai"),

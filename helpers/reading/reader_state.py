@@ -4,7 +4,8 @@ Everything the server does for a reader goes through here.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
@@ -19,9 +20,15 @@ _FOLDED: WeakKeyDictionary[Engine, dict[str, record.Record]] = WeakKeyDictionary
 
 
 def enter(
-    engine: Engine, setting: Setting, reader_id: str, clock: Callable[[], str] = utc_now
+    engine: Engine,
+    setting: Setting,
+    reader_id: str,
+    clock: Callable[[], str] = utc_now,
+    about: Mapping = MappingProxyType({}),
 ) -> None:
-    """Fix the reader's order as the first event of the record; done already, it changes nothing."""
+    """Fix the reader's order as the first event of the record, with more `about` a reader who is no
+    person; done already, it changes nothing.
+    """
     known = read_record(engine, reader_id)
     if known.blocks or known.erased:
         return
@@ -44,6 +51,7 @@ def enter(
         "mixing": mixing,
         "simulated": bool(people.get(reader_id, {}).get("simulated")),
         "salt": "",
+        **about,
     }
     message = {"id": "assigned", "event": "assigned", "payload": payload}
     store.append(engine, reader_id, message, clock=clock)

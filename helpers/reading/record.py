@@ -37,6 +37,7 @@ class Record:
     """
 
     blocks: dict[str, list[str]] = field(default_factory=dict)
+    kind: str = "person"
     begun: dict[str, dict] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
     locking: set[str] = field(default_factory=set)
@@ -145,6 +146,7 @@ def _assigned(payload: dict) -> dict:
         raise StoreError(f"This record {protocol.OLD_SET}")
     blocks = payload.get("blocks", [])
     return {
+        "kind": payload.get("kind", "person"),
         "blocks": {block["block"]: block["images"] for block in blocks},
         "locking": {block["block"] for block in blocks if block["lock"]},
         "told": {block["block"] for block in blocks if block["tell_truth"]},

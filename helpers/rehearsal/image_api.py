@@ -16,6 +16,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 from helpers.rehearsal import image_api_answers as answers
 from helpers.rehearsal import image_api_batches as batches
@@ -61,12 +62,13 @@ class ImageServer:
     batch_expires_after: int = 0  # requests done before a batch expires; 0 lets it complete
     key: str = ""  # the only accepted key; empty accepts any
     port: int = 0
+    kinds: ClassVar[tuple] = FAULTS
 
     def __post_init__(self):
-        unknown = [kind for kind in [*self.faults, *self.script] if kind not in (*FAULTS, "")]
+        unknown = [kind for kind in [*self.faults, *self.script] if kind not in (*self.kinds, "")]
         if unknown:
             raise ValueError(
-                f"The stand-in has no fault '{unknown[0]}'; one of: {', '.join(FAULTS)}."
+                f"The stand-in has no fault '{unknown[0]}'; one of: {', '.join(self.kinds)}."
             )
         self.requests: list[dict] = []
         self.files: dict[str, tuple[str, bytes]] = {}
@@ -111,6 +113,14 @@ class ImageServer:
                 return kind
         return ""
 
+    def answer(self, request: dict, kind: str) -> tuple[int, dict]:
+        """POST /v1/images/generations."""
+        return answers.failure(kind) or answers.generation(request, self, kind)
+
+    def price(self, request: dict, answer: dict) -> float:
+        """What the service would charge for an answer, USD."""
+        return answers.price(request, answer)
+
     def record(self, **entry) -> dict:
         """Note a generation that was asked for."""
         entry = {"billed_usd": 0.0, "utc": time.time(), **entry}
@@ -146,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         refused = self._authorised()
         if refused:
             return self._json(*refused)
-        if path.endswith("/images/generations"):
+        if path.endswith(("/images/generations", "/chat/completions")):
             return self._generate(path, body)
         self._json(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
 
@@ -194,11 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "drop":
             self.close_connection = True
             return
-        status, answer = answers.failure(kind) or answers.generation(request, api, kind)
+        status, answer = api.answer(request, kind)
         entry["status"] = status
         if status == 200:
-            entry["billed_usd"] = answers.price(request, answer)
-            entry["images"] = len(answer["data"])
+            entry["billed_usd"] = api.price(request, answer)
+            entry["images"] = len(answer.get("data", ()))
         headers = {"Retry-After": api.retry_after} if kind == "throttle" else {}
         self._json(status, answer, headers, cut=kind == "cut")
 

@@ -7,6 +7,8 @@ from helpers.services import prices
 
 # Until a first answer has shown what this model counts, more is set aside than the table says, and
 # much more beside others.
+# Of an image that a model is shown and of what it says, before any answer has told.
+PICTURE_TOKENS, ANSWER_TOKENS = 1500, 400
 UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
 
 
@@ -58,6 +60,33 @@ def estimate(
     usd, reserve_usd, beside_usd = (
         discount * ((tokens * price.output_usd + words) / 1e6 + price.image(size))
         for tokens, words in ((expected, text), (reserve, more), (beside, more))
+    )
+    return Estimate(usd, reserve_usd, beside_usd, f"{basis}, {price.source}", bool(seen))
+
+
+def estimate_answer(
+    price: prices.Price, characters: int, pictures: int, most_out: int, seen: list[tuple]
+) -> Estimate:
+    """What one answer to a text of so many `characters` beside `pictures` will cost. What comes out
+    is bounded by the request (`most_out` tokens), so only what goes in can surprise.
+
+    `seen` has the tokens in and out of earlier answers.
+    """
+    if not price.by_tokens:
+        usd = price.image("")
+        return Estimate(usd, usd, usd, f"{usd:g} USD per answer, {price.source}", True)
+    if seen:
+        given, out = (sum(tokens) / len(seen) for tokens in zip(*seen))
+        most = beside = max(tokens for tokens, _ in seen) * SEEN_MARGIN
+        basis = f"{given:.0f} tokens in, {out:.0f} out in {len(seen)} answers of this ledger"
+    else:
+        given = math.ceil(characters / 3) + pictures * PICTURE_TOKENS
+        out = min(ANSWER_TOKENS, most_out)
+        most, beside = given * UNSEEN_MARGIN, given * UNSEEN_MARGIN_BESIDE
+        basis = f"{given} tokens in by the length of the texts, {out} out"
+    usd, reserve_usd, beside_usd = (
+        (tokens * price.input_usd + answer * price.output_usd) / 1e6 + price.image("")
+        for tokens, answer in ((given, out), (most, most_out), (beside, most_out))
     )
     return Estimate(usd, reserve_usd, beside_usd, f"{basis}, {price.source}", bool(seen))
 

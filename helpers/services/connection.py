@@ -162,7 +162,7 @@ async def preflight(service: Connection, named: Collection[str], does: str) -> s
     Raises ServiceError when the model is missing, shuts down too early, or the key is refused.
     Some services list no models or only others: then the sentence says so and the stage continues.
     """
-    model, needed = service.parameters.model, service.parameters.needed_until
+    model, needed = service.parameters.model, service.parameters.get("needed_until", "")
     last = _day(needed or date.today())
     if last is None:
         raise ServiceError(f"needed_until must be a day such as 2027-06-30, not '{needed}'.")

@@ -106,8 +106,10 @@ def tokens(usage: dict | None) -> tuple[int | None, int | None]:
     """Tokens in and out of an answer's usage; what is missing follows from the total, or is None
     where it doesn't.
     """
+    names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+    counted = usage or {}
     given, out, total = (
-        _count((usage or {}).get(name))
+        _count(counted.get(name, counted.get(names.get(name))))
         for name in ("input_tokens", "output_tokens", "total_tokens")
     )
     if out is None and total is not None:

@@ -26,6 +26,32 @@ ABOUT_THE_PROMPT = {400, 413, 422, 451}
 AGAIN = "Run the stage again to continue."
 
 
+def plan(work, wanted: int, elsewhere: str) -> str:
+    """How many requests are to come and what they are expected to cost, in a few sentences;
+    `elsewhere` says where the other answers are.
+    """
+    ledger, total = work.ledger, len(work.orders)
+    text = (
+        f"{total} {work.things} ordered, {total - wanted} {elsewhere}: {wanted} requests to send."
+    )
+    unanswered = [row for row in ledger.rows.values() if row["status"] == "unknown"]
+    if unanswered:
+        usd = sum(row["cost_usd"] or 0 for row in unanswered)
+        text += (
+            f" {len(unanswered)} earlier attempts have no answer on record and may have been"
+            f" billed: {usd:.4f} USD are counted for them."
+        )
+    if wanted:
+        each = work.dearest()
+        text += (
+            f" Estimated {each.usd * wanted:.4f} USD ({each.basis}). Spent so far"
+            f" {ledger.spent_usd:.4f} of a budget of {work.budget_usd:g} USD."
+        )
+        if ledger.spent_usd + each.usd * wanted > work.budget_usd:
+            text += " The budget does not cover all of them: the stage stops when it is spent."
+    return text
+
+
 async def serve(work) -> None:
     """Ask for everything that `work` still wants. Raises ServiceError when something is missing
     after every open request has been settled.
@@ -44,7 +70,8 @@ class Sender:
     `work` says what is `wanted` (orders with image_id and group: what fails alike), what one is
     expected to cost (`dearest`), enters it in its `ledger` (`begin`), sends it (`send`) and keeps
     the answer (`keep`). `leave_out` settles an order that had its share without an answer, if it
-    may be. `things`, `groups`, `doing`, `left`, `fields` and `unlike` are its words.
+    may be (`leaves_out`: what is of no use stops nothing). `things`, `groups`, `doing`, `left`,
+    `fields` and `unlike` are its words.
     """
 
     def __init__(self, work):
@@ -152,6 +179,8 @@ class Sender:
     def _failed_alike(self) -> tuple[str, str] | None:
         """Action and words of what several different groups got one after the other."""
         for (action, words), failed in self.alike.items():
+            if self.work.leaves_out and action != "rejected":
+                continue
             later = self.came and action == "rejected"
             if len(failed) >= (FAILED_ALIKE_LATER if later else FAILED_ALIKE):
                 return action, words

@@ -1,0 +1,305 @@
+"""A model as a reader: what it is sent, what it costs, and which answers are still wanted.
+
+services/sending.py sends. What is on disk at any moment: before a request is sent its line in
+ledger.csv; after its answer paid/<request_id>.json as received, then the settled line. What an
+answer says is read from that file whenever it is needed, so a kill loses nothing that was paid.
+"""
+
+import asyncio
+import base64
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from helpers import images, protocol
+from helpers.ask_models import replies
+from helpers.ask_models.model_service import ModelService
+from helpers.files import utc_now, write_atomically
+from helpers.reading import setting
+from helpers.runner import runs
+from helpers.services import budget, connection, prices, retry_policy, secrets, sending
+from helpers.services.ledger import LOST, Ledger
+
+OWN_FIELDS = {"model", "messages"}  # the client takes a schema to pieces, at 15 ms a request
+LEFT = {"unusable": "The answers are kept in paid/."}
+# What to change when a service does not take a field of the request.
+FIELDS = {
+    "response_format": "set reply_format to json_object or text",
+    "temperature": "leave temperature empty, then it is not sent",
+    "max_completion_tokens": "set limit_field to max_tokens",
+    "max_tokens": "set limit_field to max_completion_tokens",
+    "image_url": "set model to one that sees images",
+    "model": "set model to a name that it lists",
+}
+NAMES = {"xray": "Chest X-ray", "ct": "CT slice of the chest"}
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One image for one run of the model through the set."""
+
+    reader_id: str
+    block: str
+    blind_id: str
+    image_id: str  # of the ledger: reader, image, and what it was asked with
+    earlier: tuple[str, ...] = ()  # blind_ids of the block that came before, for a memory
+
+    @property
+    def group(self) -> str:
+        """What fails together: each image by itself."""
+        return self.image_id
+
+    prompt_id = property(lambda self: self.block)
+    prompt = property(lambda self: "")  # the same texts for every image of a block: not repeated
+
+
+class ModelReading:
+    """The answers that a run of 07_ask_models wants from its model."""
+
+    things, groups, doing = "answers", "images", "Reading"
+    left, fields = LEFT, FIELDS
+    unlike = "Does this model see images and answer in JSON? Its answers are in paid/."
+
+    def __init__(
+        self,
+        run: runs.Run,
+        service: ModelService,
+        opened: setting.Setting,
+        instructions: str,
+        orders,
+    ):
+        self.run, self.service, self.opened = run, service, opened
+        self.instructions, self.orders = instructions, orders
+        self.budget_usd, self.paid = run.parameters.budget_usd, run.folder / "paid"
+        self.ledger, self.by_id = Ledger(run.folder / "ledger.csv"), {o.image_id: o for o in orders}
+        if not run.finished:
+            self._reconcile()
+        self.rest()
+
+    def rest(self) -> None:
+        """Recompute what is wanted: with a memory, each run's next image alone."""
+        rows = self.ledger.rows.values()
+        self.over = {r["image_id"]: r for r in rows if r["status"] in ("ok", "refused", "unusable")}
+        self.wanted = [order for order in self.orders if order.image_id not in self.over]
+        self.open = len(self.wanted)
+        if self.run.parameters.memory:
+            first = {order.reader_id: order for order in reversed(self.wanted)}
+            self.wanted = list(first.values())
+
+    def outcome(self, order: Order) -> dict | None:
+        """How an order ended: answers, or the reason why there are none; None while it is open.
+
+        Both with seconds, and with reply.request, reply.utc and the reply.model that the service
+        names (dotted: no question can have such an id).
+        """
+        if (row := self.over.get(order.image_id)) is None:
+            return None
+        path = self.paid / f"{row['request_id']}.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        about = {"seconds": round(row["seconds"] or 0.0, 3), "reply.request": row["request_id"]}
+        about |= {"reply.utc": kept.get("received_utc", row["requested_utc"])}
+        if row["status"] != "ok":
+            return about | {"reason": row["error"] or "refused"}
+        reply = replies.read(kept["answer"].encode())
+        return about | {
+            "reply.model": reply.model,
+            "answers": replies.answers(reply.text, self.opened.protocol.asked(order.block)),
+        }
+
+    def plan(self) -> str:
+        """The number of requests to come and their expected cost, in a few sentences."""
+        return sending.plan(self, self.open, "there or refused")
+
+    # --- what sending.py asks for
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether an image may stay without an answer: only where others have one."""
+        return any(row["status"] == "ok" for row in self.ledger.rows.values())
+
+    def leave_out(self, order: Order, request_id: str, verdict: retry_policy.Verdict) -> bool:
+        """Nonsense and silence are missing answers, unless nothing else ever comes."""
+        rows = self.ledger.rows.values()
+        few = sum(row["status"] == "unusable" for row in rows) < sending.FAILED_ALIKE
+        if verdict.action not in ("unusable", "empty") or not (self.leaves_out or few):
+            return False
+        self.ledger.settle(request_id, "unusable")
+        return True
+
+    def begin(self, order: Order, reserve_usd: float) -> str:
+        """Put a request down in the ledger as it is sent; returns its id."""
+        asked = {"model": self.service.parameters.model, "size": None, "quality": None}
+        return self.ledger.begin(order, reserve_usd, **asked)
+
+    def dearest(self) -> budget.Estimate:
+        """What one answer is expected to cost, and what is set aside for it."""
+        asked = self.run.parameters
+        seen = [
+            (row["input_tokens"] or 0, row["output_tokens"])
+            for row in self.ledger.rows.values()
+            if row["model"] == asked.model and row["output_tokens"] is not None
+        ]
+        sent = self.longest, 1 + asked.memory
+        return budget.estimate_answer(self.service.price, *sent, asked.longest_answer, seen)
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Characters of the longest texts that go with one image."""
+        shown = 1 + self.run.parameters.memory
+        firsts = {order.block: order for order in self.orders}.values()
+        return len(self.instructions) + shown * max(len(self.asked(one)) for one in firsts)
+
+    async def send(self, client, order: Order, request_id: str) -> tuple[bytes, dict]:
+        """Send one image with its questions; returns the answer's bytes and headers."""
+        create = client.chat.completions.with_streaming_response.create
+        return await connection.ask(create, self.request(order), OWN_FIELDS, request_id)
+
+    async def keep(
+        self, order: Order, request_id: str, content: bytes, headers: dict, seconds: float
+    ) -> retry_policy.Verdict:
+        """Put an answer on disk as it came, then settle its line of the ledger."""
+        kept = {
+            "request_id": request_id,
+            "image_id": order.image_id,
+            "received_utc": utc_now(),
+            "seconds": seconds,
+            "service_request_id": headers.get("x-request-id"),
+            "answer": secrets.clean_bytes(content).decode("utf-8", "replace"),
+        }
+        await asyncio.to_thread(self._write, kept)
+        return self._settle(order, kept)
+
+    def _write(self, kept: dict) -> None:
+        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.paid / f"{kept['request_id']}.json", text.encode())
+
+    def _settle(self, order: Order, kept: dict) -> retry_policy.Verdict:
+        """Settle an attempt by its answer; without a count what was set aside stays charged."""
+        content, price = kept["answer"].encode(), self.service.price
+        given, out = prices.tokens(replies.usage(content))
+        settled = {"seconds": kept["seconds"], "input_tokens": given, "output_tokens": out}
+        if out is not None or not price.by_tokens:
+            settled["cost_usd"] = prices.cost(price, "", given, out, batch=False)
+        status, verdict = "ok", retry_policy.Verdict("done")
+        try:
+            questions = self.opened.protocol.asked(order.block)
+            replies.answers(replies.read(content).text, questions)
+        except replies.Unusable as error:
+            status = "refused" if error.action == "refused" else "failed"
+            verdict = retry_policy.Verdict(error.action, str(error))
+        self.ledger.settle(kept["request_id"], status, **settled, error=verdict.message or None)
+        return verdict
+
+    def _reconcile(self) -> None:
+        """Settle the attempts that a killed process left open: from the answer that it put on disk,
+        else as perhaps billed.
+        """
+        left_open = [row for row in self.ledger.rows.values() if row["status"] == "sent"]
+        for row in left_open:
+            path, order = self.paid / f"{row['request_id']}.json", self.by_id.get(row["image_id"])
+            if path.exists() and order:
+                self._settle(order, json.loads(path.read_text()))
+            else:
+                self.ledger.settle(row["request_id"], "unknown", error=LOST)
+        if left_open:
+            self.ledger.save_now()
+
+    # --- the request
+
+    def request(self, order: Order) -> dict:
+        """The JSON body for one image: the instructions, the texts that a reader has met by then,
+        the questions, and the pixels in a fresh PNG.
+        """
+        asked = self.run.parameters
+        messages = [{"role": "system", "content": self.instructions}]
+        for blind_id in order.earlier[-asked.memory :] if asked.memory else ():
+            before = next(
+                o for o in self.orders if (o.reader_id, o.blind_id) == (order.reader_id, blind_id)
+            )
+            if answers := (self.outcome(before) or {}).get("answers"):
+                messages += [self._shown(before)]
+                messages += [{"role": "assistant", "content": json.dumps(answers)}]
+        body = {"model": asked.model, "messages": [*messages, self._shown(order)]}
+        body[asked.limit_field] = asked.longest_answer
+        if asked.temperature:
+            body["temperature"] = float(asked.temperature)
+        strict = {"name": "answers", "strict": True}
+        strict["schema"] = replies.schema(self.opened.protocol.asked(order.block))
+        formats = {"json_schema": {"type": "json_schema", "json_schema": strict}}
+        formats["json_object"] = {"type": "json_object"}
+        if asked.reply_format in formats:
+            body["response_format"] = formats[asked.reply_format]
+        return body | self.service.extra_body
+
+    def _shown(self, order: Order) -> dict:
+        link = {"url": f"data:image/png;base64,{base64.b64encode(self.picture(order)).decode()}"}
+        if self.run.parameters.detail != "auto":
+            link["detail"] = self.run.parameters.detail
+        parts = [{"type": "text", "text": self.asked(order)}]
+        return {"role": "user", "content": [*parts, {"type": "image_url", "image_url": link}]}
+
+    def picture(self, order: Order) -> bytes:
+        """The image as every reader first sees it: its whole grey range, in its own size."""
+        array = images.read_png(self.opened.images[order.blind_id].path)
+        bits = 8 if array.dtype == "uint8" else self.opened.texts.get("bits") or 16
+        return images.write_png(images.eight_bits(array, bits))
+
+    def asked(self, order: Order) -> str:
+        """The texts of the blocks up to this one that show nothing else, its own, and its
+        questions.
+        """
+        blocks = self.opened.protocol.blocks
+        here = next(block for block in blocks if block.block == order.block)
+        told = [block for block in blocks[: blocks.index(here)] if not block.images]
+        width, height, _, _ = setting.decoded(self.opened.images[order.blind_id].path)
+        return TEMPLATES.get_template("question.txt").render(
+            title=here.title,
+            texts=[*(f"{block.title}\n{block.instructions}" for block in told), here.instructions],
+            modality=NAMES[self.opened.images[order.blind_id].modality],
+            width=width,
+            height=height,
+            questions=self.opened.protocol.asked(order.block),
+            many=protocol.MANY,
+        )
+
+
+def orders(
+    opened: setting.Setting, blocks: dict[str, dict[str, list[str]]], digest: str
+) -> list[Order]:
+    """An order per reader and image, in the reader's own order; `blocks`: reader_id -> block ->
+    blind_ids; `digest` of what they are asked with.
+    """
+    return [
+        Order(reader, block, name, f"{reader}.{name}.{digest[:8]}", tuple(shown[:place]))
+        for reader, own in blocks.items()
+        for block, shown in own.items()
+        for place, name in enumerate(shown)
+    ]
+
+
+def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
+    """What the model is asked with, and the SHA-256 over it: another one is another reading."""
+    names = "provider model base_url reply_format temperature longest_answer detail memory"
+    chosen = {name: run.parameters[name] for name in [*names.split(), "extra_body", "seed"]}
+    chosen["instructions_sha256"] = hashlib.sha256(instructions.encode()).hexdigest()
+    whole = json.dumps(chosen | {"set": commitment}, sort_keys=True)
+    return chosen | {"sha256": hashlib.sha256(whole.encode()).hexdigest()}
+
+
+async def read(reading: ModelReading) -> None:
+    """Ask for every answer that is wanted. Raises ServiceError when some are missing that another
+    run may bring.
+    """
+    while not reading.run.finished and reading.wanted:
+        await sending.serve(reading)
+        reading.rest()

@@ -1,0 +1,88 @@
+"""The model's service: where it is, what it costs, and whether real images may be sent there."""
+
+import pandas as pd
+
+from helpers.runner import runs
+from helpers.services import connection, prices
+from helpers.services.connection import ServiceError
+
+NOT_FURTHER = {"model", "messages", "n", "stream", "response_format", "temperature"}
+
+
+class ModelService(connection.Connection):
+    """The chat service that the parameters of a run describe."""
+
+
+def of(run: runs.Run) -> ModelService:
+    """The service of a run's parameters, with its price and its key.
+
+    Raises ServiceError for parameters that do not fit together and for a missing key, PriceError
+    for a model without a price.
+    """
+    asked = run.parameters
+    said = "the study's own parameters say these"
+    extra = connection.extra_body(asked, NOT_FURTHER, said)
+    price = prices.find(asked.model, "", asked.price_input, asked.price_output, asked.price_image)
+    base_url = connection.address(asked)
+    if asked.provider == "rehearsal" and not base_url and not run.finished:
+        # The stand-in starts here and lives as long as this process.
+        from helpers.rehearsal.model_api import ModelServer
+
+        run.mark_simulated("model readers")
+        base_url = ModelServer(faults=_faults(asked.simulated_faults)).__enter__().url
+    key = "" if run.finished else connection.credential(run)
+    return ModelService(asked, base_url, extra, price, key)
+
+
+def _faults(given: list[str]) -> dict[str, float]:
+    """Shares by kind, of "refusal 0.1" and so on. Raises ServiceError."""
+    try:
+        return {name: float(share) for name, _, share in (one.partition(" ") for one in given)}
+    except ValueError:
+        raise ServiceError(
+            'simulated_faults are kinds with their shares, such as ["refusal 0.1"].'
+        ) from None
+
+
+async def preflight(service: ModelService) -> str:
+    """What the service said of the model; see connection.preflight."""
+    return await connection.preflight(service, ("gpt", "vl", "vision"), "sees images")
+
+
+def refuse_to_send(service: ModelService, set_run: runs.Run) -> str:
+    """Whether the images of a reading set may go to this service, in a sentence.
+
+    Raises ServiceError that names the source: real images leave this machine only if their licence
+    allows it, the run names their source in `may_leave`, and `approval` says where the study's
+    protocol and consent allow it.
+    """
+    asked, price = service.parameters, service.price
+    charged = price.by_tokens or price.image("")  # a gateway on loopback hands images on, for money
+    if service.loopback and (asked.provider == "rehearsal" or not charged):
+        return "The model runs on this machine: no image leaves it."
+    if not (set_run.folder / "sources.csv").exists():
+        raise ServiceError(
+            f"{set_run.name} does not say which licences its images have (sources.csv is missing):"
+            " redo it, or ask a model on this machine."
+        )
+    sources = set_run.read("sources.csv")
+    for row in sources.itertuples():
+        if not row.may_leave:
+            licence = "no licence" if pd.isna(row.licence) else f"licence '{row.licence}'"
+            raise ServiceError(
+                f"Images of {row.run} have {licence}, which does not let them leave this machine:"
+                " ask a model on this machine (provider local, an address on loopback, price_image"
+                " 0), or have the licence in the source's table say 'may leave' if that is so."
+            )
+        if row.origin == "real" and row.run not in asked.may_leave:
+            raise ServiceError(
+                f"Real images of {row.run} would be sent to {service.base_url or 'the provider'}:"
+                f" add {row.run} to may_leave if the study may do that."
+            )
+    real = sorted(sources.loc[sources["origin"] == "real", "run"].unique())
+    if real and not asked.approval.strip():
+        raise ServiceError(
+            "approval is empty: name the section of the protocol and of the consent that lets real"
+            f" images of {', '.join(real)} be sent to another machine."
+        )
+    return f"Images leave this machine. {asked.approval}" if real else "No real image is sent."

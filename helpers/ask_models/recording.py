@@ -1,0 +1,169 @@
+"""A model's answers in a record like people's: readers of its own, events in a hash chain, an order
+of its own, then the lock; and the tables of the run.
+"""
+
+import json
+import re
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from helpers import protocol, tables
+from helpers.ask_models import asking
+from helpers.assemble_reading_set import seal
+from helpers.files import utc_now
+from helpers.reading import accounts, export, reader_state, record, setting, store
+from helpers.runner import parameters, runs
+from helpers.services.connection import ServiceError
+
+MISSING = "missing"  # the event of an image without an answer; its payload has the reason
+
+
+def open_set(run: runs.Run, set_run: runs.Run) -> setting.Setting:
+    """The reading set as a model reads it: the images that are scored, all blocks, all texts.
+
+    Raises ServiceError when somebody has opened the key already: then nobody may read any more.
+    """
+    folder = set_run.folder / "reading_set"
+    designed, asked = setting.read_protocol(folder), run.parameters
+    texts = setting.read_texts(folder, run.study)
+    known = {name: asked[name] for name in ("seed", "mixing", "reading_set")}
+    scored = {i.blind_id: i for i in setting.read_images(folder, designed).values()}
+    scored = {name: image for name, image in scored.items() if not image.training}
+    opened = [entry for entry in seal.openings(set_run.folder / "sealed") if not _for_show(entry)]
+    if opened and not run.finished:
+        raise ServiceError(
+            f"The key of {set_run.name} was opened on {opened[0]['utc'][:10]}: a model must have"
+            " read before that. Give the model a reading set that is still sealed."
+        )
+    return setting.Setting(run.study, parameters.Record(known), designed, texts, scored, run.folder)
+
+
+def _for_show(entry: dict) -> bool:
+    return entry["how"] == "simulated readers"
+
+
+def instructions(run: runs.Run, opened: setting.Setting) -> str:
+    """The text for the model. Raises ServiceError when it is empty, or names generation although an
+    unaware block must not.
+    """
+    text = run.beside(run.parameters.instructions).read_text(encoding="utf-8").strip()
+    if not text:
+        raise ServiceError(f"{run.parameters.instructions} is empty: write what the model is told.")
+    found = protocol.NAMES_GENERATION.search(text)
+    if found and any(block.unaware for block in opened.protocol.blocks):
+        raise ServiceError(
+            f"{run.parameters.instructions}: '{found[0]}' would tell the reader of an unaware block"
+            " what it is not to know: blocks.csv says it later."
+        )
+    return text
+
+
+def open_record(run: runs.Run, opened: setting.Setting, about: dict) -> tuple[Engine, dict]:
+    """The record and each reader's order by block: fixed as its first event, with what the model is
+    asked with (`about`).
+
+    Raises StoreError where the record was begun with other settings.
+    """
+    engine, asked = store.open_store(run.folder / "readings.sqlite"), run.parameters
+    name = re.sub(r"[^\w.-]+", "-", asked.label or asked.model).strip("-_.")[-32:] or "model"
+    orders, first = {}, {"kind": "model", **about}
+    for number in range(1, asked.repeats + 1):
+        reader_id = f"{name.lower()}-{number}"
+        accounts.add_reader(engine, reader_id, simulated=asked.provider == "rehearsal")
+        reader_state.enter(engine, opened, reader_id, about=first)
+        begun = store.events(engine, reader_id)[0].payload
+        if begun.get("sha256") != about["sha256"]:
+            raise store.StoreError(
+                f"{run.folder / 'readings.sqlite'} was begun with other instructions, settings or"
+                " images: nothing in it was changed. Give this model another variant."
+            )
+        own = reader_state.read_record(engine, reader_id).blocks
+        orders[reader_id] = {block: images for block, images in own.items() if images}
+    reader_state.mark_begun(opened)
+    return engine, orders
+
+
+def enter(engine: Engine, reading: asking.ModelReading) -> None:
+    """Record every outcome that is known, in each reader's own order; lock who has read all."""
+    for reader_id in dict.fromkeys(order.reader_id for order in reading.orders):
+        own = [order for order in reading.orders if order.reader_id == reader_id]
+        kept = store.events(engine, reader_id)
+        there = {event.blind_id for event in kept} | {event.event for event in kept}
+        for order in own:
+            if order.blind_id in there:
+                continue
+            if (outcome := reading.outcome(order)) is None:
+                break
+            given = outcome.pop("answers", {})
+            event = "answered" if given else MISSING
+            message = {"id": f"{event}-{order.blind_id}", "event": event}
+            message |= {"blind_id": order.blind_id, "payload": outcome | given}
+            store.append(engine, reader_id, message)
+        else:
+            if "locked" not in there:
+                store.append(engine, reader_id, {"id": "locked", "event": "locked", "payload": {}})
+
+
+def tables_of(engine: Engine, opened: setting.Setting, reading) -> dict[str, pd.DataFrame]:
+    """events, answers, readings and readers as of people, models (one row per run of the model) and
+    missing_answers. Raises StoreError for a record that does not verify.
+    """
+    if wrong := store.verify(engine):
+        raise store.StoreError(f"The record does not verify: {'; '.join(wrong[:3])}.")
+    found, models, missing = export.export(engine, opened), [], []
+    costs = pd.DataFrame(reading.ledger.rows.values(), columns=["image_id", "cost_usd"])
+    for reader in found["readers"].to_dict("records"):
+        reader_id = reader["reader_id"]
+        kept = store.events(engine, reader_id)
+        first, own = kept[0].payload, record.fold(kept)
+        lost = [event for event in kept if event.event == MISSING]
+        named = [answer["reply.model"] for answer in own.answers.values() if answer["reply.model"]]
+        received = [event.payload["reply.utc"] for event in kept if "reply.utc" in event.payload]
+        settings = {k: first[k] for k in first if k not in ("blocks", "salt", "kind", "simulated")}
+        mine = costs["image_id"].str.startswith(f"{reader_id}.")
+        models.append(
+            {
+                "reader_id": reader_id,
+                "kind": first["kind"],
+                "label": reading.run.parameters.label or first["model"],
+                "model": first["model"],
+                "answered_by": "|".join(dict.fromkeys(named)) or None,
+                "provider": first["provider"],
+                "first_utc": min(received, default=None),
+                "last_utc": max(received, default=None),
+                "instructions_sha256": first["instructions_sha256"],
+                "settings": json.dumps(settings, sort_keys=True),
+                "answered": len(own.answers),
+                "missing": len(lost),
+                "cost_usd": float(costs.loc[mine, "cost_usd"].fillna(0).sum()),
+                "simulated": reader["simulated"],
+            }
+        )
+        where = {name: block for block, images in own.blocks.items() for name in images}
+        missing += [
+            {"reader_id": reader_id, "block": where[e.blind_id], "blind_id": e.blind_id}
+            | {"reason": e.payload["reason"]}
+            for e in lost
+        ]
+    found["models"] = tables.check(pd.DataFrame(models), "models")
+    named = [{"simulated": bool(reading.run.simulated)} | row for row in missing]
+    found["missing_answers"] = (
+        tables.check(pd.DataFrame(named), "missing_answers")
+        if named
+        else tables.empty("missing_answers")
+    )
+    return found
+
+
+def finish(run: runs.Run, found: dict[str, pd.DataFrame], spent_usd: float) -> None:
+    """Write the tables and finish the run."""
+    for name, frame in found.items():
+        if not run.finished:
+            tables.write(frame, run.file(f"{name}.csv"), export.TABLES.get(name, name))
+    run.finish(
+        answers=int(found["models"]["answered"].sum()),
+        missing=len(found["missing_answers"]),
+        cost_usd=round(spent_usd, 6),
+        read_utc=utc_now(),
+    )

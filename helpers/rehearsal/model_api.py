@@ -1,0 +1,99 @@
+"""A simulated vision-language model: the stand-in service of image_api.py, answering chat
+completions with images as the real one does.
+
+It has no truth to go by: it looks at how rough the pixels are and adds chance, so its answers are
+worth about as much as a guess.
+"""
+
+import base64
+import io
+import json
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from helpers.rehearsal import image_api, image_api_answers
+
+FAULTS = (
+    *("throttle", "throttle_silent", "quota", "unauthorised", "forbidden", "server_error"),
+    *("detail", "moderation", "slow", "drop", "cut"),
+    "empty",  # 200 without choices: billed
+    "refusal",  # 200 with the model's refusal: billed
+    "nonsense",  # 200 with prose that is no JSON: billed
+    "wrong_json",  # 200 with JSON that does not fit the questions: billed
+    "too_long",  # 200, ended by the limit of tokens: billed
+)
+SMOOTH = 6.0  # mean step between neighbouring pixels below which an image looks generated
+USD_PER_TOKEN = {"prompt_tokens": 2.5e-6, "completion_tokens": 10e-6}
+
+
+@dataclass
+class ModelServer(image_api.ImageServer):
+    """The service; `faults` and `script` as of the image service, with the kinds of FAULTS."""
+
+    kinds: ClassVar[tuple] = FAULTS
+
+    def answer(self, request: dict, kind: str) -> tuple[int, dict]:
+        """POST /v1/chat/completions."""
+        if failed := image_api_answers.failure(kind):
+            return failed
+        return 200, completion(request, self._random, kind)
+
+    def price(self, request: dict, answer: dict) -> float:
+        """What the service would charge for an answer, USD."""
+        return sum(answer["usage"][name] * usd for name, usd in USD_PER_TOKEN.items())
+
+
+def completion(request: dict, chance: random.Random, kind: str = "") -> dict:
+    """A chat completion for the last image of a request, by its JSON schema where it has one."""
+    parts = request["messages"][-1]["content"]
+    link = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+    with Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=float)
+    shaped = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    said = _answers(shaped.get("properties", {}), pixels, chance)
+    text = {
+        "nonsense": "This image shows a chest. Please consult a radiologist.",
+        "wrong_json": json.dumps({"label": "perhaps"}),
+        "too_long": json.dumps(said)[:-5],
+    }.get(kind, json.dumps(said))
+    message = {"role": "assistant", "content": text, "refusal": None}
+    if kind == "refusal":
+        message |= {"content": None, "refusal": "I can't help with medical images."}
+    choice = {"index": 0, "message": message}
+    choice["finish_reason"] = "length" if kind == "too_long" else "stop"
+    words = sum(len(part.get("text", "")) for part in parts)
+    used = {"prompt_tokens": words // 4 + pixels.size // 750, "completion_tokens": len(text) // 4}
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": f"{request['model']} (simulated)",
+        "choices": [] if kind == "empty" else [choice],
+        "usage": used | {"total_tokens": sum(used.values())},
+    }
+
+
+def _answers(fields: dict, pixels: np.ndarray, chance: random.Random) -> dict:
+    """Something for every field of a JSON schema; the label by the picture and by chance."""
+    rough = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
+    doubt = rough / SMOOTH - 1 + chance.gauss(0, 0.5)
+    known = {"label": "uncertain" if abs(doubt) < 0.1 else "real" if doubt > 0 else "fake"}
+    known |= {"description": "Simulated description", "poor_quality": False}
+    return {name: known.get(name, _anything(field, chance)) for name, field in fields.items()}
+
+
+def _anything(field: dict, chance: random.Random):
+    kinds = [field["type"]] if isinstance(field["type"], str) else field["type"]
+    if "enum" in field:
+        return chance.choice([value for value in field["enum"] if value is not None])
+    if "null" in kinds:
+        return None
+    if "array" in kinds:
+        return [chance.choice(field["items"]["enum"])]
+    return {"boolean": True, "number": 1, "integer": 1}.get(kinds[0], "simulated")
