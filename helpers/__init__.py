@@ -17,6 +17,7 @@ stages share stands beside them. In the order in which a newcomer asks:
     tables                read and write them, checked, atomically; tables that people fill in
     findings              the one list of findings and sides; captions and prompts from them
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
+    licences              what leaves this machine, is shown or published: one rule
     burned_in_text        text in the pixels: found, masked (text_detection: where it may be)
     figures               the colours ("fake" has one), the theme, the figures of the report
 
@@ -28,23 +29,26 @@ stages share stands beside them. In the order in which a newcomer asks:
     audit/                05  fidelity, memorised copies, what gives the source away
     assemble_reading_set/ 06  the random draw, blinding, the seal
     reading/              07  the record, the server, the page (static/)
+    ask_models/           07  a model as a reader: what it is asked, its replies, its record
     analyse_readings/  08 09  answers to results, sentences, report, release; templates/ has texts
     poster/               10  the poster, and the page that a phone opens from it (static/)
-    rehearsal/                everything simulated: phantoms, stand-in image service, readers
+    rehearsal/                everything simulated: phantoms, stand-in services, readers
 
     What do stages share?
-    services/             what any paid service needs: ledger, budget, prices, retry policy, keys
+    services/             what any paid service needs: connection, sending, ledger, budget, prices,
+                          retry policy, keys (02, 07)
     diffusion/            base models and the tiny model's family (03, 04)
-    statistics/           agreement, accuracy, multireader, design: arrays and frames only (08)
+    statistics/           agreement, accuracy, multireader, models, design: arrays and frames (08)
 
 What imports what
 - Notebooks import helpers, never the other way round. The runner imports no stage. A
   stage imports what is shared and no other stage, except: finetune_diffusion -> sample_diffusion
-  (grids), analyse_readings -> reading's export, assemble_reading_set -> audit's tables, poster ->
-  analyse_readings (its sentences and what may be released), and rehearsal where a parameter asks.
+  (grids), ask_models -> reading's record and the seal's openings, analyse_readings -> reading's
+  export, assemble_reading_set -> audit's tables, poster -> analyse_readings (its sentences and what
+  may be released), and rehearsal where a parameter asks.
 - No two packages import each other; no module only hands names on.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
-  openai: generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. dask:
+  openai: services/, generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. dask:
   runner/cluster. The reading page and the analysis start without torch.
 - What faces the readers (reading/server and what it imports) imports neither the seal, the draw
   nor pandas: it cannot open the key.

@@ -68,6 +68,25 @@ def _coefficient():
     )
 
 
+def _model():
+    return (
+        text("reader_id", "opaque id", required=True),
+        text("kind", "who answered", "model", required=True),
+        text("label", "name in the report", required=True),
+        text("model", "as requested", required=True),
+        text("answered_by", "as the service names it, several joined by |"),
+        text("provider", "openai, azure, local or rehearsal", required=True),
+        text("first_utc", "ISO 8601, of the first answer"),
+        text("last_utc", "ISO 8601, of the last answer"),
+        text("instructions_sha256", "of the text of instructions", required=True),
+        text("settings", "JSON: what it was asked with", required=True),
+        integer("answered", "number of images", required=True),
+        integer("missing", "number of images without an answer", required=True),
+        number("cost_usd", "of all requests of this reading, USD"),
+        yes_no("simulated", "the rehearsal's stand-in", required=True),
+    )
+
+
 def _asked():
     return (
         text("block", "id of the block", required=True),
@@ -491,25 +510,7 @@ TABLES = {
             yes_no("may_be_released", "may be published", required=True),
         ],
     ),
-    "models": (
-        "One row per reading of a model (07).",
-        [
-            text("reader_id", "opaque id", required=True),
-            text("kind", "who answered", "model", required=True),
-            text("label", "name in the report", required=True),
-            text("model", "as requested", required=True),
-            text("answered_by", "as the service names it, several joined by |"),
-            text("provider", "openai, azure, local or rehearsal", required=True),
-            text("first_utc", "ISO 8601, of the first answer"),
-            text("last_utc", "ISO 8601, of the last answer"),
-            text("instructions_sha256", "of the text of instructions", required=True),
-            text("settings", "JSON: what it was asked with", required=True),
-            integer("answered", "number of images", required=True),
-            integer("missing", "number of images without an answer", required=True),
-            number("cost_usd", "of all requests of this reading, USD"),
-            yes_no("simulated", "the rehearsal's stand-in", required=True),
-        ],
-    ),
+    "models": ("One row per reading of a model (07).", [*_model()]),
     "missing_answers": (
         "One row per image that a model did not answer (07).",
         [
@@ -874,7 +875,55 @@ TABLES = {
             integer("undefined", "tables where the coefficient has no value", required=True),
         ],
     ),
+    "model_readings": (
+        "One row per reading of a model, as the report names it (08).",
+        [
+            text("reader", "name in the report", required=True),
+            text("run", "of 07_ask_models", required=True),
+            integer("memory", "earlier images that were sent again with each image"),
+            text("approval", "where the protocol allows real images to leave the machine"),
+            text("reasons", "for missing answers, with counts"),
+            *_model(),
+        ],
+    ),
+    "model_agreement": (
+        "Agreement of each model with each reader and with their majority (08).",
+        [
+            text("reader", "the model", required=True),
+            text("other", "R1, R2, … or majority", required=True),
+            *_coefficient(),
+        ],
+    ),
+    "model_differences": (
+        "Each model minus the readers' mean (08).",
+        [
+            text("reader", "the model", required=True),
+            text("measure", "accuracy, or area under the ROC curve", required=True),
+            number("model", "the model's value"),
+            number("readers_mean", "mean over the readers"),
+            *_estimate(),
+            number("general_low", "lower end for readers in general"),
+            number("general_high", "upper end for readers in general"),
+            integer("readers", "readers who enter"),
+            integer("images", "images that the model answered"),
+            text("reason", "why a number is missing"),
+        ],
+    ),
+    "model_consistency": (
+        "Agreement of each model with itself (08).",
+        [
+            text("reader", "the model", required=True),
+            text("over", "readings of the set, or hidden repeats", required=True),
+            *_coefficient(),
+        ],
+    ),
 }
+
+# What is told of models has the columns of the same about readers.
+_BESIDE = {"answers": "Answers of models to images", "accuracy": "Accuracy of models", "areas": ""}
+for _name, _said in _BESIDE.items():
+    _said = f"{_said or 'Area under the ROC curve of models'}: columns as {_name} (08)."
+    TABLES[f"model_{_name}"] = (_said, [*TABLES[_name][1]])
 
 ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)
 for _name in ANALYSIS:

@@ -30,7 +30,7 @@ def tree(path):
     return ast.parse(plain)
 
 
-def test_there_are_the_ten_notebooks():
+def test_there_are_the_eleven_notebooks():
     assert [path.stem[:2] for path in NOTEBOOKS] == [
         "01",
         "02",
@@ -38,6 +38,7 @@ def test_there_are_the_ten_notebooks():
         "04",
         "05",
         "06",
+        "07",
         "07",
         "08",
         "09",

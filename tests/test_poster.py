@@ -9,6 +9,7 @@ import poster_studies
 import pytest
 from PIL import Image
 
+from helpers import licences
 from helpers.poster import companion, key_figure, showing, texts
 from helpers.runner import parameters, places, run_folder, runs
 
@@ -132,7 +133,8 @@ def test_near_copies_and_images_without_an_open_licence_are_never_shown(place):
     ],
 )
 def test_licences(licence, allowed):
-    assert showing.may_be_shown(licence) == allowed
+    assert licences.may("shown", licence) == allowed
+    assert licences.may("leave", licence) == allowed
 
 
 def test_nothing_is_made_before_every_reader_has_locked(place):

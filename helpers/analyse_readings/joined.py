@@ -15,18 +15,24 @@ class AnalysisError(ValueError):
     """Readings that cannot be analysed; the message says why and what to do."""
 
 
-def came_back(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
+def came_back(folder: Path, reading_set: Path, kind: str = "person") -> dict[str, pd.DataFrame]:
     """The tables of stage 07 in `folder`: events, readings, readers; checked against the set that
     was sent and against themselves.
 
     Raises BlindingError for answers that do not fit the set or the events, AnalysisError for a
-    changed chain of events.
+    changed chain of events and for readers who are not of this kind.
     """
     found = blinding.import_readings(folder, reading_set)
     if broken := export.check_export(found["events"]):
         raise AnalysisError(
             f"{folder}/events.csv is not as the store wrote it ({broken[0]}): copy or export the"
             " read again."
+        )
+    kinds = found["readers"].get("kind", pd.Series(dtype="string")).fillna("person")
+    if (kinds != kind).any():
+        raise AnalysisError(
+            f"{folder}/readers.csv has a {kinds[kinds != kind].iloc[0]} among its readers: the runs"
+            " of models stand in `models`, that of people in `readings`."
         )
     return found
 

@@ -11,6 +11,7 @@ import re
 import pandas as pd
 import yaml
 
+from helpers import licences as rule
 from helpers import tables
 from helpers.analyse_readings import exports, texts
 from helpers.runner import runs
@@ -56,6 +57,9 @@ def write(
         "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
         "main_numbers.csv": exports.main_numbers(found).assign(simulated=simulated),
     }
+    if "model_answers" in frames:
+        own = readings(frames["model_answers"]).drop(columns="seconds")
+        parts["model_answers.csv"] = own.assign(simulated=simulated)
     if "question_answers" in frames:
         own = frames["question_answers"].sort_values(["reader", "block", "image_id", "question"])
         parts["question_answers.csv"] = own.assign(simulated=simulated)
@@ -95,7 +99,11 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
     rows = []
     for source in sources:
         table = source.read("images.csv")
-        table = table[table["image_id"].isin(wanted) & (table["origin"] == "generated")]
+        parts = zip(table["licence"], table["origin"])
+        allowed = [rule.may("released", licence, origin) for licence, origin in parts]
+        table = table[
+            table["image_id"].isin(wanted) & pd.Series(allowed, index=table.index, dtype=bool)
+        ]
         rows.append(table.assign(file=[source.folder / path for path in table["path"]]))
     joined = (
         pd.concat(rows, ignore_index=True) if rows else tables.empty("images").assign(file=None)

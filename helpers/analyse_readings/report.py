@@ -24,6 +24,7 @@ SECTIONS = [
     "Limits that follow from the design",
     "Methods",
     "Reporting items",
+    "Models beside the readers",
 ]
 
 

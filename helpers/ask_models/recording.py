@@ -84,6 +84,14 @@ def open_record(run: runs.Run, opened: setting.Setting, about: dict) -> tuple[En
     return engine, orders
 
 
+async def read(engine: Engine, reading: asking.ModelReading) -> None:
+    """Ask for every answer that is wanted, and record what came, whatever stops it."""
+    try:
+        await asking.read(reading)
+    finally:
+        enter(engine, reading)
+
+
 def enter(engine: Engine, reading: asking.ModelReading) -> None:
     """Record every outcome that is known, in each reader's own order; lock who has read all."""
     for reader_id in dict.fromkeys(order.reader_id for order in reading.orders):

@@ -1,21 +1,13 @@
 """Which images of a study may be shown to visitors, as the readers saw them."""
 
 import json
-import re
 
 import numpy as np
 import pandas as pd
 
-from helpers import images
+from helpers import images, licences
 from helpers.analyse_readings import release
 from helpers.runner import runs
-
-# Licences under which an image may be passed on and changed in size, also where visitors pay.
-OPEN = re.compile(
-    r"CC0\b|(CC|CREATIVE COMMONS)[ -](BY|ATTRIBUTION)\b|PDDL\b|ODC-BY\b|MIT\b|PUBLIC[ -]DOMAIN\b"
-    r"|HTTPS?://CREATIVECOMMONS\.ORG/(LICENSES/BY|PUBLICDOMAIN)\b"
-)
-CLOSED = re.compile(r"\bN[CD]\b|NON-?COMMERCIAL|NO-?DERIV")
 
 
 def refuse_open_readers(run: runs.Run, found: dict) -> None:
@@ -35,12 +27,6 @@ def refuse_open_readers(run: runs.Run, found: dict) -> None:
         )
 
 
-def may_be_shown(licence: str | None) -> bool:
-    """Whether a source's licence lets a real patient's image be shown and passed on."""
-    stated = (licence or "").upper()
-    return bool(OPEN.match(stated)) and not CLOSED.search(stated)
-
-
 def read_images(run: runs.Run) -> pd.DataFrame:
     """One row per image of the analysis: columns of per_image.csv, file (the PNG that was read),
     licence, credit and shown (whether visitors may see it).
@@ -58,7 +44,8 @@ def read_images(run: runs.Run) -> pd.DataFrame:
         licence=known["licence"].reindex(rows["image_id"]).fillna("").tolist(),
         credit=known["credit"].reindex(rows["image_id"]).fillna("").tolist(),
     )
-    allowed = rows["licence"].map(may_be_shown) & (rows["origin"] == "real")
+    real = rows["origin"] == "real"
+    allowed = real & rows["licence"].map(lambda licence: licences.may("shown", licence))
     return rows.assign(shown=rows["image_id"].isin(free) | allowed)
 
 

@@ -28,7 +28,7 @@ FAULTS = (
     "wrong_json",  # 200 with JSON that does not fit the questions: billed
     "too_long",  # 200, ended by the limit of tokens: billed
 )
-SMOOTH = 6.0  # mean step between neighbouring pixels below which an image looks generated
+SMOOTH = 13.0  # mean step between neighbouring pixels below which an image looks generated
 USD_PER_TOKEN = {"prompt_tokens": 2.5e-6, "completion_tokens": 10e-6}
 
 
@@ -82,8 +82,8 @@ def completion(request: dict, chance: random.Random, kind: str = "") -> dict:
 def _answers(fields: dict, pixels: np.ndarray, chance: random.Random) -> dict:
     """Something for every field of a JSON schema; the label by the picture and by chance."""
     rough = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
-    doubt = rough / SMOOTH - 1 + chance.gauss(0, 0.5)
-    known = {"label": "uncertain" if abs(doubt) < 0.1 else "real" if doubt > 0 else "fake"}
+    doubt = rough / SMOOTH - 1 + chance.gauss(0, 0.15)
+    known = {"label": "uncertain" if abs(doubt) < 0.03 else "real" if doubt > 0 else "fake"}
     known |= {"description": "Simulated description", "poor_quality": False}
     return {name: known.get(name, _anything(field, chance)) for name, field in fields.items()}
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from helpers.services import prices
 
-# Until a first answer has shown what this model counts, more is set aside than the table says, and
-# much more beside others.
 # Of an image that a model is shown and of what it says, before any answer has told.
 PICTURE_TOKENS, ANSWER_TOKENS = 1500, 400
+# Until a first answer has shown what this model counts, more is set aside than the table says, and
+# much more beside others.
 UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
 
 

@@ -1,0 +1,204 @@
+"""Models beside the readers: their own rows, figures and sentences. Nothing of the readers' results
+is computed here, and nothing here enters them.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers import figures, table_columns
+from helpers.analyse_readings import joined, questions, results
+from helpers.runner import runs
+from helpers.statistics import accuracy, agreement
+from helpers.statistics import models as beside
+from helpers.table_columns import LABELS
+
+COLOUR, INK = "#6A3D9A", "#1b1b1b"  # the models' colour is no reader's, label's or truth's
+SHOWN = ("percent", "cohen", "gwet")
+MAJORITY = "majority"
+
+
+def analyse(
+    run: runs.Run, set_run: runs.Run, key: pd.DataFrame, found: dict, tables: dict, main: str
+) -> tuple[dict, dict[str, pd.DataFrame]]:
+    """Results under `models` and the tables they rest on; both empty where the run names none.
+
+    `found` and `tables` are those of the readers, which stay as they are.
+    """
+    if not run.parameters.models:
+        return {}, {}
+    own_key = questions.of_block(key, main)
+    shown = joined.images(own_key)
+    about, answers = _answers(run, set_run, own_key, main)
+    people = [row["reader"] for row in found["readers"]]
+    labels, scores = _wide(tables["answers"], shown.index, people)
+    names = list(about["reader"])
+    model_labels, model_scores = _wide(answers, shown.index, names)
+    groups, policy = results.clusters(shown), run.parameters.uncertain
+    policy = "wrong" if policy == "own" else policy
+    right, model_right = (_right(part, shown["truth"], policy) for part in (labels, model_labels))
+    frames = {
+        "model_readings": about,
+        "model_answers": answers,
+        "model_accuracy": results.by_stratum(model_labels, shown, accuracy.policies),
+        "model_areas": results.by_stratum(model_scores, shown, results.area),
+        "model_agreement": _agreement(model_labels, labels, groups),
+        "model_differences": _differences(
+            (model_right, right), (model_scores, scores), shown["truth"], groups
+        ),
+        "model_consistency": _consistency(about, model_labels, answers, shown, groups),
+    }
+    columns = [column.name for column in table_columns.columns("model_readings")]
+    frames["model_readings"] = about.reindex(columns=columns)
+    kept = {name.removeprefix("model_"): results.records(frame) for name, frame in frames.items()}
+    del kept["answers"]
+    no_majority = int(majority(labels).isna().sum())
+    return {"models": results.plain(kept | {"no_majority": no_majority, "policy": policy})}, frames
+
+
+def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per reading of a model, and all their answers; a reading has its model's name."""
+    about, given = [], []
+    for name in run.parameters.models:
+        asked = run.reads(name)
+        back = joined.came_back(asked.folder, set_run.folder / "reading_set", kind="model")
+        rows = asked.read("models.csv").sort_values("reader_id").reset_index(drop=True)
+        several = len(rows) > 1
+        rows["reader"] = [
+            f"{label}, reading {number}" if several else label
+            for number, label in enumerate(rows["label"], 1)
+        ]
+        reasons = asked.read("missing_answers.csv")
+        reasons = reasons[reasons["block"] == main].assign(
+            reason=lambda t: t["reason"].str.split(":").str[0]
+        )
+        rows["reasons"] = [
+            "; ".join(f"{why} ({n})" for why, n in own["reason"].value_counts().items()) or pd.NA
+            for own in (reasons[reasons["reader_id"] == one] for one in rows["reader_id"])
+        ]
+        sent = asked.parameters
+        rows = rows.assign(run=name, memory=sent.memory, approval=sent.approval or pd.NA)
+        readings = questions.of_block(back["readings"], main)
+        own = joined.answers(key, readings, back["readers"])
+        own["reader"] = own["reader_id"].map(rows.set_index("reader_id")["reader"])
+        about.append(rows)
+        given.append(results.answer_table(own))
+    about = pd.concat(about, ignore_index=True)
+    if twice := about["reader"][about["reader"].duplicated()].tolist():
+        raise joined.AnalysisError(
+            f"Two models are called '{twice[0]}': give one of them another label."
+        )
+    return about, pd.concat(given, ignore_index=True)
+
+
+def _wide(answers: pd.DataFrame, images: pd.Index, readers: list) -> tuple:
+    """Labels and scores, one row per image and one column per reader."""
+    return tuple(
+        joined.wide(answers, images, value, readers=readers) for value in ("label", "score")
+    )
+
+
+def _right(labels: pd.DataFrame, truth: pd.Series, policy: str) -> pd.DataFrame:
+    """1 for a right label, 0 for a wrong one, missing without (dropped: for "uncertain" too)."""
+    wanted = truth.map({1: "fake", 0: "real"})
+    counted = labels.mask(labels == "uncertain") if policy == "dropped" else labels
+    return counted.eq(wanted, axis=0).astype(float).mask(counted.isna())
+
+
+def majority(labels: pd.DataFrame) -> pd.Series:
+    """The label that more readers gave than any other, by image; missing where two are level."""
+    votes = pd.DataFrame({label: (labels == label).sum(axis=1) for label in LABELS})
+    level = votes.eq(votes.max(axis=1), axis=0).sum(axis=1) > 1
+    return votes.idxmax(axis=1).mask(level)
+
+
+def _agreement(models: pd.DataFrame, readers: pd.DataFrame, groups) -> pd.DataFrame:
+    """Each model with each reader and with their majority."""
+    others = readers.assign(**{MAJORITY: majority(readers)} if readers.shape[1] > 1 else {})
+    parts = {
+        (model, other): agreement.coefficients(
+            pd.DataFrame({"a": models[model], "b": others[other]}).dropna(),
+            LABELS,
+            clusters=groups,
+            scale="atanh",
+        ).loc[list(SHOWN)]
+        for model in models
+        for other in others
+    }
+    table = pd.concat(parts, names=["reader", "other", "coefficient"]).reset_index()
+    return results.without_few(table)
+
+
+def _differences(rights: tuple, scores: tuple, truth: pd.Series, groups) -> pd.DataFrame:
+    """Each model minus the readers' mean: accuracy, and the area where both kinds were read."""
+    rows = []
+    for model in rights[0]:
+        found = {"accuracy": beside.accuracy_difference(rights[1], rights[0][model], groups)}
+        if truth.nunique() == 2:
+            found["area"] = beside.area_difference(scores[1], truth, scores[0][model], groups)
+        rows += [{"reader": model, "measure": name, **row} for name, row in found.items()]
+    columns = "reader measure model readers_mean estimate low high general_low general_high readers"
+    table = pd.DataFrame(rows).reindex(columns=[*columns.split(), "images", "reason"])
+    few = table["readers"] < results.FEW_READERS
+    table.loc[few, ["general_low", "general_high"]] = np.nan
+    return table
+
+
+def _consistency(about, labels, answers, shown, groups) -> pd.DataFrame:
+    """Each model with itself: over its readings of the whole set, and on the hidden repeats."""
+    parts = {}
+    for label, rows in about.groupby("label", sort=False):
+        if len(rows) > 1:
+            parts[label, "readings of the set"] = agreement.coefficients(
+                labels[rows["reader"]], LABELS, clusters=groups, scale="atanh"
+            ).loc[["percent", "fleiss", "gwet"]]
+    frames = (
+        [
+            results.without_few(
+                pd.concat(parts, names=["reader", "over", "coefficient"]).reset_index()
+            )
+        ]
+        if parts
+        else []
+    )
+    again = results.intra_reader(answers, shown.index, list(labels))
+    again = again[again["coefficient"].isin(SHOWN)].assign(over="hidden repeats")
+    table = pd.concat([*frames, again], ignore_index=True)
+    return table[["reader", "over", "coefficient", *agreement.COLUMNS]]
+
+
+def overall(rows: list[dict], **wanted) -> list[dict]:
+    """The rows over all images that have these values."""
+    wanted["stratum"] = results.OVERALL
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+def draw(run: runs.Run, found: dict) -> dict[str, Figure]:
+    """Accuracy and area of every reader and, below a line in their own colour, every model."""
+    if "models" not in found:
+        return {}
+    models, chosen = found["models"], {"measure": "accuracy", "policy": found["models"]["policy"]}
+    panels = {
+        "accuracy": [overall(part["accuracy"], **chosen) for part in (found, models)],
+        "area under the ROC curve": [overall(part["areas"]) for part in (found, models)],
+    }
+    people, own = ([row["reader"] for row in part] for part in panels["accuracy"])
+    names, height = [*people, *own], 1.2 + 0.34 * len([*people, *own])
+    figure, axes = plt.subplots(1, 2, figsize=(10, height), sharey=True, layout="constrained")
+    for axis, (title, parts) in zip(axes, panels.items()):
+        for rows, colour, marker in zip(parts, (INK, COLOUR), ("o", "D")):
+            for row in (row for row in rows if row["estimate"] is not None):
+                place, middle = names.index(row["reader"]), row["estimate"]
+                ends = [middle if row[end] is None else row[end] for end in ("low", "high")]
+                axis.plot(ends, [place, place], color=colour, linewidth=1.6)
+                axis.plot(middle, place, marker, color=colour, markersize=7)
+        axis.axvline(0.5, color="#999999", linestyle=":", linewidth=1)
+        axis.axhline(len(people) - 0.5, color=INK, linewidth=0.8)
+        axis.set(xlim=(0, 1), xlabel=title, yticks=range(len(names)), yticklabels=names)
+    for tick, name in zip(axes[0].get_yticklabels(), names):
+        tick.set_color(COLOUR if name in own else INK)
+    axes[0].invert_yaxis()
+    figures.mark(figure, run.simulated)
+    plt.close(figure)
+    return {"models": figure}
