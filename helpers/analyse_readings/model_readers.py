@@ -2,6 +2,8 @@
 is computed here, and nothing here enters them.
 """
 
+from itertools import product
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -114,18 +116,14 @@ def majority(labels: pd.DataFrame) -> pd.Series:
 
 
 def _agreement(models: pd.DataFrame, readers: pd.DataFrame, groups) -> pd.DataFrame:
-    """Each model with each reader and with their majority."""
+    """Each model with each reader and with their majority, over the images that both labelled."""
     others = readers.assign(**{MAJORITY: majority(readers)} if readers.shape[1] > 1 else {})
-    parts = {
-        (model, other): agreement.coefficients(
-            pd.DataFrame({"a": models[model], "b": others[other]}).dropna(),
-            LABELS,
-            clusters=groups,
-            scale="atanh",
-        ).loc[list(SHOWN)]
-        for model in models
-        for other in others
-    }
+    parts = {}
+    for model, other in product(models, others):
+        both = pd.DataFrame({"a": models[model], "b": others[other]}).dropna()
+        own = None if groups is None else groups[both.index]
+        found = agreement.coefficients(both, LABELS, clusters=own, scale="atanh")
+        parts[model, other] = found.loc[list(SHOWN)]
     table = pd.concat(parts, names=["reader", "other", "coefficient"]).reset_index()
     return results.without_few(table)
 
