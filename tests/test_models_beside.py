@@ -128,6 +128,21 @@ def test_a_model_is_refused_among_people(analysed):
         joined.came_back(folder / "07_ask_models", folder / reading_studies.SET / "reading_set")
 
 
+def test_a_model_that_read_after_the_key_was_opened_is_refused(analysed):
+    run = analysed[0]
+    set_run = runs.load(STUDY, reading_studies.SET)
+    log = set_run.folder / "sealed" / seal.OPENINGS
+    before = log.read_text()
+    entry = json.loads(before.splitlines()[0]) | {"utc": "2026-01-01T00:00:00.000Z"}
+    log.write_text(json.dumps(entry) + "\n")
+    key = pd.DataFrame({"block": []})
+    try:
+        with pytest.raises(joined.AnalysisError, match="had not locked"):
+            model_readers._answers(run, set_run, key, "read")
+    finally:
+        log.write_text(before)
+
+
 def test_the_majority_is_what_more_readers_say_than_anything_else():
     labels = pd.DataFrame(
         {"R1": ["real", "fake", None], "R2": ["real", "real", None], "R3": ["fake", None, "fake"]}

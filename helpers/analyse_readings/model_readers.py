@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from helpers import figures, table_columns
 from helpers.analyse_readings import joined, questions, results
+from helpers.assemble_reading_set import seal
 from helpers.runner import runs
 from helpers.statistics import accuracy, agreement
 from helpers.statistics import models as beside
@@ -65,6 +66,7 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in run.parameters.models:
         asked = run.reads(name)
         back = joined.came_back(asked.folder, set_run.folder / "reading_set", kind="model")
+        _refuse_late(name, back["readers"], set_run)
         rows = asked.read("models.csv").sort_values("reader_id").reset_index(drop=True)
         several = len(rows) > 1
         rows["reader"] = [
@@ -92,6 +94,20 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"Two models are called '{twice[0]}': give one of them another label."
         )
     return about, pd.concat(given, ignore_index=True)
+
+
+def _refuse_late(name: str, readers: pd.DataFrame, set_run: runs.Run) -> None:
+    """Raises AnalysisError for a model that had not locked when the key was opened."""
+    opened = [
+        entry["utc"]
+        for entry in seal.openings(set_run.folder / "sealed")
+        if entry["how"] != "simulated readers"
+    ]
+    if (readers["locked_utc"].fillna("9") > min(opened, default="8")).any():
+        raise joined.AnalysisError(
+            f"{name} had not locked when the key was opened: its answers are no blinded reading."
+            " Take it out of `models`."
+        )
 
 
 def _wide(answers: pd.DataFrame, images: pd.Index, readers: list) -> tuple:

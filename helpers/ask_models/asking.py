@@ -288,12 +288,13 @@ def orders(
 
 
 def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
-    """What the model is asked with, and the SHA-256 over it: another one is another reading."""
+    """What the model is asked with, and the SHA-256 over it: another one is another reading. Where
+    the model is served is no part of it.
+    """
     names = "provider model reply_format temperature longest_answer detail memory"
     chosen = {name: run.parameters[name] for name in [*names.split(), "extra_body", "seed"]}
     chosen["instructions_sha256"] = hashlib.sha256(instructions.encode()).hexdigest()
     whole = json.dumps(chosen | {"set": commitment}, sort_keys=True)
-    chosen["base_url"] = run.parameters.base_url  # the same model may move to another address
     return chosen | {"sha256": hashlib.sha256(whole.encode()).hexdigest()}
 
 
