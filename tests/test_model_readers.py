@@ -326,6 +326,7 @@ def test_the_schema_follows_the_questions():
         ({"label": "real", "sure": 1, "cues": ["a", "a"]}, None),
         ({"label": ["real"], "sure": 1}, None),
         ([1], None),
+        ({"label": "real", "sure": float("nan")}, None),
     ],
 )
 def test_an_answer_is_checked_against_the_questions(said, given):
@@ -340,7 +341,9 @@ def test_an_answer_is_checked_against_the_questions(said, given):
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"null", b"{}", b'{"choices": "x"}', b'{"choices": [1]}', b"\xff\xfe",
-     b'{"choices": [{"message": null}]}', b'{"choices": [{"message": {"content": 5}}]}'],
+     b'{"choices": [{"message": null}]}', b'{"a":' * 200_000,
+     b'{"choices": [{"message": {"content": 5}}]}'],
+    ids=range(10),
 )  # fmt: skip
 def test_an_answer_of_another_shape_is_no_answer(content):
     with pytest.raises(replies.Unusable):
@@ -395,6 +398,16 @@ def test_an_answer_on_disk_whose_line_was_not_settled_is_not_asked_for_again(pla
         run.release()
         found = read(base_url=server.url)
     assert len(server.raw) == 8 and found["ledger"]["status"].eq("ok").all()
+
+
+def test_an_answer_that_was_deleted_is_asked_for_again(place):
+    with chat_server.chat() as server:
+        run, _, reading = opened(base_url=server.url)
+        asyncio.run(asking.read(reading))
+        next(reading.paid.glob("*.json")).unlink()
+        run.release()
+        assert len(read(base_url=server.url)["readings"]) == 8
+    assert len(server.raw) == 9
 
 
 def test_other_instructions_are_another_reading(place):
@@ -460,6 +473,8 @@ def test_real_images_leave_only_with_licence_setting_and_approval(place, licence
         (FREE | {"base_url": "http://127.0.0.1:8000/v1"}, True),
         (PAID | {"base_url": "http://127.0.0.1:4000/v1"}, False),  # a gateway that is paid
         (FREE | {"base_url": "http://10.0.0.7:8000/v1"}, False),
+        (FREE | {"base_url": "http://127.0.0.1.example.org:8000/v1"}, False),
+        (FREE | {"base_url": "http://[::1]:8000/v1"}, True),
     ],
 )
 def test_only_a_server_of_this_machine_that_charges_nothing_is_here(place, values, here):

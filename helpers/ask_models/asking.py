@@ -89,7 +89,9 @@ class ModelReading:
     def rest(self) -> None:
         """Recompute what is wanted: with a memory, each run's next image alone."""
         rows = self.ledger.rows.values()
-        self.over = {r["image_id"]: r for r in rows if r["status"] in ("ok", "refused", "unusable")}
+        ended = [row for row in rows if row["status"] in ("refused", "unusable")]
+        ended += [row for row in rows if row["status"] == "ok" and self._kept(row).exists()]
+        self.over = {row["image_id"]: row for row in ended}
         self.wanted = [order for order in self.orders if order.image_id not in self.over]
         self.open = len(self.wanted)
         if self.run.parameters.memory:
@@ -104,7 +106,7 @@ class ModelReading:
         """
         if (row := self.over.get(order.image_id)) is None:
             return None
-        path = self.paid / f"{row['request_id']}.json"
+        path = self._kept(row)
         kept = json.loads(path.read_text()) if path.exists() else {}
         about = {"seconds": round(row["seconds"] or 0.0, 3), "reply.request": row["request_id"]}
         about |= {"reply.utc": kept.get("received_utc", row["requested_utc"])}
@@ -115,6 +117,10 @@ class ModelReading:
             "reply.model": reply.model,
             "answers": replies.answers(reply.text, self.opened.protocol.asked(order.block)),
         }
+
+    def _kept(self, row: dict) -> Path:
+        """Where the answer to a request is, as it came."""
+        return self.paid / f"{row['request_id']}.json"
 
     def plan(self) -> str:
         """The number of requests to come and their expected cost, in a few sentences."""
@@ -181,7 +187,7 @@ class ModelReading:
 
     def _write(self, kept: dict) -> None:
         text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
-        write_atomically(self.paid / f"{kept['request_id']}.json", text.encode())
+        write_atomically(self._kept(kept), text.encode())
 
     def _settle(self, order: Order, kept: dict) -> retry_policy.Verdict:
         """Settle an attempt by its answer; without a count what was set aside stays charged."""
@@ -206,7 +212,7 @@ class ModelReading:
         """
         left_open = [row for row in self.ledger.rows.values() if row["status"] == "sent"]
         for row in left_open:
-            path, order = self.paid / f"{row['request_id']}.json", self.by_id.get(row["image_id"])
+            path, order = self._kept(row), self.by_id.get(row["image_id"])
             if path.exists() and order:
                 self._settle(order, json.loads(path.read_text()))
             else:

@@ -62,7 +62,7 @@ def usage(content: bytes) -> dict:
     """What the service counted, {} where it says nothing that can be read."""
     try:
         counted = json.loads(content).get("usage")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return counted if isinstance(counted, dict) else {}
 
@@ -71,7 +71,7 @@ def read(content: bytes) -> Reply:
     """The text of a chat completion. Raises Unusable."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unusable("the answer is no JSON") from None
     if not isinstance(body, dict):
         raise Unusable("the answer is no JSON object")
@@ -106,7 +106,7 @@ def answers(text: str, questions: list[protocol.Question]) -> dict:
     inside = text[text.find("{") : text.rfind("}") + 1]  # local servers put ``` around it
     try:
         found = json.loads(inside)
-    except ValueError:
+    except (ValueError, RecursionError):
         declined = DECLINED.search(text)
         raise Unusable(
             f"{'refused' if declined else 'no JSON object'}: {_short(text)}",

@@ -5,6 +5,7 @@ requests, retry_policy.py says what failures mean.
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Collection
@@ -75,7 +76,10 @@ class Connection:
     def loopback(self) -> bool:
         """Whether the service is on this machine: an environment proxy cannot reach it."""
         host = urlsplit(self.base_url).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name, such as 127.0.0.1.example.org, is somewhere else
+            return False
 
 
 def extra_body(settings, own: Collection[str], said: str) -> dict:
