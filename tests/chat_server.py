@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FIELDS = {"model", "messages", "response_format", "temperature", "max_completion_tokens", "seed"}
+FIELDS |= {"max_tokens"}  # the older name of the limit
 ANSWER = {"label": "fake", "poor_quality": None, "description": "clear lungs", "findings": []}
 ANSWER |= {"side": None, "confidence": 3, "cues": []}
 USAGE = {"prompt_tokens": 900, "completion_tokens": 60, "total_tokens": 960}

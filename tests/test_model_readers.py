@@ -507,6 +507,19 @@ def test_one_rule_for_what_a_licence_allows(use, licence, origin, allowed):
     assert licences.may(use, licence, origin) == allowed
 
 
+EXAMPLES = sorted((places.ROOT / "params" / "services" / "models").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_of_a_service_sends_what_a_strict_server_takes(place, path):
+    declared = parameters.schema(places.NOTEBOOKS / "07_ask_models.ipynb")
+    given = parameters.check(parameters.read_yaml(path), declared, str(path))
+    allow_all(place)
+    with chat_server.chat() as server:
+        found = read(**FREE | {"price_image": -1.0} | given | {"base_url": server.url})
+    assert len(found["readings"]) == 8 * given.get("repeats", 1)
+
+
 # --- the stand-in
 
 
