@@ -44,7 +44,7 @@ class Reader:
         self.link = link
         self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.acknowledged: dict[str, str] = {}
         self.elsewhere: list[str] = []
         self.problems: list[str] = []

@@ -72,7 +72,7 @@ def test_every_import_is_declared(place):
     sources = [(path, path.read_text()) for path in (ROOT / place).rglob("*.py")]
     for path in (ROOT / place).glob("*.ipynb"):
         sources += [
-            (path, re.sub(r"^\s*[%!].*|\bawait\b", "", "".join(cell["source"]), flags=re.M))
+            (path, re.sub(r"^\s*[%!].*|\bawait\b *", "", "".join(cell["source"]), flags=re.M))
             for cell in json.loads(path.read_text())["cells"][2:]
             if cell["cell_type"] == "code"
         ]

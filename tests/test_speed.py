@@ -54,6 +54,7 @@ def measured(tmp_path_factory):
         return folder, main(folder, SMALL)
 
 
+@pytest.mark.soak
 def test_every_path_is_measured_and_kept(measured):
     folder, speed = measured
     assert len(pd.read_csv(folder / "speed.csv")) == len(speed) and (folder / "speed.png").exists()
@@ -62,6 +63,7 @@ def test_every_path_is_measured_and_kept(measured):
     assert unmeasured["note"].str.startswith("not yet measured").all()
 
 
+@pytest.mark.soak
 def test_a_ratio_above_one_is_the_better_direction(measured):
     for row in measured[1].dropna(subset=["baseline", "ours"]).itertuples():
         better = (
@@ -72,6 +74,7 @@ def test_a_ratio_above_one_is_the_better_direction(measured):
         assert (row.ratio > 1) == better or abs(row.ratio - 1) < 0.01
 
 
+@pytest.mark.soak
 def test_both_sides_of_training_and_sampling_reach_the_same(measured):
     speed = measured[1]
     small = sum(setup.size == 32 for setup in models.setups(32))
@@ -86,6 +89,7 @@ def test_both_sides_of_training_and_sampling_reach_the_same(measured):
     assert (speed[speed.unit == "dB"].ours > 25).all(), "our images are the stock pipeline's"
 
 
+@pytest.mark.soak
 def test_the_profile_accounts_for_all_of_the_time(measured):
     where = measured[1][measured[1].what.str.startswith("time in ")].set_index("what").ours
     assert abs(where.sum() - 100) < 0.5
