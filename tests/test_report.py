@@ -571,7 +571,7 @@ def test_what_rests_on_one_person_is_not_generalised(place):
 
 def test_the_generator_that_is_harder_to_spot_is_named_first(place):
     def one_is_given_away(reader, image, random):
-        known = image["generator"] == "api-model" and random.random() < 0.8
+        known = image["generator"] == "api-model" and random.random() < 0.9
         return "fake" if known else guess(reader, image, random)
 
     options = {"readers": 6, "per": {"ct": (20, 20)}, "repeats": 0, "confidence": "none"}
