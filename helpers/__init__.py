@@ -1,41 +1,42 @@
-"""The work behind the notebooks. A notebook tells the story; what it needs is here.
+"""The work behind the notebooks. A notebook tells the story; its code is here.
 
-A folder with a notebook's name holds what that notebook needs and nobody else. What several
-stages share stands beside them. In the order in which a newcomer asks:
+A folder with a notebook's name holds the code of that notebook alone. Code that several stages
+share is beside these folders. In the order in which a newcomer asks:
 
     How is a study run?
-    study                 make study, status, verify, new: the one module that knows the runner and
-                          the stages
-    runner/               planning (what is asked, where it stands), side_by_side (which run when),
+    study                 make study, status, verify, new: the only module that knows both the
+                          runner and the stages
+    runner/               planning (the runs and their states), side_by_side (which run when),
                           execution (papermill), runs (run and manifest), run_folder (its files),
                           freshness (stale or not), parameters (the parameters cell is the schema),
-                          places (where folders and secrets are), workers (where work goes: here
-                          or, by CLUSTER=, cluster), progress, status, new_study
+                          places (where folders and secrets are), workers (where tasks run: here
+                          or, with CLUSTER=, on a cluster), progress, status, new_study
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...
-    files                 files that are whole or not there, hashes; the one clock (utc_now)
-    tables                read and write them, checked, atomically; tables that people fill in
-    findings              the one list of findings and sides; captions and prompts from them
+    files                 atomic writes, hashes, and the only clock (utc_now)
+    tables                checked reading and atomic writing; tables that people fill in
+    findings              the only list of findings and sides; captions and prompts from them
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
-    licences              what leaves this machine, is shown or published: one rule
-    burned_in_text        text in the pixels: found, masked (text_detection: where it may be)
-    figures               the colours ("fake" has one), the theme, the figures of the report
+    licences              the rule for what leaves this machine, is shown or is published
+    burned_in_text        finds and masks text in the pixels (text_detection: where words may be;
+                          letter_shapes: single letters)
+    figures               the colours ("fake" has one), the theme, parts of several figures
 
     What does each stage do?
     prepare_cases/        01  import, table layouts, de-identification, duplicates, splits
     generate_openai/      02  the image service, requests, answers, batches, shapes, provenance
     finetune_diffusion/   03  training loop, latents, checkpoints, dry run
     sample_diffusion/     04  drawing, the sampling run, do images show what captions say
-    audit/                05  fidelity, memorised copies, what gives the source away
+    audit/                05  fidelity, memorised copies, signs that give the source away
     assemble_reading_set/ 06  the random draw, blinding, the seal
     reading/              07  the record, the server, the page (static/)
-    ask_models/           07  a model as a reader: what it is asked, its replies, its record
-    analyse_readings/  08 09  answers to results, sentences, report, release; templates/ has texts
+    ask_models/           07  a model as a reader: its requests, its replies, its record
+    analyse_readings/  08 09  answers to results, figures, report, release; templates/ has texts
     poster/               10  the poster, and the page that a phone opens from it (static/)
     rehearsal/                everything simulated: phantoms, stand-in services, readers
 
     What do stages share?
-    services/             what any paid service needs: connection, sending, ledger, budget, prices,
+    services/             shared by paid services: connection, sending, ledger, budget, prices,
                           retry policy, keys (02, 07)
     diffusion/            base models and the tiny model's family (03, 04)
     statistics/           agreement, accuracy, multireader, models, design: arrays and frames (08)
@@ -46,13 +47,13 @@ What imports what
   (grids), ask_models -> reading's record and the seal's openings, analyse_readings -> reading's
   export, assemble_reading_set -> audit's tables, poster -> analyse_readings (its sentences and what
   may be released), and rehearsal where a parameter asks.
-- No two packages import each other; no module only hands names on.
+- No two packages import each other; no module only re-exports names.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
   openai: services/, generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. dask:
   runner/cluster. The reading page and the analysis start without torch.
-- What faces the readers (reading/server and what it imports) imports neither the seal, the draw
-  nor pandas: it cannot open the key.
-- What rehearsal makes is marked `simulated` in every table, figure and report.
+- The server for readers (reading/server and its imports) imports neither the seal nor the draw nor
+  pandas, so it cannot open the key.
+- Everything that rehearsal makes is marked `simulated` in every table, figure and report.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is
   one line of a parameters cell and the line that uses it.
 """

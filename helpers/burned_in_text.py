@@ -39,7 +39,7 @@ def check() -> None:
             " images carry no names."
         )
     try:
-        importlib.import_module("helpers.text_detection")
+        importlib.import_module("helpers.letter_shapes")
     except ImportError as error:
         raise MissingOCR(
             f"The OCR package does not load ({error}): on Debian `apt install libgl1 libglib2.0-0`"
@@ -55,12 +55,13 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
     when it holds what has the shape of a letter.
     """
     check()
+    from helpers import letter_shapes
     from helpers import text_detection as detection
 
     grey = detection.shrunk(eight_bits(array, bits), detection.SIDE)
     boxes = [(corners, score, _small(corners, grey)) for corners, score in detection.words(grey)]
     lines = [(corners, score) for corners, score, small in boxes if small]
-    found = detection.single_letters(grey, lines)
+    found = letter_shapes.single_letters(grey, lines)
     middles = np.array([corners.mean(axis=0) for corners in found]).reshape(-1, 2)
     for corners, score, small in boxes:
         inside = ((middles > corners.min(axis=0)) & (middles < corners.max(axis=0))).all(axis=1)
@@ -114,23 +115,32 @@ def mask(array: np.ndarray, boxes: list[np.ndarray]) -> tuple[np.ndarray, float]
     """
     painted, touched = array.copy(), np.zeros(array.shape, dtype=bool)
     for corners in boxes:
-        inside = _filled(corners, array.shape, 1.25)
-        ring = _filled(corners, array.shape, 1.8) & ~inside
-        painted[inside] = np.median(array[ring]) if ring.any() else np.median(array)
-        touched |= inside
+        inner, outer = (_grown(corners, array.shape, growth) for growth in (1.25, 1.8))
+        left, top = np.maximum(np.floor(outer.min(axis=0)), 0).astype(int)
+        right, bottom = np.ceil(outer.max(axis=0)).astype(int) + 1
+        near = np.s_[top:bottom, left:right]
+        inside, wider = (
+            _filled(points - [left, top], array[near].shape) for points in (inner, outer)
+        )
+        ring = wider & ~inside
+        painted[near][inside] = np.median(array[near][ring] if ring.any() else array)
+        touched[near] |= inside
     return painted, float(touched.mean())
 
 
-def _filled(corners: np.ndarray, shape: tuple[int, int], growth: float) -> np.ndarray:
-    """Which pixels lie in a box that has grown about its centre by a share of its shorter side."""
-    centre = corners.mean(axis=0)
+def _grown(corners: np.ndarray, shape: tuple[int, int], growth: float) -> np.ndarray:
+    """The corners, in pixels, of a box that has grown about its centre by a share of its shorter
+    side.
+    """
     points = corners * [shape[1], shape[0]]
-    middle = centre * [shape[1], shape[0]]
-    away = points - middle
     shorter = min(np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1))
-    grown = points + np.sign(away) * ((growth - 1) * shorter / 2 + 1)
+    return points + np.sign(points - points.mean(axis=0)) * ((growth - 1) * shorter / 2 + 1)
+
+
+def _filled(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Which pixels of a part of an image lie in a polygon of points (x, y)."""
     picture = Image.new("1", (shape[1], shape[0]))
-    ImageDraw.Draw(picture).polygon([tuple(point) for point in grown], fill=1)
+    ImageDraw.Draw(picture).polygon([tuple(point) for point in points], fill=1)
     return np.asarray(picture)
 
 

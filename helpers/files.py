@@ -1,4 +1,4 @@
-"""What everything that writes shares, without pandas: the clock, hashes, whole files."""
+"""Shared by all code that writes, without pandas: the clock, hashes, atomic files."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def utc_now() -> str:
-    """The study's one clock: now, ISO 8601 UTC to the millisecond."""
+    """The time now, ISO 8601 UTC to the millisecond. The study has no other clock."""
     return utc(datetime.now(UTC))
 
 
 def utc(moment: datetime) -> str:
-    """A moment in UTC as every table and record writes it: 2026-01-31T08:00:00.000Z."""
+    """A time in UTC in the format of every table and record: 2026-01-31T08:00:00.000Z."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -24,8 +24,8 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write to a temporary file beside `path`, flush to disk, rename: a kill leaves the old file or
-    the new one.
+    """Write to a temporary file beside `path`, flush to disk, rename. A kill leaves either the old
+    file or the new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The one list of findings and sides, and the only way from words to findings and back.
+"""The only list of findings and sides, and the only conversion from words to findings and back.
 
 Labels of data sets, report text, training captions, API prompts, sampling prompts and the boxes a
 reader ticks all use these ids.
@@ -44,7 +44,7 @@ UNSIDED = (
     "other",
 )
 
-# In a caption: the noun phrase after "with".
+# For captions: the noun phrase after "with".
 _PHRASES = {
     "no_finding": "no finding",
     "effusion": "pleural effusion",
@@ -160,7 +160,7 @@ def from_label(text) -> list[str]:
     """Finding ids of a data set's label, in declared order: 'Effusion|Pneumonia', 'COVID', 'No
     Finding', 'Lung_Opacity'.
 
-    Several labels may be joined by | , ; or +. Empty and not understood labels give an empty list.
+    Several labels may be joined by | , ; or +. Empty and unknown labels give an empty list.
     """
     if text is None or text != text or str(text).strip().lower() in ("", "nan", "<na>"):
         return []
@@ -173,10 +173,10 @@ def from_label(text) -> list[str]:
 
 
 def in_text(text: str) -> list[str]:
-    """Finding ids that free text affirms, in declared order; what it denies is left out ("no
+    """Finding ids that free text affirms, in declared order. Denied findings are left out ("no
     effusion" gives nothing).
 
-    Denial reaches to the end of its clause, as in NegEx (Chapman et al., J Biomed Inform 2001). A
+    A denial holds to the end of its clause, as in NegEx (Chapman et al., J Biomed Inform 2001). A
     text that affirms nothing and calls the lungs or the image normal gives ['no_finding'].
     """
     plain = _plain(text)
@@ -202,8 +202,8 @@ def _affirms(clause: str, finding: str) -> bool:
 
 
 def _denied(before: str) -> bool:
-    """Whether a denial before a finding still reaches it: a comma followed by an affirmation ends
-    its reach.
+    """Whether a denial before a finding still applies to it: a comma followed by an affirmation
+    ends it.
     """
     denials = list(_NEGATION.finditer(before))
     if not denials:
@@ -241,11 +241,6 @@ def side_in_text(text: str) -> str:
     return "bilateral" if len(sides) == 2 else next(iter(sides), "")
 
 
-def _sided(finding: str, side: str) -> str:
-    phrase = _PHRASES[finding]
-    return f"{side} {phrase}" if side and finding not in UNSIDED else phrase
-
-
 def _check(finding_ids: list[str], side: str) -> list[str]:
     unknown = [finding for finding in finding_ids if finding not in FINDINGS]
     if unknown:
@@ -256,15 +251,18 @@ def _check(finding_ids: list[str], side: str) -> list[str]:
 
 
 def _listed(finding_ids: list[str], side: str) -> str:
-    phrases = [_sided(finding, side) for finding in finding_ids]
-    return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+    phrases = [
+        f"{side} {_PHRASES[one]}" if side and one not in UNSIDED else _PHRASES[one]
+        for one in finding_ids
+    ]
+    return " and ".join([", ".join(phrases[:-1]), phrases[-1]] if phrases[1:] else phrases)
 
 
 def caption(modality: str, view: str, finding_ids: list[str], side: str = "") -> str:
     """The training caption and sampling prompt: 'chest X-ray, PA view, with left pleural effusion'.
 
-    No finding ids (unknown) name no finding at all. Raises ValueError for an unknown id, side or
-    modality.
+    With no finding ids (unknown), the caption names no finding. Raises ValueError for an unknown
+    id, side or modality.
     """
     finding_ids = _check(finding_ids, side)
     if modality not in ("xray", "ct"):

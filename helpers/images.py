@@ -2,15 +2,13 @@
 
 Depth is kept: a 12-bit image is stored in uint16 with values 0..4095, and `bits` says so.
 
-How shape travels: every stage stores an image in its own shape, without bars (`fitted`), so that
-`width` and `height` of images.csv are the shape of what was seen, and 02 asks for shapes that the
-rows of 01 have. A model that takes squares gets them from `standardise`, which adds dark bars; what
-it then draws in squares gets its shape back from `without_bars`. How an image is framed for the
-readers is the business of assemble_reading_set/framing.py.
+Shape: every stage stores an image in its own shape, without bars (`fitted`). So `width` and
+`height` of images.csv are the true shape, and 02 requests the shapes of 01. For a model that needs
+squares, `standardise` adds dark bars, and `without_bars` removes them from the squares that the
+model draws. assemble_reading_set/framing.py frames images for the readers.
 """
 
 import functools
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,22 +19,24 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy import sparse
 
-from helpers.formats import dicom, rasters, volumes
+from helpers.formats import rasters, volumes
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import luminance as luminance
 from helpers.formats.windowing import window as window
 
 BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
-BAR_LEAST = 0.015  # share of the side: narrower bars stay, they are as likely a film's own edge
+BAR_LEAST = 0.015  # share of the side: narrower bars stay, because they may be a film's own edge
 
 
 def read(path: Path, settings, modality: str = "") -> Iterator[Picture]:
-    """Every image in a file, whatever its name ends in: DICOM frames, lung slices of a NIfTI
-    volume, or a raster image.
+    """Every image in a file, whatever its name: DICOM frames, lung slices of a NIfTI volume, or a
+    raster image.
 
-    `settings` has the parameters of stage 01 as attributes; `modality` (xray, ct) is what is known
-    from elsewhere. Raises ImageError with the reason.
+    `settings` has the parameters of stage 01 as attributes; `modality` (xray, ct) is known from
+    elsewhere. Raises ImageError with the reason.
     """
+    from helpers.formats import dicom  # pydicom belongs to an extra that only 01 needs
+
     with Path(path).open("rb") as file:
         start = file.read(400)
     if not start:
@@ -51,8 +51,8 @@ def read(path: Path, settings, modality: str = "") -> Iterator[Picture]:
 
 
 def _with_square_pixels(picture: Picture) -> Picture:
-    """Pixels that are wider than high, or higher than wide, made square: fewer along the side on
-    which they are shorter.
+    """The image with square pixels: it gets fewer pixels along the side on which they are
+    shorter.
     """
     height, width = picture.pixels.shape
     if 0.1 < picture.aspect < 0.99:
@@ -88,10 +88,10 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
 
     No text, time or other chunk is written.
 
-    Level 1 is the fast choice: compression is nine tenths of the cost of an import. There each
-    pixel is stored as its difference from its left neighbour and zlib looks for runs alone: three
-    times as fast as Pillow's level 1 on real CT and X-rays, and 2 to 4 % smaller. Other levels are
-    Pillow's. Raises ImageError for other arrays.
+    Each pixel is stored as its difference from its left neighbour. Level 1 is the fast choice:
+    compression is nine tenths of the cost of an import. With it, zlib looks only for runs: on real
+    CT and X-rays this is three times as fast as Pillow's level 1 and 2 to 4 % smaller. Raises
+    ImageError for other arrays.
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
@@ -99,12 +99,6 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
             f"An image must have shape (H, W) and dtype uint8 or uint16, not {array.shape}"
             f" {array.dtype}."
         )
-    if compress_level != 1:
-        buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(array)).save(
-            buffer, "PNG", compress_level=compress_level
-        )
-        return buffer.getvalue()
     height, width = array.shape
     depth = array.dtype.itemsize
     stored = (
@@ -116,7 +110,8 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     rows[:, 0] = 1  # filter type Sub
     rows[:, 1 : 1 + depth] = stored[:, :depth]
     np.subtract(stored[:, depth:], stored[:, :-depth], out=rows[:, 1 + depth :])
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    strategy = zlib.Z_RLE if compress_level == 1 else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(compress_level, zlib.DEFLATED, 15, 9, strategy)
     header = struct.pack(">IIBBBBB", width, height, 8 * depth, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -137,7 +132,8 @@ def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def fitted(array: np.ndarray, size: int, bits: int) -> np.ndarray:
-    """The image in its own shape, its longer side brought down to `size` pixels by area; never up.
+    """The image in its own shape, with its longer side reduced to `size` pixels by area averaging.
+    Smaller images are not enlarged.
 
     `array` has shape (H, W) and values 0..2**bits-1; so has the result, as uint8 for up to 8 bits,
     else uint16. Nothing is cropped, padded, flipped or clipped. Raises ImageError for values out of
@@ -158,19 +154,19 @@ def fitted(array: np.ndarray, size: int, bits: int) -> np.ndarray:
 
 
 def standardise(array: np.ndarray, size: int, bits: int) -> np.ndarray:
-    """The image `fitted` to `size` and padded to a square with bars of value 0."""
+    """The image `fitted` to `size`, and padded to a square with bars of value 0."""
     array = fitted(array, size, bits)
     top, bottom, left, right = padding(array.shape)
     return np.pad(array, ((top, bottom), (left, right)))
 
 
 def without_bars(array: np.ndarray, bits: int) -> np.ndarray:
-    """The field of a square image without the bars that `standardise` adds, or that a generator
-    drew because it learnt from padded images.
+    """A square image without the bars that `standardise` adds, or that a generator drew because it
+    learned from padded images.
 
-    One rule for every source, which sees the pixels alone. A bar is dark throughout (BAR_LEVEL);
-    bars come in pairs, about as wide on one side as on the other, on one pair of sides only. So
-    neither a film's own dark edge nor the air around a CT slice is taken for one.
+    The rule is the same for every source and sees only pixels. A bar is dark throughout
+    (BAR_LEVEL). Bars come in pairs of about equal width, on one pair of sides only. So a film's own
+    dark edge and the air around a CT slice are not taken for bars.
     """
     height, width = array.shape
     dark = array <= BAR_LEVEL * (2**bits - 1)
@@ -186,8 +182,8 @@ def without_bars(array: np.ndarray, bits: int) -> np.ndarray:
 
 
 def area_resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mean grey over each target pixel's exact area, shape (height, width), float32; for making
-    smaller only.
+    """Mean grey over each target pixel's exact area, shape (height, width), float32; only for
+    reduction.
     """
     rows, columns = _overlap(array.shape[0], height), _overlap(array.shape[1], width)
     return (columns @ (rows @ array.astype(np.float32)).T).T
@@ -225,7 +221,7 @@ def contact_sheet(
     """Thumbnails of the rows of an images.csv (paths relative to `folder`) on one sheet, mode L,
     row by row.
 
-    `titles` is a column of the frame or one text a row; simulated images say so.
+    `titles` is a column of the frame or one text per row; simulated images say so.
     """
     if not len(frame):
         sheet = Image.new("L", (2 * tile, 24), 255)

@@ -1,15 +1,16 @@
-"""What the licence of an image allows: the one rule for what leaves this machine (model readers),
-what visitors see (companion page) and what is published (release). 06 writes it down per source.
+"""What the licence of an image allows. This is the only rule for what leaves this machine (model
+readers), what visitors see (companion page) and what is published (release). 06 writes the result
+per source.
 
-An image may be used in these ways when its licence is an open one without restriction, or says so
-itself: "hospital data; may leave (protocol 7.2)". "may not leave" forbids it in any case.
+An image may be used in these ways if its licence is open without restriction, or says so itself:
+"hospital data; may leave (protocol 7.2)". "may not leave" always forbids it.
 """
 
 import re
 
 import pandas as pd
 
-# Licences under which an image may be passed on and changed in size, also where visitors pay.
+# Licences under which an image may be passed on and resized, even if visitors pay.
 OPEN = re.compile(
     r"CC0\b|(CC|CREATIVE COMMONS)[ -](BY|ATTRIBUTION)\b|PDDL\b|ODC-BY\b|MIT\b|PUBLIC[ -]DOMAIN\b"
     r"|HTTPS?://CREATIVECOMMONS\.ORG/(LICENSES/BY|PUBLICDOMAIN)\b"
@@ -19,15 +20,15 @@ USES = {"leave": "LEAVE", "shown": "BE SHOWN", "released": "BE RELEASED"}
 
 
 def _stated(licence, use: str) -> bool | None:
-    """What the licence itself says of a use; None where it says nothing."""
+    """What the licence itself says about a use; None if it says nothing."""
     said = re.search(rf"\bMAY (NOT )?{USES[use]}\b", "" if pd.isna(licence) else licence.upper())
     return None if said is None else not said[1]
 
 
 def may(use: str, licence, origin: str = "real") -> bool:
     """Whether an image of this licence (text, or missing) may `leave` this machine, be `shown` to
-    visitors or be `released`. Real images are never released; what was generated for the study may
-    be used in each way unless its licence says otherwise.
+    visitors or be `released`. Real images are never released. Images generated for the study may be
+    used in each way unless their licence says otherwise.
     """
     stated = _stated(licence, use)
     if origin == "generated":

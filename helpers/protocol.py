@@ -6,9 +6,12 @@ process that faces the readers reads this too.
 """
 
 import csv
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from helpers.findings import FINDINGS, SIDES
@@ -16,17 +19,24 @@ from helpers.table_columns import LABELS, QUESTION_KINDS
 
 READER = "reader"  # the block of the questions that a reader answers once, before all others
 LABEL = "label"  # the published question
-LONGEST_TEXT, MOST_STEPS = 2000, 9
+WHICH = "which"  # the question of a pair: which of the two is generated
+LONGEST_TEXT, MOST_STEPS, MOST_MARKS = 2000, 9, 20
+ID = r"[a-z][a-z0-9_]{0,30}"
+YES_NO = "yes/no"
+MARKS = "marks"  # the kind of question that is answered on the image
 VIEW = ("window_center", "window_width", "zoom", "inverted")
-OWN_FIELDS = {*VIEW, "seconds", "reason", "salt", "block", "changes", "milliseconds", "utc"}
+OWN_FIELDS = {
+    *(*VIEW, "seconds", "reason", "salt", "block", "changes", "milliseconds", "utc"),
+    *("beside", "linked"),  # of a pair: the view of the right image
+}
 # Ids that readings.csv has a column for, and 08 an analysis.
 PUBLISHED = {LABEL, "poor_quality", "confidence", "description", "findings", "side", "cues"}
 MANY = ("choices", "findings")
 # What names generation, as whole words; readers of an `unaware` block must meet none of them.
 NAMES_GENERATION = re.compile(
     r"\b(?:real|fakes?|faked|deep ?fakes?|generat(?:e[ds]?|ing|ions?|ive|ors?)"
-    r"|synthe(?:tic(?:ally)?|si[sz]ed?)|artificial(?:ly)?|ai|a\.i\.|gans?|dall[-·]?e|diffusion|simulat(?:ed|ions?)"
-    r"|authentic(?:ity)?|genuine|unaware)\b",
+    r"|synthe(?:tic(?:ally)?|si[sz]ed?)|artificial(?:ly)?|ai|a\.i\.|gans?|dall[-·]?e|diffusion"
+    r"|simulat(?:ed|ions?)|authentic(?:ity)?|genuine|unaware)\b",
     re.IGNORECASE,
 )
 OLD_SET = (
@@ -36,7 +46,7 @@ OLD_SET = (
 
 
 class ProtocolError(ValueError):
-    """Blocks or questions that do not fit together; the message names the table and the row."""
+    """Blocks or questions that do not fit together: one line per mistake, with table and row."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +63,14 @@ class Question:
     shown_when: tuple[str, str] | None
     blocks: tuple[str, ...]
 
-    def accepts(self, value) -> bool:
-        """Whether a value is an answer to this question at all."""
+    def accepts(self, value, size: float = math.inf) -> bool:
+        """Whether a value is an answer to this question at all; `size`: side of the image in
+        pixels.
+        """
         values = {name for name, _ in self.options}
+        if self.kind == MARKS:
+            proper = isinstance(value, list) and len(value) <= MOST_MARKS
+            return proper and all(_is_mark(one, values, size) for one in value)
         if self.kind in MANY:
             proper = isinstance(value, list) and all(isinstance(one, str) for one in value)
             return proper and {*value} <= values and len({*value}) == len(value)
@@ -81,7 +96,8 @@ class Question:
 @dataclass(frozen=True)
 class Block:
     """One row of blocks.csv. `images` are groups of draw.csv; a block without images shows its text
-    and asks its questions once.
+    and asks its questions once. `pairs`: one real and one generated image are shown side by side,
+    window and zoom of both `linked` as they come.
     """
 
     block: str
@@ -93,6 +109,8 @@ class Block:
     tell_truth: bool
     lock: bool
     after_days: float
+    pairs: bool = False
+    linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,23 @@ class Protocol:
         """The blocks whose answers count."""
         return [block for block in self.blocks if block.images and not block.tell_truth]
 
+    def once(self) -> dict[str, list[Question]]:
+        """The questions that a reader answers once, by block: the reader's own, and those of blocks
+        without images.
+        """
+        names = [READER, *(block.block for block in self.blocks if not block.images)]
+        return {name: self.asked(name) for name in names}
+
+    def titles(self) -> dict[str, str]:
+        """What people call each block: its title, with its id where another has the same title."""
+        told = [block.title for block in self.blocks]
+        return {READER: "Before the first part"} | {
+            block.block: block.title
+            if told.count(block.title) == 1
+            else f"{block.title} ({block.block})"
+            for block in self.blocks
+        }
+
 
 def empty(value) -> bool:
     """Whether a value is no answer."""
@@ -117,20 +152,33 @@ def empty(value) -> bool:
 
 
 def as_text(value) -> str:
-    """A value as answers.csv has it: several joined by |, true and false."""
+    """A value as answers.csv has it: several joined by |, true and false, marks as JSON."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True)
     if isinstance(value, list):
         return "|".join(value)
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if (isinstance(value, float))
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def refusal(questions: Iterable[Question], answers: Mapping) -> str:
-    """Why these answers are not complete and proper, in one sentence; "" when they are."""
+def _is_mark(value, cues: set[str], size: float) -> bool:
+    """Whether this is a point or box (x, y, w, h) within an image, with a cue or ""."""
+    if not isinstance(value, dict) or value.keys() != {"x", "y", "w", "h", "cue"}:
+        return False
+    numbers = [value[name] for name in "xywh"]
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        return False
+    x, y, w, h = numbers
+    cue = value["cue"]
+    inside = min(numbers) >= 0 and max(x + w, y + h) <= size + 0.01  # the page rounds to 0.01
+    return inside and isinstance(cue, str) and (not cue or cue in cues)
+
+
+def refusal(questions: Iterable[Question], answers: Mapping, size: float = math.inf) -> str:
+    """Why these answers are not complete and proper, in one sentence; "" when they are. `size`:
+    side of the image in pixels.
+    """
     questions = list(questions)
     known = OWN_FIELDS | {question.id for question in questions}
     for name, value in answers.items():
@@ -144,7 +192,7 @@ def refusal(questions: Iterable[Question], answers: Mapping) -> str:
         elif empty(value):
             if question.required:
                 return f"'{question.id}' is needed."
-        elif not question.accepts(value):
+        elif not question.accepts(value, size):
             return f"'{question.id}': that is no answer that the study offers."
     return ""
 
@@ -156,6 +204,9 @@ def for_page(questions: Iterable[Question]) -> list[dict]:
 
 
 # --- from the tables
+
+# What does not fit: file, place in it, and a sentence that begins with the file.
+Mistake = tuple[str, int, str]
 
 
 def load(folder: Path) -> Protocol:
@@ -170,37 +221,53 @@ def load(folder: Path) -> Protocol:
 def build(asked: list[dict], shown: list[dict], where: str) -> Protocol:
     """The protocol of the rows of questions.csv and blocks.csv; `where`: the folder, for errors.
 
-    Raises ProtocolError naming the row and what to do.
+    Raises ProtocolError with one sentence per mistake: which row, and what to do.
     """
-    at = Path(where) / "blocks.csv"
-    blocks = tuple(sorted((_block(row, at) for row in shown), key=lambda block: block.order))
-    _refuse(not any(block.images for block in blocks), f"{at}: no block shows images.")
-    for name in ("block", "order"):
-        _refuse_twice([getattr(block, name) for block in blocks], f"{at}: {name}")
-    at = Path(where) / "questions.csv"
-    with_images = tuple(block.block for block in blocks if block.images)
-    known = {READER, *(block.block for block in blocks)}
-    questions = tuple(_question(row, with_images, known, at) for row in asked)
-    protocol = Protocol(blocks, questions)
-    for block in known:
-        _check_block(protocol.asked(block), block, at)
-    labelled = {block.block for block in protocol.scored()} & {
-        block for one in questions if one.id == LABEL for block in one.blocks
-    }
-    _refuse(not labelled, f"{at}: no block asks '{LABEL}' of images that are scored; 08 needs it.")
-    silent = [name for name in with_images if not protocol.asked(name)]
-    _refuse(silent, f"{at}: nothing is asked in block '{(silent or [''])[0]}'.")
+    protocol, mistakes = parse(asked, shown, where)
+    if mistakes:
+        raise ProtocolError(in_order(mistakes))
     return protocol
 
 
-def _refuse(wrong, sentence: str) -> None:
+def in_order(mistakes: Iterable[Mistake]) -> str:
+    """One line per mistake, in the order of files and rows."""
+    return "\n".join(said for *_, said in sorted(mistakes, key=lambda one: one[:2]))
+
+
+def parse(asked: list[dict], shown: list[dict], where: str) -> tuple[Protocol, list[Mistake]]:
+    """As `build`, but with all that does not fit beside what could be understood. A cell that is
+    empty although it must not be is no mistake here: tables.filled_in names it.
+    """
+    mistakes: list[Mistake] = []
+    at = [partial(_note, mistakes, Path(where) / f"{name}.csv") for name in ("blocks", "questions")]
+    notes = [partial(at[0], place, "") for place in range(len(shown))]
+    blocks = tuple(map(_block, shown, notes))
+    for name in ("block", "order"):
+        values = [getattr(block, name) for block in blocks]
+        for place, (note, value) in enumerate(zip(notes, values)):
+            note(value and value in values[:place], f"{name} '{value}' is there twice.")
+    blocks = tuple(sorted(blocks, key=lambda block: block.order))
+    with_images = tuple(block.block for block in blocks if block.images)
+    pairs = tuple(block.block for block in blocks if block.pairs)
+    known = {READER, *(block.block for block in blocks)}
+    alone = tuple(name for name in with_images if name not in pairs)
+    notes = [partial(at[1], place, f"question '{row['id']}': ") for place, row in enumerate(asked)]
+    questions = tuple(
+        _question(row, pairs if row["id"] == WHICH else alone, known, note)
+        for row, note in zip(asked, notes)
+    )
+    protocol = Protocol(blocks, questions)
+    for question, note in zip(questions, notes):
+        _check_question(question, protocol, note)
+    resolved = (_when(question, note, protocol) for question, note in zip(questions, notes))
+    protocol = Protocol(blocks, tuple(resolved))
+    _check_all(protocol, partial(at[0], len(shown), ""), partial(at[1], len(asked), ""))
+    return protocol, mistakes
+
+
+def _note(mistakes: list[Mistake], at: Path, place: int, about: str, wrong, sentence: str) -> None:
     if wrong:
-        raise ProtocolError(sentence)
-
-
-def _refuse_twice(values: list, what: str) -> None:
-    twice = [value for value in values if values.count(value) > 1]
-    _refuse(twice, f"{what} '{(twice or [''])[0]}' is there twice.")
+        mistakes.append((at.name, place, f"{at}: {about}{sentence}"))
 
 
 def _yes(row: Mapping, name: str) -> bool:
@@ -211,28 +278,32 @@ def _parts(row: Mapping, name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in (row.get(name) or "").split("|") if part.strip())
 
 
-def _block(row: Mapping, at: Path) -> Block:
-    name, title = row["block"], row["title"]
-    _refuse(
-        not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name == READER,
-        f"{at}: block '{name}' is no id: small letters, digits and _, and not '{READER}'.",
+def _block(row: Mapping, note: Callable) -> Block:
+    name, told = row["block"], f"block '{row['block']}'"
+    proper = re.fullmatch(ID, name) and name != READER
+    note(
+        name and not proper,
+        f"{told} is no id: an id has small letters, digits and _, and is not '{READER}'.",
     )
+    told = f"part “{row['title']}”" if row["title"] else told
     days, images = float(row.get("after_days") or 0), _parts(row, "images")
-    _refuse(days < 0, f"{at}: after_days of block '{name}' is below 0.")
-    _refuse(
-        _yes(row, "tell_truth") and not images,
-        f"{at}: block '{name}' has tell_truth but shows no images.",
-    )
+    note(days < 0, f"after_days of {told} is below 0.")
+    tells, pairs, linked = (_yes(row, name) for name in ("tell_truth", "pairs", "linked"))
+    note(tells and not images, f"{told} has tell_truth but shows no images.")
+    note(pairs and not images, f"{told} has pairs but shows no images.")
+    note(linked and not pairs, f"{told} has linked but no pairs.")
     return Block(
         name,
-        int(row["order"]),
-        title,
+        int(row["order"] or 0),
+        row["title"],
         paragraphs(row.get("instructions") or ""),
         images,
         _yes(row, "unaware"),
-        _yes(row, "tell_truth"),
+        tells,
         _yes(row, "lock"),
         days,
+        pairs,
+        linked,
     )
 
 
@@ -244,77 +315,119 @@ def paragraphs(text: str) -> str:
     return "\n\n".join(part for part in told if part)
 
 
-def _question(row: Mapping, with_images: tuple, known: set[str], at: Path) -> Question:
+def _question(row: Mapping, everywhere: tuple, known: set[str], note: Callable) -> Question:
     name, kind = row["id"], row["kind"]
-    told = f"{at}: question '{name}'"
-    _refuse(
-        not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name in OWN_FIELDS,
-        f"{told}: an id is small letters, digits and _, and none of"
-        f" {', '.join(sorted(OWN_FIELDS))}.",
-    )
-    blocks = _parts(row, "block") or with_images
-    strange = [block for block in blocks if block not in known]
-    _refuse(
-        strange,
-        f"{told}: there is no block '{(strange or [''])[0]}'; known: {', '.join(sorted(known))}.",
-    )
-    _refuse(kind not in QUESTION_KINDS, f"{told}: kind is one of {', '.join(QUESTION_KINDS)}.")
+    proper = re.fullmatch(ID, name) and name not in OWN_FIELDS
+    names = ", ".join(sorted(OWN_FIELDS))
+    note(name and not proper, f"an id has small letters, digits and _, and is none of {names}.")
+    blocks = _parts(row, "block") or everywhere
+    for block in blocks:
+        told = f"there is no block '{block}'; known: {', '.join(sorted(known))}."
+        note(block not in known, told)
+    note(kind and kind not in QUESTION_KINDS, f"kind is one of {', '.join(QUESTION_KINDS)}.")
     when = row.get("shown_when") or ""
-    other, equals, value = (part.strip() for part in when.partition("="))
-    _refuse(when and not (other and equals and value), f"{told}: shown_when reads question=value.")
-    return Question(
-        name,
-        row["text"],
-        kind,
-        _options(row, kind, told),
-        _yes(row, "required"),
-        (other, value) if when else None,
-        blocks,
-    )
+    other, _, value = (part.strip() for part in when.partition("="))
+    note(when and not (other and value), "shown_when reads question=value.")
+    options, required = _options(row, kind, note), _yes(row, "required")
+    when = (other, value) if other and value else None
+    return Question(name, row["text"], kind, options, required, when, blocks)
 
 
-def _options(row: Mapping, kind: str, told: str) -> tuple[tuple[str, str], ...]:
+def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], ...]:
     """value=text pairs; a bare text is its own value, a step of a scale has its number."""
     given = _parts(row, "options")
     if kind == "side":
         return tuple((side, side) for side in SIDES)
     if kind == "findings":
-        strange = [one for one in given if one not in FINDINGS]
-        _refuse(strange, f"{told}: '{(strange or [''])[0]}' is no finding of helpers/findings.py.")
-        return tuple((one, FINDINGS[one]) for one in given or FINDINGS)
+        for one in given:
+            note(one not in FINDINGS, f"'{one}' is no finding of helpers/findings.py.")
+        return tuple((one, FINDINGS.get(one, one)) for one in given or FINDINGS)
     if kind == "scale":
-        _refuse(
-            not 2 <= len(given) <= MOST_STEPS,
-            f"{told}: a scale needs 2 to {MOST_STEPS} options, its steps from low to high.",
-        )
+        wrong = not 2 <= len(given) <= MOST_STEPS
+        note(wrong, f"a scale needs 2 to {MOST_STEPS} options, its steps from low to high.")
         return tuple((str(number), text) for number, text in enumerate(given, 1))
     wants = kind in ("choice", "choices")
-    _refuse(wants and len(given) < 2, f"{told}: a {kind} needs options, like a=First|b=Second.")
-    _refuse(not wants and given, f"{told}: a {kind} has no options.")
+    note(wants and len(given) < 2, f"a {kind} needs options, like a=First|b=Second.")
+    without = kind in ("text", "number", "yes/no")
+    note(without and given, f"a {kind} has no options.")
     pairs = [(one.partition("=")[0].strip(), one.rpartition("=")[2].strip()) for one in given]
-    _refuse_twice([value for value, _ in pairs], f"{told}: option")
-    values = {value for value, _ in pairs}
-    _refuse(
-        row["id"] == LABEL and (kind != "choice" or not {"real", "fake"} <= values <= {*LABELS}),
-        f"{told}: '{LABEL}' is the published question, a choice of real, fake and uncertain; give"
-        " another question another id.",
+    values = [value for value, _ in pairs]
+    whole = all(value and text for value, text in pairs)
+    note(not whole, "every option has a value and a text, like a=First.")
+    for place, value in enumerate(values):
+        note(value in values[:place], f"option '{value}' is there twice.")
+    return () if without else tuple(pairs)
+
+
+def _check_question(question: Question, protocol: Protocol, note: Callable) -> None:
+    """Its id is there once in each of its blocks, and it fits what they show."""
+    titles, values = protocol.titles(), [value for value, _ in question.options]
+    for block in question.blocks:
+        first = next(one for one in protocol.asked(block) if one.id == question.id)
+        note(first is not question, f"it is there twice in part “{titles.get(block, block)}”.")
+    published = question.kind == "choice" and {"real", "fake"} <= {*values} <= {*LABELS}
+    note(
+        question.id == LABEL and not published,
+        f"'{LABEL}' is the published question, a choice of real, fake and uncertain; give another"
+        " question another id.",
     )
-    return tuple(pairs)
+    forced = question.required and question.kind == "choice" and values == ["left", "right"]
+    note(
+        question.id == WHICH and not forced,
+        "it is a forced choice: a required choice with the options left=…|right=….",
+    )
+    for block in protocol.blocks:
+        if block.block not in question.blocks:
+            continue
+        told = f"it is asked in part “{titles[block.block]}”, which shows"
+        note(question.id == WHICH and not block.pairs, f"{told} no pairs.")
+        note(question.id == LABEL and block.pairs, f"{told} pairs: it is about one image.")
+    single = {block.block for block in protocol.blocks if block.images and not block.pairs}
+    for block in {*question.blocks} - single if question.kind == MARKS else ():
+        told = f"it is asked in part “{titles.get(block, block)}”"
+        note(True, f"{told}, which shows no single image to mark.")
 
 
-def _check_block(asked: list[Question], block: str, at: Path) -> None:
-    """Ids are there once, and shown_when names an earlier question and a value that it can have."""
-    _refuse_twice([question.id for question in asked], f"{at}: in block '{block}' the question")
-    before: dict[str, Question] = {}
-    for question in asked:
-        other, value = question.shown_when or ("", "")
-        if question.shown_when:
-            kind = before[other].kind if other in before else ""
-            values = [name for name, _ in before[other].options] if kind else []
-            values = ["true", "false"] if kind == "yes/no" else values
-            _refuse(
-                value not in values,
-                f"{at}: question '{question.id}' is shown when {other}={value}, which no earlier"
-                f" question of block '{block}' can be.",
-            )
-        before[question.id] = question
+def _when(question: Question, note: Callable, protocol: Protocol) -> Question:
+    """With shown_when as answers have it: a table may say yes or the text of an option."""
+    other, said = question.shown_when or ("", "")
+    value = said
+    for block in question.blocks if other else ():
+        asked = protocol.asked(block)
+        earlier = {one.id: one for one in asked[: asked.index(question)]}
+        told = f"shown_when {other}={said} cannot be: "
+        choosing = [name for name, one in earlier.items() if one.options or one.kind == YES_NO]
+        note(
+            other not in choosing,
+            f"{told}part “{protocol.titles().get(block, block)}” asks no '{other}' with options, or"
+            f" yes/no, before it; it asks {', '.join(choosing) or 'none'}.",
+        )
+        if other in choosing:
+            offered = earlier[other].options or (("true", "yes"), ("false", "no"))
+            meant = {name.casefold(): v for v, text in offered for name in (text, v)}
+            names = [text if earlier[other].kind == YES_NO else v for v, text in offered]
+            write = " or ".join(f"{other}={name}" for name in names)
+            note(said.casefold() not in meant, f"{told}write {write}.")
+            value = meant.get(said.casefold(), said)
+    return replace(question, shown_when=(other, value) if other else None)
+
+
+def _check_all(protocol: Protocol, of_blocks: Callable, of_questions: Callable) -> None:
+    """Images are shown, each block with images asks something, and one that is scored the published
+    question.
+    """
+    of_blocks(not any(block.images for block in protocol.blocks), "no block shows images.")
+    asked = {
+        block.block: {question.id for question in protocol.asked(block.block)}
+        for block in protocol.blocks
+    }
+    for block in protocol.blocks:
+        name = block.block
+        told = f"part “{protocol.titles()[name]}”"
+        of_questions(block.images and not asked[name], f"nothing is asked in {told}.")
+        of_questions(
+            block.pairs and WHICH not in asked[name],
+            f"{told} must ask '{WHICH}' ({name}), because blocks.csv has pairs there.",
+        )
+    labelled = any(LABEL in asked[block.block] for block in protocol.scored())
+    of_questions(not labelled, f"no block asks '{LABEL}' of images that are scored; 08 needs it.")

@@ -1,8 +1,8 @@
 """Run a study: every params/<study>/<run>.yaml through its notebook into outputs/<study>/<run>/, in
 order.
 
-This is the entry of `make study`: it knows runner/, how runs are done, and the stages, which the
-runner does not.
+This is the entry point of `make study`. It knows runner/ and the stages; the runner does not know
+the stages.
 
 python -m helpers.study run rehearsal [--only RUN] [--from RUN] [--force] [--set RUN.key=value]
 python -m helpers.study status rehearsal     what is finished, interrupted, stale and why
@@ -54,14 +54,14 @@ def run_study(
     `force` redoes what is selected or, with no selection, what is stale.
     """
     planned = planning.plan(study, settings)
-    os.environ["STUDY_FORCE"] = "1" if force else ""  # for a training that was interrupted
+    os.environ["STUDY_FORCE"] = "1" if force else ""  # read by a training that was interrupted
     selected = planning.select([run.name for run in planned], only, first)
     before = planning.states(planned)
     planning.check_inputs(before, selected)
     steps = [step for step in before if step.run.name in selected]
     narrowed = bool(only or first)
     redo = [step.run for step in steps if force and (narrowed or step.state == "stale")]
-    # Before anything is redone: what comes before a set that is being read would be lost to it.
+    # Before anything is redone: a reading set that is being read must keep the runs before it.
     for run in redo:
         _refuse_begun(run, planned)
     _preflight([step for step in steps if step.state != "finished"])
@@ -75,8 +75,8 @@ def run_study(
         return DONE
     if stale:
         print(
-            f"\nStale runs were left as they are: {', '.join(stale)}. To redo them, give the same"
-            " command once more with FORCE=1 (--force), or give the YAML another variant."
+            f"\nStale runs were left as they are: {', '.join(stale)}. To redo them, repeat the"
+            " command with FORCE=1 (--force), or give the YAML another variant."
         )
         return STALE
     whole = f"Study {study!r}" if len(selected) == len(planned) else ", ".join(selected)
@@ -89,7 +89,7 @@ def run_study(
 
 @contextmanager
 def _workplace(study: str) -> Iterator[Callable[[], int]]:
-    """Says how many runs go side by side: one here; with CLUSTER=, as many as its workers take."""
+    """Yields how many runs go in parallel: one here; with CLUSTER=, as many as its workers take."""
     if not (where := os.environ.get("CLUSTER")):
         yield lambda: 1
         return
@@ -131,8 +131,7 @@ def _begin(
         _refuse_begun(run, planned)
         run_folder.clear(run.folder)
     if reading:
-        _read(step.run, head)
-        return None
+        return _read(step.run, head)
     notebook = run.name.partition(".")[0]
     place = workers.executor(0, "", **NEEDS.get(notebook, {}))
     if where := os.environ.get("CLUSTER"):
@@ -145,10 +144,10 @@ def _preflight(steps: list[planning.Step]) -> None:
     """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before
     the first one starts.
     """
-    checks = (_missing_cases, _missing_api, _bad_table)
+    checks = (_missing_cases, _missing_api, _bad_tables)
     missing = [sentence for step in steps for check in checks if (sentence := check(step.run))]
     if missing:
-        raise runs.RunError(" Also: ".join(missing))
+        raise runs.RunError("\n".join(missing))
 
 
 def _missing_cases(run: runs.Run) -> str:
@@ -157,14 +156,13 @@ def _missing_cases(run: runs.Run) -> str:
     folder = places.cases_folder(run.study)
     if folder and folder.is_dir() and any(folder.iterdir()):
         return ""
-    found = f", and {folder} is {'empty' if folder.is_dir() else 'no folder'}" if folder else ""
+    found = f", and {folder} is {'empty' if folder.is_dir() else 'not a folder'}" if folder else ""
     return f"{run.name} needs the folder of real images{found}: add CASES=<folder> to the command."
 
 
 def _missing_api(run: runs.Run) -> str:
-    if run.parameters.get("provider", "rehearsal") == "rehearsal":
-        return ""
-    if os.environ.get("CLUSTER"):  # its workers have the key in an environment of their own
+    simulated = run.parameters.get("provider", "rehearsal") == "rehearsal"
+    if simulated or os.environ.get("CLUSTER"):  # its workers have the key in their own environment
         return ""
     from helpers.services import connection
 
@@ -175,38 +173,39 @@ def _missing_api(run: runs.Run) -> str:
     return ""
 
 
-def _bad_table(run: runs.Run) -> str:
-    """The sentence for a table beside the YAML, or a list of decisions on text, that its stage
-    would refuse, hours later or when what it had finished is gone.
+def _bad_tables(run: runs.Run) -> str:
+    """The sentences for tables beside the YAML, or a list of decisions on text, that its stage
+    would refuse, hours later or when what it had finished is gone. What the design of a read asks
+    of those who answer for it is printed.
     """
-    from helpers.assemble_reading_set import blocks, draw
+    from helpers.assemble_reading_set import blocks
     from helpers.generate_openai import prompts
     from helpers.prepare_cases import review
     from helpers.sample_diffusion import sampling_prompts
 
-    readers = {"draw": draw.read_draw, "prompt_table": prompts.read_prompts}
-    readers["prompts"] = lambda path: sampling_prompts.read_prompts(
-        path, run.parameters["modality"]
-    )
-    readers["blocks"] = lambda path: blocks.read_protocol(
-        run.beside(run.parameters["questions"]), path
-    )
-    try:
-        review.decisions(places.keys_folder(run.study) / f"{run.name}.review")
-        for key in readers.keys() & run.parameters.keys():
-            readers[key](run.beside(run.parameters[key]))
-    except (ValueError, RuntimeError) as error:
-        return f"{run.name}: {error}"
-    return ""
+    asked, wrong = run.parameters, []
+    readers = {
+        "prompt_table": prompts.read_prompts,
+        "prompts": lambda path: sampling_prompts.read_prompts(path, asked["modality"]),
+        "blocks": lambda _: [print(f"{run.name}: {said}") for said in blocks.read_design(run)[2]],
+    }
+    for key in ["review", *sorted(readers.keys() & asked.keys())]:
+        try:
+            if key == "review":
+                review.decisions(places.keys_folder(run.study) / f"{run.name}.review")
+            else:
+                readers[key](run.beside(asked[key]))
+        except (ValueError, RuntimeError) as error:
+            wrong += [f"{run.name}: {said}" for said in str(error).splitlines()]
+    return "\n".join(wrong)
 
 
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
     if any(run.name in other.references and run_folder.begun(other.folder) for other in planned):
         raise runs.RunError(
-            f"Somebody has begun to read {run.name}: it is never redone, and nothing was changed;"
-            " another draw is another variant. Rename its YAML to"
-            f" {run.name.partition('.')[0]}.second.yaml and those of 07 to 09 likewise, and change"
-            " the run names inside them to match."
+            f"Somebody has begun to read {run.name}, so it is never redone; nothing was changed."
+            f" For another draw, rename its YAML to {run.name.partition('.')[0]}.second.yaml and"
+            " those of 07 to 09 likewise, and change the run names inside them to match."
         )
 
 
@@ -271,39 +270,24 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Carry out a command; returns the exit code."""
     given = parser().parse_args(arguments)
+    commands = {
+        "run": lambda: run_study(given.study, given.set, given.only, given.first, given.force),
+        "verify": lambda: DONE if status.verify(given.study) else FAILED,
+        "status": lambda: status.show(given.study, given.set),
+        "new": lambda: new_study.copy(given.study, given.like),
+    }
     try:
-        if given.command == "run":
-            return run_study(given.study, given.set, given.only, given.first, given.force)
-        if given.command == "verify":
-            return DONE if status.verify(given.study) else FAILED
-        if given.command == "status":
-            status.show(given.study, given.set)
-        else:
-            new_study.copy(given.study, given.like)
-        return DONE
-    except parameters.ParameterError as error:
+        return commands[given.command]() or DONE
+    except (parameters.ParameterError, runs.RunError, tables.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_SETTINGS
-    except (runs.RunError, tables.TableError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except (
-        BrokenPipeError
-    ):  # what was printed was piped to something that has read enough, such as head
+        return BAD_SETTINGS if isinstance(error, parameters.ParameterError) else FAILED
+    except BrokenPipeError:  # the output goes to a program that has stopped reading, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return (
-            FAILED if given.command == "run" else DONE
-        )  # a run that was stopped by it is not done
+        return FAILED if given.command == "run" else DONE  # a run that it stopped is not done
     except OSError as error:
-        full = (
-            " The disk is full: free space or give OUTPUTS=<folder>."
-            if error.errno == errno.ENOSPC
-            else ""
-        )
-        print(
-            f"error: {error}.{full} Nothing that was finished is lost; run again to continue.",
-            file=sys.stderr,
-        )
+        hint = " The disk is full: free some space or set OUTPUTS=<folder>."
+        said = f"error: {error}.{hint if error.errno == errno.ENOSPC else ''}"
+        print(f"{said} Finished work is kept; run again to continue.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("\nstopped; run again to continue.", file=sys.stderr)

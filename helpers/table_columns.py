@@ -1,4 +1,4 @@
-"""The columns of every table on disk, written down once: what each is called, holds and allows."""
+"""The only list of the columns of every table on disk: their names, meanings and choices."""
 
 from dataclasses import dataclass
 
@@ -27,22 +27,27 @@ class Column:
 
 
 def text(name, meaning, *choices, required=False):
+    """A column of text."""
     return Column(name, "text", meaning, choices, required)
 
 
 def ids(name, meaning, *choices, required=False):
+    """A column of ids that are joined by |."""
     return Column(name, "ids", meaning, choices, required)
 
 
 def integer(name, meaning, required=False):
+    """A column of whole numbers."""
     return Column(name, "integer", meaning, (), required)
 
 
 def number(name, meaning, required=False):
+    """A column of numbers."""
     return Column(name, "number", meaning, (), required)
 
 
 def yes_no(name, meaning, required=False):
+    """A column of yes or no."""
     return Column(name, "yes/no", meaning, (), required)
 
 
@@ -73,17 +78,17 @@ def _model():
         text("reader_id", "opaque id", required=True),
         text("kind", "who answered", "model", required=True),
         text("label", "name in the report", required=True),
-        text("model", "as requested", required=True),
+        text("model", "name of the model as requested", required=True),
         text("answered_by", "as the service names it, several joined by |"),
         text("provider", "openai, azure, local or rehearsal", required=True),
-        text("first_utc", "ISO 8601, of the first answer"),
-        text("last_utc", "ISO 8601, of the last answer"),
-        text("instructions_sha256", "of the text of instructions", required=True),
-        text("settings", "JSON: what it was asked with", required=True),
+        text("first_utc", "ISO 8601, time of the first answer"),
+        text("last_utc", "ISO 8601, time of the last answer"),
+        text("instructions_sha256", "SHA-256 of the instructions", required=True),
+        text("settings", "JSON: the settings of the requests", required=True),
         integer("answered", "number of images", required=True),
         integer("missing", "number of images without an answer", required=True),
-        number("cost_usd", "of all requests of this reading, USD"),
-        yes_no("simulated", "the rehearsal's stand-in", required=True),
+        number("cost_usd", "cost of all requests of this reading, USD"),
+        yes_no("simulated", "answered by the rehearsal's stand-in", required=True),
     )
 
 
@@ -99,19 +104,23 @@ def _difference():
         *_estimate(),
         number("before", "mean of the real images, or of the earlier block"),
         number("after", "mean of the generated images, or of the later block"),
-        integer("answers", "that enter"),
-        integer("images", "that enter"),
-        integer("readers", "that enter"),
+        integer("answers", "number of answers used"),
+        integer("images", "number of images used"),
+        integer("readers", "number of readers used"),
         text("reason", "why an interval is missing"),
     )
 
 
 MODALITIES = ("xray", "ct")
 ORIGINS = ("real", "generated")
+TOLD = (*ORIGINS, "pair")  # of what was answered; a pair is one of each
 LABELS = ("real", "fake", "uncertain")
 SPLITS = ("train", "validation", "test")
 VIEWS = ("PA", "AP", "LL", "axial")
-QUESTION_KINDS = (*("choice", "choices", "scale", "text", "number", "yes/no", "findings", "side"),)
+QUESTION_KINDS = (
+    *("choice", "choices", "scale", "text", "number", "yes/no", "findings", "side"),
+    "marks",
+)
 STRATUM = "all images, those of one modality, or stratified over modality"
 
 TABLES = {
@@ -124,11 +133,11 @@ TABLES = {
                 "PNG file, relative to the run folder: one channel, 8 or 16 bit",
                 required=True,
             ),
-            text("sha256", "of the PNG file", required=True),
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("sha256", "SHA-256 of the PNG file", required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("view", "PA, AP, LL (lateral) or axial"),
             text("finding", "ids from helpers/findings.py, several joined by |"),
-            text("side", "of the finding, the patient's side", *SIDES),
+            text("side", "the patient's side of the finding", *SIDES),
             text("caption", "text written from modality, view, finding and side"),
             text("origin", "real or generated", *ORIGINS, required=True),
             text("generator", "model, checkpoint run or data set that made a generated image"),
@@ -141,7 +150,7 @@ TABLES = {
             integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
             integer("bits", "grey depth of the stored pixels (1 to 16)", required=True),
-            text("licence", "of the image"),
+            text("licence", "licence of the image"),
             text("credit", "people or institutions to credit"),
             text("prompt_id", "stable id of the prompt; generated only"),
             text("made_from", "image_id of the real image that a generated one was made from"),
@@ -184,18 +193,18 @@ TABLES = {
     "prompts": (
         "The images that 02 requests from an image API; the file is beside its YAML.",
         [
-            text("prompt_id", "stable id; when empty a hash of the prompt"),
-            text("modality", "of the requested image", *MODALITIES, required=True),
+            text("prompt_id", "stable id; if empty, a hash of the prompt"),
+            text("modality", "modality of the requested image", *MODALITIES, required=True),
             text("view", "LL is lateral", *VIEWS),
             ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
-            text("side", "of the finding, the patient's side", *SIDES),
+            text("side", "the patient's side of the finding", *SIDES),
             text("wording", "which wording of helpers/findings.py the prompt uses", *WORDINGS),
             text("prompt", "the full prompt; empty: it is written from the columns before"),
             integer("count", "number of images requested", required=True),
         ],
     ),
     "ledger": (
-        "Requests to the image API: a line is written before and after each one (02).",
+        "Requests to the image API, one line each, written before and after the request (02).",
         [
             text("request_id", "id of this attempt, assigned by the study", required=True),
             text("image_id", "id of the requested image", required=True),
@@ -241,13 +250,14 @@ TABLES = {
         "One row per sampled image: how it was sampled (04).",
         [
             text("image_id", "as in images.csv", required=True),
-            text("checkpoint", "run that trained it", required=True),
+            text("checkpoint", "run that trained the model", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             integer("replicate", "0, 1, … within the prompt", required=True),
-            integer("seed", "of this image's own noise", required=True),
+            integer("seed", "seed of this image's own noise", required=True),
             text("scheduler", "sampler"),
             integer("steps", "denoising steps"),
             number("guidance", "classifier-free guidance scale"),
+            number("strength", "strength of inpainting into the original case"),
         ],
     ),
     "failures": (
@@ -259,7 +269,7 @@ TABLES = {
             text("image_id", "id that the image would have had", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             integer("replicate", "0, 1, … within the prompt", required=True),
-            integer("seed", "of this image's own noise", required=True),
+            integer("seed", "seed of this image's own noise", required=True),
             text("reason", "what is wrong with it", required=True),
         ],
     ),
@@ -268,14 +278,15 @@ TABLES = {
         [
             text("metric", "name of the measure", required=True),
             text("source", "run and generator, or the real-against-real baseline", required=True),
-            text("modality", "what the images are of", *MODALITIES),
+            text("modality", "modality of the images", *MODALITIES),
             integer("images", "images of the source", required=True),
             integer("reference_images", "number of real images in the comparison"),
             number("estimate", "value", required=True),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
             number(
-                "baseline", "the same measure between two halves of the real images, equally many"
+                "baseline",
+                "the same measure between two halves of the real images, with the same number",
             ),
             number("baseline_low", "lower end of the 95 % interval"),
             number("baseline_high", "upper end of the 95 % interval"),
@@ -307,10 +318,10 @@ TABLES = {
         ],
     ),
     "leakage": (
-        "What gives a source away without the anatomy (05).",
+        "Signs outside the anatomy that give a source away (05).",
         [
             text("source", "run and generator", required=True),
-            text("modality", "what the images are of", *MODALITIES),
+            text("modality", "modality of the images", *MODALITIES),
             text(
                 "stage",
                 "before or after the standardisation of 06",
@@ -336,10 +347,10 @@ TABLES = {
         ),
         [
             text("prompt_id", "unique", required=True),
-            text("modality", "of the images", *MODALITIES, required=True),
+            text("modality", "modality of the images", *MODALITIES, required=True),
             text("view", "LL is lateral", *VIEWS),
             ids("finding", "ids of the findings, several joined by |", *FINDINGS),
-            text("side", "of the finding", *SIDES),
+            text("side", "the patient's side of the finding", *SIDES),
             text("wording", "how the prompt is written; empty: like captions", *WORDINGS),
             text("prompt", "the full prompt; empty: it is written from the columns before"),
             integer("count", "images per guidance scale and number of steps", required=True),
@@ -347,14 +358,14 @@ TABLES = {
     ),
     "draw": (
         (
-            "What is read; the file is beside the YAML of 06. Each row says how many images to draw"
-            " at random from one source."
+            "The images to read; the file is beside the YAML of 06. Each row says how many images"
+            " to draw at random from one source."
         ),
         [
             text("run", "run of 01, 02 or 04", required=True),
             text("origin", "which images of that run", *ORIGINS, required=True),
             text("generator", "as in images.csv; empty: any"),
-            text("modality", "what the images are of", *MODALITIES, required=True),
+            text("modality", "modality of the images", *MODALITIES, required=True),
             text(
                 "finding",
                 "an id; empty: any; match (real images only): each real image has the finding and"
@@ -363,62 +374,86 @@ TABLES = {
                 *FINDINGS,
             ),
             integer("count", "number of images", required=True),
-            yes_no(
-                "training", "shown to get used to the page, or to learn; not scored", required=True
-            ),
+            yes_no("training", "shown as warm-up or for learning; not scored", required=True),
             text("group", "which blocks of blocks.csv show it; empty: main"),
         ],
     ),
     "questions": (
-        "The questions for the readers; the file is beside the YAML of 06. One row per question.",
+        (
+            "What readers are asked. The file is beside the YAML of 06. One row is one question;"
+            " readers see the questions in the order of the rows."
+        ),
         [
             text(
                 "id",
-                "small letters, digits and _; label is the published question, and confidence,"
-                " description, findings, side, cues, poor_quality, years, specialty, prior_ai,"
-                " unusual and noticed have an analysis of their own too",
+                "the question's name in all results. Small letters, digits and _. The same id may"
+                " stand in two rows that are for different parts. Some ids have an analysis of"
+                " their own: label (the published question: real, fake, uncertain), which (of a"
+                " pair: left, right), confidence, description, findings, side, cues, poor_quality,"
+                " unusual, noticed, years, specialty, prior_ai",
                 required=True,
             ),
             text(
                 "block",
-                "where it is asked: ids of blocks.csv joined by |, or reader (once, at the"
-                " beginning); empty: with every image",
+                "the part that asks: its id in blocks.csv. A part with images asks about every"
+                " image, a part without images asks once. Several are joined by |. reader: once,"
+                " before the first part. Empty: every part with images",
             ),
-            text("text", "as readers see it", required=True),
+            text("text", "the question as readers see it", required=True),
             text(
                 "kind",
-                "choice (one of the options), choices (several), scale (one step), text, number,"
-                " yes/no, findings (several), side",
+                "choice: one option. choices: several options. scale: one step. yes/no. number."
+                " text: words. findings: several of the known findings. side: right, left or"
+                " bilateral. marks: points and boxes on the image",
                 *QUESTION_KINDS,
                 required=True,
             ),
             text(
                 "options",
-                "joined by |: value=text or the text alone; for a scale its steps from low to high;"
-                " for findings their ids (empty: all)",
+                "joined by |. choice, choices: value=text, or the text alone. scale: the steps from"
+                " low to high. findings: ids; empty: all. marks: what a mark can be called. The"
+                " other kinds have none",
             ),
-            yes_no("required", "the answer cannot be saved without it"),
-            text("shown_when", "question=value of an earlier question; empty: always"),
+            yes_no("required", "true: readers cannot go on without an answer"),
+            text(
+                "shown_when",
+                "question=answer, such as unusual=yes: it is asked only after this answer to an"
+                " earlier question of the same part. Empty: always",
+            ),
         ],
     ),
     "blocks": (
-        "The parts of the read, in order; the file is beside the YAML of 06. One row per block.",
+        (
+            "The parts of the read. The file is beside the YAML of 06. One row is one part. A part"
+            " with images shows them one after another; a part without images is one page."
+        ),
         [
-            text("block", "id: small letters, digits and _; readers never see it", required=True),
-            integer("order", "1, 2, …", required=True),
-            text("title", "of the page while this block is read", required=True),
-            text("instructions", "shown before it; an empty line begins a paragraph"),
+            text(
+                "block",
+                "the part's id. Small letters, digits and _; not reader. Readers never see it",
+                required=True,
+            ),
+            integer("order", "1 for the first part, 2 for the second, …", required=True),
+            text("title", "the part's name on the page and in the report", required=True),
+            text("instructions", "shown before the part. An empty line begins a paragraph"),
             text(
                 "images",
-                "groups of draw.csv, several joined by |; empty: only the text and the block's"
-                " questions, once",
+                "groups of draw.csv, joined by |; main where draw.csv names none. Empty: no images",
             ),
             yes_no(
-                "unaware", "06 refuses texts that mention generation up to the end of this block"
+                "unaware",
+                "true: readers do not know of generated images yet. No text up to the end of this"
+                " part may name them",
             ),
-            yes_no("tell_truth", "show the truth after each answer, for learning; never scored"),
-            yes_no("lock", "its answers are final once the reader goes on"),
-            number("after_days", "days to wait after the previous block (washout)"),
+            yes_no("tell_truth", "true: the truth is shown after each answer. Never scored"),
+            yes_no("lock", "true: answers cannot be changed once the reader goes on"),
+            number("after_days", "days that must pass after the part before"),
+            yes_no(
+                "pairs",
+                "true: one real and one generated image side by side, of one modality and alike in"
+                " finding and view. The part asks which is generated",
+            ),
+            yes_no("linked", "true: window and zoom of a pair move together at first"),
         ],
     ),
     "review": (
@@ -436,10 +471,8 @@ TABLES = {
         [
             text("blind_id", "opaque id of a presentation", required=True),
             text("path", "PNG file, relative to reading_set/", required=True),
-            text(
-                "checksum", "keyed (HMAC-SHA256), so that it does not reveal repeats", required=True
-            ),
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("checksum", "keyed (HMAC-SHA256), so it does not reveal repeats", required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             yes_no("training", "shown before the read, not scored", required=True),
             integer(
                 "part",
@@ -447,6 +480,9 @@ TABLES = {
                 " that repeats keep their distance",
             ),
             text("block", "id of the block that shows it", required=True),
+            text(
+                "pair", "blind_id of the left image of its pair, for both; missing if shown alone"
+            ),
         ],
     ),
     "key": (
@@ -455,15 +491,16 @@ TABLES = {
             text("blind_id", "as in reading_set.csv", required=True),
             text("image_id", "as in images.csv of its source", required=True),
             text("run", "the source run"),
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("origin", "the truth", *ORIGINS, required=True),
-            text("generator", "what made it; missing for real"),
+            text("generator", "generator of the image; missing for real images"),
             text("finding", "ids joined by |"),
             text("view", "PA, AP, LL (lateral) or axial"),
             text("prompt_id", "stable id of the prompt; generated only"),
             text("patient", "keyed hash of the patient id; real only"),
             text("repeat_of", "blind_id of the image's first presentation in the same block"),
             text("block", "id of the block that shows it"),
+            text("pair", "blind_id of the left image of its pair; missing if shown alone"),
             yes_no("training", "not scored"),
             yes_no("simulated", "made by the rehearsal"),
         ],
@@ -474,7 +511,7 @@ TABLES = {
             text("reader_id", "opaque id", required=True),
             integer("sequence", "1, 2, … per reader", required=True),
             text("event", "what happened", required=True),
-            text("blind_id", "of the image that the event is about"),
+            text("blind_id", "the image that the event is about"),
             text("payload", "JSON"),
             text("browser_utc", "ISO 8601, the browser's clock"),
             text("server_utc", "ISO 8601, the server's clock", required=True),
@@ -499,6 +536,19 @@ TABLES = {
             text("block", "id of the block that asked"),
         ],
     ),
+    "planning": (
+        "Power and images needed, by number of readers; half of the images are real (06).",
+        [
+            integer("readers", "number of readers", required=True),
+            integer("images", "number of images in this study", required=True),
+            number("power_area", "power to distinguish the hoped-for mean area from 0.5"),
+            number("power_difference", "power to distinguish two generators"),
+            integer("images_area", "images needed for that area; empty: over 2000"),
+            integer("images_difference", "images needed for two generators; empty: as above"),
+            integer("images_kappa_binary", "images needed for kappa of fake and not fake"),
+            integer("images_kappa", "images needed for kappa of real, uncertain and fake"),
+        ],
+    ),
     "sources": (
         "What the licences of the images in a reading set allow: one row per source (06).",
         [
@@ -518,20 +568,29 @@ TABLES = {
             text("block", "id of the block that asked", required=True),
             text("blind_id", "as in reading_set.csv", required=True),
             text("reason", "refused, cut off, or what was wrong with the answer", required=True),
-            yes_no("simulated", "the rehearsal's stand-in"),
+            yes_no("simulated", "answered by the rehearsal's stand-in"),
         ],
     ),
     "given_answers": (
         (
-            "answers.csv of 07: every answer that stands, one row per question; readings.csv is its"
-            " view."
+            "answers.csv of 07: one row per valid answer to a question; readings.csv is derived"
+            " from it."
         ),
         [
             text("reader_id", "opaque id", required=True),
             text("block", "id of the block that asked, or reader", required=True),
-            text("blind_id", "as in reading_set.csv; missing for what is asked once"),
+            text(
+                "blind_id",
+                "as in reading_set.csv; for a pair its left image; missing if asked only once",
+            ),
             text("question", "id in questions.csv", required=True),
-            text("value", "several joined by |; a step of a scale as its number", required=True),
+            text(
+                "value",
+                "several joined by |; a step of a scale as its number; marks as JSON: x, y of the"
+                " upper left corner, w and h (0 for a point) in pixels of the image that was read,"
+                " and the cue",
+                required=True,
+            ),
         ],
     ),
     "readers": (
@@ -539,7 +598,7 @@ TABLES = {
         [
             text("reader_id", "opaque id", required=True),
             text("kind", "who answered; missing: a person", "person", "model"),
-            number("years", "of experience"),
+            number("years", "years of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("display_steps_seen", "found the darkest and the brightest step of the pattern"),
@@ -562,10 +621,10 @@ TABLES = {
             integer("cluster", "shared by images of one prompt or of one patient"),
             text("blind_id", "of the first presentation", required=True),
             text("run", "the source run"),
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("view", "PA, AP, LL (lateral) or axial"),
             text("origin", "the truth", *ORIGINS, required=True),
-            text("generator", "what made it; missing for real"),
+            text("generator", "generator of the image; missing for real images"),
             text("finding", "ids joined by |"),
             text("prompt_id", "stable id of the prompt; generated only"),
             yes_no("simulated", "made by the rehearsal"),
@@ -575,13 +634,13 @@ TABLES = {
             ),
             integer("readers", "readers who answered", required=True),
             text("labels", "reader:label, joined by |"),
-            number("median_seconds", "on screen, over readers"),
-            number("mean_confidence", "over readers"),
+            number("median_seconds", "seconds on screen, median over readers"),
+            number("mean_confidence", "mean over readers"),
             text("cues", "cue:number of readers, joined by |"),
             text("descriptions", "reader: words, joined by /"),
             yes_no("fooled", "generated, and more readers called it real than fake", required=True),
             text("nearest_image_id", "the nearest training case; generators trained here only"),
-            number("distance", "to that case, as in nearest.csv"),
+            number("distance", "distance to that case, as in nearest.csv"),
             yes_no("copy", "nearer than the calibrated threshold"),
         ],
     ),
@@ -596,7 +655,7 @@ TABLES = {
             integer("presentation", "1 first, 2 the hidden repeat", required=True),
             integer("position", "in this reader's order", required=True),
             text("origin", "the truth", *ORIGINS, required=True),
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("label", "the answer", *LABELS, required=True),
             integer("confidence", "1 (a guess) and up"),
             number("score", "negative: real, 0: uncertain, positive: fake; further from 0: surer"),
@@ -612,13 +671,13 @@ TABLES = {
         "One row per reader who has not withdrawn (08).",
         [
             text("reader", "R1, R2, …", required=True),
-            number("years", "of experience"),
+            number("years", "years of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("simulated", "a simulated reader"),
-            integer("answered", "number of images", required=True),
-            integer("missing", "number of images", required=True),
-            number("median_seconds", "on screen"),
+            integer("answered", "number of images answered", required=True),
+            integer("missing", "number of images without an answer", required=True),
+            number("median_seconds", "median seconds on screen"),
             *(
                 integer(f"labelled_{label}", f"images labelled {label}", required=True)
                 for label in LABELS
@@ -632,7 +691,7 @@ TABLES = {
     ),
     "agreement": (
         "Agreement between readers, per group of images (08).",
-        [text("group", "of images", required=True), *_coefficient()],
+        [text("group", "group of images", required=True), *_coefficient()],
     ),
     "agreement_pairs": (
         "Agreement of every pair of readers over all images (08).",
@@ -645,7 +704,11 @@ TABLES = {
     "agreement_weighted": (
         "Weighted agreement: the labels are ordered real, uncertain, fake (08).",
         [
-            text("weights", "weighting; krippendorff is ordinal instead", required=True),
+            text(
+                "weights",
+                "weights of disagreement; krippendorff uses its ordinal metric",
+                required=True,
+            ),
             *_coefficient(),
         ],
     ),
@@ -675,7 +738,7 @@ TABLES = {
             integer("total", "images in the denominator"),
             integer("left_out", "uncertain answers left out"),
             integer("clusters", "different prompts and patients among them"),
-            number("chance", "expected for a reader who gives each label equally often at random"),
+            number("chance", "expected if the reader gave the same labels to random images"),
             text("reason", "why a number is missing"),
         ],
     ),
@@ -697,18 +760,47 @@ TABLES = {
     "roc": (
         "ROC curves: one row per reader and threshold (08).",
         [
+            text(
+                "source",
+                "all, or the generator whose images are beside the real ones",
+                required=True,
+            ),
             text("reader", "R1, R2, …", required=True),
             number("threshold", "scores at least this high count as fake"),
             number("false_alarms", "share of real images called fake"),
             number("hits", "share of generated images called fake"),
         ],
     ),
+    "source_areas": (
+        "The mean area of these readers over all images, and for each generator (08).",
+        [
+            text(
+                "source",
+                "all, or the generator whose images are beside the real ones",
+                required=True,
+            ),
+            *_estimate(),
+            number("se", "standard error"),
+            number("df", "degrees of freedom"),
+            number("statistic", "t, against 0.5"),
+            number("p", "two-sided p value"),
+            integer("real", "number of real images"),
+            integer("generated", "number of generated images"),
+            integer("readers", "readers with enough answers"),
+            integer("images", "number of images of both kinds"),
+            integer("dropped", "images without an answer"),
+            integer("incomplete", "images without some of the answers"),
+            integer("answers", "number of answers used"),
+            number("fewest", "number of images, or of prompts or patients, of the rarer kind"),
+            text("reason", "why a number is missing"),
+        ],
+    ),
     "comparisons": (
         "Which of two is harder to spot: difference of mean areas, a minus b (08).",
         [
             text("by", "what is compared", required=True),
-            text("a", "the first", required=True),
-            text("b", "the second", required=True),
+            text("a", "the first of the two", required=True),
+            text("b", "the second of the two", required=True),
             number("area_a", "mean area of the first"),
             number("area_b", "mean area of the second"),
             *_estimate(),
@@ -716,11 +808,54 @@ TABLES = {
             number("general_high", "upper end for readers in general"),
             number("statistic", "t, readers in general"),
             number("df", "degrees of freedom"),
-            number("p", "two-sided, against no difference"),
-            number("p_holm", "the same, corrected for all comparisons by Holm's method"),
-            integer("readers", "who answered enough"),
-            integer("images", "of both together"),
+            number("p", "two-sided p value against no difference"),
+            number("p_holm", "p value corrected for all comparisons by Holm's method"),
+            integer("readers", "readers with enough answers"),
+            integer("images", "number of images of both together"),
             text("reason", "why an interval is missing"),
+        ],
+    ),
+    "model_effects": (
+        "Odds ratios of a right answer from the mixed model, and the effects not in it (08).",
+        [
+            text("effect", "what may be related to right answers", required=True),
+            text("level", "level whose odds are compared"),
+            text("reference", "level with which they are compared"),
+            *_estimate(),
+            number("statistic", "t of the log odds"),
+            number("df", "degrees of freedom (Satterthwaite)"),
+            number("p", "two-sided p value against no effect"),
+            number("p_holm", "p value corrected for all effects by Holm's method"),
+            text("reason", "why the effect is not in the model"),
+        ],
+    ),
+    "drift": (
+        "Changes within readers: over position, and between right and wrong answers (08).",
+        [
+            text(
+                "measure",
+                "accuracy over position (difference of shares, last minus first image), time over"
+                " position (ratio of last to first image), or time of right answers (ratio of"
+                " right to wrong answers)",
+                required=True,
+            ),
+            *_estimate(),
+            number("statistic", "t over the readers' slopes"),
+            number("df", "degrees of freedom"),
+            number("p", "two-sided p value against no change, for readers in general"),
+            integer("readers", "readers with enough answers"),
+            integer("answers", "number of answers used"),
+            text("reason", "why a number is missing"),
+        ],
+    ),
+    "drift_course": (
+        "Accuracy and time in each fifth of the read, means over readers (08).",
+        [
+            text("measure", "accuracy (share of right answers) or seconds (geometric mean)"),
+            integer("fifth", "fifth of the reader's own order, 1 to 5"),
+            *_estimate(),
+            integer("readers", "number of readers who answered in it"),
+            integer("answers", "number of answers used"),
         ],
     ),
     "subgroups": (
@@ -735,32 +870,53 @@ TABLES = {
             integer("answers", "all answers of the group"),
             integer("images", "different images"),
             integer("clusters", "different prompts and patients"),
-            integer("readers", "who gave these answers"),
+            integer("readers", "number of readers who gave these answers"),
             text("reason", "why an interval is missing"),
         ],
     ),
     "findings_counted": (
         "Findings that readers ticked or described in words (08).",
         [
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("origin", "the truth", *ORIGINS, required=True),
-            text("finding", "id", required=True),
-            text("name", "for people"),
+            text("finding", "id of the finding", required=True),
+            text("name", "name of the finding"),
             integer("answers", "with this finding", required=True),
-            integer("images", "different ones", required=True),
+            integer("images", "number of different images", required=True),
             integer("ticked", "answers where it was ticked"),
             integer("in_text", "answers whose description names it"),
             integer("of_answers", "all answers of this modality and origin", required=True),
             number("share", "share of the answers with this finding"),
         ],
     ),
+    "findings_asked": (
+        "Findings expected by prompts and labels, and named by the readers (08).",
+        [
+            text("finding", "id of the finding", required=True),
+            text("name", "name of the finding"),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("reader", "R1, R2, …, or these readers (all together)", required=True),
+            integer("named", "answers that name it where it is expected"),
+            integer("asked", "described answers to images where it is expected"),
+            number("sensitivity", "named divided by asked"),
+            number("low", "lower end of its 95 % interval"),
+            number("high", "upper end of its 95 % interval"),
+            text("reason", "why an interval is missing"),
+            integer("silent", "answers that do not name it where it is not expected"),
+            integer("others", "described answers to images where it is not expected"),
+            number("specificity", "silent divided by others"),
+            number("others_low", "lower end of its 95 % interval"),
+            number("others_high", "upper end of its 95 % interval"),
+            text("others_reason", "why an interval is missing"),
+        ],
+    ),
     "findings_agreement": (
         "Agreement on whether a finding is present (08).",
         [
-            text("finding", "id", required=True),
-            text("name", "for people"),
+            text("finding", "id of the finding", required=True),
+            text("name", "name of the finding"),
             integer("answers", "with this finding", required=True),
-            integer("images", "different ones", required=True),
+            integer("images", "number of different images", required=True),
             integer("alike", "images on which all their readers agree"),
             integer("of_images", "images with several answers"),
             number("share", "alike divided by of_images"),
@@ -773,7 +929,7 @@ TABLES = {
     "descriptions": (
         "Examples in the readers' words (08).",
         [
-            text("modality", "what the image is of", *MODALITIES, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
             text("origin", "the truth", *ORIGINS, required=True),
             text("label", "the answer", *LABELS, required=True),
             text("reader", "R1, R2, …", required=True),
@@ -796,26 +952,107 @@ TABLES = {
         ],
     ),
     "question_answers": (
-        "Every answer about an image, in the clear (08).",
+        "Every answer, with the truth where it is about an image (08).",
         [
             text("reader", "R1, R2, …", required=True),
-            text("block", "id of the block that asked", required=True),
-            text("image_id", "as in images.csv of its source", required=True),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("block", "id of the block that asked, or reader", required=True),
+            text(
+                "image_id",
+                "as in images.csv of its source; of a pair left|right; missing where asked once",
+            ),
+            text("origin", "the truth; missing where asked once", *TOLD),
             text("question", "id in questions.csv", required=True),
             text("value", "several joined by |", required=True),
         ],
+    ),
+    "pairs": (
+        "One row per pair of a forced choice, with the truth (08).",
+        [
+            text("block", "id of the block", required=True),
+            text("modality", "modality of both images", *MODALITIES, required=True),
+            text("left", "image_id", required=True),
+            text("right", "image_id", required=True),
+            text("generated", "which is generated", "left", "right", required=True),
+            text("matched", "what both have in common: finding and view, one of them, or none"),
+            integer("answers", "number of readers who chose"),
+            integer("correct", "number of these who picked the generated image"),
+            integer("called_left", "number of these who picked the left image"),
+        ],
+    ),
+    "pair_shares": (
+        "How often readers picked the generated image of a pair, and how often the left one (08).",
+        [
+            text("block", "id of the block", required=True),
+            text("reader", "R1, R2, …, these readers, or readers in general", required=True),
+            text("measure", "correct, left, or correct with a given confidence", required=True),
+            *_estimate(),
+            integer("count", "choices of this kind"),
+            integer("total", "all choices"),
+            text("reason", "why an interval is missing"),
+        ],
+    ),
+    "marks": (
+        "One row per mark on an image, with the truth (08). Lengths are shares of the side.",
+        [
+            text("reader", "R1, R2, …", required=True),
+            text("block", "id of the block that asked", required=True),
+            text("question", "id in questions.csv", required=True),
+            text("image_id", "as in images.csv of its source", required=True),
+            text("blind_id", "as in reading_set.csv"),
+            text("origin", "the truth", *ORIGINS, required=True),
+            text("modality", "modality of the image", *MODALITIES, required=True),
+            text("source", "generator or real images, and modality", required=True),
+            integer("mark", "1, 2, … of this reader on this image", required=True),
+            number("x", "position of the point, or of the box's left side", required=True),
+            number("y", "position of the point, or of the box's upper side", required=True),
+            number("width", "of the box; 0 for a point", required=True),
+            number("height", "of the box; 0 for a point", required=True),
+            text("region", "ninth of the image that holds the mark's middle", required=True),
+            text("cue", "cue that the reader chose for it"),
+        ],
+    ),
+    "mark_regions": (
+        "How often answers marked a region of the images, by source (08).",
+        [
+            *_asked(),
+            text("source", "generator or real images, and modality", required=True),
+            text("region", "anywhere, or a ninth of the image", required=True),
+            *_estimate(),
+            integer("count", "answers with a mark there"),
+            integer("total", "answers about images of this source"),
+            text("reason", "why an interval is missing"),
+        ],
+    ),
+    "mark_agreement": (
+        "Whether readers mark the same ninths of generated images (08).",
+        [*_asked(), *_coefficient()],
     ),
     "question_counts": (
         "How often each option of a question was chosen, by truth (08).",
         [
             *_asked(),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("origin", "the truth", *TOLD, required=True),
             text("value", "the option", required=True),
             text("text", "the option as readers see it"),
             *_estimate(),
-            integer("count", "answers"),
-            integer("total", "of these"),
+            integer("count", "answers with this option"),
+            integer("total", "all answers"),
+            text("reason", "why an interval is missing"),
+        ],
+    ),
+    "question_once": (
+        "How many readers gave each answer to a question that was asked once (08).",
+        [
+            *_asked(),
+            text("kind", "of the question", *QUESTION_KINDS, required=True),
+            text(
+                "group", "all readers, or those with one answer to another question", required=True
+            ),
+            text("value", "the option; words; lowest, median, highest of numbers", required=True),
+            text("text", "the option as readers see it"),
+            *_estimate(),
+            integer("count", "readers; missing for numbers"),
+            integer("total", "readers who answered"),
             text("reason", "why an interval is missing"),
         ],
     ),
@@ -824,23 +1061,23 @@ TABLES = {
         [*_asked(), *_coefficient()],
     ),
     "question_means": (
-        "Mean answers by truth, over these readers: steps, or the share of yes or right (08).",
-        [*_asked(), text("origin", "the truth", *ORIGINS, required=True), *_difference()],
+        "Mean answers of these readers by truth: steps, or shares of yes or of right answers (08).",
+        [*_asked(), text("origin", "the truth", *TOLD, required=True), *_difference()],
     ),
     "question_contrasts": (
         "Generated against real images, and a later block against an earlier one (08).",
         [
             *_asked(),
-            text("contrast", "what is taken from what", required=True),
+            text("contrast", "the two means compared, as a minus b", required=True),
             text("reader", "R1, …, these readers, or readers in general", required=True),
             *_difference(),
         ],
     ),
     "checklist": (
-        "Items of GRRAS, STARD and CLAIM (08).",
+        "Items of GRRAS, CLAIM 2024 and STARD-AI (08).",
         [
-            text("guideline", "which", required=True),
-            text("item", "number"),
+            text("guideline", "name of the guideline", required=True),
+            text("item", "number of the item"),
             text("topic", "what the item asks for", required=True),
             text(
                 "status", "filled from the study's files, or open", "filled", "open", required=True
@@ -853,14 +1090,14 @@ TABLES = {
         [
             text("what", "what the number counts", required=True),
             text("published", "as printed, or not published", required=True),
-            number("published_share", "of the images"),
-            number("published_low", "lower end of the Wilson interval, 95 %"),
-            number("published_high", "upper end of the Wilson interval, 95 %"),
+            number("published_share", "share of the images"),
+            number("published_low", "lower end of the 95 % Wilson interval"),
+            number("published_high", "upper end of the 95 % Wilson interval"),
             text("here", "this study's number", required=True),
-            number("share", "of the images"),
-            number("low", "lower end of the Wilson interval, 95 %"),
-            number("high", "upper end of the Wilson interval, 95 %"),
-            text("note", "what differs"),
+            number("share", "share of the images"),
+            number("low", "lower end of the 95 % Wilson interval"),
+            number("high", "upper end of the 95 % Wilson interval"),
+            text("note", "how the two numbers differ"),
         ],
     ),
     "bounds": (
@@ -879,10 +1116,10 @@ TABLES = {
         "One row per reading of a model, as the report names it (08).",
         [
             text("reader", "name in the report", required=True),
-            text("run", "of 07_ask_models", required=True),
+            text("run", "run of 07_ask_models", required=True),
             integer("memory", "earlier images that were sent again with each image"),
-            text("approval", "where the protocol allows real images to leave the machine"),
-            text("reasons", "for missing answers, with counts"),
+            text("approval", "section of the protocol that allows real images to leave"),
+            text("reasons", "reasons for missing answers, with counts"),
             *_model(),
         ],
     ),
@@ -919,7 +1156,7 @@ TABLES = {
     ),
 }
 
-# What is told of models has the columns of the same about readers.
+# The tables about models have the same columns as those about readers.
 _BESIDE = {"answers": "Answers of models to images", "accuracy": "Accuracy of models", "areas": ""}
 for _name, _said in _BESIDE.items():
     _said = f"{_said or 'Area under the ROC curve of models'}: columns as {_name} (08)."
@@ -934,3 +1171,8 @@ for _name in ANALYSIS:
 def columns(name: str) -> list[Column]:
     """The declared columns of a table. Raises KeyError for an unknown table."""
     return TABLES[name][1]
+
+
+def column_names(table: str) -> list[str]:
+    """The names of a table's declared columns, without the mark for simulated data."""
+    return [c.name for c in columns(table) if c.name != "simulated" or table not in ANALYSIS]

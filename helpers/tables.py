@@ -1,7 +1,7 @@
-"""Reading and writing tables, checked against their declared columns (table_columns.py).
+"""Reads and writes tables, checked against their declared columns (table_columns.py).
 
-`read` and `write` are for tables that the study writes, `filled_in` for those that people fill in,
-`spreadsheet` for a table of which only the form is known.
+`read` and `write` are for tables that the study writes, `filled_in` is for tables that people fill
+in, and `spreadsheet` for tables with unknown columns.
 
 `python -m helpers.tables` prints the text of outputs/README.md.
 """
@@ -19,9 +19,10 @@ from helpers.files import write_atomically
 from helpers.table_columns import DTYPES, TABLES, Column, columns
 
 SEPARATORS = (",", ";", "\t", "|")
-SAID = {"true": True, "yes": True, "y": True, "1": True, "wahr": True, "ja": True, "vrai": True}
-SAID |= {"oui": True, "false": False, "no": False, "n": False, "0": False, "falsch": False}
-SAID |= {"nein": False, "faux": False, "non": False}
+SAID = {
+    **dict.fromkeys(("true", "yes", "y", "1", "wahr", "ja", "vrai", "oui"), True),
+    **dict.fromkeys(("false", "no", "n", "0", "falsch", "nein", "faux", "non"), False),
+}
 
 
 class TableError(ValueError):
@@ -34,13 +35,14 @@ def empty(name: str) -> pd.DataFrame:
 
 
 def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
-    """The frame with declared dtypes and order of columns (missing optional ones added empty).
+    """Check a frame; returns it with the declared dtypes and column order (missing optional columns
+    are added empty).
 
     Raises TableError naming the table, the column and the first offending row.
     """
     where = where or f"{name}.csv"
     declared = columns(name)
-    if frame.index.name != "row":  # as `spreadsheet` numbers them
+    if frame.index.name != "row":  # numbered as by `spreadsheet`
         frame = frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
     unknown = [c for c in frame.columns if c not in {column.name for column in declared}]
     if unknown:
@@ -87,11 +89,12 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
 
 
 def spreadsheet(content: bytes) -> pd.DataFrame:
-    """The cells of a table as a spreadsheet or an editor saves it: text without spaces around it,
-    blank rows and columns left out; the index `row` is the number that a spreadsheet shows.
+    """The cells of a table that a spreadsheet or an editor saved, as text without surrounding
+    spaces. Blank rows and columns are left out; the index `row` is the number that a spreadsheet
+    shows.
 
-    Any of SEPARATORS, also named by a `sep=` line; UTF-8, UTF-16 or the Windows code page of
-    western Europe. Raises ValueError for text that is not a table.
+    The separator is one of SEPARATORS, perhaps named by a `sep=` line; the text is UTF-8, UTF-16 or
+    in the Windows code page of western Europe. Raises ValueError for text that is not a table.
     """
     text = _decoded(content)
     declared_separator = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
@@ -154,52 +157,69 @@ def read_spreadsheet(path: Path) -> pd.DataFrame:
 
 
 def filled_in(path: Path, name: str) -> pd.DataFrame:
-    """A table that people fill in, checked: however a spreadsheet saved it, with columns, choices
-    and ids in upper or lower case, counts such as 10.0; undeclared columns are left out.
+    """A checked table that people filled in. It may have any spreadsheet's format, columns, choices
+    and ids in upper or lower case, and counts such as 10.0; undeclared columns are left out.
 
-    Raises TableError naming file, row, column and the nearest value for what is not understood.
+    Raises TableError with one line per mistake: file, row, column, and the nearest value for what
+    is not understood.
+    """
+    frame, mistakes = as_far_as_understood(path, name)
+    if mistakes:
+        raise TableError("\n".join(said for _, said in sorted(mistakes)))
+    return check(frame, name, str(path))
+
+
+def as_far_as_understood(path: Path, name: str) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """As `filled_in`, but cells that are not understood are missing, with their place among the
+    rows (-1: the header) and a sentence beside the table. Raises TableError for what is no table.
     """
     declared = {_plain(column.name): column for column in columns(name)}
     frame = read_spreadsheet(path)
-    absent = [key for key in declared if key not in map(_plain, frame.columns)]
-    known = {}
+    titles = [*map(_plain, frame.columns)]
+    absent = {key: column for key, column in declared.items() if key not in titles}
+    known, mistakes = {}, []
     for title in frame.columns:
         if column := declared.get(_plain(title)):
-            cells = zip(frame.index, frame[title])
-            known[column.name] = [
-                _understood(cell, column, f"{path} row {row}") for row, cell in cells
-            ]
+            cells = known[column.name] = []
+            for place, (row, cell) in enumerate(frame[title].items()):
+                value, wrong = _understood(cell, column)
+                cells.append(value)
+                if wrong:
+                    mistakes.append((place, f"{path} row {row}, column '{column.name}'{wrong}"))
         elif near := _nearest(_plain(title), absent):
-            raise TableError(
-                f"{path}: column '{title}' is not known; did you mean '{declared[near].name}'?"
-            )
-    return check(pd.DataFrame(known, frame.index, dtype=object), name, str(path))
+            said = f"column '{title}' is not known; did you mean '{absent.pop(near).name}'?"
+            mistakes.append((-1, f"{path}: {said}"))
+    mistakes += [
+        (-1, f"{path}: column '{column.name}' ({column.meaning}) is missing.")
+        for column in absent.values()
+        if column.required
+    ]
+    return pd.DataFrame(known, frame.index, dtype=object), mistakes
 
 
-def _understood(cell: str, column: Column, where: str):
-    """A cell as the column's kind wants it; missing when empty."""
+def _understood(cell: str, column: Column):
+    """A cell as the column's kind wants it, missing when empty, and what is wrong with it."""
     if not cell:
-        return pd.NA
+        return pd.NA, " is empty." if column.required else ""
     choices = {_plain(choice): choice for choice in column.choices}
     number = re.fullmatch(r"(-?\d+)(?:[.,]0{1,2})?", cell)
     if column.kind == "integer" and number:
-        return int(number[1])
+        return int(number[1]), ""
     if column.kind == "number" and re.fullmatch(r"-?\d*[.,]?\d+(e-?\d+)?", cell, re.IGNORECASE):
-        return float(cell.replace(",", "."))
+        return float(cell.replace(",", ".")), ""
     if column.kind == "yes/no" and cell.casefold() in SAID:
-        return SAID[cell.casefold()]
+        return SAID[cell.casefold()], ""
     if column.kind == "text" and not choices:
-        return cell
+        return cell, ""
     parts = re.split(r"[|;,+]", cell) if column.kind == "ids" else [cell]
     parts = [_plain(part) for part in parts if part.strip()]
     wrong = [part for part in parts if part not in choices]
     if choices and not wrong:
-        return "|".join(choices[part] for part in parts)
+        return "|".join(choices[part] for part in parts), ""
     wanted = {"integer": "a whole number", "number": "a number", "yes/no": "true or false"}
     near = _nearest(wrong[0], choices) if choices else ""
-    raise TableError(
-        f"{where}, column '{column.name}': '{cell}' is not"
-        f" {wanted.get(column.kind) or 'one of ' + ', '.join(column.choices)}"
+    return pd.NA, (
+        f": '{cell}' is not {wanted.get(column.kind) or 'one of ' + ', '.join(column.choices)}"
         + (f"; did you mean '{choices[near]}'?" if near else ".")
     )
 
@@ -243,16 +263,16 @@ def document() -> str:
         "# What a study writes",
         "",
         (
-            "`outputs/<study>/<run>/` holds what one run made; this file is printed by `python -m"
-            " helpers.tables` and checked by a test."
+            "`outputs/<study>/<run>/` holds the results of one run. `python -m helpers.tables`"
+            " prints this file, and a test checks it."
         ),
         (
             "Every run folder also has `manifest.json` (status, times, commit, parameters, inputs"
             " and files with hashes, versions) and,"
         ),
         (
-            "from a batch run, the executed `notebook.ipynb`. Empty cells are missing values; lists"
-            " inside a cell are joined by `|`."
+            "from a batch run, the executed `notebook.ipynb`. An empty cell is a missing value. A"
+            " list inside a cell is joined by `|`."
         ),
     ]
     for name, (purpose, declared) in TABLES.items():
@@ -266,7 +286,8 @@ def document() -> str:
             "|---|---|---|",
         ]
         for column in declared:
-            listed = column.choices and column.kind != "ids"
+            told = all(choice in column.meaning for choice in column.choices)
+            listed = not told and column.kind != "ids"
             choices = f" ({', '.join(column.choices)})" if listed else ""
             star = " *" if column.required else ""
             lines.append(

@@ -52,7 +52,7 @@ def make(
 
     Call `use(root)` first. `blocks` and `asked` are rows of blocks.csv and questions.csv; without
     `asked`, confidence and so on among `parameters` choose the questions (see `questions`). The
-    images of a block are its own, `read` in each that shows any.
+    images of a block are its own, `read` in each that shows any, or `read` pairs.
     """
     chosen = {name: parameters.pop(name) for name in CHOICES & parameters.keys()}
     designed = protocol.build(
@@ -65,9 +65,14 @@ def make(
     run = runs.Run(STUDY, SET, {}, {"study": STUDY, "run": SET, "parameters": {}, "simulated": []})
     rows, key = [], []
     shown = [block for block in designed.blocks if block.images]
-    presented = [(n, shown[0]) for n in range(training)]
-    presented += [(training + n, block) for block in shown for n in range(read)]
-    for order, (number, block) in enumerate(presented):
+    presented = [(n, shown[0], 0) for n in range(training)]
+    presented += [
+        (training + n, block, second)
+        for block in shown
+        for n in range(read)
+        for second in range(1 + block.pairs)
+    ]
+    for order, (number, block, second) in enumerate(presented):
         blind_id = f"b{order:015d}"
         modality = ("xray", "ct")[number % 2]
         path = run.file(f"reading_set/images/{blind_id}.png")
@@ -84,15 +89,18 @@ def make(
         )
         unscored = number < training or block.tell_truth
         rows[-1] |= {"training": unscored, "part": part, "block": block.block}
-        origin = ("real", "generated")[number // 2 % 2]
+        pair = f"b{order - second:015d}" if block.pairs else None
+        rows[-1] |= {"pair": pair}
+        origin = ("real", "generated")[(number // 2 + second) % 2]
         key.append(
             {
                 "blind_id": blind_id,
-                "image_id": f"i{number}",
+                "image_id": f"i{number}" + ("b" if second else ""),
                 "modality": modality,
                 "origin": origin,
                 "training": unscored,
                 "block": block.block,
+                "pair": pair,
             }
         )
         key[-1] |= {

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from helpers import burned_in_text, images, tables
-from helpers.assemble_reading_set import blinding, framing, seal
+from helpers.assemble_reading_set import blinding, blocks, framing, seal
 from helpers.assemble_reading_set import draw as drawing
 from helpers.files import sha256
 from helpers.formats.picture import ImageError
@@ -259,7 +259,7 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
 
 def test_a_draw_from_too_few_says_which_row(pool):
     with pytest.raises(
-        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, but 40 are left"
+        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, but only 40 are left"
     ):
         drawn_at_random(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
     with pytest.raises(drawing.BlindingError, match="repeats at a distance of 30"):
@@ -485,7 +485,7 @@ def test_a_passphrase_locks_the_key(pool, tmp_path, monkeypatch):
 def test_without_the_seal_nothing_opens_and_none_is_made(pool, tmp_path):
     sealed_set(pool, tmp_path)
     (tmp_path / "keys" / STUDY / "seal").unlink()
-    with pytest.raises(seal.SealError, match="bring it from the machine"):
+    with pytest.raises(seal.SealError, match="copy it from the machine"):
         opened(tmp_path)
     assert not (tmp_path / "keys" / STUDY / "seal").exists()
 
@@ -590,7 +590,7 @@ def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
     text = tmp_path / "consent.txt"
     text.write_text("You are asked to read\nchest X-rays.\n \n\nYou may stop\nat any moment.\n")
     assert (
-        blinding.paragraphs(text)
+        blocks.paragraphs(text)
         == "You are asked to read chest X-rays.\n\nYou may stop at any moment."
     )
     for content, reason in ((b" \n", "is empty"), (b"d\xe9part", "not UTF-8")):
@@ -598,7 +598,7 @@ def test_texts_for_the_readers_keep_their_paragraphs(tmp_path):
         with pytest.raises(
             drawing.BlindingError, match=f"consent.txt {reason}|consent.txt is {reason}"
         ):
-            blinding.paragraphs(text)
+            blocks.paragraphs(text)
 
 
 FRAMED = {"readers": 2, "framing": "whole"}
@@ -609,9 +609,9 @@ def test_weak_designs_are_named(pool):
     told = " ".join(drawing.weak_points(fakes, FRAMED, {"framing": "common"}, 191))
     for word in (
         "false alarms",
-        "12 images are read; the sample size for kappa is 191",
+        "12 images are read, but the sample size for kappa is 191",
         "2 readers",
-        "No hidden repeats",
+        "No image is repeated",
         "redo 05 with that framing",
     ):
         assert word in told
@@ -658,7 +658,7 @@ def test_readings_that_come_back_are_checked(pool, tmp_path):
     returned(back, shown)
     assert len(blinding.import_readings(back, reading_set)["readings"]) == len(shown)
     returned(back, ["strange", *shown])
-    with pytest.raises(drawing.BlindingError, match="readings of another set"):
+    with pytest.raises(drawing.BlindingError, match="readings are of another set"):
         blinding.import_readings(back, reading_set)
     returned(back, shown, readers=[{"reader_id": "r2", "simulated": True}])
     with pytest.raises(drawing.BlindingError, match="not in readers.csv"):

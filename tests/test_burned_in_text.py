@@ -11,7 +11,7 @@ from conftest import values
 from dicom_files import chest_xray, write
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from helpers import burned_in_text, images, study, tables, text_detection
 from helpers.prepare_cases import cases, review
@@ -211,6 +211,60 @@ def test_markers_of_many_shapes_are_found(shape, height):
     assert any(395 < x < 460 and 45 < y < 110 for x, y in middles)
 
 
+def lead(initials, tilt, gap, width, blur):
+    """A marker of lead on its strip, as it is laid beside a patient: L above initials."""
+    picture = Image.new("L", (90, 120))
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle([28, 8, 62, 112], fill=40)
+    pen.rectangle([36, 20, 36 + width // 2, 60], fill=255)
+    pen.rectangle([36, 53, 42 + width, 60], fill=255)
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+    pen.text((33, 61 + gap), initials, 255, ImageFont.truetype(path, 18))
+    turned = picture.rotate(tilt, resample=Image.Resampling.BICUBIC)
+    return turned.filter(ImageFilter.GaussianBlur(blur))
+
+
+def on_film(picture, place, strength, seed=11, size=512):
+    """An 8-bit X-ray on which a picture lies like lead: as bright as its shadow allows."""
+    film = images.eight_bits(chest_xray(size, seed), 12).astype(float)
+    x, y = place
+    part = film[y : y + picture.height, x : x + picture.width]
+    part += np.asarray(picture)[: part.shape[0], : part.shape[1]] * strength
+    return np.clip(film, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("initials", "tilt", "gap", "width", "blur", "strength"),
+    [
+        ("GV", -8, 1, 12, 1.6, 0.35),  # its blurred foot touches the initials
+        ("HS", -8, 1, 12, 1.6, 0.35),
+        ("", 35, 0, 16, 0.8, 0.5),  # askew
+        ("", -40, 0, 18, 0.8, 0.4),
+        ("DG", 25, 2, 16, 0.8, 0.5),
+        ("", 0, 0, 10, 0.8, 0.3),  # narrow, alone and faint
+    ],
+)
+@pytest.mark.parametrize("view", [lambda p: p, ImageOps.mirror], ids=["upright", "mirrored"])
+def test_letters_of_lead_are_found(initials, tilt, gap, width, blur, strength, view):
+    film = on_film(view(lead(initials, tilt, gap, width, blur)), (400, 20), strength)
+    masked, _ = burned_in_text.mask_text(film, 8)
+    letter = np.asarray(view(lead("", tilt, gap, width, blur))) > 160
+    assert (masked != film)[20:140, 400:490][letter].mean() > 0.9
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6])
+@pytest.mark.parametrize("seed", [11, 12])
+def test_wires_snaps_buttons_and_arrows_are_no_text(seed, strength):
+    picture = Image.new("L", (110, 110))
+    pen = ImageDraw.Draw(picture)
+    pen.line([(8, 22), (18, 44)], fill=255, width=5)  # pieces of wire
+    pen.line([(60, 8), (42, 24)], fill=255, width=8)
+    pen.ellipse([70, 8, 100, 44], fill=255)  # a button
+    pen.ellipse([10, 60, 20, 84], fill=255)  # a snap, seen from its side
+    pen.polygon([(60, 60), (74, 76), (65, 76), (65, 100), (55, 100), (55, 76), (46, 76)], fill=255)
+    assert burned_in_text.find(on_film(picture, (390, 30), strength, seed), 8) == []
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_arrows_and_electrodes_are_no_text(turns):
     arrow, ring, clip = (Image.new("L", (40, 40)) for _ in range(3))
@@ -241,6 +295,6 @@ def test_a_list_that_is_not_understood_stops_a_redo_before_anything_is_cleared(s
     folder.mkdir()
     (folder / "list.csv").write_text("Image_ID;Decision\na;MASK\nb;msk\n")
     run = runs.Run("s", "01_prepare_cases", values("01_prepare_cases"))
-    assert "list.csv row 3, column 'decision': 'msk'" in study._bad_table(run)
+    assert "list.csv row 3, column 'decision': 'msk'" in study._bad_tables(run)
     (folder / "list.csv").write_text("Image_ID;Decision\na;MASK\nb;\n")
-    assert study._bad_table(run) == "" and review.decisions(folder) == {"a": "mask"}
+    assert study._bad_tables(run) == "" and review.decisions(folder) == {"a": "mask"}

@@ -452,7 +452,7 @@ def test_text_is_kept_in_real_images_only_when_somebody_says_that_there_is_none(
         prepared(tmp_path / "in", monkeypatch, **changes)
 
 
-@pytest.mark.parametrize("like", ["rehearsal", "unaware", "training"])
+@pytest.mark.parametrize("like", ["rehearsal", "unaware", "training", "pairs"])
 def test_a_study_begun_from_a_simulated_one_has_nothing_that_only_simulated_images_may_have(
     tmp_path, monkeypatch, like
 ):

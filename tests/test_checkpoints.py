@@ -108,5 +108,5 @@ except checkpoints.CheckpointError as error:
 
 def test_another_models_checkpoint_is_refused(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(CheckpointError, match="of another model"):
+    with pytest.raises(CheckpointError, match="belongs to another model"):
         checkpoints.restore(tmp_path, ["b"], [torch.zeros(10)], None, {})

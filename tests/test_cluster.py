@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -112,6 +113,27 @@ def test_a_study_gives_the_same_on_a_cluster(small, two, capfd, monkeypatch):
     assert results(small / "outputs") == there
 
 
+def threads(where: str) -> str | None:
+    """What a task sees of the number of threads."""
+    try:
+        with cluster.executor(where, {}) as executor:
+            return executor.submit(os.environ.get, "OMP_NUM_THREADS").result()
+    finally:
+        cluster.disconnect()
+
+
+def test_tasks_have_as_many_threads_as_the_study(two, monkeypatch):
+    """The number changes the last bits of what is trained; Dask would make it one."""
+    for given in ("2", None):
+        if given is None:
+            monkeypatch.delenv("OMP_NUM_THREADS")
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert threads("local:1") == given
+        assert os.environ.get("OMP_NUM_THREADS") == given, "here"
+        assert threads(two.address) == given
+
+
 def test_a_worker_killed_in_the_middle_of_import_changes_nothing(
     tmp_path, study_folders, two, monkeypatch
 ):
@@ -126,6 +148,8 @@ def test_a_worker_killed_in_the_middle_of_import_changes_nothing(
     there = imported(folder, "there", monkeypatch)
     killing.join()
     assert seen and not any(b"Doe_Jane" in task or b".dcm" in task for task in seen)
+    logs = (two.folder / "dask.log").read_bytes()  # what scheduler and workers say
+    assert logs and b"Doe_Jane" not in logs
     monkeypatch.setenv("CLUSTER", "")
     here = imported(folder, "here", monkeypatch)
     assert there == here and len(there) > 40
@@ -208,8 +232,13 @@ def test_the_printed_commands_start_a_cluster_with_tls(small, tmp_path, monkeypa
     ("where", "said"),
     [
         ("local:no", "write local:4 for four workers"),
-        ("everywhere", "it is empty, local:4, slurm:8 or tls://host:8786"),
-        ("tcp://192.0.2.1:8786", "can be reached from other machines without TLS"),
+        ("everywhere", "leave it empty, or write local:4, slurm:8 or tls://host:8786"),
+        ("tcp://192.0.2.1:8786", "Other machines can reach tcp://192.0.2.1:8786 without TLS"),
+        ("tcp://", "write the scheduler's address as tcp://host:8786"),
+        ("tls://gpu1", "write the scheduler's address as tls://host:8786"),
+        ("tcp://localhost:port", "write the scheduler's address as tcp://host:8786"),
+        ("local:0", "write local:4 for four workers"),
+        (" ", "leave it empty, or write local:4, slurm:8 or tls://host:8786"),
     ],
 )
 def test_a_place_that_is_none_is_one_sentence(small, monkeypatch, capfd, where, said):
@@ -227,14 +256,41 @@ def test_workers_of_other_code_or_without_the_folder_or_its_locks_are_refused(
     monkeypatch.setattr(cluster, "_about", lambda: other)
     assert run() == study.FAILED
     error = capfd.readouterr().err
-    assert "has another numpy:" in error and np.__version__ in error and "1.0 here" in error
+    assert "has another numpy (" in error and np.__version__ in error and "1.0 here" in error
     monkeypatch.undo()
     about = cluster._about()
     with pytest.raises(runs.RunError, match="does not see"):
         cluster._check_worker(about, str(small / "nowhere/.cluster.lock"))
     (small / ".cluster.lock").write_text("")
-    with pytest.raises(runs.RunError, match="does not keep locks between machines"):
+    with pytest.raises(runs.RunError, match="does not lock files between machines"):
         cluster._check_worker(about, str(small / ".cluster.lock"))
+
+
+def test_a_full_shared_folder_and_a_run_that_kills_its_workers_are_one_sentence_each(
+    small, two, monkeypatch, capfd
+):
+    """The log of the run is on the full disk too; the other run ends the worker under it."""
+    (small / "params/small/03_alone.yaml").write_text("mishap: full\n")
+    log = small / "outputs/small/03_alone/run.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    assert run("--only", "03_alone") == study.FAILED
+    error = capfd.readouterr().err
+    assert "The disk is full" in error and "OUTPUTS=" in error and "Traceback" not in error
+    log.unlink()
+    two.workers.append(two.start_worker())
+    path = small / "notebooks/03_alone.ipynb"  # ends the worker, the parent of the run's process
+    path.write_text(
+        path.read_text().replace(
+            "os.kill(os.getpid(), 9)",
+            "import psutil; psutil.Process().parent().parent().kill(); time.sleep(60)",
+        )
+    )
+    (small / "params/small/03_alone.yaml").write_text("mishap: kill\n")
+    two.workers.append(two.start_worker())
+    assert run("--only", "03_alone") == study.FAILED
+    error = capfd.readouterr().err
+    assert "03_alone: its workers died" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize("gone", ["scheduler", "client"])

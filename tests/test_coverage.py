@@ -10,9 +10,9 @@ import pytest
 import simulated_reads as simulated
 from scipy import stats
 
-from helpers.analyse_readings.results import FEW_READERS
 from helpers.statistics import accuracy, agreement, multireader
 from helpers.statistics import clusters as cluster
+from helpers.statistics.differences import FEW_READERS
 
 SIZES = ((2, 40), (6, 80), (17, 154))
 STUDIES = {2: 1000, 6: 1000, 17: 600}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from scipy.stats import rankdata
 
 from helpers import images
 from helpers.prepare_cases import duplicates
@@ -107,3 +108,10 @@ def test_a_hundred_thousand_hashes_within_bounded_memory(record_property):
     record_property("seconds", round(time.monotonic() - began, 1))
     assert (0, 99_999) in pairs
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 300))
+def test_equal_greys_share_the_rank_in_the_middle_of_theirs(seed, greys):
+    array = np.random.default_rng(seed).integers(0, greys, (16, 16)).astype(np.uint16)
+    expected = (rankdata(array).ravel() - 1) * 2 / 255 - 1
+    np.testing.assert_allclose(duplicates.ranks(array, 16).ravel(), expected, atol=1e-6)

@@ -296,7 +296,7 @@ def test_further_fields_may_not_change_what_is_asked_for_and_billed(given, says)
     ],
 )
 def test_answers_without_a_picture_say_what_they_are(body, says):
-    with pytest.raises(answers.UnusableAnswer, match=says):
+    with pytest.raises(connection.Unusable, match=says):
         answers.read(json.dumps(body).encode(), _fetch)
 
 

@@ -36,7 +36,7 @@ def pipeline():
 
 
 def encoded(frame, pipeline, cache):
-    images_of = latents.Images(pipeline.vae, 32, cache)
+    images_of = latents.Images(pipeline, 32, cache)
     images_of.encode(frame)
     return images_of.read(frame)
 
@@ -65,13 +65,13 @@ def test_nothing_is_encoded_twice_and_anything_changed_is(cases, pipeline, tmp_p
     assert len(calls) == 5
     encoded(cases.assign(sha256=["x", *cases.sha256[1:]]), pipeline, tmp_path / "cache")
     assert len(calls) == 6, "a changed image is encoded again"
-    vaes = [pipeline.vae, *(tiny_model.build([], recipe(size=32, channels=n)).vae for n in (1, 3))]
+    others = [tiny_model.build([], recipe(size=32, channels=n)) for n in (1, 3)]
     with torch.no_grad():
-        vaes[1].quant_conv.bias += 1
+        others[0].vae.quant_conv.bias += 1
     entries = {
-        latents.Images(vae, size, tmp_path).entry(image)
+        latents.Images(other, size, tmp_path).entry(image)
         for image in "ab"
-        for vae in vaes
+        for other in [pipeline, *others]
         for size in (32, 64)
     }
     assert len(entries) == 12
@@ -89,13 +89,13 @@ def test_a_damaged_entry_is_made_again(cases, pipeline, tmp_path):
 
 def test_captions_are_cached_by_text_and_encoder(tmp_path):
     pipeline, texts = tiny_model.build([], recipe(size=32)), ["chest X-ray", "", "chest PA view"]
-    first = latents.of_captions(texts, pipeline, tmp_path)
+    first = latents.of_captions(texts, pipeline, 32, tmp_path)["text"]
     count = len(list(tmp_path.rglob("*.npy")))
-    again = latents.of_captions(texts[::-1], pipeline, tmp_path)
+    again = latents.of_captions(texts[::-1], pipeline, 64, tmp_path)["text"]
     assert torch.equal(again.flip(0), first) and len(list(tmp_path.rglob("*.npy"))) == count == 3
     with torch.no_grad():
         next(pipeline.text_encoder.parameters()).view(-1)[0] += 1
-    latents.of_captions(texts, pipeline, tmp_path)
+    latents.of_captions(texts, pipeline, 32, tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == 6
 
 
@@ -123,7 +123,7 @@ def test_concurrent_writers_leave_whole_entries(tmp_path):
 
 def test_captions_that_would_be_cut_are_found(pipeline):
     long = "chest X-ray " * 30
-    assert latents.too_long(["chest X-ray", long], pipeline.tokenizer) == [long]
+    assert latents.too_long(["chest X-ray", long], pipeline) == [long]
     assert latents.token_ids([long], pipeline.tokenizer).shape == (
         1,
         pipeline.tokenizer.model_max_length,

@@ -331,7 +331,7 @@ def test_the_schema_follows_the_questions():
 )
 def test_an_answer_is_checked_against_the_questions(said, given):
     if given is None:
-        with pytest.raises(replies.Unusable):
+        with pytest.raises(connection.Unusable):
             replies.answers(json.dumps(said), asked())
     else:
         found = replies.answers(json.dumps(said), asked())
@@ -346,7 +346,7 @@ def test_an_answer_is_checked_against_the_questions(said, given):
     ids=range(10),
 )  # fmt: skip
 def test_an_answer_of_another_shape_is_no_answer(content):
-    with pytest.raises(replies.Unusable):
+    with pytest.raises(connection.Unusable):
         replies.answers(replies.read(content).text, asked())
 
 

@@ -92,7 +92,7 @@ def test_the_numbers_of_people_do_not_change_by_a_digit(analysed):
     ]
     alone, both = (re.sub(r"\s+", " ", page) for page in pages)
     section = both.index('<h2 id="Models-beside-the-readers">')
-    both = both[:section] + both[both.index("<footer>") :]
+    both = both[:section] + both[both.index("<h2", section + 1) :]
     both = re.sub(r"<p>Models\. .*?</p>", "", both)
     both = both.replace('<a href="#Models-beside-the-readers">Models beside the readers</a>', "")
     assert re.sub(r"\s+", "", both) == re.sub(r"\s+", "", alone)
@@ -115,7 +115,7 @@ def test_a_model_has_rows_of_its_own_with_everything(analysed):
     page = report.render(found | beside, test_report.CONTEXT, {}).decode()
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     assert "A model is not a reader" in text and "#6A3D9A" in page
-    assert "None" not in text.split() and "nan" not in text.split()
+    assert not re.search(r"\bnan\b|\bNone\b(?! of \d)", text)
     json.loads(results.as_json(found | beside))
     for name, frame in more.items():
         run.write(f"tables/{name}.csv", frame)
@@ -124,7 +124,7 @@ def test_a_model_has_rows_of_its_own_with_everything(analysed):
 
 def test_a_model_is_refused_among_people(analysed):
     folder = places.outputs_folder(STUDY)
-    with pytest.raises(joined.AnalysisError, match="stand in `models`"):
+    with pytest.raises(joined.AnalysisError, match="runs of models in `models`"):
         joined.came_back(folder / "07_ask_models", folder / reading_studies.SET / "reading_set")
 
 

@@ -95,7 +95,7 @@ def test_parameters_cell(path):
             )
     source = parameters.tagged(path.name, path.read_text())
     assert all(line.count("=") == 1 for line in source.splitlines() if line.strip()), (
-        "one literal a line, no = inside strings"
+        "one literal per line, no = inside strings"
     )
 
 
@@ -107,3 +107,11 @@ def test_imports_stand_together_before_the_parameters(path):
         re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M) for source in code[place:]
     )
     assert not [n for n in ast.walk(ast.parse(later)) if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_parameter_that_names_a_run_says_so(path):
+    """Otherwise what was made from that run is not called stale when the run is redone."""
+    for key, parameter in parameters.schema(path).items():
+        if isinstance(parameter.default, str) and re.match(r"\d\d_[a-z]", parameter.default):
+            assert parameter.names in ("run", "run or model"), key

@@ -87,7 +87,7 @@ def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
     ("text", "said"),
     [
         ("steps: [1", "not valid YAML"),
-        ("- a\n- b", "lines of `key: value`"),
+        ("- a\n- b", "lines `key: value`"),
         ("a: {b: 1}", "scalar or a list"),
         ("a:", "leave a line out"),
     ],

@@ -7,7 +7,7 @@ from conftest import ROOT
 from helpers.runner import parameters, planning
 
 # Those that come along: a study of one's own in params/ is its owner's business.
-STUDIES = ("paper", "pilot", "rehearsal", "training", "unaware")
+STUDIES = ("pairs", "paper", "pilot", "rehearsal", "training", "unaware")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -148,7 +148,7 @@ def test_nothing_is_made_before_every_reader_has_locked(place):
         early = json.loads(json.dumps(found))
         change(early)
         path.write_text(json.dumps(early))
-        with pytest.raises(runs.RunError, match=f"{who} did not lock"):
+        with pytest.raises(runs.RunError, match=f"{who} had not locked"):
             poster_studies.poster()
     assert not (places.outputs_folder("small") / "10_make_poster" / "companion").exists()
 

@@ -57,7 +57,7 @@ def test_simulated_readers_read_everything_and_lock(opened):
     )
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
     tables.write(events, opened.folder / "events.csv")
-    with pytest.raises(joined.AnalysisError, match="events.csv is not as the store wrote it"):
+    with pytest.raises(joined.AnalysisError, match="events.csv differs from what the store wrote"):
         joined.came_back(opened.folder, reading_set())
 
 

@@ -204,21 +204,25 @@ def test_verify_answers_only_what_it_was_asked(server):
         ("nobody",),
     ):
         done = server.command("verify", *arguments)
-        assert done.returncode == 1 and "holds" not in done.stdout, arguments
-    assert "The record holds" in server.command("verify", name).stdout
+        assert done.returncode == 1 and "intact" not in done.stdout, arguments
+    assert "The record is intact" in server.command("verify", name).stdout
 
 
 def test_health_writes_and_a_locked_store_is_named_in_the_log(server):
-    visitor = Client(server.port)
+    visitor, reader = Client(server.port), server.client(6)
+    current = reader.enter()["current"]
     assert visitor.get("health")[0] == 200
     raw = sqlite3.connect(folder(server) / "readings.sqlite", timeout=20)
     raw.execute("BEGIN IMMEDIATE")
     status, content, _ = visitor.get("health")
+    refused, told = reader.answer(current)
     raw.rollback()
     raw.close()
     assert (status, json.loads(content)) == (503, {"ok": False})
+    assert refused == 503 and told["saved"] is False
     assert "another process holds the store's lock" in server.log.read_text()
     assert visitor.get("health")[0] == 200
+    assert reader.answer(current)[0] == 200
 
 
 def test_a_withdrawal_by_the_team_is_told_as_such_and_an_erased_reader_is_not_registering(server):

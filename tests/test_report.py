@@ -14,11 +14,14 @@ import studies
 
 from helpers import figures, tables
 from helpers.analyse_readings import (
+    asked_for,
     joined,
+    primary_measure,
     published,
     publishing,
     release,
     report,
+    report_figures,
     results,
     texts,
 )
@@ -189,7 +192,7 @@ def test_all_labels_equal(place):
     agreed = frames["agreement"].query("group == 'all'").set_index("coefficient")
     assert agreed.estimate[["percent", "gwet"]].tolist() == [1, 1]
     assert agreed.reason["cohen"]
-    assert "All of R1's answers are “real” (24 of 24 images answered): they say nothing" in text
+    assert "All answers of R1 (24 of 24 images answered), R2 (24 of 24" in text
     assert "Cohen's kappa has no value: all ratings are in one category" in text
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
@@ -230,7 +233,7 @@ def test_no_real_images(place):
     assert "no real images" in text
     assert "wrongly called fake" not in text
     assert found["power"] == []
-    assert "the ROC curves have three levels only" not in text
+    assert "the ROC curves have only three levels" not in text
     assert "ROC curves run from “real” over “uncertain” to “fake”;" in text
 
 
@@ -244,9 +247,10 @@ def test_one_reader_is_spoken_of_as_one(place):
     assert not (run.folder / "figures" / "gallery_fake.png").exists()
     assert re.search(r"Pleural effusion \d+ \d+ 0 of 0 – – no image has two ratings", text)
     assert "One reader: agreement between readers does not exist." in text
-    assert "1 reader: the results may not hold for readers in general" in text
+    assert "With 1 reader, the results may not hold for readers in general" in text
     assert "the area of this reader is" in text and "these readers" not in text
-    assert "Fewer than 5 readers: no interval and no p-value" in text
+    assert "images the reader named a condition" in text and "readers named" not in text
+    assert "no p-value for readers in general" in text
 
 
 def test_a_reader_who_stopped_before_the_repeats(place):
@@ -254,8 +258,10 @@ def test_a_reader_who_stopped_before_the_repeats(place):
         answer=lambda reader, image, random: "fake",
         skips=lambda reader, position: reader == 1 and position > 6,
     )
-    assert "All of R1's answers are “fake” (24 of 24 images answered): " in text
-    assert re.search(r"All of R2's answers are “fake” \(\d+ of 24 images answered\): ", text)
+    alike = (
+        r"All answers of R1 \(24 of 24 images answered\), R2 \(\d+ of 24 images answered\) are “f"
+    )
+    assert re.search(alike, text)
     assert "R2 labelled no image twice: intra-reader agreement is unknown." in text
     assert "none of them among these" not in text
 
@@ -265,6 +271,8 @@ def test_a_reader_who_answers_nothing_is_said_to_have_answered_nothing(place):
     assert "R3 answered nothing. " in text
     assert "3 readers (1 of them answered nothing) used separate pages" in text
     assert "R3 answered nothing that counts here." in text
+    assert "the 2 readers who answered" in text.lower()
+    assert "– called real by all 3 readers (no image has the answers that this needs)" in text
     assert "R3 sensitivity no answers to generated images" in text
     assert "no real images" not in text
 
@@ -297,7 +305,7 @@ def test_the_size_shown_and_a_hasty_read_are_said(ordinary):
     hasty["readers"][0]["median_seconds"] = 0.4
     said = texts.written(hasty, CONTEXT)["warnings"]
     assert said == [
-        "R1 had the typical image on screen for 0.4 s: hardly long enough to look at it."
+        "R1 had a typical image on screen for 0.4 s, which is hardly long enough to look at it."
     ]
 
 
@@ -311,22 +319,68 @@ def test_equivalence_that_resampling_does_not_confirm_is_said(ordinary):
         found["multireader"]["bootstrap"] |= {"low": low, "high": 0.59}
         written = texts.written(found, CONTEXT)["readers in general"]
         assert any("does not confirm the equivalence" in text for text in written) == said
+        primary = {"measure": "area", "general": True, "low": 0.43, "high": 0.59, "reason": ""}
+        found["primary"] |= primary
+        lead = texts.written(found, CONTEXT)["lead"][0]
+        assert ("no better than by guessing" in lead) != said
 
 
-def headline(found, **row):
-    found = copy.deepcopy(found)
-    share = {"total": 10, "count": 0, "estimate": 0, "low": 0.0, "high": 0.4, "chance": 0.2}
-    parts = {name: share | row.pop(name, {}) for name in ("all_real", "all_uncertain", "two_fake")}
-    about = {"images": 10, "origin": "real", "modality": "ct", "readers": 2, "conditions": []}
-    found["headline"] = [about | parts | row]
-    return texts.written(found, CONTEXT)["in short"][0]
+@pytest.mark.parametrize("fooled, said", [(0, "None"), (1, "1"), (2, "2")])
+def test_one_is_was_and_several_are_were(ordinary, fooled, said):
+    found = copy.deepcopy(ordinary[1])
+    found["fooled"] |= {"fooled": fooled}
+    verb, whom = ("were", "them") if fooled == 2 else ("was", "it")
+    sentence = f"{said} of 12 generated images {verb} called real by more readers than called"
+    sentence += f" {whom} fake ("
+    assert texts.written(found, CONTEXT)["in short"][1].startswith(sentence)
 
 
-def test_one_is_was_and_several_are_were(ordinary):
-    for count, verb in ((1, "was"), (2, "were")):
-        said = headline(ordinary[1], two_fake={"count": count})
-        wrongly = f") {verb} wrongly called fake by at least two readers; expected by chance, if"
-        assert wrongly in said
+def test_in_short_does_not_repeat_the_cards(ordinary):
+    found, page = ordinary[1], ordinary[3]
+    cards = re.sub(r"<[^>]+>|\s+", " ", page[page.index('class="cards"') : page.index("<nav>")])
+    cards = re.sub(" +", " ", html.unescape(cards))
+    for sentence in texts.written(found, CONTEXT)["in short"]:
+        words = sentence.split()
+        for start in range(len(words) - 5):
+            assert " ".join(words[start : start + 6]) not in cards, sentence
+
+
+def test_items_name_sections_that_exist(ordinary):
+    _, found, _, page, _ = ordinary
+    sections = {html.unescape(title) for title in re.findall(r"<h2[^>]*>([^<]*)</h2>", page)}
+    quoted = [
+        title
+        for row in texts.checklist(found, CONTEXT)
+        for title in re.findall("“([^”]*)”", row["text"])
+    ]
+    assert set(quoted) - {"uncertain"} and set(quoted) - {"uncertain"} <= sections
+
+
+def test_methods_tell_what_was_done_and_agree_with_each_other(ordinary):
+    found = copy.deepcopy(ordinary[1])
+    found["model"] |= {"reason": "", "readers": "these", "spread": {"images": 1.0, "prompts": 0.5}}
+    for readers, general in ((2, False), (5, True), (6, True)):
+        found["design"]["readers"] = readers
+        found["multireader"]["general all"] |= {"readers": readers, "estimate": 0.6}
+        written = texts.written(found, CONTEXT)
+        methods = " ".join(written["methods"])
+        assert ("two one-sided tests" in methods) == general
+        assert ("Bootstrap: " in methods) == (readers >= 6)
+        items = " ".join(row["text"] for row in texts.checklist(found, CONTEXT))
+        assert ("a bootstrap" in items) == (readers >= 6)
+        assert "comparisons and the effects of the mixed model are corrected" in methods
+        assert "Random effects: images; prompts. Readers are fixed" in written["model"][0]
+        # No second number of readers beside the five that results in general need.
+        assert "at least 6 readers" not in " ".join(written["limits"])
+
+
+@pytest.mark.parametrize("share, said", [(0.012, "1 percentage point "), (0.02, "points (95")])
+def test_one_percentage_point_is_one_and_intervals_of_points_are_points(ordinary, share, said):
+    found = copy.deepcopy(ordinary[1])
+    row = {"estimate": share, "before": 0.1, "after": 0.1 + share, "low": -0.18, "high": 0.19}
+    found["asked_for"]["contrast"] = row | {"general": None, "readers": 2, "reason": ""}
+    text = " ".join(texts.written(found, CONTEXT)["asked for"])
+    assert said in text and "95 % interval −18 to 19 for these readers" in text
 
 
 def test_small_shares_are_not_nothing():
@@ -394,9 +448,9 @@ def test_a_finished_run_changes_nothing(place):
 def test_figures_are_the_same_bytes_every_time(ordinary):
     found = ordinary[1]
     for kind in ("png", "svg", "pdf"):
-        assert figures.as_bytes(figures.reading_flow(found["flow"]), kind) == figures.as_bytes(
-            figures.reading_flow(found["flow"]), kind
-        )
+        assert figures.as_bytes(
+            report_figures.reading_flow(found["flow"]), kind
+        ) == figures.as_bytes(report_figures.reading_flow(found["flow"]), kind)
 
 
 def test_what_does_not_fit_is_refused(place):
@@ -453,12 +507,6 @@ def test_beside_the_published_study(place):
     )
 
 
-def test_a_silent_reader_leaves_nothing_to_count(ordinary):
-    nothing = {"total": 0, "low": None, "high": None}
-    said = headline(ordinary[1], readers=1, all_real=nothing, all_uncertain=nothing)
-    assert said.startswith("Of 10 real CT images none was labelled by the only reader, so none")
-
-
 def guess(reader, image, random):
     return random.choice(["real", "fake", "uncertain"], p=[0.3, 0.3, 0.4])
 
@@ -475,10 +523,9 @@ def test_guessers_are_not_told_that_they_differ_from_chance(place):
     # "fake" by at least two of six happens by chance in most images: the report says how often.
     row = found["headline"][0]
     assert 0.4 < row["two_fake"]["chance"] < 0.75
-    assert (
-        "expected by chance, if readers said “fake” equally often but of random images:"
-        f" {texts.percent(row['two_fake']['chance'])}".replace("\u00a0", " ")
-    ) in text
+    chance = texts.percent(row["two_fake"]["chance"]).replace("\u00a0", " ")
+    assert f"expected by chance: {chance}" in text
+    assert "if the readers gave the same labels to random images" in text
     assert "both readers" not in text
     # All six calling an image real by chance (0.3 to the sixth) is rare, not impossible.
     assert 0 < row["all_real"]["chance"] < 0.005
@@ -514,6 +561,7 @@ def test_readers_who_only_look_at_the_modality_are_found_out(place):
     per = {"xray": (2, 18), "ct": (18, 2)}
     _, found, _, _, text = analyse(per=per, answer=by_modality, confidence="none", repeats=0)
     assert found["design"]["imbalance"]["modality"]["v"] == pytest.approx(0.8)
+    assert "CT, generated by api-model: 1 image;" in text and "1 images" not in text
     assert found["multireader"]["these all"]["estimate"] == pytest.approx(0.9)
     assert found["multireader"]["these stratified"]["estimate"] == 0.5
     first = text[text.index("The mean area under") : text.index("In short")]
@@ -599,7 +647,9 @@ def test_the_generator_that_is_harder_to_spot_is_named_first(place):
 def test_one_label_throughout(place, label):
     _, found, _, _, text = analyse(answer=lambda reader, image, random: label, confidence="none")
     assert "d′ (fake against the rest)" not in text
-    assert "no interval: all images have one score" in text
+    assert "no interval: nothing varies from image to image" in text
+    assert f"labelled every image “{label}”, which says nothing" in text
+    assert text.count(f"are “{label}”: they say nothing about what these readers can see") == 1
     assert not re.search(r"(?<![−\d.])(\d+(?:\.\d+)?) to \1\b", text)
     assert found["multireader"]["these all"]["estimate"] == 0.5
     assert "every answer lies on one side of this threshold" in text
@@ -609,7 +659,7 @@ def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_
     table = agreement.coefficients(
         pd.DataFrame({"R1": ["real", "fake"]}), ["real", "fake", "uncertain"]
     )
-    figure = figures.agreement_intervals(
+    figure = report_figures.agreement_intervals(
         table.rename_axis("coefficient").reset_index().assign(group="all")
     )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -633,6 +683,88 @@ def test_no_tag_at_the_end_of_a_line_swallows_the_end_of_a_paragraph(path):
 
 def test_every_item_of_the_checklists_is_a_row(ordinary):
     template = places.ROOT / "helpers/analyse_readings/templates/checklist.md"
-    items = re.findall(r"^(\w+ \| \S+) \|", template.read_text(), re.M)
+    items = re.findall(r"^([\w -]+? \| \S+) \|", template.read_text(), re.M)
     rows = pd.read_csv(ordinary[0].folder / "tables" / "checklist.csv", dtype=str)
     assert (rows["guideline"] + " | " + rows["item"]).tolist() == items
+
+
+def test_the_primary_measure_cannot_change_after_the_plan_was_frozen(place, ordinary):
+    studies.make("small")
+    changed = studies.begin("small", "08_analyse_readings", primary="agreement")
+    sealed = changed.reads("06_assemble_reading_set").folder / "sealed"
+    with pytest.raises(joined.AnalysisError, match="the plan frozen before the read names 'area'"):
+        primary_measure.named_before(sealed, changed)
+    assert "named in the plan that was frozen before the read" in ordinary[4]
+
+
+def test_the_report_is_printed(ordinary):
+    run = ordinary[0]
+    printed = (run.folder / "report.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    for caption in texts.captions(ordinary[1], {}).values():
+        assert len(caption) == 2
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.5])
+def test_findings_seen_because_they_were_asked_for(planted):
+    random, hits, studies_made = np.random.default_rng(8), 0, 60
+    for _ in range(studies_made):
+        asked = np.tile([1, 0, 0], 20)
+        images = pd.DataFrame({"image_id": np.arange(60).astype(str), "asked": asked})
+        images["cluster"] = images["image_id"]
+        rows = images.merge(pd.DataFrame({"reader": [f"R{n}" for n in range(1, 7)]}), how="cross")
+        share = 0.2 + planted * rows["asked"]
+        rows["number"] = (random.random(len(rows)) < share).astype(float)
+        found = asked_for.compared(rows, rows["asked"])
+        hits += found["low"] <= planted <= found["high"]
+    assert hits >= 0.85 * studies_made
+
+
+def test_what_was_noticed_and_how_labels_changed_is_on_the_first_screen(place):
+    found = analyse()[1]
+    share = {"count": 3, "total": 6, "estimate": 0.5, "low": 0.19, "high": 0.81, "reason": ""}
+    apart = {"estimate": 0.25, "low": 0.1, "high": 0.4, "reason": ""}
+    changed = {"block": "second", "before": 0.5, "after": 0.75, "readers": 6, "images": 24} | apart
+    found["own_questions"] = {
+        "noticed": dict.fromkeys(("words", "said", "generated", "real"), share)
+        | {"difference": apart, "general": apart},
+        "contrasts": [
+            changed | {"question": question, "contrast": contrast, "reader": who, "answers": 288}
+            for question in ("label", "unusual", "odd")
+            for contrast in ("generated minus real", "second minus first")
+            for who in ("these readers", "readers in general")
+        ],
+        "asked": {
+            "second": {
+                name: {"text": text, "kind": "yes/no", "ends": "", "once": False}
+                for name, text in (
+                    ("label", "It is"),
+                    ("unusual", "Anything unusual?"),
+                    ("odd", "Odd?"),
+                )
+            }
+        },
+        "titles": {"first": "Chest images", "second": "Real or not?"},
+        "once": [],
+        "words": [],
+        "blocks": [
+            {"block": name, "title": name, "images": 24, "again": 24 if name == "second" else 0}
+            | dict.fromkeys(("unaware", "tell_truth", "after_days", "pairs"))
+            for name in ("first", "second")
+        ],
+        "counts": [],
+        "agreement": [],
+    }
+    found["main_block"] = "second"
+    page = report.render(found, CONTEXT, {}).decode()
+    first, _, rest = page.partition('<h2 id="In-short">')
+    assert "Readers had seen 24 of the 24 images in an earlier part" in rest
+    change = "the share of right labels went from 0.50 to 0.75: a change of 0.25"
+    for sentence in (
+        "Before they were told, 3 of 6",
+        "called the image unusual in 3 of 6 answers",
+        change,
+    ):
+        assert sentence in first and sentence not in rest
+    assert "The share of “yes” to “Odd?” in “Real or not?” was 0.50 for real and 0.75" in rest
+    assert "The share of “yes” to “Anything unusual?”" not in rest

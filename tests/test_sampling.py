@@ -22,8 +22,7 @@ from small_training import FINDINGS, begin, recipe, training, write_cases
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from helpers import images, tables
-from helpers.diffusion import base_models
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import dry_run, tiny_model, training_run
 from helpers.runner import runs
 from helpers.sample_diffusion import caption_check, drawing, sampling_prompts, sampling_run
@@ -294,6 +293,15 @@ def test_what_was_trained_is_what_is_sampled(study, tmp_path):
     assert trained.finished
 
 
+def test_the_size_of_the_training_is_that_of_the_samples(study):
+    """Not the size that the base was made for."""
+    folder = runs.load(study, "03_finetune_diffusion").folder / "checkpoint"
+    about = json.loads((folder / "recipe.json").read_text())
+    about["recipe"]["size"] = 64
+    pipeline = drawing.load(str(folder), "own", 1.0, "", "", about)
+    assert families.native_size(pipeline) == 64
+
+
 def test_bright_12_bit_images_have_no_comb(study, monkeypatch):
     """In bf16 there are 8 of 12-bit grey levels between one value and the next above three
     quarters.
@@ -427,7 +435,7 @@ def test_unclip_draws_the_prompts_of_the_image_api(study, tmp_path):
     run, made, *_ = sampled(study, "unclip", scheduler="own", **given)
     assert all(np.array_equal(before[name], array) for name, array in pictures(run, made).items())
     given = {**given, "scheduler": "own", "size": 64}
-    with pytest.raises(SamplingError, match="UnCLIPPipeline takes no height: leave out size"):
+    with pytest.raises(SamplingError, match="UnCLIPPipeline has no height: leave out size"):
         sampled(study, "unclip64", **given)
 
 
@@ -494,7 +502,9 @@ def test_finished_run_shows_what_is_there(study):
         and len(dry_run.check(run)) > 5
         and "## Data" in training_run.card(run)
     )
-    assert run.manifest["summary"]["base_sha256"].keys() == set(base_models.PARTS)
+    assert run.manifest["summary"]["base_sha256"].keys() == set(
+        families.FAMILIES["StableDiffusionPipeline"].parts
+    )
 
 
 def test_caption_check_tells_obedience_from_chance(study):

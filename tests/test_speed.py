@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 from accelerate import init_empty_weights
-from speed import models
+from speed import gpu, models
 from speed.__main__ import main
 
 
@@ -22,13 +22,54 @@ def test_the_real_architecture_has_its_published_sizes():
     assert round(sum(weights.numel() for weights in small.unet.parameters()) / 1e6, 1) == 3.9
 
 
+def test_the_families_have_their_published_sizes():
+    with init_empty_weights():
+        larger = models.stable_diffusion_xl(["chest X-ray"], 1024)
+        sana = models.sana_06b(["chest X-ray"], 512)
+    sizes = [
+        sum(weights.numel() for weights in part.parameters())
+        for part in (larger.unet, larger.text_encoder, larger.text_encoder_2, sana.transformer)
+    ]
+    assert sizes == [2_567_463_684, 123_060_480, 694_659_840, 591_747_872]
+
+
+def test_the_gpu_script_checks_every_family_and_times_recipes(tmp_path):
+    quick = {**gpu.QUICK, "lora_rank": 4, "batch": 2}
+    asked = {
+        "Stable Diffusion": models.recipe(**quick, base="sd"),
+        "XL": models.recipe(**{**quick, "method": "lora"}, base="xl"),
+        "Sana": models.recipe(**quick, base="sana", gradient_checkpointing=True),
+    }
+    builds = dict(zip(("sd", "xl", "sana"), gpu.TINY.values()))
+    done = gpu.main(tmp_path, asked, lambda recipe: builds[recipe.base]())
+    checked, timed = done[done.holds.notna()], done[done.holds.isna()]
+    assert len(checked) == 3 * 2 + 2 and checked.holds.all()
+    assert (timed.groupby("what").size() == 3).all() and set(timed.what) == set(asked)
+    assert (timed.value[timed.unit != "GB"] > 0).all()
+    assert len(pd.read_csv(tmp_path / "gpu.csv")) == len(done)
+    late = gpu.measure(asked, builds.get, seconds=-1)
+    assert set(late.note) == {"left out: no time"}
+
+
+def test_the_gpu_script_knows_every_ready_recipe(monkeypatch):
+    built = []
+    for name in ("stable_diffusion_15", "stable_diffusion_xl", "sana_06b"):
+        monkeypatch.setattr(models, name, lambda _, size, name=name: built.append((name, size)))
+    for recipe in gpu.recipes().values():
+        models.of_recipe(recipe)
+    assert len(built) == 7 and {size for _, size in built} == {512}
+    assert len({name for name, _ in built}) == 3
+
+
 SMALL = {
     "importing": {"files": 8, "hashes": 2000},
+    "masking": {"files": 4},
     "memory": {"files": 40},
     "generating": {"images": 4},
     "training": {"images": 12, "size": 32, "file_sizes": (64,), "steps": 2, "rounds": 1},
     "training profile": {"steps": 2, "size": 32},
     "sampling": {"samples": 4, "size": 32},
+    "cluster": {"files": 8, "images": 4, "steps": 2, "rounds": 2},
     "auditing": {"samples": 1, "cases": 50, "pictures": 200, "permutations": 20},
     "reading": {"sizes": ["1024"], "answers": 2, "openings": 1},
     "analysis": {"images": 200, "replicates": 20},
@@ -39,6 +80,7 @@ PATHS = (
     "02 generating",
     "finetune.train",
     "sampling.draw",
+    "cluster",
     "copies",
     "reading 1024×1024",
     "multireader.bootstrap",

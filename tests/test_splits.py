@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.prepare_cases import splits
+from helpers.statistics import clusters
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -16,7 +17,7 @@ SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 )
 def test_connected_rows_share_a_group_and_others_do_not(rows):
     first, second = pd.Series([a for a, _ in rows]), pd.Series([b for _, b in rows], dtype="Int64")
-    group = splits.connected(first, second)
+    group = clusters.connected(first, second)
     neighbours = {
         i: {
             j

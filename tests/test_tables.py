@@ -163,7 +163,7 @@ def test_a_table_is_read_however_a_spreadsheet_saved_it(tmp_path, how, separator
         ("effusion", "efusion", r"row 2, column 'finding': .* did you mean 'effusion'\?"),
         (",10\n", ",ten\n", r"row 2, column 'count': 'ten' is not a whole number"),
         (",10\n", ",1.000\n", r"row 2, column 'count': '1.000' is not a whole number"),
-        (",3\n", ",\n", r"column 'count' is empty in row 3"),
+        (",3\n", ",\n", r"row 3, column 'count' is empty"),
         ("modality,", "modalty,", r"column 'modalty' is not known; did you mean 'modality'\?"),
         (",count", ",n", r"column 'count' .* is missing"),
         (",3\n", ',"3\n', r"cannot be read as a table"),

@@ -18,8 +18,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from small_training import recipe, training, write_cases
 
-from helpers.diffusion import base_models, noise
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models, noise
 from helpers.finetune_diffusion import dry_run, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import runs
@@ -47,7 +46,7 @@ def test_the_dry_run_says_what_will_be_needed(outputs):
     assert plan["training images"].startswith("24 of 12 patients, each seen 1.0 times")
     assert plan["captions cut"].startswith("1 longer than 32 tokens, for example: chest chest")
     assert plan["grey depth"] == "12 bits: 30"
-    assert "s a step" in plan["time of the loop"] and "GB" in plan["memory"]
+    assert "s per step" in plan["time of the loop"] and "GB" in plan["memory"]
     assert json.loads((run.folder / "plan.json").read_text())
     run.release()
     with pytest.raises(TrainingError, match="nothing was trained"):

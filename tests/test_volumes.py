@@ -117,7 +117,7 @@ def test_a_broken_sform_leaves_the_qform_and_is_said(tmp_path, broken):
         + np.asarray(image.dataobj).astype(header.get_data_dtype()).tobytes("F")
     )
     shown = dicom_files.read(path, slices=2)
-    assert shown[0].doubt == "NIfTI whose sform is broken, its qform is used"
+    assert shown[0].doubt == "NIfTI with a broken sform; its qform is used"
     for one, other in zip(shown, expected):
         np.testing.assert_array_equal(one.pixels, other.pixels)
 

@@ -1,11 +1,12 @@
-"""What the readers saw: findings ticked and findings named in free text, how often, and how far
-readers agree on them.
+"""The findings that readers ticked or named in free text: how often, and how well readers agree on
+them.
 """
 
 import pandas as pd
 
 from helpers import findings
 from helpers.statistics import accuracy, agreement
+from helpers.table_columns import column_names
 
 
 def seen(joined: pd.DataFrame) -> pd.DataFrame:
@@ -21,12 +22,8 @@ def seen(joined: pd.DataFrame) -> pd.DataFrame:
             else set()
         )
         for finding in sorted(ticked | named):
-            row = {
-                name: answer[name] for name in ("image_id", "reader", "modality", "origin", "label")
-            }
-            rows.append(
-                row | {"finding": finding, "ticked": finding in ticked, "in_text": finding in named}
-            )
+            told = {"finding": finding, "ticked": finding in ticked, "in_text": finding in named}
+            rows.append(answer | told)
     columns = ["image_id", "reader", "modality", "origin", "label", "finding", "ticked", "in_text"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -56,14 +53,13 @@ def counted(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_on(found: pd.DataFrame, joined: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Agreement between readers on whether a finding is there, one row per finding: on how many of
-    the images with several answers all readers agree, with the share's interval (by prompt and
-    patient), and the coefficients percent, Fleiss and Gwet without one: rare findings allow none.
+    """Agreement between readers on whether a finding is there, one row per finding: the number of
+    images with several answers on which all readers agree, with the share's interval (by prompt and
+    patient), and the coefficients percent, Fleiss and Gwet. These have no interval, because rare
+    findings allow none.
     """
     first = joined[joined["presentation"] == 1]
     rated = first.assign(there="no").pivot(index="image_id", columns="reader", values="there")
-    columns = ["finding", "name", "answers", "images", "alike", "of_images", "share", "low", "high"]
-    columns += ["percent", "fleiss", "gwet", "reason"]
     rows = []
     for finding, given in found.groupby("finding"):
         yes = given.drop_duplicates(["image_id", "reader"]).assign(yes=True)
@@ -74,19 +70,28 @@ def agreement_on(found: pd.DataFrame, joined: pd.DataFrame, shown: pd.DataFrame)
         alike = several.nunique(axis=1) == 1
         share = accuracy.share(alike, shown["cluster"].reindex(alike.index))
         measured = agreement.coefficients(ratings, ["no", "yes"])
-        row = {"finding": finding, "name": findings.FINDINGS.get(finding, finding)}
-        row |= {"answers": len(given), "images": given["image_id"].nunique()}
-        row |= {"alike": share["count"], "of_images": share["total"], "share": share["estimate"]}
-        row |= {"low": share["low"], "high": share["high"]}
-        row |= {name: measured.estimate[name] for name in ("percent", "fleiss", "gwet")}
-        rows.append(row | {"reason": measured.reason["fleiss"] or share["reason"]})
-    table = pd.DataFrame(rows, columns=columns)
+        rows.append(
+            {
+                "finding": finding,
+                "name": findings.FINDINGS.get(finding, finding),
+                "answers": len(given),
+                "images": given["image_id"].nunique(),
+                "alike": share["count"],
+                "of_images": share["total"],
+                "share": share["estimate"],
+                "low": share["low"],
+                "high": share["high"],
+                **{name: measured.estimate[name] for name in ("percent", "fleiss", "gwet")},
+                "reason": measured.reason["fleiss"] or share["reason"],
+            }
+        )
+    table = pd.DataFrame(rows, columns=column_names("findings_agreement"))
     order = ["answers", "finding"]
     return table.sort_values(order, ascending=[False, True]).reset_index(drop=True)
 
 
 def examples(joined: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """The readers' own words, for every modality, origin and label the longest descriptions of
+    """The readers' own words: for every modality, origin and label, the longest descriptions of
     different images.
     """
     first = joined[(joined["presentation"] == 1) & joined["description"].notna()]
@@ -95,7 +100,6 @@ def examples(joined: pd.DataFrame, each: int = 3) -> pd.DataFrame:
     )
     first = first.drop_duplicates(["modality", "origin", "label", "description"])
     chosen = first.groupby(["modality", "origin", "label"], sort=True).head(each)
-    columns = ["modality", "origin", "label", "reader", "image_id", "description"]
     return chosen.sort_values(["modality", "origin", "label", "reader", "image_id"])[
-        columns
+        column_names("descriptions")
     ].reset_index(drop=True)

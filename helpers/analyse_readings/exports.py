@@ -1,5 +1,5 @@
-"""For those who compute the numbers again: the report's main numbers as a table, and the scores as
-iMRMC and RJafroc read them.
+"""Exports for recomputing: the report's main numbers as a table, and the scores for iMRMC and
+RJafroc.
 """
 
 import datetime
@@ -7,16 +7,17 @@ import io
 
 import pandas as pd
 
-from helpers.analyse_readings import results
+from helpers.analyse_readings import image_sets
+from helpers.statistics.differences import FEW_READERS
 
 AGREEMENT = ("percent", "cohen", "fleiss", "gwet", "krippendorff")
 ALIKE = {"all_real": "all real", "all_uncertain": "all uncertain", "two_fake": "two fake"}
-NOT_AGAIN = ("criterion", "dprime ordinal")  # need more than the formulas of recompute.py
+NOT_AGAIN = ("criterion", "dprime ordinal")  # these need more than the formulas of recompute.py
 
 
 def main_numbers(found: dict) -> pd.DataFrame:
-    """The numbers that recompute.py and recompute.R compute again, as they are in results.json:
-    columns number, group, reader, estimate, low, high.
+    """The numbers that recompute.py and recompute.R compute again, as in results.json: columns
+    number, group, reader, estimate, low, high.
     """
     rows = [
         (said, f"{row['modality']} {row['origin']}", "", row[name])
@@ -31,12 +32,12 @@ def main_numbers(found: dict) -> pd.DataFrame:
     rows += [
         (row["measure"], row["policy"], row["reader"], row)
         for row in found["accuracy"]
-        if row["stratum"] == results.OVERALL and not row["measure"].startswith(NOT_AGAIN)
+        if row["stratum"] == image_sets.OVERALL and not row["measure"].startswith(NOT_AGAIN)
     ]
     rows += [
         ("area", row["stratum"], row["reader"], row)
         for row in found["areas"]
-        if row["stratum"] == results.OVERALL
+        if row["stratum"] == image_sets.OVERALL
     ]
     rows += _many_readers(found)
     for row in found["comparisons"]:
@@ -60,7 +61,7 @@ def main_numbers(found: dict) -> pd.DataFrame:
 def _many_readers(found: dict) -> list[tuple]:
     these, general = (found["multireader"][f"{whose} all"] for whose in ("these", "general"))
     rows = [("mean area", "these readers", "", _shown(these))]
-    if general["readers"] >= results.FEW_READERS:
+    if general["readers"] >= FEW_READERS:
         method = found["settings"]["covariance"]
         group, p = f"readers in general, {method}", found["multireader"][method]["p"]
         rows.append(("mean area", group, "", _shown(general)))
@@ -74,8 +75,8 @@ def _shown(row: dict) -> dict:
 
 
 def imrmc(scores: pd.DataFrame, simulated) -> str:
-    """The scores as iMRMC reads them. `scores` has case and reader (integers), truth and score;
-    `simulated` says what is.
+    """The scores in iMRMC's format. `scores` has case and reader (integers), truth and score;
+    `simulated` says what is simulated.
     """
     truth = scores.drop_duplicates("case").sort_values("case")
     generated, readers = int(truth["truth"].sum()), scores["reader"].nunique()
@@ -92,8 +93,8 @@ def imrmc(scores: pd.DataFrame, simulated) -> str:
 
 
 def rjafroc(scores: pd.DataFrame, simulated) -> bytes:
-    """The same as RJafroc's workbook. RJafroc takes a missing score for the lowest one, so images
-    that a reader did not score are left out.
+    """The same as a workbook for RJafroc. RJafroc treats a missing score as the lowest one, so
+    images that a reader did not score are left out.
     """
     readers = scores["reader"].drop_duplicates().sort_values()
     complete = scores.groupby("case")["reader"].transform("size") == len(readers)
@@ -114,7 +115,7 @@ def rjafroc(scores: pd.DataFrame, simulated) -> bytes:
         ],
     }
     with pd.ExcelWriter(target, engine="xlsxwriter") as book:
-        # The same bytes whenever it is written.
+        # The file has the same bytes every time.
         about = {"created": datetime.datetime(2000, 1, 1)}
         marked = {"title": f"SIMULATED: {', '.join(simulated)}"} if simulated else {}
         book.book.set_properties(about | marked)

@@ -6,35 +6,64 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import protocol
 from helpers.assemble_reading_set import blinding
 from helpers.reading import export
 from helpers.table_columns import LABELS
 
 
 class AnalysisError(ValueError):
-    """Readings that cannot be analysed; the message says why and what to do."""
+    """The readings cannot be analysed; the message says why and what to do."""
 
 
 def came_back(folder: Path, reading_set: Path, kind: str = "person") -> dict[str, pd.DataFrame]:
-    """The tables of stage 07 in `folder`: events, readings, readers; checked against the set that
-    was sent and against themselves.
+    """The tables of stage 07 in `folder`: events, answers, readings, readers, checked against the
+    set that was sent and against themselves; and `fields`.
 
     Raises BlindingError for answers that do not fit the set or the events, AnalysisError for a
-    changed chain of events and for readers who are not of this kind.
+    changed chain of events and for readers of the wrong kind.
     """
     found = blinding.import_readings(folder, reading_set)
     if broken := export.check_export(found["events"]):
         raise AnalysisError(
-            f"{folder}/events.csv is not as the store wrote it ({broken[0]}): copy or export the"
-            " read again."
+            f"{folder}/events.csv differs from what the store wrote ({broken[0]}): copy or export"
+            " the read again."
         )
     kinds = found["readers"].get("kind", pd.Series(dtype="string")).fillna("person")
     if (kinds != kind).any():
         raise AnalysisError(
-            f"{folder}/readers.csv has a {kinds[kinds != kind].iloc[0]} among its readers: the runs"
-            " of models stand in `models`, that of people in `readings`."
+            f"{folder}/readers.csv has a {kinds[kinds != kind].iloc[0]} among its readers: name the"
+            " runs of models in `models`, and the run of people in `readings`."
         )
+    found["fields"] = fields(protocol.load(reading_set), once(found["answers"], found["readers"]))
     return found
+
+
+def once(given: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
+    """Every answer that was asked once, of readers who have not withdrawn: columns reader, block,
+    question, value.
+    """
+    names = reader_names(readers)
+    rows = given[given["reader_id"].isin(names) & given["blind_id"].isna()]
+    return rows.assign(reader=rows["reader_id"].map(names))[
+        ["reader", "block", "question", "value"]
+    ]
+
+
+def fields(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
+    """What divides readers into groups, such as the level of training: one row per reader, one
+    column per choice asked of the reader, named by its text, with the text of the option.
+    """
+    own = said[said["block"] == protocol.READER]
+    found = {}
+    for question in designed.asked(protocol.READER):
+        if question.kind == "choice":
+            given = own[own["question"] == question.id].set_index("reader")["value"]
+            options = dict(question.options)
+            found[question.text] = given.map(options).astype(
+                pd.CategoricalDtype(list(options.values()), ordered=True)
+            )
+    return pd.DataFrame(found)
 
 
 def staying(readers: pd.DataFrame) -> pd.DataFrame:
@@ -133,35 +162,27 @@ def per_image(
     """
     first = joined[joined["presentation"] == 1]
     groups = first.groupby("image_id")
-    votes = first.pivot_table(
-        index="image_id", columns="label", values="blind_id", aggfunc="count"
-    ).reindex(index=shown.index, columns=LABELS)
-    table = shown[
-        [
-            "blind_id",
-            "run",
-            "modality",
-            "view",
-            "origin",
-            "generator",
-            "finding",
-            "prompt_id",
-            "simulated",
-        ]
-    ].copy()
+    who, what = ["blind_id", "run", "modality", "view"], ["finding", "prompt_id", "simulated"]
+    votes = pd.crosstab(first["image_id"], first["label"])
+    votes = votes.reindex(index=shown.index, columns=LABELS, fill_value=0).add_prefix("votes_")
+    of_image = {
+        "labels": groups.apply(lambda g: "|".join(map("{}:{}".format, g["reader"], g["label"]))),
+        "median_seconds": groups["seconds"].median(),
+        "mean_confidence": groups["confidence"].mean(),
+        "cues": groups["cues"].agg(_tally),
+        "descriptions": groups.apply(_described),
+    }
+    table = (
+        shown[[*who, "origin", "generator", *what]]
+        .join(votes)
+        .assign(
+            readers=votes.sum(axis=1),
+            **{name: values.reindex(shown.index) for name, values in of_image.items()},
+            fooled=(shown["origin"] == "generated") & (votes["votes_real"] > votes["votes_fake"]),
+        )
+    )
     table.insert(0, "case", range(1, len(table) + 1))
     table.insert(1, "cluster", pd.factorize(shown["cluster"])[0] + 1)
-    for label in LABELS:
-        table[f"votes_{label}"] = votes[label].fillna(0).astype(int)
-    table["readers"] = table[[f"votes_{label}" for label in LABELS]].sum(axis=1)
-    table["labels"] = groups.apply(
-        lambda g: "|".join(f"{r}:{label}" for r, label in zip(g["reader"], g["label"]))
-    ).reindex(shown.index)
-    table["median_seconds"] = groups["seconds"].median().reindex(shown.index)
-    table["mean_confidence"] = groups["confidence"].mean().reindex(shown.index)
-    table["cues"] = groups["cues"].agg(_tally).reindex(shown.index)
-    table["descriptions"] = groups.apply(_described).reindex(shown.index)
-    table["fooled"] = (table["origin"] == "generated") & (table["votes_real"] > table["votes_fake"])
     if nearest is not None:
         trained_here = nearest[nearest["trained_here"].fillna(True)]  # elsewhere: a comparison
         known = trained_here.drop_duplicates("image_id").set_index("image_id")

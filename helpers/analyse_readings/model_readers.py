@@ -1,5 +1,5 @@
-"""Models beside the readers: their own rows, figures and sentences. Nothing of the readers' results
-is computed here, and nothing here enters them.
+"""Models beside the readers: their own rows, figures and sentences. No result of the readers is
+computed here, and no result from here enters theirs.
 """
 
 from itertools import product
@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import figures, table_columns
-from helpers.analyse_readings import joined, questions, results
+from helpers import figures
+from helpers.analyse_readings import image_sets, joined, publishing, questions, results, texts
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
 from helpers.statistics import accuracy, agreement
 from helpers.statistics import models as beside
-from helpers.table_columns import LABELS
+from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import LABELS, column_names
 
-COLOUR, INK = "#6A3D9A", "#1b1b1b"  # the models' colour is no reader's, label's or truth's
+COLOUR, INK = "#6A3D9A", "#1b1b1b"  # the models' colour is not used for readers, labels or truths
 SHOWN = ("percent", "cohen", "gwet")
 MAJORITY = "majority"
 
@@ -25,9 +26,9 @@ MAJORITY = "majority"
 def analyse(
     run: runs.Run, set_run: runs.Run, key: pd.DataFrame, found: dict, tables: dict, main: str
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
-    """Results under `models` and the tables they rest on; both empty where the run names none.
+    """Results under `models` and their tables; both are empty if the run names no models.
 
-    `found` and `tables` are those of the readers, which stay as they are.
+    `found` and `tables` are those of the readers and are not changed.
     """
     if not run.parameters.models:
         return {}, {}
@@ -38,22 +39,21 @@ def analyse(
     labels, scores = _wide(tables["answers"], shown.index, people)
     names = list(about["reader"])
     model_labels, model_scores = _wide(answers, shown.index, names)
-    groups, policy = results.clusters(shown), run.parameters.uncertain
+    groups, policy = image_sets.clusters(shown), run.parameters.uncertain
     policy = "wrong" if policy == "own" else policy
     right, model_right = (_right(part, shown["truth"], policy) for part in (labels, model_labels))
     frames = {
         "model_readings": about,
         "model_answers": answers,
-        "model_accuracy": results.by_stratum(model_labels, shown, accuracy.policies),
-        "model_areas": results.by_stratum(model_scores, shown, results.area),
+        "model_accuracy": image_sets.by_stratum(model_labels, shown, accuracy.policies),
+        "model_areas": image_sets.by_stratum(model_scores, shown, results.area),
         "model_agreement": _agreement(model_labels, labels, groups),
         "model_differences": _differences(
             (model_right, right), (model_scores, scores), shown["truth"], groups
         ),
         "model_consistency": _consistency(about, model_labels, answers, shown, groups),
     }
-    columns = [column.name for column in table_columns.columns("model_readings")]
-    frames["model_readings"] = about.reindex(columns=columns)
+    frames["model_readings"] = about.reindex(columns=[*column_names("model_readings"), "simulated"])
     kept = {name.removeprefix("model_"): results.records(frame) for name, frame in frames.items()}
     del kept["answers"]
     no_majority = int(majority(labels).isna().sum())
@@ -105,7 +105,7 @@ def _refuse_late(name: str, readers: pd.DataFrame, set_run: runs.Run) -> None:
     ]
     if (readers["locked_utc"].fillna("9") > min(opened, default="8")).any():
         raise joined.AnalysisError(
-            f"{name} had not locked when the key was opened: its answers are no blinded reading."
+            f"{name} had not locked when the key was opened: its answers are not blinded."
             " Take it out of `models`."
         )
 
@@ -125,7 +125,9 @@ def _right(labels: pd.DataFrame, truth: pd.Series, policy: str) -> pd.DataFrame:
 
 
 def majority(labels: pd.DataFrame) -> pd.Series:
-    """The label that more readers gave than any other, by image; missing where two are level."""
+    """The label that more readers gave than any other, by image; missing if two labels are equally
+    frequent.
+    """
     votes = pd.DataFrame({label: (labels == label).sum(axis=1) for label in LABELS})
     level = votes.eq(votes.max(axis=1), axis=0).sum(axis=1) > 1
     return votes.idxmax(axis=1).mask(level)
@@ -152,9 +154,8 @@ def _differences(rights: tuple, scores: tuple, truth: pd.Series, groups) -> pd.D
         if truth.nunique() == 2:
             found["area"] = beside.area_difference(scores[1], truth, scores[0][model], groups)
         rows += [{"reader": model, "measure": name, **row} for name, row in found.items()]
-    columns = "reader measure model readers_mean estimate low high general_low general_high readers"
-    table = pd.DataFrame(rows).reindex(columns=[*columns.split(), "images", "reason"])
-    few = table["readers"] < results.FEW_READERS
+    table = pd.DataFrame(rows).reindex(columns=column_names("model_differences"))
+    few = table["readers"] < FEW_READERS
     table.loc[few, ["general_low", "general_high"]] = np.nan
     return table
 
@@ -179,12 +180,12 @@ def _consistency(about, labels, answers, shown, groups) -> pd.DataFrame:
     again = results.intra_reader(answers, shown.index, list(labels))
     again = again[again["coefficient"].isin(SHOWN)].assign(over="hidden repeats")
     table = pd.concat([*frames, again], ignore_index=True)
-    return table[["reader", "over", "coefficient", *agreement.COLUMNS]]
+    return table[column_names("model_consistency")]
 
 
 def overall(rows: list[dict], **wanted) -> list[dict]:
     """The rows over all images that have these values."""
-    wanted["stratum"] = results.OVERALL
+    wanted["stratum"] = image_sets.OVERALL
     return [row for row in rows if wanted.items() <= row.items()]
 
 
@@ -202,17 +203,12 @@ def draw(run: runs.Run, found: dict) -> dict[str, Figure]:
     figure, axes = plt.subplots(1, 2, figsize=(10, height), sharey=True, layout="constrained")
     for axis, (title, parts) in zip(axes, panels.items()):
         for rows, colour, marker in zip(parts, (INK, COLOUR), ("o", "D")):
-            for row in (row for row in rows if row["estimate"] is not None):
-                place, middle = names.index(row["reader"]), row["estimate"]
-                ends = [middle if row[end] is None else row[end] for end in ("low", "high")]
-                axis.plot(ends, [place, place], color=colour, linewidth=1.6)
-                axis.plot(middle, place, marker, color=colour, markersize=7)
+            places = [names.index(row["reader"]) for row in rows]
+            figures.intervals(axis, places, pd.DataFrame(rows), colour, marker, markersize=7)
         axis.axvline(0.5, color="#999999", linestyle=":", linewidth=1)
         axis.axhline(len(people) - 0.5, color=INK, linewidth=0.8)
         axis.set(xlim=(0, 1), xlabel=title, yticks=range(len(names)), yticklabels=names)
     for tick, name in zip(axes[0].get_yticklabels(), names):
         tick.set_color(COLOUR if name in own else INK)
     axes[0].invert_yaxis()
-    figures.mark(figure, run.simulated)
-    plt.close(figure)
-    return {"models": figure}
+    return publishing.finish(run, {"models": figure}, texts.captions(found, {}))

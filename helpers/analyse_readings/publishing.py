@@ -1,8 +1,9 @@
-"""From results to files: figures drawn and written in three formats, tables, results.json,
-report.html.
+"""Turns results into files: figures in three formats, tables, results.json, report.html and
+report.pdf.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,52 +12,90 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers import figures, images
-from helpers.analyse_readings import joined, report, results, texts
+from helpers.analyse_readings import (
+    answer_figures,
+    asked_for,
+    effect_figures,
+    image_sets,
+    joined,
+    printing,
+    report,
+    report_figures,
+    results,
+    texts,
+)
 from helpers.runner import runs
+from helpers.statistics.differences import FEW_READERS
 
 
 def draw(
     run: runs.Run, found: dict, tables: dict[str, pd.DataFrame], set_run: runs.Run
 ) -> dict[str, Figure]:
-    """Every figure of the report by name, marked where something is simulated; galleries of at most
+    """Every figure of the report by name, marked if something is simulated; galleries of at most
     `gallery_images` (the run's parameter).
     """
     figures.theme()
     rows, most = tables["per_image"].set_index("image_id"), run.parameters.gallery_images
     readers = [row["reader"] for row in found["readers"]]
     labels = joined.wide(tables["answers"], rows.index, readers=readers)
-    # Image by image: several sources share a panel only where modality and origin are the same.
+    # Done per image: several sources share a panel only if modality and origin are the same.
     kinds = rows["modality"].map(figures.NAMES) + ", " + rows["origin"]
     drawn = {
-        "labels_by_source": figures.labels_by_source(tables["per_image"]),
-        "agreement_intervals": figures.agreement_intervals(tables["agreement"]),
-        "subgroups": figures.subgroup_shares(tables["subgroups"]),
-        "findings": figures.findings_counted(tables["findings_counted"]),
-        "times": figures.reading_times(tables["answers"]),
-        "flow": figures.reading_flow(found["flow"]),
-    }
+        "answer": answer_figures.answer(*_answered(found, tables)),
+        "labels_by_source": report_figures.labels_by_source(tables["per_image"]),
+        "agreement_intervals": report_figures.agreement_intervals(tables["agreement"]),
+        "subgroups": report_figures.subgroup_shares(tables["subgroups"]),
+        "findings": report_figures.findings_counted(tables["findings_counted"]),
+        "times": report_figures.reading_times(tables["answers"]),
+        "flow": report_figures.reading_flow(found["flow"]),
+    } | effect_figures.draw(tables)
+    if len(asked := tables["findings_asked"]):
+        together = asked[asked["reader"] == asked_for.READERS]
+        drawn["findings_asked"] = answer_figures.asked_for(together)
     if labels.shape[1] > 1:
-        drawn["label_matrix"] = figures.label_matrix(labels, kinds.sort_values())
+        drawn["label_matrix"] = report_figures.label_matrix(labels, kinds.sort_values())
     if found["design"]["real"] and found["design"]["generated"]:
-        areas = [row for row in found["areas"] if row["stratum"] == results.OVERALL]
+        areas = [row for row in found["areas"] if row["stratum"] == image_sets.OVERALL]
         legend = {row["reader"]: f"{row['reader']}: {texts.area(row)}" for row in areas}
-        drawn["roc"] = figures.roc_curves(tables["roc"], legend)
+        panels = {row["source"]: _panel(row) for row in found["source_areas"]}
+        drawn["roc"] = report_figures.roc_curves(tables["roc"], panels, legend)
     if "distance" in rows and rows["distance"].notna().any():
-        drawn["distance"] = figures.votes_and_distance(tables["per_image"])
-    for name, chosen in chosen_images(rows, labels).items():
-        title = figures.GALLERIES[name].format(people=texts.everyone(len(readers)))
-        shown = f"{most} of {len(chosen)}" if len(chosen) > most else len(chosen)
-        pictures = _shown(rows.loc[chosen[:most]], set_run)
-        drawn[name] = figures.gallery(f"{title}: {shown}", *pictures)
-    for figure in drawn.values():
-        figures.mark(figure, run.simulated)
+        drawn["distance"] = report_figures.votes_and_distance(tables["per_image"])
+    chosen = chosen_images(rows, labels)
+    for name, images_of in chosen.items():
+        drawn[name] = report_figures.gallery(*_shown(rows.loc[images_of[:most]], set_run))
+    return finish(run, drawn, texts.captions(found, {n: len(c) for n, c in chosen.items()}, most))
+
+
+def finish(run: runs.Run, drawn: dict[str, Figure], captions: dict) -> dict[str, Figure]:
+    """The figures with title and note, marked if something is simulated."""
+    for name, figure in drawn.items():
+        figures.mark(figures.stand_alone(figure, *captions[name]), run.simulated)
         plt.close(figure)
     return drawn
 
 
+def _answered(found: dict, tables: dict[str, pd.DataFrame]) -> tuple:
+    whole = tables["accuracy"].query("stratum == 'all' and policy == 'own'")
+    shares = whole[whole["measure"].str.startswith("fake of")]
+    areas = tables["areas"].query("stratum == 'all'")
+    general, these = (found["multireader"][f"{who} all"] for who in ("general", "these"))
+    if these["estimate"] is None:
+        return shares, None, {}
+    enough = general["readers"] >= FEW_READERS and general["shown"][0] is not None
+    low, high = (general if enough else these)["shown"]
+    return shares, areas, {"estimate": these["estimate"], "low": low, "high": high}
+
+
+def _panel(row: dict) -> str:
+    name = "all images" if row["source"] == image_sets.OVERALL else row["source"]
+    area = texts.area(row) if row["estimate"] is not None else "no area"
+    return f"{name[:34]}\n{row['generated']} generated, {row['real']} real\nmean area {area}"
+
+
 def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[str]]:
     """The images of the three published galleries (two for a single reader); `rows` indexed by
-    image_id, `labels` one column a reader.
+    image_id, `labels` one column per reader.
     """
     complete = labels.dropna()
     generated = rows["origin"] == "generated"
@@ -72,17 +111,19 @@ def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[st
     return chosen
 
 
-def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], list[str]]:
+def pictures(blind_ids: Iterable[str], set_run: runs.Run) -> list[np.ndarray]:
+    """The images as the readers saw them, with grey values from 0 to 1."""
     folder = set_run.folder / "reading_set"
     paths = set_run.read("reading_set/reading_set.csv").set_index("blind_id")["path"]
     depth = 2 ** json.loads((folder / "study.json").read_text())["bits"] - 1
-    pictures = [
-        images.read_png(folder / paths[blind_id]).astype(np.float32) / depth
-        for blind_id in rows["blind_id"]
-    ]
+    read = (images.read_png(folder / paths[blind_id]) for blind_id in blind_ids)
+    return [array.astype(np.float32) / depth for array in read]
+
+
+def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], list[str]]:
     sources = [source if isinstance(source, str) else "real" for source in rows["generator"]]
     short = [source if len(source) <= 22 else f"{source[:21]}…" for source in sources]
-    return pictures, [
+    return pictures(rows["blind_id"], set_run), [
         f"{figures.NAMES[modality]}\n{source}" for modality, source in zip(rows["modality"], short)
     ]
 
@@ -94,8 +135,8 @@ def write(
     drawn: dict[str, Figure],
     context: dict,
 ) -> Path:
-    """Write results.json, tables/, figures/ (png, svg, pdf) and report.html of a run; returns the
-    report's path.
+    """Write results.json, tables/, figures/ (png, svg, pdf), report.html and report.pdf of a run;
+    returns the page's path.
 
     On a finished run nothing is written.
     """
@@ -111,14 +152,14 @@ def write(
             else frame.assign(simulated=simulated)
         )
         run.write(f"tables/{name}.csv", marked)
-    pictures = {}
+    drawings = {}
     for name, figure in drawn.items():
-        pictures[name] = figures.as_bytes(figure, "png")
-        run.write_bytes(f"figures/{name}.png", pictures[name])
-        for kind in ("svg", "pdf"):
-            run.write_bytes(f"figures/{name}.{kind}", figures.as_bytes(figure, kind))
+        drawings[name] = {kind: figures.as_bytes(figure, kind) for kind in ("png", "svg", "pdf")}
+        for kind, content in drawings[name].items():
+            run.write_bytes(f"figures/{name}.{kind}", content)
     kept = {name: value for name, value in context.items() if name != "told"}
     about = {"study": run.study, "simulated": run.simulated, "context": kept}
     run.write_bytes("results.json", results.as_json(found | about))
-    run.write_bytes("report.html", report.render(found, context, pictures))
+    run.write_bytes("report.html", report.render(found, context, drawings))
+    run.write_bytes("report.pdf", printing.pdf(found, context, drawings))
     return path

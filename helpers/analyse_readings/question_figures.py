@@ -1,65 +1,108 @@
-"""Figures of the study's own questions: by truth, from block to block, noticed while unaware."""
+"""Figures of the study's own questions: by truth, by block, and noticed while unaware."""
+
+import textwrap
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from helpers import figures
+from helpers import figures, protocol
+from helpers.analyse_readings import asked_once, mark_figures, pairs, publishing, texts
 from helpers.analyse_readings.questions import TRUTH
 from helpers.runner import runs
 
 
-def draw(run: runs.Run, found: dict) -> dict[str, Figure]:
-    """The figures that these results have, marked where something is simulated."""
+def draw(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
+    """The figures of these results, marked if something is simulated."""
     asked = found["own_questions"]
     means = pd.DataFrame(asked["means"])
-    means = means[means["question"] != "label"] if len(means) else means
+    if len(means):
+        means = means[(means["question"] != "label") & (means["origin"] != "pair")]
+        about = [asked["asked"][row.block][row.question] for row in means.itertuples()]
+        scales = [one["steps"] if one["kind"] == "scale" else one["kind"] for one in about]
+        means = means.assign(scale=scales)
     changes = pd.DataFrame(asked["contrasts"])
-    changes = changes[changes["contrast"] != TRUTH] if len(changes) else changes
+    if len(changes):
+        changes = changes[changes["contrast"] != TRUTH]
+        each = changes.groupby(["question", "contrast"], sort=False)
+        changes = each.filter(lambda rows: np.ptp(rows[["before", "after"]].to_numpy()) > 0)
     drawn = {}
     if len(means):
-        drawn["questions_by_truth"] = by_truth(means, asked["texts"])
+        drawn["questions_by_truth"] = by_truth(means, asked)
     if len(changes):
-        drawn["block_changes"] = from_block_to_block(changes)
+        drawn["block_changes"] = from_block_to_block(changes, asked)
+    if len(once := pd.DataFrame(asked["once"])):
+        once = once[(once["group"] == asked_once.ALL) & once["count"].notna()]
+        once = once[once["kind"] != "text"]
+    if len(once):
+        drawn["questions_once"] = answered_once(once, asked)
     if "difference" in asked["noticed"]:
         drawn["noticed"] = while_unaware(asked["noticed"])
-    for figure in drawn.values():
-        figures.mark(figure, run.simulated)
-        plt.close(figure)
-    return drawn
+    if "pairs" in found:
+        drawn["pairs"] = pairs.figure(found["pairs"], found["areas"])
+    for one in found.get("marks", []):
+        own = tables["marks"].query("block == @one['block'] and question == @one['question']")
+        if len(own):
+            name = f"marks_{one['block']}_{one['question']}"
+            drawn[f"{name}_images"] = on_images(own, one, run)
+            drawn[f"{name}_sources"] = mark_figures.by_source(own, one["answers_by_source"])
+    return publishing.finish(run, drawn, texts.captions(found, {}))
 
 
-def by_truth(means: pd.DataFrame, texts: dict[str, str]) -> Figure:
-    """The mean answer to real and to generated images, with 95 % intervals, one row per question
-    and block.
+def on_images(marks: pd.DataFrame, one: dict, run: runs.Run) -> Figure:
+    """The images on which most readers marked the same place, as the readers saw them, with all
+    their marks.
     """
-    rows = means[["block", "question"]].drop_duplicates().to_records(index=False).tolist()
-    figure, axes = plt.subplots(figsize=(8.2, 1.2 + 0.5 * len(rows)))
-    for shift, origin in ((-0.12, "real"), (0.12, "generated")):
-        own = means[means["origin"] == origin].set_index(["block", "question"])
-        own = own.reindex(rows).astype({"estimate": float, "low": float, "high": float})
-        span = [own["estimate"] - own["low"], own["high"] - own["estimate"]]
-        places = [number + shift for number in range(len(rows))]
-        style = {"fmt": "o", "color": figures.COLOURS[origin], "label": f"{origin} images"}
-        axes.errorbar(own["estimate"], places, xerr=span, capsize=3, **style)
-    names = [f"{texts[question][:44]}\n({block})" for block, question in rows]
-    axes.set_yticks(range(len(rows)), names, fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlabel("mean step of the scale; share of yes where 0 to 1")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    chosen = mark_figures.most_alike(marks, run.parameters.gallery_images)
+    set_run = runs.load(run.study, run.parameters.reading_set)
+    shown = marks.drop_duplicates("image_id").set_index("image_id").loc[chosen, "blind_id"]
+    pictures = dict(zip(chosen, publishing.pictures(shown, set_run)))
+    return mark_figures.on_images(marks, pictures, one["readers"])
+
+
+def _named(asked: dict, block: str, question: str) -> str:
+    """A question with the ends of its scale, and its part where there are several."""
+    one = asked["asked"][block][question]
+    lines = textwrap.wrap(one["text"], 44, max_lines=2, placeholder=" …")
+    lines += [one["ends"]] * bool(one["ends"])
+    return "\n".join(lines + [f"“{asked['titles'][block]}”"] * (len(asked["blocks"]) > 1))
+
+
+def by_truth(means: pd.DataFrame, asked: dict) -> Figure:
+    """The mean answer to real and to generated images, with 95 % intervals: one row per question
+    and block, one panel per `scale` (number of steps, yes/no, number). `asked`: own_questions.
+    """
+    kinds = dict([*means.groupby("scale", sort=False)])
+    counts = [len(rows[["block", "question"]].drop_duplicates()) for rows in kinds.values()]
+    size = (8.2, 0.9 * len(kinds) + 0.3 + 0.65 * sum(counts))
+    figure, panels = plt.subplots(len(kinds), 1, figsize=size, height_ratios=counts, squeeze=False)
+    for axes, (scale, part) in zip(panels[:, 0], kinds.items()):
+        rows = part[["block", "question"]].drop_duplicates().to_records(index=False).tolist()
+        for shift, origin in ((-0.12, "real"), (0.12, "generated")):
+            own = part[part["origin"] == origin].set_index(["block", "question"])
+            places, style = np.arange(len(rows)) + shift, {"label": f"{origin} images"}
+            figures.intervals(axes, places, own.reindex(rows), figures.COLOURS[origin], **style)
+        names = [_named(asked, *row) for row in rows]
+        axes.set_yticks(range(len(rows)), names, fontsize=8.5)
+        axes.set(ylim=(len(rows) - 0.5, -0.5))
+        if scale == protocol.YES_NO:
+            figures.percent_axis(axes, xlabel="share of answers “yes”")
+        elif scale == "number":
+            axes.set(xlabel="mean number")
+        else:
+            axes.set(xlim=(0.9, scale + 0.1), xlabel=f"mean step, 1 to {scale}")
+    figures.legend_above(panels[0][0])
     return figure
 
 
-def from_block_to_block(changes: pd.DataFrame) -> Figure:
+def from_block_to_block(changes: pd.DataFrame, asked: dict) -> Figure:
     """Each reader's mean in the earlier and the later block, one panel per question; all readers
-    together are the thick line.
+    together are the thick line. `asked`: own_questions.
     """
-    panels = changes.groupby(["question", "contrast"], sort=False)
-    figure, every = plt.subplots(
-        1, len(panels), figsize=(max(4.4, 3.2 * len(panels)), 3.6), squeeze=False
-    )
-    for axes, ((question, contrast), rows) in zip(every[0], panels):
+    kinds = changes.groupby(["question", "contrast"], sort=False)
+    figure, every = figures.panels(len(kinds), min(3, len(kinds)), (3.4, 3.4), more=(1.2, 0))
+    for axes, ((question, contrast), rows) in zip(every.flat, kinds):
         later, _, earlier = contrast.partition(" minus ")
         for row in rows.to_dict("records"):
             if row["reader"].startswith("R"):
@@ -67,28 +110,51 @@ def from_block_to_block(changes: pd.DataFrame) -> Figure:
                 axes.plot([0, 1], values, color="#999999", marker="o", markersize=3, linewidth=1)
         whole = rows[rows["reader"] == "these readers"].iloc[0]
         axes.plot([0, 1], [whole["before"], whole["after"]], color="black", marker="o", linewidth=3)
-        axes.set_xticks([0, 1], [earlier, later])
-        axes.set_xlim(-0.25, 1.25)
-        axes.set_title("label: share right" if question == "label" else question)
+        one = asked["asked"][earlier][question]
+        title = "share of right labels" if question == "label" else one["text"]
+        title = "\n".join([textwrap.fill(title, 34), *([one["ends"]] * bool(one["ends"]))])
+        names = [textwrap.fill(asked["titles"][block], 18) for block in (earlier, later)]
+        axes.set(xticks=[0, 1], xlim=(-0.35, 1.35))
+        axes.set_xticklabels(names, fontsize=9)
+        axes.set_title(title, fontsize=10)
         axes.margins(y=0.15)
-    figure.tight_layout()
+    return figure
+
+
+def answered_once(once: pd.DataFrame, asked: dict) -> Figure:
+    """How many readers gave each answer to what was asked once: one panel per question, with 95 %
+    intervals. `asked`: own_questions.
+    """
+    kinds = dict([*once.groupby(["block", "question"], sort=False)])
+    counts = [len(rows) for rows in kinds.values()]
+    size = (8.2, 0.9 + 0.5 * len(kinds) + 0.27 * sum(counts))
+    shape = {"height_ratios": counts, "squeeze": False, "sharex": True}
+    figure, panels = plt.subplots(len(kinds), 1, figsize=size, **shape)
+    for axes, ((block, question), rows) in zip(panels[:, 0], kinds.items()):
+        places, ends = range(len(rows)), rows[["estimate", "low", "high"]].astype(float)
+        axes.barh(places, ends["estimate"], color="#9db4c0", height=0.7)
+        axes.hlines(places, ends["low"], ends["high"], color="black")
+        names = [textwrap.shorten(text, 40, placeholder=" …") for text in rows["text"]]
+        numbers = zip(names, rows["count"].astype(int), rows["total"])
+        axes.set_yticks(places, [f"{name}: {n} of {of}" for name, n, of in numbers], fontsize=8.5)
+        axes.set(ylim=(len(rows) - 0.4, -0.6))
+        title = textwrap.shorten(asked["asked"][block][question]["text"], 70, placeholder=" …")
+        axes.set_title(f"{title}\n“{asked['titles'][block]}”", fontsize=8.5, loc="left")
+        axes.grid(False, axis="y")
+        figures.percent_axis(axes, xlim=(0, 1))
+    panels[-1][0].set_xlabel("share of the readers who answered")
     return figure
 
 
 def while_unaware(noticed: dict) -> Figure:
     """The shares of images called unusual before readers knew, with 95 % intervals."""
-    figure, axes = plt.subplots(figsize=(6.4, 2.0))
+    counts, (figure, axes) = [], plt.subplots(figsize=(6.4, 2.0))
     for place, origin in enumerate(("real", "generated")):
         share = noticed[origin]
         axes.barh(place, share["estimate"], color=figures.COLOURS[origin], height=0.6)
         if share["low"] is not None:
             axes.plot([share["low"], share["high"]], [place, place], color="black", linewidth=2)
-    counts = [
-        f"{origin}\n{noticed[origin]['count']} of {noticed[origin]['total']}"
-        for origin in ("real", "generated")
-    ]
+        counts.append(f"{origin}\n{share['count']} of {share['total']}")
     axes.set_yticks([0, 1], counts)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("answers that call the image unusual")
+    figures.percent_axis(axes, xlim=(0, 1), xlabel="answers that call the image unusual")
     return figure

@@ -2,19 +2,20 @@
 against another, and what was noticed before anybody was told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from helpers import protocol
-from helpers.analyse_readings import joined, results
+from helpers import protocol, table_columns
+from helpers.analyse_readings import asked_once, joined, marks, pairs, results
 from helpers.statistics import accuracy, agreement
-from helpers.statistics import clusters as cluster
+from helpers.statistics.differences import difference
 
 READERS, GENERAL = "these readers", "readers in general"
 TRUTH = "generated minus real"
+EXAMPLES = 3  # in the readers' own words, of a question and origin
+NUMBERED = ("scale", "yes/no", "number")
 
 
 def main_block(asked: str, designed: protocol.Protocol) -> str:
@@ -30,7 +31,7 @@ def main_block(asked: str, designed: protocol.Protocol) -> str:
     ]
     if asked and asked not in able:
         raise joined.AnalysisError(
-            f"block: '{asked}' is no block with the question '{protocol.LABEL}'; those are"
+            f"block: '{asked}' does not ask the question '{protocol.LABEL}'; these blocks do:"
             f" {', '.join(able)}."
         )
     return asked or able[0]
@@ -42,55 +43,117 @@ def of_block(frame: pd.DataFrame, block: str) -> pd.DataFrame:
 
 
 def analyse(
-    designed: protocol.Protocol, key: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame
+    designed: protocol.Protocol,
+    key: pd.DataFrame,
+    given: pd.DataFrame,
+    readers: pd.DataFrame,
+    shown_at: Mapping = MappingProxyType({"size": 1}),
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     """Results under `own_questions`, and the tables they rest on (name without .csv -> frame).
 
-    `key`: of all blocks; `given`: answers.csv of 07. Training cases, repeats and readers who
-    withdrew are left out.
+    `key`: of all blocks; `given`: answers.csv of 07; `shown_at`: side of the images in pixels
+    (size). Training cases, repeats and readers who withdrew are left out.
     """
-    answers = scored(key, given, readers)
+    compared = pairs.of_key(key)
+    answers = scored(key, given, readers, compared)
+    said = joined.once(given, readers)
     asked = {
         (block.block, one.id): one
         for block in designed.scored()
         for one in designed.asked(block.block)
     }
-    tables = {
-        "question_answers": answers[["reader", "block", "image_id", "origin", "question", "value"]],
+    read = {
+        block.block: {*answers.loc[answers["block"] == block.block, "image_id"]}
+        for block in designed.blocks
+    }
+    paired, more = pairs.analyse(designed, compared, answers)
+    marked, drawn = marks.analyse(designed, answers, key, shown_at["size"])
+    more |= drawn
+    tables = more | {
+        "question_answers": pd.concat([answers, said])[
+            table_columns.column_names("question_answers")
+        ],
+        "question_once": asked_once.counts(designed, said),
         "question_counts": pd.DataFrame(list(_counts(answers, asked))),
         "question_agreement": _agreements(answers, asked),
         "question_means": pd.DataFrame(list(_means(answers, asked))),
         "question_contrasts": pd.DataFrame(list(_contrasts(answers, designed, asked))),
     }
     found = {
-        name.partition("_")[2]: results.records(frame)
-        for name, frame in tables.items()
-        if name != "question_answers"
+        **{
+            name.partition("_")[2]: results.records(frame)
+            for name, frame in tables.items()
+            if name not in ("question_answers", *more)
+        },
+        "blocks": [
+            {
+                "block": block.block,
+                "title": block.title,
+                "images": len(read[block.block]),
+                "again": sum(
+                    any(image in read[one.block] for one in designed.blocks[:place])
+                    for image in read[block.block]
+                ),
+                **{
+                    name: getattr(block, name)
+                    for name in ("unaware", "tell_truth", "after_days", "pairs")
+                },
+            }
+            for place, block in enumerate(designed.blocks)
+        ],
+        "words": list(_words(answers, asked)),
+        "titles": designed.titles(),
+        "asked": _told(designed),
     }
-    found["blocks"] = [
-        {
-            "block": block.block,
-            "title": block.title,
-            "images": int(answers[answers["block"] == block.block]["image_id"].nunique()),
-            **{name: getattr(block, name) for name in ("unaware", "tell_truth", "after_days")},
-        }
-        for block in designed.blocks
-    ]
-    found["texts"] = {one.id: one.text for one in designed.questions}
     found["noticed"] = noticed(designed, answers, given, readers)
-    return {"own_questions": results.plain(found)}, tables
+    return results.plain({"own_questions": found} | paired | marked), tables
 
 
-def scored(key: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
+def _told(designed: protocol.Protocol) -> dict[str, dict]:
+    """What the report says of every question, by block and id: text, kind, the ends of its scale,
+    and whether it is asked once.
+    """
+    once = designed.once()
+    return {
+        block: {
+            one.id: {
+                "text": one.text,
+                "kind": one.kind,
+                "steps": len(one.options),
+                "ends": " to ".join(_ends(one)),
+                "once": block in once and one.id not in asked_once.ELSEWHERE,
+            }
+            for one in designed.asked(block)
+        }
+        for block in (*once, *(block.block for block in designed.scored()))
+    }
+
+
+def _ends(question: protocol.Question) -> list[str]:
+    """1 Poor, 5 Excellent; a text that begins with its own number has no second one."""
+    ends = question.options[:1] + question.options[-1:] if question.kind == "scale" else ()
+    return [text if text.startswith(value) else f"{value} {text}" for value, text in ends]
+
+
+def scored(
+    key: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame, compared: pd.DataFrame
+) -> pd.DataFrame:
     """Every answer that counts about an image, with its truth: columns of answers.csv and reader,
     image_id, origin, truth (1 generated), cluster, and number (steps of a scale, 1 for yes, 1 for a
-    right label; missing for what is no number).
+    right label; missing for what is not a number).
+
+    About a pair (`compared`: pairs.of_key) the image_id is that of both, left|right, the origin
+    "pair", and truth missing.
     """
     names = joined.reader_names(readers)
     first = key[~key["training"].fillna(False).astype(bool) & key["repeat_of"].isna()]
     shown = joined.images(first.drop_duplicates("image_id"))
+    first = first.assign(cluster=first["image_id"].map(shown["cluster"]))
+    told = ["blind_id", "image_id", "origin", "cluster"]
+    alone = first[~first["blind_id"].isin(compared["blind_id"])]
+    both = compared.assign(image_id=compared["left"] + "|" + compared["right"], origin="pair")
     rows = given[given["reader_id"].isin(names) & given["blind_id"].notna()]
-    rows = rows.merge(first[["blind_id", "image_id", "origin"]], on="blind_id")
+    rows = rows.merge(pd.concat([alone[told], both[told]]), on="blind_id")
     said = rows["value"].map({"true": 1.0, "false": 0.0})
     steps = pd.to_numeric(rows["value"], errors="coerce").astype(float)
     right = (rows["value"] == "fake") == (rows["origin"] == "generated")
@@ -98,8 +161,7 @@ def scored(key: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame) -> pd.
     number = said.astype(float).fillna(steps)
     return rows.assign(
         reader=rows["reader_id"].map(names),
-        truth=(rows["origin"] == "generated").astype(int),
-        cluster=rows["image_id"].map(shown["cluster"]),
+        truth=rows["origin"].map({"real": 0.0, "generated": 1.0}),
         number=number.mask(rows["question"] == protocol.LABEL, right.astype(float)),
     )
 
@@ -112,7 +174,7 @@ def _counts(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
     """How often each option was chosen, by origin, with the share's interval."""
     for (block, name), question in asked.items():
         offered = dict(question.options) or {"true": "yes", "false": "no"}
-        if question.kind in ("text", "number"):
+        if question.kind in ("text", "number", protocol.MARKS):
             continue
         for origin, rows in _of(answers, block, name).groupby("origin"):
             chosen = rows["value"].str.split("|")
@@ -120,15 +182,22 @@ def _counts(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
                 hits = chosen.map(lambda values, value=value: value in values).astype(bool)
                 if question.kind == "findings" and not hits.any():
                     continue
-                found = accuracy.share(hits, rows["cluster"])
-                kept = ("count", "total", "estimate", "low", "high", "reason")
-                yield {
-                    "block": block,
-                    "question": name,
-                    "origin": origin,
-                    "value": value,
-                    "text": text,
-                } | {part: found[part] for part in kept}
+                about = {"block": block, "question": name, "origin": origin, "value": value}
+                yield about | {"text": text} | accuracy.counted(hits, rows["cluster"])
+
+
+def _words(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
+    """How often something was written, by origin, one row for each of the longest answers."""
+    for (block, name), question in asked.items():
+        if question.kind != "text" or name == "description":  # has examples of its own
+            continue
+        for origin, rows in _of(answers, block, name).groupby("origin"):
+            different = rows.drop_duplicates("value").sort_values(
+                "value", key=lambda v: -v.str.len()
+            )
+            about = {"block": block, "question": name, "origin": origin, "answers": len(rows)}
+            for row in different.head(EXAMPLES).itertuples():
+                yield about | {"reader": row.reader, "value": row.value}
 
 
 def _agreements(answers: pd.DataFrame, asked: dict) -> pd.DataFrame:
@@ -168,7 +237,7 @@ def _numeric(answers: pd.DataFrame, block: str, name: str) -> pd.DataFrame:
 def _means(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
     """The mean of every question with a number, by origin, over these readers."""
     for (block, name), question in asked.items():
-        if question.kind not in ("scale", "yes/no") and name != protocol.LABEL:
+        if question.kind not in NUMBERED and name != protocol.LABEL:
             continue
         for origin, rows in _numeric(answers, block, name).groupby("origin"):
             yield {"block": block, "question": name, "origin": origin} | difference(rows, None)
@@ -178,9 +247,10 @@ def _contrasts(answers: pd.DataFrame, designed, asked: dict) -> Iterator[dict]:
     """Generated minus real images within a block, and a later block minus an earlier one: of every
     reader, of these readers, and of readers in general.
     """
-    blocks = [block.block for block in designed.scored()]
+    blocks = [block.block for block in designed.scored() if not block.pairs]
     for (block, name), question in asked.items():
-        if question.kind not in ("scale", "yes/no") and name != protocol.LABEL:
+        numbered = question.kind in NUMBERED or name == protocol.LABEL
+        if block not in blocks or not numbered:
             continue
         rows = _numeric(answers, block, name)
         told = {"question": name, "block": block}
@@ -200,38 +270,6 @@ def _everyone(rows: pd.DataFrame, side: pd.Series, told: dict) -> Iterator[dict]
             yield told | {"reader": reader} | difference(rows[own], side[own])
     yield told | {"reader": READERS} | difference(rows, side)
     yield told | {"reader": GENERAL} | difference(rows, side, general=True)
-
-
-def difference(rows: pd.DataFrame, side: pd.Series | None, general: bool = False) -> dict:
-    """The mean `number` where `side` is 1 minus that where it is 0 (without `side` the mean), with
-    a 95 % t interval; an image in both is a pair.
-
-    Cluster-robust over prompts and patients; in `general` over readers and these (two-way: Cameron,
-    Gelbach and Miller, J Bus Econ Stat 2011), with the degrees of freedom of the smaller number.
-    """
-    side = pd.Series(1, index=rows.index) if side is None else side
-    values, later = rows["number"].to_numpy(float), side.to_numpy() == 1
-    means = [values[chosen].mean() if chosen.any() else np.nan for chosen in (~later, later)]
-    influence = np.where(later, 1, -1) * (values - np.where(later, means[1], means[0]))
-    influence = influence / np.where(later, max(later.sum(), 1), max((~later).sum(), 1))
-    groups, people = cluster.codes(rows["cluster"], len(rows)), pd.factorize(rows["reader"])[0]
-    found = {"before": means[0], "after": means[1], "answers": len(rows)}
-    found |= {"images": rows["image_id"].nunique(), "readers": len(set(people))}
-    found["estimate"] = means[1] - means[0] if (~later).any() else means[1]
-    variance, number = cluster.variance(influence, groups), len(set(groups))
-    reason = "" if number >= cluster.FEWEST else f"{number} prompts and patients are too few"
-    if general:
-        both = pd.factorize(pd.MultiIndex.from_arrays([groups, people]))[0]
-        of_readers, each = cluster.variance(influence, people), cluster.variance(influence, both)
-        variance = max(variance + of_readers - each, variance, of_readers)
-        number = min(number, found["readers"])
-        few = found["readers"] < results.FEW_READERS
-        reason = f"fewer than {results.FEW_READERS} readers" if few else reason
-    if not reason and not variance > 0:
-        reason = "all answers are alike"
-    half = np.nan if reason else stats.t(number - 1).ppf(0.975) * np.sqrt(variance)
-    low, high = found["estimate"] - half, found["estimate"] + half
-    return found | {"low": low, "high": high, "reason": reason}
 
 
 def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame) -> dict:
@@ -264,11 +302,4 @@ def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.Da
 def _share(count: int, total: int) -> dict:
     low, high = accuracy.wilson(count, total)
     share = count / total if total else None
-    return {
-        "count": count,
-        "total": total,
-        "estimate": share,
-        "low": low,
-        "high": high,
-        "reason": "",
-    }
+    return dict(zip(accuracy.TOLD, (count, total, share, low, high, "")))

@@ -8,23 +8,27 @@ can be computed again.
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from helpers import licences as rule
-from helpers import tables
-from helpers.analyse_readings import exports, texts
+from helpers import protocol, tables
+from helpers.analyse_readings import exports, results, texts
 from helpers.runner import runs
+from helpers.statistics.differences import FEW_READERS
 
-# Licence ids of Hugging Face, and what Kaggle calls the same.
+# Licence ids of Hugging Face, and Kaggle's names for them.
 LICENCES = {
     "cc-by-4.0": "CC-BY-4.0",
     "cc-by-sa-4.0": "CC-BY-SA-4.0",
     "cc0-1.0": "CC0-1.0",
     "other": "other",
 }
-IMAGE_COLUMNS = "image_id sha256 modality view finding side caption generator width height bits"
-IMAGE_COLUMNS = [*IMAGE_COLUMNS.split(), "licence", "credit", "prompt_id"]
+IMAGE_COLUMNS = [
+    *("image_id", "sha256", "modality", "view", "finding", "side", "caption", "generator"),
+    *("width", "height", "bits", "licence", "credit", "prompt_id"),
+]
 TAGS = ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"]
 RECOMPUTE = ("recompute.py", "recompute.R")
 EXPERIENCE = ((5, "up to 5"), (10, "6 to 10"), (20, "11 to 20"), (float("inf"), "over 20"))
@@ -57,37 +61,31 @@ def write(
         "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
         "main_numbers.csv": exports.main_numbers(found).assign(simulated=simulated),
     }
-    if "model_answers" in frames:
-        own = readings(frames["model_answers"]).drop(columns="seconds")
-        parts["model_answers.csv"] = own.assign(simulated=simulated)
-    if "question_answers" in frames:
-        own = frames["question_answers"].sort_values(["reader", "block", "image_id", "question"])
-        parts["question_answers.csv"] = own.assign(simulated=simulated)
-    # Years and specialty stay out here too: with few readers they would tell who somebody is.
-    people = [
-        {k: v for k, v in row.items() if k not in ("years", "specialty")}
-        for row in found["readers"]
-    ]
-    shared = found | {"simulated": list(run.simulated), "readers": people}
-    pages = {name: frame.to_csv(index=False) for name, frame in parts.items()} | {
+    for name, prepared in WHERE_ASKED.items():
+        if name in frames:
+            parts[f"{name}.csv"] = prepared(frames[name]).assign(simulated=simulated)
+    shared = _without_people(found, frames) | {"simulated": list(run.simulated)}
+    pages = {
+        **{name: frame.to_csv(index=False) for name, frame in parts.items()},
         "results.json": json.dumps(shared, indent=1, ensure_ascii=False) + "\n",
         "README.md": data_card(run, found, context, manifest, parts),
         "LICENSES.md": licences(manifest, run.parameters.licence),
         "dataset-metadata.json": kaggle(run, context, parts),
         "scores.imrmc": exports.imrmc(scores, run.simulated),
         "scores.xlsx": exports.rjafroc(scores, run.simulated),
+        **{name: (texts.FOLDER / name).read_bytes() for name in RECOMPUTE},
     }
-    pages |= {name: (texts.FOLDER / name).read_bytes() for name in RECOMPUTE}
     for name, page in pages.items():
         run.write_bytes(f"release/{name}", page if isinstance(page, bytes) else page.encode())
     return manifest
 
 
 def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataFrame:
-    """The images that may be published, columns file_name, IMAGE_COLUMNS and file (where each lies
-    now).
+    """The images that may be published, with columns file_name, IMAGE_COLUMNS and file (the current
+    path).
 
-    Generated ones only; of generators trained here only those that are known to be no near copy.
+    Only generated images; of generators trained here, only images that are known not to be near
+    copies.
     """
     chosen = per_image[per_image["origin"] == "generated"]
     copies = (
@@ -96,19 +94,13 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
         else pd.Series(False, index=chosen.index)
     )
     wanted = set(chosen.loc[~copies, "image_id"])
-    rows = []
-    for source in sources:
-        table = source.read("images.csv")
-        parts = zip(table["licence"], table["origin"])
-        allowed = [rule.may("released", licence, origin) for licence, origin in parts]
-        table = table[
-            table["image_id"].isin(wanted) & pd.Series(allowed, index=table.index, dtype=bool)
-        ]
-        rows.append(table.assign(file=[source.folder / path for path in table["path"]]))
-    joined = (
-        pd.concat(rows, ignore_index=True) if rows else tables.empty("images").assign(file=None)
-    )
+    rows = [source.read("images.csv").assign(folder=source.folder) for source in sources]
+    joined = pd.concat(rows or [tables.empty("images").assign(folder=None)], ignore_index=True)
+    kinds = zip(joined["licence"], joined["origin"])
+    allowed = [rule.may("released", licence, origin) for licence, origin in kinds]
+    joined = joined[joined["image_id"].isin(wanted) & np.array(allowed, dtype=bool)]
     joined = joined.sort_values("image_id").assign(file_name=lambda t: t["image_id"] + ".png")
+    joined["file"] = [folder / path for folder, path in zip(joined["folder"], joined["path"])]
     return joined[["file_name", *IMAGE_COLUMNS, "file"]].reset_index(drop=True)
 
 
@@ -119,9 +111,49 @@ def readings(answers: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _of_no_one(once: pd.DataFrame) -> pd.DataFrame:
+    """The rows of question_once that identify nobody: no groups of fewer than 5 readers, and no
+    words or numbers of what readers say about themselves, which may name a hospital or a person.
+    """
+    if once.empty:
+        return once
+    own = (once["block"] == protocol.READER) & once["kind"].isin(["text", "number"])
+    return once[(once["total"] >= FEW_READERS) & ~own]
+
+
+def _without_people(found: dict, frames: dict[str, pd.DataFrame]) -> dict:
+    """The results without what would identify a person when there are few readers."""
+    readers = [
+        {k: v for k, v in row.items() if k not in ("years", "specialty")}
+        for row in found["readers"]
+    ]
+    subgroups = [
+        row
+        for row in found["subgroups"]
+        if row["by"] in results.GROUPS or row["readers"] >= FEW_READERS
+    ]
+    shared = found | {"readers": readers, "subgroups": subgroups}
+    if "own_questions" in found:
+        once = results.records(_of_no_one(frames["question_once"]))
+        shared["own_questions"] = found["own_questions"] | {"once": once}
+    return shared
+
+
+# Tables that only some studies have, in their published form.
+WHERE_ASKED = {
+    "model_answers": lambda table: readings(table).drop(columns="seconds"),
+    "question_answers": lambda table: table[table["block"] != protocol.READER].sort_values(
+        ["reader", "block", "image_id", "question"]
+    ),
+    "question_once": _of_no_one,
+    "marks": lambda table: table.drop(columns="blind_id"),
+    "pairs": lambda table: table,
+}
+
+
 def scored(answers: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """The first answers as programs for ROC studies want them: columns case and reader (integers),
-    truth, score.
+    """The first answers in the form that programs for ROC studies need: columns case and reader
+    (integers), truth, score.
     """
     first = answers[answers["presentation"] == 1]
     case = first["image_id"].map(images.set_index("image_id")["case"])
@@ -165,7 +197,7 @@ def data_card(
 
 
 def licences(manifest: pd.DataFrame, licence: str) -> str:
-    """LICENSES.md: which images came under which licence, whom to credit."""
+    """LICENSES.md: the licences of the images, and whom to credit."""
     unknown = {"generator": "not stated", "licence": "not stated", "credit": ""}
     groups = manifest.fillna(unknown).groupby(list(unknown)).size()
     return texts.fill("licences.md", licence=licence, groups=groups.to_dict())

@@ -1,35 +1,18 @@
-"""report.html: one page that stands alone, written from the results and nothing else."""
+"""Writes report.html: one page that needs no other file, made only from the results."""
 
 import base64
 import json
 
 import pandas as pd
 
-from helpers.analyse_readings import texts
+from helpers.analyse_readings import primary_measure, texts
+from helpers.analyse_readings.report_figures import GALLERIES
 from helpers.assemble_reading_set import blinding, seal
-from helpers.figures import GALLERIES
 from helpers.runner import parameters, places, runs
-
-SECTIONS = [
-    "In short",
-    "Answers by source",
-    "Galleries",
-    "Agreement between readers",
-    "Accuracy",
-    "Questions and blocks",
-    "Who and what",
-    "Conditions described",
-    "Which images fool readers",
-    "Flow",
-    "Limits that follow from the design",
-    "Methods",
-    "Reporting items",
-    "Models beside the readers",
-]
 
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
-    """What the report says besides the results: the study's texts, the seal, the settings of the
+    """The facts of the report beside the results: the study's texts, the seal, the settings of the
     read, what is simulated.
     """
     path, reading_set = (
@@ -42,7 +25,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         entry["how"] + (f" ({entry['reason']})" if entry.get("reason") else "")
         for entry in unsealed["history"]
     ]
-    # Only readers who are recorded as simulated may see the truth before they have locked.
+    # Only readers recorded as simulated may see the truth before they have locked.
     allowed = {"all readers locked"}
     allowed |= {"simulated readers"} if "readers" in reading_run.simulated else set()
     return {
@@ -62,16 +45,25 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "early_openings": [
             told for told, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
         ],
+        "primary_named": primary_measure.named_before(set_run.folder / "sealed", run),
         "framed": blinding.framed(set_run),
         "frozen": seal.frozen(reading_set),
         "git": run.manifest.get("git", {}),
     }
 
 
-def render(results: dict, context: dict, figures: dict[str, bytes]) -> bytes:
-    """The page. `figures`: PNG bytes by name; `context`: see `context`."""
-    people = texts.everyone(results["design"]["readers"])
-    images = {name: {"data": _base64(png), "width": _width(png)} for name, png in figures.items()}
+def render(results: dict, context: dict, figures: dict[str, dict], files: bool = False) -> bytes:
+    """The page. `figures`: bytes by name and format; the page contains them or, with `files`, links
+    to NAME.svg beside it. `context`: see `context`.
+    """
+    pictures = {}
+    for name, picture in figures.items():
+        encoded = base64.b64encode(picture["png"]).decode()
+        source = f"{name}.svg" if files else f"data:image/png;base64,{encoded}"
+        # CSS pixels: half of the stored pixels (the header's first number), so that text has the
+        # same size in all figures.
+        width = int.from_bytes(picture["png"][16:20], "big") // 2
+        pictures[name] = {"src": source, "width": width}
     return texts.fill(
         "report.html",
         **results,
@@ -81,15 +73,15 @@ def render(results: dict, context: dict, figures: dict[str, bytes]) -> bytes:
         written=texts.written(results, context),
         checklist=texts.checklist(results, context),
         mark=" (simulated)" if context["simulated"] else "",
-        figures=images,
-        sections=SECTIONS,
-        galleries={name: f"{said.format(people=people)}." for name, said in GALLERIES.items()},
+        figures=pictures,
+        captions=texts.captions(results, dict.fromkeys(GALLERIES)),
+        galleries=GALLERIES,
         agreement_rows=agreement_rows(results["agreement"]),
     ).encode()
 
 
 def agreement_rows(rows: list[dict]) -> list[dict]:
-    """The agreement table, with a note on images that have one answer only."""
+    """The agreement table, with a note on images with only one answer."""
     paired = {r["group"]: r["images"] for r in rows if r["coefficient"] == "krippendorff"}
     once = [row["images"] - paired[row["group"]] for row in rows]
     notes = [f"{count} with one answer only" if count > 0 else "" for count in once]
@@ -134,14 +126,3 @@ def measure_name(measure: str) -> str:
         return f"{origin} images {said}"
     name, _, threshold = measure.partition(" ")
     return {"dprime": "d′"}.get(name, name) + (f" ({threshold})" if threshold else "")
-
-
-def _base64(png: bytes) -> str:
-    return base64.b64encode(png).decode()
-
-
-def _width(png: bytes) -> int:
-    """CSS pixels: half of those stored (the header's first number), so that text has one size in
-    all figures.
-    """
-    return int.from_bytes(png[16:20], "big") // 2

@@ -8,21 +8,25 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from helpers.analyse_readings import descriptions, joined
-from helpers.statistics import accuracy, agreement, comparisons, design, multireader
-from helpers.statistics.clusters import FEWEST
-from helpers.table_columns import LABELS
+from helpers.analyse_readings import (
+    asked_for,
+    counts,
+    descriptions,
+    effects,
+    image_sets,
+    joined,
+    primary_measure,
+)
+from helpers.analyse_readings.primary_measure import told
+from helpers.statistics import accuracy, agreement, comparisons, multireader
+from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import LABELS, column_names
 
-OVERALL, STRATIFIED = "all", "stratified"
-FEW_IMAGES = 10  # below this the counts say more than an interval of a coefficient
-FEW_READERS = 5  # below this nothing is said about readers in general
+FEW_IMAGES = 10  # with fewer images, counts say more than an interval of a coefficient
+GROUPS = ("modality", "source", "finding", "experience", "prior knowledge of AI", "reader")
 BANDS = ["up to 5 years", "6 to 10 years", "11 to 20 years", "over 20 years"]
-COMPARED = "by a b area_a area_b estimate low high general_low general_high statistic df p p_holm"
-COMPARED = [*COMPARED.split(), "readers", "images", "reason"]
-PERSONAL = ("experience", "prior knowledge of AI")
-# Names in results.json of the tables that have another one there.
+# Tables that have a different name in results.json.
 RENAMED = {"reader_summary": "readers", "findings_counted": "findings"}
 
 
@@ -32,10 +36,12 @@ def analyse(
     readings: pd.DataFrame,
     readers: pd.DataFrame,
     nearest: pd.DataFrame | None = None,
+    fields: pd.DataFrame | None = None,
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
-    """All results of a study, and the tables they rest on (name without .csv -> frame).
+    """All results of a study, and their tables (name without .csv -> frame).
 
-    `asked`: the parameters of 08. Raises joined.AnalysisError for readings that cannot be analysed.
+    `asked`: the parameters of 08; `fields`: what divides readers (joined.fields). Raises
+    joined.AnalysisError if the readings cannot be analysed.
     """
     answers, shown = joined.answers(key, readings, readers), joined.images(key)
     people = list(joined.reader_names(readers).values())
@@ -43,14 +49,25 @@ def analyse(
     confidence = joined.wide(answers, shown.index, "confidence", readers=people)
     scores = labels.apply(lambda column: accuracy.scores(column, confidence[column.name]))
     tables = make_tables(asked, answers, shown, readers, labels, scores, nearest)
+    tables["subgroups"] = subgroups(answers, shown, fields)
+    saw = asked_for.pairs(descriptions.seen(answers), answers, shown)
+    tables["findings_asked"] = asked_for.table(saw)
+    first = effects.first_answers(answers, shown, asked.uncertain)
+    tables["model_effects"], model = effects.model(first)
+    tables |= effects.changes(first)
     results = {
-        "design": describe(key, shown, readers, labels, confidence),
-        "flow": flow(key, readers, answers, shown),
-        "headline": headline(labels, shown, tables["findings_counted"]),
-        "multireader": many_readers(asked, scores, shown),
+        "design": counts.describe(key, shown, readers, labels, confidence),
+        "flow": counts.flow(key, readers, answers, shown),
+        "headline": counts.headline(labels, shown, tables["findings_counted"]),
+        "multireader": (areas := many_readers(asked, scores, shown)),
+        "primary": primary_measure.measure(
+            asked, {"multireader": areas, **tables}, labels, shown, image_sets.clusters(shown)
+        ),
+        "asked_for": asked_for.summary(saw, answers),
+        "model": model,
         "power": study_power(asked, scores, shown["truth"]),
-        "fooled": fooled(tables["per_image"])
-        | {"chance": by_chance(labels, shown.index[shown["truth"] == 1], "fooled")},
+        "fooled": counts.fooled(tables["per_image"])
+        | {"chance": counts.by_chance(labels, shown.index[shown["truth"] == 1], "fooled")},
         "settings": {
             name: asked[name]
             for name in ("margin", "covariance", "uncertain", "replicates", "seed")
@@ -62,7 +79,7 @@ def analyse(
 
 def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict[str, pd.DataFrame]:
     """Every table of tables/, by name; columns as in table_columns.TABLES."""
-    found, groups = descriptions.seen(answers), clusters(shown)
+    found, groups = descriptions.seen(answers), image_sets.clusters(shown)
     return {
         "per_image": joined.per_image(answers, shown, nearest),
         "answers": answer_table(answers),
@@ -71,10 +88,10 @@ def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict
         "agreement_pairs": agreement.pairs(labels, LABELS, scale="atanh", clusters=groups),
         "agreement_weighted": weighted_table(labels, groups),
         "intra_reader": intra_reader(answers, shown.index, list(labels)),
-        "accuracy": by_stratum(labels, shown, accuracy.policies),
-        "areas": by_stratum(scores, shown, area),
-        "roc": per_reader(scores, shown["truth"], lambda score, kind: accuracy.roc(kind, score)),
-        "subgroups": subgroups(answers, shown),
+        "accuracy": image_sets.by_stratum(labels, shown, accuracy.policies),
+        "areas": image_sets.by_stratum(scores, shown, area),
+        "roc": image_sets.by_source(scores, shown, curves),
+        "source_areas": image_sets.by_source(scores, shown, mean_area),
         "comparisons": compared(scores, shown, readers),
         "findings_counted": descriptions.counted(found, answers),
         "findings_agreement": descriptions.agreement_on(found, answers, shown),
@@ -83,94 +100,62 @@ def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict
     }
 
 
-def clusters(shown: pd.DataFrame) -> pd.Series | None:
-    """The prompt or patient of every image, None where every image has its own."""
-    return shown["cluster"] if shown["cluster"].duplicated().any() else None
-
-
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers that count in the clear, columns as in table_columns.TABLES["answers"]."""
-    names = "image_id reader presentation position origin modality label confidence score"
-    more = "description findings side cues seconds changes"
+    """The answers that count, with the truth; columns as in table_columns.TABLES["answers"]."""
     scored = answers.assign(score=accuracy.scores(answers["label"], answers["confidence"]))
-    return scored[[*names.split(), *more.split()]]
+    return scored[column_names("answers")]
 
 
-def per_reader(values: pd.DataFrame, truth: pd.Series, measure, **options) -> pd.DataFrame:
-    """`measure(column, truth)` of every reader, stacked with a column reader."""
-    frames = [measure(values[r], truth, **options).assign(reader=r) for r in values]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+def curves(scores: pd.DataFrame, truth: pd.Series, groups) -> pd.DataFrame:
+    """The points of every reader's ROC curve."""
+    return image_sets.per_reader(scores, truth, lambda score, kind: accuracy.roc(kind, score))
 
 
-def by_stratum(values: pd.DataFrame, shown: pd.DataFrame, measure) -> pd.DataFrame:
-    """`per_reader` over all images, over each modality, and stratified over modality."""
-    groups, modality = clusters(shown), shown["modality"]
-    frames = []
-    for name, inside in strata(shown).items():
-        options = {"clusters": None if groups is None else groups[inside]}
-        if name == STRATIFIED:
-            options["strata"] = modality
-        found = per_reader(values[inside], shown["truth"][inside], measure, **options)
-        frames.append(found.assign(stratum=name))
-    return pd.concat(frames, ignore_index=True)
+def mean_area(scores: pd.DataFrame, truth: pd.Series, groups) -> pd.DataFrame:
+    """The mean area of these readers with its interval, one row."""
+    row = within(multireader.these_readers(scores, truth, clusters=groups))
+    return row.assign(real=int((truth == 0).sum()), generated=int(truth.sum()))
 
 
-def strata(shown: pd.DataFrame) -> dict[str, pd.Series]:
-    """All images; with several modalities each of them, and all again to be stratified."""
-    everything = pd.Series(True, index=shown.index)
-    names = sorted(shown["modality"].unique(), reverse=True)
-    if len(names) == 1:
-        return {OVERALL: everything}
-    each = {name: shown["modality"] == name for name in names}
-    return {OVERALL: everything, **each, STRATIFIED: everything}
+def within(found: pd.Series) -> pd.DataFrame:
+    """A row with the interval that the report prints."""
+    row = told(found)
+    row["low"], row["high"] = row.pop("shown")
+    return pd.DataFrame([row])
 
 
 def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
     """A reader's area with an interval that stays between 0 and 1, one row."""
     found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
-    row = told(found)
-    row |= {"low": row["shown"][0], "high": row["shown"][1], "dropped": int(score.isna().sum())}
-    return pd.DataFrame([row]).drop(columns=["readers", "incomplete", "answers", "shown", "fewest"])
-
-
-def image_groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
-    """Sets of images whose agreement is reported apart: all, by modality, by origin, by both (those
-    that exist).
-    """
-    chosen = {OVERALL: pd.Series(True, index=shown.index)}
-    modalities = sorted(shown["modality"].unique(), reverse=True)
-    origins = sorted(shown["origin"].unique())
-    for modality in modalities:
-        chosen[modality] = shown["modality"] == modality
-    for origin in origins if len(origins) > 1 else []:
-        chosen[origin] = shown["origin"] == origin
-        for modality in modalities if len(modalities) > 1 else []:
-            chosen[f"{modality} {origin}"] = chosen[modality] & chosen[origin]
-    return {name: inside for name, inside in chosen.items() if inside.any()}
+    row = within(found).assign(dropped=int(score.isna().sum()))
+    return row.drop(columns=["readers", "incomplete", "answers", "fewest"])
 
 
 def agreement_table(labels: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """Coefficients for every group of images: columns group, coefficient and those of
     agreement.coefficients.
     """
-    groups, frames = clusters(shown), {}
-    for name, inside in image_groups(shown).items():
+    groups, frames = image_sets.clusters(shown), {}
+    for name, inside in image_sets.image_groups(shown).items():
         own = None if groups is None else groups[inside]
         frames[name] = agreement.coefficients(labels[inside], LABELS, clusters=own, scale="atanh")
     return without_few(pd.concat(frames, names=["group", "coefficient"]).reset_index())
 
 
 def without_few(table: pd.DataFrame) -> pd.DataFrame:
-    """Without intervals that rest on fewer than FEW_IMAGES images; percent keeps its (Wilson)."""
+    """The table without intervals from fewer than FEW_IMAGES images; percent keeps its Wilson
+    interval.
+    """
     few = (
         table["low"].notna() & (table["images"] < FEW_IMAGES) & (table["coefficient"] != "percent")
     )
-    reason = f"fewer than {FEW_IMAGES} images: no interval"
-    return table.assign(
-        low=table["low"].mask(few),
-        high=table["high"].mask(few),
-        reason=table["reason"].mask(few, reason),
-    )
+    return without_interval(table, few, f"fewer than {FEW_IMAGES} images: no interval")
+
+
+def without_interval(table: pd.DataFrame, where: pd.Series, reason: str) -> pd.DataFrame:
+    """The table with the reason in place of the interval in some rows."""
+    ends = {name: table[name].mask(where) for name in ("low", "high")}
+    return table.assign(**ends, reason=table["reason"].mask(where, reason))
 
 
 def weighted_table(labels: pd.DataFrame, groups) -> pd.DataFrame:
@@ -186,7 +171,7 @@ def weighted_table(labels: pd.DataFrame, groups) -> pd.DataFrame:
 
 
 def intra_reader(answers: pd.DataFrame, images: pd.Index, people: list[str]) -> pd.DataFrame:
-    """Each reader's agreement with his or her own first answers on the repeats; empty when nothing
+    """Each reader's agreement on the repeats with his or her own first answers; empty if nothing
     was read twice.
     """
     again = images[images.isin(answers.loc[answers["presentation"] == 2, "image_id"])]
@@ -196,68 +181,84 @@ def intra_reader(answers: pd.DataFrame, images: pd.Index, people: list[str]) -> 
 
 
 def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, images: int) -> pd.DataFrame:
-    """One row per reader who has not withdrawn: experience, how much was read, median time, how the
-    labels fell.
+    """One row per reader who has not withdrawn: experience, number of images read, median time, and
+    counts of the labels.
     """
     first, rows = answers[answers["presentation"] == 1], []
     people = readers.set_index("reader_id")
     for identity, name in joined.reader_names(readers).items():
         own, person = first[first["reader"] == name], people.loc[identity]
-        row = {"reader": name, **person[["years", "specialty", "prior_ai", "simulated"]]}
-        row |= {"answered": len(own), "missing": images - len(own)}
-        row |= {"median_seconds": own["seconds"].median()}
-        row |= {name: person.get(name) for name in ("display_steps_seen", "room_light", "device")}
-        row |= {"poor_quality": int(own.get("poor_quality", own["seconds"]).eq(True).sum())}
-        row |= {f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS}
-        rows.append(row | {"locked": bool(pd.notna(person["locked_utc"]))})
+        rows.append(
+            {
+                "reader": name,
+                **person[["years", "specialty", "prior_ai", "simulated"]],
+                "answered": len(own),
+                "missing": images - len(own),
+                "median_seconds": own["seconds"].median(),
+                **{
+                    name: person.get(name)
+                    for name in ("display_steps_seen", "room_light", "device")
+                },
+                "poor_quality": int(own.get("poor_quality", own["seconds"]).eq(True).sum()),
+                **{f"labelled_{label}": int((own["label"] == label).sum()) for label in LABELS},
+                "locked": bool(pd.notna(person["locked_utc"])),
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def subgroups(answers: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the labels per modality, generator, finding, reader's experience and prior
-    knowledge of AI. What rests on one person has no interval but the reason.
+def subgroups(
+    answers: pd.DataFrame, shown: pd.DataFrame, fields: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Shares of the labels per modality, generator, finding, reader's experience, prior knowledge
+    of AI and own `fields`. A group of one person has no interval, but the reason for it.
     """
     first = answers[answers["presentation"] == 1]
     years = pd.cut(first["years"].astype(float), [-1, 5, 10, 20, 100], labels=BANDS)
-    first = first.assign(
-        source=first["generator"].fillna("real images"),
-        finding=first["true_finding"],
-        experience=years,
-        cluster=first["image_id"].map(shown["cluster"]),
-        **{"prior knowledge of AI": first["prior_ai"].map({True: "yes", False: "no"})},
-    )
-    by = ("modality", "source", "finding", *PERSONAL, "reader")
+    personal = {
+        "experience": years,
+        "prior knowledge of AI": first["prior_ai"].map({True: "yes", False: "no"}),
+        **{name: first["reader"].map(fields[name]) for name in (() if fields is None else fields)},
+    }
+    groups = {
+        "modality": first["modality"],
+        "source": first["generator"].fillna("real images"),
+        "finding": first["true_finding"],
+        **personal,
+        "reader": first["reader"],
+    }
+    first = first.assign(cluster=first["image_id"].map(shown["cluster"]))
     table = pd.concat(
-        [accuracy.by_group(first, name).assign(by=name) for name in by], ignore_index=True
+        [
+            accuracy.by_group(first.assign(group=group), "group").assign(by=name)
+            for name, group in groups.items()
+        ],
+        ignore_index=True,
     )
-    person = table["by"].isin(PERSONAL) & (table["readers"] < 2)
-    reason = "one reader: no conclusion about such readers"
-    return table.assign(
-        low=table["low"].mask(person),
-        high=table["high"].mask(person),
-        reason=table["reason"].mask(person, reason),
-    )
+    person = table["by"].isin(list(personal)) & (table["readers"] < 2)
+    return without_interval(table, person, "one reader: no conclusion about such readers")
 
 
 def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
-    """What is harder to spot: pairs of generators beside the same real images, the two modalities,
-    and readers with and without prior knowledge of AI. Columns as table_columns comparisons; a
-    positive difference means that `a` is easier to spot (or that the readers `a` do better).
+    """Which is harder to spot: pairs of generators beside the same real images, and the two
+    modalities. Also readers with and without prior knowledge of AI. Columns as table_columns
+    comparisons; a positive difference means that `a` is easier to spot (or that the readers `a` do
+    better).
     """
-    rows, groups, truth = [], clusters(shown), shown["truth"]
+    rows, groups, truth = [], image_sets.clusters(shown), shown["truth"]
     pairs = [
-        ("modality", a, b, None) for a, b in combinations(sorted(shown["modality"].unique()), 2)
+        (by, a, b)
+        for by in ("modality", "generator")
+        for a, b in combinations(sorted(shown[by].dropna().unique()), 2)
     ]
-    names = sorted(shown["generator"].dropna().unique())
-    pairs += [("generator", a, b, truth == 0) for a, b in combinations(names, 2)]
-    for by, a, b, shared in pairs:
+    for by, a, b in pairs:
         sets = [shown[by].eq(name).fillna(False).astype(bool) for name in (a, b)]
-        if shared is not None:
-            sets = [own | shared & shown["modality"].isin(shown["modality"][own]) for own in sets]
+        if by == "generator":
+            sets = [image_sets.beside_real(shown, own) for own in sets]
         found = comparisons.of_images(scores, truth, *sets, groups)
-        if shared is not None and (sets[0] & shared).ne(sets[1] & shared).any():
+        if by == "generator" and (sets[0] ^ sets[1])[truth == 0].any():
             found = found.drop(["low", "high", "general_low", "general_high", "p"], errors="ignore")
-            found["reason"] = "they made images of different modalities"
+            found["reason"] = "they did not make images of the same modalities"
         rows.append({"by": by, "a": a, "b": b} | found.to_dict())
     people = joined.staying(readers).sort_values("reader_id")
     names = np.array(list(joined.reader_names(readers).values()))
@@ -267,60 +268,17 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
         found = comparisons.of_readers(scores, truth, *sides, groups)
         by = {"by": "prior knowledge of AI", "a": "yes", "b": "no"}
         rows.append(by | found.to_dict())
-    table = pd.DataFrame(rows).reindex(columns=COMPARED)
-    if (table["readers"] < FEW_READERS).any():
-        few = table["readers"] < FEW_READERS
-        table.loc[few, ["general_low", "general_high", "statistic", "df", "p"]] = np.nan
-    known = table["p"].notna()
-    if known.any():
-        table.loc[known, "p_holm"] = multipletests(table["p"][known], method="holm")[1]
-    return table
-
-
-def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
-    """What the published poster tells, per modality and origin: labelled alike by every reader,
-    fake by at least two, conditions.
-    """
-    rows, groups = [], clusters(shown)
-    for (origin, modality), images in shown.groupby(["origin", "modality"]).groups.items():
-        chosen = labels.loc[images]
-        row = {"modality": modality, "origin": origin, "images": len(chosen)}
-        row["readers"] = chosen.shape[1]
-        counted = {f"all_{label}": joined.all_are(chosen, label) for label in LABELS}
-        for name, yes in (counted | {"two_fake": joined.at_least_two(chosen, "fake")}).items():
-            row[name] = accuracy.share(yes, None if groups is None else groups[yes.index])
-            row[name]["chance"] = by_chance(labels, yes.index, name)
-        said = found[(found["modality"] == modality) & (found["origin"] == origin)].head(6)
-        columns = ["finding", "name", "answers", "images", "of_answers"]
-        rows.append(row | {"conditions": said[columns].to_dict("records")})
-    return rows
-
-
-def by_chance(labels: pd.DataFrame, images: pd.Index, name: str) -> float:
-    """The share of `images` that would be counted if every reader gave the labels as often as now,
-    but to any image, whatever its truth; None without images. What was not answered stays so.
-    """
-    rates = {label: ((labels == label).sum() / labels.notna().sum()).fillna(0) for label in LABELS}
-    given = labels.loc[images].notna()
-    patterns, times = np.unique(given, axis=0, return_counts=True)
-    found = [_counted(name, *(rates[label][pattern] for label in LABELS)) for pattern in patterns]
-    return float(np.average(found, weights=times)) if len(images) else None
-
-
-def _counted(name: str, real: pd.Series, fake: pd.Series, uncertain: pd.Series) -> float:
-    if name.startswith("all_"):
-        return float({"real": real, "fake": fake, "uncertain": uncertain}[name[4:]].prod())
-    votes = np.array([1.0])
-    for for_it, against in zip(*((fake, 0 * fake) if name == "two_fake" else (real, fake))):
-        votes = np.convolve(votes, [against, 1 - for_it - against, for_it])
-    return float(votes[len(fake) + (2 if name == "two_fake" else 1) :].sum())
+    table = pd.DataFrame(rows).reindex(columns=column_names("comparisons"))
+    few = table["readers"] < FEW_READERS
+    table.loc[few, ["general_low", "general_high", "statistic", "df", "p"]] = np.nan
+    return effects.adjusted(table)
 
 
 def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
-    """The mean area: of readers in general (both covariances, equivalence to chance, bootstrap), of
-    these readers, and per modality and stratified.
+    """The mean area of readers in general (both covariances, equivalence to chance, bootstrap) and
+    of these readers, also per modality and stratified.
     """
-    truth, groups = shown["truth"], clusters(shown)
+    truth, groups = shown["truth"], image_sets.clusters(shown)
     found = {
         name: multireader.multireader(scores, truth, covariance=name, clusters=groups)
         for name in multireader.COVARIANCES
@@ -330,26 +288,12 @@ def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
     found["bootstrap"] = multireader.bootstrap(
         scores, truth, asked.replicates, asked.seed, clusters=groups
     )
-    for name, inside in strata(shown).items():
-        options = {"clusters": None if groups is None else groups[inside]}
-        if name == STRATIFIED:
-            options["strata"] = shown["modality"]
-        part = scores[inside], truth[inside]
-        found[f"these {name}"] = multireader.these_readers(*part, **options)
-        found[f"general {name}"] = multireader.multireader(
-            *part, covariance=asked.covariance, **options
-        )
+    for name, part, options in image_sets.strata(shown):
+        own = scores.loc[part.index], part["truth"]
+        found[f"these {name}"] = multireader.these_readers(*own, **options)
+        options = options | {"covariance": asked.covariance}
+        found[f"general {name}"] = multireader.multireader(*own, **options)
     return {name: told(row) for name, row in found.items()}
-
-
-def told(row: pd.Series) -> dict:
-    """A row with `shown`, the interval that the report prints: within 0 and 1."""
-    if "df" not in row or "margin" in row:
-        return row.to_dict()
-    shown, reason = multireader.possible(row), row["reason"]
-    if not reason and math.isnan(shown[0]):
-        reason = f"fewer than {FEWEST} real or generated images, or patients or prompts of them"
-    return row.to_dict() | {"shown": shown, "reason": reason}
 
 
 def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
@@ -369,89 +313,19 @@ def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
 
 
 def coverage_table(asked, labels: pd.DataFrame) -> pd.DataFrame:
-    """Measured coverage of the 95 % intervals at the study's own size, the observed table of the
-    first pair taken as the truth.
+    """Measured coverage of the 95 % intervals at the study's own size, with the observed table of
+    the first pair of readers as the truth.
     """
     pair = labels.dropna(axis=1, how="all").iloc[:, :2].dropna()
-    columns = ["coefficient", "truth", "coverage", "undefined", "images", "studies"]
     if pair.shape[1] < 2 or len(pair) < 2 or asked.coverage_studies == 0:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=column_names("coverage"))
     table = pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1])
     table = table.reindex(index=LABELS, columns=LABELS, fill_value=0).to_numpy()
-    # Half an image is added to every cell: a cell that stayed empty in a small study is not
+    # Half an image is added to every cell, because a cell that is empty in a small study is not
     # impossible.
     size = {"images": len(pair), "studies": asked.coverage_studies}
     found = agreement.coverage(table + 0.5, **size, seed=asked.seed, scale="atanh")
-    return found.rename_axis("coefficient").reset_index().assign(**size)[columns]
-
-
-def describe(key, shown, readers, labels, confidence) -> dict:
-    """What was read by whom, what hangs together, and what goes with the truth."""
-    training = key["training"].fillna(False).astype(bool)
-    people = joined.staying(readers)
-    sources = shown.assign(generator=shown["generator"].fillna(""))
-    of_source = sources.groupby(["modality", "origin", "generator"]).size()
-    real = shown["truth"] == 0
-    beside = {by: shown[by] for by in ("modality", "finding", "view")}
-    return {
-        "images": len(shown),
-        "real": int(real.sum()),
-        "generated": int((~real).sum()),
-        "patients": int(shown["cluster"][real].nunique()),
-        "prompts": int(shown["cluster"][~real].nunique()),
-        "clustered": clusters(shown) is not None,
-        "imbalance": {by: design.imbalance(shown["truth"], v) for by, v in beside.items()},
-        "by_source": records(of_source.rename("images").reset_index()),
-        "repeats": int((key["repeat_of"].notna() & ~training).sum()),
-        "training": int(training.sum()),
-        "readers": len(people),
-        "complete_images": int(labels.notna().all(axis=1).sum()),
-        "confidence_asked": bool(confidence.notna().any().any()),
-        "simulated_readers": int(people["simulated"].fillna(False).sum()),
-        "prior_ai": int(people["prior_ai"].fillna(False).sum()),
-        "categories": LABELS,
-    }
-
-
-def flow(key, readers, answers, shown) -> dict:
-    """Counts of the flow diagram, from presentations to answers that count."""
-    training = key["training"].fillna(False).astype(bool)
-    people, first = len(joined.staying(readers)), answers[answers["presentation"] == 1]
-    expected = len(shown) * people
-    return {
-        "presentations": len(key),
-        "training": int(training.sum()),
-        "repeats": int((key["repeat_of"].notna() & ~training).sum()),
-        "images": len(shown),
-        "registered": len(readers),
-        "withdrawn": len(readers) - people,
-        "readers": people,
-        "expected_answers": expected,
-        "answers": len(first),
-        "missing_answers": expected - len(first),
-        "uncertain_answers": int((first["label"] == "uncertain").sum()),
-        "repeat_answers": int((answers["presentation"] > 1).sum()),
-    }
-
-
-def fooled(images: pd.DataFrame) -> dict:
-    """Generated images that more readers called real than fake, and how many of them are near
-    copies of a training case.
-    """
-    generated = images[images["origin"] == "generated"]
-    found = {"generated": len(generated), "fooled": int(generated["fooled"].sum())}
-    known = "distance" in images and images["distance"].notna().any()
-    found["distance_known"] = bool(known)
-    if known:
-        measured = generated[generated["distance"].notna()]
-        deceived = measured["fooled"]
-        found["measured"] = len(measured)
-        found["median_distance_fooled"] = measured.loc[deceived, "distance"].median()
-        found["median_distance_other"] = measured.loc[~deceived, "distance"].median()
-        found["fooled_measured"] = int(deceived.sum())
-        copies = measured["copy"].fillna(False).astype(bool)
-        found["fooled_copies"] = int((deceived & copies).sum())
-    return found
+    return found.rename_axis("coefficient").reset_index().assign(**size)[column_names("coverage")]
 
 
 def records(frame: pd.DataFrame) -> list[dict]:
@@ -460,8 +334,8 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 
 def plain(value):
-    """Numbers, text, lists and dictionaries that JSON knows; what is not a finite number becomes
-    None or "inf".
+    """Numbers, text, lists and dictionaries for JSON; a number that is not finite becomes None or
+    "inf".
     """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}

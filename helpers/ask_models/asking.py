@@ -1,8 +1,8 @@
-"""A model as a reader: what it is sent, what it costs, and which answers are still wanted.
+"""A model as a reader: what it is sent, what it costs, and which answers are still missing.
 
 services/sending.py sends. What is on disk at any moment: before a request is sent its line in
-ledger.csv; after its answer paid/<request_id>.json as received, then the settled line. What an
-answer says is read from that file whenever it is needed, so a kill loses nothing that was paid.
+ledger.csv; after its answer paid/<request_id>.json as received, then the settled line. The content
+of an answer is read from that file whenever it is needed, so a kill loses no paid answer.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ from helpers.files import utc_now, write_atomically
 from helpers.reading import setting
 from helpers.runner import runs
 from helpers.services import budget, connection, prices, retry_policy, secrets, sending
-from helpers.services.ledger import LOST, Ledger
+from helpers.services.ledger import LOST
+from helpers.services.work import Work
 
-OWN_FIELDS = {"model", "messages"}  # the client takes a schema to pieces, at 15 ms a request
+OWN_FIELDS = {"model", "messages"}  # the client would parse a schema, 15 ms per request
 LEFT = {"unusable": "The answers are kept in paid/."}
-# What to change when a service does not take a field of the request.
+# What to change when a service does not accept a field of the request.
 FIELDS = {
     "response_format": "set reply_format to json_object or text",
-    "temperature": "leave temperature empty, then it is not sent",
+    "temperature": "leave temperature empty, so that it is not sent",
     "max_completion_tokens": "set limit_field to max_tokens",
     "max_tokens": "set limit_field to max_completion_tokens",
-    "image_url": "set model to one that sees images",
+    "image_url": "set model to one that accepts images",
     "model": "set model to a name that it lists",
 }
 NAMES = {"xray": "Chest X-ray", "ct": "CT slice of the chest"}
@@ -51,23 +52,23 @@ class Order:
     reader_id: str
     block: str
     blind_id: str
-    image_id: str  # of the ledger: reader, image, and what it was asked with
-    earlier: tuple[str, ...] = ()  # blind_ids of the block that came before, for a memory
+    image_id: str  # of the ledger: reader, image and digest of what it was asked with
+    earlier: tuple[str, ...] = ()  # blind_ids shown before in this block, for a model with memory
 
     @property
     def group(self) -> str:
-        """What fails together: each image by itself."""
+        """Orders that fail together: each image fails alone."""
         return self.image_id
 
     prompt_id = property(lambda self: self.block)
     prompt = property(lambda self: "")  # the same texts for every image of a block: not repeated
 
 
-class ModelReading:
-    """The answers that a run of 07_ask_models wants from its model."""
+class ModelReading(Work):
+    """The answers that a run of 07_ask_models needs from its model."""
 
     things, groups, doing = "answers", "images", "Reading"
-    left, fields = LEFT, FIELDS
+    left, fields, elsewhere = LEFT, FIELDS, "there or refused"
     unlike = "Does this model see images and answer in JSON? Its answers are in paid/."
 
     def __init__(
@@ -78,16 +79,14 @@ class ModelReading:
         instructions: str,
         orders,
     ):
-        self.run, self.service, self.opened = run, service, opened
-        self.instructions, self.orders = instructions, orders
-        self.budget_usd, self.paid = run.parameters.budget_usd, run.folder / "paid"
-        self.ledger, self.by_id = Ledger(run.folder / "ledger.csv"), {o.image_id: o for o in orders}
-        if not run.finished:
-            self._reconcile()
-        self.rest()
+        super().__init__(run, service, orders)
+        self.opened, self.instructions = opened, instructions
+        self.resume()
 
     def rest(self) -> None:
-        """Recompute what is wanted: with a memory, each run's next image alone."""
+        """Recompute the missing orders. A model with memory gets one image at a time per
+        reading.
+        """
         rows = self.ledger.rows.values()
         ended = [row for row in rows if row["status"] in ("refused", "unusable")]
         ended += [row for row in rows if row["status"] == "ok" and self._kept(row).exists()]
@@ -99,7 +98,8 @@ class ModelReading:
             self.wanted = list(first.values())
 
     def outcome(self, order: Order) -> dict | None:
-        """How an order ended: answers, or the reason why there are none; None while it is open.
+        """The outcome of an order: its answers, or the reason why there are none; None while it is
+        open.
 
         Both with seconds, and with reply.request, reply.utc and the reply.model that the service
         names (dotted: no question can have such an id).
@@ -119,14 +119,8 @@ class ModelReading:
         }
 
     def _kept(self, row: dict) -> Path:
-        """Where the answer to a request is, as it came."""
+        """The file that holds the answer to a request as received."""
         return self.paid / f"{row['request_id']}.json"
-
-    def plan(self) -> str:
-        """The number of requests to come and their expected cost, in a few sentences."""
-        return sending.plan(self, self.open, "there or refused")
-
-    # --- what sending.py asks for
 
     @property
     def leaves_out(self) -> bool:
@@ -134,7 +128,7 @@ class ModelReading:
         return any(row["status"] == "ok" for row in self.ledger.rows.values())
 
     def leave_out(self, order: Order, request_id: str, verdict: retry_policy.Verdict) -> bool:
-        """Nonsense and silence are missing answers, unless nothing else ever comes."""
+        """Unusable and lost answers count as missing, unless no other answer ever comes."""
         rows = self.ledger.rows.values()
         few = sum(row["status"] == "unusable" for row in rows) < sending.FAILED_ALIKE
         if verdict.action not in ("unusable", "empty") or not (self.leaves_out or few):
@@ -143,20 +137,20 @@ class ModelReading:
         return True
 
     def begin(self, order: Order, reserve_usd: float) -> str:
-        """Put a request down in the ledger as it is sent; returns its id."""
-        asked = {"model": self.service.parameters.model, "size": None, "quality": None}
-        return self.ledger.begin(order, reserve_usd, **asked)
+        """Enter a request in the ledger before it is sent; returns its id."""
+        request = {"model": self.service.parameters.model, "size": None, "quality": None}
+        return self.ledger.begin(order, reserve_usd, **request)
 
     def dearest(self) -> budget.Estimate:
-        """What one answer is expected to cost, and what is set aside for it."""
-        asked = self.run.parameters
+        """The expected cost of one answer, and the amount set aside for it."""
+        parameters = self.run.parameters
         seen = [
             (row["input_tokens"] or 0, row["output_tokens"])
             for row in self.ledger.rows.values()
-            if row["model"] == asked.model and row["output_tokens"] is not None
+            if row["model"] == parameters.model and row["output_tokens"] is not None
         ]
-        sent = self.longest, 1 + asked.memory
-        return budget.estimate_answer(self.service.price, *sent, asked.longest_answer, seen)
+        sent = self.longest, 1 + parameters.memory
+        return budget.estimate_answer(self.service.price, *sent, parameters.longest_answer, seen)
 
     @functools.cached_property
     def longest(self) -> int:
@@ -173,7 +167,7 @@ class ModelReading:
     async def keep(
         self, order: Order, request_id: str, content: bytes, headers: dict, seconds: float
     ) -> retry_policy.Verdict:
-        """Put an answer on disk as it came, then settle its line of the ledger."""
+        """Put an answer on disk as received, then settle its line in the ledger."""
         kept = {
             "request_id": request_id,
             "image_id": order.image_id,
@@ -182,15 +176,12 @@ class ModelReading:
             "service_request_id": headers.get("x-request-id"),
             "answer": secrets.clean_bytes(content).decode("utf-8", "replace"),
         }
-        await asyncio.to_thread(self._write, kept)
+        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
+        await asyncio.to_thread(write_atomically, self._kept(kept), text.encode())
         return self._settle(order, kept)
 
-    def _write(self, kept: dict) -> None:
-        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
-        write_atomically(self._kept(kept), text.encode())
-
     def _settle(self, order: Order, kept: dict) -> retry_policy.Verdict:
-        """Settle an attempt by its answer; without a count what was set aside stays charged."""
+        """Settle an attempt by its answer. Without a count, the amount set aside stays charged."""
         content, price = kept["answer"].encode(), self.service.price
         given, out = prices.tokens(replies.usage(content))
         settled = {"seconds": kept["seconds"], "input_tokens": given, "output_tokens": out}
@@ -200,25 +191,21 @@ class ModelReading:
         try:
             questions = self.opened.protocol.asked(order.block)
             replies.answers(replies.read(content).text, questions)
-        except replies.Unusable as error:
+        except connection.Unusable as error:
             status = "refused" if error.action == "refused" else "failed"
             verdict = retry_policy.Verdict(error.action, str(error))
         self.ledger.settle(kept["request_id"], status, **settled, error=verdict.message or None)
         return verdict
 
-    def _reconcile(self) -> None:
-        """Settle the attempts that a killed process left open: from the answer that it put on disk,
-        else as perhaps billed.
+    def settle_open(self, row: dict) -> None:
+        """Settle an attempt from the answer that a killed process put on disk, else as perhaps
+        billed.
         """
-        left_open = [row for row in self.ledger.rows.values() if row["status"] == "sent"]
-        for row in left_open:
-            path, order = self._kept(row), self.by_id.get(row["image_id"])
-            if path.exists() and order:
-                self._settle(order, json.loads(path.read_text()))
-            else:
-                self.ledger.settle(row["request_id"], "unknown", error=LOST)
-        if left_open:
-            self.ledger.save_now()
+        path, order = self._kept(row), self.by_id.get(row["image_id"])
+        if path.exists() and order:
+            self._settle(order, json.loads(path.read_text()))
+        else:
+            self.ledger.settle(row["request_id"], "unknown", error=LOST)
 
     # --- the request
 
@@ -226,25 +213,25 @@ class ModelReading:
         """The JSON body for one image: the instructions, the texts that a reader has met by then,
         the questions, and the pixels in a fresh PNG.
         """
-        asked = self.run.parameters
+        parameters = self.run.parameters
         messages = [{"role": "system", "content": self.instructions}]
-        for blind_id in order.earlier[-asked.memory :] if asked.memory else ():
+        for blind_id in order.earlier[-parameters.memory :] if parameters.memory else ():
             before = next(
                 o for o in self.orders if (o.reader_id, o.blind_id) == (order.reader_id, blind_id)
             )
             if answers := (self.outcome(before) or {}).get("answers"):
                 messages += [self._shown(before)]
                 messages += [{"role": "assistant", "content": json.dumps(answers)}]
-        body = {"model": asked.model, "messages": [*messages, self._shown(order)]}
-        body[asked.limit_field] = asked.longest_answer
-        if asked.temperature:
-            body["temperature"] = float(asked.temperature)
+        body = {"model": parameters.model, "messages": [*messages, self._shown(order)]}
+        body[parameters.limit_field] = parameters.longest_answer
+        if parameters.temperature:
+            body["temperature"] = float(parameters.temperature)
         strict = {"name": "answers", "strict": True}
         strict["schema"] = replies.schema(self.opened.protocol.asked(order.block))
         formats = {"json_schema": {"type": "json_schema", "json_schema": strict}}
         formats["json_object"] = {"type": "json_object"}
-        if asked.reply_format in formats:
-            body["response_format"] = formats[asked.reply_format]
+        if parameters.reply_format in formats:
+            body["response_format"] = formats[parameters.reply_format]
         return body | self.service.extra_body
 
     def _shown(self, order: Order) -> dict:
@@ -261,9 +248,7 @@ class ModelReading:
         return images.write_png(images.eight_bits(array, bits))
 
     def asked(self, order: Order) -> str:
-        """The texts of the blocks up to this one that show nothing else, its own, and its
-        questions.
-        """
+        """The texts of earlier blocks without images, then this block's own texts and questions."""
         blocks = self.opened.protocol.blocks
         here = next(block for block in blocks if block.block == order.block)
         told = [block for block in blocks[: blocks.index(here)] if not block.images]
@@ -282,8 +267,8 @@ class ModelReading:
 def orders(
     opened: setting.Setting, blocks: dict[str, dict[str, list[str]]], digest: str
 ) -> list[Order]:
-    """An order per reader and image, in the reader's own order; `blocks`: reader_id -> block ->
-    blind_ids; `digest` of what they are asked with.
+    """One order per reader and image, in the reader's own order. `blocks` maps reader_id to block
+    to blind_ids; `digest` is that of the instructions and settings.
     """
     return [
         Order(reader, block, name, f"{reader}.{name}.{digest[:8]}", tuple(shown[:place]))
@@ -294,8 +279,8 @@ def orders(
 
 
 def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
-    """What the model is asked with, and the SHA-256 over it: another one is another reading. Where
-    the model is served is no part of it.
+    """The instructions and settings for the model, and their SHA-256: if it differs, the reading
+    is a different one. The server's address is not included.
     """
     names = "provider model reply_format temperature longest_answer detail memory"
     chosen = {name: run.parameters[name] for name in [*names.split(), "extra_body", "seed"]}
@@ -305,8 +290,8 @@ def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
 
 
 async def read(reading: ModelReading) -> None:
-    """Ask for every answer that is wanted. Raises ServiceError when some are missing that another
-    run may bring.
+    """Request every missing answer. Raises ServiceError if some are still missing and another run
+    may get them.
     """
     while not reading.run.finished and reading.wanted:
         try:

@@ -19,23 +19,25 @@ def of(run: runs.Run) -> ModelService:
     Raises ServiceError for parameters that do not fit together and for a missing key, PriceError
     for a model without a price.
     """
-    asked = run.parameters
-    said = "the study's own parameters say these"
-    extra = connection.extra_body(asked, NOT_FURTHER, said)
-    price = prices.find(asked.model, "", asked.price_input, asked.price_output, asked.price_image)
-    base_url = connection.address(asked)
-    if asked.provider == "rehearsal" and not base_url and not run.finished:
+    settings = run.parameters
+    said = "the study's own parameters set these"
+    extra = connection.extra_body(settings, NOT_FURTHER, said)
+    price = prices.find(
+        settings.model, "", settings.price_input, settings.price_output, settings.price_image
+    )
+    base_url = connection.address(settings)
+    if settings.provider == "rehearsal" and not base_url and not run.finished:
         # The stand-in starts here and lives as long as this process.
         from helpers.rehearsal.model_api import ModelServer
 
         run.mark_simulated("model readers")
-        base_url = ModelServer(faults=_faults(asked.simulated_faults)).__enter__().url
+        base_url = ModelServer(faults=_faults(settings.simulated_faults)).__enter__().url
     key = "" if run.finished else connection.credential(run)
-    return ModelService(asked, base_url, extra, price, key)
+    return ModelService(settings, base_url, extra, price, key)
 
 
 def _faults(given: list[str]) -> dict[str, float]:
-    """Shares by kind, of "refusal 0.1" and so on. Raises ServiceError."""
+    """Shares by kind from items such as "refusal 0.1". Raises ServiceError."""
     try:
         return {name: float(share) for name, _, share in (one.partition(" ") for one in given)}
     except ValueError:
@@ -45,7 +47,7 @@ def _faults(given: list[str]) -> dict[str, float]:
 
 
 async def preflight(service: ModelService) -> str:
-    """What the service said of the model; see connection.preflight."""
+    """What the service says about the model; see connection.preflight."""
     return await connection.preflight(service, ("gpt", "vl", "vision"), "sees images")
 
 
@@ -56,14 +58,15 @@ def refuse_to_send(service: ModelService, set_run: runs.Run) -> str:
     allows it, the run names their source in `may_leave`, and `approval` says where the study's
     protocol and consent allow it.
     """
-    asked, price = service.parameters, service.price
-    charged = price.by_tokens or price.image("")  # a gateway on loopback hands images on, for money
-    if service.loopback and (asked.provider == "rehearsal" or not charged):
+    settings, price = service.parameters, service.price
+    # A gateway on loopback passes images on, for money.
+    charged = price.by_tokens or price.image("")
+    if service.loopback and (settings.provider == "rehearsal" or not charged):
         return "The model runs on this machine: no image leaves it."
     if not (set_run.folder / "sources.csv").exists():
         raise ServiceError(
             f"{set_run.name} does not say which licences its images have (sources.csv is missing):"
-            " redo it, or ask a model on this machine."
+            " redo it, or use a model on this machine."
         )
     sources = set_run.read("sources.csv")
     for row in sources.itertuples():
@@ -74,15 +77,15 @@ def refuse_to_send(service: ModelService, set_run: runs.Run) -> str:
                 " ask a model on this machine (provider local, an address on loopback, price_image"
                 " 0), or have the licence in the source's table say 'may leave' if that is so."
             )
-        if row.origin == "real" and row.run not in asked.may_leave:
+        if row.origin == "real" and row.run not in settings.may_leave:
             raise ServiceError(
                 f"Real images of {row.run} would be sent to {service.base_url or 'the provider'}:"
                 f" add {row.run} to may_leave if the study may do that."
             )
     real = sorted(sources.loc[sources["origin"] == "real", "run"].unique())
-    if real and not asked.approval.strip():
+    if real and not settings.approval.strip():
         raise ServiceError(
             "approval is empty: name the section of the protocol and of the consent that lets real"
             f" images of {', '.join(real)} be sent to another machine."
         )
-    return f"Images leave this machine. {asked.approval}" if real else "No real image is sent."
+    return f"Images leave this machine. {settings.approval}" if real else "No real image is sent."

@@ -1,9 +1,10 @@
-"""A model's answers in a record like people's: readers of its own, events in a hash chain, an order
-of its own, then the lock; and the tables of the run.
+"""Keeps a model's answers in a record like the readers': its own reader ids, events in a hash
+chain, its own order, then the lock. Also makes the tables of the run.
 """
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -16,31 +17,35 @@ from helpers.reading import accounts, export, reader_state, record, setting, sto
 from helpers.runner import parameters, runs
 from helpers.services.connection import ServiceError
 
-MISSING = "missing"  # the event of an image without an answer; its payload has the reason
+MISSING = "missing"  # event for an image without an answer; its payload has the reason
 
 
 def open_set(run: runs.Run, set_run: runs.Run) -> setting.Setting:
-    """The reading set as a model reads it: the images that are scored, all blocks, all texts.
+    """The reading set as a model reads it: the images that are scored and shown alone, all blocks,
+    all texts, and the questions that can be answered in writing.
 
-    Raises ServiceError when somebody has opened the key already: then nobody may read any more.
+    Raises ServiceError if the key has been opened already: then nobody may read.
     """
     folder = set_run.folder / "reading_set"
-    designed, asked = setting.read_protocol(folder), run.parameters
+    designed, settings = setting.read_protocol(folder), run.parameters
+    kept = tuple(one for one in designed.questions if one.kind != protocol.MARKS)
+    designed = replace(designed, questions=kept)
     texts = setting.read_texts(folder, run.study)
-    known = {name: asked[name] for name in ("seed", "mixing", "reading_set")}
+    known = {name: settings[name] for name in ("seed", "mixing", "reading_set")}
     scored = {i.blind_id: i for i in setting.read_images(folder, designed).values()}
-    scored = {name: image for name, image in scored.items() if not image.training}
-    opened = [entry for entry in seal.openings(set_run.folder / "sealed") if not _for_show(entry)]
+    scored = {
+        name: image
+        for name, image in scored.items()
+        if not (image.training or image.beside or image.second)
+    }
+    opened = seal.openings(set_run.folder / "sealed")
+    opened = [entry for entry in opened if entry["how"] != "simulated readers"]
     if opened and not run.finished:
         raise ServiceError(
-            f"The key of {set_run.name} was opened on {opened[0]['utc'][:10]}: a model must have"
-            " read before that. Give the model a reading set that is still sealed."
+            f"The key of {set_run.name} was opened on {opened[0]['utc'][:10]}: a model must read"
+            " before that. Give it a reading set that is still sealed."
         )
     return setting.Setting(run.study, parameters.Record(known), designed, texts, scored, run.folder)
-
-
-def _for_show(entry: dict) -> bool:
-    return entry["how"] == "simulated readers"
 
 
 def instructions(run: runs.Run, opened: setting.Setting) -> str:
@@ -49,34 +54,36 @@ def instructions(run: runs.Run, opened: setting.Setting) -> str:
     """
     text = run.beside(run.parameters.instructions).read_text(encoding="utf-8").strip()
     if not text:
-        raise ServiceError(f"{run.parameters.instructions} is empty: write what the model is told.")
+        raise ServiceError(
+            f"{run.parameters.instructions} is empty: write the instructions for the model."
+        )
     found = protocol.NAMES_GENERATION.search(text)
     if found and any(block.unaware for block in opened.protocol.blocks):
         raise ServiceError(
-            f"{run.parameters.instructions}: '{found[0]}' would tell the reader of an unaware block"
-            " what it is not to know: blocks.csv says it later."
+            f"{run.parameters.instructions}: '{found[0]}' would reveal to the reader of an unaware"
+            " block what blocks.csv reveals later."
         )
     return text
 
 
 def open_record(run: runs.Run, opened: setting.Setting, about: dict) -> tuple[Engine, dict]:
-    """The record and each reader's order by block: fixed as its first event, with what the model is
-    asked with (`about`).
+    """The record and each reader's order by block. The first event fixes the order and `about`, the
+    instructions and settings.
 
-    Raises StoreError where the record was begun with other settings.
+    Raises StoreError if the record was begun with other settings.
     """
-    engine, asked = store.open_store(run.folder / "readings.sqlite"), run.parameters
-    name = re.sub(r"[^\w.-]+", "-", asked.label or asked.model).strip("-_.")[-32:] or "model"
+    engine, settings = store.open_store(run.folder / "readings.sqlite"), run.parameters
+    name = re.sub(r"[^\w.-]+", "-", settings.label or settings.model).strip("-_.")[-32:] or "model"
     orders, first = {}, {"kind": "model", **about}
-    for number in range(1, asked.repeats + 1):
+    for number in range(1, settings.repeats + 1):
         reader_id = f"{name.lower()}-{number}"
-        accounts.add_reader(engine, reader_id, simulated=asked.provider == "rehearsal")
+        accounts.add_reader(engine, reader_id, simulated=settings.provider == "rehearsal")
         reader_state.enter(engine, opened, reader_id, about=first)
         begun = store.events(engine, reader_id)[0].payload
         if begun.get("sha256") != about["sha256"]:
             raise store.StoreError(
                 f"{run.folder / 'readings.sqlite'} was begun with other instructions, settings or"
-                " images: nothing in it was changed. Give this model another variant."
+                " images; nothing in it was changed. Use another variant for this model."
             )
         own = reader_state.read_record(engine, reader_id).blocks
         orders[reader_id] = {block: images for block, images in own.items() if images}
@@ -85,7 +92,7 @@ def open_record(run: runs.Run, opened: setting.Setting, about: dict) -> tuple[En
 
 
 async def read(engine: Engine, reading: asking.ModelReading) -> None:
-    """Ask for every answer that is wanted, and record what came, whatever stops it."""
+    """Request every missing answer, and record all that came, even if something stops the run."""
     try:
         await asking.read(reading)
     finally:
@@ -93,7 +100,9 @@ async def read(engine: Engine, reading: asking.ModelReading) -> None:
 
 
 def enter(engine: Engine, reading: asking.ModelReading) -> None:
-    """Record every outcome that is known, in each reader's own order; lock who has read all."""
+    """Record every known outcome in each reader's own order; lock the readers that have
+    read all.
+    """
     for reader_id in dict.fromkeys(order.reader_id for order in reading.orders):
         own = [order for order in reading.orders if order.reader_id == reader_id]
         kept = store.events(engine, reader_id)
@@ -114,8 +123,8 @@ def enter(engine: Engine, reading: asking.ModelReading) -> None:
 
 
 def tables_of(engine: Engine, opened: setting.Setting, reading) -> dict[str, pd.DataFrame]:
-    """events, answers, readings and readers as of people, models (one row per run of the model) and
-    missing_answers. Raises StoreError for a record that does not verify.
+    """The tables events, answers, readings and readers as for people, models (one row per reading)
+    and missing_answers. Raises StoreError for a record that does not verify.
     """
     if wrong := store.verify(engine):
         raise store.StoreError(f"The record does not verify: {'; '.join(wrong[:3])}.")

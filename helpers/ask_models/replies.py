@@ -5,21 +5,14 @@ import re
 from dataclasses import dataclass
 
 from helpers import protocol
-from helpers.services import retry_policy, secrets
+from helpers.services import secrets
+from helpers.services.connection import Unusable, nothing_in
 
 DECLINED = re.compile(
     r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|am (?:not able|unable)|won(?:'|’)t)"
     r"|cannot (?:assist|help|provide)|as an ai)\b",
     re.IGNORECASE,
 )
-
-
-class Unusable(ValueError):
-    """A reply without usable answers: `action` is unusable, empty or refused."""
-
-    def __init__(self, message: str, action: str = "unusable"):
-        super().__init__(secrets.clean(message))
-        self.action = action
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ def _field(question: protocol.Question) -> dict:
 
 
 def usage(content: bytes) -> dict:
-    """What the service counted, {} where it says nothing that can be read."""
+    """The tokens that the service counted; {} if it gives no readable count."""
     try:
         counted = json.loads(content).get("usage")
     except (ValueError, AttributeError, RecursionError):
@@ -72,21 +65,16 @@ def read(content: bytes) -> Reply:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        raise Unusable("the answer is no JSON") from None
+        raise Unusable("the answer is not JSON") from None
     if not isinstance(body, dict):
-        raise Unusable("the answer is no JSON object")
+        raise Unusable("the answer is not a JSON object")
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        told = {key: body[key] for key in body if key != "usage"}
-        refused = retry_policy.is_refusal(told)
-        said = retry_policy.describe(body) if {"error", "detail"} & body.keys() else ""
-        raise Unusable(
-            f"no choices{': ' + said if said else ''}", "refused" if refused else "empty"
-        )
+        raise nothing_in(body, "no choices")
     ended, text = choice.get("finish_reason"), message.get("content")
-    if isinstance(text, list):  # parts, as some servers send them
+    if isinstance(text, list):  # a list of parts, as some servers send it
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     if message.get("refusal") or ended == "content_filter":
         said = message.get("refusal") or "content_filter"
@@ -101,7 +89,7 @@ def read(content: bytes) -> Reply:
 def answers(text: str, questions: list[protocol.Question]) -> dict:
     """The checked answers in a reply's text, one per question that is shown and answered.
 
-    Fields that the study does not ask for are dropped, as from the page. Raises Unusable.
+    Fields that the study does not ask for are dropped, as for the page. Raises Unusable.
     """
     inside = text[text.find("{") : text.rfind("}") + 1]  # local servers put ``` around it
     try:

@@ -1,9 +1,9 @@
-"""Blind and hand over a reading set: nothing but pixels differs between two of its files.
+"""Blinds and hands over a reading set: its image files differ only in their pixels.
 
-What is drawn: draw.py. In which block: blocks.py. How it is shown: framing.py. reading_set/ =
-reading_set.csv, images/<blind_id>.png, study.json, questions.csv, blocks.csv, commitment.json: all
-that a reading host needs, without the truth of any image that is scored (to_tell.csv has that of
-images to learn from). The key is sealed beside it (seal.py).
+draw.py decides which images are drawn, blocks.py in which block they appear, framing.py how they
+are shown. reading_set/ = reading_set.csv, images/<blind_id>.png, study.json, questions.csv,
+blocks.csv, commitment.json: all that a reading host needs, without the truth of any image that is
+scored (to_tell.csv has the truth of images to learn from). The key is sealed beside it (seal.py).
 """
 
 import json
@@ -14,15 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import burned_in_text, images, licences, protocol, table_columns, tables
-from helpers.assemble_reading_set import blocks, framing, seal
+from helpers.assemble_reading_set import blocks, framing, pairs, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
-from helpers.runner import parameters, places, run_folder, runs
+from helpers.runner import places, run_folder, runs
 from helpers.runner.progress import progress
 
-FOR_READERS = ("contact", "protocol", "ethics", "language")
-MAIN = "main"  # the only block of a set that is written without a protocol
-# every file of a reading set is dated 2000-01-01T00:00:00Z: when it was made would tell its kind
+MAIN = "main"  # the only block of a set written without a protocol
+# every file is dated 2000-01-01T00:00:00Z: its real date would reveal its source
 SAME_TIME = 946684800
 
 
@@ -38,20 +37,24 @@ def write_set(
     """Write reading_set.csv, images/, study.json (with `texts` for the readers) and the protocol
     into `folder`; returns the key table.
 
-    Every image goes one path: text masked where stage 01 masks it, framing.for_reading at the same
-    size, framing, margin (of `asked`) and depth, stored (not compressed) PNG without metadata, the
-    same date and mode. What is there already is left. `name` tells two sets of a study apart: the
-    same image gets another blind_id in each, and in each block. Raises ImageError for an image
-    smaller than reading_size.
+    Every image takes the same path: text masked where stage 01 masks it, framing.for_reading at the
+    same size, framing, margin (of `asked`) and depth, stored (not compressed) PNG without metadata,
+    the same date and mode. Existing files are left as they are. `name` distinguishes two sets of a
+    study: the same image gets a different blind_id in each set and in each block. Raises ImageError
+    for an image smaller than reading_size.
     """
     folder = Path(folder)
-    # The depth of the poorest image: more would tell the others apart.
+    # The depth of the image with the lowest depth: a higher one would distinguish the others.
     depth = min(
         images.effective_bits(images.read_png(file), int(bits))
         for file, bits in zip(drawn["file"], drawn["bits"])
     )
     unmasked = without_masks(study, drawn["run"])
     drawn = blocks.presented(drawn, designed) if designed else drawn.assign(block=MAIN)
+    if designed:
+        drawn = pairs.paired(
+            drawn, designed, lambda said: seal.derive(study, f"pairs {name}", said.encode())
+        )
     rows, first, repeat_of = [], {}, {}
     presentations = list(drawn.sort_values("part").itertuples())
     for image in progress(presentations, "blinding"):
@@ -73,27 +76,29 @@ def write_set(
         first.setdefault((image.image_id, image.block), blind_id)
     key = pd.DataFrame(presentations).assign(blind_id=[row[0] for row in rows])
     key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
+    left = zip(key.get("left", key["repeat_of"]), key["block"])
+    key["pair"] = pd.array([first.get(both) for both in left], dtype="string")
     told = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
-    told = told.merge(key[["blind_id", "modality", "training", "block"]], on="blind_id")
-    # Sorted by an opaque id: the order of the rows says nothing either.
+    told = told.merge(key[["blind_id", "modality", "training", "block", "pair"]], on="blind_id")
+    # Sorted by an opaque id, so that the order of the rows reveals nothing.
     tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
     if designed:
         blocks.write(folder, designed)
         telling = blocks.to_tell(key, designed)
         if len(telling):
             write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
-    page = for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
+    page = (
+        blocks.for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
+    )
     write_atomically(
         folder / "study.json",
         (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
     )
-    return tables.check(key[[column.name for column in table_columns.columns("key")]], "key")
+    return tables.check(key[table_columns.column_names("key")], "key")
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:
-    """Runs whose images still have to go through stage 01's rule for burned-in text; none when 01
-    keeps text.
-    """
+    """Runs whose images still need stage 01's rule for burned-in text; none if 01 keeps text."""
     policies = {
         name: runs.load(study, name).parameters.get("burned_in_text") for name in set(names)
     }
@@ -101,69 +106,39 @@ def without_masks(study: str, names: Iterable[str]) -> set[str]:
     return {name for name, policy in policies.items() if policy is None and masking}
 
 
-def for_readers(study: str) -> dict[str, str]:
-    """What study.yaml tells readers before any block."""
-    path = places.params_folder(study) / "study.yaml"
-    told = parameters.read_yaml(path) if path.exists() else {}
-    return {"study": study} | {name: told[name] for name in FOR_READERS if name in told}
-
-
-def paragraphs(path: Path) -> str:
-    """A text for the readers as the page shows it: an empty line begins a paragraph, other line
-    breaks are the editor's.
-
-    Raises BlindingError for a file that says nothing or is not UTF-8.
-    """
-    try:
-        told = protocol.paragraphs(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
-    if not told:
-        raise BlindingError(f"{path} is empty: write the text for the readers.")
-    return told
-
-
 def begun(study: str, name: str) -> list[str]:
-    """Runs of stage 07 in which somebody has begun to read the set of run `name`: then it is never
-    redone.
+    """Runs of stage 07 in which somebody has begun to read the set of run `name`. Such a set is
+    never redone.
     """
-    found = []
-    for mark in sorted(places.outputs_folder(study).glob("07_*/begun.json")):
-        reading = runs.load(study, mark.parent.name)
-        if (
-            run_folder.begun(reading.folder)
-            and reading.parameters.get("reading_set", "06_assemble_reading_set") == name
-        ):
-            found.append(reading.name)
-    return found
+    marks = sorted(places.outputs_folder(study).glob("07_*/begun.json"))
+    return [
+        reading.name
+        for reading in (runs.load(study, mark.parent.name) for mark in marks)
+        if run_folder.begun(reading.folder)
+        and reading.parameters.get("reading_set", "06_assemble_reading_set") == name
+    ]
 
 
 def assemble(
     run: runs.Run, drawn: pd.DataFrame, audited: runs.Run, designed: protocol.Protocol
 ) -> dict:
-    """Write and seal the reading set of a run of stage 06 at the reading size that 05 `audited`;
-    returns its commitment. On a finished run only that.
+    """Write and seal the reading set of a run of stage 06 at the reading size of 05 (`audited`);
+    returns its commitment. On a finished run it only returns the commitment.
 
-    Raises BlindingError when somebody has begun to read this set (another draw is another variant),
-    and for a text that an unaware block must not have.
+    Raises BlindingError if somebody has begun to read this set (another draw needs another
+    variant).
     """
     reading_set, asked = run.folder / "reading_set", run.parameters
     if run.finished:
         return seal.read_commitment(reading_set)
     if reading := begun(run.study, run.name):
         raise BlindingError(
-            f"{reading[0]} has begun to read {run.name}: it is never redone. Give the new draw"
+            f"{reading[0]} has begun to read {run.name}, so it is never redone. Give the new draw"
             " another variant."
         )
     if any(drawn["simulated"]):
         run.mark_simulated("images")
-    texts = {"consent": paragraphs(run.beside(asked.consent))}
-    told = for_readers(run.study) | texts
-    blocks.refuse_names_of_generation(
-        run.study,
-        {name: told[name] for name in told if name not in ("study", "language")},
-        designed,
-    )
+    texts = {"consent": blocks.paragraphs(run.beside(asked.consent))}
     shown = {**audited.parameters, "framing": asked.framing}
     key = write_set(drawn, reading_set, run.study, shown, run.name, texts, designed)
     run.write("sources.csv", licences.sources(drawn))
@@ -172,7 +147,9 @@ def assemble(
 
 
 def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
-    """The mean share of their own field that the framing cuts off the images drawn, by source."""
+    """The mean share of an image's field that the framing cuts off, by source of the drawn
+    images.
+    """
     shares = []
     for row in drawn.itertuples():
         array, bits = images.read_png(row.file), int(row.bits)
@@ -182,8 +159,8 @@ def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
 
 
 def framed(set_run: runs.Run) -> str:
-    """How the images of a finished run of 06 were framed, how much that cut off each source, and
-    how many images were left out as too small: sentences for the report.
+    """Sentences for the report: how a finished run of 06 framed the images, how much this cut off
+    each source, and how many images were left out as too small.
     """
     told = set_run.manifest.get("summary", {})
     if "framing" not in told:
@@ -199,18 +176,17 @@ def framed(set_run: runs.Run) -> str:
 
 
 def read_set(folder: Path) -> pd.DataFrame:
-    """reading_set.csv with the grey depth `bits` that all its images have."""
+    """The table reading_set.csv with the common grey depth `bits` of its images."""
     bits = json.loads((Path(folder) / "study.json").read_text())["bits"]
     return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
 
 
 def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
-    """Readings that came back from a reading host: events, readings, readers, checked against the
-    set that was sent.
+    """Readings from a reading host (events, readings, readers), checked against the set that was
+    sent.
 
-    Raises BlindingError for another set's images, an unknown reader, an answer given twice, a
-    reader whose events have a gap, or an answer that no event backs. The chain of hashes is the
-    store's to verify.
+    Raises BlindingError for another set's images, an unknown reader, a second final answer, a gap
+    in a reader's events, or an answer without an event. The store verifies the chain of hashes.
     """
     came_back = Path(came_back)
     names = ("events", "readings", "readers")
@@ -221,7 +197,7 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
         _refuse(
             rows[rows["blind_id"].notna() & ~rows["blind_id"].isin(shown)],
             came_back / f"{name}.csv",
-            "image {blind_id} is not in the reading set that was sent: these are readings of"
+            "image {blind_id} is not in the reading set that was sent: these readings are of"
             " another set.",
         )
         _refuse(
@@ -239,7 +215,7 @@ def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFram
     _refuse(
         events[events["sequence"] != expected],
         came_back / "events.csv",
-        "events of reader {reader_id} are missing: export them again from the store.",
+        "events of reader {reader_id} are missing: export the tables again from the store.",
     )
     backed = pd.MultiIndex.from_frame(events[answer])
     asked = answers[answers["blind_id"].notna()]

@@ -1,66 +1,123 @@
-"""What a study's blocks ask of the draw and of its texts: which images each shows, and that nothing
-before its turn gives away what an unaware block keeps back.
+"""What a study's blocks require of the draw and of its texts: the images of each block, and that no
+earlier text reveals what an unaware block holds back.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from helpers import protocol, tables
-from helpers.assemble_reading_set.draw import BlindingError
-from helpers.runner.places import ROOT
+from helpers import protocol, table_columns, tables
+from helpers.assemble_reading_set.draw import BlindingError, read_draw
+from helpers.runner import parameters, places, runs
 
-# The page's own words, in every language, are sent before any block.
-PAGE_WORDS = ROOT / "helpers" / "reading" / "static"
+# The page's own words, in every language, reach the reader before any block.
+PAGE_WORDS = places.ROOT / "helpers" / "reading" / "static"
+FOR_READERS = ("contact", "protocol", "ethics", "language")
+PROTOCOL = ("questions", "blocks")
+LENGTHS_OF_TIME = re.compile(
+    r"\b(?:day|week|month|tag|woche|monat|jour|semaine|mois)", re.IGNORECASE
+)
 
 
-def read_protocol(questions: Path, blocks: Path) -> protocol.Protocol:
-    """questions.csv and blocks.csv, checked. Raises TableError or ProtocolError naming the row."""
-    asked, shown = (
-        tables.filled_in(path, name).astype(object)
-        for path, name in ((questions, "questions"), (blocks, "blocks"))
-    )
-    rows = ([*frame.where(frame.notna(), "").to_dict("records")] for frame in (asked, shown))
-    return protocol.build(*rows, str(blocks.parent))
+def read_design(run: runs.Run) -> tuple[pd.DataFrame, protocol.Protocol, list[str]]:
+    """draw.csv, the protocol of questions.csv and blocks.csv, and what the design asks of those who
+    answer for it (one sentence each), of a run of 06.
+
+    Raises ProtocolError with one line per mistake: in a table, between the tables, and in a text
+    that would reveal to the readers of an unaware block what they must not know yet.
+    """
+    files = {name: run.beside(run.parameters[name]) for name in ("draw", "consent", *PROTOCOL)}
+    designed, mistakes = understood(*(files[name] for name in PROTOCOL))
+    wanted, told = tables.empty("draw"), for_readers(run.study)
+    try:
+        wanted = read_draw(files["draw"])
+        mistakes += misfits(wanted, designed)
+    except (tables.TableError, BlindingError) as error:
+        mistakes.append(("draw.csv", 0, str(error)))
+    try:
+        told["consent"] = paragraphs(files["consent"])
+    except BlindingError as error:
+        mistakes.append(("consent.txt", 0, str(error)))
+    mistakes += names_of_generation(told, designed)
+    if mistakes:
+        raise protocol.ProtocolError(protocol.in_order(mistakes))
+    return wanted, designed, concerns(designed, told["consent"])
+
+
+def understood(questions: Path, blocks: Path) -> tuple[protocol.Protocol, list[protocol.Mistake]]:
+    """The protocol of both tables, and what does not fit."""
+    rows, mistakes = [], []
+    for path, name in zip((questions, blocks), PROTOCOL):
+        try:
+            frame, wrong = tables.as_far_as_understood(path, name)
+        except tables.TableError as error:
+            frame, wrong = tables.empty(name), [(-1, str(error))]
+        mistakes += [(f"{name}.csv", *one) for one in wrong]
+        frame = frame.reindex(columns=table_columns.column_names(name)).astype(object)
+        rows.append(frame.where(frame.notna(), "").to_dict("records"))
+    designed, more = protocol.parse(*rows, str(blocks.parent))
+    return designed, mistakes + more
+
+
+def misfits(wanted: pd.DataFrame, designed: protocol.Protocol) -> list[protocol.Mistake]:
+    """Where blocks.csv and draw.csv do not fit: a group that no block shows or nobody draws, images
+    whose truth is told although they are scored, blocks without scored images, uneven pairs.
+    """
+    wanted = wanted[wanted["count"] > 0]
+    groups, found = wanted["group"].fillna("main"), []
+    for place, block in enumerate(designed.blocks):
+        told, own = f"blocks.csv: part “{block.title}”", wanted[groups.isin(block.images)]
+        unscored = own["training"].all()
+        lacking = sorted({*block.images} - {*groups})
+        said = [f"{told} shows '{n}', which no row of draw.csv has as its group." for n in lacking]
+        if block.tell_truth and not unscored:
+            said.append(
+                f"{told} tells the truth of its images: in draw.csv they must be training, of a"
+                " group of their own."
+            )
+        if block in designed.scored() and unscored and not lacking:
+            said.append(f"{told} shows no image that is scored.")
+        said += [f"{told} shows pairs, but {odd}" for odd in _uneven(own)] if block.pairs else []
+        found += [("blocks.csv", place, sentence) for sentence in said]
+    shown = {group for block in designed.blocks for group in block.images}
+    return found + [
+        ("draw.csv", 0, f"draw.csv: no part of blocks.csv shows the group '{group}'.")
+        for group in sorted({*groups} - shown)
+    ]
+
+
+def _uneven(wanted: pd.DataFrame) -> Iterator[str]:
+    for (training, modality), rows in wanted.groupby(["training", "modality"]):
+        made, real = (rows.loc[rows["origin"] == o, "count"].sum() for o in ("generated", "real"))
+        if made != real:
+            yield (
+                f"draw.csv gives it {made} generated and {real} real {modality} images"
+                f" {'for training ' if training else ''}in its groups: draw as many of each"
+                " (finding match)."
+            )
 
 
 def presented(drawn: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
     """One row per presentation: the images drawn, once for every block that shows their group.
 
-    Images that only make readers used to the page come once, in the first such block. Raises
-    BlindingError for a group that no block shows or nobody drew, and where the truth of images
-    would be told that are scored elsewhere.
+    Warm-up images come once, in the first block that shows them.
     """
     groups, parts = drawn["group"].fillna("main"), []
     for block in designed.blocks:
         own = drawn[groups.isin(block.images)]
-        if lacking := {*block.images} - {*groups}:
-            raise BlindingError(
-                f"blocks.csv: block '{block.block}' shows '{min(lacking)}', which draw.csv does not"
-                " have in its column group."
-            )
-        if block.tell_truth and not own["training"].all():
-            raise BlindingError(
-                f"blocks.csv: block '{block.block}' tells the truth of its images: in draw.csv they"
-                " must be training, of a group of their own."
-            )
         seen = parts and own["image_id"].isin(pd.concat(parts)["image_id"])
         warm_up = own["training"] & (not block.tell_truth)
         parts.append(own[~(warm_up & seen)] if parts else own)
         parts[-1] = parts[-1].assign(block=block.block)
-        if block in designed.scored() and own["training"].all():
-            raise BlindingError(f"blocks.csv: block '{block.block}' shows no image that is scored.")
-    shown = {group for block in designed.blocks for group in block.images}
-    if unseen := {*groups} - shown:
-        raise BlindingError(f"draw.csv: no block of blocks.csv shows the group '{min(unseen)}'.")
     return pd.concat(parts, ignore_index=True)
 
 
 def write(folder: Path, designed: protocol.Protocol) -> None:
-    """questions.csv and blocks.csv of a reading set, as the reading host reads them."""
+    """Write questions.csv and blocks.csv of a reading set for the reading host."""
     blocks = [asdict(block) | {"images": "|".join(block.images)} for block in designed.blocks]
     questions = [
         {
@@ -84,55 +141,103 @@ def _options(question: protocol.Question) -> str | None:
 
 
 def to_tell(key: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
-    """blind_id and truth of the images of blocks that tell it: none of them is scored."""
+    """blind_id and truth of the images in blocks that tell the truth; none of these images is
+    scored. The truth of a pair is the side of the generated image.
+    """
     telling = [block.block for block in designed.blocks if block.tell_truth]
     rows = key[key["block"].isin(telling)]
-    truth = rows["origin"].map({"real": "real", "generated": "fake"})
+    pairs = rows.get("pair", pd.Series(pd.NA, rows.index))
+    rows = rows[pairs.isna() | (pairs == rows["blind_id"])]
+    alone = rows["origin"].map({"real": "real", "generated": "fake"})
+    side = rows["origin"].map({"real": "right", "generated": "left"})
+    truth = alone.where(pairs[rows.index].isna(), side)
     return pd.DataFrame({"blind_id": rows["blind_id"], "truth": truth})
 
 
-def refuse_names_of_generation(
-    study: str, texts: Mapping[str, str], designed: protocol.Protocol
-) -> None:
-    """Raises BlindingError for a text before the end of the last unaware block that names
-    generation: the study's name, what is shown at sign-in and consent, the page's words, titles,
-    instructions and questions.
+def for_readers(study: str) -> dict[str, str]:
+    """The texts of study.yaml that readers see before any block."""
+    path = places.params_folder(study) / "study.yaml"
+    told = parameters.read_yaml(path) if path.exists() else {}
+    return {"study": study} | {name: told[name] for name in FOR_READERS if name in told}
+
+
+def paragraphs(path: Path) -> str:
+    """A text for the readers as the page shows it: an empty line begins a paragraph, and other line
+    breaks become spaces.
+
+    Raises BlindingError for a file that is absent, says nothing or is not UTF-8.
+    """
+    try:
+        told = protocol.paragraphs(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
+    except FileNotFoundError:
+        raise BlindingError(f"{path} does not exist: write the text for the readers.") from None
+    if not told:
+        raise BlindingError(f"{path} is empty: write the text for the readers.")
+    return told
+
+
+def names_of_generation(
+    told: Mapping[str, str], designed: protocol.Protocol
+) -> list[protocol.Mistake]:
+    """Texts before the end of the last unaware block that name generation: the study's name and
+    what is shown at sign-in and consent (`told`), the page's words, titles, instructions and
+    questions.
     """
     unaware = [number for number, block in enumerate(designed.blocks) if block.unaware]
     if not unaware:
-        return
-    told = {f"the study's name, '{study}'": study.replace("_", " ")}
-    told |= {f"{name} of study.yaml": str(text) for name, text in texts.items()}
-    told["consent.txt"] = told.pop("consent of study.yaml", "")
-    names = [protocol.READER]
-    for block in designed.blocks[: unaware[-1] + 1]:
-        told[f"blocks.csv, block '{block.block}'"] = f"{block.title}\n{block.instructions}"
-        names.append(block.block)
-    for question in designed.questions:
-        if {*names} & {*question.blocks}:
-            said = f"{question.id.replace('_', ' ')}\n{question.text}\n{question.options}"
-            told[f"questions.csv, question '{question.id}'"] = said
+        return []
+    texts = [
+        ("study.yaml", 0, f"study.yaml: its {name}", str(text))
+        for name, text in told.items()
+        if name not in ("study", "consent", "language")
+    ]
+    name = told["study"]
+    texts.append(("study.yaml", 0, f"the study's name, '{name}'", name.replace("_", " ")))
+    texts.append(("consent.txt", 0, "consent.txt", told.get("consent", "")))
+    early = designed.blocks[: unaware[-1] + 1]
+    for place, block in enumerate(early):
+        said = f"{block.title}\n{block.instructions}"
+        texts.append(("blocks.csv", place, f"blocks.csv, part “{block.title}”", said))
+    names = {protocol.READER, *(block.block for block in early)}
+    for place, question in enumerate(designed.questions):
+        said = f"{question.id.replace('_', ' ')}\n{question.text}\n{question.options}"
+        where = f"questions.csv, question '{question.id}'"
+        if names & {*question.blocks}:
+            texts.append(("questions.csv", place, where, said))
     for path in sorted(PAGE_WORDS.glob("texts.*.json")):
-        told[path.name] = json.dumps(json.loads(path.read_text()), ensure_ascii=False)
-    for where, text in told.items():
-        if found := protocol.NAMES_GENERATION.search(text):
-            raise BlindingError(
-                f"{where}: '{found[0]}' would tell the readers of an unaware block what they are"
-                " not to know: say it in other words, or in a later block."
-            )
+        said = json.dumps(json.loads(path.read_text()), ensure_ascii=False)
+        texts.append((path.name, 0, path.name, said))
+    return [
+        (
+            *at,
+            f"{where}: {' and '.join(sorted(words))} would reveal to unaware readers what they must"
+            " not know yet: use other words, or move it to a later part.",
+        )
+        for *at, where, text in texts
+        if (words := {f"'{word}'" for word in protocol.NAMES_GENERATION.findall(text)})
+    ]
 
 
-def concerns(designed: protocol.Protocol) -> list[str]:
-    """What the design asks of those who answer for it, one sentence each."""
+def concerns(designed: protocol.Protocol, consent: str) -> list[str]:
+    """What the design requires of those responsible for it, one sentence each."""
     unaware = [block for block in designed.blocks if block.unaware]
+    later = [block for block in designed.blocks if block.after_days]
     last = designed.blocks[-1]
     found = {
         "Readers are not told at first what the study is about: the ethics board must allow such"
-        " incomplete disclosure, and the debriefing that follows.": unaware,
-        "No block without images follows the last read: readers who were kept unaware must be"
+        " incomplete disclosure and the debriefing that follows.": unaware,
+        "No part without images follows the last read: readers who were kept unaware must be"
         " debriefed before they lock.": unaware and last.images,
-        "An unaware block has no lock: its answers could still be changed by readers who know.": (
+        "An unaware part has no lock: its answers could still be changed by readers who know.": (
             [block for block in unaware if block.images and not block.lock]
         ),
+        **{
+            f"consent.txt names no days, weeks or months, but the part “{block.title}” opens"
+            f" {block.after_days:g} days after the one before: readers must know this when they"
+            " agree.": not LENGTHS_OF_TIME.search(consent)
+            for block in later
+        },
     }
     return [sentence for sentence, holds in found.items() if holds]

@@ -1,5 +1,5 @@
-"""The random draw of what is read: draw.csv, the candidates, training cases, matching, hidden
-repeats, and what the design cannot show.
+"""The random draw of the images to read: draw.csv, the candidates, training cases, matching, hidden
+repeats, and the weaknesses of the design.
 """
 
 from collections.abc import Iterable
@@ -15,21 +15,22 @@ from helpers.runner.progress import progress
 from helpers.statistics import design
 
 MATCH = "match"
-ALIKE = ("original", "duplicate_group")  # two images of one set never share one of these
+ALIKE = ("original", "duplicate_group")  # two images of one set never share a value of these
 MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
 
 
 class BlindingError(ValueError):
-    """A draw, a reading set or returned readings that cannot be; the message says which and what to
+    """A draw, a reading set or returned readings are not valid; the message says why and what to
     do.
     """
 
 
 def read_draw(path: Path) -> pd.DataFrame:
-    """draw.csv: one row says how many images to draw from where.
+    """Read draw.csv: each row says how many images to draw from which run.
 
-    `generator` empty: any; `finding` empty: any, an id, or `match`: as the generated images of this
-    modality, with their views. Raises TableError or BlindingError naming what does not fit.
+    An empty `generator` means any. `finding` is empty (any), an id, or `match`: the same findings
+    and views as the generated images of this modality. Raises TableError or BlindingError naming
+    the wrong value.
     """
     wanted = tables.filled_in(path, "draw")
     if ((wanted["finding"] == MATCH).fillna(False) & (wanted["origin"] != "real")).any():
@@ -55,7 +56,7 @@ def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
 
 
 def drawable(pool: pd.DataFrame, copies: Iterable[str]) -> pd.DataFrame:
-    """Real images of the test split, which no generator has seen, and generated ones that are not
+    """Real images of the test split, which no generator has seen, and generated images that are not
     among the refused `copies` (image_ids).
     """
     fits = (pool["origin"] == "generated") | (pool["split"] == "test").fillna(False)
@@ -63,11 +64,12 @@ def drawable(pool: pd.DataFrame, copies: Iterable[str]) -> pd.DataFrame:
 
 
 def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.DataFrame:
-    """The images that may be drawn of the runs in `wanted` (draw.csv), by what 05 `audited`.
+    """The images that may be drawn from the runs in `wanted` (draw.csv), according to the audit of
+    05 (`audited`).
 
-    Images below the reading size are left out; `.attrs` says how many of which run are (`small`),
-    and how many were `refused` as copies. Where 05 found an image made elsewhere too near to a real
-    case, `made_from` names that case.
+    Images below the reading size are left out; `.attrs` holds their numbers by run (`small`) and
+    the number `refused` as copies. If 05 found an image made elsewhere too near to a real case,
+    `made_from` names that case.
     """
     nearest = audited.read("nearest.csv")
     pool = gather([run.reads(name) for name in wanted["run"].unique()])
@@ -77,38 +79,38 @@ def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.Dat
     )
     copies = nearest.loc[~nearest["release"], "image_id"]
     allowed = drawable(pool, copies)
-    asked = {**audited.parameters, "framing": run.parameters.framing}
+    settings = {**audited.parameters, "framing": run.parameters.framing}
     rows = progress(list(allowed.itertuples()), "measuring")
-    large = [framing.side(row, asked) >= asked["reading_size"] for row in rows]
+    large = [framing.side(row, settings) >= settings["reading_size"] for row in rows]
     small = allowed.loc[~np.array(large, bool), "run"].value_counts().to_dict()
     allowed = allowed[large].reset_index(drop=True)
     allowed.attrs = {"refused": int(pool["image_id"].isin(copies).sum()), "small": small}
     run.say(
         f"{len(allowed)} images may be drawn; {allowed.attrs['refused']} were refused as copies of"
         f" training cases, {sum(small.values())} left out because they are smaller than the reading"
-        f" size of {asked['reading_size']} px"
+        f" size of {settings['reading_size']} px"
         + "".join(f"; {count} of {name}" for name, count in small.items())
         + "."
     )
     return allowed
 
 
-def draw(pool: pd.DataFrame, wanted: pd.DataFrame, asked: dict) -> pd.DataFrame:
+def draw(pool: pd.DataFrame, wanted: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """A seeded random draw: rows of `pool` plus `training`, `repeat` and `part`, one row per
     presentation.
 
     Training cases are drawn first and share no patient, prompt, duplicate group or image with the
-    read; no two images read are near-duplicates. `asked` has repeats (the share of the images read
-    that come a second time), min_distance (how many others lie between) and seed. Raises
-    BlindingError naming the row of the draw that cannot be met.
+    read; no two of the images read are near-duplicates. `settings` has repeats (the share of the
+    images read that are shown twice), min_distance (how many others come between) and seed. Raises
+    BlindingError naming the row of the draw that cannot be fulfilled.
     """
-    repeats = asked["repeats"]
+    repeats = settings["repeats"]
     if not 0 <= repeats <= 1:
         raise BlindingError(
-            f"repeats is {repeats:g}: it is a share of the images read, from 0 to 1 (0.15 is"
+            f"repeats is {repeats:g}: it must be a share of the images read, from 0 to 1 (0.15 is"
             " usual)."
         )
-    random = np.random.default_rng(asked["seed"])
+    random = np.random.default_rng(settings["seed"])
     wanted = wanted.assign(group=wanted.get("group", "main"))
     shuffled = _with_originals(pool.sort_values("image_id")).iloc[random.permutation(len(pool))]
     shuffled = shuffled.reset_index(drop=True)
@@ -122,12 +124,12 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, asked: dict) -> pd.DataFrame:
     ]
     read["repeat"] = read["image_id"].isin(again)
     drawn = [training.assign(training=True, repeat=False), read.assign(training=False)]
-    return order_parts(pd.concat(drawn, ignore_index=True), asked["min_distance"], random)
+    return order_parts(pd.concat(drawn, ignore_index=True), settings["min_distance"], random)
 
 
 def _with_originals(pool: pd.DataFrame) -> pd.DataFrame:
-    """With `original`: the image that a generated one was made from, else the image itself; such a
-    pair is as alike as near-duplicates, and so are the original's near-duplicates.
+    """Adds `original`: the image that a generated one was made from, else the image itself. Such a
+    pair counts as near-duplicates, together with the original's near-duplicates.
     """
     groups = pool.set_index("image_id")["duplicate_group"]
     original = pool["made_from"].fillna(pool["image_id"])
@@ -159,7 +161,7 @@ def _draw_rows(
             kind = "training cases" if row["training"] else "images"
             raise BlindingError(
                 f"The draw asks for {row['count']} {kind} ({' '.join(filter(pd.notna, named))}) of"
-                f" {row['run']}, but {len(free)} are left: ask for fewer or make more."
+                f" {row['run']}, but only {len(free)} are left: ask for fewer or make more."
             )
         like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
         like = like[like["group"] == row["group"]]
@@ -171,8 +173,8 @@ def _draw_rows(
 
 
 def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFrame:
-    """Near-duplicates dropped; a patient who is not in yet comes before one who is; for training
-    cases one prompt before many.
+    """Without near-duplicates. New patients come before patients already drawn; training cases come
+    from as few prompts as possible.
     """
     for name in ALIKE:
         free = free[free[name].isna() | ~free[name].duplicated()]
@@ -186,8 +188,8 @@ def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFram
 
 
 def _matched(free: pd.DataFrame, like: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Real images with the finding and view of the generated ones, one for one; what had to be
-    relaxed is in the column `match`.
+    """Real images with the finding and view of the generated ones, one for each. The column `match`
+    says what still matches.
     """
     if like.empty:
         raise BlindingError(
@@ -235,12 +237,12 @@ def _choose_repeats(read: pd.DataFrame, share: float, random: np.random.Generato
 def order_parts(
     drawn: pd.DataFrame, min_distance: int, random: np.random.Generator
 ) -> pd.DataFrame:
-    """One row per presentation, each in a part of the read (0 training, then 1, 2, 3).
+    """One row per presentation, with its part of the read (0 training, then 1, 2, 3).
 
-    A reader's own order shuffles within the parts only. First presentations lie in part 1, their
-    repeats in part 3, and part 2 holds at least `min_distance` images of the same modality: so
-    repeats keep their distance in every reader's order, read mixed or modality by modality, and the
-    reading host need not know which images they are.
+    A reader's own order shuffles only within the parts. First presentations are in part 1, their
+    repeats in part 3, and part 2 holds at least `min_distance` images of the same modality. So
+    repeats keep their distance in every reader's order, mixed or modality by modality, and the
+    reading host does not need to know which images are repeats.
     """
     rows = [drawn[drawn["training"]].assign(part=0, repeat=False)]
     for (_, modality), group in drawn[~drawn["training"]].groupby(["group", "modality"], sort=True):
@@ -248,9 +250,9 @@ def order_parts(
         middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
         if len(twice) and len(once) < min_distance:
             raise BlindingError(
-                f"{len(twice)} repeats at a distance of {min_distance} need as many {modality}"
-                f" images that are not repeated; there are {len(once)}: fewer repeats, a smaller"
-                " distance or more images."
+                f"{len(twice)} repeats at a distance of {min_distance} need {min_distance}"
+                f" {modality} images that are not repeated, but there are {len(once)}: use fewer"
+                " repeats, a smaller distance or more images."
             )
         middle = min(middle, len(once))
         parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])
@@ -262,13 +264,13 @@ def order_parts(
     return pd.concat(rows, ignore_index=True).assign(part=lambda frame: frame["part"].astype(int))
 
 
-def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) -> list[str]:
-    """What this design cannot show or can show only weakly, one sentence per weakness.
+def weak_points(drawn: pd.DataFrame, settings: dict, audited: dict, needed: int) -> list[str]:
+    """The weaknesses of this design: what it cannot show, or shows only weakly. One sentence each.
 
-    `asked` has readers and framing, `audited` the parameters of 05; `needed` is the sample size for
-    kappa (design.sample_size).
+    `settings` has readers and framing, `audited` the parameters of 05; `needed` is the sample size
+    for kappa (design.sample_size).
     """
-    readers = asked["readers"]
+    readers = settings["readers"]
     read = drawn[~drawn["training"] & ~drawn["repeat"]]
     count, real = len(read), int((read["origin"] == "real").sum())
     mixed = 0 < real < count
@@ -287,38 +289,38 @@ def weak_points(drawn: pd.DataFrame, asked: dict, audited: dict, needed: int) ->
         if mixed and group["origin"].nunique() == 1
     }
     weak = {
-        "Only generated images are read: false alarms, d′ and ROC do not exist, and calling"
-        " everything fake would be perfect.": real == 0,
-        "Only real images are read: sensitivity, d′ and ROC do not exist.": real == count,
-        f"{real} of {count} images are real: an equal split is the strongest design, and readers"
-        " adapt to unequal numbers.": mixed and not count / 3 <= real <= count * 2 / 3,
+        "Only generated images are read: there are no false alarms, no d′ and no ROC curve, and"
+        " calling everything fake would look perfect.": real == 0,
+        "Only real images are read: there is no sensitivity, no d′ and no ROC curve.": real
+        == count,
+        f"{real} of {count} images are real. An equal split is the strongest design, because"
+        " readers adapt to unequal numbers.": mixed and not count / 3 <= real <= count * 2 / 3,
         **{
             f"Every {modality} image is {origin}: the modality alone gives it away.": True
             for modality, origin in one_sided.items()
         },
         **{
             f"Truth and {by} go together (Cramér's V {v:.2f}): a reader who judges by the {by}"
-            " alone would look accurate; draw as many real as generated images of each.": v
+            f" alone would look accurate. Draw as many real as generated images of each {by}.": v
             > design.STRONG
             for by, v in together.items()
         },
-        f"{count} images are read; the sample size for kappa is {needed} with {readers}"
+        f"{count} images are read, but the sample size for kappa is {needed} with {readers}"
         " readers.": count < needed,
         f"{readers} readers: conclusions about readers in general need at least 6, with different"
         " levels of experience.": readers < 6,
-        "No hidden repeats: intra-reader agreement stays unknown (10 to 20 % is usual).": (
-            not drawn["repeat"].any()
-        ),
-        "No training cases: the first answers also measure getting used to the page.": (
+        "No image is repeated, so intra-reader agreement stays unknown (10 to 20 % repeats are"
+        " usual).": (not drawn["repeat"].any()),
+        "No training cases: in the first answers, readers are still getting used to the page.": (
             not drawn["training"].any()
         ),
-        f"In {painted} of {count} images stage 01 painted over text: if few of the others have"
-        " such patches, the patches give the truth away (burned_in_text: reject in 01 leaves such"
+        f"In {painted} of {count} images stage 01 painted over text: if few other images have such"
+        " patches, the patches give the truth away (`burned_in_text: reject` in 01 leaves such"
         " images out).": bool(painted) and real < count,
         f"{loose} of {len(matched)} real images could not be matched by finding and view.": loose,
         f"05 measured what gives a source away with framing {audited['framing']}; these images are"
-        f" framed {asked['framing']}: redo 05 with that framing.": (
-            audited["framing"] != asked["framing"]
+        f" framed {settings['framing']}: redo 05 with that framing.": (
+            audited["framing"] != settings["framing"]
         ),
     }
     return [sentence for sentence, holds in weak.items() if holds]

@@ -1,7 +1,7 @@
-"""How every image is shown to the readers: one frame, one grey scale and one finish.
+"""How every image is shown to the readers: with one frame, one grey scale and one finish.
 
-05 measures the signs that remain after it, 06 writes the images. The code here sees only pixels and
-modality, never the source: all sources are treated alike.
+05 measures the signs of the source that remain, and 06 writes the images. This code sees only
+pixels and modality, never the source, so all sources are treated alike.
 """
 
 import zlib
@@ -13,50 +13,53 @@ from scipy import ndimage, optimize
 from helpers import images
 from helpers.formats.picture import ImageError
 
-# Without smoothing and grain JPEG, resampling and histogram combs of a source stay visible (joint
-# AUC 0.86 to 0.98 on real X-rays at 240 pixels, with them 0.50 to 0.67).
+# Without smoothing and grain, a source's JPEG, resampling and histogram combs stay visible (on real
+# X-rays at 240 pixels the joint AUC is 0.86 to 0.98 without and 0.50 to 0.67 with them).
 SMOOTHING = 0.7  # pixels of the reading size, standard deviation: finer than the eye resolves
 GRAIN = 2.5 / 255  # of the grey range, standard deviation: below the noise of any X-ray or CT
-TAIL = 0.011  # share of pixels that are black, and that are white: the first window is the range
-BRIGHTNESS, BACKGROUND = 0.6, 0.05  # mean of what is brighter than the background, and that
-GAMMA = (0.33, 3.0)  # limits of the exponent that brings an image there
-# Mean of the darker half of that in CT, and limits of what brings it there: just enough for the
-# border level of a source with clipped whites (upper bound of its AUC below 0.6). Every bend also
-# brings out what noise tells: with 0.7 the spectrum of the rehearsal's CT had 0.98, without 0.72.
+TAIL = 0.011  # share of pixels that become black, and that become white
+BRIGHTNESS, BACKGROUND = 0.6, 0.05  # target mean of all pixels brighter than the background level
+GAMMA = (0.33, 3.0)  # limits of the exponent that brings an image to that mean
+# Target mean of the darker half of those pixels in CT, and limits of the bend that brings it there:
+# just enough for the border level of a source with clipped whites (upper bound of its AUC below
+# 0.6). Every bend also amplifies the signs in the noise: the spectrum of the rehearsal's CT had an
+# AUC of 0.98 with 0.7, and 0.72 without.
 DARKER, BEND = 0.28, 0.15
-# Shares of the grey range of a CT slice: air is no brighter than AIR above the darkest, what
-# surrounds the body no brighter than NEAR above air, and padding has no more noise than FLAT.
+# Shares of the grey range of a CT slice. Air is at most AIR above the darkest level, the
+# surroundings of the body at most NEAR above air, and padding has at most FLAT noise.
 AIR, NEAR, FLAT = 0.3, 0.04, 0.004
 
 
-def field(array: np.ndarray, bits: int, asked: dict) -> np.ndarray:
-    """What is shown of an image: with `framing` whole its own field, with common the field's
-    central square without `margin` of its side all round.
+def field(array: np.ndarray, bits: int, settings: dict) -> np.ndarray:
+    """The part of an image that is shown: with `framing` whole its own field, with common the
+    field's central square without a border of `margin` of its side.
     """
     array = images.without_bars(array, bits)
-    if asked["framing"] == "whole":
+    if settings["framing"] == "whole":
         return array
     side = min(array.shape)
-    cut = int(np.ceil(asked["margin"] * side))
+    cut = int(np.ceil(settings["margin"] * side))
     top, left = ((length - side) // 2 + cut for length in array.shape)
     return array[top : top + side - 2 * cut, left : left + side - 2 * cut]
 
 
-def side(row, asked: dict) -> int:
+def side(row, settings: dict) -> int:
     """The largest reading size that the image of a row (file, bits) allows, pixels."""
-    return max(field(images.read_png(row.file), int(row.bits), asked).shape)
+    return max(field(images.read_png(row.file), int(row.bits), settings).shape)
 
 
-def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: dict) -> np.ndarray:
-    """The one path of every image into a reading set: (reading_size, reading_size), uint8 or
-    uint16 of values 0..2**depth-1. `asked` has reading_size, framing and margin.
+def for_reading(
+    array: np.ndarray, bits: int, modality: str, depth: int, settings: dict
+) -> np.ndarray:
+    """The only path of an image into a reading set: (reading_size, reading_size), uint8 or uint16
+    of values 0..2**depth-1. `settings` has reading_size, framing and margin.
 
     The `field` is resized by area so that its longer side fills a black square, smoothed, brought
-    to one grey scale (`levelled`) and given grain. The same pixels always come out the same. Raises
-    ImageError for a field whose longer side is shorter than `reading_size`: images are never
+    to one grey scale (`levelled`) and given grain. The same pixels always give the same result.
+    Raises ImageError for a field whose longer side is shorter than `reading_size`: images are never
     upsampled.
     """
-    shown, size = field(array, bits, asked), asked["reading_size"]
+    shown, size = field(array, bits, settings), settings["reading_size"]
     longer = max(shown.shape)
     if longer < size:
         raise ImageError(
@@ -69,7 +72,7 @@ def for_reading(array: np.ndarray, bits: int, modality: str, depth: int, asked: 
     grey = levelled(grey, around, modality) + random.normal(0, GRAIN, grey.shape)
     grey, top_level = _stretched(grey, *_ends(grey, around)), 2**depth - 1
     grey[around] = 0
-    # Black and white are the tails alone, so that their shares are the same in every image.
+    # Only the tails become black and white, so their shares are the same in every image.
     grey = np.where((grey > 0) & (grey < 1), 1 + np.floor(grey * (top_level - 1)), grey * top_level)
     top, bottom, left, right = images.padding(grey.shape)
     canvas = np.pad(grey, ((top, bottom), (left, right)))
@@ -81,8 +84,8 @@ def levelled(grey: np.ndarray, around: np.ndarray, modality: str) -> np.ndarray:
     window.
 
     The darkest and brightest TAIL of the pixels that are not `around` the body become 0 and 1, and
-    a power brings the mean of what is brighter than BACKGROUND to BRIGHTNESS. In CT, where soft
-    tissue may be clipped to white or not, a bend brings the mean of the darker half to DARKER.
+    a power brings the mean of the pixels brighter than BACKGROUND to BRIGHTNESS. In CT, where soft
+    tissue may or may not be clipped to white, a bend brings the mean of the darker half to DARKER.
     """
     grey = np.where(around, 0, _stretched(grey, *_ends(grey, around)))
     counts, edges = np.histogram(grey[grey > BACKGROUND], 512, (0, 1))
@@ -106,18 +109,18 @@ def _curve(grey: np.ndarray, gamma: float, bend: float) -> np.ndarray:
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function is 0, or the end of the interval that is nearest to it."""
+    """The zero of a falling function, or the end of the interval that is nearest to it."""
     if falling(low) > 0 > falling(high):
         return optimize.brentq(falling, low, high, xtol=1e-3)
     return low if falling(low) <= 0 else high
 
 
 def _around(grey: np.ndarray) -> np.ndarray:
-    """What surrounds the body in a CT slice: connected to the edge and no brighter than air.
+    """The surroundings of the body in a CT slice: connected to the edge and no brighter than air.
 
-    How grey air is tells who windowed a slice, and so does the circle of its reconstruction, the
-    outside of which has no noise. Air is as grey as the two darkest corners or, where these have no
-    noise, as the darkest middle of a side. A slice that shows nothing but body has no surroundings.
+    The grey of air reveals who windowed a slice. So does the circle of its reconstruction, which
+    has no noise outside. Air is as grey as the two darkest corners or, where these have no noise,
+    as the darkest middle of a side. A slice that shows nothing but body has no surroundings.
     """
     low, high = _ends(grey, np.zeros(grey.shape, bool))
     side = max(1, min(grey.shape) // 16)
@@ -137,7 +140,9 @@ def _around(grey: np.ndarray) -> np.ndarray:
 
 
 def _ends(grey: np.ndarray, around: np.ndarray) -> tuple[float, float]:
-    """What becomes black, a share of the pixels that are not `around`, and white, one of all."""
+    """The grey levels that become black (from a share of the pixels not `around`) and white (from a
+    share of all).
+    """
     low = np.percentile(grey[~around], 100 * TAIL)
     return float(low), float(np.percentile(grey, 100 * (1 - TAIL)))
 

@@ -2,8 +2,8 @@
 reader has locked.
 
 The commitment is SHA-256 over a secret 32-byte salt followed by the key table's bytes (Blum's bit
-commitment with a hash): it reveals nothing, and no other key fits it. Encryption is AES-256-GCM
-(NIST SP 800-38D) by the cryptography package, bound to the commitment.
+commitment with a hash): it reveals nothing about the key, and no other key fits it. Encryption is
+AES-256-GCM (NIST SP 800-38D) by the cryptography package, bound to the commitment.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ CIPHER = "AES-256-GCM"
 OPENINGS = ".unsealed.jsonl"
 PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
 PLANNED = ("08_analyse_readings", "09_compare_with_paper")
-ASKED = "07_ask_models"  # its settings are part of the plan, and what they tell the model
+ASKED = "07_ask_models"  # its settings and the model's instructions are part of the plan
 SINCE = "the reading set was sealed"
 
 
 class SealError(RuntimeError):
-    """A key that may not or cannot be opened; the message says why and what to do."""
+    """The key may not or cannot be opened; the message says why and what to do."""
 
 
 def seal(
@@ -47,9 +47,9 @@ def seal(
     """Encrypt the key into `sealed`/key.enc and write `reading_set`/commitment.json; returns the
     commitment.
 
-    With SEAL_PASSPHRASE in the environment the passphrase locks the key, else .keys/<study>/seal.
-    What is sealed already is left as it is. `readers` is the planned number of readers, all of whom
-    must lock.
+    With SEAL_PASSPHRASE in the environment the passphrase locks the key, else .keys/<study>/seal. A
+    set that is already sealed stays as it is. `readers` is the planned number of readers, all of
+    whom must lock.
     """
     if (Path(reading_set) / "commitment.json").exists() and (Path(sealed) / "key.enc").exists():
         return read_commitment(reading_set)
@@ -90,11 +90,11 @@ def unseal(
     """The key, if every reader has locked and it is the key that was committed to.
 
     `locks` maps every reader's id to the time of the lock (empty while open), or is the table
-    readers.csv. `emergency` is the recorded reason for opening earlier, and `simulated` says that
-    simulated readers open it to answer by the truth. What was opened, when, how and why is kept in
-    `sealed_folder`/.unsealed.jsonl and in the answer's `.attrs["unsealed"]`. Raises SealError for
-    an open reader, a missing seal, a wrong passphrase, and a key, plan, image or reading set that
-    is not the committed one.
+    readers.csv. `emergency` is the reason, which is recorded, for opening earlier. `simulated` says
+    that simulated readers open the key to answer from the truth. Every opening is recorded with
+    time, method and reason in `sealed_folder`/.unsealed.jsonl and in the result's
+    `.attrs["unsealed"]`. Raises SealError for an open reader, a missing seal, a wrong passphrase,
+    and a key, plan, image or reading set that is not the committed one.
     """
     commitment = read_commitment(reading_set_folder)
     if missing := {"commitment", "reading_set", "readers", "plan", "code", "packages"} - set(
@@ -133,7 +133,7 @@ def unseal(
     shown = set(tables.read(Path(reading_set_folder) / "reading_set.csv")["blind_id"])
     if set(key["blind_id"]) != shown:
         raise SealError(
-            f"{sealed_folder}/key.enc names other images than reading_set.csv: it is the key of"
+            f"{sealed_folder}/key.enc names other images than reading_set.csv, so it is the key of"
             " another set."
         )
     entry = {"how": "all readers locked"}
@@ -146,10 +146,12 @@ def unseal(
 
 def fingerprint(reading_set: Path) -> str:
     """One SHA-256 over reading_set.csv, the protocol's tables and every image: a damaged copy
-    shows, a repeated image doesn't.
+    shows; a repeated image does not.
     """
     folder = Path(reading_set)
     rows = tables.read(folder / "reading_set.csv").sort_values("blind_id")
+    if rows["pair"].isna().all():
+        rows = rows.drop(columns="pair")  # older sets were sealed without pairs.csv
     whole = hashlib.sha256(rows.to_csv(index=False).encode())
     designed = [name for name in PROTOCOL if (folder / name).exists()]
     for path in [*designed, *rows["path"]]:
@@ -178,15 +180,15 @@ def read_commitment(reading_set: Path) -> dict:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise SealError(
-            f"{path} is missing: the reading set was not finished; run 06 again."
+            f"{path} is missing, so the reading set is not finished: run 06 again."
         ) from None
     except ValueError:
         raise SealError(f"{path} is damaged: copy it again from the run folder of 06.") from None
 
 
 def freeze_plan(study: str, sealed: Path) -> dict[str, str]:
-    """SHA-256 by file name of the code of the notebooks of 08 and 09, of this study's settings of
-    them, and of what models are asked with; copies are kept in `sealed`/plan/.
+    """SHA-256, by file name, of the code of notebooks 08 and 09, of this study's settings for them,
+    and of the settings and instructions for models. Copies are kept in `sealed`/plan/.
     """
     for path in _plan_files(study):
         write_atomically(Path(sealed) / "plan" / path.name, path.read_bytes())
@@ -200,21 +202,22 @@ def _blocks(reading_set: Path) -> list[str]:
     if not (reading_set / "blocks.csv").exists():
         return []
     designed = protocol.load(reading_set)
+    titles = designed.titles()
     asked = {
-        block.block: ", ".join(one.id for one in designed.asked(block.block))
+        titles[block.block]: ", ".join(one.id for one in designed.asked(block.block))
         for block in designed.blocks
     }
-    return [f"{name} ({ids or 'no question'})" for name, ids in asked.items()]
+    return [f"“{title}” ({ids or 'no question'})" for title, ids in asked.items()]
 
 
 def frozen(reading_set: Path) -> str:
-    """What was frozen before the read, in one sentence."""
+    """A sentence that says what was frozen before the read."""
     then = read_commitment(reading_set)
     versions = ", ".join(f"{name} {version}" for name, version in then["packages"].items())
     return (
         f"Frozen with the reading set: {', '.join(sorted(then['plan']))}; the code of"
         f" {len(then['code'])} modules that 08 and 09 execute (syntax trees without comments and"
-        f" docstrings); {versions}. The blocks in their order and what they ask:"
+        f" docstrings); {versions}. The parts, in order, with their questions:"
         f" {'; '.join(then.get('blocks', [])) or 'one, the published question'}."
     )
 
@@ -236,34 +239,38 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
     ]
 
 
-def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
-    """Parameters of an analysis that are not those of the frozen plan, whatever set them, one
-    phrase each.
-
-    `emergency` is not part of the plan: opening the key early is recorded and reported separately.
+def planned(sealed: Path, run: runs.Run) -> dict:
+    """The parameters of an analysis in the frozen plan: the notebook's defaults and the settings of
+    the run; empty without a frozen notebook.
     """
     plan = Path(sealed) / "plan"
     notebook, settings = plan / run.notebook.name, plan / f"{run.name}.yaml"
     if not notebook.is_file():
-        return []
+        return {}
     declared = parameters.schema(notebook)
-    planned = {key: parameter.default for key, parameter in declared.items()}
-    planned |= (
-        parameters.check(parameters.read_yaml(settings), declared, str(settings))
-        if settings.is_file()
-        else {}
-    )
+    defaults = {key: parameter.default for key, parameter in declared.items()}
+    if not settings.is_file():
+        return defaults
+    return defaults | parameters.check(parameters.read_yaml(settings), declared, str(settings))
+
+
+def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
+    """Parameters of an analysis that differ from the frozen plan, whatever set them. One phrase
+    each.
+
+    `emergency` is not part of the plan: opening the key early is recorded and reported separately.
+    """
     used = run.parameters
     return [
-        f"{key} was {planned[key]!r} and is {used[key]!r}"
-        for key in planned
-        if key in used and key != "emergency" and planned[key] != used[key]
+        f"{key} was {value!r} and is {used[key]!r}"
+        for key, value in planned(sealed, run).items()
+        if key in used and key != "emergency" and value != used[key]
     ]
 
 
 def _plan_digest(path: Path) -> str:
-    # A notebook's outputs and the study that its parameters name are not the plan; its code is, and
-    # so are the settings in force.
+    # A notebook's outputs and its parameter `study` are not part of the plan; its code and the
+    # settings in force are.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
 
 
@@ -272,8 +279,8 @@ def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
         path = sealed / "plan" / name
         if not path.is_file() or _plan_digest(path) != then:
             raise SealError(
-                f"{path} is not the plan that was frozen before the read: bring the sealed folder"
-                " back as 06 wrote it."
+                f"{path} is not the plan that was frozen before the read: restore the sealed folder"
+                " as 06 wrote it."
             )
 
 
@@ -308,13 +315,13 @@ def _still_open(locks, planned: int) -> str:
 
 
 def openings(sealed: Path) -> list[dict]:
-    """When, how and why the key was opened so far: utc, how and perhaps reason and state."""
+    """The openings of the key so far: utc, how, and perhaps reason and state."""
     path = Path(sealed) / OPENINGS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _record(sealed: Path, entry: dict) -> dict:
-    """The entry with its time, as it is kept; the same one is not kept twice."""
+    """Record the entry with its time and return it; the same entry is not recorded twice."""
     before = openings(sealed)
     for earlier in before:
         if {name: earlier[name] for name in earlier if name != "utc"} == entry:
@@ -327,8 +334,8 @@ def _record(sealed: Path, entry: dict) -> dict:
 
 
 def _bound_to(commitment: dict) -> bytes:
-    """The whole commitment, the plan's hashes included: a key is opened beside the very one it was
-    sealed with.
+    """The whole commitment, including the plan's hashes: a key opens only with the commitment it
+    was sealed with.
     """
     return json.dumps(commitment, sort_keys=True).encode()
 
@@ -337,7 +344,7 @@ def _encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
     phrase = os.environ.get(PASSPHRASE, "")
     salt = os.urandom(16) if phrase else b""
     secret = _stretch(phrase, salt) if phrase else derive(study, "encryption", b"")
-    # The nonce follows from the secret and everything that is sealed, so no nonce serves two
+    # The nonce follows from the secret and all sealed content, so it is never used for two
     # contents.
     nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
     box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
@@ -369,7 +376,7 @@ def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
         by_phrase = envelope["locked_by"] == "passphrase"
     except FileNotFoundError:
         raise SealError(
-            f"{path} is missing: the sealed folder stays with the study, beside reading_set/."
+            f"{path} is missing: the sealed folder must stay with the study, beside reading_set/."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SealError(f"{path} is damaged or was tampered with: it is refused.") from None
@@ -378,7 +385,7 @@ def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
         raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
     if not by_phrase and not (places.keys_folder(study) / "seal").exists():
         raise SealError(
-            f"The seal of study '{study}' is not in {places.keys_folder(study)}: bring it from the"
+            f"The seal of study '{study}' is not in {places.keys_folder(study)}: copy it from the"
             " machine that sealed the set."
         )
     secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")

@@ -1,9 +1,9 @@
-"""Audit of the images before anybody reads them: fidelity, memorised copies, and what gives a
+"""Audits the images before anybody reads them: fidelity, memorised copies, and signs that give a
 source away.
 
 fidelity.py compares feature distributions (features.py extracts them), copies.py looks for real
 cases in generated images, leakage.py for signs of the source that are not anatomy. torch is
-imported only when a network is the extractor.
+imported only if a network is the extractor.
 """
 
 import pandas as pd
@@ -15,11 +15,11 @@ from helpers.runner import freshness, runs
 
 
 def gather(run: runs.Run) -> pd.DataFrame:
-    """The images of `cases` and of all `sources` as draw.gather gives them, with `source` (run and
-    generator; "real"), `trained_here` (by a generator of this study) and `group`.
+    """The images of `cases` and of all `sources` from draw.gather, with the columns `source` (run
+    and generator, or "real"), `trained_here` (made by a generator of this study) and `group`.
 
-    Images of one `group` stay together when images are resampled: one patient for real images, one
-    prompt for generated ones, else the image itself.
+    Images of one `group` stay together in resampling. The group of a real image is its patient,
+    that of a generated one its prompt, else the image itself.
     """
     sources = [run.reads(name) for name in freshness.matching(run.study, run.parameters.sources)]
     pool = draw.gather([run.reads(run.parameters.cases), *sources])
@@ -45,8 +45,8 @@ def gather(run: runs.Run) -> pd.DataFrame:
 
 
 def judge_copies(run: runs.Run, pool: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(nearest.csv, the copy rows of quality.csv), made by copies.judge and kept; on a finished run
-    read from it.
+    """Two tables: nearest.csv and the copy rows of quality.csv. copies.judge makes them; on a
+    finished run they are read.
     """
     if run.finished:
         quality = run.read("quality.csv")
@@ -56,8 +56,8 @@ def judge_copies(run: runs.Run, pool: pd.DataFrame) -> tuple[pd.DataFrame, pd.Da
 
 
 def measure_quality(run: runs.Run, pool: pd.DataFrame, copy_rows: pd.DataFrame) -> pd.DataFrame:
-    """quality.csv: the measures of fidelity.measure, then the copy rows; on a finished run read
-    from it.
+    """The table quality.csv: the measures of fidelity.measure, then the copy rows; read on a
+    finished run.
     """
     if run.finished:
         return run.read("quality.csv")
@@ -66,7 +66,7 @@ def measure_quality(run: runs.Run, pool: pd.DataFrame, copy_rows: pd.DataFrame) 
 
 
 def measure_leakage(run: runs.Run, pool: pd.DataFrame, nearest: pd.DataFrame) -> pd.DataFrame:
-    """leakage.csv on what 06 may draw; on a finished run read from it."""
+    """The table leakage.csv about the images that 06 may draw; read on a finished run."""
     if run.finished:
         return run.read("leakage.csv")
     pool = draw.drawable(pool, nearest.loc[~nearest["release"], "image_id"])

@@ -30,28 +30,23 @@ def save(run: runs.Run, relative: str, figure: Figure) -> Figure:
 
 
 def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Each measure of each source with its interval (orange), beside real against real with equally
-    many images (blue).
+    """Each measure of each source with its interval (orange), beside real against real with the
+    same number of images (blue).
     """
     shown = [name for name in NAMES if name in set(quality["metric"])]
     sources = list(dict.fromkeys(zip(quality["modality"], quality["source"])))
-    across = min(max(len(shown), 1), 4)
-    down = max(-(-len(shown) // across), 1)
-    size = (2.1 * across + 1.8, (1.1 + 0.5 * len(sources)) * down + 0.4)
-    figure, axes = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
-    for spare in axes.flat[len(shown) :]:
-        spare.axis("off")
+    across, each = min(max(len(shown), 1), 4), (2.1, 1.1 + 0.5 * len(sources))
+    figure, axes = figures.panels(len(shown), across, each, more=(1.8, 0.4), sharey=True)
     sides = (
         (-0.14, ("estimate", "low", "high"), GENERATED, "generated against real"),
         (0.14, ("baseline", "baseline_low", "baseline_high"), REAL, "real against real"),
     )
     for axis, metric in zip(axes.flat, shown):
         some = quality[quality["metric"] == metric]
-        for row in some.to_dict("records"):
-            place = sources.index((row["modality"], row["source"]))
-            for shift, (value, low, high), colour, label in sides:
-                axis.plot([row[low], row[high]], [place + shift] * 2, color=colour, lw=2)
-                axis.plot(row[value], place + shift, "o", color=colour, ms=6, label=label)
+        places = [sources.index(source) for source in zip(some["modality"], some["source"])]
+        for shift, ends, colour, label in sides:
+            style = {"ends": ends, "label": label, "markersize": 6}
+            figures.intervals(axis, np.array(places) + shift, some, colour, **style)
         axis.set_title(NAMES[metric], fontsize=9)
         if metric.endswith("_distance") and some["high"].max() > 200:
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
@@ -102,39 +97,31 @@ def pairs_figure(
         2, max(len(closest), 1), figsize=(1.7 * max(len(closest), 1) + 0.4, 3.9), squeeze=False
     )
     for column, row in zip(axes.T, closest.to_dict("records")):
-        for axis, image_id, title in zip(
-            column,
-            (row["image_id"], row["nearest_image_id"]),
-            (f"generated, {row['distance']:.2f}", "real case"),
-        ):
-            axis.imshow(images.read_png(at.loc[image_id, "file"]), cmap="gray")
-            axis.set_title(
-                title + (" · copy" if row["copy"] and title != "real case" else ""),
-                fontsize=8,
-            )
+        copied = " · copy" if row["copy"] else ""
+        titles = (f"generated, {row['distance']:.2f}{copied}", "real case")
+        for axis, name, title in zip(column, ("image_id", "nearest_image_id"), titles):
+            axis.imshow(images.read_png(at.loc[row[name], "file"]), cmap="gray")
+            axis.set_title(title, fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
     return _done(figure, simulated)
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
-    """How well non-anatomical signs distinguish each source from real images, before and after the
-    standardisation of stage 06.
+    """How well signs outside the anatomy distinguish each source from real images, before and after
+    the standardisation of stage 06.
     """
     joint = leakage[leakage["feature"] == "joint"]
     sources = list(dict.fromkeys(zip(joint["modality"], joint["source"])))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.6 * len(sources)))
-    known = joint.set_index(["modality", "source", "stage"])
-    for place, source in enumerate(sources):
-        for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
-            at = place + shift
-            if (*source, stage) in known.index:
-                row = known.loc[(*source, stage)]
-                axis.plot([row["low"], row["high"]], [at] * 2, color=colour, lw=2)
-                axis.plot(row["auc"], at, "o", color=colour, label=f"{stage} standardisation")
-            else:
-                none = f"none {stage}: too small for the reading size"
-                axis.text(0.5, at, none, fontsize=8, va="center", color=colour)
+    for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
+        own = joint[joint["stage"] == stage].set_index(["modality", "source"]).reindex(sources)
+        places = np.arange(len(sources)) + shift
+        style = {"ends": ("auc", "low", "high"), "label": f"{stage} standardisation"}
+        figures.intervals(axis, places, own, colour, **style)
+        for place in places[own["auc"].isna()]:
+            none = f"none {stage}: too small for the reading size"
+            axis.text(0.5, place, none, fontsize=8, va="center", color=colour)
     axis.axvline(0.5, color="black", lw=0.8, label="chance")
     axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warned above")
     _label_sources(axis, sources)
@@ -146,8 +133,8 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
 
 
 def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
-    """The area under the curve of every single sign, one column per source and stage; darker signs
-    give more away.
+    """The area under the curve of every single sign, one column per source and stage; the darker,
+    the more a sign gives away.
     """
     single = leakage[leakage["feature"] != "joint"]
     named = zip(single["modality"], single["source"], single["stage"])

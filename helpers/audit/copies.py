@@ -1,10 +1,10 @@
-"""Memorised copies: is a sample a training case, seen through cropping, noise, another window or a
-mirror?
+"""Finds memorised copies: a sample that is a training case behind cropping, noise, another window
+or a mirror.
 
 A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
-crops of every case find the most similar cases; those are aligned with the sample, and 1 − the
-correlation of local structure is the distance: blind to mirrors, negatives, windows, crops, shifts,
-and turns of a few degrees. The threshold is calibrated on real images of other patients.
+crops of every case find the most similar cases; those are aligned with the sample. The distance is
+1 − the correlation of local structure. It ignores mirrors, negatives, windows, crops, shifts, and
+rotations of a few degrees. The threshold is calibrated on real images of other patients.
 
 Only a generator trained here can be shown to have memorised a case. Images made elsewhere are
 compared with the real cases by the same distance; the result is called a comparison.
@@ -24,12 +24,15 @@ from helpers.runner.progress import progress
 SIDE = 64  # pixels at which structure is compared
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
-APART = ("image_id", "group", "duplicate_group")  # real images that share one are not independent
+# Real images that share one of these are not independent.
+APART = ("image_id", "group", "duplicate_group")
 BLOCK = 512  # samples searched at once
 CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side: places along each side
-SHIFTED = 0.85  # side of the sample's centre that is looked for too: a shifted image shows it whole
+SHIFTED = (
+    0.85  # side of the sample's centre, which is also searched for: a shifted image shows it whole
+)
 INNER = 52  # pixels of a template that slides over a case
-REGISTERED = 6  # of the aligned cases, the best are registered
+REGISTERED = 6  # number of aligned cases that are registered, the best first
 NULL = 60  # real images whose distance to other patients calibrates a comparison
 BLUR, STEPS = 1.5, 12  # pixels; and steps of a registration at most
 
@@ -66,16 +69,16 @@ def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tu
     """(threshold, expected false-positive rate, its 95 % Clopper–Pearson-type interval) from
     the nearest distances of real images of other patients.
 
-    A distance below the threshold is called a copy. It is the k-th smallest of them, k
-    the largest with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another
-    patient falls below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets.
-    Raises ValueError without any.
+    A distance below the threshold is called a copy. It is the k-th smallest of them, k the largest
+    with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another patient falls
+    below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets. Raises
+    ValueError if there are no such images.
     """
     ordered = np.sort(np.asarray(others, dtype=float))
     if not len(ordered):
         raise ValueError(
-            "No held-out real images of other patients: without them no threshold can be"
-            " calibrated."
+            "No held-out real images of other patients: no threshold can be calibrated without"
+            " them."
         )
     k = max(1, int(false_alarms * (len(ordered) + 1)))
     low, high = stats.beta(k, len(ordered) + 1 - k).ppf([0.025, 0.975])
@@ -85,12 +88,12 @@ def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tu
 def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(nearest.csv, rows for quality.csv) for every generated source, modality by modality.
 
-    Samples of a generator trained here are compared with its training cases, calibrated by held-out
-    real images of other patients, and a near one is a `copy`, which is not released. Images made
-    elsewhere are compared with all real cases, calibrated by real images of different patients. The
-    rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients, with interval)
-    and `copy_share` (Wilson interval); `near_...` where it is a comparison. `settings` has
-    false_alarms, extractor, feature_size, framing, margin and seed.
+    Samples of a generator trained here are compared with its training cases, calibrated on held-out
+    real images of other patients; a sample below the threshold is a `copy` and is not released.
+    Images made elsewhere are compared with all real cases, calibrated on real images of different
+    patients. The rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients,
+    with interval) and `copy_share` (Wilson interval); for a comparison they are called `near_...`.
+    `settings` has false_alarms, extractor, feature_size, framing, margin and seed.
     """
     found, rows = [], []
     made = pool[pool["origin"] == "generated"]
@@ -129,8 +132,9 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
             }
             for name, count, estimate, (low, high) in measured
         ]
-    columns = [column.name for column in table_columns.columns("quality")]
-    return pd.concat([tables.empty("nearest"), *found]), pd.DataFrame(rows, columns=columns)
+    return pd.concat([tables.empty("nearest"), *found]), pd.DataFrame(
+        rows, columns=table_columns.column_names("quality")
+    )
 
 
 def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -147,8 +151,8 @@ def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFram
 
 
 def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
-    """One sentence for every source: how many copies, how many images made elsewhere are as near
-    to a real case, or why a source could not be searched.
+    """One sentence per source: how many copies, how many images made elsewhere that are too near to
+    a real case, or why the source could not be searched.
     """
     said = []
     made = pool[pool["origin"] == "generated"]
@@ -158,9 +162,9 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
         near, name = int(own["near"].sum()), f"{modality} of {source}"
         if not known.any():
             said.append(
-                f"{name}: its {len(samples)} images were not searched for copies, since there are"
-                " no real images of that modality to compare with, or none of other patients to"
-                " calibrate the threshold with. 06 does not refuse them: look at them yourself."
+                f"{name}: its {len(samples)} images were not searched for copies. There are no real"
+                " images of that modality to compare with, or none of other patients to calibrate"
+                " the threshold. 06 does not refuse these images: look at them yourself."
             )
         elif samples["trained_here"].all():
             said.append(
@@ -170,16 +174,16 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
         else:
             said.append(
                 f"{name}: {near} of {len(own)} images, made elsewhere, are nearer to a real case"
-                " than images of different patients usually are to one another. This is a"
-                " comparison, not a finding of memorisation: what that generator learnt from is not"
-                " known here. 06 never draws such an image together with that case."
+                " than images of different patients usually are. This does not show memorisation,"
+                " because the training data of that generator are unknown. 06 never draws such an"
+                " image together with that case."
             )
     return said
 
 
 def structure(picture: np.ndarray) -> np.ndarray:
     """Local structure of an image, (SIDE, SIDE) float32: detail divided by its local strength, so
-    windows don't matter.
+    the window does not matter.
     """
     small = (
         images.area_resize(picture, SIDE, SIDE)
@@ -189,7 +193,8 @@ def structure(picture: np.ndarray) -> np.ndarray:
     small = small.astype(np.float32)
     detail = ndimage.gaussian_filter(small, 0.6) - ndimage.gaussian_filter(small, 2)
     strength = np.sqrt(ndimage.gaussian_filter(detail**2, 2))
-    # The floor of the image's own mean strength: flat air must not be blown up into structure.
+    # The image's own mean strength is the lower limit: otherwise flat air would be amplified into
+    # structure.
     return detail / (strength + strength.mean() + 1e-6)
 
 
@@ -200,16 +205,16 @@ def perceptual_hash(picture: np.ndarray) -> np.ndarray:
 
 
 def _pictures(pool: pd.DataFrame, label: str):
-    """Whole images, padded to squares: bars that padding made are part of what a generator may have
-    learnt.
+    """Whole images, padded to squares, because a generator may have learned the bars that padding
+    makes.
     """
     for file, bits in progress(list(zip(pool["file"], pool["bits"])), label, len(pool)):
         yield images.standardise(images.read_png(file), 4 * SIDE, int(bits)).astype(np.float32)
 
 
 def _search(samples: np.ndarray, cases: np.ndarray, allowed: np.ndarray) -> list[np.ndarray]:
-    """Indices of the LIKELIEST `allowed` cases of every sample: best correlation with any crop of
-    the case, mirrored, negative or not. `allowed` has shape (samples, cases).
+    """Indices of the LIKELIEST `allowed` cases of every sample, by the best correlation with any
+    crop of the case, also mirrored or negative. `allowed` has shape (samples, cases).
     """
     whole, inner = (_units(_reduced(samples, side, 0.5, 0.5)) for side in (1.0, SHIFTED))
     best = np.full((len(samples), len(cases)), -1, dtype=np.float32)
@@ -266,7 +271,7 @@ def aligned(sample: np.ndarray, cases: np.ndarray) -> tuple[int, float]:
     )  # cases, attempts, (correlation, top, left, scale, mirror)
     best = np.take_along_axis(best, best[:, :, :1].argmax(1)[:, None], axis=1)[:, 0]
     placed = stats.rankdata(-best[:, 0], method="ordinal") - 1
-    # Noise upsets the one ranking and a turned image the other: the first few of both are
+    # Noise disturbs one ranking and a rotated image the other, so the first few of both are
     # registered.
     likeliest = np.argsort(np.minimum(placed, np.arange(len(cases))), kind="stable")[:REGISTERED]
     values = [
@@ -282,9 +287,8 @@ def _slide(
     """Best place of a template, or of its negative, on every case: rows of (correlation, top, left,
     scale, mirror).
     """
-    cut = max(
-        0, (template.shape[0] - INNER) // 2
-    )  # without its rim a template can stand partly outside the case
+    # Without its rim, a template can lie partly outside the case.
+    cut = max(0, (template.shape[0] - INNER) // 2)
     template = template[cut : template.shape[0] - cut, cut : template.shape[1] - cut]
     template = template - template.mean()
     side = template.shape[0]
@@ -309,8 +313,8 @@ def registered(sample: np.ndarray, case: np.ndarray, start: np.ndarray) -> float
     """Best correlation (sign free) of a sample with the part of a case that an affine map near
     `start` (top, left, scale) finds.
 
-    From the start as it is, and once more after registering both blurred, which reaches further and
-    may lose its way.
+    It starts from `start` itself, and again after registering blurred images, which reaches further
+    but may fail.
     """
     top, left, scale = start
     place = np.array([[scale, 0, top], [0, scale, left]])

@@ -2,6 +2,7 @@
 file.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,15 @@ from helpers.runner.progress import progress
 
 HANDCRAFTED = "handcrafted"
 BATCH = 32
-CHUNK = 8 * BATCH  # images of a task
-FEW = 1000  # images that are not worth other processes
+CHUNK = 8 * BATCH  # images per task
+FEW = 1000  # number of images below which no other processes are used
 
 
 def extract(pool: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
     """Features of the images of `pool` (columns file, bits, modality), shape (n, d) float32, one
     image in memory at a time.
 
-    Every image goes the same way: framing.for_reading at `size` pixels and 8 bits, then
+    Every image takes the same path: framing.for_reading at `size` pixels and 8 bits, then
     `settings["extractor"]`: `handcrafted`, a TorchScript file (.pt; takes (n, 3, size, size) in
     0..1) or a transformers vision model by id or folder (resized bicubically to the model's size).
     Raises ImageError for an image smaller than `size`.
@@ -35,7 +36,7 @@ def extract(pool: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
     with workers.executor(count, __name__, **({"GPU": 1} if network else {})) as executor:
         at_work = [
             executor.submit(_features, part, dict(settings), size)
-            for part in progress(parts, "features")  # done at once where there are no workers
+            for part in progress(parts, "features")  # done immediately if there are no workers
         ]
         found = [row for future in progress(at_work, "features") for row in future.result()]
     return np.asarray(found, dtype=np.float32).reshape(len(found), -1)
@@ -49,7 +50,7 @@ def _features(rows: pd.DataFrame, settings: dict, size: int) -> np.ndarray:
 
 
 def as_read(row, settings: dict, size: int) -> np.ndarray:
-    """A row's image as readers would get it at `size` pixels and 8 bits, (size, size) uint8."""
+    """A row's image as readers would see it at `size` pixels and 8 bits, (size, size) uint8."""
     array, framed = images.read_png(row.file), {**settings, "reading_size": size}
     return framing.for_reading(array, int(row.bits), row.modality, 8, framed)
 
@@ -160,9 +161,8 @@ def _by_network(pictures, extractor: str) -> np.ndarray:
         if Path(extractor).suffix in (".pt", ".pth", ".ts")
         else _transformer(extractor)
     )
-    found, batch = [], []
-
-    def flush():
+    found, pictures = [], iter(pictures)
+    while batch := list(itertools.islice(pictures, BATCH)):
         stacked = torch.from_numpy(np.stack(batch))[:, None].expand(-1, 3, -1, -1)
         if size:
             stacked = torch.nn.functional.interpolate(
@@ -170,14 +170,6 @@ def _by_network(pictures, extractor: str) -> np.ndarray:
             ).clamp(0, 1)
         with torch.inference_mode():
             found.append(network((stacked - mean) / deviation).float().cpu().numpy())
-        batch.clear()
-
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == BATCH:
-            flush()
-    if batch:
-        flush()
     return np.concatenate(found).astype(np.float32)
 
 
@@ -206,9 +198,8 @@ def _transformer(name: str):
             f"The extractor {name} lacks weights of its network ({', '.join(sorted(absent)[:3])}):"
             " they would be random."
         )
-    trained_pooler = not loading[
-        "missing_keys"
-    ]  # a classifier is often kept without; a random one says nothing
+    # A classifier is often stored without it, and with random weights its output means nothing.
+    trained_pooler = not loading["missing_keys"]
     model = getattr(model, "vision_model", model).eval().to(device)
     channels = getattr(model.config, "num_channels", 3)
     wanted = get_image_processor_config(name)

@@ -1,5 +1,5 @@
-"""Fidelity and diversity of generated images against real ones, each number beside real against
-real.
+"""Fidelity and diversity of generated images compared with real ones. Each number is shown beside
+the same number for real against real.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from helpers.assemble_reading_set import framing
 from helpers.audit import features
 
 BLOCK = 1024  # rows of a distance matrix in memory at once
-FEWEST = 10  # images per side, below which no distribution is compared
+FEWEST = 10  # minimum number of images per side for a comparison
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
@@ -23,8 +23,8 @@ def measure(
     """The table quality.csv: every generated source of `pool` (audit.gather) against real images of
     its modality.
 
-    Real patients are halved: one half is the reference, the other the baseline; all three sides
-    have the same number of images, because every one of these measures depends on it. `settings`
+    Real patients are split in half: one half is the reference, the other the baseline. All three
+    sides have the same number of images, because every measure depends on that number. `settings`
     has extractor, feature_size (pixels, lowered to the size of the smallest image), framing, margin
     and seed. Intervals: delete-half jackknife over patients and prompts.
     """
@@ -64,8 +64,8 @@ def common_size(pool: pd.DataFrame, settings: dict) -> int:
 
 
 def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
-    """Generated images, the real reference and the real baseline: the same number each, no patient
-    on both sides.
+    """Generated images, the real reference and the real baseline: the same number of each, and no
+    patient in both real sides.
     """
     random = np.random.default_rng(seed)
     patients = random.permutation(np.unique(real["group"].to_numpy(dtype=object)))
@@ -117,8 +117,8 @@ def frechet_distance(made: np.ndarray, real: np.ndarray) -> float:
     made, real = made.astype(np.float64), real.astype(np.float64)
     gap = ((made.mean(0) - real.mean(0)) ** 2).sum()
     one, two = np.cov(made, rowvar=False), np.cov(real, rowvar=False)
-    # The trace of the root of one·two by the singular values of the centred features: no root of a
-    # singular matrix is taken.
+    # The trace of the root of one·two from the singular values of the centred features, so no root
+    # of a singular matrix is needed.
     a, b = _factor(one), _factor(two)
     return float(max(gap + np.trace(one) + np.trace(two) - 2 * linalg.svdvals(a.T @ b).sum(), 0.0))
 
@@ -186,7 +186,7 @@ def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _centred(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both minus the mean of the others: a constant that is large relative to the spread would cost
+    """Both minus the mean of `others`: a constant that is large relative to the spread would cost
     numerical precision.
     """
     centre = others.mean(0, dtype=np.float64)
@@ -217,9 +217,9 @@ def half_sample_error(
 ) -> dict[str, float]:
     """Standard error of each measure by the delete-half jackknife over groups (Shao & Wu 1989).
 
-    The spread over halves drawn without replacement estimates that of the whole; unlike the
-    bootstrap it makes no ties, which nearest-neighbour measures would treat as copies. `measure`
-    takes two index arrays.
+    The spread over halves drawn without replacement estimates the standard error of the whole.
+    Unlike the bootstrap, it makes no ties, which nearest-neighbour measures would treat as copies.
+    `measure` takes two index arrays.
     """
 
     def half(groups):
@@ -261,7 +261,7 @@ def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:
     """Multi-scale structural similarity of two 8-bit images (Wang 2003), 11-pixel Gaussian window
     of 1.5 pixels.
 
-    An image too small for five scales gets as many as fit, their weights scaled to sum to 1.
+    An image too small for five scales gets as many as fit, with weights that sum to 1.
     """
     scales = max(1, min(5, int(np.log2(min(one.shape) / 11)) + 1))
     weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])

@@ -1,5 +1,5 @@
-"""What gives a source away without the anatomy: file, shape, size, depth, border, grey levels,
-histogram, spectrum, compression.
+"""Measures what gives a source away without the anatomy: file, shape, size, depth, border, grey
+levels, histogram, spectrum, compression.
 """
 
 from pathlib import Path
@@ -15,10 +15,11 @@ from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit.features import radial_power
 from helpers.runner.progress import progress
+from helpers.table_columns import column_names
 
 WARN_ABOVE = 0.6
 FOLDS = 5
-FEWEST_GROUPS = 3  # patients or prompts a side, below which no cross-validation is meant
+FEWEST_GROUPS = 3  # minimum patients or prompts per side for cross-validation
 BANDS = 10
 # central pixels on which spectrum and compression are measured, at the image's own sampling
 TILE = 256
@@ -28,10 +29,10 @@ def measure(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The table leakage.csv: every generated source of `pool` (audit.gather, candidates only)
     against real ones of its modality.
 
-    Before: the images as their runs hold them. After: as framing.for_reading gives them to the
-    readers, at the depth of the image with the least. `settings` has reading_size, framing, margin,
-    seed and permutations. A source too small for the reading size has no rows `after`; one with too
-    few patients or prompts has no rows at all.
+    Before: the images as their runs hold them. After: as framing.for_reading shows them to readers,
+    at the lowest depth among the images. `settings` has reading_size, framing, margin, seed and
+    permutations. A source too small for the reading size has no rows `after`; one with too few
+    patients or prompts has no rows at all.
     """
     tables = []
     for modality, some in pool.groupby("modality", sort=True):
@@ -47,7 +48,7 @@ def measure(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
                         known[usable], truth, groups, settings["seed"], settings["permutations"]
                     )
                     tables.append(table.assign(source=source, modality=modality, stage=stage))
-    columns = ["source", "modality", "stage", "feature", "auc", "low", "high", "p"]
+    columns = column_names("leakage")
     return pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
 
 
@@ -104,8 +105,8 @@ def _out_of_fold(values: np.ndarray, targets: np.ndarray, folds: list) -> np.nda
     for train, test in folds:
         ordered = np.sort(values[train], axis=0)
         terms = [_normal_scores(values[rows], ordered) for rows in (train, test)]
-        # Ridge answers all permutations at one solve; the squares find sources that are more, or
-        # less, spread out.
+        # Ridge regression solves all permutations at once; the squares find sources with more or
+        # less spread.
         model = Ridge(alpha=0.03 * len(train)).fit(
             np.hstack([terms[0], terms[0] ** 2]), targets[train]
         )
@@ -134,8 +135,8 @@ def clustered_auc(
     """(auc, low, high): area under the curve with a 95 % interval that accounts for patients and
     prompts.
 
-    Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which stands at 0
-    and 1 too, widened by the design effect of the clusters (Obuchowski 1997).
+    Score interval with Hanley and McNeil's variance (Newcombe 2006, method 5), which is also valid
+    at 0 and 1, widened by the design effect of the clusters (Obuchowski 1997).
     """
     auc, ranks = float(_auc(scores, positive)), stats.rankdata(scores)
     ones, zeros = int(positive.sum()), int((~positive).sum())
@@ -148,8 +149,8 @@ def clustered_auc(
         independent += values.var(ddof=1) / len(values)
     effect = max(1.0, clustered / independent) if independent > 0 else 1.0
     if independent == 0:
-        # Told apart without exception: only the number of patients and prompts says how sure that
-        # is.
+        # The sources are separated perfectly: only the number of patients and prompts gives the
+        # uncertainty.
         ones, zeros = len(np.unique(groups[positive])), len(np.unique(groups[~positive]))
 
     def beyond(area: float, sign: int) -> float:
@@ -187,7 +188,7 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
     return [
         f"{row.modality} of {row.source}: can be distinguished from real images without the"
-        f" anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); most by"
+        f" anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); mostly by"
         f" {_most(leakage, row)}. Readers may succeed because of this alone."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
@@ -198,13 +199,13 @@ def leading(leakage: pd.DataFrame) -> list[str]:
     joint = leakage[leakage["feature"] == "joint"]
     return [
         f"{row.modality} of {row.source}, {row.stage} the standardisation: AUC {row.auc:.2f} by all"
-        f" signs together, most by {_most(leakage, row)}."
+        f" signs together, mostly by {_most(leakage, row)}."
         for row in joint.itertuples()
     ]
 
 
 def _most(leakage: pd.DataFrame, row, count: int = 3) -> str:
-    """The signs with the largest areas of a row's source and stage, with these."""
+    """The signs with the largest areas for a row's source and stage, with these areas."""
     single = leakage[leakage["feature"] != "joint"]
     for name in ("source", "modality", "stage"):
         single = single[single[name] == getattr(row, name)]
@@ -242,7 +243,7 @@ def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts_after(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
-    """Facts of the images as a reader would get them; missing where an image is too small for the
+    """Facts of the images as a reader would see them; missing where an image is too small for the
     reading size.
     """
     rows = list(pool.itertuples())
@@ -278,7 +279,7 @@ def file_facts(path: Path, array: np.ndarray) -> dict[str, float]:
 
 
 def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
-    """What pixels show about their history rather than the chest: depth, border, grey levels,
+    """What the pixels show about their history, not about the chest: depth, border, grey levels,
     histogram, spectrum, compression.
     """
     grey = array.astype(np.float32) / (2**bits - 1)
@@ -287,17 +288,14 @@ def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
     )  # a multiple of 8 keeps JPEG's grid in place
     tile = grey[top : top + TILE, left : left + TILE]
     return {
-        **_depth(array, bits),
+        "depth_bits": bits,
+        "depth_effective_bits": images.effective_bits(array, bits),
         **_border(grey),
         **_levels(grey),
         **_histogram(array, bits),
         **_spectrum(tile),
         **_compression(tile),
     }
-
-
-def _depth(array: np.ndarray, bits: int) -> dict[str, float]:
-    return {"depth_bits": bits, "depth_effective_bits": images.effective_bits(array, bits)}
 
 
 def _border(grey: np.ndarray) -> dict[str, float]:
@@ -316,8 +314,8 @@ def _border(grey: np.ndarray) -> dict[str, float]:
 
 
 def _levels(grey: np.ndarray) -> dict[str, float]:
-    """Grey of the whole, of the corners, of the outermost lines, of the darkest and brightest
-    hundredth, and of the background (the commonest of 64 levels), share of the range.
+    """Grey of the whole image, the corners, the outermost lines, the darkest and brightest 1 %, and
+    the background (the most frequent of 64 levels), as a share of the range.
     """
     side = max(1, min(grey.shape) // 16)
     corners = [grey[y, x].mean() for y in np.s_[:side, -side:] for x in np.s_[:side, -side:]]
@@ -340,7 +338,7 @@ def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
     the clipped ends.
     """
     levels = min(bits, 8)
-    # Wide images are looked at in 256 levels and, for combs finer than that, in their own.
+    # Deep images are examined in 256 levels and, for finer combs, in their own levels.
     coarse = (array >> (bits - levels)).ravel()
     low, high = np.percentile(coarse, (2, 98)).astype(int)
     counts = np.bincount(coarse, minlength=2**levels)[low : high + 1].astype(float)
@@ -378,7 +376,7 @@ def _spectrum(tile: np.ndarray) -> dict[str, float]:
 
 def _compression(tile: np.ndarray) -> dict[str, float]:
     """JPEG's traces: jumps every 8 pixels, and cosine coefficients of 8×8 blocks that were rounded
-    away.
+    to zero.
     """
     height, width = (length // 8 * 8 for length in tile.shape)
     tile = tile[:height, :width] * 255
@@ -402,8 +400,8 @@ def _compression(tile: np.ndarray) -> dict[str, float]:
 
 
 def _steps(blocks: np.ndarray) -> float:
-    """How far the low cosine coefficients gather at multiples of one step, as quantisation makes
-    them do (Fan & de Queiroz 2003).
+    """How strongly the low cosine coefficients cluster at multiples of one step, which is the
+    effect of quantisation (Fan & de Queiroz 2003).
     """
     best = []
     for row, column in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0)):

@@ -1,8 +1,9 @@
-"""Models as 03 and 04 load them: by hub id, folder or single file; their hashes; and how this
-machine runs them.
+"""Loads models for 03 and 04 by hub id, folder or single file; computes their hashes; and decides
+how this machine runs them.
 """
 
 import hashlib
+import json
 import os
 import sys
 import warnings
@@ -13,42 +14,30 @@ import diffusers
 import huggingface_hub
 import torch
 import transformers
-from diffusers import (
-    AutoencoderKL,
-    AutoPipelineForText2Image,
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-    UnCLIPPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline, UnCLIPPipeline
 from diffusers.pipelines.deprecated import unclip
+from safetensors import safe_open
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextModel
 
+from helpers.diffusion import ModelError, families
 from helpers.runner import freshness, runs, workers
 
-# diffusers has set UnCLIP aside, where its own loader no longer finds the part defined there.
+# diffusers has moved UnCLIP to a place where its own loader no longer finds the part defined there.
 diffusers.pipelines.unclip = unclip
-PARTS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
 WEIGHTS = (".safetensors", ".bin")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
-class ModelError(ValueError):
-    """A base or checkpoint that cannot be used; the message says which and what to do."""
-
-
 def use_cores() -> int:
-    """Let torch use the machine's cores and give the same bits each time; returns the number of
-    cores.
-    """
+    """Make torch use all cores and give the same bits each time; returns the number of cores."""
     cores = workers.cores()
     torch.set_num_threads(cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # With deterministic algorithms torch also fills every new tensor, for code that reads what was
-    # never written; this has none.
+    # With deterministic algorithms torch also fills every new tensor, in case code reads unwritten
+    # memory. This code does not.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32
+    torch.backends.cudnn.allow_tf32 = False  # no TF32 in place of fp32
+    diffusers.utils.logging.set_verbosity_error()  # its warnings quote truncated captions
     warnings.filterwarnings("ignore", message=".*deterministic.*")
     warnings.filterwarnings("ignore", message=".*torch_dtype.*")
     if not (sys.stdout.isatty() or "ipykernel" in sys.modules) or os.environ.get("STUDY_BATCH"):
@@ -59,29 +48,29 @@ def use_cores() -> int:
 
 
 def device() -> torch.device:
-    """The GPU of this process where there is one, else the CPU."""
+    """The GPU of this process if there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def layout(where: torch.device) -> torch.memory_format:
-    """The memory layout in which the U-Net is fastest: on a CPU group normalisation is fastest with
-    separate channels.
+    """The memory layout in which the U-Net is fastest. On a CPU, group normalisation is fastest
+    with separate channels.
     """
     return torch.channels_last if where.type == "cuda" else torch.contiguous_format
 
 
 def attention(where: torch.device, side: int):
-    """A context for training in which attention over side x side latents is computed the faster
-    way: on a CPU, if few, the plain one.
+    """A context for training that computes attention over side x side latents in the faster way: on
+    a CPU with few latents, the plain one.
     """
     return sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" and side <= 16 else nullcontext()
 
 
 def has_bf16() -> bool:
-    """Whether this process's device does bfloat16 arithmetic in hardware; emulated, it is several
-    times slower than fp32.
+    """Whether this process's device has bfloat16 in hardware; emulated, it is several times slower
+    than fp32.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -91,8 +80,8 @@ def has_bf16() -> bool:
 
 
 def arithmetic(precision: str) -> torch.dtype:
-    """The precision of computation: the parameter's, or for `auto` bfloat16 where the device has
-    it, float16 on other GPUs, float32 on other CPUs.
+    """The precision of computation: the parameter's. For `auto` it is bfloat16 if the device has
+    it, else float16 on a GPU and float32 on a CPU.
     """
     if precision == "auto":
         precision = "bf16" if has_bf16() else "fp16" if torch.cuda.is_available() else "fp32"
@@ -106,31 +95,35 @@ def autocast(precision: str) -> torch.autocast:
     return torch.autocast(device().type, None if exact else dtype, enabled=not exact)
 
 
-def load(base: str, revision: str = "") -> StableDiffusionPipeline:
-    """A Stable Diffusion 1.x/2.x pipeline in fp32 on the CPU, without its safety checker.
+def load(base: str, revision: str = ""):
+    """A pipeline of a family that is trained here, in fp32 on the CPU, without a safety checker or
+    a watermark.
 
     `base` is a local folder in diffusers format, which may hold fp16 weights alone, a
     `.safetensors` or `.ckpt` file, or a hub id (with its revision). A file needs the configuration
-    of its kind: a diffusers folder of the file's name beside it, else it comes from the hub. Raises
-    ModelError in one sentence for anything else.
+    of its kind. It comes from a diffusers folder of the same name beside the file, else from the
+    hub. Raises ModelError in one sentence for anything else.
     """
-    if (kind := kind_of(base, revision)) != "StableDiffusionPipeline":
+    kind = kind_of(base, revision)
+    if kind not in families.FAMILIES:
+        served = ", ".join(family.name for family in families.FAMILIES.values())
         raise ModelError(
-            f"{base} is a {kind}: only Stable Diffusion 1.x and 2.x are trained here; 04 samples"
-            " from others too."
+            f"{base} is a {kind}, and only {served} can be trained here; 04 can also sample from"
+            " others."
         )
-    bare = {"safety_checker": None, "requires_safety_checker": False}
-    pipeline = _loaded(StableDiffusionPipeline, base, revision, bare)
-    check(pipeline, base)
+    family = families.FAMILIES[kind]
+    pipeline = _loaded(family.pipeline, base, revision, family.options)
+    families.check(pipeline, base)
+    check_finite(pipeline, base)
     return pipeline
 
 
 def load_any(base: str, revision: str):
-    """A pipeline that draws from text, in fp32 on the CPU: Stable Diffusion as in `load`, all that
-    AutoPipelineForText2Image knows, and UnCLIP, which it does not. Raises ModelError.
+    """A text-to-image pipeline, in fp32 on the CPU: a family as in `load`, all that
+    AutoPipelineForText2Image knows, and UnCLIP, which it does not know. Raises ModelError.
     """
     kind = kind_of(base, revision)
-    if kind == "StableDiffusionPipeline":
+    if kind in families.FAMILIES:
         return load(base, revision)
     loader = UnCLIPPipeline if kind == "UnCLIPPipeline" else AutoPipelineForText2Image
     pipeline = _loaded(loader, base, revision, {})
@@ -139,12 +132,18 @@ def load_any(base: str, revision: str):
 
 
 def kind_of(base: str, revision: str) -> str:
-    """The class of a pipeline as its model_index.json names it; a single file is taken for Stable
-    Diffusion. Raises ModelError for a folder without one.
+    """The class of a pipeline as its model_index.json names it. A single file counts as Stable
+    Diffusion, or as XL if it has XL's text encoders. Raises ModelError for a folder without
+    model_index.json.
     """
     path = Path(base).expanduser()
     if path.is_file():
-        return "StableDiffusionPipeline"
+        index = path.with_suffix("") / "model_index.json"
+        if index.is_file():
+            return json.loads(index.read_text())["_class_name"]
+        names = _or_model_error(base, _names, path) if path.suffix == ".safetensors" else []
+        larger = any(name.startswith("conditioner.embedders.1.") for name in names)
+        return "StableDiffusionXLPipeline" if larger else "StableDiffusionPipeline"
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ModelError(
             f"{base} is not a diffusers pipeline (it has no model_index.json): name a folder that"
@@ -154,10 +153,15 @@ def kind_of(base: str, revision: str) -> str:
     return _or_model_error(base, DiffusionPipeline.load_config, place, **options)["_class_name"]
 
 
+def _names(path: Path) -> list[str]:
+    with safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
 def _loaded(kind: type, base: str, revision: str, options: dict):
     path = Path(base).expanduser()
     if path.is_file():
-        beside, local = path.with_suffix(""), {"safety_checker": None, "torch_dtype": torch.float32}
+        beside, local = path.with_suffix(""), {**options, "torch_dtype": torch.float32}
         if beside.is_dir():
             local |= {"config": str(beside), "local_files_only": True}
         return _or_model_error(base, kind.from_single_file, str(path), **local)
@@ -180,7 +184,9 @@ def _or_model_error(base: str, work, *arguments, **options):
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         path = Path(base).expanduser()
-        hint = f" Offline it needs its configuration in {path.stem}/." if path.is_file() else ""
+        hint = (
+            f" Offline, the file needs its configuration in {path.stem}/." if path.is_file() else ""
+        )
         raise ModelError(
             f"{base} cannot be loaded as a Stable Diffusion or other text-to-image pipeline"
             f" ({type(error).__name__}: {reason}).{hint}"
@@ -198,40 +204,14 @@ def check_finite(pipeline, base: str) -> None:
     for name, part in networks(pipeline).items():
         if not all(value.isfinite().all() for value in part.state_dict().values()):
             raise ModelError(
-                f"{base}: its {name} holds values that are not finite: a damaged download or a"
-                " training that failed; take another copy."
+                f"{base}: its {name} holds values that are not finite: the download is damaged or"
+                " its training failed; use another copy."
             )
-
-
-def check(pipeline, base: str) -> None:
-    """Raise ModelError unless the parts fit each other and are Stable Diffusion 1.x/2.x's."""
-    for name, kind in PARTS.items():
-        part = getattr(pipeline, name, None)
-        if not isinstance(part, kind):
-            raise ModelError(
-                f"{base}: its {name} is {type(part).__name__}, not {kind.__name__}: only Stable"
-                " Diffusion 1.x and 2.x are trained here."
-            )
-    check_finite(pipeline, base)
-    unet, vae, text = (getattr(pipeline, name).config for name in ("unet", "vae", "text_encoder"))
-    faults = {
-        f"its U-Net takes {unet.in_channels} channels, its VAE makes {vae.latent_channels}: weights"
-        " of another architecture": {unet.in_channels, unet.out_channels} != {vae.latent_channels},
-        "its text encoder does not fit its U-Net: weights of another architecture": (
-            unet.cross_attention_dim != text.hidden_size
-        ),
-        f"its VAE takes {vae.in_channels} channels; grey images can be given as 1 or 3": (
-            vae.in_channels not in (1, 3)
-        ),
-    }
-    for fault, holds in faults.items():
-        if holds:
-            raise ModelError(f"{base}: {fault}.")
 
 
 def weights_sha256(module: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of a module's weights: the same for any file
-    format they came in.
+    """SHA-256 over names, dtypes, shapes and bytes of a module's weights; it does not depend on the
+    file format.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -242,18 +222,13 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 def fingerprint(pipeline) -> dict[str, str]:
-    """The sha256 of each part as it is in memory."""
+    """The SHA-256 of each part as it is in memory."""
     return {name: weights_sha256(part) for name, part in networks(pipeline).items()}
 
 
-def native_size(pipeline) -> int:
-    """The side in pixels of the images that the pipeline draws by default."""
-    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-
-
 def resolve(study: str, base: str) -> str:
-    """A base or checkpoint as a path: a run's name becomes its checkpoint/ folder, everything else
-    stays.
+    """A base or checkpoint as a path: a run's name becomes its checkpoint/ folder; any other value
+    is returned unchanged.
     """
     if freshness.RUN_NAME.match(base):
         return str(runs.load(study, base).folder / "checkpoint")
@@ -261,7 +236,7 @@ def resolve(study: str, base: str) -> str:
 
 
 def public_name(base: str) -> str:
-    """The name of a base for publication: of a local folder only the last part, because paths can
-    name people.
+    """The name of a base for publication. Of a local path only the last part is shown, because
+    paths can name people.
     """
     return Path(base).name if base.startswith((".", "/", "~")) else base

@@ -1,11 +1,11 @@
-"""Noise: its seeds, the noisy latents it gives, and the target that the network has to predict."""
+"""Noise: its seeds, the noisy latents, and the target that the network must predict."""
 
 import hashlib
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError
 
 SCHEDULE = (
     "beta_start",
@@ -20,7 +20,7 @@ KNOWN = ("epsilon", "v_prediction")
 
 
 def number_from(*parts) -> int:
-    """A 63-bit number that depends on the parts only."""
+    """A 63-bit number that depends only on `parts`."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
@@ -55,11 +55,49 @@ def diffused(process: DDPMScheduler, clean, noise, uniform, min_snr: float) -> t
     return noisy, timesteps, target, snr_weights(kept / (1 - kept), min_snr, kind)
 
 
+def flow(pipeline, prediction: str) -> FlowMatchEulerDiscreteScheduler:
+    """The forward process of flow matching, shifted as the pipeline's own scheduler is. Raises
+    ModelError for a base that does not predict the flow, or if `prediction` asks for another
+    target.
+    """
+    config, scheduler = pipeline.scheduler.config, type(pipeline.scheduler).__name__
+    matching = scheduler.startswith("FlowMatch") or config.get("use_flow_sigmas")
+    kind = config.get("prediction_type", "flow_prediction")
+    if not matching or kind != "flow_prediction" or config.get("use_dynamic_shifting"):
+        raise ModelError(
+            f"The base predicts {kind} with {scheduler}: of its family only bases that predict the"
+            " flow, with a fixed shift, are trained here. Take another base."
+        )
+    if prediction:
+        raise ModelError(f"The base predicts the flow, not {prediction}: leave prediction empty.")
+    return FlowMatchEulerDiscreteScheduler(
+        config.num_train_timesteps, shift=config.get("shift", config.get("flow_shift", 1.0))
+    )
+
+
+def flowed(
+    process: FlowMatchEulerDiscreteScheduler, clean, noise, uniform, min_snr: float
+) -> tuple:
+    """As `diffused`, for flow matching: the target is the difference from image to noise, times are
+    logit-normal (Esser et al., ICML 2024) before the shift, and all weights are 1 (min-SNR has no
+    meaning here).
+    """
+    count = process.config.num_train_timesteps
+    place = (torch.special.ndtri(uniform).sigmoid() * count).long().clamp(max=count - 1)
+    times, sigmas = (
+        process.timesteps.to(clean.device)[place],
+        process.sigmas.to(clean.device)[place],
+    )
+    sigma = sigmas.view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * clean + sigma * noise
+    return noisy, times, noise - clean, torch.ones_like(uniform)
+
+
 def snr_weights(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tensor:
     """Min-SNR loss weights (Hang et al., ICCV 2023), shape of `snr`; all 1 when gamma is 0."""
     if gamma <= 0:
         return torch.ones_like(snr)
     if prediction == "epsilon":
-        # Where zero-terminal noise leaves no signal the weight is 1, not 0 / 0.
+        # With zero-terminal noise no signal is left: the weight is then 1, not 0 / 0.
         return (gamma / snr).clamp(max=1)
     return snr.clamp(max=gamma) / (snr + 1)

@@ -19,7 +19,7 @@ PREFIX = "step-"
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written; the message says what to do.
 
-    The last good one is kept.
+    The last good checkpoint is kept.
     """
 
 
@@ -30,7 +30,8 @@ def save(
     the newest `keep`.
 
     At any moment the newest complete checkpoint on disk is the previous one or this one. Raises
-    CheckpointError when the disk is full or a value is not finite; nothing that was there is lost.
+    CheckpointError when the disk is full or a value is not finite; then the old checkpoints are
+    kept.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def save(
     try:
         staged.mkdir()
         for name, group in tensors.items():
-            # Copies, because an optimiser may let its states share tables.
+            # These are copies, because an optimiser may share memory between its states.
             group = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in group.items()}
             if not _finite(group):
                 raise CheckpointError(
@@ -95,16 +96,16 @@ def _to_disk(path: Path) -> None:
 
 
 def latest(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict] | None:
-    """The tensors and the state of the newest whole checkpoint, or None.
+    """The tensors and the state of the newest complete checkpoint, or None.
 
-    A damaged one is removed, so that training writes it again.
+    A damaged checkpoint is removed, so that training writes it again.
     """
     for path in sorted(Path(folder).glob(f"{PREFIX}*"), reverse=True):
         if is_whole(path):
             tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
             if all(map(_finite, tensors.values())):
                 return tensors, json.loads((path / "state.json").read_text())
-        print(f"{path.name} is damaged: going on from the checkpoint before it.", flush=True)
+        print(f"{path.name} is damaged: continuing from the checkpoint before it.", flush=True)
         shutil.rmtree(path, ignore_errors=True)
     return None
 
@@ -142,8 +143,8 @@ def tensors(
 
 
 def restore(folder: Path, names: list[str], parameters, optimizer, averages: dict) -> dict:
-    """Put the newest checkpoint's tensors back, in the memory layout they had; returns its state,
-    {} without one.
+    """Restore the tensors of the newest checkpoint, in their memory layout; returns its state, or
+    {} if there is no checkpoint.
 
     Raises CheckpointError when it belongs to another model.
     """
@@ -153,8 +154,8 @@ def restore(folder: Path, names: list[str], parameters, optimizer, averages: dic
     groups, state = found
     if set(groups["weights"]) != set(names):
         raise CheckpointError(
-            f"The checkpoint in {Path(folder).name}/ is of another model: delete that folder to"
-            " begin afresh."
+            f"The checkpoint in {Path(folder).name}/ belongs to another model: delete that folder"
+            " to start again."
         )
     for label, values in {"weights": parameters, **averages}.items():
         for name, value in zip(names, values):

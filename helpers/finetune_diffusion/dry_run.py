@@ -10,23 +10,22 @@ import pandas as pd
 import psutil
 import torch
 
-from helpers.diffusion import base_models, noise
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import latents, tiny_model, training_loop, training_run
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import runs
 from helpers.runner.parameters import Record
 
 MOMENTS = {"adamw": 8, "adamw8bit": 2}  # bytes per trained parameter
-LARGE = 100e6  # parameters of a U-Net that no CPU trains: there, nothing is timed
+LARGE = 100e6  # parameters of a U-Net too large to train on a CPU: it is not timed there
 
 
 def check(run: runs.Run) -> pd.DataFrame:
-    """What the fine-tuning that `run` asks for will need, as a table (what, value), kept as
-    plan.json.
+    """What the fine-tuning of `run` will need, as a table (what, value), stored as plan.json.
 
-    Raises TrainingError or ModelError for what would fail later, before anything is trained; with
-    the parameter `only_check` it raises TrainingError with the table as its message.
+    Raises TrainingError or ModelError, before anything is trained, for a fault that would stop
+    training later. With the parameter `only_check` it raises TrainingError with the table as its
+    message.
     """
     if run.finished:
         return pd.read_json(run.folder / "plan.json")
@@ -35,15 +34,17 @@ def check(run: runs.Run) -> pd.DataFrame:
     training_run.refuse_another(run, frame)
     pipeline = untrained_base(run, frame)
     device = base_models.device()
-    noise.schedule(pipeline, recipe.prediction)
+    families.of(pipeline).noising(pipeline, recipe.prediction)
     training_loop.prepare(pipeline, recipe, device)
-    trained = sum(
-        p.numel() for p in training_loop.Denoiser(pipeline).parameters() if p.requires_grad
-    )
+    parts = base_models.networks(pipeline).values()
+    trained = sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
     rows = about_data(frame, recipe, pipeline)
-    seconds_a_step, peak = trial(pipeline, recipe, device)
-    texts = pipeline.tokenizer.model_max_length * pipeline.text_encoder.config.hidden_size * 4
-    # What this process took is given back before training, which may be in other processes, begins.
+    told = training_loop.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
+    seconds_a_step, peak = trial(pipeline, recipe, device, told)
+    texts = sum(value.nbytes for value in told.values())
+    # Grids need all parts, but no gradients or activations.
+    peak = max(peak, sum(p.nbytes for part in parts for p in part.parameters()))
+    # Free this process's memory before training begins, which may run in other processes.
     del pipeline
     gc.collect()
     torch.cuda.empty_cache()
@@ -70,11 +71,11 @@ def untrained_base(run: runs.Run, frame: pd.DataFrame):
         pipeline = tiny_model.build(list(frame.caption[frame.split == "train"]), recipe)
     else:
         pipeline = training_run.loaded_base(run)
-    halvings = len(pipeline.unet.config.block_out_channels) - 1
-    if recipe.size % (pipeline.vae_scale_factor * 2**halvings):
+    if recipe.size % families.multiple(pipeline):
         raise ModelError(
-            f"size {recipe.size} does not fit the base {recipe.base}: take a multiple of its native"
-            f" {base_models.native_size(pipeline)} pixels."
+            f"size {recipe.size} does not fit the base {recipe.base}: choose a multiple of"
+            f" {families.multiple(pipeline)} pixels (the base draws"
+            f" {families.native_size(pipeline)} by default)."
         )
     return pipeline
 
@@ -82,11 +83,11 @@ def untrained_base(run: runs.Run, frame: pd.DataFrame):
 def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     """Rows about cases and captions.
 
-    Captions that the tokenizer cuts are counted, the longest shown.
+    Captions that the tokenizer cuts are counted, and the longest is shown.
     """
     train = frame[frame.split == "train"]
     captions = sorted(set(train.caption))
-    cut = latents.too_long(captions, pipeline.tokenizer)
+    cut = latents.too_long(captions, pipeline)
     example = f", for example: {max(cut, key=len)[:80]}…" if cut else ""
     whole_batch = recipe.batch * recipe.accumulate * recipe.processes
     return {
@@ -105,7 +106,7 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
             f"{len(captions)} different ones, {int((train.caption == '').sum())} images without"
         ),
         "captions cut": (
-            f"{len(cut)} longer than {pipeline.tokenizer.model_max_length} tokens{example}"
+            f"{len(cut)} longer than {families.of(pipeline).longest(pipeline)} tokens{example}"
         ),
     }
 
@@ -157,30 +158,31 @@ def about_cost(
         "memory": f"about {bytes_needed / 1e9:.1f} of {there / 1e9:.0f} GB",
         "disk while training": f"about {disk / 1e9:.1f} of {free / 1e9:.0f} GB free",
         "time of the loop": (
-            f"about {minutes:.0f} minutes, {seconds_a_step:.2f} s a step"
+            f"about {minutes:.0f} minutes, {seconds_a_step:.2f} s per step"
             if seconds_a_step
             else "not measured: no GPU here"
         ),
     }
 
 
-def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]:
+def trial(pipeline, recipe: Record, device: torch.device, told: dict) -> tuple[float, float]:
     """Seconds per optimiser step, and bytes of memory for weights, gradients and activations, from
-    two passes of a prepared pipeline on random latents.
+    two passes of a prepared pipeline on random latents with the conditions `told` of one caption.
 
-    A real base without a GPU is not timed and its memory counted from its parameters. Raises
+    Without a GPU a real base is not timed; its memory is calculated from its parameters. Raises
     TrainingError when a pass does not fit into memory.
     """
-    model = training_loop.Denoiser(pipeline)
-    if device.type == "cpu" and sum(p.numel() for p in pipeline.unet.parameters()) > LARGE:
+    network = families.network(pipeline)
+    model = training_loop.Denoiser(pipeline, recipe.method == "full_text")
+    if device.type == "cpu" and sum(p.numel() for p in network.parameters()) > LARGE:
         return 0.0, sum(p.nbytes * (2.5 if p.requires_grad else 1.5) for p in model.parameters())
     layout = base_models.layout(device)
     model.to(device, memory_format=layout).train()
-    side, length = recipe.size // pipeline.vae_scale_factor, pipeline.tokenizer.model_max_length
-    shape = (recipe.batch, pipeline.unet.config.in_channels, side, side)
+    side = recipe.size // pipeline.vae_scale_factor
+    shape = (recipe.batch, network.config.in_channels, side, side)
     noisy = torch.randn(shape, device=device).to(memory_format=layout)
     timesteps = torch.zeros(recipe.batch, dtype=torch.long, device=device)
-    ids = torch.zeros(recipe.batch, length, dtype=torch.long, device=device)
+    told = {name: value[[0] * recipe.batch].to(device) for name, value in told.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = psutil.Process().memory_info().rss
@@ -189,7 +191,7 @@ def trial(pipeline, recipe: Record, device: torch.device) -> tuple[float, float]
             begin = time.monotonic()
             with base_models.attention(device, side):
                 with base_models.autocast(recipe.precision):
-                    loss = model(noisy, timesteps, ids).float().square().mean()
+                    loss = model(noisy, timesteps, told).float().square().mean()
                 loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()

@@ -1,8 +1,8 @@
 """The outputs of the VAE and the text encoder for the cases, computed once and cached by content.
 
-An entry's name is the hash of all that it depends on, so a changed image, VAE, size or caption is a
-new entry and nothing is ever stale; runs and processes share one folder. Each entry is computed
-alone, so that its bits do not depend on which other entries were missing.
+An entry's name is the hash of all that it depends on, so a changed image, VAE, size or caption
+makes a new entry, and no entry is ever stale. Runs and processes share one folder. Each entry is
+computed alone, so its bits do not depend on which other entries were missing.
 """
 
 import hashlib
@@ -10,12 +10,13 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pandas as pd
 import torch
 
 from helpers import files, images
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, families
 from helpers.runner import freshness
 from helpers.runner.progress import progress
 
@@ -29,7 +30,7 @@ def entry(cache: Path, **depends_on) -> Path:
 
 
 def put(path: Path, array: np.ndarray) -> None:
-    """Write an entry, so that concurrent writers leave one whole file."""
+    """Write an entry so that concurrent writers leave one complete file."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     content = buffer.getvalue()
@@ -48,11 +49,11 @@ def get(path: Path) -> np.ndarray | None:
 
 
 def picture(path: Path, size: int, bits: int, channels: int) -> torch.Tensor:
-    """A case as the VAE takes it: (channels, size, size) float32, its full grey range 0..2**bits-1
-    as -1..1.
+    """A case as input of the VAE: (channels, size, size) float32, with its full grey range
+    0..2**bits-1 as -1..1.
 
     Twelve or sixteen bits keep their depth; nothing is clipped, cropped or flipped. The grey plane
-    is given `channels` times (1 or 3).
+    is repeated `channels` times (1 or 3).
     """
     grey = images.standardise(images.read_png(path), size, bits).astype(np.float32)
     plane = torch.from_numpy(grey * (2 / (2**bits - 1)) - 1)
@@ -61,13 +62,16 @@ def picture(path: Path, size: int, bits: int, channels: int) -> torch.Tensor:
 
 @dataclass
 class Images:
-    """The VAE's posteriors of the cases at one size, kept in the folder `cache`."""
+    """The posteriors of the cases from a pipeline's VAE at one size, cached in the folder
+    `cache`.
+    """
 
-    vae: torch.nn.Module
+    pipeline: object
     size: int
     cache: Path
 
     def __post_init__(self):
+        self.vae, self.latent = self.pipeline.vae, families.of(self.pipeline).latent
         self.sha256 = base_models.weights_sha256(self.vae)
 
     def entry(self, image_sha256: str) -> Path:
@@ -85,7 +89,7 @@ class Images:
     @torch.no_grad()
     def encode(self, frame: pd.DataFrame) -> None:
         """Encode the images of `frame` (columns file, sha256, bits) that are not cached yet, in
-        fp32 whatever training is done in.
+        fp32 whatever the precision of training.
         """
         device, channels = next(self.vae.parameters()).device, self.vae.config.in_channels
         missing = [row for row in frame.itertuples() if get(self.entry(row.sha256)) is None]
@@ -93,8 +97,7 @@ class Images:
             pixels = picture(row.file, self.size, int(row.bits), channels)[None].to(
                 device, memory_format=torch.channels_last
             )
-            posterior = self.vae.encode(pixels).latent_dist
-            both = torch.cat([posterior.mean, posterior.std]).float().cpu().numpy()
+            both = torch.cat(self.latent(self.vae, pixels)).float().cpu().numpy()
             put(self.entry(row.sha256), both)
 
     def read(self, frame: pd.DataFrame) -> torch.Tensor:
@@ -116,30 +119,41 @@ def token_ids(captions: list[str], tokenizer) -> torch.Tensor:
 
 
 @torch.no_grad()
-def of_captions(captions: list[str], pipeline, cache: Path) -> torch.Tensor:
-    """The text encoder's last hidden state of each caption, (n, length, width) float32, cached one
-    by one.
+def of_captions(captions: list[str], pipeline, size: int, cache: Path) -> dict[str, torch.Tensor]:
+    """The conditions for the network from each caption at that image size, by the family's names
+    for them, one row per caption, float32.
+
+    The outputs of the text encoders are cached; the further steps of stock pipelines can change
+    with their version.
     """
-    encoder, found = pipeline.text_encoder, []
+    family, parts = families.of(pipeline), base_models.networks(pipeline)
+    tokenizers = [part for name, part in pipeline.components.items() if "tokenizer" in name]
     about = {
         "kind": "caption",
-        "precision": "fp32",
-        "text_encoder": base_models.weights_sha256(encoder),
+        "family": family.name,
+        "diffusers": diffusers.__version__,
+        "encoders": [base_models.weights_sha256(parts[name]) for name in family.encoders],
     }
-    for caption, ids in zip(captions, token_ids(captions, pipeline.tokenizer)):
-        path = entry(cache, caption=caption, ids=ids.tolist(), **about)
-        embedding = get(path)
-        if embedding is None:
-            embedding = encoder(ids[None].to(encoder.device))[0][0].float().cpu().numpy()
-            put(path, embedding)
-        found.append(embedding)
-    return torch.from_numpy(np.stack(found))
+    rows = []
+    for caption in captions:
+        ids = [tokenizer(caption).input_ids for tokenizer in tokenizers]
+        paths = [entry(cache, caption=caption, ids=ids, told=name, **about) for name in family.told]
+        row = [get(path) for path in paths]
+        if any(array is None for array in row):
+            row = [part[0].float().cpu().numpy() for part in family.encoded(pipeline, caption)]
+            for path, array in zip(paths, row):
+                put(path, array)
+        rows.append(row)
+    told = {name: torch.from_numpy(np.stack(rows)) for name, rows in zip(family.told, zip(*rows))}
+    beside = family.beside(pipeline, size).items()
+    return told | {name: value.expand(len(captions), -1) for name, value in beside}
 
 
-def too_long(captions: list[str], tokenizer) -> list[str]:
-    """The captions that the tokenizer would cut."""
+def too_long(captions: list[str], pipeline) -> list[str]:
+    """The captions that the pipeline would truncate."""
+    tokenizer, longest = pipeline.tokenizer, families.of(pipeline).longest(pipeline)
     return [
         caption
         for caption in captions
-        if len(tokenizer(caption, truncation=False).input_ids) > tokenizer.model_max_length
+        if len(tokenizer(caption, truncation=False).input_ids) > longest
     ]

@@ -6,7 +6,7 @@ import jinja2
 import pandas as pd
 
 from helpers import findings
-from helpers.diffusion import base_models
+from helpers.diffusion import base_models, families
 from helpers.runner import runs
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -17,7 +17,7 @@ def text(
     frame: pd.DataFrame,
     training: pd.DataFrame,
     sources: dict[str, str],
-    prediction: str,
+    pipeline,
 ) -> str:
     """The README.md of a checkpoint: data, recipe, result, licence of the base, the warning about
     memorisation.
@@ -34,7 +34,8 @@ def text(
         found=list(found.value_counts().items()),
         licences=list(train.licence.fillna("not given").value_counts().items()),
         sources=sources,
-        prediction=prediction,
+        family=families.of(pipeline).name,
+        prediction=families.predicts(pipeline),
         steps=int(training.step.max()) if len(training) else 0,
         losses=training.get("validation_loss", pd.Series(dtype=float)).dropna(),
     )

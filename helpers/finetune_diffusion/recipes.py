@@ -1,8 +1,8 @@
-"""What follows from the parameters and a step alone: learning rate and randomness.
+"""Learning rate and randomness, which depend only on the parameters and the step.
 
 All randomness follows from the seed and an image's position in the endless sequence of batches,
-never from a running generator. So a resumed run repeats an uninterrupted one bit for bit, however
-batches are split over accumulation and processes.
+never from a running generator. So a resumed run gives exactly the result of an uninterrupted one,
+however batches are split over accumulation and processes.
 """
 
 import functools
@@ -16,7 +16,7 @@ from helpers.runner.parameters import Record
 
 
 def learning_rate(step: int, recipe: Record) -> float:
-    """At step 1, 2, …: linear warm-up, then constant, or half a cosine down to a hundredth
+    """The rate at step 1, 2, …: linear warm-up, then constant, or half a cosine down to 1 %
     (Loshchilov & Hutter, 2017).
     """
     if step <= recipe.warmup:
@@ -42,8 +42,8 @@ def draw(places, shape, recipe: Record, device):
     """The randomness of some positions: noise and posterior noise (n, C, h, w), position in the
     noise process (n,) in 0..1, dropped captions (n,) bool.
 
-    Drawn on the CPU, one generator per position: the same on every device and for every split of
-    the batch. Captions are looked up on the CPU, so that is where `dropped` stays.
+    Drawn on the CPU, with one generator per position: the same on every device and for every split
+    of the batch. `dropped` stays on the CPU, because captions are looked up there.
     """
     noise, uniform = torch.empty(len(places), 2, *shape), torch.empty(len(places), 2)
     offset = torch.empty(len(places), shape[0], 1, 1)

@@ -24,8 +24,7 @@ from transformers import (
 )
 
 from helpers import findings
-from helpers.diffusion import base_models
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.runner.parameters import Record
 from helpers.runner.progress import progress
@@ -64,8 +63,8 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         )
     )
     latents = 4 if halvings <= 3 else 8
-    # No residual block while shrinking, one while growing: five times as many steps per second as
-    # the usual two and three.
+    # No residual block on the way down, one on the way up: five times as many steps per second as
+    # with the usual two and three.
     levels = halvings + 1
     vae = AutoencoderKL(
         in_channels=channels,
@@ -78,8 +77,8 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
-    # The posterior begins nearly exact, or a short training would spend itself on the noise that it
-    # draws.
+    # The posterior begins with almost no noise; otherwise a short training would mostly learn to
+    # cope with it.
     torch.nn.init.constant_(vae.quant_conv.bias[latents:], -6.0)
     unet = UNet2DConditionModel(
         sample_size=LATENT_SIDE,
@@ -130,7 +129,7 @@ def tokenizer_for(captions: list[str], length: int) -> PreTrainedTokenizerFast:
         )
     }
     vocab = dict.fromkeys([*pieces, *sorted(words)])
-    # A word of the vocabulary is one token without any merges learned.
+    # A word of the vocabulary is one token, without any learned merges.
     backend.model = BPE(
         {piece: index for index, piece in enumerate(vocab)},
         merges=[],
@@ -154,7 +153,7 @@ def train_vae(vae: AutoencoderKL, frame: pd.DataFrame, recipe: Record, folder: P
 
     Absolute plus squared error plus a small share of the KL divergence (Rombach et al., CVPR 2022,
     without the adversary). Interrupted training continues from its checkpoint in `folder`. Sets the
-    scaling factor that makes latents of variance 1.
+    scaling factor that gives the latents variance 1.
     """
     size, channels = recipe.size, vae.config.in_channels
     pixels = torch.stack(

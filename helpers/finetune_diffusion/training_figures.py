@@ -40,8 +40,8 @@ def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
 
 
 def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
-    """Agreement with the caption per finding, with 95 % intervals, beside the chance level; from
-    caption_check.measure.
+    """Agreement with the caption per finding, with 95 % intervals, beside the chance level.
+    `obeyed` comes from caption_check.measure.
     """
     figures.theme()
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(measured) + 1.4))

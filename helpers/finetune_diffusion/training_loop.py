@@ -14,7 +14,7 @@ from accelerate.utils import broadcast
 from peft import LoraConfig
 
 from helpers import files
-from helpers.diffusion import base_models, noise
+from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import checkpoints, latents
 from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
 from helpers.images import write_png
@@ -22,27 +22,30 @@ from helpers.runner.parameters import Record
 from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing
 
-LEAST_SCALE = 2.0**-14  # of float16's gradients: below, every step is left out
+LEAST_SCALE = 2.0**-14  # smallest scale of float16 gradients; below it every step would be skipped
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot continue; the message says what to do and what was kept."""
+    """Training cannot continue; the message says what to do and what was kept."""
 
 
 class Denoiser(torch.nn.Module):
-    """What is trained, as one module: the U-Net and, when its captions come as token ids, the text
-    encoder.
+    """The trained parts as one module: the family's network and, if captions come as token ids, the
+    text encoder.
     """
 
-    def __init__(self, pipeline, with_text: bool = True):
+    def __init__(self, pipeline, with_text: bool):
         super().__init__()
-        self.unet = pipeline.unet
+        self.family = families.of(pipeline)
+        self.add_module(self.family.network, families.network(pipeline))
         self.text_encoder = pipeline.text_encoder if with_text else None
 
-    def forward(self, noisy, timesteps, text):
+    def forward(self, noisy, timesteps, told):
+        """The prediction for noisy latents; `told` has the conditions by name."""
         if self.text_encoder is not None:
-            text = self.text_encoder(text)[0]
-        return self.unet(noisy, timesteps, encoder_hidden_states=text, return_dict=False)[0]
+            told = {"text": self.text_encoder(told["ids"])[0]}
+        network = getattr(self, self.family.network)
+        return self.family.predict(network, noisy, timesteps, **told)
 
 
 def train(
@@ -54,7 +57,7 @@ def train(
     grids: Path,
     prompts: list[str],
 ) -> pd.DataFrame:
-    """Train the pipeline's U-Net (text encoder, LoRA) in place and return the table `training`.
+    """Train the pipeline's network (text encoder, LoRA) in place and return the table `training`.
 
     `frame` has the columns file, sha256, bits, caption and split. Checkpoints go to `folder`,
     encoded images to `cache`, samples of the prompts to `grids`. Interrupted training continues
@@ -65,16 +68,34 @@ def train(
     device, processes = accelerator.device, accelerator.num_processes
     rank = accelerator.process_index
     autocast = partial(base_models.autocast, recipe.precision)
-    # Gradients that float16 could not hold are scaled; with other arithmetic it does nothing.
+    # Scales gradients that float16 could not hold; with other arithmetic it does nothing.
     halved = base_models.arithmetic(recipe.precision) == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=halved)
     say = print if accelerator.is_main_process else lambda *_, **__: None
-    # With warn_only the attention of a GPU would stay free to add up in any order.
+    # With warn_only, a GPU's attention could still add in any order.
     torch.use_deterministic_algorithms(True)
 
-    # What is trained. Its weights and the optimiser stay in fp32 whatever the arithmetic is done
-    # in.
-    with_text = recipe.method == "full_text"
+    # The cases as latents and text. Each is encoded once, by the process whose share it is in.
+    family, with_text = families.of(pipeline), recipe.method == "full_text"
+    cases, held_out = split(frame, recipe)
+    scaling = pipeline.vae.config.scaling_factor
+    pipeline.vae.to(device, memory_format=torch.channels_last)
+    images = latents.Images(pipeline, recipe.size, cache)
+    images.encode(pd.concat([cases, held_out]).iloc[rank::processes])
+    accelerator.wait_for_everyone()
+    posteriors, held_out_posteriors = images.read(cases), images.read(held_out)
+    captions = sorted({"", *cases.caption, *held_out.caption})
+    for name in family.encoders:
+        getattr(pipeline, name).to(device)
+    texts = conditions(captions, pipeline, recipe, cache)
+    number = {caption: index for index, caption in enumerate(captions)}
+    text_of = torch.tensor([number[caption] for caption in cases.caption])
+    held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
+    if device.type == "cuda":
+        for part in base_models.networks(pipeline).values():
+            part.to("cpu")
+
+    # The trained parts. Their weights and the optimiser stay in fp32 whatever the arithmetic.
     prepare(pipeline, recipe, device)
     model = Denoiser(pipeline, with_text)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -86,30 +107,11 @@ def train(
     if recipe.average_on == "cpu":
         ema = [average.cpu() for average in ema]
     denoise = accelerator.prepare(torch.compile(model) if recipe.compile else model)
-    process = noise.schedule(pipeline, recipe.prediction)
-    pipeline.scheduler.register_to_config(prediction_type=process.config.prediction_type)
+    diffused = family.noising(pipeline, recipe.prediction)
+    if recipe.prediction:
+        pipeline.scheduler.register_to_config(prediction_type=recipe.prediction)
 
-    # The cases as latents and text, each encoded once, by whichever process has it in its share.
-    cases, held_out = split(frame, recipe)
-    scaling = pipeline.vae.config.scaling_factor
-    pipeline.vae.to(device, memory_format=torch.channels_last)
-    images = latents.Images(pipeline.vae, recipe.size, cache)
-    images.encode(pd.concat([cases, held_out]).iloc[rank::processes])
-    accelerator.wait_for_everyone()
-    posteriors, held_out_posteriors = images.read(cases), images.read(held_out)
-    captions = sorted({"", *cases.caption, *held_out.caption})
-    if with_text:
-        texts = latents.token_ids(captions, pipeline.tokenizer)
-    else:
-        pipeline.text_encoder.to(device)
-        texts = latents.of_captions(captions, pipeline, cache)
-    number = {caption: index for index, caption in enumerate(captions)}
-    text_of = torch.tensor([number[caption] for caption in cases.caption])
-    held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
-    if device.type == "cuda":
-        pipeline.vae.to("cpu")
-
-    # Where the last kill left it.
+    # Continue where the last process stopped.
     averages = {"ema": ema}
     if recipe.patience:
         averages["best"] = [average.clone().cpu() for average in ema]
@@ -128,8 +130,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         for part in range(recipe.accumulate):
-            # This process's places in the batch of this step; the image in a place follows from the
-            # seed alone.
+            # This process's positions in the batch of this step; the seed alone decides the image
+            # at a position.
             first = (step - 1) * whole_batch + (part * processes + rank) * recipe.batch
             places = range(first, first + recipe.batch)
             chosen = [case_in_place(place, len(cases), recipe.seed) for place in places]
@@ -138,15 +140,14 @@ def train(
             )
             mean, deviation = posteriors[chosen].to(device, non_blocking=True).unbind(1)
             clean = (mean + deviation * posterior_noise) * scaling
-            text = texts[torch.where(dropped, number[""], text_of[chosen])].to(device)
+            said = torch.where(dropped, number[""], text_of[chosen])
+            told = {name: table[said].to(device) for name, table in texts.items()}
 
-            noisy, timesteps, target, weights = noise.diffused(
-                process, clean, eps, uniform, recipe.min_snr
-            )
+            noisy, timesteps, target, weights = diffused(clean, eps, uniform, recipe.min_snr)
             alone = nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise)
             with alone, base_models.attention(device, posteriors.shape[-1]):
                 with autocast():
-                    prediction = denoise(noisy.to(memory_format=layout), timesteps, text)
+                    prediction = denoise(noisy.to(memory_format=layout), timesteps, told)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
                 scaler.scale((losses * weights).mean() / recipe.accumulate).backward()
             sums[0] += losses.detach().mean()
@@ -154,12 +155,13 @@ def train(
         largest = recipe.clip if recipe.clip > 0 else math.inf
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
-        # Where a gradient is too large for float16 the scaler leaves the step out.
+        # If a gradient is too large for float16, the scaler skips the step.
         sums[1] += norm.nan_to_num(0.0, 0.0, 0.0) if halved else norm
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        # A young average is warmed up, or it would remember the beginning for too long.
+        # The average starts with a low decay; otherwise it would keep too much of the first
+        # weights.
         torch._foreach_lerp_(
             ema,
             [p.detach().to(ema[0].device) for p in parameters],
@@ -171,7 +173,7 @@ def train(
             last or step % every == 0 for every in (recipe.validate_every, recipe.checkpoint_every)
         )
         if validating or saving or step % recipe.log_every == 0:
-            # The one place where the device is waited for.
+            # Only here the loop waits for the device.
             mean_loss, norms = (accelerator.reduce(sums, "mean") / loss_count).tolist()
             if not math.isfinite(mean_loss + norms) or scaler.get_scale() < LEAST_SCALE:
                 raise TrainingError(
@@ -192,7 +194,7 @@ def train(
             with swapped(parameters, ema):
                 validation = held_out_loss(
                     model,
-                    process,
+                    diffused,
                     held_out_posteriors,
                     held_out_text_of,
                     texts,
@@ -242,18 +244,30 @@ def train(
 
     final = averages["best" if recipe.patience and len(held_out) else "ema"]
     torch._foreach_copy_([parameter.data for parameter in parameters], final)
-    model.to("cpu").eval()
-    pipeline.vae.to("cpu")
-    pipeline.text_encoder.to("cpu")
+    model.eval()
+    for part in base_models.networks(pipeline).values():
+        part.to("cpu")
     return pd.DataFrame(rows)
 
 
 def prepare(pipeline, recipe: Record, device) -> None:
-    """Freeze what the method does not train, add LoRA adapters where it asks for them."""
-    for part in base_models.PARTS:
-        getattr(pipeline, part).requires_grad_(False)
+    """Freeze the parts that the method does not train, and add LoRA adapters for method lora.
+    Raises ModelError for a method or a precision that the family does not have.
+    """
+    family, network = families.of(pipeline), families.network(pipeline)
+    if recipe.method == "full_text" and not family.trains_text:
+        raise ModelError(
+            f"The text encoder of {family.name} is not trained here: set method to full or lora."
+        )
+    if not family.fp16 and base_models.arithmetic(recipe.precision) == torch.float16:
+        raise ModelError(
+            f"{family.name} gives values that are not finite in float16: set precision to bf16 on a"
+            " GPU that supports it, or to fp32."
+        )
+    for part in base_models.networks(pipeline).values():
+        part.requires_grad_(False)
     if recipe.method == "lora":
-        pipeline.unet.add_adapter(
+        network.add_adapter(
             LoraConfig(
                 r=recipe.lora_rank,
                 lora_alpha=recipe.lora_rank,
@@ -262,18 +276,25 @@ def prepare(pipeline, recipe: Record, device) -> None:
         )
         if device.type == "cuda":
             frozen = base_models.arithmetic(recipe.precision)
-            for parameter in pipeline.unet.parameters():
+            for parameter in network.parameters():
                 parameter.data = parameter.data.to(
                     torch.float32 if parameter.requires_grad else frozen
                 )
     else:
-        pipeline.unet.requires_grad_(True)
+        network.requires_grad_(True)
         if recipe.method == "full_text":
             pipeline.text_encoder.requires_grad_(True)
     if recipe.gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
+        network.enable_gradient_checkpointing()
         if recipe.method == "full_text":
             pipeline.text_encoder.gradient_checkpointing_enable()
+
+
+def conditions(captions: list[str], pipeline, recipe: Record, cache: Path) -> dict:
+    """The conditions for the network, one row per caption; for full_text they are token ids."""
+    if recipe.method == "full_text":
+        return {"ids": latents.token_ids(captions, pipeline.tokenizer)}
+    return latents.of_captions(captions, pipeline, recipe.size, cache)
 
 
 def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
@@ -307,7 +328,7 @@ def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFra
 
 @torch.no_grad()
 def held_out_loss(
-    model, process, posteriors, text_of, texts, scaling: float, recipe: Record, autocast
+    model, diffused, posteriors, text_of, texts, scaling: float, recipe: Record, autocast
 ) -> torch.Tensor:
     """Mean squared error on the held-out latents with the same noise each time and timesteps spread
     evenly; a scalar.
@@ -323,13 +344,10 @@ def held_out_loss(
             torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
             for place in range(len(posteriors))[some]
         ]
-        noisy, timesteps, target, _ = noise.diffused(
-            process, clean, torch.stack(eps).to(device), spread[some], 0.0
-        )
+        told = {name: table[text_of[some]].to(device) for name, table in texts.items()}
+        noisy, timesteps, target, _ = diffused(clean, torch.stack(eps).to(device), spread[some], 0)
         with autocast():
-            prediction = model(
-                noisy.to(memory_format=layout), timesteps, texts[text_of[some]].to(device)
-            )
+            prediction = model(noisy.to(memory_format=layout), timesteps, told)
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
     model.train()
     return total / len(posteriors)
@@ -337,7 +355,7 @@ def held_out_loss(
 
 @contextmanager
 def swapped(parameters, average):
-    """A context with the averaged weights in place of the trained ones, without a third copy."""
+    """A context in which the averaged weights replace the trained ones, without a third copy."""
     _exchange(parameters, average)
     try:
         yield
@@ -361,22 +379,25 @@ def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
             for seed in range(4)
         ]
     )
-    place = pipeline.vae.device
-    pipeline.vae.to(pipeline.unet.device)
+    parts, device = base_models.networks(pipeline).values(), families.network(pipeline).device
+    idle = [part for part in parts if part.device != device]
+    for part in idle:
+        part.to(device)
     drawn = np.stack(drawing.draw(pipeline, jobs, recipe.size, "", recipe.precision))
-    pipeline.vae.to(place)
+    for part in idle:
+        part.to("cpu")
     rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     files.write_atomically(path, write_png(drawing.quantised(sheet, 8)))
 
 
 def not_finite(folder: Path, first: int, last: int, recipe: Record) -> str:
-    """The sentence for a loss or gradient that is not a finite number."""
+    """The error message for a loss or gradient that is not finite."""
     return (
         f"The loss or its gradient is not a finite number between steps {first} and {last}. The"
         f" last good checkpoint is kept in {folder.name}/. Lower learning_rate (now"
-        f" {recipe.learning_rate:g}) or set precision to fp32, in another variant or with FORCE=1,"
-        " which starts again and keeps the old training files in a folder beside it."
+        f" {recipe.learning_rate:g}) or set precision to fp32. Do this in another variant, or with"
+        " FORCE=1, which starts again and keeps the old training files in another folder."
     )
 
 

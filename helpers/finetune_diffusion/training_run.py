@@ -1,7 +1,8 @@
-"""A fine-tuning from the cases of stage 01 to a checkpoint folder that stock diffusers loads.
+"""Fine-tunes a model on the cases of stage 01 and writes a checkpoint folder that stock diffusers
+loads.
 
-`python -m helpers.finetune_diffusion.training_run <study> <run>` is what torchrun starts, once per
-process.
+`python -m helpers.finetune_diffusion.training_run <study> <run>` is the command that torchrun
+starts, once per process.
 """
 
 import json
@@ -14,20 +15,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import PartialState
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
 from helpers import files
-from helpers.diffusion import base_models
+from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import model_card, tiny_model, training_loop
 from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import freshness, places, runs
 
-# checkpoints to go on from; no result, so not hashed, and removed when the run is finished
+# checkpoints for resuming: not a result, so not hashed, and removed when the run is finished
 STATE = ".state"
-# What may change while a training is interrupted: it does not change what is learned, at most the
-# order in which the same numbers are added up.
+# Parameters that may change while a training is interrupted. They do not change what is learned, at
+# most the order in which the same numbers are added.
 FREE = (
     *("log_every", "grid_every", "checkpoint_every", "keep_checkpoints", "only_check"),
     *("base_licence", "compile", "gradient_checkpointing", "batch", "accumulate", "processes"),
@@ -68,7 +67,7 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
         raise TrainingError(
             f"{(sides < settings.size).sum()} of {len(frame)} images are smaller than size"
             f" {settings.size} (the smallest has {int(sides.min())} pixels): images are never"
-            " scaled up; lower size or prepare larger cases."
+            " scaled up, so lower size or prepare larger cases."
         )
     return frame.sort_values("image_id").reset_index(drop=True)
 
@@ -76,8 +75,8 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
 def fine_tune(run: runs.Run) -> pd.DataFrame:
     """Train as the run's parameters say, write checkpoint/ and training.csv, and return the latter.
 
-    A finished run only returns it; an interrupted one continues. More than one process is started
-    with torchrun. Raises TrainingError, ModelError or CheckpointError in one sentence.
+    A finished run only returns the table; an interrupted one continues. Several processes are
+    started with torchrun. Raises TrainingError, ModelError or CheckpointError in one sentence.
     """
     if run.finished:
         return run.read("training.csv")
@@ -87,9 +86,8 @@ def fine_tune(run: runs.Run) -> pd.DataFrame:
 
 
 def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
-    """Raise TrainingError where these parameters and cases would change what an interrupted
-    training learns. With FORCE the old training is kept in another folder and training starts
-    again.
+    """Raise TrainingError if these parameters and cases would change what an interrupted training
+    learns. With FORCE the old training is moved to another folder and training starts again.
     """
     settings, state = run.parameters, run.folder / STATE
     learned = {key: value for key, value in settings.items() if key not in FREE}
@@ -115,16 +113,16 @@ def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
         run.say(f"Starting again ({changes[0]}); the old training is kept in {aside.name}/.")
     elif changes:
         raise TrainingError(
-            f"{run.name} was interrupted, and its settings or inputs were changed since"
-            f" ({'; '.join(changes)}). The training so far was not touched. Undo the change to"
-            " continue, use another variant, or start again with"
-            f" `{runs.redo_command(run)}`, which keeps the old training files."
+            f"{run.name} was interrupted, and its settings or inputs have changed since"
+            f" ({'; '.join(changes)}). The training so far is unchanged. Undo the change to"
+            f" continue, use another variant, or start again with `{runs.redo_command(run)}`, which"
+            " keeps the old training files."
         )
     files.write_atomically(note, json.dumps(learned, indent=1).encode())
 
 
 def _in_processes(run: runs.Run) -> pd.DataFrame:
-    """`work` in several processes, one per GPU; their output is passed on line by line."""
+    """Run `work` in several processes, one per GPU, and pass their output on line by line."""
     count, module = run.parameters.processes, "helpers.finetune_diffusion.training_run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     child = subprocess.Popen(
@@ -145,7 +143,7 @@ def _in_processes(run: runs.Run) -> pd.DataFrame:
 
 
 def work(run: runs.Run) -> pd.DataFrame:
-    """What each process does: base, training, and in the main process the result."""
+    """The work of each process: load the base, train, and write the result (main process only)."""
     main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     base_models.use_cores()
     frame, state = read_cases(run), run.folder / STATE
@@ -156,22 +154,21 @@ def work(run: runs.Run) -> pd.DataFrame:
         frame,
         run.parameters,
         state / "training",
-        # what the study's runs have encoded; deleting it costs only time
+        # cache of encoded cases; deleting it costs only time
         run.folder.parent / ".cache",
         run.folder / "grids",
         grid_captions(frame),
     )
     if main:
-        prediction = pipeline.scheduler.config.prediction_type
-        card = model_card.text(run, frame, training, sources, prediction)
+        card = model_card.text(run, frame, training, sources, pipeline)
         export(run, pipeline, sources, card)
         (state / "training.json").write_text(training.to_json(orient="records"))
     return training
 
 
-def base_pipeline(run: runs.Run, frame: pd.DataFrame) -> StableDiffusionPipeline:
-    """The base the run asks for; `tiny` is built and its VAE trained first, once, by the main
-    process.
+def base_pipeline(run: runs.Run, frame: pd.DataFrame):
+    """The base that the run names. For `tiny`, the main process first builds it and trains
+    its VAE.
     """
     state, recipe = run.folder / STATE, run.parameters
     if recipe.base != "tiny":
@@ -186,7 +183,7 @@ def base_pipeline(run: runs.Run, frame: pd.DataFrame) -> StableDiffusionPipeline
     return base_models.load(str(state / "base"))
 
 
-def loaded_base(run: runs.Run) -> StableDiffusionPipeline:
+def loaded_base(run: runs.Run):
     """The base by hub id, folder, file or run of 03. Raises ModelError."""
     base = run.parameters.base
     if freshness.RUN_NAME.match(base):
@@ -195,22 +192,23 @@ def loaded_base(run: runs.Run) -> StableDiffusionPipeline:
 
 
 def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
-    """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card; whole
-    or not at all.
+    """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card;
+    complete or not at all.
     """
 
     def write(folder: str) -> None:
         if run.parameters.method == "lora":
-            layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
-            StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+            layers = get_peft_model_state_dict(families.network(pipeline))
+            name = f"{families.of(pipeline).network}_lora_layers"
+            pipeline.save_lora_weights(folder, **{name: layers})
         else:
-            # Where it was loaded from is a folder of this machine.
-            for part in (pipeline, pipeline.unet, pipeline.vae):
+            # The path it was loaded from is a folder of this machine.
+            for part in (pipeline, families.network(pipeline), pipeline.vae):
                 part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
         public = {"base": base_models.public_name(run.parameters.base)}
         about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
-        about["prediction"] = pipeline.scheduler.config.prediction_type
+        about["prediction"] = families.predicts(pipeline)
         text = json.dumps(about, indent=1, sort_keys=True)
         (Path(folder) / "recipe.json").write_text(f"{text}\n")
         (Path(folder) / "README.md").write_text(card)
@@ -230,7 +228,7 @@ def _replaced(folder: Path, write) -> None:
 
 
 def grid_captions(frame: pd.DataFrame) -> list[str]:
-    """The captions of a grid's rows: the four most frequent ones of the training cases."""
+    """The captions of a grid's rows: the four most frequent captions of the training cases."""
     return list(frame[frame.split == "train"].caption.value_counts().index[:4])
 
 
@@ -241,12 +239,12 @@ def grids(run: runs.Run) -> list[Path]:
 
 
 def card(run: runs.Run) -> str:
-    """The text of the model card, without its header for machines."""
+    """The text of the model card, without its YAML header."""
     return (run.folder / "checkpoint" / "README.md").read_text().split("---\n", 2)[2]
 
 
 def summary(run: runs.Run, training: pd.DataFrame) -> dict:
-    """What the manifest keeps: the hashes of the base and the losses at the end."""
+    """For the manifest: the hashes of the base and the final losses."""
     about = json.loads((run.folder / "checkpoint" / "recipe.json").read_text())
     held_out = training.validation_loss.dropna()
     return {
@@ -265,5 +263,5 @@ def tidy(run: runs.Run) -> None:
 if __name__ == "__main__":
     try:
         work(runs.load(sys.argv[1], sys.argv[2]))
-    except (TrainingError, base_models.ModelError) as error:
+    except (TrainingError, ModelError) as error:
         sys.exit(f"Error: {error}")

@@ -11,6 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
+from pydicom.encaps import generate_frames
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, iter_pixels, pixel_array
+from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
 
 from helpers.formats import dicom_header
 from helpers.formats.picture import ImageError, Picture
@@ -25,7 +35,7 @@ NATIVE = (
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.5",
 )
-USELESS_WINDOW = 0.9  # of the pixels black or white: the window was written for other values
+USELESS_WINDOW = 0.9  # share of pixels black or white above which a window does not fit the values
 
 
 def looks_like(start: bytes) -> bool:
@@ -39,11 +49,11 @@ def looks_like(start: bytes) -> bool:
 
 
 def read(path: Path, settings, known_modality: str = "") -> Iterator[Picture]:
-    """Every frame of a DICOM file as an image; CT in the lung window (Hounsfield units), X-rays as
-    their file says.
+    """Every frame of a DICOM file as an image: CT in the lung window (Hounsfield units), X-rays as
+    `xray_window` says.
 
-    `settings` has the parameters of stage 01. `known_modality` (xray, ct) is what the metadata says
-    and overrules the header, `settings.default_modality` serves where neither says it. Raises
+    `settings` has the parameters of stage 01. `known_modality` (xray, ct) comes from the metadata
+    and overrules the header; `settings.default_modality` is used if neither states it. Raises
     ImageError with the reason when the file holds no image of that kind.
     """
     with warnings.catch_warnings():
@@ -68,8 +78,6 @@ def read(path: Path, settings, known_modality: str = "") -> Iterator[Picture]:
 
 
 def _dataset(path: Path):
-    import pydicom
-
     with Path(path).open("rb") as file:
         preamble_is_missing = file.read(4) == b"DICM"
     return pydicom.dcmread(
@@ -79,9 +87,6 @@ def _dataset(path: Path):
 
 def _frames(dataset) -> Iterator[np.ndarray]:
     """Frames as stored values, shape (H, W) or (H, W, 3), colour already RGB."""
-    from pydicom.pixels import apply_color_lut
-    from pydicom.uid import JPEGExtended12Bit
-
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
     if (
@@ -101,8 +106,8 @@ def _frames(dataset) -> Iterator[np.ndarray]:
 
 
 def _in_low_bits(dataset) -> Iterator[np.ndarray]:
-    """Frames whose values lie in the low bits: old files may have them below another High Bit, and
-    other headers say wrongly how many there are.
+    """Frames whose values lie in the low bits. Old files may have another High Bit, and some
+    headers state the wrong number of bits.
     """
     stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     high = min(int(dataset.HighBit), allocated - 1)
@@ -128,8 +133,6 @@ def _jumps(values: np.ndarray) -> int:
 
 
 def _decoded(dataset) -> Iterable[np.ndarray]:
-    from pydicom.pixels import iter_pixels
-
     return (
         [dataset.pixel_array]
         if int(dataset.get("NumberOfFrames") or 1) == 1
@@ -138,13 +141,9 @@ def _decoded(dataset) -> Iterable[np.ndarray]:
 
 
 def _correct_sign(dataset) -> None:
-    """Where the header does not state the sign, or JPEG 2000 data states another, choose the sign
-    with the smoother image: the wrong one jumps where values wrap.
+    """If the header does not state the sign, or JPEG 2000 data contradicts it, choose the sign that
+    gives the smoother image: with the wrong sign, values jump where they wrap.
     """
-    from pydicom.encaps import generate_frames
-    from pydicom.pixels import pixel_array
-    from pydicom.pixels.utils import get_j2k_parameters
-
     sign = dataset.get("PixelRepresentation")
     if sign not in (None, ""):
         if not dataset.file_meta.TransferSyntaxUID.startswith(JPEG_2000):
@@ -180,8 +179,6 @@ def _jpeg_of_12_bits(dataset) -> np.ndarray:
 
 
 def _guessed_syntax(dataset) -> str:
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
     if dataset.original_encoding[0]:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
@@ -192,13 +189,10 @@ def _drawn(picture: Picture, frame, values: np.ndarray, settings) -> Picture:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("grey values are not finite numbers")
     if values.ndim == 3:
-        grey_values = luminance(values)
-        depth = grey_values.dtype.itemsize * 8
-        picture.pixels, picture.bits, picture.window = (
-            reduced(grey_values, depth, min(depth, picture.bits)),
-            min(depth, picture.bits),
-            "as stored",
-        )
+        depth = values.dtype.itemsize * 8
+        picture.bits = min(depth, picture.bits)
+        picture.pixels = reduced(luminance(values), depth, picture.bits)
+        picture.window = "as stored"
     elif picture.header.modality == "ct":
         picture.hounsfield = hounsfield(frame, values)
         picture.window = f"{settings.lung_center:g}/{settings.lung_width:g}"
@@ -247,8 +241,8 @@ def hounsfield(dataset, values: np.ndarray) -> np.ndarray:
 
 
 def padding(dataset, values: np.ndarray) -> np.ndarray:
-    """Which stored values only fill the frame and are not measurements (PS3.3 C.7.5.1.1.2):
-    boolean, shape as `values`.
+    """Mask of the stored values that only fill the frame and are not measurements (PS3.3
+    C.7.5.1.1.2): boolean, shape as `values`.
     """
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int) or values.dtype.kind not in "iu":
@@ -272,8 +266,6 @@ def rescaled(dataset, values: np.ndarray) -> np.ndarray:
     """Modality values: the modality LUT or slope and intercept (PS3.3 C.11.1), Hounsfield units for
     CT.
     """
-    from pydicom.pixels import apply_modality_lut
-
     if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(values, dataset)
     slope = dicom_header.factor(dataset, "RescaleSlope", 1.0)
@@ -291,9 +283,9 @@ def grey(
     """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window
     used, share clipped).
 
-    `xray_window` 'file' takes the file's first VOI LUT or window; 'full', or a file without one, or
-    one whose window shows almost nothing, takes the range from the darkest to the brightest value,
-    clipping nothing. Padding is black.
+    `xray_window` 'file' takes the file's first VOI LUT or window. With 'full', without a window, or
+    if the window shows almost nothing, the range from the darkest to the brightest value is taken
+    and nothing is clipped. Padding is black.
     """
     modality_values, outside = rescaled(dataset, values), padding(dataset, values)
     if outside.any():
@@ -318,8 +310,6 @@ def grey(
 
 def _looked_up(dataset, modality_values: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
     """Values through the file's first VOI LUT (PS3.3 C.11.2.1.1), and their depth."""
-    from pydicom.pixels import apply_voi
-
     shown = apply_voi(
         modality_values.astype(
             np.int64 if modality_values.dtype.kind == "f" else modality_values.dtype

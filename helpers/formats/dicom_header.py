@@ -7,30 +7,32 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from helpers.formats.picture import ImageError
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
+# "other" and words that converters write; they do not say what the image shows.
 UNSAID_MODALITIES = (
     "",
     "OT",
     "SC",
-)  # "other" and what converters write: they do not say what the image is of
+)
 CHEST = re.compile(
     r"CHEST|THORA|TORA[CX]|TÓRAX|POITRINE|LUNG|RIB|TORSO|HEART|CARDIA|STERN|CLAVIC|TAP|CAP|WHOLE"
     r" ?BODY|TRUNK|PULMO",
     re.IGNORECASE,
 )
 UNSAID_PARTS = re.compile(r"(UNKNOWN|UNDEFINED|UNSPECIFIED|OTHER|NONE|N/?A|-+)?", re.IGNORECASE)
-MOST_PIXELS = 200_000_000  # of one frame; more is taken for a damaged header
+MOST_PIXELS = 200_000_000  # of one frame; a higher number means a damaged header
 FOR_PROCESSING = (
     "1.2.840.10008.5.1.4.1.1.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.1.3.1",
 )
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-# Where enhanced multi-frame objects keep what single frames have at the top (PS3.3 C.7.6.16 and
-# C.8.15).
+# Where enhanced multi-frame objects store what single frames have at the top level (PS3.3 C.7.6.16
+# and C.8.15).
 FUNCTIONAL_GROUPS = (
     "PixelValueTransformationSequence",
     "FrameVOILUTSequence",
@@ -58,7 +60,7 @@ def numbers(dataset, name: str) -> list[float | None]:
     """The values of a tag of decimal numbers, a comma read as a point; None for other values."""
     element = dataset.get_item(name)
     value = element.value if element else None
-    if isinstance(value, bytes):  # as stored: pydicom refuses the whole tag for one odd value
+    if isinstance(value, bytes):  # raw value: pydicom refuses the whole tag for one odd value
         value = value.decode("latin-1").strip("\0 ").split("\\")
     elif value is None or isinstance(value, str | int | float):
         value = [] if value is None else [value]
@@ -82,8 +84,8 @@ def factor(dataset, name: str, default: float) -> float:
 
 
 def complete(dataset) -> None:
-    """Set tags that decoding needs and that are missing, empty or oddly written, to what the rest
-    of the header implies.
+    """Set tags that decoding needs to what the rest of the header implies, if they are missing,
+    empty or malformed.
     """
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
     places = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
@@ -159,8 +161,8 @@ def _view(dataset) -> str:
 def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
     """The header of a chest image. Raises ImageError with the reason when it is not one.
 
-    `known_modality` is what a metadata table says and overrules the header, `default_modality`
-    serves where nothing says it.
+    `known_modality` comes from a metadata table and overrules the header; `default_modality` is
+    used if neither states it.
     """
     header = columns(dataset)
     if not any(name in dataset for name in PIXELS):
@@ -203,8 +205,6 @@ def of_frame(dataset, number: int):
     """The dataset as it applies to one frame: itself, or with the values of the frame's functional
     groups.
     """
-    from pydicom.dataset import Dataset
-
     shared, per_frame = (
         dataset.get(f"{name}FunctionalGroupsSequence") or [] for name in ("Shared", "PerFrame")
     )
@@ -212,7 +212,8 @@ def of_frame(dataset, number: int):
     if not groups:
         return dataset
     frame = Dataset()
-    frame.update({tag: dataset[tag] for tag in dataset.keys() if tag.group in (0x0008, 0x0028)})  # noqa: SIM118 keys alone, not elements
+    tags = [tag for tag in dataset.keys() if tag.group in (0x0008, 0x0028)]  # noqa: SIM118
+    frame.update({tag: dataset[tag] for tag in tags})
     for group in groups:
         for name in FUNCTIONAL_GROUPS:
             for item in group.get(name) or []:
@@ -234,6 +235,8 @@ def slice_position(frame) -> float | None:
         numbers(frame, name) for name in ("ImageOrientationPatient", "ImagePositionPatient")
     )
     known = len(plane) == 6 and None not in plane and any(plane)
-    if known and abs(np.cross(plane[:3], plane[3:])[2]) < 0.8:  # a tilted gantry: no less than 0.87
+    if (
+        known and abs(np.cross(plane[:3], plane[3:])[2]) < 0.8
+    ):  # a tilted gantry gives at least 0.87
         raise ImageError("CT reformat that is not axial")
     return position[2] if len(position) == 3 else None

@@ -16,8 +16,8 @@ class Picture:
     """One image as read: pixels (H, W) of values 0..2**bits-1, before it is standardised.
 
     `hounsfield` (CT only) has the same shape in HU; `window` says how values became grey, `clipped`
-    which share of the pixels lay outside it; `header` holds the few columns a DICOM header gives.
-    `aspect` is the height of a pixel over its width; `doubt` says what is unknown about the
+    is the share of the pixels outside it, and `header` holds the few columns that a DICOM header
+    gives. `aspect` is the height of a pixel over its width; `doubt` says what is unknown about the
     orientation of a CT image.
     """
 

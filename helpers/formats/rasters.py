@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, WebP, BMP and their like as grey images with their full depth.
+"""Reads PNG, JPEG, TIFF, WebP, BMP and similar files as grey images with their full depth.
 
 Pillow silently opens 16-bit colour as 8-bit; here it keeps its 16 bits.
 """
@@ -13,8 +13,9 @@ from PIL import Image
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import full_range, luminance, reduced
 
-Image.MAX_IMAGE_PIXELS = 200_000_000  # more is refused before anything is decoded
-# No other: Pillow would run Ghostscript on EPS, and takes icons, fonts and any bytes for images.
+Image.MAX_IMAGE_PIXELS = 200_000_000  # larger images are refused before anything is decoded
+# Only these: Pillow would run Ghostscript on EPS, and it reads icons, fonts and arbitrary bytes as
+# images.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF")
 NOT_IMAGES = {
     b"PK\x03\x04": "zip archive",
@@ -43,14 +44,14 @@ TEXT = (
 
 
 def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
-    """Every page of a raster image as a Image.
+    """Every page of a raster image as a Picture.
 
     `start` is the file's first bytes. Raises ImageError with the reason.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Opened here, since Pillow maps files that it opens itself, and reads turned TIFFs wrongly
-        # then.
+        # The file is opened here: Pillow maps files that it opens itself, and then reads rotated
+        # TIFFs wrongly.
         file = path.open("rb")
         try:
             picture = Image.open(file, formats=FORMATS)
@@ -140,7 +141,7 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
             and picture.format == "TIFF"
             and picture.tag_v2.get(0x0106) == 0
         ):
-            # White is zero: Pillow turns 8-bit images round, deeper ones it leaves.
+            # White is zero here: Pillow inverts 8-bit images but not deeper ones.
             values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(
                 np.uint16
             )
@@ -169,12 +170,12 @@ def _rawmode(picture: Image.Image) -> str:
 
 
 def _sixteen_bit_colour(picture: Image.Image, path: Path, rawmode: str) -> np.ndarray:
-    """Both bytes of 16-bit colour:
+    """Both bytes of 16-bit colour.
 
-    Pillow keeps the one its raw mode names, so the file is decoded once for each.
+    Pillow keeps the byte that its raw mode names, so the file is decoded once for each byte.
     """
     if rawmode == "LA;16B":
-        # Four bytes a pixel, as in 8-bit RGBA: grey high, grey low, alpha high, alpha low.
+        # Four bytes per pixel, as in 8-bit RGBA: grey high, grey low, alpha high, alpha low.
         both = _decoded(picture, path, "RGBA", "RGBA").astype(np.uint16)
         grey, alpha = both[..., 0] * 256 + both[..., 1], both[..., 2] * 256 + both[..., 3]
         return np.dstack([grey, grey, grey, alpha])
@@ -206,7 +207,7 @@ def _on_black(colour: np.ndarray, full: int) -> np.ndarray:
 
 
 def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
-    """The image as its EXIF orientation says it must be looked at (EXIF 2.3, tag 0x0112)."""
+    """The image turned as its EXIF orientation says (EXIF 2.3, tag 0x0112)."""
     orientation = picture.getexif().get(0x0112, 1)
     if orientation in (5, 6, 7, 8):
         values = np.swapaxes(values, 0, 1)

@@ -69,9 +69,9 @@ def read(path: Path, settings) -> Iterator[Picture]:
 
 
 def axial(path: Path) -> tuple[np.ndarray, float, str]:
-    """A volume as (slices, rows, columns) float32, slices from feet to head, rows to the back,
-    columns to the patient's left; the height of a pixel over its width; what is unknown about its
-    orientation.
+    """Three values: the volume as (slices, rows, columns) float32, slices from feet to head, rows
+    to the back, columns to the patient's left; the height of a pixel over its width; and what is
+    unknown about its orientation.
     """
     import nibabel
 
@@ -79,7 +79,7 @@ def axial(path: Path) -> tuple[np.ndarray, float, str]:
     doubt = "" if image.header["qform_code"] or image.header["sform_code"] else NO_AFFINE
     if not _turns(image.affine):
         other = image.header.get_qform()
-        doubt = "NIfTI whose sform is broken, its qform is used" if _turns(other) else NO_AFFINE
+        doubt = "NIfTI with a broken sform; its qform is used" if _turns(other) else NO_AFFINE
         other = other if _turns(other) else np.diag([-1, -1, 1, 1])
         image = type(image)(image.dataobj, other)
     image = nibabel.as_closest_canonical(image)

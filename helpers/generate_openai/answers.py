@@ -1,5 +1,5 @@
-"""The answer of an image service: finding the image in it, in whatever form it comes, and storing
-it on disk.
+"""Finds the image in an image service's answer, in whatever form it comes, and stores it on
+disk.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, provenance
 from helpers.generate_openai.service import Service
 from helpers.services import connection, prices, retry_policy, secrets
+from helpers.services.connection import Unusable
 
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 EFFECTIVE = ("created", "size", "quality", "background", "output_format")
@@ -29,73 +30,60 @@ class Answer:
     effective: dict
 
 
-class UnusableAnswer(ValueError):
-    """A successful answer without a usable image: `action` is unusable, empty or refused; `usage`
-    is what the service counted.
-    """
-
-    def __init__(self, message: str, action: str = "unusable", usage: dict | None = None):
-        super().__init__(secrets.clean(message))
-        self.action, self.usage = action, usage
-
-
 def read(content: bytes, fetch) -> Answer:
     """The image of an images response: base64, a URL that `fetch` gets, or the bytes themselves.
 
-    Raises UnusableAnswer.
+    Raises Unusable.
     """
     if content.startswith(IMAGE_STARTS):
         return Answer(content, None, {})
     try:
         body = json.loads(content)
     except ValueError:
-        # Kept by an earlier version of this study: the base64 text alone.
+        # An earlier version of this study kept the base64 text alone.
         return Answer(_decoded(content.decode("ascii", "replace"), "neither JSON nor"), None, {})
     if not isinstance(body, dict):
-        raise UnusableAnswer("the answer is not a JSON object")
+        raise Unusable("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
     data = body.get("data")
     item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else None
     encoded, url = (item or {}).get("b64_json"), (item or {}).get("url")
     if not encoded and not url:
-        if retry_policy.is_refusal({key: body[key] for key in body if key != "usage"}):
-            raise UnusableAnswer(f"refused: {retry_policy.describe(body)}", "refused", usage)
-        said = retry_policy.describe(body) if {"error", "detail"} & body.keys() else ""
         what = "empty data" if item is None else "neither b64_json nor url"
-        raise UnusableAnswer(f"{what}{': ' + said if said else ''}", "empty", usage)
+        raise connection.nothing_in(body, what, usage)
     try:
         if encoded or str(url).startswith("data:"):
             content = _decoded(encoded or url, "not")
         else:
             content = fetch(url)
-    except UnusableAnswer as error:
-        raise UnusableAnswer(str(error), usage=usage) from None
+    except Unusable as error:
+        raise Unusable(str(error), usage=usage) from None
     effective = {key: body[key] for key in EFFECTIVE if body.get(key) is not None}
     effective |= {key: item[key] for key in ("revised_prompt",) if item.get(key)}
     return Answer(content, usage, effective)
 
 
 def _decoded(text, wrong: str) -> bytes:
-    """The bytes of base64 text, which is paid for: some servers break it into lines, leave out the
-    padding, take the URL-safe alphabet or begin it as a data URL.
+    """The bytes of base64 text. The image is paid for, so variants are accepted: line breaks,
+    missing padding, the URL-safe alphabet, and the beginning of a data URL.
     """
     try:
         encoded = unquote(text.partition(",")[2]) if text.startswith("data:") else text
         encoded = "".join(encoded.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (ValueError, AttributeError) as error:
-        raise UnusableAnswer(f"the answer is {wrong} base64 that decodes ({error})") from None
+        raise Unusable(f"the answer is {wrong} base64 that decodes ({error})") from None
 
 
 def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
-    """Download an image that was answered by URL, whole or relative to `base_url` (already paid
-    for, so tried several times).
+    """Download an image that was answered by URL, absolute or relative to `base_url`. It is paid
+    for, so this is tried several times.
 
-    Raises UnusableAnswer.
+    Raises Unusable.
     """
     whole = urljoin(base_url, str(url))
     if not whole.startswith(("http://", "https://")):
-        raise UnusableAnswer("a url that is not http")
+        raise Unusable("a url that is not http")
     for attempt in range(tries):
         try:
             response = httpx2.get(whole, follow_redirects=True, timeout=120.0, trust_env=trust_env)
@@ -103,7 +91,7 @@ def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             if attempt == tries - 1:
                 said = f"{type(error).__name__}: {error}".splitlines()[0].strip(": ")
-                raise UnusableAnswer(f"its url could not be fetched ({said})") from None
+                raise Unusable(f"its url could not be fetched ({said})") from None
             time.sleep(0.5 * 2**attempt)
     raise AssertionError("unreachable")
 
@@ -111,8 +99,8 @@ def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
 async def keep(
     generation, order, request_id: str, content: bytes, headers: dict, seconds: float | None = None
 ) -> retry_policy.Verdict:
-    """Put an answer on disk: its metadata, then its bytes as received; then settle its line of the
-    ledger. Unusable answers are kept in paid/unusable.
+    """Put an answer on disk: first its metadata, then its bytes as received. Then settle its line
+    in the ledger. Unusable answers are kept in paid/unusable.
     """
     service, settled = generation.service, {"seconds": seconds} if seconds is not None else {}
     usage = None
@@ -120,7 +108,7 @@ async def keep(
         answer = await asyncio.to_thread(read, content, lambda url: _fetch(service, url))
         usage = answer.usage
         found = await asyncio.to_thread(provenance.examine, answer.content)
-    except (UnusableAnswer, provenance.UnusableImage) as error:
+    except (Unusable, provenance.UnusableImage) as error:
         action = getattr(error, "action", "unusable")
         settled |= charge(generation, order.size, usage or getattr(error, "usage", None), False)
         if action == "unusable":
@@ -135,7 +123,7 @@ async def keep(
 
 
 async def read_again(generation) -> int:
-    """Read paid answers again that were unusable when they came; returns how many images were
+    """Read again the paid answers that were unusable when they came; returns how many images were
     found.
     """
     kept = 0
@@ -147,7 +135,7 @@ async def read_again(generation) -> int:
         try:
             answer = read(path.read_bytes(), _nothing)
             found = provenance.examine(answer.content)
-        except (UnusableAnswer, provenance.UnusableImage):
+        except (Unusable, provenance.UnusableImage):
             continue
         answer = replace(answer, usage=answer.usage or row)
         await _store(generation, order, path.stem, answer, found, {}, {})
@@ -180,10 +168,11 @@ async def _store(generation, order, request_id, answer, found, headers, settled)
 
 
 def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
-    """Ledger fields that follow from what the service counted; no cost where that cannot be known.
+    """Ledger fields that follow from what the service counted; without a cost where it cannot be
+    known.
 
-    It follows from the tokens counted (an image of 0 tokens means that the count is missing), or
-    from the price per image.
+    The cost follows from the tokens counted (an image of 0 tokens means that the count is missing),
+    or from the price per image.
     """
     price, (given, out) = generation.service.price, prices.tokens(usage)
     known = imaged or not price.image(size)
@@ -201,4 +190,4 @@ def _fetch(service: Service, url) -> bytes:
 
 
 def _nothing(url) -> bytes:
-    raise UnusableAnswer("its url is not requested a second time")
+    raise Unusable("its url is not requested a second time")

@@ -1,7 +1,7 @@
 """The Batch API: half the price, answers within a day. Submit, then run again later to collect.
 
 What is on disk at any moment: paid/batches/<submission>.json is written before a batch is created
-and carries the same submission number as the batch's metadata, so a kill in between neither loses a
+and has the same submission number as the batch's metadata. So a kill in between neither loses a
 batch nor submits it twice.
 """
 
@@ -21,7 +21,7 @@ from helpers.services.sending import ABOUT_THE_PROMPT
 
 ENDPOINT = "/v1/images/generations"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
-RETRIES = 5  # of what costs nothing
+RETRIES = 5  # of calls that cost nothing
 OVER = ("completed", "expired", "cancelled", "failed")
 UNREADABLE = "the batch is over without a readable result: may have been billed"
 
@@ -45,7 +45,7 @@ async def generate(generation: Generation) -> None:
         if generation.wanted and not waiting:
             waiting = await _submit(client, generation)
             if provider == "rehearsal":
-                # The stand-in lives as long as this process, and its batches are over at once.
+                # The stand-in lives as long as this process, and its batches end immediately.
                 waiting = await _collect_all(client, generation)
     if waiting:
         raise ServiceError(
@@ -59,7 +59,9 @@ async def generate(generation: Generation) -> None:
 
 
 async def _collect_all(client, generation) -> list[str]:
-    """Collect from every batch that is not settled; returns a sentence for each still at work."""
+    """Collect from every batch that is not settled; returns a sentence for each batch in
+    progress.
+    """
     waiting = []
     for path in sorted((generation.paid / "batches").glob("*.json")):
         record = json.loads(path.read_text())
@@ -138,8 +140,8 @@ async def _create(client, generation, record, part) -> None:
         upload = (f"{record['submission']}.jsonl", content)
         sent = client.files.create(file=upload, purpose="batch")
         file = await connection.call(sent, "take a batch file")
-        # Not repeated by itself: a second try after a lost answer could create the batch twice. The
-        # next start looks for it.
+        # This is not repeated automatically: a second try after a lost answer could create the
+        # batch twice. The next start looks for the batch.
         async with generation.service.client() as once:
             sent = once.batches.create(
                 input_file_id=file.id,
@@ -194,7 +196,7 @@ async def _collect(client, generation, record) -> str:
     why = f"the batch {batch.status} before this request"
     if batch.errors:
         why = secrets.clean("; ".join(error.message or "" for error in batch.errors.data or []))
-    # The service counts what it did; a result that no line of its files names may be billed.
+    # The service counts its requests; a request that no line of its files names may be billed.
     missing = counts.completed - len(read) if counts else len(record["requests"])
     if batch.status == "failed":
         missing = 0
@@ -229,8 +231,8 @@ async def _found(client, record) -> bool:
 
 
 def _close(generation, record, why, perhaps_billed: int) -> None:
-    """Settle requests of a finished batch that no result names: they were not executed and are
-    free, except for those that the service counts in addition to its results.
+    """Settle the requests of a finished batch that no result names. They were not executed and are
+    free, unless the service counts more requests than it returns results.
     """
     rows = generation.ledger.rows
     unnamed = [name for name in record["requests"].values() if rows[name]["status"] == "submitted"]
@@ -314,9 +316,7 @@ def _judge(generation, failures, others_came: bool) -> list[retry_policy.Verdict
 
 
 def _forgotten(generation, request_id):
-    """An order that is no longer in prompts.csv but was paid for: its image is kept all the
-    same.
-    """
+    """An order that is no longer in prompts.csv but was paid for: its image is kept anyway."""
     row = generation.ledger.rows[request_id]
     words = (row["image_id"], row["prompt_id"], row["prompt"], "", "", "", "", "")
     return Order(*words, 0, row["size"] or "auto", 0.0)

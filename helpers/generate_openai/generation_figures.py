@@ -85,7 +85,7 @@ def spend(ledger: pd.DataFrame, budget_usd: float, simulated: bool = False) -> p
 
 
 def latency(ledger: pd.DataFrame, simulated: bool = False) -> plt.Figure:
-    """How long answers took: every successful attempt's seconds, with the median and the 95th
+    """How long answers took: the seconds of every successful attempt, with the median and the 95th
     percentile.
     """
     seconds = ledger.loc[(ledger["status"] == "ok") & ledger["seconds"].notna(), "seconds"].astype(
@@ -113,7 +113,7 @@ def latency(ledger: pd.DataFrame, simulated: bool = False) -> plt.Figure:
 
 
 def refusals(ledger: pd.DataFrame) -> pd.DataFrame:
-    """The prompts that the service would not draw, how often, and what it said."""
+    """The prompts that the service refused, how often, and what it said."""
     refused = ledger[ledger["status"] == "refused"]
     return (
         refused.groupby(["prompt_id", "prompt", "error"], dropna=False)
@@ -124,7 +124,7 @@ def refusals(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(ledger: pd.DataFrame, made: pd.DataFrame, folder):
-    """The stage in one line: images, refusals, attempts, USD in all and per image, content
+    """The stage in one row: images, refusals, attempts, total USD, USD per image, and content
     credentials found and verified.
     """
     names = made["image_id"]
@@ -136,9 +136,9 @@ def summary(ledger: pd.DataFrame, made: pd.DataFrame, folder):
         "refused": ledger.loc[ledger["status"] == "refused", "image_id"].nunique(),
         "attempts": len(ledger),
         "perhaps billed, no answer": int((ledger["status"] == "unknown").sum()),
-        "USD in all": f"{usd:.4f}",
+        "total USD": f"{usd:.4f}",
         "USD per image": f"{usd / max(1, len(made)):.4f}",
         "with content credentials": sum(found["present"] for found in credentials),
-        "their signature verified": sum(found.get("verified", False) for found in credentials),
+        "with a verified signature": sum(found.get("verified", False) for found in credentials),
     }
     return pd.DataFrame([row]).style.hide(axis="index")

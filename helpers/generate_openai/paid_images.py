@@ -56,8 +56,8 @@ def sidecar(service, order, request_id: str, headers: dict, answer, found: dict)
 
 
 def write_paid(paid: Path, record: dict, content: bytes) -> None:
-    """The record first, then the bytes: an image on disk always has its record, a record without
-    image was billed and lost.
+    """Write the record first, then the bytes. So an image on disk always has its record, and a
+    record without an image was billed and lost.
     """
     text = secrets.clean(json.dumps(record, indent=1, sort_keys=True)) + "\n"
     write_atomically(paid / f"{record['image_id']}.json", text.encode())
@@ -68,7 +68,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
     """Write images/<image_id>.png for every paid image: one channel, 8 bits, at most `image_size`
     pixels, free of all metadata.
 
-    Returns the rows of images.csv. Copies that are there are kept.
+    Returns the rows of images.csv. Existing copies are kept.
     """
     rows = []
     for order in progress(orders, "study copies"):

@@ -1,6 +1,4 @@
-"""What is requested: the prompts of a study, and one order with a lasting identity for every
-image.
-"""
+"""The prompts of a study, and one order with a permanent id for every image."""
 
 import hashlib
 import json
@@ -14,7 +12,7 @@ from helpers import findings, tables
 from helpers.generate_openai import shapes
 from helpers.services import budget
 
-MOST_IMAGES = 100_000  # beyond what its budget covers, or for nothing
+MOST_IMAGES = 100_000  # beyond what the budget covers, or of images that cost nothing
 LONGEST_PROMPT = {"gpt-image": 32_000, "dall-e": 1000}
 
 
@@ -40,12 +38,12 @@ class Order:
 
     @property
     def group(self) -> str:
-        """What fails together: a prompt that is refused is refused for all its images."""
+        """Orders that fail together: a refused prompt is refused for all its images."""
         return self.prompt
 
 
 def read_prompts(path: Path) -> pd.DataFrame:
-    """The prompts table, its prompts written out: given in full or from modality, view, finding,
+    """The prompts table with every prompt in full: given, or made from modality, view, finding,
     side and wording.
 
     Raises TableError for wrong columns, PromptError for an unknown finding, a duplicate id or a
@@ -92,13 +90,14 @@ def orders(prompts: pd.DataFrame, service, cases: dict | None = None) -> list[Or
     """
     _check_count(int(prompts["count"].sum()), service)
     wanted, longest = [], LONGEST_PROMPT[service.shape]
-    numbered = Counter()  # two lines with the same words go on counting, or they would be one image
+    # Lines with the same words continue the count, or their images would be the same.
+    numbered = Counter()
     names = ("prompt_id", "prompt", "modality", "view", "finding", "side", "caption")
     for row in prompts.astype(object).where(prompts.notna(), "").to_dict("records"):
         if len(row["prompt"]) > longest:
             raise PromptError(
-                f"Prompt '{row['prompt_id']}' has {len(row['prompt'])} characters; this request"
-                f" takes {longest}."
+                f"Prompt '{row['prompt_id']}' has {len(row['prompt'])} characters, but this request"
+                f" allows {longest}."
             )
         for _ in range(row["count"]):
             replicate = numbered[row["prompt"]]
@@ -128,8 +127,8 @@ def _check_count(count: int, service) -> None:
 
 def identity(service, prompt: str, replicate: int) -> str:
     """The image's id: a hash of provider, model, prompt, size, quality and replicate number (and of
-    extra fields sent along). Which case gave its shape is not part of it: other cases would not
-    make a paid image another one.
+    extra fields sent along). The case that gave the shape is not part of it, so a paid image keeps
+    its id when the cases change.
     """
     settings = service.parameters
     size = f"{settings.size} in the shapes of cases" if settings.cases else settings.size

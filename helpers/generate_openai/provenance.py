@@ -53,8 +53,8 @@ def _ends(content: bytes, kind: str) -> bool:
 
 
 def content_credentials(content: bytes, kind: str) -> dict:
-    """The C2PA manifest that a file carries: whether its signature and its hashes of the image
-    hold (`verified`), who signed it, which generator it names; why not, where they do not.
+    """The C2PA manifest that a file carries: whether its signature and its hashes of the image are
+    valid (`verified`) or why not, who signed it, and which generator it names.
 
     The signer's identity is not verified: no list of trusted authorities is used (C2PA
     specification 2.1, section 14).

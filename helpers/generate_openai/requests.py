@@ -1,4 +1,4 @@
-"""The images of a run that are to be requested: what is on disk, what is wanted, what it costs.
+"""The images that a run requests: which are on disk, which are missing, and what they cost.
 
 services/sending.py sends. What is on disk at any moment: before a request is sent its line in
 ledger.csv; after its answer paid/<image_id>.json (request and answer), then
@@ -14,16 +14,17 @@ from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
 from helpers.generate_openai.service import Service
 from helpers.runner import runs
-from helpers.services import budget, prices, retry_policy, sending
+from helpers.services import budget, prices, sending
 from helpers.services.connection import ServiceError
-from helpers.services.ledger import LOST, Ledger
+from helpers.services.ledger import LOST
+from helpers.services.work import Work
 
-# What to change when a service does not take a field of the request.
+# What to change when a service does not accept a field of the request.
 FIELDS = {
-    "quality": "set quality to auto, then it is not sent",
-    "size": "set size to one that it takes, or to auto",
-    "response_format": "set request_shape to gpt-image, then it is not sent",
-    "moderation": "set moderation to auto, then it is not sent",
+    "quality": "set quality to auto, so that it is not sent",
+    "size": "set size to one that it accepts, or to auto",
+    "response_format": "set request_shape to gpt-image, so that it is not sent",
+    "moderation": "set moderation to auto, so that it is not sent",
     "model": "set model to a name that it lists",
 }
 LEFT = {
@@ -32,31 +33,25 @@ LEFT = {
 }
 
 
-class Generation:
-    """The orders of one run and the service that gets them: what is on disk, what is still wanted,
-    what it costs.
-    """
+class Generation(Work):
+    """The images of one run: which are on disk, which are still missing, and what they cost."""
 
     things, groups, doing = "images", "prompts", "Generating"
-    left, fields = LEFT, FIELDS
-    leaves_out = False
+    left, fields, elsewhere = LEFT, FIELDS, "on disk, refused or in a batch"
+    keep = answers.keep
     unlike = "Is this an image service? Its answers are in paid/unusable."
 
     def __init__(self, run: runs.Run, service: Service, orders: list[Order]):
-        self.run, self.service, self.orders = run, service, orders
-        self.budget_usd = run.parameters.budget_usd
+        super().__init__(run, service, orders)
         self.batch = run.parameters.mode == "batch"
-        self.by_id = {order.image_id: order for order in orders}
-        self.paid = run.folder / "paid"
-        self.ledger = Ledger(run.folder / "ledger.csv")
         self.seen_tokens = [
             row["output_tokens"] * 1024**2 / prices.area(row["size"] or "auto")
             for row in self.ledger.rows.values()
             if self._alike(row) and row["output_tokens"]
         ]
+        self.resume()
         if not run.finished:
-            self._reconcile()
-        self.rest()
+            self.learn("auto", None)
 
     def rest(self) -> None:
         """Recompute the missing images: not on disk, not in a batch, and not of a prompt that was
@@ -76,31 +71,24 @@ class Generation:
             if order.image_id not in settled and order.prompt not in refused
         ]
         self.wanted.sort(key=lambda order: failed[order.image_id])
+        self.open = len(self.wanted)
 
     def on_disk(self, order: Order):
         """The image as received, or None."""
         return paid_images.on_disk(self.paid, order.image_id)
 
     def begin(self, order: Order, reserve_usd: float, status: str = "sent") -> str:
-        """Put a request down in the ledger as it is sent; returns its id."""
-        service = self.service
-        sent = {"model": service.parameters.model, "size": service.size(order)}
-        return self.ledger.begin(order, reserve_usd, status, **sent, quality=service.quality)
+        """Enter a request in the ledger before it is sent; returns its id."""
+        request = {"size": self.service.size(order), "quality": self.service.quality}
+        model = self.service.parameters.model
+        return self.ledger.begin(order, reserve_usd, status, model=model, **request)
 
     async def send(self, client, order: Order, request_id: str) -> tuple[bytes, dict]:
         """Send one request; returns the answer's bytes and headers."""
         return await services.ask(client, self.service.request(order), request_id)
 
-    async def keep(self, order: Order, request_id: str, *answer) -> retry_policy.Verdict:
-        """Put an answer on disk and settle its line; see answers.keep."""
-        return await answers.keep(self, order, request_id, *answer)
-
-    def leave_out(self, order: Order, request_id: str, verdict) -> bool:
-        """Every image is needed: none is left out."""
-        return False
-
     def estimate(self, order: Order) -> budget.Estimate:
-        """Expected cost of one image, and what is set aside for it."""
+        """Expected cost of one image, and the amount set aside for it."""
         return self._estimate(order.prompt, order.size, self.batch)
 
     def _estimate(self, prompt: str, size: str, batch: bool) -> budget.Estimate:
@@ -116,8 +104,8 @@ class Generation:
         return self._estimate(prompt, area, self.batch)
 
     def learn(self, size: str, output_tokens: int | None) -> None:
-        """Note the tokens of an answer. From then on the known cost of an image is reserved for
-        attempts without an answer.
+        """Note the tokens of an answer. From then on, attempts without an answer reserve the known
+        cost of an image.
         """
         if output_tokens:
             self.seen_tokens.append(output_tokens * 1024**2 / prices.area(size))
@@ -130,39 +118,28 @@ class Generation:
         wanted = (self.service.parameters.model, self.service.quality)
         return (row["model"], row["quality"]) == wanted
 
-    def plan(self) -> str:
-        """The number of requests to come and their expected cost, in a few sentences."""
-        return sending.plan(self, len(self.wanted), "on disk, refused or in a batch")
-
-    def _reconcile(self) -> None:
-        """Settle the attempts that a killed process left open: from what it put on disk, else as
-        perhaps billed.
+    def settle_open(self, row: dict) -> None:
+        """Settle an attempt from the answer that a killed process put on disk, else as perhaps
+        billed.
         """
-        for half_written in [*self.run.folder.glob(".*.part"), *self.paid.rglob(".*.part")]:
-            half_written.unlink()
-        left_open = [row for row in self.ledger.rows.values() if row["status"] == "sent"]
-        for row in left_open:
-            name, sidecar = row["request_id"], self.paid / f"{row['image_id']}.json"
-            record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-            if record.get("request_id") != name:
-                self.ledger.settle(name, "unknown", error=LOST)
-            elif paid_images.on_disk(self.paid, row["image_id"]):
-                self.ledger.settle(name, "ok", **record["settled"])
-            else:
-                lost = {"error": "answered and billed, but lost before it was on disk"}
-                self.ledger.settle(name, "unknown", **record["settled"] | lost)
-        self.learn("auto", None)
-        if left_open:
-            self.ledger.save_now()
+        name, sidecar = row["request_id"], self.paid / f"{row['image_id']}.json"
+        record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+        if record.get("request_id") != name:
+            self.ledger.settle(name, "unknown", error=LOST)
+        elif paid_images.on_disk(self.paid, row["image_id"]):
+            self.ledger.settle(name, "ok", **record["settled"])
+        else:
+            lost = {"error": "answered and billed, but lost before it was on disk"}
+            self.ledger.settle(name, "unknown", **record["settled"] | lost)
 
 
 async def generate(generation: Generation) -> None:
-    """Ask for everything that is still wanted.
+    """Request every missing image.
 
-    `tries` bounds attempts that failed before an answer, `ask_again` those that were perhaps billed
-    and lost, and `patience_seconds` the waiting under rate limits while nothing gets through.
-    Raises ServiceError, after every open request has been settled, when images are still
-    missing: the budget or quota is used up, a request is wrong, too much failed.
+    `tries` limits the attempts that failed before an answer, `ask_again` those that were perhaps
+    billed and lost, and `patience_seconds` the wait while rate limits let nothing through. Raises
+    ServiceError if images are still missing after every open request has been settled: the budget
+    or quota is used up, a request is wrong, or too many failed.
     """
     if generation.run.finished:
         return
@@ -189,6 +166,6 @@ def _check_space(generation: Generation) -> None:
     free = shutil.disk_usage(generation.paid).free
     if free < needed:
         raise ServiceError(
-            f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free"
+            f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free some"
             " space or set OUTPUTS to another drive."
         )

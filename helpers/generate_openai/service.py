@@ -13,9 +13,9 @@ from helpers.runner import runs
 from helpers.services import connection, prices
 
 OWN_FIELDS = {"model", "prompt", "n", "size", "quality", "response_format", "moderation"}
-# What the study's own parameters say, or what would make one request several images.
+# Fields that the study's own parameters set, or that would ask for several images in one request.
 NOT_FURTHER = {"model", "prompt", "n", "stream", "size", "quality"}
-# The place in a prompt from which stable-diffusion.cpp's sd-server takes its further fields.
+# The tag in a prompt from which stable-diffusion.cpp's sd-server takes further fields.
 IN_PROMPT = "sd_cpp_extra_args"
 
 
@@ -34,7 +34,7 @@ class Service(connection.Connection):
     def quality(self) -> str | None:
         """The quality in requests; None where they have no quality."""
         quality, model = self.parameters.quality, self.parameters.model
-        # The retired models know no low, medium or high; DALL-E 2 knows no quality at all.
+        # The retired models do not have low, medium or high; DALL-E 2 has no quality at all.
         known = quality in ("standard", "hd") and model != "dall-e-2"
         return quality if quality != "auto" and (self.shape == "gpt-image" or known) else None
 
@@ -69,7 +69,7 @@ def of(run: runs.Run) -> Service:
     finished run, which sends nothing), PriceError for a model without a price.
     """
     settings = run.parameters
-    said = "the study's own parameters say model, size and quality, prompts.csv the prompt and how"
+    said = "the study's parameters set model, size and quality; prompts.csv sets the prompt and how"
     extra = connection.extra_body(settings, NOT_FURTHER, f"{said} many images")
     price = prices.find(
         settings.priced_as or settings.model,
@@ -91,7 +91,7 @@ def of(run: runs.Run) -> Service:
 
 
 async def preflight(service: Service) -> str:
-    """What the service said of the model; see connection.preflight."""
+    """What the service says about the model; see connection.preflight."""
     return await connection.preflight(service, ("image", "dall"), "makes images")
 
 
@@ -102,7 +102,7 @@ async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[
 
 
 async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:
-    """Bring a file of the service onto the disk, piece by piece."""
+    """Download a file of the service to disk, in chunks."""
     async with client.files.with_streaming_response.content(file_id) as response:
         with path.open("wb") as file:
             async for piece in response.iter_bytes(1 << 20):

@@ -12,7 +12,7 @@ from helpers.runner import runs
 from helpers.services import prices
 from helpers.services.connection import ServiceError
 
-# The only sizes of older models; DALL-E 2 makes only squares.
+# The only sizes that older models make; DALL-E 2 makes only squares.
 FIXED = {
     "dall-e-2": ("256x256", "512x512", "1024x1024"),
     "dall-e-3": ("1024x1024", "1024x1792", "1792x1024"),
@@ -20,7 +20,7 @@ FIXED = {
     "chatgpt-image": ("1024x1024", "1024x1536", "1536x1024"),
 }
 STEP, SMALLEST_AREA, LONGEST_EDGE, MOST_RATIO = 16, 655_360, 3840, 3.0
-# A received image whose width to height is within this of what was drawn gets exactly that.
+# A received image whose aspect ratio is this close to the drawn one is cut to it exactly.
 NEAR = 0.03
 
 
@@ -36,7 +36,7 @@ def of_cases(run: runs.Run) -> dict[str, list[tuple[int, int]]]:
 
 
 def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple[str, float]:
-    """Size to ask for and exact width to height of an image: those of a case drawn for it by the
+    """The size to request and the exact aspect ratio of an image: those of a case drawn by the
     study's seed, at the area of `size`.
 
     Raises ServiceError when no case has this modality.
@@ -55,8 +55,8 @@ def drawn(shapes: dict, service: Service, modality: str, image_id: str) -> tuple
 
 
 def nearest(service: Service, ratio: float) -> str:
-    """The size nearest to a width to height at the area of `size`, WIDTHxHEIGHT, that the model
-    makes: one of its fixed list, or any in steps of 16 pixels.
+    """The WIDTHxHEIGHT nearest to an aspect ratio at the area of `size` that the model can make:
+    one of a fixed list, or any in steps of 16 pixels.
     """
     model = (service.parameters.priced_as or service.parameters.model).rsplit("/", 1)[-1]
     fixed = next((sizes for name, sizes in FIXED.items() if model.startswith(name)), None)
@@ -83,15 +83,15 @@ def _in_steps(ratio: float, area: int, least: int) -> str:
 
     def distance(edge):
         width, height = edge
-        # A hundredth of the shape weighs as much as a tenth of the area.
+        # A change of the shape by 1 % weighs as much as a change of the area by 10 %.
         return 10 * abs(np.log(width / height / ratio)) + abs(np.log(width * height / area))
 
     return "{}x{}".format(*min(possible, key=distance))
 
 
 def exact(array: np.ndarray, ratio: float, size: int) -> np.ndarray:
-    """The image (H, W) uint8 with its longer side at most `size` pixels and, where it is `NEAR` the
-    `ratio` that it was drawn for, exactly that: a service makes steps of 16 pixels.
+    """The image (H, W) uint8 with its longer side at most `size` pixels. If its aspect ratio is
+    `NEAR` the requested `ratio`, it gets exactly that ratio (a service rounds sizes to 16 pixels).
     """
     height, width = array.shape
     if not ratio or abs(np.log(width / height / ratio)) > NEAR:

@@ -16,16 +16,16 @@ from helpers.table_columns import LABELS
 
 STATIC = Path(__file__).parent / "static"
 PREVIEW = "http://127.0.0.1:8010/"  # where `make poster DO=preview` serves it on this machine
-# Pixels and bytes of an image at most: 40 of them, the frames and the rest stay below 6 MB.
+# Maximum pixels and bytes per image: 40 images, the frames and the rest stay below 6 MB.
 SIDE, LARGEST = 768, 84_000
 MOMENT = r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"
 CUE = re.compile(rf"{MOMENT} +--> +{MOMENT}[^\n]*\n(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
 
 
 def address(run: runs.Run) -> str:
-    """Where the page will be; the address of the preview while none is given.
+    """The address of the page, or of the preview if none is given.
 
-    Raises RunError for one that a phone cannot open.
+    Raises RunError for an address that a phone cannot open.
     """
     given = run.parameters.address or PREVIEW
     if not re.fullmatch(r"https?://[^\s/]+\S*", given):
@@ -67,7 +67,7 @@ def quiz(shown: pd.DataFrame, bits: int, most: int, seed: int) -> tuple[list[dic
 
 
 def votes(image: dict) -> dict[str, int]:
-    """How many readers called an image real, fake, uncertain."""
+    """The numbers of readers who called an image real, fake and uncertain."""
     return {label: int(image[f"votes_{label}"]) for label in LABELS}
 
 
@@ -90,10 +90,10 @@ def cues(path: Path) -> list[dict]:
 
 
 def explanation(run: runs.Run, sentences: list[str]) -> tuple[dict, dict[str, Path]]:
-    """What is spoken, and the audio file by name if the study has one.
+    """The spoken text, and the audio file by name if the study has one.
 
-    Captions come from the WebVTT file beside an audio file that has its name, else the sentences
-    share its time by their length.
+    Captions come from the WebVTT file with the audio file's name. Without it, each sentence gets a
+    share of the time in proportion to its length.
     """
     spoken = {"audio": "", "cues": [{"text": text} for text in sentences]}
     if not run.parameters.audio:
@@ -124,7 +124,7 @@ def write(run: runs.Run, page: dict, files: dict[str, bytes | Path]) -> list[str
 
 
 def crop(poster: Path, place: dict) -> bytes:
-    """The key figure out of poster.png, for the page; `place` as in poster.json."""
+    """The key figure, cut from poster.png for the page; `place` as in poster.json."""
     with Image.open(poster) as picture:
         left, top = place["left"] * picture.width, place["top"] * picture.height
         box = (

@@ -2,7 +2,7 @@
 target of its augmented reality, so poster and page take every position from here.
 
 A black rim, with white paper inside and outside, surrounds the figure: its outer edge gives the
-figure's plane more exactly than the code's corners, which are close together.
+figure's plane more precisely than the code's corners, which are close together.
 
 Lengths are in units of half an image's side, from the figure's upper left corner.
 """
@@ -13,7 +13,7 @@ import segno
 
 CODE, QUIET = 4, 4  # side of the code with its margin in units; the margin in modules (ISO 18004)
 PAPER, RIM, GAP = 0.3, 0.1, 0.2  # white paper outside the rim; the rim; white around every image
-WIDE = 20  # images from which a figure has two columns on either side
+WIDE = 20  # number of images above which a figure has two columns on each side
 
 
 def layout(images: int) -> dict:
@@ -38,7 +38,7 @@ def layout(images: int) -> dict:
 
 
 def code(address: str, box: dict) -> tuple[bytes, dict]:
-    """The QR code of an address as SVG with its margin, and where its modules lie when it fills
+    """The QR code of an address as SVG with its margin, and the position of its modules if it fills
     `box`: x, y and size, in the units of the figure.
     """
     made = segno.make(address, error="m", micro=False)

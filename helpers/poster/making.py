@@ -1,13 +1,14 @@
 """The content of the poster and the companion page, from a finished analysis."""
 
 import json
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from helpers import figures, images
-from helpers.analyse_readings import results
+from helpers.analyse_readings import image_sets, report_figures
 from helpers.analyse_readings import texts as report
 from helpers.poster import companion, key_figure, printing, showing, texts
 from helpers.runner import runs
@@ -30,7 +31,7 @@ TITLES = {
 def read_results(run: runs.Run) -> dict:
     """results.json of 08, once every reader has locked.
 
-    Raises RunError when a reader has not locked, or when 08 is of an earlier version.
+    Raises RunError if a reader has not locked, or if an earlier version made 08.
     """
     analysis = run.reads(run.parameters.analysis)
     found = json.loads((analysis.folder / "results.json").read_text())
@@ -41,11 +42,11 @@ def read_results(run: runs.Run) -> dict:
 
 
 def choose(run: runs.Run, rows: pd.DataFrame, frames: tuple) -> dict[str, pd.DataFrame]:
-    """Images that may be shown, drawn with the run's seed: key (of the key figure; half of them
-    real where real ones may be shown), samples and fakes (generated ones; identified as fake by at
+    """Images that may be shown, drawn with the run's seed: `key` (for the key figure; half of them
+    real if real images may be shown), `samples` (generated) and `fakes` (identified as fake by at
     least two readers).
 
-    `frames`: see showing.read_frames; the sample whose frames were kept is placed separately.
+    `frames`: see showing.read_frames; the sample with stored frames is placed separately.
     """
     frames_of, stages = frames
     drawn = rows[rows["shown"]].sample(frac=1, random_state=run.parameters.seed)
@@ -87,25 +88,26 @@ def say(run: runs.Run, found: dict, rows: pd.DataFrame, chosen: dict, frames: tu
 
 
 def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: tuple) -> dict:
-    """Write poster.pdf, poster.png and poster.json; returns the last (see printing.write)."""
+    """Write poster.pdf, poster.png and poster.json; returns the content of poster.json (see
+    printing.write).
+    """
     bits, study_texts = showing.depth(run), texts.study_texts(run)
     files, pictures, stages = {}, {}, frames[1]
     for image in pd.concat(chosen.values()).drop_duplicates("image_id").to_dict("records"):
         pictures[image["image_id"]] = name = f"{image['image_id']}.png"
-        files[name] = printing.png(images.eight_bits(images.read_png(image["file"]), bits))
+        shown = images.eight_bits(images.read_png(image["file"]), bits)
+        files[name] = images.write_png(shown, compress_level=6)
     figure = key_figure.layout(len(chosen["key"]) + bool(stages))
     names = [pictures[image_id] for image_id in chosen["key"]["image_id"]]
     if stages:
-        files["frames.png"] = printing.png(stages[-1])
+        files["frames.png"] = images.write_png(stages[-1], compress_level=6)
         names.insert(0, "frames.png")
     for place, tile in enumerate(figure["tiles"]):
         tile["file"] = names[place] if place < len(names) else ""
     files["code.svg"], _ = key_figure.code(companion.address(run), figure["box"])
-    files |= {
-        f"logo{number}{path.suffix}": path for number, path in enumerate(study_texts["logos"])
-    }
+    logos = {f"logo{n}{path.suffix}": path for n, path in enumerate(study_texts["logos"])}
     drawn = draw(run, found)
-    files |= {f"{name}.pdf": content for name, content in drawn.items()}
+    files |= logos | {f"{name}.pdf": content for name, content in drawn.items()}
     parts = {
         "key": {"kind": "key"},
         "summary": {"size": 1.12},
@@ -114,9 +116,9 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
             "cards": [texts.card(row) for row in found["headline"]],
             "table": compared(run),
         },
+        **{name: {"figure": f"{name}.pdf", "optional": name == "roc"} for name in drawn},
+        **{name: {"images": gallery(chosen[name], pictures)} for name in ("samples", "fakes")},
     }
-    parts |= {name: {"figure": f"{name}.pdf", "optional": name == "roc"} for name in drawn}
-    parts |= {name: {"images": gallery(chosen[name], pictures)} for name in ("samples", "fakes")}
     simulated = ", ".join(run.simulated)
     modalities = sorted(chosen["samples"]["modality"].unique(), reverse=True)
     data = {
@@ -124,7 +126,7 @@ def write_poster(run: runs.Run, found: dict, said: dict, chosen: dict, frames: t
         "address": companion.address(run),
         "authors": [author(text) for text in study_texts["authors"]],
         "affiliations": study_texts["affiliations"],
-        "logos": [name for name in files if name.startswith("logo")],
+        "logos": list(logos),
         "simulated": f"SIMULATED: {simulated}. A rehearsal of the procedure." if simulated else "",
         "figure": figure,
         "sections": [
@@ -158,25 +160,25 @@ def author(text: str) -> dict:
 
 
 def draw(run: runs.Run, found: dict) -> dict[str, bytes]:
-    """08's figures in the size of a poster's column, as PDF by name."""
+    """The figures of 08 in the size of a poster's column, as PDF by name."""
     analysis = run.reads(run.parameters.analysis)
     tables = {name: analysis.read(f"tables/{name}.csv") for name in ("per_image", "roc")}
     figures.theme()
-    drawn = {"labels_by_source": figures.labels_by_source(tables["per_image"])}
+    drawn = {"labels_by_source": report_figures.labels_by_source(tables["per_image"])}
     if found["design"]["real"] and found["design"]["generated"]:
-        areas = [row for row in found["areas"] if row["stratum"] == results.OVERALL]
+        areas = [row for row in found["areas"] if row["stratum"] == image_sets.OVERALL]
         legend = {row["reader"]: f"{row['reader']}: {report.area(row)}" for row in areas}
-        drawn["roc"] = figures.roc_curves(tables["roc"], legend)
+        drawn["roc"] = report_figures.roc_curves(tables["roc"], {image_sets.OVERALL: ""}, legend)
     for name, figure in drawn.items():
         width, height = figure.get_size_inches()
-        figure.set_size_inches(min(width, 6.2), height)  # in the same column its words are larger
+        figure.set_size_inches(min(width, 6.2), height)  # larger words in the same column
         drawn[name] = figures.as_bytes(figures.mark(figure, run.simulated), "pdf")
         plt.close(figure)
     return drawn
 
 
 def compared(run: runs.Run) -> list[list[str]]:
-    """Rows of the published counts beside this study's, from 09; none without it."""
+    """The published counts beside this study's, from 09; empty without 09."""
     if not run.parameters.comparison:
         return []
     table = run.reads(run.parameters.comparison).read("comparison.csv")
@@ -187,6 +189,7 @@ def compared(run: runs.Run) -> list[list[str]]:
 def gallery(chosen: pd.DataFrame, files: dict[str, str]) -> list[dict]:
     """File and caption of every image."""
     captions = chosen["modality"].map(figures.NAMES) + ", " + chosen["generator"].fillna("")
+    captions = [textwrap.shorten(caption, 36, placeholder=" …") for caption in captions]
     return [
         {"file": files[image_id], "caption": caption}
         for image_id, caption in zip(chosen["image_id"], captions)

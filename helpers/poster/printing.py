@@ -1,14 +1,12 @@
-"""The poster as PDF and PNG: data and images handed to typst, which lays one page out."""
+"""Makes the poster as PDF and PNG: typst gets data and images and lays out one page."""
 
 import json
 import tempfile
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import typst
 
-from helpers import images
 from helpers.poster import texts
 from helpers.runner import runs
 
@@ -19,12 +17,12 @@ TIME = 946684800  # one date for every poster: the same study gives the same fil
 
 
 def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
-    """Write poster.pdf, poster.png and poster.json of a run; returns the last.
+    """Write poster.pdf, poster.png and poster.json of a run; returns the content of poster.json.
 
-    `data`: what templates/poster.typ reads, `files`: the images and figures that it names. The
-    returned "figure" is where the key figure lies on the page, as shares of its width and height;
-    "points" the size of the text, "address" what the QR code says. Raises RunError when the study's
-    texts fit at no readable size.
+    `data` is read by templates/poster.typ; `files` are the images and figures that it names. In the
+    result, "figure" is the position of the key figure as shares of the page's width and height,
+    "points" the size of the text, and "address" the content of the QR code. Raises RunError when
+    the study's texts fit at no readable size.
     """
     width, height = PAPERS[run.parameters.paper]
     data |= {"paper": {"width": width, "height": height}, "accent": ACCENT}
@@ -41,29 +39,23 @@ def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
             found |= part
         if not found["size"]:
             raise runs.RunError(
-                f"{run.name}: the texts of {run.parameters.texts} do not fit on one page in type"
-                " that can be read: shorten title, affiliations or references."
+                f"{run.name}: the texts of {run.parameters.texts} do not fit on one page in a"
+                " readable size: shorten title, affiliations or references."
             )
         run.write_bytes("poster.pdf", compiler.compile(format="pdf", timestamp=TIME))
         run.write_bytes(
             "poster.png", compiler.compile(format="png", ppi=run.parameters.dots_per_inch)
         )
-    place = {
-        "left": found["x"] / width,
-        "top": found["y"] / height,
-        "width": found["width"] / width,
-        "height": found["height"] / height,
-    }
     about = {
-        "figure": place,
+        "figure": {
+            "left": found["x"] / width,
+            "top": found["y"] / height,
+            "width": found["width"] / width,
+            "height": found["height"] / height,
+        },
         "points": found["size"],
         "paper": run.parameters.paper,
         "address": data["address"],
     }
     run.write_json("poster.json", about)
     return about
-
-
-def png(grey: np.ndarray) -> bytes:
-    """A grey image, (H, W) uint8, for the poster."""
-    return images.write_png(grey, compress_level=6)

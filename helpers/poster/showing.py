@@ -1,4 +1,4 @@
-"""Which images of a study may be shown to visitors, as the readers saw them."""
+"""Decides which images of a study visitors may see, and reads them as the readers saw them."""
 
 import json
 
@@ -21,8 +21,8 @@ def refuse_open_readers(run: runs.Run, found: dict) -> None:
         waiting.append(f"{planned - flow['registered']} of {planned} planned readers")
     if waiting:
         raise runs.RunError(
-            f"{run.name}: poster and companion show which images are generated, and"
-            f" {', '.join(waiting)} did not lock before {run.parameters.analysis} was made: let"
+            f"{run.name}: poster and companion show which images are generated, but"
+            f" {', '.join(waiting)} had not locked when {run.parameters.analysis} was made. Let"
             " every reader lock, redo the analysis, then make the poster."
         )
 
@@ -31,7 +31,7 @@ def read_images(run: runs.Run) -> pd.DataFrame:
     """One row per image of the analysis: columns of per_image.csv, file (the PNG that was read),
     licence, credit and shown (whether visitors may see it).
 
-    Generated images follow the rule of 08's release, real ones the licence of their source.
+    Generated images follow the rule of 08's release, real images the licence of their source.
     """
     analysis, set_run = run.reads(run.parameters.analysis), run.reads(run.parameters.reading_set)
     rows = analysis.read("tables/per_image.csv")
@@ -57,7 +57,7 @@ def depth(run: runs.Run) -> int:
 
 def read_frames(run: runs.Run) -> tuple[str, list[np.ndarray]]:
     """The images of one sample from noise to lung that 04 kept, each (H, W) uint8, with its
-    image_id; "" and no frames where none were kept or the sample is a near copy of a training case.
+    image_id; "" and no frames if none were stored or the sample is a near copy of a training case.
     """
     if not run.parameters.sampling:
         return "", []

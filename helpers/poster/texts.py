@@ -12,7 +12,7 @@ from helpers.runner import parameters, runs
 
 LISTS = ("authors", "affiliations", "references", "logos")
 FOLDER = Path(__file__).parent / "templates"
-# The same holes and the same ways to say a number as in the report's texts.
+# The same placeholders and number formats as in the report's texts.
 TEMPLATES = texts.TEMPLATES.overlay(loader=FileSystemLoader(FOLDER))
 
 
@@ -20,11 +20,17 @@ def study_texts(run: runs.Run) -> dict:
     """study.yaml with every key that the poster uses: title, question, contact, protocol, ethics
     and the lists authors ("Name (1, 2)"), affiliations, references and logos.
 
-    Raises ParameterError for a list with other items than texts, RunError for a missing logo.
+    Raises ParameterError for a list with items that are not texts, RunError for a missing logo.
     """
     path = run.beside(run.parameters.texts)
-    given = {"title": run.study, "question": "", "contact": "", "protocol": "", "ethics": ""}
-    given |= parameters.read_yaml(path)
+    given = {
+        "title": run.study,
+        "question": "",
+        "contact": "",
+        "protocol": "",
+        "ethics": "",
+        **parameters.read_yaml(path),
+    }
     for name in LISTS:
         value = given.get(name, [])
         value = [value] if isinstance(value, str) else value
@@ -52,7 +58,7 @@ def sections(found: dict, study_texts: dict, **known) -> dict[str, list[str]]:
 
 
 def card(row: dict) -> dict:
-    """One kind of image of the headline: title, and number, text and interval of each line."""
+    """The headline for one kind of image: a title, and number, text and interval of each line."""
     people = texts.everyone(row["readers"])
     about = "identified as" if row["origin"] == "generated" else "wrongly called"
     lines = {"all_real": f"called real by {people}", "all_uncertain": f"left {people} uncertain"}

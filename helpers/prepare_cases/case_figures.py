@@ -2,6 +2,7 @@
 were split.
 """
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ from PIL import Image
 from helpers import figures, images
 from helpers.findings import FINDINGS
 from helpers.prepare_cases.cases import Cases
+from helpers.table_columns import SPLITS
 
 UNREADABLE = (
     "damaged",
@@ -39,73 +41,36 @@ def flow(prepared: Cases) -> Figure:
     unreadable = rejected["reason"].str.startswith(UNREADABLE)
     kept = imported["file_hash"].nunique()
     real = cases[cases["origin"] == "real"]
-    steps = [
-        (f"{kept + len(rejected):,} files found", rejected[unreadable]),
-        (f"{kept + int((~unreadable).sum()):,} readable as images", rejected[~unreadable]),
-        (f"{kept:,} files kept\n{len(cases):,} images", None),
-    ]
-    figure, axes = plt.subplots(figsize=(10, 5.2))
-    axes.set(xlim=(0, 10), ylim=(-0.15, 5.2))
-    axes.axis("off")
-    for level, (text, lost) in enumerate(steps):
-        y = 4.6 - level * 1.5
-        _box(axes, 3.2, y, text, figures.COLOURS["real"])
-        if level < 2:
-            axes.annotate(
-                "", (3.2, y - 1.1), (3.2, y - 0.4), arrowprops={"arrowstyle": "->", "color": "0.3"}
-            )
-        if lost is not None and len(lost):
-            axes.annotate(
-                "",
-                (5.6, y - 0.75),
-                (3.2, y - 0.75),
-                arrowprops={"arrowstyle": "->", "color": "0.3"},
-            )
-            axes.text(5.7, y - 0.75, _reasons(lost), va="center", fontsize=9)
-    ends = [(name, int((real["split"] == name).sum())) for name in ("train", "validation", "test")]
-    ends.append(("generated\nelsewhere", len(cases) - len(real)))
-    for place, (name, count) in enumerate(ends):
-        x = 0.9 + place * 1.9
-        axes.annotate("", (x, 0.65), (3.2, 1.2), arrowprops={"arrowstyle": "->", "color": "0.3"})
-        _box(
-            axes,
-            x,
-            0.3,
-            f"{count:,} {name}",
-            figures.COLOURS["fake" if "generated" in name else "real"],
-            width=1.7,
-        )
-    return figures.mark(figure, cases["simulated"].any())
-
-
-def _box(axes, x: float, y: float, text: str, colour: str, width: float = 3.2) -> None:
-    axes.add_patch(
-        plt.Rectangle(
-            (x - width / 2, y - 0.35),
-            width,
-            0.7,
-            facecolor="white",
-            edgecolor=colour,
-            linewidth=1.5,
-        )
+    steps = (
+        f"{kept + len(rejected):,} files found",
+        f"{kept + int((~unreadable).sum()):,} readable as images",
+        f"{kept:,} files kept\n{len(cases):,} images",
     )
-    axes.text(x, y, text, ha="center", va="center", fontsize=10)
+    splits = real["split"].value_counts().reindex(SPLITS, fill_value=0)
+    blue, heights = figures.COLOURS["real"], (0.92, 0.64, 0.36)
+    boxes = [(0.18, y, text, blue) for y, text in zip(heights, steps)]
+    arrows = [((0.18, y - 0.06), (0.18, y - 0.22)) for y in heights[:2]]
+    for y, lost in zip((0.78, 0.5), (rejected[unreadable], rejected[~unreadable])):
+        if len(lost):
+            boxes.append((0.7, y, _reasons(lost), "#BBBBBB"))
+            arrows.append(((0.18, y), (0.41, y)))
+    last = [(f"{splits[name]:,} {name}", blue) for name in SPLITS]
+    last.append((f"{len(cases) - len(real):,} generated\nelsewhere", figures.COLOURS["fake"]))
+    boxes += [(0.12 + 0.25 * place, 0.08, *end) for place, end in enumerate(last)]
+    arrows += [((0.18, 0.28), (0.12 + 0.25 * place, 0.14)) for place in range(len(last))]
+    figure = figures.flow_chart(boxes, arrows, 5.2)
+    return figures.mark(figure, cases["simulated"].any())
 
 
 def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
     counts = lost["reason"].value_counts()
     lines = [
-        f"{count:,} × {reason if len(reason) < 64 else reason[:62] + '…'}"
+        f"{count:,} × {textwrap.shorten(reason, 60, placeholder='…')}"
         for reason, count in counts.head(most).items()
     ]
-    return "\n".join(
-        lines
-        + (
-            [f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons"]
-            if len(counts) > most
-            else []
-        )
-    )
+    if len(counts) > most:
+        lines.append(f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons")
+    return "\n".join(lines)
 
 
 def by_finding(
@@ -119,11 +84,8 @@ def by_finding(
     rows = []
     for finding in first.value_counts().index[:most]:
         of_finding = cases[first == finding]
-        chosen = of_finding.iloc[
-            np.unique(
-                np.linspace(0, len(of_finding) - 1, min(each, len(of_finding))).round().astype(int)
-            )
-        ]
+        spread = np.linspace(0, len(of_finding) - 1, min(each, len(of_finding)))
+        chosen = of_finding.iloc[spread.round().astype(int)]
         name = FINDINGS.get(finding, "finding unknown")
         titles = [name + ("" if pd.isna(side) else f", {side}") for side in chosen["side"]]
         rows.append(images.contact_sheet(chosen, folder, titles, columns=each))
@@ -169,16 +131,8 @@ def histograms(prepared: Cases) -> Figure:
         axis.hist(values, bins=bins, stacked=True, label=list(top), color=list(palette))
         axis.set(xlabel=label, ylabel="pictures")
     axes[1].set_xlim(0, max(17, float(cases["original_bits"].max()) + 1))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, **place)
     return figure
 
 

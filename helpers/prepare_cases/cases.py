@@ -25,13 +25,15 @@ from helpers.prepare_cases import (
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
 from helpers.runner.progress import progress
+from helpers.statistics import clusters
 
 FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
-FROM_TABLE = ("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit")
-FROM_TABLE += ("report",)
+FROM_TABLE = (
+    *("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit"),
+    "report",
+)
 
-
-# What helps against a reason for which files are left out, where the reason does not say it itself.
+# The remedy for each reason that files are left out, where the reason itself names none.
 REMEDIES = {
     "smaller than": "lower min_pixels, or ask for the images in full size",
     "CT slice that shows little": "lower min_lung_share",
@@ -135,14 +137,12 @@ def prepare(run: runs.Run) -> Cases:
     for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
         if doubt:
             run.say(
-                f"{len(rows)} CT images, {rows['image_id'].iloc[0]} the first: {doubt}. Check below"
-                " that they show the patient's right on the left and the front at the top."
+                f"{len(rows)} CT images (the first is {rows['image_id'].iloc[0]}): {doubt}. Check"
+                " below that they show the patient's right on the left and the front at the top."
             )
     _write_names(run, taken, pictures, secret)
     written = run.write("images.csv", _images(run, pictures, folder, journal))
-    imported = run.write(
-        "imported.csv", pictures[[column.name for column in table_columns.columns("imported")]]
-    )
+    imported = run.write("imported.csv", pictures[table_columns.column_names("imported")])
     rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
     _tidy(run.folder, written)
     prepared = Cases(written, imported, rejected)
@@ -160,8 +160,8 @@ def _refuse_legible_names(settings) -> None:
         and not settings.images_hold_no_text
     ):
         raise CasesError(
-            "burned_in_text: keep leaves names legible that are burned into real images. Set mask,"
-            " reject or review. Or, if somebody has checked that the images hold no text, also set"
+            "burned_in_text: keep leaves burned-in names legible in real images. Set mask, reject"
+            " or review. Or, if somebody has checked that the images hold no text, also set"
             " images_hold_no_text: true."
         )
 
@@ -180,8 +180,9 @@ def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
             remedy for start, remedy in REMEDIES.items() if lost.index.str.startswith(start).any()
         ]
         run.say(
-            f"Warning: {lost.sum()} files that may be images were left out, more than a tenth, most"
-            f" often because: {lost.index[0]}. {'; '.join(helps) or 'See rejected.csv'}."
+            f"Warning: {lost.sum()} files that may be images were left out, which is more than a"
+            f" tenth. Most frequent reason: {lost.index[0]}."
+            f" {'; '.join(helps) or 'See rejected.csv'}."
         )
 
 
@@ -191,9 +192,9 @@ def _say_what_is_unsure_of_patients(run: runs.Run, pictures: pd.DataFrame) -> No
     unknown = real.loc[person == "", "patient"]
     if len(unknown):
         run.say(
-            f"The patient of {len(unknown)} images is unknown; each study, or else each file,"
+            f"The patient of {len(unknown)} images is unknown. Each study, or else each file,"
             f" counts as one patient ({unknown.nunique()}), so a patient may be in several splits."
-            " Give a metadata table with patient_id to prevent this."
+            " To prevent this, give a metadata table with patient_id."
         )
     stems = real["file"].map(lambda file: deidentify.person(PurePosixPath(file).stem))
     for layout, rows in real[person != ""].groupby("layout"):
@@ -203,8 +204,8 @@ def _say_what_is_unsure_of_patients(run: runs.Run, pictures: pd.DataFrame) -> No
             what = "file names as patient ids" if named else "as many patients as files"
             run.say(
                 f"Warning: {layout} gives {what} ({files}). A patient with several images could"
-                " then be in several splits: check the column of patients, or name another"
-                " with columns: ['yours:patient_id']."
+                " then be in several splits: check the patient column, or name another one with"
+                " columns: ['yours:patient_id']."
             )
 
 
@@ -266,8 +267,8 @@ def _pictures(
 
 
 def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
-    """What certainly belongs to one person when no patient id is known: a study, a series, a folder
-    of CT slices, or else a file.
+    """The smallest unit that certainly belongs to one person when no patient id is known: a study,
+    a series, a folder of CT slices, or else a file.
     """
     folders = (
         pictures["file"]
@@ -360,8 +361,8 @@ def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Seri
     found = named.map(lambda name: ids.get(finder.find(name, "")))
     if lost := int((found.isna() & (named != "")).sum()):
         run.say(
-            f"Warning: {lost} generated images name as their origin an image that is not in the"
-            " folder, or a name that several images have: 06 cannot keep the two apart."
+            f"Warning: {lost} generated images name an original image that is not in the folder, or"
+            " a name that several images have, so 06 cannot keep an image and its original apart."
         )
     return found
 
@@ -372,7 +373,7 @@ def _splits(real: pd.DataFrame, duplicate_group: pd.Series, settings) -> np.ndar
         | {f"{row.modality} view {row.view}"}
         for row in real.itertuples()
     ]
-    together = splits.connected(
+    together = clusters.connected(
         real["patient"].reset_index(drop=True), duplicate_group.reset_index(drop=True)
     )
     held_out = {"validation": settings.validation_share, "test": settings.test_share}
@@ -462,8 +463,8 @@ def _write_names(run: runs.Run, taken: list[Taken], pictures: pd.DataFrame, secr
         path, names.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600
     )
     run.say(
-        f"Which image came from which file and patient is in {path.name} beside the study's keys,"
-        " nowhere else."
+        f"{path.name} beside the study's keys says which file and patient each image came from. No"
+        " other file does."
     )
 
 

@@ -1,4 +1,4 @@
-"""What leaves stage 01 about a person: keyed pseudonyms, an age band, a sex. Nothing else."""
+"""All that leaves stage 01 about a person: keyed pseudonyms, an age band and a sex."""
 
 import hashlib
 import hmac
@@ -6,15 +6,15 @@ import re
 
 
 def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
-    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series; `kind` gives equal texts
-    of different meaning different pseudonyms.
+    """Keyed hash (HMAC-SHA256, hex) of a patient id, a path or a series. Equal texts of different
+    `kind` get different pseudonyms.
     """
     return hmac.new(
         secret, f"{kind}\0{value}".encode("utf-8", "surrogateescape"), hashlib.sha256
     ).hexdigest()[:length]
 
 
-# What anonymisers and forms write where an id was.
+# Placeholders that anonymisers and forms write in place of an id.
 PLACEHOLDERS = {
     "",
     "anonymous",
@@ -38,11 +38,11 @@ PLACEHOLDERS = {
 
 
 def person(identity) -> str:
-    """A patient id in one form, so that the same person has the same id everywhere; '' for
+    """A patient id in one normal form, so that a person has the same id everywhere; '' for
     placeholders.
 
-    Case, spaces, leading zeros and a spreadsheet's '.0' do not make another person: treating two
-    persons as one costs little in a split, treating one as two spoils it.
+    Case, spaces, leading zeros and a spreadsheet's '.0' are ignored. Treating two persons as one
+    costs little in a split; treating one person as two spoils it.
     """
     text = (
         ""
@@ -54,8 +54,8 @@ def person(identity) -> str:
 
 
 def age_band(age) -> str:
-    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour), an open band
-    such as '50+' stays one; '' when unknown or impossible.
+    """The decade of an age: '50-59'; all above 89 are '90+' (HIPAA safe harbour), an open band such
+    as '50+' stays as it is; '' when unknown or impossible.
 
     Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as
     '50-59' (their middle).
@@ -64,7 +64,8 @@ def age_band(age) -> str:
     if match := re.fullmatch(r"(?:[>≥]=? ?(\d+)|(\d+) ?\+)(?: ?Y(?:(?:EA)?RS?)?)?", text):
         return f"{min(int(match[1] or match[2]), 90)}+"
     match = re.fullmatch(
-        r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?",
+        r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?"
+        r"\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?",
         text,
     )
     if not match:

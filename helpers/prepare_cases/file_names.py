@@ -1,5 +1,5 @@
-"""What the names of files and folders say where no table does: class folders, masks, known data
-sets, patients.
+"""Reads the names of files and folders where no table describes them: class folders, masks, known
+data sets, patients.
 """
 
 import re
@@ -14,11 +14,12 @@ CREDITS = {
     "CheXpert": "CheXpert, Irvin et al., AAAI 2019",
     "MIMIC-CXR-JPG": "MIMIC-CXR-JPG, Johnson et al., 2019",
 }
-# How these data sets name their files, for a part of one that came without its tables.
+# How these data sets name their files, for a part of a data set that came without its tables.
 PATTERNS = {
     "NIH ChestX-ray14": re.compile(r"(?:^|/)(?P<patient>\d{8})_\d{3}\.png$"),
     "CheXpert": re.compile(
-        r"(?:^|/)(?P<patient>patient\d{5})/study\d+/view\d+_(?:frontal|(?P<view>lateral))\.(?:jpg|png)$"
+        r"(?:^|/)(?P<patient>patient\d{5})/study\d+/view\d+"
+        r"_(?:frontal|(?P<view>lateral))\.(?:jpg|png)$"
     ),
     "MIMIC-CXR-JPG": re.compile(r"(?:^|/)p(?P<patient>\d{8})/s\d{8}/[0-9a-f-]{44}\.(?:jpg|dcm)$"),
 }
@@ -44,13 +45,14 @@ LEFTOVER = re.compile(
 GENERATED = re.compile(
     r"(?:ai)?generat(?:ed|ive)|aigc|synth|synthetics?|synthesi[sz]ed|synthetisch\w*"
     r"|sintetic[oa]s?|synthetiques?|generiert\w*|generad[oa]s?|generees?|fake[sd]?|deepfakes?"
-    r"|(?:generated|synthetic|fake)(?:images?|imgs?|pics?|data|xrays?|cts?|cxrs?|chest|lungs?|scans?)"
+    r"|(?:generated|synthetic|fake)"
+    r"(?:images?|imgs?|pics?|data|xrays?|cts?|cxrs?|chest|lungs?|scans?)"
     r"|(?:dc|w|style|cycle|pro|pg|big|ac|c|ls|lap|info|sn|sr|pix|med|msg)?gans?"
     r"|dalle|midjourney|stablediffusion|sdxl"
 )
 UNDECIDED = re.compile(r"samples?|sampled|generations?|sd|diffusion|ddpm|ldm|simulated|artificial")
 REAL = re.compile(r"reals?|authentic|genuine")
-# Says nothing of the origin: without such a word, or a header's "samples per pixel".
+# These say nothing about the origin: "without" such a word, or a header's "samples per pixel".
 UNSAID = re.compile(rf"\b(?:non?|not|without) (?:{UNDECIDED.pattern})\b|\bsamples? per \w+")
 NOT_GENERATED = re.compile(r"\b(?:non?|not|un) ?(?:generat|synth|fake)\w*")
 

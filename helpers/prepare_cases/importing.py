@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers import files
 from helpers.prepare_cases import duplicates, storing
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import workers
 
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
-FEW = 100  # files, too few to start worker processes for
-CHUNK = 16  # files of a task, at most
+FEW = 100  # number of files below which no worker processes are started
+CHUNK = 16  # maximum number of files per task
 
 
 def files_below(folder: Path) -> list[str]:
@@ -55,7 +56,7 @@ def take(
     done = _resumed(journal, _mark(folder, known, settings, decisions), target)
     yield from done.values()
     waiting = [number for number, row in enumerate(known) if row["file"] not in done]
-    # What a task is told is seen by a cluster's scheduler: it is told places in this file.
+    # A cluster's scheduler sees a task's arguments, so they are positions in this file.
     job = journal.with_suffix(".job")
     with _private(job, "wb") as file:
         pickle.dump((known, folder, target, settings, secret, decisions), file)
@@ -76,8 +77,8 @@ def take(
 
 
 def fingerprints_file(journal: Path) -> Path:
-    """Where an import keeps the fingerprints of its images, one after the other; each image's row
-    says which is its own.
+    """The file in which an import stores the fingerprints of its images, one after another. Each
+    image's row says which fingerprint is its own.
     """
     return journal.with_suffix(".fingerprints")
 
@@ -94,7 +95,7 @@ def _private(path: Path, mode: str):
 
 
 def _mark(folder: Path, known: list[dict], settings, decisions: dict[str, str]) -> str:
-    """What must be the same for an import to resume: the folder, the metadata of its files, and the
+    """An import resumes only if these are unchanged: the folder, the metadata of its files, and the
     parameters.
     """
     described = json.dumps([known, decisions], sort_keys=True)
@@ -116,7 +117,8 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
             taken = Taken(**json.loads(line))
             if all(
                 picture["fingerprint"] < stored
-                and _intact(target.parent / picture["path"], picture["sha256"])
+                and (path := target.parent / picture["path"]).is_file()
+                and files.sha256(path) == picture["sha256"]
                 for picture in taken.pictures
             ):
                 done[taken.file] = taken
@@ -130,10 +132,6 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
         )
     temporary.replace(journal)
     return done
-
-
-def _intact(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[Taken]:

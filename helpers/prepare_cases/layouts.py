@@ -9,7 +9,7 @@ it.
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -245,7 +245,8 @@ def _mapping(mapping: Iterable[str]) -> dict[str, str]:
         theirs, colon, ours = str(pair).rpartition(":")
         if not colon or ours.strip() not in SYNONYMS:
             raise LayoutError(
-                f"columns: '{pair}' must read yours:ours with ours one of {', '.join(SYNONYMS)}."
+                f"columns: '{pair}' must read yours:ours, where ours is one of"
+                f" {', '.join(SYNONYMS)}."
             )
         pairs[ours.strip()] = one_form(theirs.strip())
     return pairs
@@ -283,38 +284,45 @@ def _with(tables: dict[str, pd.DataFrame], *columns: str) -> list[tuple[str, pd.
     return [(name, frame) for name, frame in tables.items() if set(columns) <= set(frame.columns)]
 
 
+def _rows(
+    tables: dict[str, pd.DataFrame], finder: Finder, file: str, *columns: str
+) -> Iterator[tuple[dict, str]]:
+    """The rows of every table with these columns, and the file that their column `file` names."""
+    for name, frame in _with(tables, file, *columns):
+        for row, found in finder.rows(frame, file, name):
+            yield row | {"table": name}, found
+
+
 def _nih(tables, finder, pairs):
-    for name, frame in _with(tables, "Image Index", "Finding Labels"):
-        for row, file in finder.rows(frame, "Image Index", name):
-            yield _row(
-                file,
-                "NIH ChestX-ray14",
-                row["Finding Labels"],
-                modality="xray",
-                patient_id=prefixed("nih", row.get("Patient ID")),
-                sex=row.get("Patient Gender", "") or row.get("Patient Sex", ""),
-                age=row.get("Patient Age", ""),
-                view=row.get("View Position", ""),
-                credit=CREDITS["NIH ChestX-ray14"],
-            )
+    for row, file in _rows(tables, finder, "Image Index", "Finding Labels"):
+        yield _row(
+            file,
+            "NIH ChestX-ray14",
+            row["Finding Labels"],
+            modality="xray",
+            patient_id=prefixed("nih", row.get("Patient ID")),
+            sex=row.get("Patient Gender", "") or row.get("Patient Sex", ""),
+            age=row.get("Patient Age", ""),
+            view=row.get("View Position", ""),
+            credit=CREDITS["NIH ChestX-ray14"],
+        )
 
 
 def _chexpert(tables, finder, pairs):
-    for name, frame in _with(tables, "Path", "No Finding", "Pleural Effusion"):
-        for row, file in finder.rows(frame, "Path", name):
-            lateral = row.get("Frontal/Lateral", "").lower() == "lateral"
-            patient = re.search(r"patient\d+", row["Path"])
-            yield _row(
-                file,
-                "CheXpert",
-                _positive(row),
-                modality="xray",
-                patient_id=prefixed("chexpert", patient[0] if patient else ""),
-                sex=row.get("Sex", ""),
-                age=row.get("Age", ""),
-                view="lateral" if lateral else row.get("AP/PA", ""),
-                credit=CREDITS["CheXpert"],
-            )
+    for row, file in _rows(tables, finder, "Path", "No Finding", "Pleural Effusion"):
+        lateral = row.get("Frontal/Lateral", "").lower() == "lateral"
+        patient = re.search(r"patient\d+", row["Path"])
+        yield _row(
+            file,
+            "CheXpert",
+            _positive(row),
+            modality="xray",
+            patient_id=prefixed("chexpert", patient[0] if patient else ""),
+            sex=row.get("Sex", ""),
+            age=row.get("Age", ""),
+            view="lateral" if lateral else row.get("AP/PA", ""),
+            credit=CREDITS["CheXpert"],
+        )
 
 
 def _positive(row: dict) -> str:
@@ -330,35 +338,26 @@ def _mimic(tables, finder, pairs):
         )  # CheXpert's labeller before NegBio's
         for row in frame.to_dict("records")
     }
-    for name, frame in _with(tables, "dicom_id", "subject_id", "study_id"):
-        for row, file in finder.rows(frame, "dicom_id", name):
-            yield _row(
-                file,
-                "MIMIC-CXR-JPG",
-                labels.get((row["subject_id"], row["study_id"]), ""),
-                modality="xray",
-                patient_id=prefixed("mimic", row["subject_id"]),
-                view=row.get("ViewPosition", ""),
-                report=finder.find(f"s{row['study_id']}.txt", name),
-                credit=CREDITS["MIMIC-CXR-JPG"],
-            )
+    for row, file in _rows(tables, finder, "dicom_id", "subject_id", "study_id"):
+        yield _row(
+            file,
+            "MIMIC-CXR-JPG",
+            labels.get((row["subject_id"], row["study_id"]), ""),
+            modality="xray",
+            patient_id=prefixed("mimic", row["subject_id"]),
+            view=row.get("ViewPosition", ""),
+            report=finder.find(f"s{row['study_id']}.txt", row["table"]),
+            credit=CREDITS["MIMIC-CXR-JPG"],
+        )
 
 
 def _rsna(tables, finder, pairs):
-    classes = {
-        row["patientId"]: row["class"]
-        for _, frame in _with(tables, "patientId", "class")
-        for row in frame.to_dict("records")
-    }
-    targets = {
-        row["patientId"]: row["Target"]
-        for _, frame in _with(tables, "patientId", "Target")
-        for row in frame.to_dict("records")
-    }
-    names = [
-        name
-        for name, _ in [*_with(tables, "patientId", "class"), *_with(tables, "patientId", "Target")]
-    ]
+    found = {column: _with(tables, "patientId", column) for column in ("class", "Target")}
+    classes, targets = (
+        {row["patientId"]: row[column] for _, frame in named for row in frame.to_dict("records")}
+        for column, named in found.items()
+    )
+    names = [name for named in found.values() for name, _ in named]
     for patient in {**classes, **targets}:
         label = classes.get(patient) or {"1": "Lung Opacity"}.get(targets.get(patient, ""), "")
         if file := finder.find(patient, names[0]):
@@ -373,21 +372,20 @@ def _rsna(tables, finder, pairs):
 
 
 def _hannover(tables, finder, pairs):
-    for name, frame in _with(tables, "image_id", "patient_id", "admission_offset"):
-        for row, file in finder.rows(frame, "image_id", name):
-            yield _row(
-                file,
-                "Hannover COVID-19",
-                "COVID-19",
-                modality="ct" if row.get("modality", "").upper() == "CT" else "xray",
-                patient_id=prefixed("hannover", row["patient_id"]),
-                sex=row.get("sex", ""),
-                age=row.get("age", ""),
-                view=row.get("projection", "") or row.get("view", ""),
-                licence="CC BY 3.0",
-                credit="COVID-19 Image Repository, Hannover Medical School, Winther et al., "
-                "doi 10.25835/0090041",
-            )
+    for row, file in _rows(tables, finder, "image_id", "patient_id", "admission_offset"):
+        yield _row(
+            file,
+            "Hannover COVID-19",
+            "COVID-19",
+            modality="ct" if row.get("modality", "").upper() == "CT" else "xray",
+            patient_id=prefixed("hannover", row["patient_id"]),
+            sex=row.get("sex", ""),
+            age=row.get("age", ""),
+            view=row.get("projection", "") or row.get("view", ""),
+            licence="CC BY 3.0",
+            credit="COVID-19 Image Repository, Hannover Medical School, Winther et al., "
+            "doi 10.25835/0090041",
+        )
 
 
 def _tcia(tables, finder, pairs):

@@ -1,29 +1,8 @@
 """Train, validation and test: patients and duplicates stay together; stratified and seeded."""
 
 import numpy as np
-import pandas as pd
 
 from helpers.table_columns import SPLITS
-
-
-def connected(*keys: pd.Series) -> np.ndarray:
-    """Group number of every row, shape (n,): rows that share a value of any key, directly or
-    through others, are one group.
-    """
-    group = np.arange(len(keys[0]))
-    while True:
-        before = group
-        for key in keys:
-            known = key.notna().to_numpy()
-            smallest = (
-                pd.Series(group[known]).groupby(key[known].to_numpy()).transform("min").to_numpy()
-            )
-            group = group.copy()
-            group[known] = smallest
-        # Rows keep pointing at their group's first row, so a group's number shrinks together.
-        group = group[group]
-        if (group == before).all():
-            return group
 
 
 def split(
@@ -61,7 +40,7 @@ def split(
 
 def _assigned(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A split for every group: rarest label first, large groups first, to the split that still
-    wants most of it.
+    needs most of it.
     """
     wanted = shares[:, None] * counts.sum(axis=0)[None]
     chosen = np.full(len(counts), -1)

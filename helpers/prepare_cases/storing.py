@@ -41,7 +41,7 @@ def take_files(job: Path, numbers: list[int]) -> list[Taken]:
 
 
 def crashed(job: Path, number: int) -> Taken:
-    """What is said of a file on which its worker died."""
+    """The result for a file that killed its worker."""
     file = _read(job, job.stat().st_mtime_ns)[0][number]["file"]
     return Taken(file, reason="damaged: the decoder crashed on it")
 
@@ -79,7 +79,10 @@ def take_file(
             (target.parent / picture["path"]).unlink(missing_ok=True)
         taken.pictures = []
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # where it is written to, not the file
+        if error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):  # the error is about the target, not about this file
             raise
         reasons = [f"cannot be read ({error.strerror})"]
     if not taken.pictures:
@@ -90,7 +93,7 @@ def take_file(
 def _readable(path: Path, sha256: str) -> Path:
     if path.is_dir():
         raise ImageError("link to a folder, not followed")
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would wait for ever
         raise ImageError("cannot be read (a broken link, or not a regular file)")
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256.lower():
         raise ImageError("is not the file in the metadata: its SHA-256 differs")
@@ -152,8 +155,8 @@ def _store(
 
 
 def looks_inverted(pixels: np.ndarray) -> bool:
-    """Whether the middle and the bottom of a chest X-ray are darker than its lungs: of real ones,
-    1 in 160 was, most of them laterals.
+    """Whether the middle and the bottom of a chest X-ray are darker than its lungs: about 1 in 160
+    real X-rays is, mostly laterals.
     """
     ranks = duplicates.ranks(pixels, 16)
     lungs = ranks[4:11, 3:6].mean() + ranks[4:11, 10:13].mean()
@@ -164,8 +167,8 @@ def _refuse(picture: Picture, modality: str, min_pixels: int) -> None:
     height, width = picture.pixels.shape
     if modality not in ("xray", "ct"):
         raise ImageError(
-            "neither the file nor a metadata table says whether it is an X-ray or CT;"
-            " default_modality can"
+            "neither the file nor a metadata table says whether it is an X-ray or CT: set"
+            " default_modality"
         )
     if min(height, width) < min_pixels:
         raise ImageError(f"smaller than {min_pixels} pixels ({width} x {height})")

@@ -1,4 +1,4 @@
-"""Who reads: readers under opaque ids, their personal codes and the sessions that these open."""
+"""The readers under opaque ids, their personal codes, and the sessions that these codes open."""
 
 import re
 import secrets
@@ -13,13 +13,15 @@ from helpers.reading.schema import CODES, FIRST_HASH, LONGEST_ID, READERS, SESSI
 from helpers.reading.store import StoreError, digest, find_reader, known_reader, read_only
 
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
-GROUPS, GROUP = 4, 5  # 20 letters of 32: 100 bits, nothing to guess
-MOST_SESSIONS = 10  # of one code: a workstation, a tablet, and some that were never signed out
+GROUPS, GROUP = 4, 5  # 20 letters out of 32: 100 bits, which nobody can guess
+MOST_SESSIONS = (
+    10  # sessions per code: a workstation, a tablet, and some that were never signed out
+)
 
 
 def proper_id(reader_id: str) -> str:
-    """A reader's id as it is kept (NFC). Raises StoreError for anything but 1 to 40 letters of any
-    script, digits and . _ - that begin with no dash and hold a letter or digit.
+    """A reader's id in its stored form (NFC). Raises StoreError for anything but 1 to 40 letters of
+    any script, digits and . _ - that begin with no dash and hold a letter or digit.
     """
     normal = unicodedata.normalize("NFC", reader_id)
     kinds = [unicodedata.category(letter)[0] for letter in normal]
@@ -33,9 +35,9 @@ def proper_id(reader_id: str) -> str:
 
 
 def add_reader(store: Engine, reader_id: str = "", simulated: bool = False) -> str:
-    """Add a reader under an opaque id (made when not given); returns it as it is kept.
+    """Add a reader under an opaque id (made if not given); returns the id in its stored form.
 
-    A known one is left as it is. Raises StoreError for an id that is none.
+    A known reader is left as it is. Raises StoreError for an invalid id.
     """
     reader_id = proper_id(reader_id or f"reader-{secrets.token_hex(3)}")
     row = {"simulated": simulated, "added_utc": utc_now(), "events": 0, "head": FIRST_HASH}
@@ -70,7 +72,7 @@ def set_code(store: Engine, reader_id: str, code_sha256: str, expires_utc: str) 
 
 
 def revoke(store: Engine, reader_id: str) -> None:
-    """End a reader's codes and sessions; what was answered stays.
+    """End a reader's codes and sessions; the answers stay.
 
     Raises StoreError for an unknown reader.
     """
@@ -81,9 +83,9 @@ def revoke(store: Engine, reader_id: str) -> None:
 
 
 def new_code(engine: Engine, reader_id: str, days: int) -> str:
-    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; only its digest is kept.
+    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; Only its digest is stored.
 
-    Earlier ones end.
+    Earlier codes end.
     """
     letters = "".join(secrets.choice(ALPHABET) for _ in range(GROUPS * GROUP))
     expires = utc(datetime.now(UTC) + timedelta(days=days))
@@ -92,18 +94,18 @@ def new_code(engine: Engine, reader_id: str, days: int) -> str:
 
 
 def code_digest(code: str) -> str:
-    """SHA-256 of a code as it is kept: spaces, dashes and case do not matter."""
+    """SHA-256 of a code for storage: spaces, dashes and case do not matter."""
     plain = re.sub(r"[^0-9A-Z]", "", str(code)[:200].upper())
     return digest(f"reading code {plain}")
 
 
 def code_holder(store: Engine, code_sha256: str, now: str | None = None) -> str:
-    """The reader whose valid code has this digest; '' for an unknown, expired or revoked one."""
+    """The reader whose valid code has this digest; '' for an unknown, expired or revoked code."""
     return _holder(store, CODES.c.code_sha256 == code_sha256, now)
 
 
 def open_session(store: Engine, code_sha256: str) -> str:
-    """Begin a session of whoever has this code; returns the token that the browser keeps."""
+    """Begin a session for the reader of this code; returns the token that the browser keeps."""
     token = secrets.token_urlsafe(32)
     own = SESSIONS.c.code_sha256 == code_sha256
     newest_first = (

@@ -26,11 +26,16 @@ from helpers.runner.places import study_key
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90
 LARGEST_REQUEST = 1_000_000
-MOST_MESSAGES = 400  # a minute and reader: two per image, and pages, pauses and widgets
+MOST_MESSAGES = 400  # per minute and reader: two per image, plus pages, pauses and widgets
 EXTENSIONS = [
     "@voila-dashboards/widgets-manager8",
     "@jupyter-widgets/jupyterlab-manager",
     "anywidget",
+]
+# The folders of this environment (no user's) that hold the widget extensions.
+EXTENSION_FOLDERS = [
+    str(Path(sys.prefix) / "share" / "jupyter" / part)
+    for part in ("labextensions", "voila/labextensions")
 ]
 OPTIONS = {
     "VoilaConfiguration": {
@@ -75,14 +80,16 @@ class ReadingServer(Voila):
         return study_key(self.setting.study, "cookie")
 
     def load_config_file(self, *_, **__) -> None:
-        """Nothing on this machine changes how readers are served."""
+        """Load no configuration: nothing on this machine changes how readers are served."""
 
     def say_trouble(self, error: Exception) -> None:
-        """One line of log for what keeps the record from being read or written."""
+        """Log in one line why the record cannot be read or written."""
         self.log.error("The record cannot be read or written: %s.", store.trouble(error))
 
     async def check_health(self) -> None:
-        """Write into the store as an answer would be written; one check serves all who ask."""
+        """Write to the store as an answer would be written. Simultaneous requests share one
+        check.
+        """
         if self.health_check is None or self.health_check.done():
             self.health_check = asyncio.get_running_loop().run_in_executor(
                 self.pool, store.check_writable, self.engine
@@ -90,9 +97,10 @@ class ReadingServer(Voila):
         await asyncio.shield(self.health_check)
 
     def init_handlers(self) -> list:
+        """The routes of this server, and no other routes of Voila or Jupyter."""
         prefix = re.escape(self.server_url.rstrip("/"))
 
-        def at(path: str) -> str:  # a proxy may hand the prefix on or take it off
+        def at(path: str) -> str:  # a proxy may pass the prefix on or remove it
             return f"(?:{prefix})?{path}"
 
         images = at(r"/reading/image/([^/]+)/([^/]+)/([^/]+)")
@@ -115,11 +123,12 @@ class ReadingServer(Voila):
             (at(rf"/api/kernels/{KERNEL}"), routes.OwnKernel),
             (at(rf"/api/kernels/{KERNEL}/channels"), kernel_socket.OwnSocket),
             (at(r"/voila/static/(.*)"), routes.VoilaAssets, scripts),
-            (at(r"/voila/labextensions/(.*)"), routes.VoilaAssets, {"paths": labextensions()}),
+            (at(r"/voila/labextensions/(.*)"), routes.VoilaAssets, {"paths": EXTENSION_FOLDERS}),
             (at("/"), routes.Page, shown),
         ]
 
     def listen(self) -> None:
+        """Serve on the port until Ctrl-C, then stop."""
         self.app.listen(self.port, self.ip, max_body_size=LARGEST_REQUEST)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self.kernel_manager.keep_warm)
@@ -136,9 +145,9 @@ class ReadingServer(Voila):
             self.stop()
 
     def stop(self) -> None:
-        run_sync(self.kernel_manager.shutdown_all)(
-            now=True
-        )  # kernels hold nothing: there is nothing to wait for
+        """End the kernels, delete their folders and close the store."""
+        # Kernels hold no data, so there is nothing to wait for.
+        run_sync(self.kernel_manager.shutdown_all)(now=True)
         shutil.rmtree(self.connection_dir, ignore_errors=True)
         shutil.rmtree(self.kernel_home, ignore_errors=True)
         self.pool.shutdown(wait=True)
@@ -146,14 +155,8 @@ class ReadingServer(Voila):
         print("Stopped. Every acknowledged answer is in the store.", flush=True)
 
 
-def labextensions() -> list[str]:
-    """The folders of this environment (no user's) that hold the widget extensions."""
-    shared = Path(sys.prefix) / "share" / "jupyter"
-    return [str(shared / "labextensions"), str(shared / "voila" / "labextensions")]
-
-
 def serve(opened: setting.Setting, engine: Engine, options: Namespace) -> None:
-    """Serve until stopped."""
+    """Serve readers until stopped."""
     app = ReadingServer(
         opened,
         engine,

@@ -1,4 +1,4 @@
-"""Backups of a store while readers go on, and the way from SQLite to PostgreSQL and back."""
+"""Backs up a store while readers continue, and copies it from SQLite to PostgreSQL and back."""
 
 import shutil
 import sqlite3

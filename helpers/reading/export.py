@@ -1,5 +1,5 @@
-"""From the store to events.csv, answers.csv, readings.csv and readers.csv; `collect` is what the
-runner calls for stage 07.
+"""Exports the store to events.csv, answers.csv, readings.csv and readers.csv. The runner calls
+`collect` for stage 07.
 """
 
 import json
@@ -12,15 +12,15 @@ from helpers.reading import accounts, record, setting, store
 from helpers.runner import runs
 
 TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
-TABLES |= {"readers": "readers"}  # file -> how its columns are declared
+TABLES |= {"readers": "readers"}  # file -> its declaration in table_columns
 
 
 def collect(run: runs.Run) -> str:
     """Export the read of a 07 run.
 
-    Returns "" when it is complete, else one sentence: who still has to read what, and what to do.
+    Returns "" if it is complete, else one sentence: who still has to read what, and what to do.
 
-    Raises SettingError or StoreError, and StoreError when the record does not verify.
+    Raises SettingError, and StoreError also for a record that does not verify.
     """
     run.reads(run.parameters.reading_set)
     opened = setting.setting_of(run)
@@ -47,11 +47,11 @@ def collect(run: runs.Run) -> str:
 
 
 def waiting(engine: Engine, opened: setting.Setting) -> str:
-    """Who still has to read what, in one sentence with what to do; "" when every reader has locked
-    and there are enough of them.
+    """One sentence on who still has to read what, and what to do; "" if every reader has locked and
+    there are enough readers.
     """
     open_readers, locked, states = [], 0, accounts.code_states(engine)
-    to_read = {image.blind_id for image in opened.images.values() if not image.training}
+    to_read = {image.blind_id for image in opened.items if not image.training}
     for reader in accounts.readers(engine):
         name = reader["reader_id"]
         own = record.fold(store.events(engine, name))
@@ -73,8 +73,8 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
 
 
 def export(engine: Engine, opened: setting.Setting) -> dict[str, pd.DataFrame]:
-    """The four tables: every event, the answers that stand of locked readers who have not
-    withdrawn, one row per question and one per image, and the readers.
+    """The four tables: every event; the valid answers of readers who have locked and not withdrawn,
+    with one row per question and with one row per image; and the readers.
     """
     rows = {name: [] for name in TABLES}
     for reader in accounts.readers(engine):
@@ -108,7 +108,7 @@ def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tup
         scored = (blind_id for blind_id in images if not opened.images[blind_id].training)
         for position, blind_id in enumerate(scored, 1):
             if (answers := own.answers.get(blind_id)) is None:
-                continue  # a model gave none
+                continue  # no answer of a model
             where = {"reader_id": reader_id, "block": block, "blind_id": blind_id}
             told = list(_asked(answers, questions))
             given += [where | answer for answer in told]
@@ -141,7 +141,8 @@ def _event_row(event: store.Event) -> dict:
 
 def _reader_row(reader: dict, own: record.Record) -> dict:
     gone = own.phase in ("withdrawn", "erased")
-    once = [own.registered, *own.begun.values()]  # what is asked once may be asked in any block
+    # A question that is asked once may be in any block.
+    once = [own.registered, *own.begun.values()]
     particulars = {} if gone else {name: value for one in once for name, value in one.items()}
     display = {} if gone else own.display
     return {
@@ -169,7 +170,7 @@ def inert(text: str) -> str:
 
 
 def check_export(frame: pd.DataFrame) -> list[str]:
-    """What does not hold in an events.csv taken alone, checked as the store checks itself."""
+    """The faults of an events.csv by itself, with the checks that the store also uses."""
     found = []
     for reader_id, rows in frame.groupby("reader_id"):
         found += [

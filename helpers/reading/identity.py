@@ -1,4 +1,4 @@
-"""Who is asking: sessions, one identity per reader, a brake on guessing."""
+"""Who is asking: sessions, one identity per reader, and a limit on guessing."""
 
 import asyncio
 import time
@@ -12,19 +12,19 @@ from tornado import web
 from helpers.reading import accounts, store
 
 WRONG_CODES, WINDOW_SECONDS = 5, 60.0
-MOST_KEYS = 10_000  # that a brake remembers: whoever has more addresses is not let fill the memory
+MOST_KEYS = 10_000  # keys that a brake remembers: many addresses must not fill the memory
 COOKIE_DAYS = 366
 
 
 class Brake:
-    """At most `most` of something a minute for one key (an address, a reader)."""
+    """A rate limit: at most `most` attempts per minute for one key (an address, a reader)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = WRONG_CODES):
         self.clock, self.most = clock, most
         self.counted: OrderedDict[str, deque] = OrderedDict()
 
     def wait(self, key: str) -> float:
-        """Seconds until this key may go on; 0 when it may."""
+        """Seconds until this key may try again; 0 if it may now."""
         times = self.counted.get(key, deque())
         while times and self.clock() - times[0] > WINDOW_SECONDS:
             times.popleft()
@@ -33,7 +33,7 @@ class Brake:
         return WINDOW_SECONDS - (self.clock() - times[0]) if len(times) >= self.most else 0.0
 
     def count(self, key: str) -> None:
-        """Note one of this key; the key that was noted longest ago gives way to too many others."""
+        """Count one attempt of this key. If there are too many keys, the oldest is forgotten."""
         self.counted.setdefault(key, deque(maxlen=self.most)).append(self.clock())
         self.counted.move_to_end(key)
         if len(self.counted) > MOST_KEYS:
@@ -41,9 +41,11 @@ class Brake:
 
 
 def forwarded(handler: web.RequestHandler, name: str, otherwise: str) -> str:
-    """What the proxy in front says in an X-Forwarded header: the last entry, which it wrote itself.
+    """The value that the proxy in front gives in an X-Forwarded header: the last entry, which it
+    wrote itself.
 
-    Believed only with --proxied, and only from the proxy's own address. No other header is.
+    It is trusted only with --proxied, and only from the proxy's own address. No other header is
+    trusted.
     """
     believed = handler.request.remote_ip in handler.settings["voila"].proxies
     said = handler.request.headers.get(name, "").split(",")[-1].strip()
@@ -51,7 +53,9 @@ def forwarded(handler: web.RequestHandler, name: str, otherwise: str) -> str:
 
 
 def address_of(handler: web.RequestHandler) -> str:
-    """Whom wrong codes are counted for: an IPv4 address, or the /64 that one IPv6 host has."""
+    """The address for which wrong codes are counted: an IPv4 address, or the /64 of an IPv6
+    host.
+    """
     peer = handler.request.remote_ip
     try:
         address = ip_address(forwarded(handler, "X-Forwarded-For", peer))
@@ -62,11 +66,12 @@ def address_of(handler: web.RequestHandler) -> str:
 
 
 class ReaderIdentity(IdentityProvider):
-    """One identity per reader, from a session that holds until it is signed out or the reader's
-    code ends. There is no other way in.
+    """One identity per reader, from a session that lasts until sign-out or until the reader's code
+    ends. There is no other way in.
     """
 
     async def get_user(self, handler: web.RequestHandler) -> User | None:
+        """The reader whose session the browser sends; None without one."""
         known = getattr(handler, "_jupyter_current_user", None)
         token = self.token(handler)
         if known is not None or not token:
@@ -75,12 +80,12 @@ class ReaderIdentity(IdentityProvider):
         return User(reader_id) if reader_id else None
 
     def token(self, handler: web.RequestHandler) -> str:
-        """The session that the browser shows; "" for none."""
+        """The session token that the browser sends; "" for none."""
         kept = handler.get_secure_cookie(self.cookie, max_age_days=COOKIE_DAYS)
         return kept.decode("ascii", "ignore") if kept else ""
 
     async def ask(self, function: Callable, *arguments):
-        """A call into the store, off the event loop; 503 when it cannot be reached just now."""
+        """Call the store outside the event loop; 503 if it cannot be reached now."""
         app, loop = self.parent, asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(app.pool, function, app.engine, *arguments)
@@ -92,10 +97,11 @@ class ReaderIdentity(IdentityProvider):
 
     @property
     def cookie(self) -> str:
+        """The name of the session cookie."""
         return f"reading-{self.parent.setting.study}"
 
     async def sign_in(self, handler: web.RequestHandler, code_sha256: str) -> None:
-        """Give the browser a session of the reader who has this code."""
+        """Give the browser a session for the reader of this code."""
         handler.set_secure_cookie(
             self.cookie,
             await self.ask(accounts.open_session, code_sha256),
@@ -112,7 +118,8 @@ class ReaderIdentity(IdentityProvider):
         handler.clear_cookie(self.cookie, path=handler.base_url)
 
     def get_handlers(self) -> list:
-        return []  # signing in is a route of its own; there is no token and no password
+        """No routes: signing in has its own route; there is no token and no password."""
+        return []
 
 
 class OwnKernelOnly(Authorizer):
@@ -121,6 +128,7 @@ class OwnKernelOnly(Authorizer):
     """
 
     def is_authorized(self, handler, user: User, action: str, resource: str) -> bool:
+        """Whether the request is about a kernel of this reader."""
         kernel_id = handler.path_kwargs.get("kernel_id", "")
         owner = handler.kernel_manager.owners.get(kernel_id)
         return resource == "kernels" and owner == user.username

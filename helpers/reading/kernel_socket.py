@@ -1,6 +1,4 @@
-"""The socket between a page and its reader's kernel: it passes on what a widget needs and nothing
-else.
-"""
+"""The socket between a page and its reader's kernel. It passes on only what a widget needs."""
 
 import json
 
@@ -13,16 +11,19 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from helpers.reading.routes import Strict
 
-MOST_SOCKETS = 2  # at one kernel: the page's, and the one that it is replacing
-# A page hears no more than this from its kernel: no output, no error.
+MOST_SOCKETS = 2  # sockets at one kernel: the page's, and the one that it replaces
+# A page gets only these messages from its kernel: no output and no error.
 HEARD = ("status", "kernel_info_reply", "comm_info_reply", "comm_open", "comm_msg", "comm_close")
-TARGET = "jupyter.widget.control"  # what a page asks all widgets' states of
+TARGET = "jupyter.widget.control"  # asks for the states of all widgets
 
 
 class OwnSocket(Strict, VoilaKernelWebsocketHandler):
-    """The socket between a page and its reader's kernel. What is forged or too much is dropped."""
+    """The socket between a page and its reader's kernel. It drops forged messages and messages
+    above the limit.
+    """
 
     async def pre_get(self) -> None:
+        """Refuse with 429 if the kernel already has its maximum number of sockets."""
         manager = self.kernel_manager
         own = manager.owners.get(self.kernel_id) == self.current_user.username
         if own and manager._kernel_connections.get(self.kernel_id, 0) >= MOST_SOCKETS:
@@ -30,22 +31,24 @@ class OwnSocket(Strict, VoilaKernelWebsocketHandler):
         await super().pre_get()
 
     def on_message(self, message) -> None:
+        """Pass a message of the page on to the kernel, or drop it."""
         brake, reader_id = self.settings["voila"].messages, self.current_user.username
         try:
             proper = _well_formed(*self.parts(message))
-        except Exception:  # whatever it is made of: it is not the page's, and is dropped
+        except Exception:  # any other message is not the page's and is dropped
             return
         if proper and not brake.wait(reader_id):
             brake.count(reader_id)
             super().on_message(message)
 
     def write_message(self, message, binary: bool = False):
+        """Pass a message of the kernel on to the page if it is one of HEARD."""
         if self.parts(message)[0] in HEARD:
             return super().write_message(message, binary)
         return None
 
     def parts(self, message) -> tuple[str, dict]:
-        """The kind and content of a message, in whichever of Jupyter's forms it is."""
+        """The kind and content of a message, in any of Jupyter's formats."""
         if self.selected_subprotocol:
             _, parts = deserialize_msg_from_ws_v1(message)
             return json.loads(parts[0])["msg_type"], json.loads(parts[3])

@@ -1,5 +1,5 @@
-"""Kernels of the reading page: one per visit, owned by its reader, started ahead, with an
-allow-listed environment.
+"""Kernels of the reading page: one per visit, owned by its reader and started in advance. Their
+environment holds only allowed variables.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 PAGE = "READING_PAGE"
 VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader for whom a kernel is being started
 WARM_UP = "from helpers.reading import page"
-STUBS = "stubs"  # modules that kernels find before the installed ones
-MOST_KERNELS = 2  # of one reader: each tab has one, and an earlier tab can do without
-# Nothing that goes wrong in a kernel is told to a browser or written to the server's log.
+STUBS = "stubs"  # folder of modules that kernels find before the installed ones
+MOST_KERNELS = 2  # per reader: each tab has one, and an earlier tab can do without
+# Errors in a kernel are neither sent to a browser nor written to the server's log.
 KERNEL_SETTINGS = """import logging
 logging.disable(logging.CRITICAL)
 c.HistoryManager.enabled = False
@@ -28,8 +28,8 @@ c.IPKernelApp.exec_lines = []
 
 
 def environment(page: dict, home: Path) -> dict[str, str]:
-    """All that a kernel knows of this machine: the allow-listed variables, an empty home, and the
-    page's texts and settings.
+    """The environment of a kernel: the allowed variables, an empty home, and the page's texts and
+    settings.
     """
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     own = {
@@ -42,8 +42,8 @@ def environment(page: dict, home: Path) -> dict[str, str]:
 
 
 class ReaderKernels(AsyncMappingKernelManager):
-    """Gives each visit a kernel of its own, from a small stock that was started ahead, and
-    remembers whose it is.
+    """Gives each visit its own kernel from a small pool started in advance, and remembers the
+    reader of each kernel.
     """
 
     owners = Dict()
@@ -54,8 +54,8 @@ class ReaderKernels(AsyncMappingKernelManager):
     filling = Bool(False)
 
     async def start_kernel(self, **_) -> str:
-        """A kernel for the reader of the current request; the reader's kernels without a page are
-        ended, and the oldest where there would be too many.
+        """A kernel for the reader of the current request. The reader's kernels without a page are
+        ended, and the oldest one if there would be too many.
         """
         reader_id = VISITOR.get()
         loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ class ReaderKernels(AsyncMappingKernelManager):
             self.starting -= 1
 
     async def keep_warm(self) -> None:
-        """Fill the stock again, when no visitor is waiting for a kernel."""
+        """Refill the pool when no visitor is waiting for a kernel."""
         if self.starting or self.filling or len(self.warm) >= self.stock:
             return
         self.filling = True
@@ -123,13 +123,14 @@ class ReaderKernels(AsyncMappingKernelManager):
             self.owners.pop(kernel_id, None)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """End an idle kernel, but not one that waits in the pool."""
         if kernel_id not in self.warm:
             await super().cull_kernel_if_idle(kernel_id)
 
 
 def prepare_home(home: Path) -> Path:
-    """An empty home for kernels, whose IPython keeps no history and which have no debugger: it is
-    two fifths of their memory.
+    """An empty home for kernels. Their IPython keeps no history, and they have no debugger, which
+    would take 40 % of their memory.
     """
     profile = home / "profile_default"
     profile.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Looking after readers: links, add, renew, revoke, status, export, backup, verify, withdraw,
+"""The commands for readers: links, add, renew, revoke, status, export, backup, verify, withdraw,
 erase.
 """
 
@@ -18,30 +18,30 @@ LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
 
 
 def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """At the start of serving: add the readers that the study wants, and print each new link once,
-    unless what is printed is kept: a journal must not hold links that work.
+    """When serving starts, add the missing readers and print each new link once. With --no-links
+    print none, because a journal must not hold working links.
     """
     journal = "JOURNAL_STREAM" in os.environ and not sys.stdout.isatty()
     quiet = options.no_links or journal
     missing = max(0, opened.parameters.number_of_readers - len(accounts.readers(engine)))
     added = [accounts.add_reader(engine) for _ in range(missing)]
     if added and quiet:
-        _say(f"{missing} readers added; their links are printed by `links` alone.")
+        _say(f"{missing} readers added; only `links` prints their links.")
     elif added:
         for reader_id in added:
             _print_link(engine, opened, reader_id, options)
         _say("Links are shown only once: send each to one reader. `renew READER` makes a new one.")
     if added and any(host in options.link for host in LOCAL):
         _say(
-            "Links open on this machine alone. For readers elsewhere: DO=links ARGS='--url"
+            "These links work only on this machine. For readers elsewhere: DO=links ARGS='--url"
             " https://study.example.org/'."
         )
     texts = {name: str(opened.texts.get(name, "")) for name in ("protocol", "ethics", "contact")}
     unwritten = [name for name, text in texts.items() if "enter the " in text]
     if unwritten:
         _say(
-            f"Readers would see a study.yaml that is not filled in ({', '.join(unwritten)}): fill"
-            " it in, then redo 06."
+            f"Readers would see placeholders in study.yaml ({', '.join(unwritten)}): fill it in,"
+            " then redo 06."
         )
     _say(_table(engine, opened))
 
@@ -61,36 +61,36 @@ def links(engine: Engine, opened: Setting, options: Namespace) -> None:
     for reader_id in waiting:
         _print_link(engine, opened, reader_id, options)
     if waiting:
-        print("These links replace the earlier links of the same readers, which no longer open.")
+        print("These links replace the earlier links of the same readers, which no longer work.")
     else:
         print("Every reader has signed in already: `renew READER` makes one reader a new link.")
 
 
 def add(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """One more reader."""
+    """Add one reader."""
     _print_link(engine, opened, accounts.add_reader(engine, options.reader), options)
 
 
 def renew(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """A new code for a reader; the old one and its sessions end."""
+    """Make a new code for a reader; the old code and its sessions end."""
     _print_link(engine, opened, _named(options), options)
 
 
 def revoke(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """End a reader's code and sessions; what was answered stays."""
+    """End a reader's code and sessions; the answers stay."""
     reader_id = _named(options)
     accounts.revoke(engine, reader_id)
     _say(f"{reader_id} can no longer sign in; `renew {reader_id}` lets the reader in again.")
 
 
 def status(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """Who has read how much, without labels."""
+    """Print who has read how much, without labels."""
     _say(_table(engine, opened))
 
 
 def _table(engine: Engine, opened: Setting) -> str:
     codes = accounts.code_states(engine)
-    to_read = {image.blind_id for image in opened.images.values() if not image.training}
+    to_read = {image.blind_id for image in opened.items if not image.training}
     lines = [f"{'reader':<16}{'read':>10}  {'phase':<14}{'code':<9}last seen"]
     for reader in accounts.readers(engine):
         name = reader["reader_id"]
@@ -104,8 +104,8 @@ def _table(engine: Engine, opened: Setting) -> str:
 
 
 def export(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """events.csv, answers.csv, readings.csv and readers.csv into a folder (--to), or the whole
-    store into another one (--to FILE.sqlite or a URL).
+    """Export events.csv, answers.csv, readings.csv and readers.csv into a folder (--to), or the
+    whole store into another one (--to FILE.sqlite or a URL).
     """
     target = options.to or str(opened.folder / "export")
     if "://" in target or target.endswith(".sqlite"):
@@ -116,38 +116,38 @@ def export(engine: Engine, opened: Setting, options: Namespace) -> None:
         )
         other.dispose()
         return
-    from helpers import tables  # pandas only here, never where readers are served
+    from helpers import tables  # import pandas only here, never where readers are served
     from helpers.reading import export as exporting
 
     for name, frame in exporting.export(engine, opened).items():
         tables.write(frame, Path(target) / f"{name}.csv", exporting.TABLES[name])
     print(
-        f"events.csv, answers.csv, readings.csv and readers.csv are in {target}. Answers are of"
-        " readers who have locked."
+        f"events.csv, answers.csv, readings.csv and readers.csv are in {target}. Only readers who"
+        " have locked have their answers in it."
     )
 
 
 def back_up(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """A consistent copy of the store while readers go on."""
+    """Make a consistent copy of the store while readers continue."""
     stamp = utc_now().replace(":", "").replace(".", "")
     usual = opened.folder / "backups" / f"readings-{stamp}.sqlite"
     _say(f"Backed up to {backup.backup(engine, Path(options.to or usual))}.")
 
 
 def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
-    """Check every chain; with READER and --hash also the hash that this reader kept."""
+    """Check every chain; with READER and --hash, also check the hash that this reader kept."""
     heads = {}
     if options.reader or options.hash is not None:
         kept = options.hash
         heads = {_named(options): kept if kept is None else kept.strip().lower()}
     wrong = store.verify(engine, heads)
     events = sum(reader["events"] for reader in accounts.readers(engine))
-    _say("\n".join(wrong) or f"The record holds: {events} events, every chain unbroken.")
+    _say("\n".join(wrong) or f"The record is intact: {events} events, every chain unbroken.")
     return 1 if wrong else 0
 
 
 def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """Record a withdrawal of consent that reached the study team: the reader's answers leave the
+    """Record that a reader told the study team to withdraw: the reader's answers leave the
     analysis.
     """
     reader_id = _named(options)
@@ -156,27 +156,28 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
     store.append(engine, reader_id, message)
     _say(
-        f"{reader_id} has withdrawn: the answers are not analysed. `erase {reader_id}` also"
-        " erases what was written."
+        f"{reader_id} has withdrawn, so the answers are not analysed. `erase {reader_id}` also"
+        " erases them."
     )
 
 
 def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """Erase what a reader wrote; a tombstone stays and the chain still holds.
+    """Erase what a reader wrote; a tombstone stays and the chain stays valid.
 
-    Backups made before are not touched.
+    Earlier backups are not changed.
     """
     reason = record.plain_text(options.reason)[:500]
     if not reason:
-        raise store.StoreError("An erasure is recorded with its reason: add --reason '…'.")
+        raise store.StoreError("An erasure needs a reason, which is recorded: add --reason '…'.")
     store.erase(engine, _named(options), reason)
     copies = [*opened.folder.glob("**/*.sqlite"), *opened.folder.glob("**/*.csv")]
     named = ", ".join(
         str(path.relative_to(opened.folder)) for path in copies if path != opened.store_place
     )
     _say(
-        f"What {options.reader} wrote is erased from the store; the tombstone says why. Copies made"
-        f" before are not touched: delete or remake them ({named or 'none in the run folder'})."
+        f"All that {options.reader} wrote is erased from the store; the tombstone gives the reason."
+        " Earlier copies are not changed: delete them or make them again"
+        f" ({named or 'none in the run folder'})."
     )
 
 

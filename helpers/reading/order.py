@@ -9,10 +9,10 @@ def reading_order(
 ) -> list[str]:
     """blind_ids of a block in a reader's own order: training cases first, then the read.
 
-    `images` have blind_id, modality, training and part. Shuffling stays within the parts (1, 2,
-    3) in which 06 laid first presentations, images without repeat and repeats: so repeats keep
-    their distance and this code need not know which they are. `mixing` is "mixed", or "blocked":
-    one modality after the other, which one first by chance.
+    `images` have blind_id, modality, training and part. Images are shuffled only within the parts
+    in which 06 put first presentations (1), images without repeat (2) and repeats (3). So repeats
+    keep their distance, and this code does not need to know which images they are. `mixing` is
+    "mixed" or "blocked" (one modality after the other, in random order).
     """
     drawn = random.Random(f"{seed}/{reader_id}/{block}")
     ordered = sorted(images, key=lambda image: image["blind_id"])

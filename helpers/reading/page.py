@@ -1,5 +1,5 @@
-"""The reading page as a widget: its traits are the page's texts, settings and questions, its code
-is a few plain ES modules. Readers' answers do not travel through it: they go to the server.
+"""The reading page as a widget. Its traits are the page's texts, settings and questions; its code
+is a few plain ES modules. Readers' answers do not go through it but straight to the server.
 """
 
 import json
@@ -18,14 +18,15 @@ PAGE = "READING_PAGE"
 class ReadingPage(anywidget.AnyWidget):
     """The page of one study. It knows no reader, no answer and no truth.
 
-    `settings` are the study's texts and what is asked, `words` every word of the page. Nothing that
-    a browser sets here is read: answers go to the server with the reader's own session.
+    `settings` are the study's texts and questions, `words` all words of the page. Values set by a
+    browser are ignored: answers go to the server with the reader's own session.
     """
 
     _esm = STATIC / "widget.js"
     settings = traitlets.Dict(read_only=True).tag(sync=True)
     words = traitlets.Dict(read_only=True).tag(sync=True)
-    files = traitlets.Dict(read_only=True).tag(sync=True)  # the page's, where no server is
+    # The page's own files, where no server is.
+    files = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, page: dict):
         super().__init__()
@@ -33,13 +34,13 @@ class ReadingPage(anywidget.AnyWidget):
         self.set_trait("settings", {k: v for k, v in page.items() if k != "words"})
 
     def set_state(self, sync_data: dict) -> None:
-        """What a browser sets is dropped."""
+        """Ignore values that a browser sets."""
 
 
 def show(study: str) -> None:
-    """Under the reading server display the page; in a notebook, the same page for practice.
+    """Display the page: under the reading server for readers, in a notebook for practice.
 
-    What is answered in practice is kept in this kernel and thrown away with it.
+    Practice answers stay in this kernel and are deleted with it.
     """
     if os.environ.get(PAGE):
         # An exception in a widget's callback would go to the browser with its traceback.

@@ -1,5 +1,5 @@
-"""The reading page for an analyst to try inside a notebook: a practice reader, and a record that is
-thrown away with it. Messages come through the widget and are taken as the server takes them.
+"""The reading page for practice inside a notebook, with a practice reader and a temporary record.
+Messages come through the widget and are handled as on the server.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class PracticePage(ReadingPage):
         self.on_msg(self._receive)
 
     def begin(self) -> dict:
-        """Forget what was answered and begin a new record; returns the code that locks it."""
+        """Delete the answers and begin a new record; returns the code that locks it."""
         self.folder = tempfile.TemporaryDirectory(prefix="practice_")
         place = Path(self.folder.name)
         self.setting = dataclasses.replace(self.opened, folder=place)
@@ -37,16 +37,16 @@ class PracticePage(ReadingPage):
         self.send({"id": sent.get("id"), "status": status, "data": data}, buffers=pixels)
 
     def answer(self, path: str, body: dict | None) -> tuple[int, dict, list[bytes]]:
-        """What the server would answer: status, data and, for an image, its pixels."""
+        """The answer that the server would give: status, data and, for an image, its pixels."""
         if path == "begin":
             return 200, self.begin(), []
-        asked = (self.engine, self.setting, READER)
+        reader = (self.engine, self.setting, READER)
         try:
             if path == "reading/settings":
                 return 200, self.opened.page, []
             if path == "reading/state":
-                reader_state.enter(*asked)
-                return 200, reader_state.state(*asked), []
+                reader_state.enter(*reader)
+                return 200, reader_state.state(*reader), []
             if path == "reading/image":
                 return self._image(body["id"])
             if path == "reading/record":

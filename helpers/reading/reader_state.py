@@ -1,4 +1,4 @@
-"""One reader at the store: where the reader is, and one message taken.
+"""One reader at the store: the reader's position, and the receipt of one message.
 
 Everything the server does for a reader goes through here.
 """
@@ -16,6 +16,7 @@ from helpers.reading import accounts, order, record, store
 from helpers.reading.setting import Setting
 
 FETCHED_AHEAD = 2  # images that a page loads before their turn
+KEPT_BACK = ("salt", "reason", "changes", "utc")  # fields of an answer that the page gets back
 _FOLDED: WeakKeyDictionary[Engine, dict[str, record.Record]] = WeakKeyDictionary()
 
 
@@ -26,8 +27,8 @@ def enter(
     clock: Callable[[], str] = utc_now,
     about: Mapping = MappingProxyType({}),
 ) -> None:
-    """Fix the reader's order as the first event of the record, with more `about` a reader who is no
-    person; done already, it changes nothing.
+    """Fix the reader's order as the first event of the record. `about` has more facts about a
+    reader who is not a person. A second call changes nothing.
     """
     known = read_record(engine, reader_id)
     if known.blocks or known.erased:
@@ -41,7 +42,7 @@ def enter(
                 "lock": block.lock,
                 "tell_truth": block.tell_truth,
                 "images": order.reading_order(
-                    [vars(i) for i in setting.images.values() if i.block == block.block],
+                    [vars(i) for i in setting.items if i.block == block.block],
                     *(seed, reader_id, mixing, block.block),
                 ),
             }
@@ -60,13 +61,13 @@ def enter(
 def read_record(engine: Engine, reader_id: str) -> record.Record:
     """The reader's record as it is now.
 
-    Events are only ever added, so what was folded once is kept and only newer ones are read.
+    Events are only ever added, so a folded record is cached and only newer events are read.
     """
     kept = _FOLDED.setdefault(engine, {})
     before = kept.get(reader_id)
     own = record.fold(store.events(engine, reader_id, before.events if before else 0), before)
     if own.erased:
-        kept.pop(reader_id, None)  # what is erased must not live on here
+        kept.pop(reader_id, None)  # erased content must not stay in this cache
         return record.fold(store.events(engine, reader_id))
     kept[reader_id] = own
     return own
@@ -75,9 +76,9 @@ def read_record(engine: Engine, reader_id: str) -> record.Record:
 def state(
     engine: Engine, setting: Setting, reader_id: str, clock: Callable[[], str] = utc_now
 ) -> dict:
-    """All that the page is given of this reader's read: phase, the block where the reader is,
-    images open now and next, own answers, progress. No truth is known here, but of images that are
-    there to learn from and have been answered. Nothing of a later block is told.
+    """All that the page gets about this reader's read: phase, the reader's block, the current and
+    next images, the reader's own answers, progress. It has no truth, except of answered images in a
+    block that tells it, and nothing about later blocks.
     """
     own = read_record(engine, reader_id)
     open_now = record.may_see(own, setting.parameters.going_back)
@@ -85,6 +86,10 @@ def state(
     here = own.blocks.get(block, [])
     read, training = _parted(setting, here)
     coming = _coming(own)
+    truth = {}
+    if block in own.told:
+        answered = [blind_id for blind_id in here if blind_id in own.answers]
+        truth["truth"] = {blind_id: setting.images[blind_id].truth for blind_id in answered}
     phase, opens = own.phase, ""
     if phase == "block":
         opens = record.opens(own, setting)
@@ -105,7 +110,9 @@ def state(
             blind_id: _described(setting, blind_id, own) for blind_id in [*open_now, *coming]
         },
         "answers": {
-            blind_id: _own_answer(own, blind_id) for blind_id in open_now if blind_id in own.answers
+            blind_id: {k: v for k, v in own.answers[blind_id].items() if k not in KEPT_BACK}
+            for blind_id in open_now
+            if blind_id in own.answers
         },
         "done": sum(blind_id in own.answers for blind_id in read),
         "total": len(read),
@@ -116,11 +123,13 @@ def state(
         "display": {key: value for key, value in own.display.items() if key != "salt"},
         "head": own.head if own.phase == "locked" else "",
         "withdrawn_by": own.withdrawn_by,
-    } | ({"truth": _truth(setting, own, here)} if block in own.told else {})
+    } | truth
 
 
 def _told(setting: Setting, name: str) -> dict:
-    """What the page is told of a block, once it is that block's turn; its id never leaves."""
+    """The facts about a block for the page, once it is that block's turn. Its id never leaves the
+    server.
+    """
     blocks = setting.protocol.blocks
     block = next(block for block in blocks if block.block == name)
     return {
@@ -130,18 +139,15 @@ def _told(setting: Setting, name: str) -> dict:
         "images": bool(block.images),
         "last": block is blocks[-1],
         "tell_truth": block.tell_truth,
+        "pairs": block.pairs,
+        "linked": block.linked,
         "questions": protocol.for_page(setting.protocol.asked(name)),
     }
 
 
-def _truth(setting: Setting, own: record.Record, images: list[str]) -> dict[str, str]:
-    answered = (blind_id for blind_id in images if blind_id in own.answers)
-    return {blind_id: setting.images[blind_id].truth for blind_id in answered}
-
-
 def _parted(setting: Setting, images: list[str]) -> tuple[list[str], list[str]]:
-    """The images of a block that are read, and those before them that only make readers used to the
-    page; where the truth is told all are read.
+    """The images of a block that are read, and the warm-up images before them. If the block tells
+    the truth, all are read.
     """
     warm_up = [
         blind_id
@@ -164,23 +170,19 @@ def _described(setting: Setting, blind_id: str, own: record.Record) -> dict:
     warm_up = blind_id in training
     position = (training if warm_up else read).index(blind_id) + 1
     block = [*own.blocks].index(image.block) + 1
-    about = {"modality": image.modality, "training": warm_up}
+    about = {"modality": image.modality, "training": warm_up, "beside": image.beside}
     return about | {"position": position, "block": block}
 
 
-def _own_answer(own: record.Record, blind_id: str) -> dict:
-    kept_back = ("salt", "reason", "changes", "utc")
-    return {key: value for key, value in own.answers[blind_id].items() if key not in kept_back}
-
-
 def may_fetch(engine: Engine, setting: Setting, reader_id: str, blind_id: str) -> bool:
-    """Whether this reader may load this image now: it is open, or one of the next two (they are
-    fetched ahead).
+    """Whether this reader may load this image now: it is open, one of the next two (which are
+    fetched in advance), or beside one of these in a pair.
     """
     own = read_record(engine, reader_id)
     reading = own.phase in ("registration", "display", "read", "close", "summary")
     open_now = record.may_see(own, setting.parameters.going_back)
-    return reading and blind_id in [*open_now, *_coming(own)]
+    near = [*open_now, *_coming(own)]
+    return reading and blind_id in [*near, *(setting.images[one].beside for one in near)]
 
 
 def receive(
@@ -209,7 +211,7 @@ def receive(
 
 
 def mark_begun(setting: Setting, clock: Callable[[], str] = utc_now) -> None:
-    """Leave the mark that somebody has begun to read this set: 06 never redoes it."""
+    """Mark this set as begun: 06 never redoes it."""
     path = setting.folder / "begun.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

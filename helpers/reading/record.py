@@ -1,10 +1,11 @@
-"""What a reader's record says and what may come next: pure rules, no database, no network.
+"""The rules of a reader's record: what it says and what may come next. No database, no network.
 
 A message is {id, event, blind_id, payload, browser_utc}. `clean` makes a message from the browser
-safe, `fold` reads a record, `refuse` says what the record does not accept.
+safe, `fold` reads a record, and `refuse` rejects what the record does not accept.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,8 @@ DEVICES = ("diagnostic", "desktop", "laptop", "tablet", "phone")
 LONGEST_MESSAGE = 16_000
 EARLIEST_CLOCK, AHEAD_OF_SERVER = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=2)
 _CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069"
+    r"\ud800-\udfff\ufffe\uffff]"
 )
 
 
@@ -31,9 +33,10 @@ _CONTROL = re.compile(
 class Record:
     """A reader's record as it stands.
 
-    `blocks` maps each block, in order, to its images in this reader's order; `begun` those that the
-    reader has begun or read to what was answered there once, `closed` those left for good to the
-    time. `answers` maps blind_id to the answer that stands, with `changes`, `seconds` and `utc`.
+    `blocks` maps each block, in order, to its images in this reader's order; `begun` maps each
+    block that the reader has begun or read to the answers that are given once there. `closed` maps
+    each block that the reader has finished to the time. `answers` maps blind_id to the valid
+    answer, with `changes`, `seconds` and `utc`.
     """
 
     blocks: dict[str, list[str]] = field(default_factory=dict)
@@ -61,21 +64,23 @@ class Record:
         return [blind_id for images in self.blocks.values() for blind_id in images]
 
     def named(self, payload: dict) -> str:
-        """The id of the block whose number a message has; "" for none. The page knows no id."""
+        """The id of the block whose number is in a message; "" for none. The page does not know
+        ids.
+        """
         return dict(enumerate(self.blocks, 1)).get(payload.get("block"), "")
 
     @property
     def final(self) -> list[str]:
-        """Blocks whose answers can be changed no more."""
+        """Blocks whose answers can no longer be changed."""
         return [block for block in self.blocks if block in self.told or block in self.closed]
 
     @property
     def place(self) -> tuple[str, str]:
-        """The block where the reader is and what comes there: block (its text, before it is begun),
-        read, close (it is read and will be final) or summary.
+        """The reader's block and what comes next in it: block (its text, before it is begun), read,
+        close (all is read and will be final) or summary.
 
-        The first block's text comes before the display check, so only a later one is begun, or one
-        without images.
+        The first block's text comes before the display check, so only later blocks, and blocks
+        without images, are begun.
         """
         names = list(self.blocks)
         for name, following in zip(names, [*names[1:], ""]):
@@ -90,7 +95,7 @@ class Record:
 
     @property
     def current(self) -> str:
-        """The image whose turn it is; '' when it is no image's."""
+        """The next image to be answered; '' when there is none."""
         block, what = self.place
         images = self.blocks[block] if what == "read" else []
         return next((blind_id for blind_id in images if blind_id not in self.answers), "")
@@ -110,8 +115,8 @@ class Record:
 
 
 def fold(events: Iterable[Event], before: Record | None = None) -> Record:
-    """The record that a reader's events, in order, add up to; on top of the record `before` them,
-    which stays as it is.
+    """The record that results from a reader's events, in order, after the record `before` (which is
+    not changed).
     """
     record = Record()
     if before:
@@ -183,18 +188,25 @@ def _one_of(*choices) -> dict:
 
 
 _YES_NO = {"type": "boolean"}
-# What a question can be answered by; which of it fits is the question's to say.
+# The forms that an answer can have; the question decides which of them fits.
 _VALUE = {
     "type": ["boolean", "number", "string", "array"],
     "maxLength": protocol.LONGEST_TEXT,
     "maxItems": 40,
-    "items": _text(200),
+    "items": {"anyOf": [_text(200), {"type": "object", "maxProperties": 5}]},
 }
 _VIEW = {
     "window_center": _number(-70000, 140000),
     "window_width": _number(0, 140000),
     "zoom": _number(0, 1000),
     "inverted": _YES_NO,
+}
+_RIGHT = {"type": "object", "properties": _VIEW, "additionalProperties": False}
+# The view of the left image of a pair, then of the right one.
+_VIEW = {
+    **_VIEW,
+    "beside": _RIGHT,
+    "linked": _YES_NO,
 }
 _ANSWER = {"seconds": _number(0, 1e6), **_VIEW}
 ASKED = ("registered", "begun", "answered", "changed")  # events that hold answers to questions
@@ -241,8 +253,8 @@ _check_payload = {
 
 
 def clean(message, questions: Iterable[str] = ()) -> dict:
-    """A message from outside with known fields and answers to `questions` (ids) only, types
-    checked, control characters out.
+    """A message from outside, reduced to known fields and answers to `questions` (ids), with
+    checked types and without control characters.
 
     Raises Refused.
     """
@@ -266,7 +278,7 @@ def clean(message, questions: Iterable[str] = ()) -> dict:
 def _check(rules: Callable, values) -> None:
     try:
         rules(values)
-    except fastjsonschema.JsonSchemaValueException as error:  # it says which rule, never what came
+    except fastjsonschema.JsonSchemaValueException as error:  # it names the rule, never the content
         named = ".".join(str(part) for part in error.path[1:]) or "The message"
         sentence = f"'{named}' breaks the rule {error.rule}: {error.rule_definition}."
         raise Refused(sentence) from None
@@ -288,7 +300,7 @@ def _plain(value):
 
 
 def plain_text(text: str) -> str:
-    """Text without control characters, and without space around it."""
+    """Text without control characters and without surrounding spaces."""
     return _CONTROL.sub(" ", text).strip()
 
 
@@ -296,7 +308,7 @@ def plain_text(text: str) -> str:
 
 
 def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
-    """Raises Refused when the record does not accept the message at this time."""
+    """Raise Refused if the record does not accept the message now."""
     event, blind_id, payload = message["event"], message["blind_id"], message["payload"]
     block, what = record.place
     open_now = may_see(record, opened.parameters.going_back)
@@ -313,7 +325,7 @@ def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
         "This image is not open to this reader now.": event == "shown" and blind_id not in open_now,
         "The answer is not for the image whose turn it is.": event == "answered"
         and (not blind_id or blind_id != record.current),
-        "This answer cannot be changed any more.": event == "changed"
+        "This answer can no longer be changed.": event == "changed"
         and (blind_id not in record.answers or blind_id not in open_now),
         "A change needs a reason.": event == "changed" and not payload.get("reason"),
         "Some images have no answer yet.": event == "locked"
@@ -330,13 +342,14 @@ def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
         here = opened.images[blind_id].block if blind_id in opened.images else block
         asked = opened.protocol.asked(protocol.READER if event == "registered" else here)
         begins_images = event == "begun" and record.blocks[block]
-        if sentence := protocol.refusal([] if begins_images else asked, payload):
+        size = opened.texts.get("size") or math.inf
+        if sentence := protocol.refusal([] if begins_images else asked, payload, size):
             raise Refused(sentence)
 
 
 def may_see(record: Record, going_back: str) -> list[str]:
     """The images a reader may look at now: the current one and those whose answer may still be
-    changed, which those of a block that is closed, or whose truth is told, may not.
+    changed. Answers of a closed block, and answers whose truth was told, may not be changed.
     """
     again = {"never": [], "until next": [record.last_answered], "until locked": record.answers}
     final = {blind_id for block in record.final for blind_id in record.blocks[block]}
@@ -345,7 +358,7 @@ def may_see(record: Record, going_back: str) -> list[str]:
 
 
 def opens(record: Record, opened: Setting) -> str:
-    """The earliest time (UTC) at which the block where the reader is may be begun; "" for any."""
+    """The earliest time (UTC) at which the reader's block may be begun; "" for any time."""
     names = list(record.blocks)
     here = names.index(record.place[0])
     days = opened.protocol.blocks[here].after_days

@@ -1,10 +1,9 @@
-"""The routes of the reading page: sign in, where am I, one message, one image.
+"""The routes of the reading page: sign-in, state, one message, one image.
 
-Everything is the asking reader's own.
+Every route serves only the asking reader's own data.
 """
 
 import asyncio
-import functools
 import json
 from urllib.parse import urlparse
 
@@ -30,29 +29,32 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # No idle connections: one that has silently broken would be taken for the next answer or
-    # reload, and hang.
+    # No idle connections: a silently broken one would be used for the next answer or reload, and
+    # hang.
     "Connection": "close",
 }
 
 
 class Strict:
-    """The strict headers of every answer; an error is its number and nothing else."""
+    """The strict headers of every answer. An error answer holds only its number."""
 
     def set_default_headers(self) -> None:
+        """Set the strict headers."""
         for name, value in HEADERS.items():
             self.set_header(name, value)
 
     def write_error(self, status_code: int, **_) -> None:
+        """Answer with the number of the error alone."""
         self.finish({"saved": False, "error": f"{status_code}"})
 
 
 class ReaderHandler(Strict, JupyterHandler):
-    """What every route shares: strict headers, JSON answers, no traceback and no echo of what was
-    sent.
+    """Shared by every route: strict headers, JSON answers, no traceback and no echo of the
+    request.
     """
 
     def set_default_headers(self) -> None:
+        """Set the strict headers, and forbid caching."""
         super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
 
@@ -65,20 +67,22 @@ class ReaderHandler(Strict, JupyterHandler):
 
     @property
     def reading_app(self):
+        """The server (app.ReadingServer)."""
         return self.settings["voila"]
 
     @property
     def reader_id(self) -> str:
+        """The id of the reader who is signed in."""
         return self.current_user.username
 
     def signed_out(self) -> bool:
-        """Whether nobody is signed in: that is then the answer."""
+        """Whether nobody is signed in; if so, the answer is sent."""
         if self.current_user is None:
             self.refuse(401, "signed out")
         return self._finished
 
     def braked(self, brake: identity.Brake, key: str) -> bool:
-        """Whether this key has to wait: that is then the answer."""
+        """Whether this key must wait; if so, the answer is sent."""
         wait = brake.wait(key)
         if wait:
             self.set_header("Retry-After", str(int(wait) + 1))
@@ -86,24 +90,18 @@ class ReaderHandler(Strict, JupyterHandler):
         return self._finished
 
     async def run(self, function, *arguments):
-        """A call into the store, off the event loop.
+        """Call the store about this reader.
 
-        What cannot be saved now answers 503, what is not accepted 422.
+        If something cannot be saved now the answer is 503; if it is not accepted, 422.
         """
-        app = self.reading_app
+        about = self.reading_app.setting, self.reader_id
         try:
-            call = functools.partial(function, app.engine, app.setting, self.reader_id, *arguments)
-            return await asyncio.get_running_loop().run_in_executor(app.pool, call)
+            return await self.identity_provider.ask(function, *about, *arguments)
         except store.Refused as refusal:
-            self.refuse(422, str(refusal))
-        except Exception as error:
-            if not store.trouble(error):
-                raise
-            app.say_trouble(error)
-            self.refuse(503, "The answer cannot be saved just now.")
-        return None
+            return self.refuse(422, str(refusal))
 
     def refuse(self, status: int, sentence: str) -> None:
+        """Answer with an error status and its reason."""
         self.set_status(status)
         self.finish({"saved": False, "error": sentence})
 
@@ -117,14 +115,16 @@ class ReaderHandler(Strict, JupyterHandler):
             raise web.HTTPError(400) from None
 
     def get_login_url(self) -> str:
+        """The address of the sign-in page."""
         return self.base_url + "login"
 
 
 class Nothing(ReaderHandler):
-    """Any address that is no route."""
+    """Any address that is not a route."""
 
     @allow_unauthenticated
     def prepare(self) -> None:
+        """Answer 404."""
         self.refuse(404, "404")
 
 
@@ -133,6 +133,7 @@ class SignIn(ReaderHandler):
 
     @allow_unauthenticated
     def get(self) -> None:
+        """The sign-in page."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         page = self.reading_app.setting.page
         given = json.dumps({"title": page["title"], "words": page["words"]})
@@ -141,6 +142,7 @@ class SignIn(ReaderHandler):
 
     @allow_unauthenticated
     async def post(self) -> None:
+        """Begin a session for the reader of a code; 403 for a wrong code, 429 after too many."""
         sent, brake, address = self.body(), self.reading_app.brake, identity.address_of(self)
         if self.braked(brake, address):
             return None
@@ -153,19 +155,21 @@ class SignIn(ReaderHandler):
 
 
 class SignOut(ReaderHandler):
-    """End this session, wherever its cookie was copied to; what was answered stays."""
+    """End this session, wherever its cookie was copied to; the answers stay."""
 
     @allow_unauthenticated
     async def post(self) -> None:
+        """End the session."""
         await self.identity_provider.sign_out(self)
         self.finish({"signed_in": False})
 
 
 class State(ReaderHandler):
-    """Where this reader is. Signed out answers 401."""
+    """The state of this reader. 401 if nobody is signed in."""
 
     @allow_unauthenticated
     async def get(self) -> None:
+        """The reader's state as JSON."""
         if self.signed_out():
             return
         await self.run(reader_state.enter)
@@ -175,21 +179,23 @@ class State(ReaderHandler):
 
 
 class Settings(ReaderHandler):
-    """The study's texts and settings and the words of the page: what the widget is given too."""
+    """The study's texts and settings and the words of the page, the same that the widget gets."""
 
     @allow_unauthenticated
     def get(self) -> None:
+        """The settings and words of the page as JSON."""
         if not self.signed_out():
             self.finish(self.reading_app.setting.page)
 
 
 class Record(ReaderHandler):
-    """Take one message of this reader; the answer is the acknowledgement and where the reader is
-    now.
+    """Receive one message of this reader; the answer is the acknowledgement and the reader's new
+    state.
     """
 
     @allow_unauthenticated
     async def post(self) -> None:
+        """Receive a message: 200 when saved, 422 when not accepted, 401, 403, 429 or 503 else."""
         messages = self.reading_app.messages
         if self.signed_out() or self.braked(messages, self.reader_id):
             return None
@@ -208,7 +214,9 @@ class Record(ReaderHandler):
         return None if self._finished else self.finish({**kept, "state": state})
 
     async def own_code(self, code) -> bool:
-        """Locking is signed with the reader's own code, braked like signing in."""
+        """Whether the lock is signed with the reader's own code; attempts are limited as for
+        sign-in.
+        """
         brake, key = self.reading_app.brake, f"lock {self.reader_id}"
         if self.braked(brake, key):
             return False
@@ -225,6 +233,7 @@ class Pixels(ReaderHandler):
 
     @allow_unauthenticated
     async def get(self, study: str, reader_id: str, blind_id: str) -> None:
+        """The pixels of an image; 403 if this reader may not load it now."""
         if self.signed_out():
             return None
         app = self.reading_app
@@ -240,14 +249,16 @@ class Pixels(ReaderHandler):
         return self.finish(pixels)
 
     def compute_etag(self) -> None:
-        return None  # a tag of the content would be the same for a repeat
+        """No tag: one made from the content would be the same for a repeat."""
+        return None
 
 
 class Health(ReaderHandler):
-    """For the machine that watches: whether pages are served and an answer could be written."""
+    """For monitoring: whether pages are served and an answer could be written."""
 
     @allow_unauthenticated
     async def get(self) -> None:
+        """200 if an answer could be written, else 503."""
         try:
             await self.reading_app.check_health()
         except Exception as error:
@@ -262,17 +273,21 @@ class Assets(ReaderHandler, web.StaticFileHandler):
     """Scripts and styles of the page; no study data among them."""
 
     def initialize(self, path: str) -> None:
+        """The folder of the files."""
         web.StaticFileHandler.initialize(self, path)
 
     @allow_unauthenticated
     async def get(self, path: str, include_body: bool = True) -> None:
+        """One file."""
         await web.StaticFileHandler.get(self, path, include_body)
 
     @allow_unauthenticated
     async def head(self, path: str) -> None:
+        """The headers of one file."""
         await self.get(path, include_body=False)
 
     def set_extra_headers(self, path: str) -> None:
+        """Let browsers ask for newer files each time."""
         self.set_header("Cache-Control", "no-cache")
 
 
@@ -281,11 +296,12 @@ class VoilaAssets(Strict, MultiStaticFileHandler):
 
 
 class Page(Strict, TornadoVoilaHandler):
-    """The page itself: Voila's own rendering, for a signed-in reader, without anything from the
+    """The page itself: Voila's own rendering for a signed-in reader, without parameters from the
     address.
     """
 
     async def get(self) -> None:
+        """The page in a kernel for this reader; 429 after too many visits."""
         reader_id, brake = self.current_user.username, self.settings["voila"].messages
         if brake.wait(reader_id):
             raise web.HTTPError(429)
@@ -297,7 +313,8 @@ class Page(Strict, TornadoVoilaHandler):
 
 
 class OwnKernel(Strict, KernelHandler):
-    """Jupyter's kernel route for the kernel's own reader; readers end no kernels."""
+    """Jupyter's kernel route for the kernel's own reader; readers cannot end kernels."""
 
     async def delete(self, kernel_id: str) -> None:
+        """Refuse: readers cannot end kernels."""
         raise web.HTTPError(403)

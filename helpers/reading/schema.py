@@ -4,7 +4,7 @@ PostgreSQL.
 
 import sqlalchemy as sa
 
-FIRST_HASH = "0" * 64  # what the first event of a record is chained to
+FIRST_HASH = "0" * 64  # the hash before the first event of a record
 ERASED = "erased"
 LONGEST_ID = 40
 metadata = sa.MetaData()
@@ -85,7 +85,7 @@ _POSTGRES_TRIGGER = (
 
 
 def triggers(dialect: str) -> list[str]:
-    """The statements that make the triggers, again and again without harm."""
+    """The statements that create the triggers; they can be repeated without harm."""
     texts = [_SQLITE_TRIGGER] if dialect == "sqlite" else [_POSTGRES_FUNCTION, _POSTGRES_TRIGGER]
     refusals = [(table, change, unless, "FOR EACH ROW") for table, change, unless in _REFUSALS]
     if dialect != "sqlite":

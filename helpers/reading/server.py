@@ -1,10 +1,10 @@
-"""Serve the reading page: standalone Voila on the one notebook, one identity per reader; and look
-after readers.
+"""Serves the reading page (standalone Voila on the one notebook, one identity per reader) and
+manages readers.
 
     python -m helpers.reading.server STUDY
     [serve|links|add|revoke|renew|status|export|backup|verify|withdraw|erase] [READER]
 
-No key, no source names, no truth and no pandas are in this process.
+This process holds no key, no source names, no truth and no pandas.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from helpers.runner import parameters
 
 
 def refuse_taken(ip: str, port: int) -> None:
-    """Raises SettingError when the port cannot be listened on."""
+    """Raise SettingError if the port cannot be used."""
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -35,22 +35,25 @@ def refuse_taken(ip: str, port: int) -> None:
 
 ARGUMENTS = {
     "--port": {"type": int, "default": 8866},
-    "--ip": {"default": "127.0.0.1", "help": "address to listen on; behind a proxy leave it"},
+    "--ip": {
+        "default": "127.0.0.1",
+        "help": "address to listen on; leave it as it is behind a proxy",
+    },
     "--url": {
         "default": "",
         "help": "address that readers use, for their links, e.g. https://study.example.org/",
     },
-    "--base-url": {"help": "path below which the page is served; that of --url where not given"},
+    "--base-url": {"help": "path below which the page is served; default: that of --url"},
     "--proxied": {
         "nargs": "?",
         "const": "127.0.0.1",
         "metavar": "PROXY",
-        "help": "believe X-Forwarded-For and X-Forwarded-Proto of the proxy at this address (this"
-        " machine where not given): it must set both",
+        "help": "trust X-Forwarded-For and X-Forwarded-Proto of the proxy at this address (default:"
+        " this machine); it must set both",
     },
     "--no-links": {
         "action": "store_true",
-        "help": "print no reader's link, for a server whose output is kept; `links` prints them",
+        "help": "print no reader's link, for a server whose output is stored; `links` prints them",
     },
     "--reading-set": {"type": Path, "help": "a reading_set/ folder that was copied to this host"},
     "--to": {
@@ -58,12 +61,14 @@ ARGUMENTS = {
         "help": "where export and backup write: a folder, a .sqlite file, or for export a URL",
     },
     "--hash": {"help": "the hash that a reader kept from the lock, for verify"},
-    "--reason": {"default": "", "help": "why, for withdraw and erase"},
+    "--reason": {"default": "", "help": "the reason, for withdraw and erase"},
 }
 
 
 def parse(arguments: list[str] | None) -> Namespace:
-    """The command line, its addresses in order. Raises SettingError for one that is none."""
+    """Parse the command line and normalise its addresses. Raises SettingError for an invalid
+    address.
+    """
     parser = argparse.ArgumentParser(prog="make reader", description=__doc__.splitlines()[0])
     parser.add_argument("study")
     commands = ["serve", *operations.COMMANDS]
@@ -89,7 +94,7 @@ def parse(arguments: list[str] | None) -> Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status. One sentence for what cannot be done."""
+    """Run a command; returns the exit status. An error is printed as one sentence."""
     known = (setting.SettingError, store.StoreError, store.Refused, parameters.ParameterError)
     try:
         options = parse(arguments)
@@ -97,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         engine = store.open_store(opened.store_place)
         if options.command != "serve":
             return operations.COMMANDS[options.command](engine, opened, options) or 0
-        # Jupyter's jsonschema would parse a grammar of addresses, which nothing here checks: two
-        # fifths of the time until the page is served. Nothing but serving needs Voila.
+        # Jupyter's jsonschema would parse a grammar of addresses, which nothing here uses: 40 % of
+        # the time until the page is served. Only serving needs Voila.
         sys.modules.setdefault("rfc3987_syntax", None)
         from helpers.reading import app
 

@@ -1,6 +1,6 @@
-"""What stage 07 is given: its parameters, the study's texts and the blinded images.
+"""The input of stage 07: its parameters, the study's texts and the blinded images.
 
-No truth of a scored image, no pandas.
+It has no truth of a scored image and needs no pandas.
 """
 
 import csv
@@ -22,20 +22,21 @@ STAGE = "07_read_cases"
 NOTEBOOK = NOTEBOOKS / f"{STAGE}.ipynb"
 DATABASE = "READING_DATABASE_URL"
 STATIC = Path(__file__).resolve().parent / "static"
-# Of study.json and of the parameters, all that the page is given:
+# The texts of study.json and the parameters that the page gets:
 PAGE_TEXTS = ("study", "consent", "contact", "protocol", "ethics")
 PAGE_PARAMETERS = ("going_back", "break_after")
 _BLIND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class SettingError(ValueError):
-    """A study that cannot be read by people as it is set up; the message says what to do."""
+    """Readers cannot read the study as it is set up; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class BlindImage:
-    """One presentation, as 06 wrote it. `truth` ("real", "fake") is known of images alone that are
-    there to learn from.
+    """One presentation, as 06 wrote it. `truth` is known only for images to learn from: "real" or
+    "fake", or for a pair the side of the generated image ("left" or "right"). A pair is its left
+    image, with the id of the right image in `beside`; the right image is `second`.
     """
 
     blind_id: str
@@ -45,6 +46,8 @@ class BlindImage:
     part: int
     block: str
     truth: str = ""
+    beside: str = ""
+    second: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,21 @@ class Setting:
     folder: Path
 
     @property
+    def items(self) -> list[BlindImage]:
+        """The items to answer: every image that is shown alone, and every pair once."""
+        return [image for image in self.images.values() if not image.second]
+
+    @property
     def store_place(self) -> str | Path:
-        """Where the record lies: READING_DATABASE_URL when set (PostgreSQL), else readings.sqlite
+        """The place of the record: READING_DATABASE_URL if set (PostgreSQL), else readings.sqlite
         in the run folder.
         """
         return os.environ.get(DATABASE) or self.folder / "readings.sqlite"
 
     @property
     def page(self) -> dict:
-        """All that the page and its kernels are given of the study before any block: no truth, and
-        nothing of a block but the first one's title. What a block asks comes with the state.
+        """All that the page and its kernels get about the study before any block. It has no truth,
+        and of the blocks only the first title. The questions of a block come with the state.
         """
         texts = {name: self.texts.get(name, "") for name in PAGE_TEXTS}
         chosen = {name: self.parameters[name] for name in PAGE_PARAMETERS}
@@ -81,7 +89,7 @@ class Setting:
 
 
 def page_words(language: str) -> dict:
-    """Every word of the page: static/texts.<language>.json, English where there is none."""
+    """All words of the page: static/texts.<language>.json, or English if there is no such file."""
     own = STATIC / f"texts.{language}.json"
     proper = re.fullmatch(r"[a-z]{2}", language) and own.exists()
     return json.loads((own if proper else STATIC / "texts.en.json").read_text(encoding="utf-8"))
@@ -91,8 +99,8 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     """The setting of a study, from params/<study>/07_read_cases*.yaml and the reading set that it
     names.
 
-    `reading_set` is a folder that was copied here instead; `values` are parameters that were
-    checked already. Raises SettingError or parameters.ParameterError.
+    `reading_set` is a folder that was copied here instead; `values` are parameters that have been
+    checked. Raises SettingError or parameters.ParameterError.
     """
     params, outputs = params_folder(study), outputs_folder(study)
     known = reading_set or params.is_dir() or outputs.is_dir() or not params.parent.is_dir()
@@ -112,7 +120,7 @@ def load(study: str, reading_set: Path | None = None, values: Mapping | None = N
     if chosen.code_days <= waits:
         raise SettingError(
             f"{STAGE} of study '{study}': readers' codes work for {chosen.code_days} days"
-            f" (code_days), but blocks.csv makes them wait {waits:g}: make it longer."
+            f" (code_days), but blocks.csv makes readers wait {waits:g}: raise code_days."
         )
     return Setting(study, chosen, designed, texts, read_images(folder, designed), outputs / name)
 
@@ -124,12 +132,10 @@ def setting_of(run) -> Setting:
 
 def _read_yaml(folder: Path) -> tuple[str, dict]:
     found = sorted(folder.glob(f"{STAGE}*.yaml"))
-    if not folder.is_dir():  # a host that has nothing but the reading set: the notebook's defaults
+    if not folder.is_dir():  # a host that has only the reading set uses the notebook's defaults
         return STAGE, {}
     if len(found) != 1:
-        raise SettingError(
-            f"{folder} must have one {STAGE} YAML, it has {len(found)}: a study is read in one way."
-        )
+        raise SettingError(f"{folder} must have exactly one {STAGE} YAML, but it has {len(found)}.")
     return found[0].stem, parameters.read_yaml(found[0])
 
 
@@ -146,7 +152,7 @@ def read_protocol(folder: Path) -> protocol.Protocol:
 
 
 def read_texts(folder: Path, study: str) -> dict:
-    """study.json of a reading set: what the page may say.
+    """study.json of a reading set: the texts of the page.
 
     Raises SettingError when it is missing or damaged.
     """
@@ -160,7 +166,7 @@ def read_texts(folder: Path, study: str) -> dict:
 
 
 def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindImage]:
-    """The images of a reading set by blind_id, with the truth of those that are there to learn.
+    """The images of a reading set by blind_id, with the truth of the images to learn from.
 
     Raises SettingError naming the row or the file that is wrong.
     """
@@ -168,14 +174,32 @@ def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindIma
     if not (rows := _rows(table)):
         raise _absent(table)
     told = {row["blind_id"]: row["truth"] for row in _rows(folder / "to_tell.csv")}
-    rows = [row | {"truth": told.get(row.get("blind_id"), "")} for row in rows]
+    beside = {row["pair"]: row["blind_id"] for row in rows if row.get("pair") and _second(row)}
+    rows = [
+        row
+        | {
+            "truth": told.get(row.get("blind_id"), ""),
+            "beside": beside.get(row.get("blind_id"), ""),
+        }
+        for row in rows
+    ]
     images = [_image(folder, f"{table} row {number}", row) for number, row in enumerate(rows, 1)]
     known = {block.block for block in designed.blocks}
     if strange := [image.block for image in images if image.block not in known]:
         raise SettingError(f"{table} names block '{strange[0]}', which blocks.csv does not have.")
     if all(image.training for image in images):
         raise SettingError(f"{table} has no images to read.")
+    paired = {block.block for block in designed.blocks if block.pairs}
+    for image in images:
+        if (image.block in paired) != bool(image.beside or image.second):
+            raise SettingError(
+                f"{table}: {image.blind_id} is half a pair: copy reading_set/ again."
+            )
     return {image.blind_id: image for image in images}
+
+
+def _second(row: dict) -> bool:
+    return row.get("pair", "") not in ("", row["blind_id"])
 
 
 def _rows(path: Path) -> list[dict]:
@@ -197,10 +221,12 @@ def _image(folder: Path, where: str, row: dict) -> BlindImage:
         raise SettingError(f"{where}: no valid {sorted(missing)[0] if missing else 'blind_id'}.")
     path = (folder / row["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise SettingError(f"{where}: {row['path']} is not in the reading set: copy it again.")
+        raise SettingError(
+            f"{where}: {row['path']} is not in the reading set: copy reading_set/ again."
+        )
     training = row["training"].lower() == "true"
     part = int(row.get("part") or (0 if training else 1))
-    told = row["block"], row["truth"]
+    told = row["block"], row["truth"], row["beside"], _second(row)
     return BlindImage(row["blind_id"], path, row["modality"], training, part, *told)
 
 

@@ -1,9 +1,9 @@
 """The durable record of the read: append-only events, hash-chained per reader.
 
 An event is committed to disk before its acknowledgement leaves. Each event's hash is SHA-256 over
-the hash before it and the event itself, its payload by digest, so that a payload can be erased on
-request and the chain still holds. Triggers refuse change and deletion; `verify` finds what got
-around them.
+the previous hash and the event, with the digest of its payload. So a payload can be erased on
+request, and the chain stays valid. Triggers refuse change and deletion; `verify` finds changes that
+got around them.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _SETTINGS = {
         "PRAGMA foreign_keys=ON",
         "PRAGMA secure_delete=ON",
     ),
-    "postgresql": ("SET lock_timeout = '2s'",),  # nobody waits for ever behind a held lock
+    "postgresql": ("SET lock_timeout = '2s'",),  # nobody waits for a lock for ever
 }
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "davfs", "beegfs", "gpfs"),
@@ -46,17 +46,15 @@ NETWORK_FILE_SYSTEMS = (
     *("fuse.glusterfs", "fuse.davfs", "fuse.vmhgfs"),
 )
 LAST_THAT_READS_EARLIER_RECORDS = "64a37d2"
-SECONDS_FOR_ERASING = 5  # that other connections are given to let go of the log
+SECONDS_FOR_ERASING = 5  # time for other connections to release the log
 
 
 class StoreError(RuntimeError):
-    """The store cannot be opened or used as asked; the message says what to do."""
+    """The store cannot be opened or used in this way; the message says what to do."""
 
 
 class Refused(ValueError):
-    """A message that the record does not accept; the message says why, without repeating what was
-    sent.
-    """
+    """The record does not accept a message. The error says why, without repeating the content."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def open_store(place: str | Path) -> Engine:
     """The store at a path (SQLite) or a database URL; made when absent.
 
     Raises StoreError on a network file system, where SQLite's locks cannot be relied on, for a
-    database that does not answer, and for a record of an earlier version, which is left as it is.
+    database that does not answer, and for a record of an earlier version (which is not changed).
     """
     engine = _by_url(str(place)) if "://" in str(place) else _by_path(Path(place).absolute())
     shown = engine.url.render_as_string(hide_password=True)
@@ -112,7 +110,7 @@ def _by_url(url: str) -> Engine:
         return sa.create_engine(f"{scheme}://{rest}", pool_pre_ping=True)
     except (exc.ArgumentError, ModuleNotFoundError, ValueError):
         raise StoreError(
-            "The database URL is not understood: write postgresql://user:password@host/database."
+            "The database URL is not valid: write postgresql://user:password@host/database."
         ) from None
 
 
@@ -167,7 +165,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def read_only(store: Engine):
-    """A transaction that only reads, beside which others write."""
+    """A read-only transaction; others may write at the same time."""
     return store.execution_options(reading=True).begin()
 
 
@@ -179,7 +177,8 @@ def digest(text: str) -> str:
 def chained(before: str, event: Event) -> str:
     """The hash of an event:
 
-    SHA-256 over the hash before it and a JSON list of its fields, the payload by its digest.
+    SHA-256 over the previous hash and a JSON list of the event's fields, with the digest of the
+    payload.
     """
     fields = [
         before,
@@ -195,7 +194,7 @@ def chained(before: str, event: Event) -> str:
 
 
 def payload_text(payload: dict) -> str:
-    """The one way a payload is written; its digest goes into the chain."""
+    """The only text form of a payload; its digest goes into the chain."""
     return json.dumps(payload, sort_keys=True, ensure_ascii=False)
 
 
@@ -203,7 +202,9 @@ def payload_text(payload: dict) -> str:
 
 
 def find_reader(connection, reader_id: str, locked: bool = False):
-    """The reader's row, None for an unknown one; `locked` until the transaction ends."""
+    """The reader's row, or None for an unknown reader. If `locked`, it stays locked until the
+    transaction ends.
+    """
     query = sa.select(READERS).where(READERS.c.reader_id == reader_id)
     return connection.execute(query.with_for_update() if locked else query).first()
 
@@ -226,10 +227,10 @@ def append(
 ) -> dict:
     """Commit one message to a reader's record; returns {id, sequence, hash, again}.
 
-    `message` has id, event, blind_id, payload and browser_utc. A message that is there already is
-    acknowledged again (`again`) and not written twice. `rule(events, message)` runs inside the
-    transaction on the events that follow number `after` and may raise Refused. Raises Refused too
-    for an id that came before with another content.
+    `message` has id, event, blind_id, payload and browser_utc. A message that is already in the
+    record is acknowledged again (`again`) and not written twice. `rule(events, message)` runs
+    inside the transaction on the events that follow number `after` and may raise Refused. Also
+    raises Refused for an id that came before with other content.
     """
     message = {"blind_id": "", "payload": {}, "browser_utc": "", **message}
     of_reader = EVENTS.c.reader_id == reader_id
@@ -260,8 +261,8 @@ def _acknowledge_again(earlier: Event, message: dict) -> dict:
 
 
 def _chain(reader, message: dict, server_utc: str) -> Event:
-    # The salt keeps short payloads from being guessed from their digest once they are erased; it
-    # also ties the message's id into the chain.
+    # After an erasure, the salt keeps short payloads from being guessed from their digest. It also
+    # ties the message's id into the chain.
     salt = message["payload"].get("salt", secrets.token_hex(8))
     payload = {**message["payload"], "salt": f"{salt}.{_tie(salt, message['id'])}"}
     event = Event(
@@ -308,10 +309,11 @@ def _events(connection, condition) -> list[Event]:
 
 
 def erase(store: Engine, reader_id: str, reason: str) -> None:
-    """Erase what a reader wrote: an `erased` event is the tombstone, then the earlier payloads go.
+    """Erase what a reader wrote: an `erased` event is the tombstone, then the earlier payloads are
+    deleted.
 
-    The chain still holds. Raises StoreError while a text may still be in one of the store's files;
-    an erasure that broke off goes on when it is asked for again.
+    The chain stays valid. Raises StoreError while a text may still be in one of the store's files.
+    An interrupted erasure continues when it is repeated.
     """
     tombstones = [event.sequence for event in events(store, reader_id) if event.event == ERASED]
     message = {"id": ERASED, "event": ERASED, "payload": {"reason": reason}}
@@ -327,7 +329,7 @@ def erase(store: Engine, reader_id: str, reason: str) -> None:
 
 
 def _leave_no_trace(store: Engine) -> None:
-    """Rewrite the file without what was deleted, and empty its log."""
+    """Rewrite the file without deleted content, and empty its log."""
     until = time.monotonic() + SECONDS_FOR_ERASING
     with closing(store.raw_connection()) as connection:
         connection.execute("VACUUM")
@@ -335,7 +337,8 @@ def _leave_no_trace(store: Engine) -> None:
             if time.monotonic() > until:
                 raise StoreError(
                     "The erasure is recorded, but another connection holds the store open, so the"
-                    " text may still be in its files: close what reads the store, then erase again."
+                    " text may still be in its files: close all programs that use the store, then"
+                    " erase again."
                 )
             time.sleep(0.1)
 
@@ -351,8 +354,8 @@ def check_writable(store: Engine) -> None:
 
 
 def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
-    """What does not hold, one phrase each: a broken chain, a gap, a changed or missing payload, a
-    cut tail.
+    """All faults of the record, one phrase each: a broken chain, a gap, a changed or missing
+    payload, a missing end.
 
     `heads` are the hashes that readers kept from their lock: each must still be in that reader's
     record.
@@ -371,24 +374,24 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
 
 
 def _wrong(record: list[Event], reader, kept_hash: str | None) -> list[str]:
-    """What does not hold in one reader's record; `reader` is the row of the table of readers."""
+    """All faults of one reader's record; `reader` is the row of the table of readers."""
     found = check_chain(record) + _untied(record)
     if reader is None and not record:
-        return ["is unknown, yet a hash was kept"]
+        return ["is unknown, although a hash was given"]
     if reader is None:
         return [*found, "has events but is not a reader of the study"]
     first = (record[0].payload if record else None) or {}
     if first.get("simulated", reader.simulated) != reader.simulated:
-        found.append("the mark that tells people from simulated readers was changed")
+        found.append("the mark that distinguishes people from simulated readers was changed")
     if (reader.events, reader.head) != (len(record), record[-1].hash if record else FIRST_HASH):
-        found.append(f"the record ends at event {len(record)}, {reader.events} were written")
+        found.append(f"the record ends at event {len(record)}, but {reader.events} were written")
     if kept_hash is not None and kept_hash not in {event.hash for event in record}:
         found.append("the hash that the reader kept is not in the record")
     return found
 
 
 def check_chain(record: list[Event]) -> list[str]:
-    """What is wrong in one reader's events, in order: sequence, payload digests, hashes."""
+    """All faults in one reader's events, in order: sequence, payload digests, hashes."""
     found, before = [], FIRST_HASH
     erased_at = max((event.sequence for event in record if event.event == ERASED), default=0)
     for number, event in enumerate(record, 1):
@@ -408,7 +411,7 @@ def check_chain(record: list[Event]) -> list[str]:
 
 
 def _untied(record: list[Event]) -> list[str]:
-    """Message ids that are not those that were written: a resend would not be recognised."""
+    """Changed message ids: a repeated message would not be recognised."""
     found = []
     for event in record:
         salt, _, tie = str((event.payload or {}).get("salt", "")).partition(".")
@@ -417,7 +420,7 @@ def _untied(record: list[Event]) -> list[str]:
     return found
 
 
-_TROUBLES = {  # what a database says -> what it means
+_TROUBLES = {  # the database's message -> its meaning
     ("locked", "lock timeout"): "another process holds the store's lock",
     ("disk is full", "no space left", "quota"): "the store's disk is full",
     ("disk i/o error", "file too large"): "the store's disk is full or failing",
@@ -426,7 +429,7 @@ _TROUBLES = {  # what a database says -> what it means
 
 
 def trouble(error: Exception) -> str:
-    """Why the store cannot be read or written just now, by name; "" for any other kind of error."""
+    """Why the store cannot be read or written now, in words; "" for any other kind of error."""
     kinds = exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.InternalError
     if not isinstance(error, kinds | OSError):
         return ""

@@ -1,11 +1,10 @@
-"""The shape of a parametric three-dimensional chest, from which CT slices are cut and X-rays are
-projected.
+"""The shape of a parametric three-dimensional chest, for cutting CT slices and projecting X-rays.
 
 Millimetres; x to the patient's left, y to the back, z to the head, origin in the middle of the
-chest. A solid is what lies between its front and its back surface: a function of (x, z) that
-returns (middle y, half thickness), where a half thickness of 0 or less means that the ray misses
-it. So one description serves both modalities: the thickness is a ray's path length, and a row of
-constant z is a slice.
+chest. A solid is the space between its front and back surface. It is a function of (x, z) that
+returns (middle y, half thickness); a half thickness of 0 or less means that the ray misses it. So
+one description serves both modalities: the thickness is a ray's path length, and a row of constant
+z is a slice.
 """
 
 import math
@@ -29,10 +28,10 @@ RIB_SPACING = 26.0
 
 @dataclass
 class Patient:
-    """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on a
-    side.
+    """A chest drawn from a seed: habitus, sizes, positions, rotation, vessels, and one finding on
+    one side.
 
-    `visit` varies what differs between two images of one person (position, depth of breath), not
+    `visit` varies the differences between two images of one person (position, depth of breath), not
     the person. Raises ValueError for an unknown finding or side.
     """
 
@@ -54,20 +53,17 @@ class Patient:
                 f"The phantom has no side '{self.side}'; one of: left, right, bilateral."
             )
         self.side = CLEAN_SIDE.get(self.finding, self.side or "right")
-        person, pose = (
-            np.random.default_rng([self.seed, 1]),
-            np.random.default_rng([self.seed, 2, self.visit]),
-        )
+        person = np.random.default_rng([self.seed, 1])
+        pose = np.random.default_rng([self.seed, 2, self.visit])
         self.sex = self.sex or ("F" if person.random() < 0.45 else "M")
-        # Plain floats: a numpy float64 would widen every image to double precision.
-        self.p = {
-            name: float(value)
-            for name, value in _habitus(person, pose, self.sex, self.view, self.finding).items()
-        }
-        self.vessels = {
-            side: _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side)
+        habitus = _habitus(person, pose, self.sex, self.view, self.finding)
+        # Use plain floats: a numpy float64 would widen every image to double precision.
+        self.p = {name: float(value) for name, value in habitus.items()}
+        trees = (
+            _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side)
             for k, side in enumerate((-1, 1))
-        }
+        )
+        self.vessels = np.concatenate([*trees])
         self.lesions = _lesions(np.random.default_rng([self.seed, 4, self.visit]), self)
 
     @property
@@ -106,8 +102,8 @@ class Patient:
         return 4.0, np.maximum(trunk, neck)
 
     def breasts(self, x, z):
-        """Soft tissue in front of the chest wall, both sides, as one thickness each: list of
-        (middle, half).
+        """Soft tissue in front of the chest wall, one thickness per side: list of (middle,
+        half).
         """
         size = self.p["breast"]
         front = -self.p["depth"] - self.p["wall"]
@@ -144,19 +140,12 @@ class Patient:
         r = self.p["aorta"]
         kx, ky = self.turned(21, 10)
         dx, dy = self.turned(22, 48)
-        knob = (
-            r
-            * 1.35
-            * np.sqrt(
-                np.clip(1 - ((x - kx) / (1.25 * r)) ** 2 - ((z - 62) / (1.2 * r)) ** 2, 0, None)
-            )
-        )
-        descending = (
-            smooth_step((74 - z) / 24)
-            * r
-            * np.sqrt(np.clip(1 - ((x - dx + 8 * smooth_step((-z - 20) / 100)) / r) ** 2, 0, None))
-        )
-        return [(ky, knob), (dy, descending)]
+        knob = 1 - ((x - kx) / (1.25 * r)) ** 2 - ((z - 62) / (1.2 * r)) ** 2
+        descending = 1 - ((x - dx + 8 * smooth_step((-z - 20) / 100)) / r) ** 2
+        return [
+            (ky, r * 1.35 * np.sqrt(np.clip(knob, 0, None))),
+            (dy, smooth_step((74 - z) / 24) * r * np.sqrt(np.clip(descending, 0, None))),
+        ]
 
     def hila(self, x, z):
         """Pulmonary arteries where they enter the lungs, the left one higher."""
@@ -169,7 +158,7 @@ class Patient:
         return spans
 
     def spine(self, x, z):
-        """Vertebral bodies; the discs between them are left to the density."""
+        """Vertebral bodies; the discs between them are part of the density."""
         sx, sy = self.turned(0, self.p["depth"] - 16)
         waist = 1 + 0.06 * np.cos(2 * np.pi * (z - 4) / 25)
         return sy, 19 * waist * _superellipse(
@@ -298,47 +287,20 @@ def _lesions(rng, patient):
     for side in patient.sides:
         low = patient.p["dome"] + 6
         if patient.finding == "consolidation":
-            centre = [
-                side * rng.uniform(68, 86),
-                rng.uniform(-20, 35),
-                rng.uniform(low + 5, low + 75),
-            ]
+            middle = rng.uniform([68, -20, low + 5], [86, 35, low + 75]) * [side, 1, 1]
             for _ in range(5):
-                found.append(
-                    [
-                        *(centre + rng.normal(0, [11, 14, 10])),
-                        *rng.uniform(16, 34, 3),
-                        rng.uniform(0.35, 0.6),
-                        2.0,
-                    ]
-                )
-        if patient.finding == "infiltrates":
-            for _ in range(rng.integers(9, 15)):
-                z = rng.uniform(low, 70)
-                x = side * rng.uniform(48, max(56, patient.cage_size(z)[0] - 14))
-                found.append(
-                    [
-                        x,
-                        rng.uniform(-45, 55),
-                        z,
-                        *rng.uniform(12, 30, 3),
-                        rng.uniform(0.12, 0.32),
-                        1.2,
-                    ]
-                )
+                centre, radii = middle + rng.normal(0, [11, 14, 10]), rng.uniform(16, 34, 3)
+                found.append([*centre, *radii, rng.uniform(0.35, 0.6), 2.0])
+        for _ in range(rng.integers(9, 15) if patient.finding == "infiltrates" else 0):
+            z = rng.uniform(low, 70)
+            x = side * rng.uniform(48, max(56, patient.cage_size(z)[0] - 14))
+            y, radii = rng.uniform(-45, 55), rng.uniform(12, 30, 3)
+            found.append([x, y, z, *radii, rng.uniform(0.12, 0.32), 1.2])
         if patient.finding == "nodule":
             z = rng.uniform(low + 22, 85)
             x = side * rng.uniform(52, max(58, patient.cage_size(z)[0] - 26))
-            found.append(
-                [
-                    x,
-                    rng.uniform(-25, 35),
-                    z,
-                    *(rng.uniform(9, 16) * rng.uniform(0.9, 1.1, 3)),
-                    0.95,
-                    8.0,
-                ]
-            )
+            y, radii = rng.uniform(-25, 35), rng.uniform(9, 16) * rng.uniform(0.9, 1.1, 3)
+            found.append([x, y, z, *radii, 0.95, 8.0])
     return np.array(found).reshape(-1, 8)
 
 
@@ -361,26 +323,21 @@ def smooth_step(t):
     return t * t * (3 - 2 * t)
 
 
-def vessel_points(patient, side):
-    """Points along the vessels, at most 1 mm apart: (n, 5) of x, y, z, radius and the length each
-    stands for, mm.
+def vessel_points(patient):
+    """Points along the vessels of both lungs, at most 1 mm apart: (n, 5) of x, y, z, radius and the
+    length each stands for, mm.
     """
-    pieces = patient.vessels[side]
-    steps = 18
+    pieces, steps = patient.vessels[:, None], 18
     t = (np.arange(steps) + 0.5) / steps
-    start, end = pieces[:, None, :3], pieces[:, None, 3:6]
-    points = start + (end - start) * t[None, :, None]
-    length = np.linalg.norm(end - start, axis=2) / steps
-    columns = [
-        points,
-        np.repeat(pieces[:, None, 6:], steps, 1),
-        np.repeat(length[:, :, None], steps, 1),
-    ]
+    start, way = pieces[..., :3], pieces[..., 3:6] - pieces[..., :3]
+    points = start + way * t[None, :, None]
+    length = np.linalg.norm(way, axis=2, keepdims=True) / steps
+    columns = [points, *(np.repeat(one, steps, 1) for one in (pieces[..., 6:], length))]
     return np.concatenate(columns, axis=2).reshape(-1, 5)
 
 
 def rib_drop(angle, slope):
-    """How far below its head at the spine a rib is after an angle from back (0) to front (pi),
-    mm.
+    """How far a rib lies below its head at the spine, mm, after an angle from back (0) to front
+    (pi).
     """
     return slope * (14 * (1 - np.cos(angle)) + 22 * angle)

@@ -24,7 +24,7 @@ def noise(seed: int, size: int, cells: int, draw: int = 0) -> np.ndarray:
 
 
 def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> np.ndarray:
-    """Masses added to an image, each shared by the four pixels around it."""
+    """Add masses to an image; each is shared by the four pixels around it."""
     picture = np.zeros(size * size, np.float64)
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     for dx in (0, 1):
@@ -37,15 +37,14 @@ def splat(column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int) -> n
     return picture.reshape(size, size).astype(np.float32)
 
 
-def vessels(
-    points: np.ndarray, column: np.ndarray, row: np.ndarray, mass: np.ndarray, size: int, blur
-) -> np.ndarray:
-    """Vessels as an image: the mass of their points, each blurred by `blur(low, high)` pixels for
-    radii (column 3 of `points`) between low and high mm.
+def vessels(points, column, row, mass, size: int, least, share, widest, more=0.0) -> np.ndarray:
+    """Vessels as an image: the mass of their points, each blurred by a `share` of its radius
+    (column 3 of `points`, at most `widest` mm) plus `more`, at least `least` pixels.
     """
     picture = np.zeros((size, size), np.float32)
     for low, high in ((0, 1.2), (1.2, 2.4), (2.4, 9)):
         at = (points[:, 3] >= low) & (points[:, 3] < high)
         drawn = splat(column[at], row[at], mass[at], size)
-        picture += ndimage.gaussian_filter(drawn, blur(low, high), truncate=3)
+        sigma = max(least, share * (low + min(high, widest)) / 2 + more)
+        picture += ndimage.gaussian_filter(drawn, sigma, truncate=3)
     return picture

@@ -1,12 +1,12 @@
 """A simulated text-to-image service: a real HTTP server on loopback that answers the openai client
-as the real one does.
+like the real service.
 
     with ImageServer(latency_seconds=0.2) as server:
         client = openai.OpenAI(base_url=server.url, api_key="any")
 
 It speaks POST /v1/images/generations (today's models and DALL-E's shape, and Azure's deployment
 paths), GET /v1/models, and files and batches of the Batch API; it draws phantoms from the prompt's
-words, counts what it would have billed, and misbehaves where `faults` say so.
+words, counts what it would have billed, and makes the errors that `faults` define.
 """
 
 import json
@@ -24,7 +24,7 @@ from helpers.rehearsal import image_api_batches as batches
 FAULTS = (
     "throttle",  # 429 with Retry-After
     "throttle_silent",  # 429 without
-    "quota",  # 429 of the other meaning: nothing left to spend
+    "quota",  # 429 with its other meaning: no credit left
     "unauthorised",  # 401
     "forbidden",  # 403
     "server_error",  # 500
@@ -59,7 +59,7 @@ class ImageServer:
     answer_by_url: bool = False
     retry_after: str = "1"
     batch_seconds: float = 0.0
-    batch_expires_after: int = 0  # requests done before a batch expires; 0 lets it complete
+    batch_expires_after: int = 0  # requests done before a batch expires; 0: the batch completes
     key: str = ""  # the only accepted key; empty accepts any
     port: int = 0
     kinds: ClassVar[tuple] = FAULTS
@@ -122,7 +122,7 @@ class ImageServer:
         return answers.price(request, answer)
 
     def record(self, **entry) -> dict:
-        """Note a generation that was asked for."""
+        """Note a requested generation."""
         entry = {"billed_usd": 0.0, "utc": time.time(), **entry}
         with self.lock:
             self.requests.append(entry)
@@ -134,7 +134,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request, client_address):
-        pass  # a client that was killed leaves a broken connection behind
+        pass  # a killed client leaves a broken connection behind
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -147,18 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.split("?")[0]
         if path.startswith("/pictures/"):
-            return self._send(200, self.server.api.pictures[path.rsplit("/", 1)[1]], "image/png")
-        self._json(*self._authorised() or self._get(path))
+            picture = self.server.api.pictures[path.rsplit("/", 1)[1]]
+            return self._send(200, picture, {"Content-Type": "image/png"})
+        self._send(*self._authorised() or self._get(path))
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.split("?")[0]
-        refused = self._authorised()
-        if refused:
-            return self._json(*refused)
+        if refused := self._authorised():
+            return self._send(*refused)
         if path.endswith(("/images/generations", "/chat/completions")):
             return self._generate(path, body)
-        self._json(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
+        self._send(*batches.post(self.server.api, path, body, self.headers.get("Content-Type", "")))
 
     def _authorised(self):
         """The error for a request without the right key, or None."""
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             api.most_working = max(api.working, api.most_working)
         if full:
             entry["status"] = 429
-            return self._json(*answers.failure("throttle"))
+            return self._send(*answers.failure("throttle"))
         try:
             self._answer(api, request, kind, entry)
         finally:
@@ -210,20 +210,14 @@ class _Handler(BaseHTTPRequestHandler):
             entry["billed_usd"] = api.price(request, answer)
             entry["images"] = len(answer.get("data", ()))
         headers = {"Retry-After": api.retry_after} if kind == "throttle" else {}
-        self._json(status, answer, headers, cut=kind == "cut")
+        self._send(status, answer, headers, cut=kind == "cut")
 
-    def _json(self, status, answer, headers=None, cut=False):
+    def _send(self, status, answer, headers=None, cut=False):
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self._send(status, content, "application/json", headers, cut)
-
-    def _send(self, status, content, kind, headers=None, cut=False):
+        usual = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        usual["x-request-id"] = f"req_{uuid.uuid4().hex}"
         self.send_response(status)
-        for name, value in {
-            "Content-Type": kind,
-            "Content-Length": str(len(content)),
-            "x-request-id": f"req_{uuid.uuid4().hex}",
-            **(headers or {}),
-        }.items():
+        for name, value in {**usual, **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if cut else content)

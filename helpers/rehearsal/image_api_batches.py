@@ -1,5 +1,5 @@
-"""Files and batches of the simulated image service: half the price, done after a while, sometimes
-only in part.
+"""Files and batches of the simulated image service: they cost half, take a while, and sometimes
+complete only in part.
 """
 
 import json
@@ -10,19 +10,26 @@ from email.policy import default
 
 from helpers.rehearsal import image_api_answers as answers
 
+EXPIRED = {
+    "code": "batch_expired",
+    "message": "This request could not be executed before the completion window expired.",
+}
+
 
 def post(api, path: str, body: bytes, content_type: str) -> tuple[int, dict]:
     """POST /v1/files, /v1/batches and /v1/batches/{id}/cancel."""
     if path == "/v1/files":
-        fields = _form(body, content_type)
-        name = f"file-{uuid.uuid4().hex}"
-        api.files[name] = ("input.jsonl", fields["file"])
-        return 200, _file(name, fields["file"])
+        name, content = f"file-{uuid.uuid4().hex}", _form(body, content_type)["file"]
+        api.files[name] = ("input.jsonl", content)
+        about = {"filename": "input.jsonl", "purpose": "batch", "status": "processed"}
+        about |= {"bytes": len(content), "created_at": int(time.time())}
+        return 200, {"id": name, "object": "file", **about}
     if path == "/v1/batches":
         return 200, _begin(api, json.loads(body))
     if path.endswith("/cancel"):
-        api.batches[path.split("/")[3]]["status"] = "cancelled"
-        return 200, _shown(api, path.split("/")[3])
+        name = path.split("/")[3]
+        api.batches[name]["status"] = "cancelled"
+        return 200, _shown(api, name)
     return answers.error(
         404, f"Unknown request URL: POST {path}.", "invalid_request_error", "unknown_url"
     )
@@ -49,27 +56,13 @@ def _form(body, content_type):
     }
 
 
-def _file(name, content):
-    kind = {
-        "id": name,
-        "object": "file",
-        "filename": "input.jsonl",
-        "purpose": "batch",
-        "status": "processed",
-    }
-    return {**kind, "bytes": len(content), "created_at": int(time.time())}
-
-
 def _begin(api, request):
-    name = f"batch_{uuid.uuid4().hex}"
-    now = int(time.time())
+    name, now = f"batch_{uuid.uuid4().hex}", int(time.time())
     api.batches[name] = {
+        "metadata": None,
+        **request,
         "id": name,
         "object": "batch",
-        "endpoint": request["endpoint"],
-        "input_file_id": request["input_file_id"],
-        "completion_window": request["completion_window"],
-        "metadata": request.get("metadata"),
         "status": "in_progress",
         "created_at": now,
         "expires_at": now + 86_400,
@@ -86,64 +79,41 @@ def _shown(api, name):
 
 
 def _work(api, batch):
-    """Do the batch: what succeeds into the output file, what fails or comes too late into the error
-    file.
+    """Do the batch: results go into the output file, failed and late requests into the
+    error file.
     """
-    done, failed = [], []
-    lines = [
-        json.loads(line)
-        for line in api.files[batch["input_file_id"]][1].splitlines()
-        if line.strip()
-    ]
-    for number, line in enumerate(lines):
-        late = api.batch_expires_after and number >= api.batch_expires_after
-        if late:
-            message = {
-                "code": "batch_expired",
-                "message": (
-                    "This request could not be executed before the completion window expired."
-                ),
-            }
-            failed.append(
-                {
-                    "id": f"batch_req_{number}",
-                    "custom_id": line["custom_id"],
-                    "response": None,
-                    "error": message,
-                }
-            )
-            continue
-        kind = api.fault()
-        entry = api.record(
-            prompt=line["body"].get("prompt"),
-            client_request_id=line["custom_id"],
-            status=0,
-            fault=kind,
-            batch=batch["id"],
-        )
-        status, answer = answers.failure(kind) or answers.generation(line["body"], api, kind)
-        entry["status"] = status
-        if status == 200:
-            entry["billed_usd"], entry["images"] = (
-                answers.price(line["body"], answer) / 2,
-                len(answer["data"]),
-            )
-        response = {"status_code": status, "request_id": f"req_{number}", "body": answer}
-        (done if status == 200 else failed).append(
-            {
-                "id": f"batch_req_{number}",
-                "custom_id": line["custom_id"],
-                "response": response,
-                "error": None,
-            }
-        )
-    for key, rows in (("output_file_id", done), ("error_file_id", failed)):
+    lines = [*map(json.loads, api.files[batch["input_file_id"]][1].splitlines())]
+    in_time = api.batch_expires_after or len(lines)
+    results = [_done(api, batch["id"], line) for line in lines[:in_time]]
+    results += [{"response": None, "error": EXPIRED}] * len(lines[in_time:])
+    files = {"output_file_id": [], "error_file_id": []}
+    for number, (line, result) in enumerate(zip(lines, results)):
+        row = {"id": f"batch_req_{number}", "custom_id": line["custom_id"], **result}
+        good = result["response"] and result["response"]["status_code"] == 200
+        files["output_file_id" if good else "error_file_id"].append(json.dumps(row) + "\n")
+    for key, rows in files.items():
         if rows:
             batch[key] = f"file-{uuid.uuid4().hex}"
-            api.files[batch[key]] = (
-                "output.jsonl",
-                "".join(json.dumps(row) + "\n" for row in rows).encode(),
-            )
-    late = bool(api.batch_expires_after and len(lines) > api.batch_expires_after)
-    batch["status"] = "expired" if late else "completed"
-    batch["request_counts"] = {"total": len(lines), "completed": len(done), "failed": len(failed)}
+            api.files[batch[key]] = ("output.jsonl", "".join(rows).encode())
+    batch["status"] = "expired" if len(lines) > in_time else "completed"
+    done, failed = map(len, files.values())
+    batch["request_counts"] = {"total": len(lines), "completed": done, "failed": failed}
+
+
+def _done(api, batch_id, line):
+    """One request of a batch, answered and billed at half the price."""
+    request, kind = line["body"], api.fault()
+    entry = api.record(
+        prompt=request.get("prompt"),
+        client_request_id=line["custom_id"],
+        status=0,
+        fault=kind,
+        batch=batch_id,
+    )
+    status, answer = answers.failure(kind) or answers.generation(request, api, kind)
+    entry["status"] = status
+    if status == 200:
+        billed = {"billed_usd": answers.price(request, answer) / 2, "images": len(answer["data"])}
+        entry.update(billed)
+    response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": answer}
+    return {"response": response, "error": None}

@@ -1,8 +1,8 @@
-"""A simulated vision-language model: the stand-in service of image_api.py, answering chat
-completions with images as the real one does.
+"""A simulated vision-language model: the stand-in service of image_api.py, which answers chat
+completions with images like a real one.
 
-It has no truth to go by: it looks at how rough the pixels are and adds chance, so its answers are
-worth about as much as a guess.
+It does not know the truth. It measures how rough the pixels are and adds chance, so its answers are
+hardly better than guesses.
 """
 
 import base64
@@ -24,7 +24,7 @@ FAULTS = (
     *("detail", "moderation", "slow", "drop", "cut"),
     "empty",  # 200 without choices: billed
     "refusal",  # 200 with the model's refusal: billed
-    "nonsense",  # 200 with prose that is no JSON: billed
+    "nonsense",  # 200 with prose that is not JSON: billed
     "wrong_json",  # 200 with JSON that does not fit the questions: billed
     "too_long",  # 200, ended by the limit of tokens: billed
 )
@@ -40,9 +40,7 @@ class ModelServer(image_api.ImageServer):
 
     def answer(self, request: dict, kind: str) -> tuple[int, dict]:
         """POST /v1/chat/completions."""
-        if failed := image_api_answers.failure(kind):
-            return failed
-        return 200, completion(request, self._random, kind)
+        return image_api_answers.failure(kind) or (200, completion(request, self._random, kind))
 
     def price(self, request: dict, answer: dict) -> float:
         """What the service would charge for an answer, USD."""
@@ -80,7 +78,7 @@ def completion(request: dict, chance: random.Random, kind: str = "") -> dict:
 
 
 def _answers(fields: dict, pixels: np.ndarray, chance: random.Random) -> dict:
-    """Something for every field of a JSON schema; the label by the picture and by chance."""
+    """A value for every field of a JSON schema; the label depends on the image and on chance."""
     rough = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
     doubt = rough / SMOOTH - 1 + chance.gauss(0, 0.15)
     known = {"label": "uncertain" if abs(doubt) < 0.03 else "real" if doubt > 0 else "fake"}

@@ -59,21 +59,13 @@ def write_cases(
     rows = []
     for number in range(patients + ct_patients):
         modality = "xray" if number < patients else "ct"
-        rows += [
-            _write_case(folder, modality, seed * 100_003 + number, visit, size)
-            for visit in range(_visits(seed, number, modality))
-        ]
+        chance = np.random.default_rng([seed, number, 8])
+        visits = 2 if modality == "ct" else 1 + int(chance.choice(3, p=(0.5, 0.28, 0.22)))
+        person = seed * 100_003 + number
+        rows += [_write_case(folder, modality, person, visit, size) for visit in range(visits)]
     frame = pd.DataFrame(rows, columns=list(METADATA)).astype(str)
     write_atomically(folder / "metadata.csv", frame.to_csv(index=False).encode())
     return frame
-
-
-def _visits(seed, number, modality):
-    return (
-        2
-        if modality == "ct"
-        else 1 + int(np.random.default_rng([seed, number, 8]).choice(3, p=(0.5, 0.28, 0.22)))
-    )
 
 
 def _write_case(folder, modality, person, visit, size):
@@ -84,16 +76,11 @@ def _write_case(folder, modality, person, visit, size):
         int(rng.integers(21, 92)),
         str(rng.choice(["PA", "AP"], p=(0.65, 0.35))),
     )
-    # Most people come back with what they had; some are well again.
+    # Most people return with the same finding; some have recovered.
     if visit and rng.random() < 0.3:
         finding = "no_finding"
-    patient = {
-        "id": f"PHANTOM-{person:06d}",
-        "sex": sex,
-        "age": age,
-        "view": view if modality == "xray" else "axial",
-        "visit": visit,
-    }
+    patient = {"id": f"PHANTOM-{person:06d}", "sex": sex, "age": age}
+    patient |= {"view": view if modality == "xray" else "axial", "visit": visit}
     file = f"{modality}/{patient['id'].lower()}_{visit}.dcm"
     if not (folder / file).exists():
         pixels = (
@@ -125,8 +112,8 @@ def _write_case(folder, modality, person, visit, size):
 
 
 def _write(path, content):
-    # Renamed into place but not flushed: hundreds of flushes cost more than drawing again what a
-    # power cut loses.
+    # The file is renamed into place but not flushed: hundreds of flushes would cost more than
+    # drawing lost files again after a power cut.
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".part").write_bytes(content)
     path.with_suffix(".part").replace(path)

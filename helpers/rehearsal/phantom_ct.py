@@ -31,8 +31,8 @@ def ct_slice(
     """An axial slice, (size, size) int16 in HU, the patient's right on the image's left and the
     front on top.
 
-    `level` runs from 0 (domes of the diaphragm) to 1 (apex); below 0 the finding chooses a height
-    that shows it.
+    `level` runs from 0 (domes of the diaphragm) to 1 (apex). Below 0, the height is chosen so that
+    the finding is visible.
     """
     patient = Patient(seed, finding, side, "AP", visit, sex)
     rng = np.random.default_rng([seed, 7, visit])
@@ -61,8 +61,8 @@ def _telling_level(patient, rng, low):
 
 
 def _filled(span, y, step):
-    """How much of every pixel lies in a solid cut at one height, 0 to 1: span is (middle y, half),
-    functions of x.
+    """The share of every pixel that lies in a solid at one height, 0 to 1; `span` is (middle y,
+    half), functions of x.
     """
     middle, half = span
     return np.clip((half - np.abs(y - middle)) / step + 0.5, 0, 1) * (half > 0)
@@ -158,15 +158,12 @@ def _lung_hu(patient, x, y, z, size, step):
 
 def _vessels(patient, x, y, z, size, step):
     """Filling of every pixel by pulmonary vessels that cross the slice, 0 to 1 and more."""
-    points = np.concatenate([vessel_points(patient, side) for side in (-1, 1)])
+    points = vessel_points(patient)
     points = points[np.abs(points[:, 2] - z) < SLICE_MM / 2 + points[:, 3] * 0.5]
     column, row = (points[:, 0] - x[0, 0]) / step, (points[:, 1] - y[0, 0]) / step
     mass = np.pi * points[:, 3] ** 2 * points[:, 4] / step**2 / SLICE_MM
-
-    def blur(low, high):
-        return max(0.5, 0.5 * (low + min(high, 3.6)) / 2 / step)
-
-    return 1.5 * vessels(points, column, row, mass, size, blur)
+    blur = {"least": 0.5, "share": 0.5 / step, "widest": 3.6}
+    return 1.5 * vessels(points, column, row, mass, size, **blur)
 
 
 def _bones(patient, x, y, z, step, hu):

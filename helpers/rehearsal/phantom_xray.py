@@ -17,7 +17,8 @@ from helpers.rehearsal.anatomy import (
 )
 from helpers.rehearsal.drawing import noise, resized, vessels
 
-MU_WATER, MU_BONE = 0.0195, 0.034  # per mm at about 70 keV; bone beyond the water it displaces
+# Per mm at about 70 keV; for bone, beyond the water that it displaces.
+MU_WATER, MU_BONE = (0.0195, 0.034)
 FIELD_MM = 400.0
 COARSE = 160  # grid of the smooth organs; ribs, vessels and noise are drawn at full size
 
@@ -31,9 +32,7 @@ def xray(
     visit: int = 0,
     sex: str = "",
 ) -> np.ndarray:
-    """A frontal chest X-ray, (size, size) uint16 with 12 bits, bright where the body attenuates
-    most.
-    """
+    """A frontal chest X-ray, (size, size) uint16 with 12 bits; bright pixels attenuate most."""
     patient = Patient(seed, finding, side, view, visit, sex)
     rng = np.random.default_rng([seed, 5, visit])
     path = resized(_organ_path(patient, *_frontal_grid(patient, min(size, COARSE))), size)
@@ -42,8 +41,7 @@ def xray(
         patient, x, z
     )
     primary = np.exp(-path)
-    small = resized(primary, 64)
-    scatter = resized(ndimage.gaussian_filter(small, 5), size)
+    scatter = _blurred(primary, 5)
     signal = primary + 0.25 * scatter + 0.002
     photons = (60_000 if view == "PA" else 30_000) * (FIELD_MM / size) ** 2
     signal += rng.standard_normal((size, size), dtype=np.float32) * np.sqrt(signal / photons)
@@ -54,12 +52,16 @@ def _displayed(density, contrast):
     """The detector's image as a workstation shows it: a little edge enhancement, a soft shoulder,
     12 bits.
     """
-    size = density.shape[0]
-    small = resized(density, 64)
-    density = density + 0.5 * (density - resized(ndimage.gaussian_filter(small, 3), size))
-    low, high = np.percentile(density[:: max(1, size // 128), :: max(1, size // 128)], [6, 97])
+    step = max(1, density.shape[0] // 128)
+    density = density + 0.5 * (density - _blurred(density, 3))
+    low, high = np.percentile(density[::step, ::step], [6, 97])
     level = np.clip((density - low) / (high - low), -0.35, 1.4)
     return (4095 / (1 + np.exp(-contrast * (level - 0.5)))).astype(np.uint16)
+
+
+def _blurred(picture, sigma):
+    """The image blurred widely; `sigma` in 64ths of its side."""
+    return resized(ndimage.gaussian_filter(resized(picture, 64), sigma), picture.shape[0])
 
 
 def _frontal_grid(patient, size):
@@ -74,8 +76,7 @@ def _frontal_grid(patient, size):
 def _organ_path(patient, x, z):
     """Sum of mu * path through everything smooth: body, lungs and what lies in them."""
     p, water = patient.p, 2 * np.clip(patient.body(x, z)[1], 0, None)
-    for _, half in patient.breasts(x, z):
-        water = water + 2 * half
+    water = water + 2 * sum(half for _, half in patient.breasts(x, z))
     middle, half = patient.cage(x, z)
     obstacles = [
         patient.heart(x, z),
@@ -93,12 +94,8 @@ def _organ_path(patient, x, z):
     water = water - lung * (1 - _lung_density(patient, x, z)) + _lesion_path(patient, x, z, lung)
     if p["gas"] > 0:
         gx, gz = 62, p["dome"] - p["dome_step"] - 24
-        water = (
-            water
-            - p["gas"]
-            * np.clip(1 - ((x - gx) / 26) ** 2 - ((z - gz + 0.2 * (x - gx)) / 15) ** 2, 0, None)
-            ** 0.8
-        )
+        bubble = 1 - ((x - gx) / 26) ** 2 - ((z - gz + 0.2 * (x - gx)) / 15) ** 2
+        water = water - p["gas"] * np.clip(bubble, 0, None) ** 0.8
     for start, end, radius in patient.airways():
         water = water - 1.3 * _tube(x, z, start, end, radius)
     return MU_WATER * np.clip(water, 0, None)
@@ -172,7 +169,7 @@ def _vessel_path(patient, x, z, size):
     """Path through the pulmonary vessels: their mass spread along their course, then blurred to
     their width.
     """
-    points = np.concatenate([vessel_points(patient, side) for side in (-1, 1)])
+    points = vessel_points(patient)
     if patient.finding == "pneumothorax":
         gone = (patient.collapse(points[:, 0], points[:, 2]) < 0) & np.isin(
             np.sign(points[:, 0]), patient.sides
@@ -184,11 +181,8 @@ def _vessel_path(patient, x, z, size):
     column = (px + patient.p["shift_x"]) / step + (size - 1) / 2
     row = -(pz + patient.p["shift_z"] - 6) / step + (size - 1) / 2
     mass = np.pi * points[:, 3] ** 2 * points[:, 4] / step**2
-
-    def blur(low, high):
-        return max(0.6, 0.55 * (low + min(high, 3.4)) / 2 / step + 0.35)
-
-    return vessels(points, column, row, mass, size, blur)
+    blur = {"least": 0.6, "share": 0.55 / step, "widest": 3.4, "more": 0.35}
+    return vessels(points, column, row, mass, size, **blur)
 
 
 def _bone_path(patient, x, z):
@@ -218,7 +212,7 @@ def _bone_path(patient, x, z):
         (_shoulders, np.s_[:, (x < -90).any(axis=0)]),
         (_shoulders, np.s_[:, (x > 90).any(axis=0)]),
     ):
-        # Each only where it can be: most of the image holds none of them.
+        # Compute each only where it can be, because most of the image has none.
         bone[where] += part(patient, x[where], z[where])
     return bone
 

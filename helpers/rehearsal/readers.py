@@ -1,8 +1,7 @@
-"""Simulated readers: they answer through the same store as people, with stated sensitivity,
+"""Simulated readers. They answer through the same store as people, with given sensitivity,
 specificity and habits.
 
-Everything they do follows from the study's seed, so an interrupted rehearsal ends in the same
-record.
+All their actions follow from the study's seed, so an interrupted rehearsal ends in the same record.
 """
 
 import hashlib
@@ -27,7 +26,10 @@ CONFUSED = {
     "effusion": "pleural_thickening",
     "opacity": "infiltrates",
 }
-UNUSUAL, NOTICED = 0.1, 0.35  # share of images marked, and more of generated ones by who notices
+# Share of images that are marked, and added share of generated images for readers who notice.
+UNUSUAL, NOTICED = (0.1, 0.35)
+# Place on generated images that simulated readers mark, as shares of the side.
+GIVEN_AWAY = (0.25, 0.75)
 SEEN_ANEW = 0.25  # share of hidden repeats that a simulated reader judges afresh
 CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "markers")
 
@@ -35,7 +37,7 @@ CUES_OF_FAKE, CUES_OF_REAL = ("texture", "borders", "sharpness"), ("anatomy", "m
 def read(run: runs.Run) -> None:
     """Let every simulated reader answer every image and lock.
 
-    Answers that are in the store already are not given again.
+    Answers that are already in the store are not given again.
     """
     set_run = run.reads(run.parameters["reading_set"])
     reading_set, sealed = set_run.folder / "reading_set", set_run.folder / "sealed"
@@ -56,10 +58,10 @@ def read(run: runs.Run) -> None:
 
 def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: bool) -> None:
     accounts.add_reader(engine, reader_id, simulated=True)
-    asked, designed = setting.parameters, setting.protocol
-    start = BEGIN + timedelta(minutes=random.Random(f"{asked.seed}/{reader_id}").randrange(600))
+    settings, designed = setting.parameters, setting.protocol
+    start = BEGIN + timedelta(minutes=random.Random(f"{settings.seed}/{reader_id}").randrange(600))
     reader_state.enter(engine, setting, reader_id, lambda: utc(start))
-    person = Person(reader_id, knows_ai, asked)
+    person = Person(reader_id, knows_ai, settings, setting.texts.get("size", 1))
 
     def send(event: str, minute: float, name: str = "", blind_id: str = "", **payload) -> None:
         """Send messages to the store, which recognises repeated ones: an interrupted rehearsal
@@ -70,7 +72,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         message = {"id": identity, "event": event, "blind_id": blind_id, "payload": payload}
         known = [question.id for question in designed.questions]
         message = record.clean(message | {"browser_utc": moment}, known)
-        salt = hashlib.sha256(f"{asked.seed}/{reader_id}/{identity}".encode()).hexdigest()[:16]
+        salt = hashlib.sha256(f"{settings.seed}/{reader_id}/{identity}".encode()).hexdigest()[:16]
         message["payload"]["salt"] = salt
         store.append(
             engine,
@@ -106,19 +108,23 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
 
 @dataclass(frozen=True)
 class Person:
-    """A simulated reader. `asked`: the parameters of 07, which say how well and how they see."""
+    """A simulated reader. `settings` has the parameters of 07, which set ability and habits; `size`
+    is the side of the images, pixels.
+    """
 
     reader_id: str
     knows_ai: bool
-    asked: Mapping
+    settings: Mapping
+    size: float = 1
 
     def drawn(self, about: str) -> random.Random:
-        return random.Random(f"{self.asked.seed}/{self.reader_id}/{about}")
+        """The random numbers of this reader for one subject."""
+        return random.Random(f"{self.settings.seed}/{self.reader_id}/{about}")
 
     @property
     def notices(self) -> bool:
         """Whether this reader notices that images are generated before the page says so."""
-        return self.drawn("notices").random() < self.asked.simulated_noticed
+        return self.drawn("notices").random() < self.settings.simulated_noticed
 
     def once(self, questions: list[protocol.Question]) -> dict:
         """Answers to the questions that are asked once."""
@@ -137,18 +143,18 @@ class Person:
     ) -> dict:
         """The answers to one image.
 
-        `truth` is its row of the key; a hidden repeat is mostly seen as it was the first time.
-        Informed readers judge images lower on scales; who has learnt errs less.
+        `truth` is its row of the key; a hidden repeat is mostly judged as the first time. Informed
+        readers give lower scale values; readers who have seen examples make fewer errors.
         """
         looked = truth["blind_id"]
         if truth.get("repeat_of") and self.drawn(f"{looked}/again").random() > SEEN_ANEW:
             looked = truth["repeat_of"]
-        asked, drawn = self.asked, self.drawn(looked)
+        settings, drawn = self.settings, self.drawn(looked)
         fake = truth["origin"] == "generated"
-        right = asked.simulated_sensitivity if fake else asked.simulated_specificity
-        right += asked.simulated_ai_gain * (1 - right) if self.knows_ai else 0
-        right += asked.simulated_learning * (1 - right) if learnt else 0
-        uncertain = drawn.random() < asked.simulated_uncertain * (0.6 if self.knows_ai else 1)
+        right = settings.simulated_sensitivity if fake else settings.simulated_specificity
+        right += settings.simulated_ai_gain * (1 - right) if self.knows_ai else 0
+        right += settings.simulated_learning * (1 - right) if learnt else 0
+        uncertain = drawn.random() < settings.simulated_uncertain * (0.6 if self.knows_ai else 1)
         says_fake = fake == (drawn.random() < right)
         label = "uncertain" if uncertain else "fake" if says_fake else "real"
         typical = drawn.lognormvariate(2.6 if self.knows_ai else 2.9, 0.5)
@@ -157,20 +163,48 @@ class Person:
         seen, side = _seen(truth, offered.get("findings", FINDINGS), drawn)
         words = " and ".join(FINDINGS[finding].lower() for finding in seen) or "no finding"
         described = f"{side} {words}".strip() if seen != ["no_finding"] else "normal lungs"
-        known = {"label": label, "description": described, "findings": seen, "side": side}
-        known |= {"poor_quality": False}
-        if steps := len(offered.get("confidence", [])):
-            known["confidence"] = 1 if uncertain else drawn.randint(1 + steps // 3, steps)
+        steps, cues = len(offered.get("confidence", ())), offered.get("cues", [])
         likely = CUES_OF_FAKE if label == "fake" else CUES_OF_REAL
-        cues = [cue for cue in offered.get("cues", []) if cue in likely and drawn.random() < 0.6]
-        known["cues"] = cues or offered.get("cues", [])[:1]
+        marked = [one for one in questions if one.kind == protocol.MARKS]
         strange = UNUSUAL + (NOTICED if fake and self.notices else 0)
-        known["unusual"] = drawn.random() < strange
-        lower = asked.simulated_quality_gap * fake + asked.simulated_informed_gap * informed
+        sure = steps and not uncertain
+        # The order of these random draws is fixed.
+        known = {
+            "label": label,
+            "description": described,
+            "findings": seen,
+            "side": side,
+            "poor_quality": False,
+            "confidence": drawn.randint(1 + steps // 3, steps) if sure else 1 if steps else None,
+            protocol.WHICH: protocol.WHICH in offered and self.picked(fake, learnt, drawn),
+            "cues": [c for c in cues if c in likely and drawn.random() < 0.6] or cues[:1],
+            **{one.id: self.marked(fake, one, drawn) for one in marked},
+            "unusual": drawn.random() < strange,
+        }
+        lower = settings.simulated_quality_gap * fake + settings.simulated_informed_gap * informed
         return self.rest(questions, known, drawn, lower) | {"seconds": seconds}
 
+    def marked(self, fake: bool, question: protocol.Question, drawn: random.Random) -> list[dict]:
+        """A point where generated images give themselves away, or anywhere else."""
+        there = fake and drawn.random() < self.settings.simulated_marks
+        x, y = (drawn.gauss(n, 0.04) if there else drawn.uniform(0.05, 0.95) for n in GIVEN_AWAY)
+        cues = [value for value, _ in question.options]
+        cue = drawn.choice(cues) if cues else ""
+        return [
+            {"x": round(x * self.size, 2), "y": round(y * self.size, 2), "w": 0, "h": 0, "cue": cue}
+        ]
+
+    def picked(self, left: bool, learnt: bool, drawn: random.Random) -> str:
+        """The image of a pair that this reader takes for the generated one, which is the `left`
+        one.
+        """
+        right = self.settings.simulated_pairs
+        right += self.settings.simulated_learning * (1 - right) if learnt else 0
+        says_left = (right if left else 1 - right) + self.settings.simulated_left
+        return "left" if drawn.random() < says_left else "right"
+
     def rest(self, questions, known: dict, drawn: random.Random, lower: float = 0) -> dict:
-        """What is known of these answers, and something for every other question that is shown."""
+        """These answers, plus a value for every other question that is shown."""
         given: dict = {}
         for question in questions:
             if not question.is_shown(given):
@@ -196,7 +230,7 @@ def _anything(question: protocol.Question, drawn: random.Random, lower: float):
 
 
 def _seen(truth: Mapping, offered: Iterable, drawn: random.Random) -> tuple[list[str], str]:
-    """What the reader sees: mostly what is there, now and then something like it or nothing."""
+    """The finding that the reader sees: mostly the real one, sometimes a similar one or none."""
     there = [finding for finding in truth["finding"].split("|") if finding in offered]
     there = there or ["no_finding"]
     seen = [

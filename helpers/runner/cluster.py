@@ -1,7 +1,7 @@
-"""A cluster's workers behind an executor, by Dask distributed (the extra [cluster]).
+"""Runs tasks on a cluster's workers with Dask distributed (the extra [cluster]).
 
-CLUSTER=local:4 is four workers on this machine, tls://host:8786 the address of a scheduler, slurm:8
-eight jobs of a SLURM (what the site wants of a job stands in Dask's own jobqueue.yaml).
+CLUSTER=local:4 means four workers on this machine, tls://host:8786 a running scheduler, and slurm:8
+eight SLURM jobs (Dask's own jobqueue.yaml says what each job gets).
 """
 
 import functools
@@ -9,6 +9,7 @@ import ipaddress
 import os
 import platform
 import re
+import shlex
 import sys
 import time
 import uuid
@@ -28,24 +29,24 @@ from helpers.files import sha256, write_atomically
 from helpers.runner import freshness, places, run_folder
 from helpers.runner.runs import RunError
 
-# Set on a worker as they are here. How many threads compute decides the last bits of a result, and
-# Dask gives its workers one. Secrets are not among them: a worker has its own.
+# A worker gets these variables from here. The number of threads changes the last bits of a result,
+# and Dask gives its workers one thread. No secret is handed on: a worker has its own.
 HANDED_ON = ("NOTEBOOKS", "STUDY_FORCE")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _opened: list = []  # clients and clusters of this process
-_ended = Counter()  # tasks of this process that were done or failed
+_tasks = Counter()  # of this process: submitted, done, failed
 
 
 class OtherCode(RunError):
-    """A worker that would compute something else; the message has both versions."""
+    """A worker has other code or packages than this process; the message names both versions."""
 
 
 @contextmanager
 def session(where: str, study: str) -> Iterator[Client]:
-    """The cluster that CLUSTER names, checked, for as long as a study runs on it.
+    """Connect to the cluster that CLUSTER names and check it, for as long as a study runs on it.
 
-    Its workers have the same code and packages, see the study's folder and respect its locks. While
-    it lasts CLUSTER has the scheduler's address. Raises RunError with one sentence.
+    Its workers have the same code and packages, see the study's folder and respect its locks.
+    Meanwhile CLUSTER holds the scheduler's address. Raises RunError.
     """
     folder = places.outputs_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,15 +54,17 @@ def session(where: str, study: str) -> Iterator[Client]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise RunError(f"Study '{study}' runs on a cluster already: wait for it.") from None
+        raise RunError(f"Study '{study}' runs on a cluster already: wait until it ends.") from None
     except OSError as error:
-        raise RunError(f"{folder} cannot be locked ({error.strerror}): give OUTPUTS=.") from None
+        raise RunError(
+            f"{folder} cannot be locked ({error.strerror}): set OUTPUTS=<a folder on another"
+            " drive>."
+        ) from None
     try:
         opened = client(where)
         address = os.environ["CLUSTER"] = opened.scheduler.address
         print(f"Cluster {address}, dashboard {opened.dashboard_link}", flush=True)
-        if not _workers(opened):
-            print(f"Waiting for its first worker: {_worker_command(address)}", flush=True)
+        slots(opened)
         opened.wait_for_workers(1)
         _refuse_open(opened)
         try:
@@ -80,7 +83,7 @@ def session(where: str, study: str) -> Iterator[Client]:
 
 @functools.cache
 def client(where: str) -> Client:
-    """The connection to what CLUSTER names, made once. Raises RunError."""
+    """Connect to the cluster that CLUSTER names, once per process. Raises RunError."""
     kind, _, count = where.partition(":")
     if kind in ("local", "slurm"):
         if not re.fullmatch(r"local:[1-9]\d*|slurm(:[1-9]\d*)?", where):
@@ -88,7 +91,11 @@ def client(where: str) -> Client:
         _opened.append((_local if kind == "local" else _slurm)(int(count or 4)))
         return client(_opened[-1].scheduler_address)
     if kind not in ("tcp", "tls"):
-        raise RunError(f"CLUSTER={where}: it is empty, local:4, slurm:8 or tls://host:8786.")
+        raise RunError(
+            f"CLUSTER={where}: leave it empty, or write local:4, slurm:8 or tls://host:8786."
+        )
+    if not re.fullmatch(r"t(cp|ls)://[^\s/@]+:\d+", where):
+        raise RunError(f"CLUSTER={where}: write the scheduler's address as {kind}://host:8786.")
     if kind == "tcp" and not _is_loopback(where):
         raise RunError(_OPEN.format(address=where) + _commands(where.replace("tcp:", "tls:")))
     try:
@@ -99,14 +106,14 @@ def client(where: str) -> Client:
 
 
 def disconnect() -> None:
-    """Close what `client` opened: tasks that nobody waits for are given up."""
+    """Close what `client` opened. Tasks that nobody waits for are abandoned."""
     client.cache_clear()
     while _opened:
         _opened.pop().close()
 
 
 def executor(where: str, needs: dict[str, float]) -> "_Executor":
-    """concurrent.futures on the cluster; see workers.executor."""
+    """An executor whose tasks run on the cluster; see workers.executor."""
     opened = client(where)
     declared = [set(worker["resources"]) for worker in _workers(opened).values()]
     known = set().union(*declared)
@@ -114,21 +121,31 @@ def executor(where: str, needs: dict[str, float]) -> "_Executor":
 
 
 def tally(where: str) -> str:
-    """How many tasks of this process are done and failed, and how many the cluster is at."""
-    running = sum(
-        worker["metrics"].get("executing", 0) for worker in _workers(client(where)).values()
-    )
-    return f"; tasks: {_ended['done']} done, {running} running, {_ended['failed']} failed"
+    """How many tasks of this process are done or failed, and how many the cluster is running."""
+    if not _tasks["submitted"]:
+        return ""
+    counts = [worker["metrics"]["task_counts"] for worker in _workers(client(where)).values()]
+    running = sum(count.get(at, 0) for count in counts for at in ("executing", "long-running"))
+    return f"; tasks: {_tasks['done']} done, {running} running, {_tasks['failed']} failed"
 
 
 def slots(opened: Client) -> int:
-    """How many tasks run at once."""
-    return sum(worker["nthreads"] for worker in _workers(opened).values())
+    """How many tasks the cluster runs at once. If it has no worker, print once how to start one."""
+    workers = _workers(opened).values()
+    if not workers:
+        ours = not isinstance(_opened[0], Client)  # its workers start by themselves
+        _say_waiting("." if ours else f": {_worker_command(opened.scheduler.address)}")
+    return sum(worker["nthreads"] for worker in workers)
+
+
+@functools.cache
+def _say_waiting(how: str) -> None:
+    print(f"No worker is there; waiting for one{how}", flush=True)
 
 
 def environment() -> dict[str, str | None]:
-    """What a task needs to find the study's folders, and to compute with as many threads as here;
-    None for what is not set.
+    """The environment of a task: the study's folders and the number of threads; None for a variable
+    that is not set.
     """
     names = ("PARAMS", "OUTPUTS", "KEYS")
     roots = {n: str(Path(os.environ.get(n) or places.ROOT / d).resolve()) for n, d in
@@ -146,6 +163,7 @@ class _Executor(ClientExecutor):
         key = f"{function.__name__}-{uuid.uuid4().hex}"
         future = super().submit(_at_study, _about(), environment(), function, *arguments, key=key)
         future.add_done_callback(_count)
+        _tasks["submitted"] += 1
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -154,7 +172,7 @@ class _Executor(ClientExecutor):
 
 def _count(future: Future) -> None:
     if not future.cancelled():
-        _ended["failed" if future.exception() else "done"] += 1
+        _tasks["failed" if future.exception() else "done"] += 1
 
 
 def _at_study(expected: dict, environment: dict, function, *arguments):
@@ -178,7 +196,7 @@ def _check_code(expected: dict) -> None:
     for what, value in expected.items():
         if (found := _about().get(what, "none")) != value:
             raise OtherCode(
-                f"The worker on {platform.node()} has another {what}: {found} there, {value} here."
+                f"The worker on {platform.node()} has another {what} ({found} there, {value} here)."
                 " Start it again from the same commit with the same packages."
             )
 
@@ -188,15 +206,15 @@ def _check_worker(expected: dict, lock: str) -> None:
     if not Path(lock).exists():
         raise RunError(
             f"The worker on {platform.node()} does not see {Path(lock).parent}: the folder of"
-            " OUTPUTS has to be shared by all machines, under the same name."
+            " OUTPUTS must be shared by all machines, under the same path."
         )
     try:
         FileLock(lock).acquire(blocking=False).lock.release()
     except Timeout:
         return
     raise RunError(
-        f"{Path(lock).parent} does not keep locks between machines: two could work on one run. Give"
-        " OUTPUTS=<a folder on a file system that does> (NFS 4 does)."
+        f"{Path(lock).parent} does not lock files between machines, so two machines could work on"
+        " one run. Set OUTPUTS=<a folder on a file system that does>, such as NFS 4."
     )
 
 
@@ -205,40 +223,49 @@ def _workers(opened: Client) -> dict[str, dict]:
 
 
 def _local(count: int) -> LocalCluster:
-    """Workers of this machine that nobody else can reach; memory is the operating system's matter,
-    as without them.
+    """Workers on this machine that nobody else can reach. The operating system manages memory, as
+    it does without a cluster.
     """
-    return LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-    )
+    # Dask would set the number of threads to one in this process too, and so in every task.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+        return LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",  # for Ctrl-C
+        )
 
 
 def _slurm(jobs: int):
-    """Jobs of a SLURM with what Dask's configuration says of them, talking over TLS."""
+    """SLURM jobs as Dask's configuration describes them, connected over TLS."""
     from dask_jobqueue import SLURMCluster
 
     try:
         cluster = SLURMCluster(
             protocol="tls://",
+            log_directory=dask.config.get("jobqueue.slurm.log-directory")
+            or f"{environment()['OUTPUTS']}/.slurm",
             security=_security(),
             scheduler_options={"dashboard_address": "127.0.0.1:0"},
         )
-    except ValueError as error:
+    except ValueError:
         raise RunError(
-            f"CLUSTER=slurm: {error} Write it into ~/.config/dask/jobqueue.yaml, for example"
+            "CLUSTER=slurm: Dask's configuration does not say what a job gets. Write it into"
+            " ~/.config/dask/jobqueue.yaml, for example"
             " `jobqueue: {slurm: {cores: 4, memory: 16GB, processes: 4, queue: gpu}}`."
         ) from None
-    cluster.scale(jobs=jobs)
+    # It listens on this machine alone.
+    dask.config.set({"distributed.dashboard.link": "http://127.0.0.1:{port}/status"})
+    # A job that ends, by its time limit or otherwise, is followed by another.
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
 
 
 _OPEN = (
-    "{address} can be reached from other machines without TLS, and whoever reaches a scheduler or"
-    " worker can run anything on it: nothing was sent. "
+    "Other machines can reach {address} without TLS, and anybody who reaches a scheduler or worker"
+    " can run any code on it. Nothing was sent. "
 )
 
 
@@ -280,22 +307,24 @@ def _security() -> Security:
 def _commands(address: str) -> str:
     host, _, port = address.partition("://")[2].rpartition(":")
     return (
-        f"Start it on {host}, and one worker per GPU or core on each machine that shares this"
-        f" folder:\n  {_dask()} scheduler --host {host} --port {port}{_tls(address)}\n "
-        f" {_worker_command(address)}"
+        f"Start the scheduler on {host}, and one worker per GPU or core on each machine that shares"
+        f" this folder:\n  {_dask()} scheduler --host {host} --port {port} --dashboard-address"
+        f" 127.0.0.1:8787{_tls(address)}\n  {_worker_command(address)}"
     )
 
 
 def _worker_command(address: str) -> str:
     tls = _tls(address)
-    return f"{_dask()} worker {address} --nthreads 1{tls}   # with a GPU: --resources GPU=1"
+    alone = "--nthreads 1 --no-dashboard"
+    return f"{_dask()} worker {address} {alone}{tls}   # with a GPU: --resources GPU=1"
 
 
 def _dask() -> str:
-    return str(Path(sys.executable).with_name("dask"))
+    return shlex.quote(str(Path(sys.executable).with_name("dask")))
 
 
 def _tls(address: str) -> str:
     if not address.startswith("tls:"):
         return ""
-    return "".join(f" --tls-{part} {_certificate()}" for part in ("ca-file", "cert", "key"))
+    pem = shlex.quote(str(_certificate()))
+    return "".join(f" --tls-{part} {pem}" for part in ("ca-file", "cert", "key"))

@@ -1,5 +1,5 @@
-"""Which modules of helpers a notebook executes, and what their code is: the syntax trees without
-comments and docstrings, so that wording may change and a formula may not.
+"""Which modules of helpers a notebook executes, and the digests of their code. A digest covers the
+syntax tree without comments and docstrings: it ignores wording and notices a changed formula.
 """
 
 import ast
@@ -18,8 +18,8 @@ MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 
 
 def of(notebooks: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of the code of every module of helpers that the notebooks import, themselves or
-    through others, by its path in the checkout.
+    """SHA-256 of the code of every module of helpers that the notebooks import, directly or through
+    others, by path in the checkout.
     """
     waiting = {name for notebook in notebooks for name in _imported_by(notebook)}
     found = {}

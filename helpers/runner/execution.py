@@ -1,6 +1,7 @@
-"""One notebook through papermill into its run folder, watched from outside."""
+"""Runs one notebook with papermill into its run folder, in a kernel that is watched."""
 
 import builtins
+import contextlib
 import json
 import os
 import re
@@ -43,11 +44,12 @@ def execute(run: runs.Run) -> None:
                 stdout_file=_Indented(sys.stdout),
                 autosave_cell_every=0,
                 config=_without_ports(sockets),
+                kernel_manager_class=_kernels_of(run),
             )
     except PapermillExecutionError as error:
         raise runs.RunError(_failure(run, error, output)) from None
     except (DeadKernelError, CellTimeoutError):
-        pass  # papermill does not always notice either: what the manifest says counts
+        pass  # papermill does not always notice this, so the manifest decides
     finally:
         _strip_paths(output, places.cases_folder(run.study))
     if not runs.load(run.study, run.name).finished:
@@ -59,12 +61,11 @@ def execute(run: runs.Run) -> None:
 
 
 def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bool) -> None:
-    """Run one notebook on a worker of a cluster, in a process of its own that ends with the worker
-    or when the study waits for it no longer. What it prints goes to run.log in the run folder.
+    """Run one notebook on a cluster's worker, in its own process. The process ends with the worker,
+    or when the study stops waiting for it. Its output goes to run.log in the run folder.
 
-    Its own tasks go to the cluster at `where`; when it `gives_way`, others take its place while it
-    waits for them.
-    Raises as execute does.
+    Its own tasks go to the cluster at `where`. If it `gives_way`, other runs take its place while
+    it waits for these tasks. Raises as execute does.
     """
     from distributed import get_worker, secede
 
@@ -76,16 +77,16 @@ def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bo
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("ab") as output,
+        tempfile.TemporaryFile() as said,
         subprocess.Popen(
             [sys.executable, "-m", "helpers.runner.execution"],
             stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=said,
+            stderr=output,
             cwd=places.ROOT,
             env=os.environ | {"CLUSTER": where},
         ) as process,
     ):
-        begin = output.tell()
         process.stdin.write(json.dumps([study, name, values]).encode() + b"\n")
         process.stdin.flush()
         while process.poll() is None:
@@ -93,13 +94,14 @@ def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bo
             if known is None or known.state not in ("executing", "long-running"):
                 process.kill()
             time.sleep(0.2)
-    if process.returncode:
-        said = log.read_bytes()[begin:].decode(errors="replace").rpartition(_ERROR)
-        raise runs.RunError(said[2].strip() if said[1] else f"{name} was ended; see {log}")
+        if process.returncode:
+            said.seek(0)
+            error = said.read().decode(errors="replace").rpartition(_ERROR)
+            raise runs.RunError(error[2].strip() if error[1] else f"{name} was stopped; see {log}")
 
 
 def log_file(study: str, name: str) -> Path:
-    """What a run says that is done apart, on a cluster."""
+    """The log of a run that a cluster's worker carries out."""
     return places.outputs_folder(study) / name / "run.log"
 
 
@@ -107,13 +109,16 @@ _ERROR = "\nerror: "
 
 
 def _apart() -> None:
-    """The process of execute_apart: it ends when what it reads from ends."""
+    """The process of execute_apart: it ends when what it reads from ends. What it prints goes to
+    stderr, the log: only its error, which has to arrive when the disk is full, does not.
+    """
     study, name, values = json.loads(sys.stdin.readline())
     threading.Thread(target=lambda: os._exit(1 + len(sys.stdin.read())), daemon=True).start()
     try:
-        execute(runs.load(study, name, values))
+        with contextlib.redirect_stdout(sys.stderr):
+            execute(runs.load(study, name, values))
     except (runs.RunError, ParameterError, tables.TableError, OSError) as error:
-        print(f"{_ERROR}{error}", flush=True)
+        print(f"{_ERROR}{error}{_remedy(str(error))}", flush=True)
         os._exit(1)
     os._exit(0)
 
@@ -131,6 +136,21 @@ def _without_ports(sockets: str):
     return Config({"KernelManager": manager, "AsyncKernelManager": manager})
 
 
+def _kernels_of(run: runs.Run):
+    """Kernels that are ended without an interrupt once the run is finished. jupyter_client sends
+    one to every kernel first; papermill has just asked something, and a kernel that still answers
+    prints the interrupt as an error.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernel(AsyncKernelManager):
+        async def _async_interrupt_kernel(self) -> None:
+            if not runs.load(run.study, run.name).finished:
+                await super()._async_interrupt_kernel()
+
+    return Kernel
+
+
 def _failure(run: runs.Run, error, output: Path) -> str:
     first_line = next(
         (
@@ -140,17 +160,19 @@ def _failure(run: runs.Run, error, output: Path) -> str:
         ),
         "",
     )
-    remedy = ""
-    if "Errno 28" in error.evalue or "No space left" in error.evalue:
-        remedy = (
-            "\n  The disk is full: free space or put the results elsewhere with OUTPUTS=<folder>;"
-            " run again to continue."
-        )
-    # Errors of the helpers are whole sentences; what Python raises needs its kind to be understood.
+    # Errors from helpers are full sentences; other Python errors need their type to be understood.
     kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
     return (
         f"{run.name} failed in cell {error.exec_count} (`{first_line.strip()}`):\n "
-        f" {kind}{error.evalue}{remedy}\n  Executed notebook: {output}"
+        f" {kind}{error.evalue}{_remedy(error.evalue)}\n  Executed notebook: {output}"
+    )
+
+
+def _remedy(error: str) -> str:
+    if ("Errno 28" not in error and "No space left" not in error) or "disk is full" in error:
+        return ""
+    return (
+        "\n  The disk is full: free some space or set OUTPUTS=<folder>, then run again to continue."
     )
 
 

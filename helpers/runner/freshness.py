@@ -35,8 +35,8 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
 
 
 def code_digest(notebook: Path) -> str:
-    """Digest of a notebook's code: neither its text nor its outputs nor the parameters cell, whose
-    values are kept on their own.
+    """Digest of a notebook's code. It leaves out text, outputs and the parameters cell, whose
+    values are recorded separately.
     """
     cells = json.loads(notebook.read_text())["cells"]
     return digest(
@@ -75,8 +75,8 @@ def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:
 
 
 def references(study: str, notebook: Path, values: dict) -> list[str]:
-    """The runs that a run reads: those that its parameters name (those whose comment says `run:`),
-    and those in the `run` column of a CSV beside the YAML.
+    """The runs that a run reads. Parameters whose comment says `run:` name them, and so does the
+    `run` column of a CSV beside the YAML.
     """
     named = set()
     for key, parameter in parameters.schema(notebook).items():

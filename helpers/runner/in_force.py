@@ -1,8 +1,8 @@
 """Which value of each parameter is in force in a running notebook, and who set it.
 
-In this order: typed by hand, given by papermill (make study, SET), the study's YAML, the notebook's
-default. Typed is what an executed cell assigned after the parameters cell, and where the executed
-parameters cell differs from the committed notebook (from the file, where there is no git).
+The first of these counts: typed by hand, given by papermill (make study, SET), the study's YAML,
+the notebook's default. A value is typed if an executed cell assigned it after the parameters cell,
+or if the executed parameters cell differs from the committed notebook (without git, from the file).
 """
 
 import ast
@@ -20,7 +20,7 @@ TYPED, GIVEN, DEFAULT = "typed in the notebook", "given by papermill or SET", "d
 def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[str]]:
     """The checked values in force, and a phrase for each value that overrides another one.
 
-    `namespace` is the notebook's globals(), `before` what was in force when this kernel last
+    `namespace` is the notebook's globals(), `before` the values in force when this kernel last
     started the run. Raises parameters.ParameterError.
     """
     declared = parameters.schema(notebook)
@@ -46,7 +46,7 @@ def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[st
     settings = places.settings_file(now["study"], notebook.stem, now["variant"])
     from_yaml = parameters.read_run(settings, declared) if settings.is_file() else {}
     layers = [(TYPED, typed), (GIVEN, given), (settings.name, from_yaml), (DEFAULT, committed)]
-    # A default that the file has and the last commit does not is in force like any other.
+    # A default that is in the file but not yet committed is in force like any other.
     found, said = dict(executed), []
     for name in declared:
         (source, value), *rest = [(s, layer[name]) for s, layer in layers if name in layer]
@@ -96,10 +96,10 @@ def _literals(source: str, namespace: dict) -> dict:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if not isinstance(target, ast.Name):
+                continue  # `frame["x"] = 1` assigns no variable, `a, b = f()` no parameter
             try:
                 found[target.id] = ast.literal_eval(node.value)
             except ValueError:
                 found[target.id] = namespace.get(target.id)
-            except AttributeError:
-                continue  # `frame["x"] = 1` assigns no variable
     return found

@@ -1,4 +1,4 @@
-"""make new: the parameters of one's own study, begun as a copy of another's."""
+"""make new: the parameters of your own study, copied from another study."""
 
 import re
 import shutil
@@ -18,8 +18,8 @@ def copy(study: str, like: str) -> None:
     shutil.copytree(source, target)
     _without_what_only_simulated_images_may_have(target)
     print(
-        f"Made {target} like '{like}'. Edit its YAML files (each key is explained in its notebook's"
-        f" parameters cell), then: make study STUDY={study}"
+        f"Made {target}, a copy of '{like}'. Edit its YAML files (each key is explained in its"
+        f" notebook's parameters cell), then: make study STUDY={study}"
     )
 
 
@@ -31,8 +31,8 @@ def _without_what_only_simulated_images_may_have(folder: Path) -> None:
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if not re.search(r"\(simulated\)|simulated only", line)]
         if path.name == "study.yaml":
-            asked = [line.partition(":")[0] for line in lines if line not in kept]
-            kept += [f"{key}: enter the {key} of your study\n" for key in asked]
+            missing = [line.partition(":")[0] for line in lines if line not in kept]
+            kept += [f"{key}: enter the {key} of your study\n" for key in missing]
         path.write_text("".join(kept))
     consent = folder / "consent.txt"
     if consent.is_file() and "This is a rehearsal" in consent.read_text():

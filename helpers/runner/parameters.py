@@ -35,14 +35,14 @@ SECRET = re.compile(
 )
 
 
-# What is called simulated now was called pretended until then.
+# Until that commit, simulated parameters were called pretended.
 OLD_STUDY = (
     "belongs to a study of an earlier version; commit 64a37d2 is the last that reads it. Nothing"
     " was changed. Continue the study with that commit, or begin a new study."
 )
 
 
-# What was a parameter of 06 or 07 until questions.csv and blocks.csv.
+# Parameters of 06 and 07 that questions.csv and blocks.csv have replaced.
 REPLACED = {
     *("confidence", "description_required", "findings_required", "findings_offered"),
     *("cues_asked", "cues_required", "cues", "instructions"),
@@ -116,7 +116,7 @@ def tagged(notebook: str, text: str) -> str:
     sources = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
     if len(sources) != 1:
         raise ParameterError(
-            f"{notebook}: one cell must be tagged 'parameters', {len(sources)} are."
+            f"{notebook}: exactly one cell must be tagged 'parameters', but {len(sources)} are."
         )
     return sources[0]
 
@@ -156,7 +156,7 @@ def declared(notebook: str, source: str) -> dict[str, Parameter]:
 
 
 def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
-    """The values, whole numbers widened to float where declared.
+    """Check the values and return them; whole numbers become floats where declared.
 
     Raises ParameterError naming `where` and the key.
     """
@@ -186,7 +186,7 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
             ) from None
         if parameter.choices and checked[key] not in parameter.choices:
             raise ParameterError(
-                f"{where}: '{key}' is {value!r}; one of:"
+                f"{where}: '{key}' is {value!r}, but must be one of:"
                 f" {', '.join(parameter.choices)}{_meant(str(value), parameter.choices)}."
             )
     return checked
@@ -226,7 +226,7 @@ def read_yaml(path: Path) -> dict:
             f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)})."
         ) from None
     if not isinstance(values, dict):
-        raise ParameterError(f"{path}: must be lines of `key: value`.")
+        raise ParameterError(f"{path}: must consist of lines `key: value`.")
     for key, value in values.items():
         if isinstance(value, dict) or value is None:
             raise ParameterError(
@@ -245,7 +245,7 @@ def read_run(path: Path, declared: dict[str, Parameter]) -> dict:
     for key, place in (("study", path.parent.name), ("variant", path.stem.partition(".")[2])):
         if given.pop(key, place) != place:
             raise ParameterError(
-                f"{path}: '{key}' does not fit the file's place; leave the line out."
+                f"{path}: '{key}' contradicts the file's folder or name; leave the line out."
             )
     return given
 
@@ -256,8 +256,8 @@ def as_set(run: str, key: str, value) -> str:
 
 
 def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
-    """`run.key=value` settings by run, several in one text parted by `;` (which a value may also
-    have). Values are read as YAML.
+    """`run.key=value` settings by run. A `;` separates settings in one text (a value may contain
+    one too). Values are read as YAML.
 
     Raises ParameterError for a run not among `names`.
     """
@@ -268,8 +268,8 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
         run, dot, key = target.strip().rpartition(".")
         if key in ("study", "variant"):
             raise ParameterError(
-                f"SET '{setting}': the {key} is not set; STUDY= chooses the study, and the name of"
-                " the YAML file the variant."
+                f"SET '{setting}': {key} cannot be set here; STUDY= chooses the study, and the YAML"
+                " file's name gives the variant."
             )
         if not equals or not dot:
             raise ParameterError(

@@ -12,7 +12,7 @@ from helpers.files import write_atomically
 from helpers.runner.parameters import ParameterError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = "services"  # in params/: tried settings of image services, no study
+SERVICES = "services"  # folder in params/ with settings of image services; not a study
 NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
 
 
@@ -33,7 +33,7 @@ def _named(study: str) -> str:
 def existing(study: str) -> Path:
     """params/<study>/ of an existing study. Raises ParameterError naming the existing ones."""
     folder = params_folder(study)
-    # Asked of the list: where a file system does not mind capitals, Mine would also be mine.
+    # Look in the list: on a file system that ignores case, Mine would also be found as mine.
     folders = {path.name for path in folder.parent.glob("*") if path.is_dir()}
     known = sorted(folders - {SERVICES})
     if study not in known:
@@ -62,23 +62,20 @@ def keys_folder(study: str) -> Path:
 
 
 def study_key(study: str, name: str) -> bytes:
-    """32 secret bytes kept in .keys/<study>/<name> (mode 0600), made when absent, their place
-    printed.
+    """The 32 secret bytes in .keys/<study>/<name> (mode 0600). If absent, they are made and their
+    path is printed.
     """
     path = keys_folder(study) / name
     if not path.exists():
         write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
-        print(
-            f"Made the {name} of study '{study}': {path} (keep it; without it nothing can be linked"
-            " back)."
-        )
+        print(f"Made the {name} of study '{study}': {path} (keep it; it cannot be made again).")
     return bytes.fromhex(path.read_text())
 
 
 def cases_folder(study: str) -> Path | None:
     """The folder of real images:
 
-    CASES= now, else the one remembered in .keys/<study>/. It is written nowhere else.
+    CASES= if set, else the folder remembered in .keys/<study>/. The path is written nowhere else.
     """
     remembered = keys_folder(study) / "cases_folder"
     if os.environ.get("CASES"):

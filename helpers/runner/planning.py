@@ -29,7 +29,7 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
     folder = places.existing(study)
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
-        raise runs.RunError(f"{folder} has no YAML files: one <notebook>.yaml is one run.")
+        raise runs.RunError(f"{folder} has no YAML files: add one <notebook>.yaml per run.")
     misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
     if misnamed:
         raise runs.RunError(
@@ -68,13 +68,13 @@ def _check_references(planned: list[runs.Run]) -> None:
                 )
             if name >= run.name:
                 raise runs.RunError(
-                    f"params/{run.study}/{run.name}.yaml reads '{name}', which does not come"
-                    " before it."
+                    f"params/{run.study}/{run.name}.yaml reads '{name}', which does not run before"
+                    " it."
                 )
     reading = [name for name in names if name.startswith(READING_STAGE)]
     if len(reading) > 1:
         raise runs.RunError(
-            f"A study has exactly one reading stage, this one has {' and '.join(reading)}."
+            f"A study must have exactly one reading stage; this one has {' and '.join(reading)}."
         )
     _check_readers(planned)
 
@@ -89,8 +89,8 @@ def _check_readers(planned: list[runs.Run]) -> None:
         )
         if invited < wanted:
             raise runs.RunError(
-                f"{set_run.name} is planned for {wanted} readers (readers), {run.name} invites"
-                f" {invited} (number_of_readers): the key would stay sealed. Make them the same."
+                f"{set_run.name} plans {wanted} readers (readers), but {run.name} invites {invited}"
+                " (number_of_readers), so the key would stay sealed. Set both to the same number."
             )
 
 
@@ -120,10 +120,12 @@ def states(planned: list[runs.Run]) -> list[Step]:
 
 
 def is_reading(run: runs.Run) -> bool:
+    """Whether this is a run of the reading stage, 07."""
     return run.name.startswith(READING_STAGE)
 
 
 def select(names: list[str], only: list[str], first: str | None) -> list[str]:
+    """The names chosen by ONLY and FROM. Raises RunError for unknown names or an empty choice."""
     for name in [*only, *([] if first is None else [first])]:
         if name not in names:
             raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")

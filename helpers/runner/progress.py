@@ -10,8 +10,8 @@ from helpers.runner import workers
 def progress(items, label: str, total: int | None = None, every: float = 5.0):
     """Iterate with progress: a bar when interactive, else plain lines with the time left.
 
-    The first line comes after `every` seconds and each next one after a quarter more of the time
-    gone by, so that an hour is some thirty lines in a log and not seven hundred.
+    The first line comes after `every` seconds. Each later line comes when the elapsed time has
+    grown by a quarter, so a log has about thirty lines for an hour.
     """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if not os.environ.get("STUDY_BATCH") and ("ipykernel" in sys.modules or sys.stdout.isatty()):
@@ -25,8 +25,9 @@ def progress(items, label: str, total: int | None = None, every: float = 5.0):
         now = time.monotonic()
         if total and now - said >= max(every, (said - began) / 4):
             each = (now - began) / done
-            # The first one also waited for models and workers to start: nothing follows from it.
-            rate = f", {1 / each:.3g} a second, {each * (total - done):.0f} s left"
+            # The first item also waited for models and workers to start, so it does not predict the
+            # rate.
+            rate = f", {1 / each:.3g} per second, {each * (total - done):.0f} s left"
             tasks = workers.tally()
             print(f"{label}: {done} of {total}{rate if done > 1 else ''}{tasks}", flush=True)
             said = now

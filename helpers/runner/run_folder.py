@@ -6,7 +6,7 @@ import fnmatch
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import pandas as pd
 from helpers.files import sha256
 from helpers.runner import places
 
-# Paid for or answered by a doctor: no redo, no --force ever deletes these.
-# So is what a fine-tuning goes on from: the stage itself knows whether it still may.
+# Paid images and readers' answers: no redo and no --force ever deletes these. It also keeps the
+# state from which training continues; stage 03 decides whether that state still fits.
 KEPT = ("paid", "ledger.csv", "*.sqlite*", "begun.json", "backups", ".state*")
 NOT_HASHED = (
     *("manifest.json", "notebook.ipynb", "run.log", ".*", "*.part"),
@@ -53,13 +53,13 @@ def clear(folder: Path) -> None:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a person has begun to read in a run folder of stage 07; readers who are simulated are
-    none.
+    """Whether a person has begun to read in a run folder of stage 07; simulated readers do not
+    count.
     """
     record = folder / "readings.sqlite"
     if not (folder / "begun.json").exists():
         return False
-    try:  # asked of the record itself: a table written before a person was added would not know
+    try:  # ask the database: a table written before a person was added would not show it
         with closing(sqlite3.connect(record)) if record.exists() else nullcontext() as store:
             return (
                 store is None
@@ -102,18 +102,16 @@ def versions() -> dict[str, str]:
     """The versions of the packages that numbers and images depend on."""
     found = {}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def git() -> dict:
-    """The commit of this checkout and whether it was changed; None where it is no checkout of its
-    own (a copy inside another repository does not have that one's commit).
+    """The commit of this checkout and whether it was changed; None where this folder is not a
+    checkout (a copy inside another repository does not have that repository's commit).
     """
-    asked = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "-uno"])
+    commands = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "-uno"])
     try:
         head, changes = (
             subprocess.run(
@@ -122,7 +120,7 @@ def git() -> dict:
                 text=True,
                 check=True,
             ).stdout.split("\n")
-            for arguments in asked
+            for arguments in commands
         )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}

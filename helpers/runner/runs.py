@@ -41,7 +41,9 @@ class Run:
 
     @property
     def parameters(self) -> parameters.Record:
-        """What is in force, by name: `run.parameters.steps`. Raises RunError as _in_force does."""
+        """The parameters in force, by name: `run.parameters.steps`. Raises RunError as _in_force
+        does.
+        """
         return self._in_force().values
 
     def _in_force(self) -> "Run":
@@ -120,7 +122,10 @@ class Run:
         """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
         path = places.params_folder(self._in_force().study) / filename
         if not path.is_file():
-            raise RunError(f"{self.name}: {path} does not exist; a parameter names it.")
+            raise RunError(
+                f"{self.name}: {path} does not exist, but a parameter names it: add the file or"
+                " correct the parameter."
+            )
         return path
 
     def reads(self, name: str) -> "Run":
@@ -139,7 +144,7 @@ class Run:
         return other
 
     def say(self, message: str) -> None:
-        """One line about what is going on, to terminal, notebook and log alike."""
+        """Print one line about the progress, to terminal, notebook and log."""
         print(message, flush=True)
 
     def finish(self, **summary) -> None:
@@ -185,9 +190,9 @@ def start(notebook: str, namespace: dict) -> Run:
     `run = runs.start("01_prepare_cases", globals())` after its parameters cell.
 
     Finds the parameters that are in force (in_force.py), says which value overrides which, sets
-    them in `namespace` and checks that they stay unchanged. On a finished run everything is shown
-    and nothing changed; on an interrupted one work goes on. Raises parameters.ParameterError for a
-    bad parameter, RunError for a stale or busy run.
+    them in `namespace` and checks that they stay unchanged. A finished run shows everything and
+    changes nothing; an interrupted run continues. Raises parameters.ParameterError for a bad
+    parameter, RunError for a stale or busy run.
     """
     before = {}
     if notebook in _started:  # by this kernel: interrupted, or run again
@@ -196,7 +201,7 @@ def start(notebook: str, namespace: dict) -> Run:
     path = places.NOTEBOOKS / f"{notebook}.ipynb"
     values, said = in_force.values(path, namespace, before)
     if said:
-        print(f"In force: {'; '.join(said)}.", flush=True)
+        print(f"Parameters in force: {'; '.join(said)}.", flush=True)
     places.existing(values["study"])
     namespace.update(values)
     study, variant = values.pop("study"), values.pop("variant")
@@ -218,8 +223,8 @@ def begin(study: str, name: str, values: dict) -> Run:
     if run.finished and changes:
         raise RunError(
             f"{name} of study '{study}' is finished with other settings ({changes[0]}): nothing was"
-            f" changed. Redo it with these settings by `{redo_command(run)}`, or give it another"
-            " variant."
+            f" changed. To redo it with these settings, run `{redo_command(run)}`, or choose"
+            " another variant."
         )
     if run.finished:
         run.say(f"{name} is finished: showing what is there.")
@@ -228,7 +233,7 @@ def begin(study: str, name: str, values: dict) -> Run:
     _take_lock(run)
     try:
         _open(run, wanted, changes)
-    except BaseException:  # interrupted: whoever comes next need not wait for this kernel
+    except BaseException:  # interrupted: the next process need not wait for this kernel
         run.release()
         raise
     return run
@@ -239,8 +244,8 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
         leftover.unlink()
     if run.manifest and changes:
         run.say(
-            f"{run.name} was interrupted and then changed ({changes[0]}): its files are made again,"
-            " except what was paid for, answered or trained."
+            f"{run.name} was interrupted, and then its settings changed ({changes[0]}). Its files"
+            " are made again, except paid images, answers and training state."
         )
         run_folder.clear(run.folder)
         run.manifest = {}
@@ -306,7 +311,7 @@ def _take_lock(run: Run, patience: float = 10.0) -> None:
         ) from None
     except OSError as error:
         raise RunError(
-            f"{run.folder} cannot be locked against a second process ({error.strerror}): give"
-            " OUTPUTS=<a folder on a drive that can>."
+            f"{run.folder} cannot be locked against a second process ({error.strerror}): set"
+            " OUTPUTS=<a folder on a drive that supports locks>."
         ) from None
     run._lock = lock

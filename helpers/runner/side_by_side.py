@@ -1,19 +1,19 @@
-"""Runs side by side, each when those that it reads are done."""
+"""Carries out runs in parallel, each when the runs that it reads are done."""
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 
-from helpers.runner import execution, runs
+from helpers.runner import execution, runs, workers
 
 
 def carry_out(
     planned: list[runs.Run], begin: Callable[[runs.Run], Future | None], slots: Callable[[], int]
 ) -> None:
-    """Begin every run when none that it reads is still to do, at most `slots()` at once.
+    """Start each run once the runs that it reads are done; at most `slots()` run at once.
 
-    `begin` returns None for what is done already. After an error what is under way ends and nothing
-    new begins; then it is raised, several as one RunError. What a run says that is done apart
-    stands in its log, and is printed.
+    `begin` returns None for a run that is done already. After an error, running runs end and no run
+    starts; then the error is raised (several errors as one RunError). The log of a run on a worker
+    is also printed.
     """
     todo, under_way, said, errors = list(planned), {}, {}, []
     while todo or under_way:
@@ -41,9 +41,13 @@ def carry_out(
 
 def _error(future: Future, run: runs.Run) -> BaseException | None:
     try:
-        return future.exception()
+        error = future.exception()
+        if not workers.died(error):
+            return error
+        why = "its workers died several times (out of memory, or a job's time limit?)"
+        return runs.RunError(f"{run.name}: {why}. Run again to continue.")
     except CancelledError:
-        return runs.RunError(f"{run.name}: the cluster's scheduler is gone. Run again to go on.")
+        return runs.RunError(f"{run.name}: the cluster's scheduler is gone. Run again to continue.")
 
 
 def _size(run: runs.Run) -> int:
@@ -52,7 +56,7 @@ def _size(run: runs.Run) -> int:
 
 
 def _relay(run: runs.Run, place: int) -> int:
-    """Print the whole lines that were added to a run's log; returns where they end."""
+    """Print the complete lines that were added to a run's log; returns the position after them."""
     if _size(run) <= place:
         return place
     with execution.log_file(run.study, run.name).open("rb") as file:

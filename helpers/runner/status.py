@@ -1,4 +1,4 @@
-"""What make status and make verify print."""
+"""Prints what make status and make verify show."""
 
 from helpers.runner import executed_code, places, planning, run_folder, runs
 
@@ -14,7 +14,7 @@ def show(study: str, settings: list[str]) -> None:
             else "; ".join(step.reasons)
         )
         if step.state == "finished" and (other := _other_code(step.run)):
-            detail += f"; made by other code: {other}"
+            detail += f"; made with other code: {other}"
         state = (
             "waiting"
             if step.state == "interrupted" and planning.is_reading(step.run)

@@ -10,12 +10,12 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 
 
 def executor(count: int, preload: str, **needs: float) -> Executor:
-    """What concurrent.futures gives. With CLUSTER= its tasks go to workers of the cluster that have
-    what `needs` names (GPU=1, MEMORY=bytes), where the cluster's workers declare such things.
+    """An executor as in concurrent.futures. With CLUSTER= its tasks go to workers that have the
+    resources in `needs` (GPU=1, MEMORY=bytes), if the cluster's workers declare resources.
 
-    Else they go to `count` processes that have imported the module `preload`, or, when `count` is
-    0, are done in this process one after the other. Arguments are seen by the cluster's scheduler:
-    nothing about patients may be among them.
+    Otherwise they go to `count` processes that have imported the module `preload`. If `count` is 0
+    they run in this process, one after another. The cluster's scheduler sees the arguments, so they
+    must hold nothing about patients.
     """
     if where := os.environ.get("CLUSTER"):
         from helpers.runner import cluster
@@ -25,7 +25,7 @@ def executor(count: int, preload: str, **needs: float) -> Executor:
 
 
 def died(error: BaseException | None) -> bool:
-    """Whether a task has this error because its worker died under it, here or on the cluster."""
+    """Whether a task has this error because its worker died, here or on the cluster."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
@@ -40,7 +40,7 @@ def width(count: int) -> int:
         return max(count, 1)
     from helpers.runner import cluster
 
-    return cluster.slots(cluster.client(where))
+    return max(cluster.slots(cluster.client(where)), 1)
 
 
 def tally() -> str:
@@ -53,7 +53,7 @@ def tally() -> str:
 
 
 class _Here(Executor):
-    """Tasks done at once in this process."""
+    """Runs tasks immediately in this process."""
 
     def submit(self, function, /, *arguments) -> Future:
         future = Future()
@@ -68,7 +68,8 @@ def worker_pool(count: int, preload: str) -> ProcessPoolExecutor:
     """`count` processes that have imported the module `preload`, and that end with the process that
     started them, however that one ends.
 
-    Not fork: a notebook kernel has threads, and a child of it may wait for their locks for ever.
+    The processes are not forked: a notebook kernel has threads, and a forked child may wait for
+    their locks for ever.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])

@@ -1,5 +1,5 @@
-"""Do samples show what their captions say? What a simple classifier, trained on the real cases,
-sees in the samples, compared with chance.
+"""Do samples show what their captions say? A simple classifier, trained on the real cases, judges
+the samples; its answers are compared with chance.
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ def measure(run: runs.Run, made: pd.DataFrame) -> pd.DataFrame:
 
     Columns: what, samples, agreement (share), low, high (Clopper-Pearson, 95 %), chance (the same
     answers assigned to other samples), cases, on_cases (share right on held-out cases). A class is
-    a finding with its side; classes that fewer than three training cases have are left out. Empty
-    when fewer than two classes are left. Kept as captions.json.
+    a finding with its side; classes with fewer than three training cases are left out. The table is
+    empty if fewer than two classes are left. It is stored as captions.json.
     """
     if run.finished:
         return pd.read_json(run.folder / "captions.json", dtype={"what": str})
@@ -52,7 +52,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def thumbnails(frame: pd.DataFrame, folder) -> np.ndarray:
-    """(n, SIDE * SIDE) float32, grey and contrast of each image set to mean 0 and deviation 1."""
+    """(n, SIDE * SIDE) float32, each image scaled to mean 0 and standard deviation 1."""
     rows = []
     for row in frame.itertuples():
         picture = images.read_png(folder / row.path)
@@ -62,8 +62,8 @@ def thumbnails(frame: pd.DataFrame, folder) -> np.ndarray:
 
 
 def taught(pixels: np.ndarray, labels: pd.Series) -> LinearDiscriminantAnalysis:
-    """Linear discriminants of the pixels with the shrinkage of Ledoit and Wolf (2004), good with
-    few cases per class.
+    """Linear discriminants of the pixels with the shrinkage of Ledoit and Wolf (2004), which works
+    with few cases per class.
     """
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(pixels, labels)
 
@@ -71,8 +71,8 @@ def taught(pixels: np.ndarray, labels: pd.Series) -> LinearDiscriminantAnalysis:
 def agreement(
     prompted: np.ndarray, seen: np.ndarray, on_cases: np.ndarray, right: np.ndarray
 ) -> pd.DataFrame:
-    """The table of `measure` from labels prompted and seen, and from labels of held-out cases and
-    whether the classifier was right on them. Chance for a label is the share of all samples in
+    """The table of `measure`, from the labels prompted and seen, the labels of held-out cases, and
+    whether the classifier was right on these. Chance for a label is the share of all samples in
     which it is seen; for all samples, the mean over the prompted labels.
     """
     rows = []
@@ -89,7 +89,7 @@ def agreement(
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What the table says, in one sentence."""
+    """The result of the table in one sentence."""
     if table.empty:
         return (
             "Too few cases per finding to train a classifier: it is unknown whether the images show"
@@ -112,7 +112,7 @@ def sentence(table: pd.DataFrame) -> str:
 
 
 def summary(table: pd.DataFrame) -> dict:
-    """What the manifest keeps."""
+    """The numbers for the manifest."""
     if table.empty:
         return {"captions_obeyed": None}
     first = table.iloc[0]

@@ -1,4 +1,4 @@
-"""Checkpoint + prompts + seeds -> grey images, each from its own noise."""
+"""Turns a checkpoint, prompts and seeds into grey images, each from its own noise."""
 
 import inspect
 import warnings
@@ -16,14 +16,13 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
-    StableDiffusionPipeline,
     UnCLIPPipeline,
     UniPCMultistepScheduler,
 )
 
-from helpers.diffusion import base_models, noise
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models, families, noise
 from helpers.runner import runs
+from helpers.sample_diffusion import inpainting
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 SCHEDULERS = {
@@ -35,8 +34,8 @@ SCHEDULERS = {
     "pndm": PNDMScheduler,
     "unipc": UniPCMultistepScheduler,
 }
-# A batch on another number of threads, or of another size, differs by at most this share of the
-# grey range (see the tests).
+# Batches of another size or on another number of threads differ by at most this share of the grey
+# range (see the tests).
 TOLERANCE = 0.02
 
 
@@ -48,7 +47,7 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
     seed, scheduler, steps, guidance.
     """
     parameters = run.parameters
-    # Stock pipelines draw without guidance at 1 and below: one row, not two.
+    # At 1 and below, stock pipelines draw without guidance: one row, not two.
     guidance = dict.fromkeys(max(float(scale), 1.0) for scale in parameters.guidance)
     steps = dict.fromkeys(int(number) for number in parameters.steps)
     settings = pd.MultiIndex.from_product([guidance, steps], names=["guidance", "steps"])
@@ -80,23 +79,26 @@ def load(
     checkpoint: str, scheduler: str, lora_scale: float, base: str, revision: str, trained: dict
 ):
     """A pipeline ready to draw: anything that AutoPipelineForText2Image loads from a folder or the
-    hub, UnCLIP, a single file; for a folder of LoRA weights its base with them added. `trained` is
-    the recipe.json of what was trained here.
+    hub, UnCLIP, or a single file. For a folder of LoRA weights it is the base with these weights.
+    `trained` is the recipe.json of a model trained here.
 
-    Raises ModelError for something else, and for adapters of another base.
+    Raises ModelError for anything else, and for adapters of another base.
     """
     lora = (Path(checkpoint) / base_models.LORA_FILE).is_file()
     pipeline = base_models.load_any(base if lora else checkpoint, revision)
     if lora:
         if base_models.fingerprint(pipeline) != trained["base_sha256"]:
             raise ModelError(
-                f"{Path(base).name} is not the base that these LoRA weights were trained on (other"
-                " weights, by hash): name the one in the model card."
+                f"{Path(base).name} is not the base that these LoRA weights were trained on (its"
+                " hash differs): name the base in the model card."
             )
         pipeline.load_lora_weights(checkpoint, weight_name=base_models.LORA_FILE)
         pipeline.fuse_lora(lora_scale=lora_scale)
         pipeline.unload_lora_weights()
     if trained:
+        side = trained["recipe"]["size"] // pipeline.vae_scale_factor
+        families.network(pipeline).register_to_config(sample_size=side)
+    if trained and "prediction_type" in pipeline.scheduler.config:
         pipeline.scheduler.register_to_config(prediction_type=trained["prediction"])
     if scheduler != "own":
         exchange_scheduler(pipeline, scheduler)
@@ -104,8 +106,8 @@ def load(
 
 
 def exchange_scheduler(pipeline, name: str) -> None:
-    """Give the pipeline the scheduler of that name, with the pipeline's own noise schedule. Raises
-    SamplingError for a pipeline that has another kind of schedule.
+    """Replace the pipeline's scheduler by the named one, with the pipeline's own noise schedule.
+    Raises SamplingError for a pipeline with another kind of schedule.
     """
     own = getattr(pipeline, "scheduler", None)
     if not own or "beta_schedule" not in own.config or own.config.get("use_flow_sigmas"):
@@ -118,8 +120,8 @@ def exchange_scheduler(pipeline, name: str) -> None:
 
 
 def to_device(pipeline, precision: str) -> None:
-    """Move the pipeline to the GPU where there is one, in the layout and precision that are fastest
-    there; the VAE stays in fp32.
+    """Move the pipeline to the GPU if there is one, in the fastest layout and precision; the VAE
+    stays in fp32.
     """
     device, dtype = base_models.device(), base_models.arithmetic(precision)
     for name, part in base_models.networks(pipeline).items():
@@ -137,8 +139,8 @@ def draw(
     """The images of `jobs` (prompt, seed, guidance, steps), each (size, size) float32 in 0..1, NaN
     where drawing failed.
 
-    All with the same guidance and steps go through at once; every image starts from its own seed's
-    noise, drawn on the CPU. Raises SamplingError when a single image does not fit into memory.
+    Jobs with the same guidance and steps run together. Every image starts from the noise of its own
+    seed, drawn on the CPU. Raises SamplingError when a single image does not fit into memory.
     """
     drawn = draw_batches(pipeline, batches(jobs, len(jobs)), size, negative, precision)
     return [picture for _, pictures in drawn for picture in pictures]
@@ -160,7 +162,7 @@ def batches(jobs: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
 def draw_batches(
     pipeline, batches: Iterable[pd.DataFrame], size: int, negative: str, precision: str
 ) -> Iterator[tuple]:
-    """Draw one batch of jobs after the other; yields (jobs, their images) as they come.
+    """Draw the batches of jobs one after another; yields (jobs, their images) for each batch.
 
     A batch that does not fit into memory is halved, and so is every later batch of that size.
     """
@@ -179,7 +181,7 @@ def draw_batches(
                 if len(some) == 1:
                     raise SamplingError(
                         f"One image of {size} pixels does not fit into memory: use a machine with"
-                        " more."
+                        " more memory."
                     ) from None
                 fits = -(-len(some) // 2)
                 if torch.cuda.is_available():
@@ -197,12 +199,15 @@ def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: st
     options = asked_of(
         pipeline, int(jobs.steps.iloc[0]), float(jobs.guidance.iloc[0]), size, negative, len(jobs)
     )
-    if isinstance(pipeline, StableDiffusionPipeline):
-        # The noise itself stays in fp32, whatever precision the text encoder's output has.
+    if type(pipeline).__name__ in families.FAMILIES:
+        # The noise stays in fp32, whatever the precision of the text encoder's output.
         side = size // pipeline.vae_scale_factor
-        shape = (pipeline.unet.config.in_channels, side, side)
+        shape = (families.network(pipeline).config.in_channels, side, side)
         noises = [torch.randn(shape, generator=generator) for generator in generators]
         options["latents"] = torch.stack(noises).to(pipeline.device)
+    paste = np.asarray
+    if "made_from" in jobs:
+        pipeline, options, paste = inpainting.editor(pipeline, jobs, size, options)
     pipeline.set_progress_bar_config(disable=True)
     with (
         base_models.autocast(precision),
@@ -211,16 +216,18 @@ def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: st
     ):
         warnings.simplefilter("ignore")
         drawn = pipeline(list(jobs.prompt), generator=generators, output_type="np", **options)
-    return np.asarray(drawn.images, np.float32).mean(axis=3)
+    return paste(np.asarray(drawn.images, np.float32).mean(axis=3))
 
 
 def asked_of(
     pipeline, steps: int, guidance: float, size: int, negative: str, count: int
 ) -> dict[str, object]:
     """The arguments of a pipeline, under its own names for them. Raises SamplingError for a size or
-    a negative prompt that it does not take.
+    a negative prompt if the pipeline has no such argument.
     """
-    if isinstance(pipeline, UnCLIPPipeline):  # the super-resolution keeps its own number of steps
+    if isinstance(
+        pipeline, UnCLIPPipeline
+    ):  # the super-resolution keeps its default number of steps
         known = ("prior_num_inference_steps", "decoder_num_inference_steps")
         wanted = {**dict.fromkeys(known, steps), "decoder_guidance_scale": guidance}
     else:
@@ -232,10 +239,10 @@ def asked_of(
     taken = inspect.signature(pipeline.__call__).parameters
     if refused := [key for key in ("height", "negative_prompt") if key in wanted.keys() - taken]:
         raise SamplingError(
-            f"{type(pipeline).__name__} takes no {refused[0]}: leave out"
+            f"{type(pipeline).__name__} has no {refused[0]}: leave out"
             f" {'size' if refused[0] == 'height' else refused[0]}."
         )
-    # Asked for 512 pixels, such pipelines would draw 1024 and crop.
+    # If asked for 512 pixels, such pipelines would draw 1024 and crop.
     wanted |= {"use_resolution_binning": False}
     return {key: value for key, value in wanted.items() if key in taken}
 
@@ -243,7 +250,7 @@ def asked_of(
 @contextmanager
 def decoding_in_fp32(pipeline):
     """A context in which the VAE decodes in fp32: in bf16 the brightest quarter of a 12-bit image
-    has gaps of 8 grey levels.
+    would have gaps of 8 grey levels.
     """
     vae = getattr(pipeline, "vae", None)
     if vae is None:

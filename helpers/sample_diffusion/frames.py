@@ -11,10 +11,10 @@ from helpers.sample_diffusion import drawing
 
 
 def keep(run: runs.Run, pipeline, image_id: str, draw: Callable, bits: int) -> None:
-    """Draw an image again by `draw()` and write `run.parameters.frames` of its stages, evenly
-    spaced, the last the image as it was drawn, as frames/<image_id>-<number>.png.
+    """Draw an image again with `draw()` and write `run.parameters.frames` of its stages as
+    frames/<image_id>-<number>.png. They are evenly spaced; the last is the finished image.
 
-    Nothing is written for a pipeline that does not work on the latents of a VAE.
+    Nothing is written for a pipeline without VAE latents.
     """
     vae = getattr(pipeline, "vae", None)
     if vae is None or not hasattr(pipeline, "scheduler"):
@@ -30,9 +30,7 @@ def keep(run: runs.Run, pipeline, image_id: str, draw: Callable, bits: int) -> N
 
 
 def watch(pipeline, draw: Callable) -> tuple[list[torch.Tensor], list[np.ndarray]]:
-    """The scheduler's input at each step while `draw()` ran, on the scale of latents, and the
-    result.
-    """
+    """The scheduler's input at each step of `draw()`, on the scale of latents, and the result."""
     step, seen = pipeline.scheduler.step, []
 
     def watched(output, timestep, sample, *arguments, **options):
@@ -48,7 +46,7 @@ def watch(pipeline, draw: Callable) -> tuple[list[torch.Tensor], list[np.ndarray
 
 @torch.no_grad()
 def decoded(pipeline, latent: torch.Tensor) -> np.ndarray:
-    """The image of one latent, (height, width) float32 in 0..1."""
+    """The image that one latent decodes to, (height, width) float32 in 0..1."""
     latent = latent[:1].to(pipeline.vae.dtype) / pipeline.vae.config.scaling_factor
     seen = pipeline.vae.decode(latent, return_dict=False)[0]
     return (seen[0].float().mean(dim=0) / 2 + 0.5).cpu().numpy()

@@ -8,14 +8,15 @@ from helpers import findings, tables
 
 
 class SamplingError(RuntimeError):
-    """Images that cannot be drawn; the message says what to do."""
+    """The images cannot be drawn; the message says what to do."""
 
 
 def read_prompts(path: Path, modality: str) -> pd.DataFrame:
     """The prompts of one modality: columns prompt_id, modality, view, finding, side, wording,
-    count, and `prompt` as text: the row's own, as in the prompts of 02, or one from its findings.
+    count, and the text `prompt`: the row's own, as in the prompts of 02, or one made from its
+    findings.
 
-    Raises TableError naming file, row and column of what does not fit, SamplingError for an id that
+    Raises TableError naming file, row and column of a wrong value, SamplingError for an id that
     appears twice.
     """
     table = tables.filled_in(path, "sampling_prompts")

@@ -1,4 +1,6 @@
-"""A sampling run: prompts of the study -> images in the run folder, sharded and resumable."""
+"""A sampling run: turns the study's prompts into images in the run folder, sharded and
+resumable.
+"""
 
 import json
 from concurrent.futures import Future, as_completed
@@ -6,15 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from diffusers import StableDiffusionPipeline
 
 from helpers import findings, images
-from helpers.diffusion import base_models
-from helpers.diffusion.base_models import ModelError
+from helpers.diffusion import ModelError, base_models, families
 from helpers.files import sha256
 from helpers.runner import freshness, runs, workers
 from helpers.runner.progress import progress
-from helpers.sample_diffusion import drawing, frames
+from helpers.sample_diffusion import drawing, frames, inpainting
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 
@@ -43,12 +43,12 @@ def load(run: runs.Run):
 def draw_missing(
     run: runs.Run, prompts: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Draw what is missing into images/ and return the tables images, samples and failures.
+    """Draw the missing images into images/ and return the tables images, samples and failures.
 
-    `shards` tasks share the work. Batches are the same whatever their number and whatever is there
-    already, so an interrupted run ends in the same bits.
-    Black images and images with non-finite values are failures: listed, not written. Raises
-    SamplingError when none succeeded.
+    `shards` tasks share the work. The batches do not depend on the number of shards or on what
+    exists already, so an interrupted run gives exactly the same images. Black images and images
+    with non-finite values are failures: listed, not written. Raises SamplingError if no image
+    succeeded.
     """
     settings = run.parameters
     if run.finished:
@@ -56,10 +56,14 @@ def draw_missing(
     if settings.shards < 1:
         raise SamplingError(f"shards is {settings.shards}: it must be 1 or more.")
     if freshness.RUN_NAME.match(settings.checkpoint):
-        run.reads(settings.checkpoint)  # whether it is simulated is marked here, not by the workers
-    cases = run.reads(settings.cases).read("images.csv")
+        # This process, not the workers, marks whether the images are simulated.
+        run.reads(settings.checkpoint)
+    of = run.reads(settings.cases)
+    cases = of.read("images.csv")
     bits = settings.bits or int(cases.bits[cases.origin == "real"].max())
     jobs = drawing.plan(prompts, run)
+    if settings.strength:
+        jobs = inpainting.with_sources(run, jobs, prompts, of)
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
     batches = drawing.batches(jobs, settings.batch)
     shards = [
@@ -84,10 +88,12 @@ def draw_missing(
             f"All {len(jobs)} images failed ({failed.reason[0]}): use another checkpoint, or"
             " precision fp32."
         )
-    described = made[["image_id", "prompt_id"]].merge(prompts, on="prompt_id", validate="m:1")
+    kept = [name for name in ("image_id", "prompt_id", "made_from") if name in made]
+    described = made[kept].merge(prompts, on="prompt_id", validate="m:1")
+    samples = made.drop(columns=["prompt", *inpainting.SOURCE], errors="ignore")
     return (
         run.write("images.csv", _rows(run, described, bits)),
-        run.write("samples.csv", made.drop(columns="prompt")),
+        run.write("samples.csv", samples),
         run.write("failures.csv", failed),
     )
 
@@ -108,7 +114,7 @@ def about_model(run: runs.Run, pipeline) -> dict:
 
 
 def _reasons(at_work: dict[Future, list[pd.DataFrame]], total: int) -> dict[str, str]:
-    """Why images failed, by image_id, when all shards are drawn."""
+    """The reason for each failed image, by image_id, after all shards are drawn."""
     shards = as_completed(at_work)
     drawn = (shard for shard in shards for _ in range(sum(map(len, at_work[shard]))))
     ended = dict.fromkeys(progress(drawn, "sampled", total))
@@ -118,16 +124,17 @@ def _reasons(at_work: dict[Future, list[pd.DataFrame]], total: int) -> dict[str,
 def draw_shard(
     study: str, name: str, values: dict, batches: list[pd.DataFrame], bits: int, first: bool
 ) -> dict[str, str]:
-    """Draw and write what is missing of these batches; returns why images failed, by image_id.
+    """Draw and write the missing images of these batches; returns the reason for each failed image,
+    by image_id.
 
-    The first shard also writes what draws (model.json) and the stages of one image.
+    The first shard also writes model.json and the stages of one image.
     """
     run = runs.load(study, name, values)
     settings, reasons = run.parameters, {}
     pipeline = load(run)
     size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
-    if isinstance(pipeline, StableDiffusionPipeline):
-        size = size or base_models.native_size(pipeline)
+    if type(pipeline).__name__ in families.FAMILIES:
+        size = size or families.native_size(pipeline)
     if size % multiple:
         raise SamplingError(f"size {size} must be a multiple of {multiple}.")
     if first:
@@ -145,7 +152,8 @@ def draw_shard(
             if reason := drawing.fault(picture):
                 reasons[image_id] = reason
             elif not (run.folder / _path(image_id)).exists():
-                # A model that learnt from padded squares draws bars: the shape is what is left.
+                # A model that learned from padded squares draws bars: the image is what remains
+                # without them.
                 field = images.without_bars(drawing.quantised(picture, bits), bits)
                 run.write_bytes(_path(image_id), images.write_png(field))
     made = pd.concat(batches)
@@ -170,7 +178,8 @@ def _rows(run: runs.Run, made: pd.DataFrame, bits: int) -> pd.DataFrame:
         findings.caption(row.modality, row.view, [f for f in row.finding.split("|") if f], row.side)
         for row in made.itertuples()
     ]
-    about = made[["image_id", "modality", "view", "finding", "side", "prompt_id"]]
+    columns = ["image_id", "modality", "view", "finding", "side", "prompt_id", "made_from"]
+    about = made[[name for name in columns if name in made]]
     return about.replace("", pd.NA).assign(
         path=paths,
         sha256=[sha256(run.folder / path) for path in paths],

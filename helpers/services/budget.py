@@ -1,21 +1,23 @@
-"""What a request is expected to cost, and whether a budget covers it beside those under way."""
+"""The expected cost of a request, and whether a budget covers it beside the requests in
+progress.
+"""
 
 import math
 from dataclasses import dataclass
 
 from helpers.services import prices
 
-# Of an image that a model is shown and of what it says, before any answer has told.
+# Assumed tokens of an image and of a reply, before any answer has shown them.
 PICTURE_TOKENS, ANSWER_TOKENS = 1500, 400
-# Until a first answer has shown what this model counts, more is set aside than the table says, and
-# much more beside others.
+# Until a first answer shows this model's count, more is set aside than the table says, and much
+# more for parallel requests.
 UNSEEN_MARGIN, UNSEEN_MARGIN_BESIDE, SEEN_MARGIN = 3.0, 10.0, 1.1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected cost of one image, what to set aside for it, what both rest on, and whether answers
-    (or a price by image) confirm it.
+    """Expected cost of one image, the amount to set aside for it, the basis of both, and whether
+    answers (or a price per image) confirm it.
 
     `beside_usd` is the most that each of several parallel requests may cost: unexpected costs add
     up before the first is known.
@@ -31,8 +33,8 @@ class Estimate:
 def estimate(
     price: prices.Price, prompt: str, size: str, quality: str, seen: list[float], batch: bool
 ) -> Estimate:
-    """What one image will cost, from what was really charged for this model and quality where there
-    is any.
+    """The expected cost of one image, from the real charges for this model and quality if there are
+    any.
 
     `seen` has the output tokens of earlier answers, each per square of 1024 pixels.
     """
@@ -45,7 +47,7 @@ def estimate(
     if seen:
         counted = [tokens * squares for tokens in seen]
         expected = sum(counted) / len(counted)
-        # What the service chooses itself may still be its dearest.
+        # A quality or size that the service chooses may still be its most expensive one.
         most = max(*counted, listed) if "auto" in (quality, size) else max(counted)
         reserve = most * SEEN_MARGIN
         beside = reserve + _surprise(counted, listed)
@@ -67,8 +69,8 @@ def estimate(
 def estimate_answer(
     price: prices.Price, characters: int, pictures: int, most_out: int, seen: list[tuple]
 ) -> Estimate:
-    """What one answer to a text of so many `characters` beside `pictures` will cost. What comes out
-    is bounded by the request (`most_out` tokens), so only what goes in can surprise.
+    """The expected cost of one answer to a text of `characters` characters with `pictures` images.
+    The request limits the output (`most_out` tokens), so only the input can exceed the estimate.
 
     `seen` has the tokens in and out of earlier answers.
     """
@@ -92,8 +94,8 @@ def estimate_answer(
 
 
 def _surprise(seen: list[float], listed: float) -> float:
-    """Output tokens by which the next answer may exceed the dearest seen: as much as they differ; a
-    first one says little.
+    """Output tokens by which the next answer may exceed the highest count so far: as many as the
+    counts differ by. A single answer says little.
     """
     if len(seen) > 1:
         return max(seen) - min(seen)
@@ -101,10 +103,11 @@ def _surprise(seen: list[float], listed: float) -> float:
 
 
 def affordable(each: Estimate, left_usd: float, under_way_usd: list[float]) -> float | None:
-    """What to set aside for one more request, USD, or None when `left_usd` cannot cover it now.
+    """The amount to set aside for one more request, USD, or None if `left_usd` does not cover it
+    now.
 
-    `under_way_usd` is what was set aside for each request under way, before we knew what we know
-    now: each may cost as much as this one.
+    `under_way_usd` has the amounts set aside for the requests in progress. They were set earlier,
+    with less knowledge: each may cost as much as this one.
     """
     left = left_usd + 1e-9
     if under_way_usd:
@@ -112,6 +115,6 @@ def affordable(each: Estimate, left_usd: float, under_way_usd: list[float]) -> f
         return each.reserve_usd if more + each.beside_usd <= left else None
     if each.reserve_usd <= left:
         return each.reserve_usd
-    # The very first image may use the budget to its end, alone: its answer tells what the others
-    # will cost.
+    # The very first image may use the whole budget, alone: its answer shows what the others will
+    # cost.
     return left_usd if not each.seen and each.usd <= left else None

@@ -1,6 +1,6 @@
-"""A service that is paid by request: its address, its key, one request, and what went wrong.
+"""A service that is paid per request: its address, its key, one request, and its errors.
 
-What an answer means is its user's to say (generate_openai/, ask_models/); sending.py sends many
+The callers decide what an answer means (generate_openai/, ask_models/); sending.py sends many
 requests, retry_policy.py says what failures mean.
 """
 
@@ -31,7 +31,7 @@ OPENAI_ADDRESS = "https://api.openai.com/v1"
 
 
 class ServiceError(runs.RunError):
-    """A stage that cannot begin or continue; the message says what exists and what to do."""
+    """A stage cannot begin or continue; the message says what is on disk and what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Connection:
             common["default_headers"] = {"api-key": self.credential}
         client = openai.AsyncOpenAI(base_url=self.base_url or OPENAI_ADDRESS, **common)
         if self.parameters.provider != "openai":
-            # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI and nobody else.
+            # OPENAI_ORG_ID and OPENAI_PROJECT_ID in the environment are for OpenAI only.
             client.organization = client.project = None
         return client
 
@@ -78,13 +78,13 @@ class Connection:
         host = urlsplit(self.base_url).hostname or ""
         try:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:  # a name, such as 127.0.0.1.example.org, is somewhere else
+        except ValueError:  # a name such as 127.0.0.1.example.org may be anywhere
             return False
 
 
 def extra_body(settings, own: Collection[str], said: str) -> dict:
-    """The further fields that a study sends to its own server. Raises ServiceError for what is no
-    JSON object, or sets one of the `own` fields of a request; `said` names where those are set.
+    """The further fields that a study sends to its own server. Raises ServiceError for anything but
+    a JSON object, and for one of the `own` fields of a request; `said` names where those are set.
     """
     example = 'extra_body must be a JSON object such as {"steps": 30}'
     try:
@@ -108,8 +108,8 @@ def address(settings) -> str:
     """
     base_url = settings.base_url
     if settings.provider == "openai":
-        # As the client itself does: who set this means this address, and the key beside it belongs
-        # to it.
+        # As the client itself does: whoever sets this variable means this address, and the key
+        # belongs to it.
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
     base_url = base_url.strip().rstrip("/")
     if base_url and not base_url.startswith(("http://", "https://")):
@@ -140,7 +140,7 @@ def address(settings) -> str:
 
 
 def credential(run: runs.Run) -> str:
-    """The key from the environment or .keys/<study>/; your own server needs none.
+    """The key from the environment or .keys/<study>/. Your own server needs no key.
 
     Raises ServiceError without one.
     """
@@ -159,12 +159,12 @@ def credential(run: runs.Run) -> str:
 
 
 async def preflight(service: Connection, named: Collection[str], does: str) -> str:
-    """Ask GET /v1/models whether the model is there and stays until the study's last day; returns
-    what it said, in a sentence. A model's name has one of the parts `named`, and it `does` what is
-    asked: both for the sentence of an error.
+    """Ask GET /v1/models whether the model exists and will exist until the study's last day;
+    returns the answer as a sentence. `named` (parts of a suitable model's name) and `does` (what
+    such a model does) are for the error message.
 
-    Raises ServiceError when the model is missing, shuts down too early, or the key is refused.
-    Some services list no models or only others: then the sentence says so and the stage continues.
+    Raises ServiceError when the model is missing, shuts down too early, or the key is refused. Some
+    services list no models, or only some: then the sentence says so and the stage continues.
     """
     model, needed = service.parameters.model, service.parameters.get("needed_until", "")
     last = _day(needed or date.today())
@@ -190,7 +190,9 @@ async def preflight(service: Connection, named: Collection[str], does: str) -> s
         )
     end = _day(said) if said else None
     if not end:
-        announced = f"; its end is announced as '{said}', which is not a date: check it yourself"
+        announced = (
+            f"; its end date is announced as '{said}', which is not a date: check it yourself"
+        )
         return f"{model} is offered{where}{announced if said else ', no end announced'}."
     if end <= last:
         raise ServiceError(
@@ -201,8 +203,8 @@ async def preflight(service: Connection, named: Collection[str], does: str) -> s
 
 
 async def _listed_models(service: Connection) -> dict | None:
-    """Models by id with their shutdown date as it was said; None when the server keeps no such list
-    or doesn't show it.
+    """Models by id with their shutdown date as the server states it; None if the server has no such
+    list or does not show it.
     """
     try:
         async with service.client(retries=2) as client:
@@ -210,7 +212,7 @@ async def _listed_models(service: Connection) -> dict | None:
         models = json.loads(response.content)["data"]
         return {str(model["id"]): model.get("shutdown_date") for model in models} or None
     except Failed as error:
-        # A key may be allowed to make images and not to list models.
+        # A key may be allowed to make images but not to list models.
         if error.verdict.status != 401:
             return None
         raise ServiceError(f"The service refuses to list its models: {error}.") from None
@@ -238,9 +240,27 @@ class Failed(Exception):
         self.verdict, self.billed = verdict, billed
 
 
+class Unusable(ValueError):
+    """A successful answer with no usable content: `action` is unusable, empty or refused; `usage`
+    is what the service counted.
+    """
+
+    def __init__(self, message: str, action: str = "unusable", usage: dict | None = None):
+        super().__init__(secrets.clean(message))
+        self.action, self.usage = action, usage
+
+
+def nothing_in(body: dict, what: str, usage: dict | None = None) -> Unusable:
+    """The error for an answer that lacks `what`: refused, or empty."""
+    if retry_policy.is_refusal({key: body[key] for key in body if key != "usage"}):
+        return Unusable(f"refused: {retry_policy.describe(body)}", "refused", usage)
+    said = f": {retry_policy.describe(body)}" if {"error", "detail"} & body.keys() else ""
+    return Unusable(f"{what}{said}", "empty", usage)
+
+
 async def call(sent, what: str):
     """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
-    ServiceError when no connection can be had.
+    ServiceError if there is no connection.
     """
     try:
         return await sent
@@ -254,9 +274,7 @@ async def call(sent, what: str):
 
 
 def _failed(error: openai.APIStatusError) -> Failed:
-    """An error answer, judged from its whole body: the client hands out only what is inside
-    "error".
-    """
+    """An error answer, judged from its whole body: the client shows only what is inside "error"."""
     try:
         body = json.loads(error.response.content)
     except (ValueError, openai.OpenAIError):
@@ -270,8 +288,8 @@ async def ask(
 ) -> tuple[bytes, dict]:
     """Send one request; returns the answer's bytes and headers. Raises Failed.
 
-    `create` is the client's streaming method; fields of `body` that are not its `own` go along as
-    they are. `request_id` travels as X-Client-Request-Id, which the provider keeps in its own logs.
+    `create` is the client's streaming method; fields of `body` that are not its `own` are sent
+    unchanged. `request_id` is sent as X-Client-Request-Id, which the provider keeps in its logs.
     """
     extra = {key: value for key, value in body.items() if key not in own}
     content, headers = bytearray(), None
@@ -287,7 +305,7 @@ async def ask(
     except openai.APIStatusError as error:
         raise _failed(error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        # Paid for, and perhaps hung up on when it had come to its end all the same.
+        # The answer is paid for, and it may be complete although the connection ended early.
         with contextlib.suppress(ValueError):
             json.loads(content)
             return bytes(content), headers
@@ -296,13 +314,17 @@ async def ask(
 
 
 def _disconnected(cause: BaseException, within: bool) -> Failed:
-    """No whole answer. What was never sent is free; anything else may have been billed, an answer
-    cut off or timed out at work as much as a connection that ended before one.
+    """There is no complete answer. A request that was never sent is free. Anything else may have
+    been billed: an answer that was cut off, a timeout, or a connection that ended before an answer.
     """
     said = secrets.clean(f"{type(cause).__name__}: {cause}".strip(": "))
     if isinstance(cause, NEVER_SENT):
         return Failed(retry_policy.Verdict("retry", f"no connection ({said})"))
     lost = within or isinstance(cause, httpx2.ReadTimeout)
-    text = f"the answer was lost ({said})" if lost else f"hung up before an answer ({said})"
+    text = (
+        f"the answer was lost ({said})"
+        if lost
+        else f"the connection ended before an answer ({said})"
+    )
     verdict = retry_policy.Verdict("again" if lost else "retry", f"{text}; may have been billed")
     return Failed(verdict, billed=True)

@@ -1,5 +1,5 @@
-"""The ledger of paid requests: a line per attempt, on disk before it is sent and again after its
-answer.
+"""The ledger of paid requests: one line per attempt, written before the request is sent and updated
+after its answer.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from helpers import table_columns, tables
 from helpers.files import utc_now, write_atomically
 from helpers.services import secrets
 
-OPEN = ("sent", "submitted")  # no answer on record yet; submitted is waiting in a batch
+OPEN = ("sent", "submitted")  # no answer is recorded yet; submitted: waiting in a batch
 LOST = "no answer is on record: may have been billed"
 
 
@@ -36,22 +36,22 @@ class Ledger:
                 self.rows[row["request_id"]] = {
                     key: None if pd.isna(value) else value for key, value in row.items()
                 }
-        # Kept up to date by begin and settle: a sum over all rows for every request would take its
-        # time in a long ledger.
+        # begin and settle update these: a sum over all rows for every request would be slow in a
+        # long ledger.
         self._attempts = Counter(row["image_id"] for row in self.rows.values())
         self._spent = math.fsum(row["cost_usd"] or 0.0 for row in self.rows.values())
         self._unanswered = {name for name, row in self.rows.items() if _unanswered(row)}
 
     @property
     def spent_usd(self) -> float:
-        """Everything charged, set aside, or perhaps charged so far: what a budget is held
-        against.
+        """The amount charged, set aside, or perhaps charged so far. The budget is compared
+        with it.
         """
         return self._spent
 
     @property
     def settled_usd(self) -> float:
-        """The same without what is only set aside for attempts still under way."""
+        """The same without the amounts set aside for attempts in progress."""
         return sum(
             row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN
         )
@@ -64,9 +64,9 @@ class Ledger:
             else tables.empty("ledger")
         )
 
-    def begin(self, order, reserve_usd: float, status: str = "sent", **asked) -> str:
+    def begin(self, order, reserve_usd: float, status: str = "sent", **request) -> str:
         """Enter an attempt that is about to be sent, with the model, size and quality requested
-        (`asked`); returns its request id.
+        (`request`); returns its request id.
 
         Not on disk before `save`.
         """
@@ -78,7 +78,7 @@ class Ledger:
             "image_id": order.image_id,
             "prompt_id": order.prompt_id,
             "prompt": order.prompt,
-            **asked,
+            **request,
             "attempt": self._attempts[order.image_id],
             "requested_utc": utc_now(),
             **dict.fromkeys(("seconds", "input_tokens", "output_tokens", "error")),
@@ -91,7 +91,7 @@ class Ledger:
     def settle(self, request_id: str, status: str, **answer) -> None:
         """Enter the outcome of an attempt.
 
-        Fields that are not given stay: an unknown one keeps what was set aside.
+        Fields that are not given stay as they are: an unknown cost stays the amount set aside.
         """
         row = self.rows[request_id]
         before = row["cost_usd"] or 0.0
@@ -104,13 +104,13 @@ class Ledger:
         self._changes += 1
 
     def unanswered(self) -> list[dict]:
-        """The attempts without an answer and without a count: perhaps billed, at a price that
-        was only set aside.
+        """The attempts without an answer and without a count. They were perhaps billed; their cost
+        is the amount set aside.
         """
         return [self.rows[name] for name in self._unanswered]
 
     async def save(self) -> None:
-        """Return once everything put down so far is on disk; attempts that come together share one
+        """Return once everything entered so far is on disk; attempts at the same time share one
         write.
         """
         wanted = self._changes

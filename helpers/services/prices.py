@@ -1,4 +1,4 @@
-"""The price table of the image models, dated, and what an image is expected to cost.
+"""The dated price table of the image models, and the expected cost of an image.
 
 Prices are never guessed: a model that is not in the table needs its price as a parameter.
 """
@@ -17,7 +17,7 @@ TOKEN_PRICES = {
     "gpt-image-1.5": (5.0, 32.0),
     "gpt-image-1-mini": (2.0, 8.0),
 }
-# USD per image by size: the retired models, for servers that still speak their request.
+# USD per image by size: the retired models, for servers that still accept their requests.
 IMAGE_PRICES = {
     "dall-e-2": {"256x256": 0.016, "512x512": 0.018, "1024x1024": 0.020},
     "dall-e-3": {"1024x1024": 0.040, "1024x1792": 0.080, "1792x1024": 0.080},
@@ -42,7 +42,7 @@ class PriceError(ValueError):
 @dataclass(frozen=True)
 class Price:
     """USD per million text tokens in and image tokens out, or USD per image by its size ('' for
-    every size); `source` says where from.
+    every size); `source` says where the price comes from.
     """
 
     input_usd: float = 0.0
@@ -61,8 +61,8 @@ class Price:
         """
         if self.image_usd and not {size, ""} & self.image_usd.keys():
             raise PriceError(
-                f"No price is known for an image of {size}, only for"
-                f" {', '.join(self.image_usd)}: take one of these as size, or set price_image."
+                f"No price is known for an image of {size}, only for {', '.join(self.image_usd)}:"
+                " set size to one of these, or set price_image."
             )
         return self.image_usd.get(size, self.image_usd.get("", 0.0))
 
@@ -98,13 +98,13 @@ def find(
     raise PriceError(
         f"No price is known for model '{model}': set price_output (USD per million image tokens)"
         " and price_input, or price_image (USD per image, 0 for a server that charges nothing), or"
-        " priced_as (a model of the table) in the YAML; without one no budget could be held."
+        " priced_as (a model of the table) in the YAML; without a price no budget can be kept."
     )
 
 
 def tokens(usage: dict | None) -> tuple[int | None, int | None]:
-    """Tokens in and out of an answer's usage; what is missing follows from the total, or is None
-    where it doesn't.
+    """Input and output tokens of an answer's usage. A missing count follows from the total, or is
+    None.
     """
     names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
     counted = usage or {}
@@ -127,8 +127,8 @@ def _count(value) -> int | None:
 
 
 def cost(price: Price, size: str, given: int | None, out: int | None, batch: bool) -> float:
-    """What one answer cost, USD, from its tokens in and out: all output tokens at the image rate,
-    and the price by image where there is one.
+    """The cost of one answer, USD, from its input and output tokens: all output tokens at the image
+    rate, plus the price per image if there is one.
     """
     usd = price.image(size)
     usd += (price.input_usd * (given or 0) + price.output_usd * (out or 0)) / 1e6

@@ -20,9 +20,9 @@ from email.utils import parsedate_to_datetime
 
 from helpers.services import secrets
 
-# What to do about a stop, by the code that the service gives.
+# Advice for a stop, by the code that the service gives.
 REMEDIES = {
-    "There nothing is left to spend: add credit, or raise the limit.": {
+    "The account has no credit left: add credit, or raise the limit.": {
         "402",
         "insufficient_quota",
         "billing_not_active",
@@ -35,14 +35,14 @@ REMEDIES = {
     "Choose a model that is offered there.": {"model_not_found", "deploymentnotfound"},
 }
 PASSING_STATUS = {408, 409, 425}
-# A gateway's patience ended while the service behind it went on working, and billing.
+# The gateway gave up while the service behind it continued to work, and to bill.
 GATEWAY_TIMEOUT_STATUS = {504, 524}
 REFUSAL = re.compile(
     r"safety|polic(y|ies)|content[ _-]?(filter|moderat)|moderat(ed|ion|or)|flagged|nsfw|unsafe"
     r"|responsible[ _-]?ai|prohibited|inappropriate|harmful|guidelines|data_?inspection|敏感|违规",
     re.IGNORECASE,
 )
-# The same words about an account, a field of the request or a service that is down.
+# The same words used about an account, a request field or a service that is down.
 NO_REFUSAL = re.compile(
     r"\b(organi[sz]ation|network|access|account|project|subscription|tenant|key|ip|retention|rate"
     r"|billing)\b[^.]{0,30}(polic|flagged|prohibited)"
@@ -88,7 +88,7 @@ def judge_status(status: int, body, headers) -> Verdict:
 
 def is_refusal(body) -> bool:
     """Whether an answer says that a safety system refused the prompt or its image: by code, type,
-    words or a flag, wherever in it.
+    words or a flag anywhere in it.
     """
     leaves = list(_leaves(body))
     codes = [said for key, said in leaves if key in ("code", "type") and not said.isdigit()]
@@ -150,8 +150,8 @@ def retry_after_seconds(headers) -> float:
 
 
 def _reset_seconds(headers) -> float:
-    """Seconds until the limits that are used up are renewed: x-ratelimit-reset-requests, -tokens
-    and the like, in seconds, as 6m0s or 250ms, or as a moment since 1970.
+    """Seconds until used-up limits are renewed: x-ratelimit-reset-requests, -tokens and similar
+    headers, in seconds, as 6m0s or 250ms, or as a time since 1970.
     """
     waits = []
     for name in headers:
@@ -180,13 +180,13 @@ def _number(value: str | None) -> float | None:
 
 
 def _seconds_until(moment: str | None, now: str | None) -> float:
-    """Seconds from `now`, the service's own clock where it says it, to `moment`; 0 for what is no
+    """Seconds from `now` (the service's own clock if it states it) to `moment`; 0 if that is not a
     date.
     """
     try:
         until = parsedate_to_datetime(moment)
     except (TypeError, ValueError):
-        return 0.0  # an unreadable Retry-After says nothing; the own back-off applies
+        return 0.0  # an unreadable Retry-After is ignored; our own back-off applies
     try:
         return max(0.0, (until - parsedate_to_datetime(now)).total_seconds())
     except (TypeError, ValueError):
@@ -194,7 +194,7 @@ def _seconds_until(moment: str | None, now: str | None) -> float:
 
 
 def wait_seconds(failures: int, retry_after: float, chance: random.Random) -> float:
-    """How long to wait before the next try: what the service asks plus jitter, else doubling with
+    """Seconds to wait before the next try: what the service asks plus jitter, else doubling with
     full jitter.
     """
     if retry_after:
@@ -203,8 +203,8 @@ def wait_seconds(failures: int, retry_after: float, chance: random.Random) -> fl
 
 
 class InFlight:
-    """How many requests may be under way: at most `most`, down to what the service has just
-    accepted on a 429, then up by one for every round of answers (additive increase as in TCP;
+    """How many requests may run in parallel: at most `most`. A 429 lowers the number to what the
+    service has just accepted; each round of answers raises it by one (additive increase as in TCP;
     Jacobson, SIGCOMM 1988).
     """
 
@@ -213,12 +213,12 @@ class InFlight:
         self._answers = 0
 
     def throttled(self, under_way: int) -> None:
-        """A 429 came while `under_way` other requests were being worked on: so many are allowed."""
+        """A 429 came while `under_way` other requests were in progress: that many are allowed."""
         self.allowed = max(1, min(self.allowed, under_way))
         self._answers = 0
 
     def answered(self) -> None:
-        """A request was worked on."""
+        """A request was answered: allow more."""
         self._answers += 1
         if self._answers >= self.allowed and self.allowed < self.most:
             self.allowed, self._answers = self.allowed + 1, 0

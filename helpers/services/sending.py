@@ -1,4 +1,4 @@
-"""Sending many requests: as many in parallel as the service allows, within the budget, and without
+"""Sends many requests: as many in parallel as the service allows, within the budget, and without
 paying twice.
 
 Before a request is sent its line is in ledger.csv; its answer is on disk before the line is
@@ -16,65 +16,36 @@ from collections import Counter, defaultdict
 
 from helpers.services import budget, connection, retry_policy
 from helpers.services.connection import ServiceError
+from helpers.services.work import Work
 
 FAILURES_IN_A_ROW = 5
-# Different groups that fail alike, one after the other, before it cannot be their own fault: where
-# nothing came or each is paid for, and where others came.
+# After this many different groups fail alike in a row, the groups are not to blame: where no answer
+# came or each failure is paid for, and where others were answered.
 FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
-PAID_FOR_NOTHING = 2  # new requests where answers came whole and are of no use
+PAID_FOR_NOTHING = 2  # new requests after complete but useless answers
 ABOUT_THE_PROMPT = {400, 413, 422, 451}
 AGAIN = "Run the stage again to continue."
 
 
-def plan(work, wanted: int, elsewhere: str) -> str:
-    """How many requests are to come and what they are expected to cost, in a few sentences;
-    `elsewhere` says where the other answers are.
-    """
-    ledger, total = work.ledger, len(work.orders)
-    text = (
-        f"{total} {work.things} ordered, {total - wanted} {elsewhere}: {wanted} requests to send."
-    )
-    unanswered = [row for row in ledger.rows.values() if row["status"] == "unknown"]
-    if unanswered:
-        usd = sum(row["cost_usd"] or 0 for row in unanswered)
-        text += (
-            f" {len(unanswered)} earlier attempts have no answer on record and may have been"
-            f" billed: {usd:.4f} USD are counted for them."
-        )
-    if wanted:
-        each = work.dearest()
-        text += (
-            f" Estimated {each.usd * wanted:.4f} USD ({each.basis}). Spent so far"
-            f" {ledger.spent_usd:.4f} of a budget of {work.budget_usd:g} USD."
-        )
-        if ledger.spent_usd + each.usd * wanted > work.budget_usd:
-            text += " The budget does not cover all of them: the stage stops when it is spent."
-    return text
-
-
-async def serve(work) -> None:
-    """Ask for everything that `work` still wants. Raises ServiceError when something is missing
-    after every open request has been settled.
+async def serve(work: Work) -> None:
+    """Request everything that `work` still needs. Raises ServiceError if something is missing after
+    every open request has been settled.
     """
     sender = Sender(work)
     async with work.service.client() as client:
         await sender.serve(client)
-    with contextlib.suppress(OSError):  # of a full disk it is said what stopped the run
+    with contextlib.suppress(OSError):  # with a full disk, the error says what stopped the run
         await work.ledger.save()
     sender.check_complete()
 
 
 class Sender:
-    """One loop that starts requests, waits until one ends, and alone decides what to do next.
+    """One loop that starts requests, waits until one ends, and decides what to do next.
 
-    `work` says what is `wanted` (orders with image_id and group: what fails alike), what one is
-    expected to cost (`dearest`), enters it in its `ledger` (`begin`), sends it (`send`) and keeps
-    the answer (`keep`). `leave_out` settles an order that had its share without an answer, if it
-    may be (`leaves_out`: what is of no use stops nothing). `things`, `groups`, `doing`, `left`,
-    `fields` and `unlike` are its words.
+    `work` says what to send, what it costs and what comes of it.
     """
 
-    def __init__(self, work):
+    def __init__(self, work: Work):
         self.work, self.limits = work, work.run.parameters
         self.chance = random.Random(self.limits.seed)
         self.flow = retry_policy.InFlight(self.limits.in_flight)
@@ -110,6 +81,7 @@ class Sender:
             self.stopped, self.remedy = why, remedy
 
     async def serve(self, client):
+        """Send requests until all orders are served or the run must stop."""
         running: dict[asyncio.Task, tuple] = {}
         began = said = time.monotonic()
         try:
@@ -133,7 +105,7 @@ class Sender:
             if running:
                 self.work.run.say(
                     f"Interrupted: waiting for {len(running)} answers that may be billed; interrupt"
-                    " again to give them up."
+                    " again to abandon them."
                 )
                 await asyncio.wait(running)
             raise
@@ -145,7 +117,9 @@ class Sender:
         self._say(time.monotonic() - began)
 
     def _start(self, client, running):
-        """Start what is due, what the service allows and what the budget covers."""
+        """Start the requests that are due, as far as the service allows and the budget
+        covers them.
+        """
         work = self.work
         while (
             self.queue
@@ -157,7 +131,7 @@ class Sender:
             if alike:
                 if not running:
                     self._stop_alike(*alike)
-                return  # what is under way may still show that others get through
+                return  # requests in progress may still succeed
             _, number, order = self.queue[0]
             rows, spent = work.ledger.rows, work.ledger.spent_usd
             self.each = self.each or work.dearest()
@@ -177,7 +151,7 @@ class Sender:
             running[task] = (number, order, request_id)
 
     def _failed_alike(self) -> tuple[str, str] | None:
-        """Action and words of what several different groups got one after the other."""
+        """The common action and message if several different groups failed alike in a row."""
         for (action, words), failed in self.alike.items():
             if self.work.leaves_out and action != "rejected":
                 continue
@@ -205,7 +179,7 @@ class Sender:
         if not self.queue or self.stopped or len(running) >= self.flow.allowed:
             return 5.0
         due = self._due() - time.monotonic()
-        # Due and yet not started: the budget waits for what is under way.
+        # It is due but not started: the budget waits for requests in progress.
         return min(5.0, due) if due > 0 else 5.0 if running else 0.0
 
     def _decide(self, number, order, request_id, verdict: retry_policy.Verdict, others: int):
@@ -227,8 +201,8 @@ class Sender:
             self.alike.clear()
 
     def _again(self, number, order, request_id, verdict, others):
-        """Put an order back into the queue, later, unless it has had its share."""
-        action, limits, self.last = verdict.action, self.limits, verdict
+        """Put an order back into the queue for later, unless it has used up its attempts."""
+        action, limits = verdict.action, self.limits
         now, name = time.monotonic(), order.image_id
         self.failures[action, name] += 1
         failed = self.failures[action, name]
@@ -238,8 +212,10 @@ class Sender:
         most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1, "again": limits.ask_again}
         most |= {"unusable": min(PAID_FOR_NOTHING, limits.ask_again)}
         given_up = too_long if action == "throttled" else failed > most[action]
+        if given_up:
+            self.last = verdict
         if action == "rejected" and given_up and self._others_get_through(name, verdict):
-            # It is this one alone that the service will not take.
+            # The service rejects only this order.
             self.work.ledger.settle(request_id, "refused")
             same = {o.image_id for _, _, o in self.queue if o.group == order.group}
             self.settled |= {name} | same
@@ -248,14 +224,14 @@ class Sender:
         elif given_up and self.work.leave_out(order, request_id, verdict):
             self.settled.add(name)
         elif action in ("rejected", "empty", "unusable"):
-            # But for the status, what has digits in it is a number of the request.
+            # Apart from the status, words with digits are details of the single request.
             words = re.sub(r"(?<=\s)\S*\d\S*", "…", verdict.message)
             self.alike[action, words].add(name if self.few else order.group)
             self.came_before.setdefault(name, self.came)
             if not self.few:
                 self._after_all_others(order.group, now + wait)
         elif not others and action != "again":
-            # Nothing gets through at all: the other orders would only run into the same wall.
+            # Nothing gets through at all, so the other orders would fail too.
             self.paused_until = now + max(
                 wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance)
             )
@@ -289,7 +265,7 @@ class Sender:
             said = f"the run folder cannot be written ({error.strerror or error})"
             return retry_policy.Verdict("stop", said)
         self.unforeseen = self.unforeseen or error
-        return retry_policy.Verdict("stop", f"an unforeseen error ({error!r})")
+        return retry_policy.Verdict("stop", f"an unexpected error ({error!r})")
 
     def _say(self, seconds):
         got, total = len(self.settled), len(self.work.wanted)
@@ -301,8 +277,8 @@ class Sender:
 
 
 async def attempt(client, work, order, request_id: str) -> retry_policy.Verdict:
-    """One request from its ledger line to its settled line; raises for nothing that the service or
-    the network does.
+    """Carry out one request, from its ledger line to its settled line. Errors of the service or the
+    network are not raised.
     """
     ledger, began = work.ledger, time.monotonic()
     await ledger.save()

@@ -1,9 +1,9 @@
 """Accuracy of the readers: shares, d′ at both thresholds, ROC, and what to do with "uncertain".
 
-Positive means generated; truth is 0 (real) or 1 (generated). The policies for "uncertain" stand
-side by side: *own* category (three shares per truth), *wrong* (an error on both sides), *dropped*
-(left out and counted). d′ belongs to no policy: it is given at both thresholds of the three-step
-answer. The analysis of many readers is in `helpers.statistics.multireader`.
+Positive means generated; truth is 0 (real) or 1 (generated). There are three policies for
+"uncertain": *own* category (three shares per truth), *wrong* (an error on both sides), *dropped*
+(left out and counted). d′ does not depend on the policy: it is given at both thresholds of the
+three-step answer. The analysis of many readers is in `helpers.statistics.multireader`.
 """
 
 import numpy as np
@@ -13,17 +13,17 @@ from sklearn.metrics import roc_curve
 from statsmodels.tools.numdiff import approx_hess
 
 from helpers.statistics import clusters as cluster
-from helpers.table_columns import LABELS
+from helpers.table_columns import LABELS, column_names
 
 POLICIES = ("own", "wrong", "dropped")
-COLUMNS = ["policy", "measure", "estimate", "low", "high", "count", "total", "left_out"]
-COLUMNS += ["clusters", "chance", "reason"]
-ENOUGH = 30  # answers per truth for the ordinal d′
+COLUMNS = column_names("accuracy")[2:]  # those of one reader
+ENOUGH = 30  # minimum answers per truth for the ordinal d′
+TOLD = ("count", "total", "estimate", "low", "high", "reason")
 KINDS = {1: "generated", 0: "real"}
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share; (nan, nan) for none of none."""
+    """Wilson's interval of a share; (nan, nan) for 0 of 0."""
     return cluster.wilson(count / total if total else np.nan, total, confidence)
 
 
@@ -31,14 +31,22 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
     """The share of `hits` (yes or no per answer) with Wilson's interval at the effective number of
     answers (Korn and Graubard 1998).
 
-    `clusters`: one value per answer; answers of one cluster are not independent. `strata`: one
-    value per answer; the estimate is then the mean over strata by `weights` (stratum -> weight).
-    Returns estimate, low, high, count, total, clusters, effective and reason.
+    `clusters` has one value per answer; answers of one cluster are not independent. `strata` has
+    one value per answer; the estimate is then the mean over strata with `weights` (stratum ->
+    weight). Returns estimate, low, high, count, total, clusters, effective and reason.
     """
     hits = np.asarray(hits, dtype=float)
-    found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "count": int(hits.sum())}
-    found |= {"total": len(hits), "clusters": 0, "effective": np.nan}
-    found |= {"df": np.nan, "reason": ""}
+    found = {
+        "estimate": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "count": int(hits.sum()),
+        "total": len(hits),
+        "clusters": 0,
+        "effective": np.nan,
+        "df": np.nan,
+        "reason": "",
+    }
     if not len(hits):
         return found
     layers, names = pd.factorize(np.zeros(len(hits)) if strata is None else np.asarray(strata))
@@ -54,6 +62,12 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
     return found
 
 
+def counted(hits, clusters=None) -> dict:
+    """`share` in the form of the tables: count, total, estimate, low, high and reason."""
+    found = share(hits, clusters)
+    return {name: found[name] for name in TOLD}
+
+
 def detection(
     labels: pd.Series,
     truth: pd.Series,
@@ -65,9 +79,9 @@ def detection(
     """One reader's shares under one policy, columns COLUMNS, one row per measure.
 
     own: the share of every label among generated and among real images. wrong, dropped:
-    sensitivity, specificity, accuracy. `chance`: the same for a reader who gives these labels
-    without looking. `clusters`, `strata`: as for `share`, by image. Raises ValueError for an
-    unknown policy or label.
+    sensitivity, specificity, accuracy. `chance`: the same for a reader who gives these labels to
+    random images. `clusters`, `strata`: as for `share`, by image. Raises ValueError for an unknown
+    policy or label.
     """
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; one of: {', '.join(POLICIES)}")
@@ -79,7 +93,7 @@ def detection(
     measures = {
         "sensitivity": (counted == "fake", kind == 1, lacking[1]),
         "specificity": (counted == "real", kind == 0, lacking[0]),
-        # Of one kind only, accuracy would be another name for sensitivity or specificity.
+        # With one kind of image only, accuracy would be the same as sensitivity or specificity.
         "accuracy": (counted == kind.map({1: "fake", 0: "real"}), kind.notna(), general),
     }
     if policy == "own":
@@ -113,18 +127,21 @@ def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
 
 
 def _chance(measure: str, counted: pd.Series, kind: pd.Series) -> float:
-    """What a reader would reach by giving each label equally often, but to random images."""
+    """The result of a reader who gives the same labels to random images."""
     if kind.nunique() < 2:
         return np.nan
     fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
-    fixed = {"sensitivity": fake, "specificity": real}
-    fixed["accuracy"] = fake * generated + real * (1 - generated)
+    fixed = {
+        "sensitivity": fake,
+        "specificity": real,
+        "accuracy": fake * generated + real * (1 - generated),
+    }
     return fixed[measure] if measure in fixed else (counted == measure.split(" of ")[0]).mean()
 
 
 def _lacking(value: int, *truths: pd.Series) -> str:
-    """Why nothing is said of real (0) or generated (1) images; `truths` of those shown, answered
-    and counted.
+    """Why there is no number for real (0) or generated (1) images; `truths` has the truths of the
+    images shown, answered and counted.
     """
     name, left = KINDS[value], sum(bool((truth == value).any()) for truth in truths)
     return (
@@ -179,12 +196,17 @@ def discrimination(
 
 
 def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
-    """Rows of the measures, the mean over strata; a reason from any stratum is the whole's."""
+    """The measures as means over strata. If a stratum has no value, its reason holds for
+    the whole.
+    """
     reason = reason or next((why for values, _, _, why in found if why and not len(values)), "")
     rows = []
     for position, measure in enumerate(measures):
-        row = {"measure": f"{measure} {name}", "reason": reason}
-        row |= dict.fromkeys(("estimate", "low", "high"), np.nan)
+        row = {
+            "measure": f"{measure} {name}",
+            "reason": reason,
+            **dict.fromkeys(("estimate", "low", "high"), np.nan),
+        }
         if not reason:
             weights = sizes / sizes.sum()
             estimate = weights @ [values[position] for values, _, _, _ in found]
@@ -198,8 +220,8 @@ def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
 
 
 def _threshold(positive: pd.Series, kind: pd.Series, clusters) -> tuple:
-    """d′ and criterion at one threshold, their standard errors, their degrees of freedom, and why
-    there are none.
+    """d′ and criterion at one threshold, their standard errors and degrees of freedom, and the
+    reason if they are missing.
     """
     if positive.nunique() < 2:
         return (), (), np.inf, "every answer lies on one side of this threshold"
@@ -209,7 +231,7 @@ def _threshold(positive: pd.Series, kind: pd.Series, clusters) -> tuple:
     dprime, criterion, se, df = log_linear(*(np.array([r[n] for r in found]) for n in counted))
     reason = next((row["reason"] for row in found if row["reason"]), "")
     if any(row["count"] in (0, row["total"]) for row in found):
-        reason = "a rate is 0 or 100 %, so the correction sets the value and no interval holds"
+        reason = "a rate is 0 or 100 %, so the correction sets the value and no interval is valid"
     se = np.nan if reason else se
     return (dprime, criterion), (se, se / 2), df, reason
 
@@ -252,7 +274,7 @@ def _ordinal(labels: pd.Series, kind: pd.Series, clusters) -> tuple:
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:
     """A score that runs from "real, sure" over "uncertain" (0) to "fake, sure"; without a
-    confidence every answer counts 1.
+    confidence, every answer counts 1.
 
     Missing labels have no score. Raises ValueError for a label other than real, fake,
     uncertain.
@@ -267,8 +289,8 @@ def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:
 
 
 def roc(truth: pd.Series, score: pd.Series) -> pd.DataFrame:
-    """A reader's ROC curve, every threshold: columns threshold, false_alarms, hits; empty when one
-    kind is missing.
+    """A reader's ROC curve, with every threshold: columns threshold, false_alarms, hits; empty when
+    one kind is missing.
     """
     known = score.notna() & truth.notna()
     truth, score = truth[known].astype(int), score[known]
@@ -279,7 +301,7 @@ def roc(truth: pd.Series, score: pd.Series) -> pd.DataFrame:
 
 
 def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> pd.DataFrame:
-    """Shares of the labels within groups of readings, all readers together, over these readers.
+    """Shares of the labels within groups of readings, for all these readers together.
 
     `readings` has one row per answer with image_id, reader, label, truth (0, 1), `column` and
     perhaps cluster (the image's prompt or patient); missing values form the group "not stated".
@@ -291,13 +313,15 @@ def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> p
     by = "cluster" if "cluster" in readings else "image_id"
     rows = []
     for (group, truth), answers in readings.groupby([groups, readings["truth"].astype(int)]):
-        counted = {"answers": len(answers), "images": answers["image_id"].nunique()}
-        counted["readers"] = answers["reader"].nunique() if "reader" in answers else pd.NA
+        counted = {
+            "answers": len(answers),
+            "images": answers["image_id"].nunique(),
+            "readers": answers["reader"].nunique() if "reader" in answers else pd.NA,
+        }
         for label in LABELS:
             found = share(answers["label"] == label, answers[by], confidence)
             measure = f"called {label}" if label != "uncertain" else label
             rows.append(
                 {"group": group, "truth": KINDS[truth], "measure": measure} | found | counted
             )
-    columns = ["group", "truth", "measure", "estimate", "low", "high", "count", "answers"]
-    return pd.DataFrame(rows, columns=[*columns, "images", "clusters", "readers", "reason"])
+    return pd.DataFrame(rows, columns=column_names("subgroups")).drop(columns="by")

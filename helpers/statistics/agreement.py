@@ -47,8 +47,8 @@ def coefficients(
 
     Returns a DataFrame indexed by NAMES with columns estimate, se, low, high, images (that enter),
     readers and reason (why a number is missing, else ""). `weights` (identity, linear, quadratic,
-    ordinal) acts on all but krippendorff, `metric` (nominal, ordinal, interval, ratio) on
-    krippendorff only; both take categories that are numbers by their value, all others as steps in
+    ordinal) is for all but krippendorff, `metric` (nominal, ordinal, interval, ratio) only for
+    krippendorff. Both use categories that are numbers by their value, and all others as steps in
     the declared order. Standard errors divide by n(n-1) over images; intervals are t with n-1
     degrees of freedom, cut to what is possible. `clusters` (one value per image: its prompt or
     patient) makes both cluster-robust, n the effective number of clusters. cohen has statsmodels'
@@ -64,7 +64,9 @@ def coefficients(
             raise ValueError(f"{what} is {value!r}; one of: {', '.join(allowed)}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it must lie between 0 and 1, such as 0.95")
-    categories = _in_order(categories)
+    # An ordinal weight must not depend on the order in which numbers are listed; words have the
+    # declared order.
+    categories = sorted(categories) if _numeric(categories) else list(categories)
     codes = _codes(ratings, categories)
     codes = codes[:, (codes >= 0).any(axis=0)]
     rated = (codes >= 0).any(axis=1)
@@ -97,7 +99,7 @@ def coefficients(
 
 
 def from_table(table, categories: list) -> pd.DataFrame:
-    """The ratings behind a two-reader cross table (rows: reader_1, columns: reader_2), one row per
+    """The ratings of a two-reader cross table (rows: reader_1, columns: reader_2), one row per
     image.
 
     Raises ValueError when the table is not categories × categories of whole numbers.
@@ -148,11 +150,11 @@ def _stacked(found: dict[tuple, pd.DataFrame], names: list[str]) -> pd.DataFrame
 def coverage(
     table: np.ndarray, images: int, studies: int = 2000, seed: int = 0, **options
 ) -> pd.DataFrame:
-    """How often the intervals hold the true coefficient, for two readers whose true joint
+    """How often the intervals contain the true coefficient, for two readers whose true joint
     distribution is `table`; `options` as for `coefficients`.
 
     `studies` studies of `images` images are drawn; returns by coefficient: truth, coverage,
-    undefined (share of studies without an interval, which count in neither direction).
+    undefined (share of studies without an interval, which are not counted).
     """
     joint = np.asarray(table, dtype=float) / np.sum(table)
     categories = list(range(len(joint)))
@@ -163,7 +165,7 @@ def coverage(
         .reshape(-1, *joint.shape)
     )
     held = []
-    # Small studies repeat the same table: each different one is computed once.
+    # Small studies often have the same table, so each different table is computed only once.
     for counts, times in zip(*np.unique(draws, axis=0, return_counts=True)):
         found = coefficients(from_table(counts, categories), categories, **options)
         inside = (found.low.le(truth) & found.high.ge(truth)).astype(float)
@@ -190,13 +192,6 @@ def _population(joint: np.ndarray) -> pd.Series:
     return pd.Series({name: (observed - chance[name]) / (1 - chance[name]) for name in NAMES})
 
 
-def _in_order(categories: list) -> list:
-    """Numbers by value, words as declared: an ordinal weight must not depend on how numbers are
-    listed.
-    """
-    return sorted(categories) if _numeric(categories) else list(categories)
-
-
 def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
     """Category numbers, (images, readers), -1 where missing."""
     if len(set(categories)) != len(categories) or not categories:
@@ -216,8 +211,8 @@ def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
 
 
 def _values(categories: list) -> np.ndarray:
-    """Numbers for distances: the categories where they are numbers, else 1, 2, … in their declared
-    order.
+    """Numbers for distances: the categories themselves if they are numbers, else 1, 2, … in the
+    declared order.
     """
     return np.array(
         categories if _numeric(categories) else range(1, len(categories) + 1), dtype=float
@@ -279,7 +274,7 @@ def _linearised(
     several = ratings >= 2
     if not several.any():
         return _missing(images, "no image has two ratings")
-    # An image rated once says nothing about agreement, yet counts for the chance term.
+    # An image rated once says nothing about agreement, but it counts for the chance term.
     of_pairs = np.where(several, ratings * (ratings - 1), -1)
     agreement = (counts * (counts @ weights.T - 1)).sum(axis=1) / of_pairs
     observed = agreement[several].mean()
@@ -293,8 +288,8 @@ def _linearised(
 
 
 def _chance(name: str, shares: np.ndarray, weights: np.ndarray, codes: np.ndarray | None) -> tuple:
-    """Chance agreement and each image's part in it; `shares` is (images, categories), rows summing
-    to 1.
+    """Chance agreement and each image's part in it; `shares` is (images, categories), and each row
+    sums to 1.
     """
     categories, mean = len(weights), shares.mean(axis=0)
     if name == "fleiss":
@@ -328,8 +323,8 @@ def _chance_conger(codes: np.ndarray, weights: np.ndarray) -> tuple:
     chance = (
         total @ weights @ total - np.einsum("gk,kl,gl->", own, weights, own)
     ) / pairs_of_readers
-    # What one rating of reader g in category l adds: its weight against the other readers'
-    # distributions.
+    # The contribution of one rating of reader g in category l: its weight against the other
+    # readers' distributions.
     gain = (total - own) @ weights * (images / rated)[:, None]
     expected = (gain * own).sum(axis=1)
     per_image = np.zeros(images)
@@ -351,7 +346,7 @@ def _cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
         return _missing(images, ONE_CATEGORY)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table, weights=None if weights == "identity" else 1 - matrix)
-    # At perfect agreement the variance is zero up to rounding, which may fall below it.
+    # At perfect agreement the variance is zero, and rounding may make it negative.
     return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, images, -np.inf, ""
 
 
@@ -410,12 +405,13 @@ def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool,
         quantile = special.ndtri(upper) if normal else special.stdtrit(groups - 1, upper)
         low, high = estimate - quantile * se, estimate + quantile * se
         if not normal:
-            # Weighted coefficients can lie below -1: the interval then ends where they must.
+            # Weighted coefficients can be below -1: the interval then ends at their lowest possible
+            # value.
             floor = 0.0 if name == "percent" else -1.0 if estimate >= -1 else lowest
             low, high = np.clip([low, high], floor, 1.0)
         if scale == "atanh" and name == "percent":
             few, spread = (special.ndtri(upper) / quantile) ** 2, estimate * (1 - estimate)
-            # No more than the pairs of answers, all taken as independent.
+            # At most the number of pairs of answers, all taken as independent.
             most = images * readers * (readers - 1) / 2
             effective = min(spread / se**2 * few, most) if se > 1e-9 else groups
             low, high = cluster.wilson(round(estimate, 12), effective, confidence)

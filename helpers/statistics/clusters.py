@@ -1,14 +1,16 @@
 """Images that are not independent: several from one prompt, several of one patient.
 
 Variances are sandwich estimates over clusters (Liang and Zeger 1986), degrees of freedom
-Satterthwaite's. With one image per cluster every formula is that for independent images.
+Satterthwaite's. With one image per cluster, every formula becomes that for independent images.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import special
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-FEWEST = 5  # below this many clusters no interval holds what it promises
+FEWEST = 5  # with fewer clusters no interval is reliable
 
 
 def codes(clusters, images: int) -> np.ndarray:
@@ -23,16 +25,37 @@ def codes(clusters, images: int) -> np.ndarray:
     return numbers
 
 
+def linked(pairs: np.ndarray, count: int) -> np.ndarray:
+    """Group number of `count` things, (count,): things that are paired, (pairs, 2), directly or
+    through others, form one group, named after its first member.
+    """
+    graph = coo_array((np.ones(len(pairs)), np.transpose(pairs)), shape=(count, count))
+    group = connected_components(graph, directed=False)[1]
+    return np.unique(group, return_index=True)[1][group]
+
+
+def connected(*keys: pd.Series) -> np.ndarray:
+    """Group number of every row, (rows,): rows that share a value of any key, directly or through
+    others, form one group. A missing value is never shared.
+    """
+    rows, pairs = pd.Series(np.arange(len(keys[0]))), []
+    for key in keys:
+        first = rows.groupby(key.to_numpy()).transform("min")
+        pairs.append(np.column_stack([rows, first.fillna(rows)]))
+    return linked(np.concatenate(pairs).astype(int), len(rows))
+
+
 def number(numbers: np.ndarray) -> float:
-    """The effective number of clusters: that of clusters of equal size which tell as much about the
-    spread (Carter, Schnepel and Steigerwald 2017, answers of one cluster taken as alike).
+    """The effective number of clusters: the number of clusters of equal size with the same
+    information about the spread (Carter, Schnepel and Steigerwald 2017, with equal answers within a
+    cluster).
     """
     sizes = np.unique(numbers, return_counts=True)[1] ** 2.0
     return max(float(sizes.sum() ** 2 / (sizes**2).sum()), min(len(sizes), 2.0))
 
 
 def sums(influence: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Influence values (images, …) added up within clusters, (clusters, …)."""
+    """Sums of influence values (images, …) within clusters, (clusters, …)."""
     present = pd.factorize(numbers)[0]
     total = np.zeros((present.max(initial=-1) + 1, *influence.shape[1:]))
     np.add.at(total, present, influence)
@@ -70,15 +93,21 @@ def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0, confidence: float = 
     spread = estimate * (1 - estimate) * total / np.maximum(total - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         alone = np.where(spread > 0, spread / independent.sum(axis=-1), total)
-        # Without any spread as if all answers of a cluster said the same.
+        # Without any spread, all answers of a cluster are taken as equal.
         alike = total**2 / (of_cluster**2).sum(axis=-1)
         clustered = np.where(sandwich > 1e-15, spread / sandwich, alike)
     df = np.where(groups == total, np.inf, groups - 1.0)
     clustered = np.where(groups == 1, 1.0, np.where(groups == total, alone, clustered))
     few = (special.ndtri(0.975) / special.stdtrit(np.maximum(df, 1), 0.975)) ** 2
     low, high = wilson(estimate, np.clip(clustered * few, 1, alone), confidence)
-    found = {"estimate": estimate, "effective": np.clip(clustered, 1, alone), "df": df}
-    return found | {"clusters": groups, "low": low, "high": high}
+    return {
+        "estimate": estimate,
+        "effective": np.clip(clustered, 1, alone),
+        "df": df,
+        "clusters": groups,
+        "low": low,
+        "high": high,
+    }
 
 
 def wilson(share, effective, confidence: float = 0.95) -> tuple:
@@ -88,6 +117,6 @@ def wilson(share, effective, confidence: float = 0.95) -> tuple:
     shrunk = 1 + z**2 / effective
     middle = (share + z**2 / (2 * effective)) / shrunk
     half = z * np.sqrt(share * (1 - share) / effective + (z / (2 * effective)) ** 2) / shrunk
-    # At none and at all of them rounding leaves a trace.
+    # At 0 and 100 % rounding leaves a small error.
     low, high = np.where(share == 0, 0 * half, middle - half), middle + half
     return low[()], np.where(share == 1, 1 + 0 * half, high)[()]

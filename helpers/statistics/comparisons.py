@@ -1,8 +1,8 @@
-"""Which of two is harder to spot: two sets of images read by the same readers, or two groups of
-readers of the same images. Every score counts.
+"""Compares which of two is harder to spot: two sets of images read by the same readers, or the same
+images read by two groups of readers. Every score counts.
 
-Images that both sets have in common (the real ones beside two generators) move both areas, so the
-covariance is over the union of the images. Truth is 0 (real) or 1 (generated).
+Images in both sets (the real ones beside two generators) affect both areas, so the covariance is
+over the union of the images. Truth is 0 (real) or 1 (generated).
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from scipy import special
 from helpers.statistics import clusters as cluster
 from helpers.statistics import multireader
 
-FEWEST_READERS = 3  # in each of two groups
+FEWEST_READERS = 3  # minimum in each of two groups
 
 
 def of_images(scores, truth, first, second, clusters=None, confidence: float = 0.95) -> pd.Series:
-    """The mean area over the images `first` minus that over `second`, these readers and readers in
-    general.
+    """The mean area over the images `first` minus that over `second`, for these readers and for
+    readers in general.
 
     `scores` (images, readers), missing allowed; `truth` 0 or 1, `first` and `second` yes or no per
     image, `clusters` the prompt or patient of each image. Readers without two scores of each kind
@@ -31,8 +31,11 @@ def of_images(scores, truth, first, second, clusters=None, confidence: float = 0
     sets = [np.asarray(chosen, dtype=bool) for chosen in (first, second)]
     kinds = [chosen & (truth == kind) for chosen in sets for kind in (0, 1)]
     able = np.min([(~np.isnan(values[kind])).sum(axis=0) for kind in kinds], axis=0) >= 2
-    counts = {"readers": int(able.sum()), "images": int((sets[0] | sets[1]).sum())}
-    counts["fewest"] = min(len(np.unique(numbers[kind])) for kind in kinds)
+    counts = {
+        "readers": int(able.sum()),
+        "images": int((sets[0] | sets[1]).sum()),
+        "fewest": min(len(np.unique(numbers[kind])) for kind in kinds),
+    }
     if not able.any():
         return pd.Series(
             counts | {"reason": "fewer than two real or two generated images in a set"}
@@ -45,7 +48,8 @@ def different(values, truth, numbers, first, second, clustered=True) -> dict:
     """`of_images` for scores (images, studies, readers): estimate, se, df over images; general_se,
     general_df over readers too; area_a, area_b, each (studies,).
     """
-    # Half a generator's images come from few prompts of unequal size: the sandwich falls short.
+    # Half of a generator's images come from few prompts of unequal size, so the sandwich estimate
+    # is too small.
     kind, found, moved, groups = "jackknife" if clustered else "delong", [], [], []
     for chosen in (first, second):
         areas, part, clusters = multireader.influence(
@@ -57,8 +61,13 @@ def different(values, truth, numbers, first, second, clustered=True) -> dict:
         groups.append(clusters)
     matrix, df = multireader.covariances(moved[0] - moved[1], truth, numbers, np.minimum(*groups))
     away = found[0] - found[1]
-    row = {"area_a": found[0].mean(axis=-1), "area_b": found[1].mean(axis=-1)}
-    row |= {"estimate": away.mean(axis=-1), "se": np.sqrt(matrix.mean(axis=(-2, -1))), "df": df}
+    row = {
+        "area_a": found[0].mean(axis=-1),
+        "area_b": found[1].mean(axis=-1),
+        "estimate": away.mean(axis=-1),
+        "se": np.sqrt(matrix.mean(axis=(-2, -1))),
+        "df": df,
+    }
     if away.shape[-1] > 1:
         random = multireader.random_readers(away, matrix, df if clustered else np.inf)
         row |= {"general_se": random["se"], "general_df": random["df"]}
@@ -69,8 +78,8 @@ def of_readers(scores, truth, first: list, second: list, clusters=None, confiden
     """The mean area of the readers `first` minus that of the readers `second` (columns of
     `scores`), readers random in both groups; fields as `of_images`.
 
-    Variance is that of the readers' areas in each group, plus what the common images add to the
-    difference; Satterthwaite's degrees of freedom.
+    The variance is that of the readers' areas in each group plus the part from the common images,
+    with Satterthwaite's degrees of freedom.
     """
     counts = {"readers": len(first) + len(second), "images": len(scores), "fewest": np.inf}
     if min(len(first), len(second)) < FEWEST_READERS:
@@ -80,7 +89,8 @@ def of_readers(scores, truth, first: list, second: list, clusters=None, confiden
     values = scores[[*first, *second]].to_numpy(dtype=float, na_value=np.nan)
     given = ~np.isnan(values)
     if min(given[truth == kind].sum(axis=0).min() for kind in (0, 1)) < 2:
-        return pd.Series(counts | {"reason": "a reader scored fewer than two images of a kind"})
+        few = "a reader scored fewer than 2 real or generated images"
+        return pd.Series(counts | {"reason": few})
     found = apart(values[:, None], truth, numbers, len(first))
     return _told({name: part[0] for name, part in found.items()}, counts, confidence)
 
@@ -99,15 +109,20 @@ def apart(values, truth, numbers, first: int) -> dict:
     spread, df = zip(*parts, (shared, groups))
     spread = np.stack(spread, axis=-1)
     df = cluster.satterthwaite(spread, np.stack(np.broadcast_arrays(*df), axis=-1))
-    row = {"area_a": means[0], "area_b": means[1], "estimate": means[0] - means[1]}
-    return row | {"general_se": np.sqrt(spread.sum(axis=-1)), "general_df": df}
+    return {
+        "area_a": means[0],
+        "area_b": means[1],
+        "estimate": means[0] - means[1],
+        "general_se": np.sqrt(spread.sum(axis=-1)),
+        "general_df": df,
+    }
 
 
 def _told(found: dict, counts: dict, confidence: float) -> pd.Series:
-    """A row with intervals and p, or the reason why there are none."""
+    """A row with intervals and p, or with the reason why they are missing."""
     row, upper = found | counts | {"reason": ""}, (1 + confidence) / 2
     if counts["fewest"] < cluster.FEWEST:
-        row["reason"] = f"fewer than {cluster.FEWEST} images (or prompts, patients) of a kind"
+        row["reason"] = f"fewer than {cluster.FEWEST} images, prompts or patients on one side"
     for name in () if row["reason"] else ("", "general_"):
         if not (se := row.get(f"{name}se", 0)) > 1e-12:
             continue

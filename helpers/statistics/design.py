@@ -1,7 +1,8 @@
-"""Planning: how many images, whether truth goes with something else, and what partly published
-counts still allow.
+"""Planning: the number of images, the association of truth with something visible, and the range
+that partly published counts allow.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import ceil, comb
 
@@ -10,31 +11,32 @@ import pandas as pd
 from scipy import optimize, stats
 
 EXACT_TABLES = 2_000_000
-STRONG = 0.3  # Cramér's V from which truth is said to go with something else
+STRONG = 0.3  # Cramér's V above which truth is called associated with something else
 
 
 def sample_size(
     kappa0: float,
     kappa1: float,
-    prevalence: float,
+    shares: float | Sequence[float],
     readers: int = 2,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> int:
-    """Images needed to tell kappa1 from kappa0 (two-sided, goodness of fit; Donner and Eliasziw
-    1992, Altaye et al. 2001).
+    """Images needed to distinguish kappa1 from kappa0 (two-sided, goodness of fit; Donner and
+    Eliasziw 1992, Altaye et al. 2001; three and more categories: Donner and Rotondi 2010).
 
-    A binary label with the given prevalence; every image rated by all `readers`. Raises ValueError
-    for impossible values.
+    `shares` of the answers: the prevalence of a binary label, or one share per category. Every
+    image is rated by all `readers`. Raises ValueError for impossible values.
     """
-    if not (0 <= kappa0 < 1 and 0 <= kappa1 <= 1 and 0 < prevalence < 1 and readers >= 2):
-        raise ValueError(
-            "kappa0 and kappa1 must lie in [0, 1), prevalence in (0, 1), and readers must be at"
-            " least 2"
-        )
+    parts = np.atleast_1d(np.asarray(shares, dtype=float))
+    if not (0 <= kappa0 < 1 and 0 <= kappa1 <= 1 and readers >= 2 and 0 < power < 1):
+        raise ValueError("kappa must lie in [0, 1), power in (0, 1), and readers must be 2 or more")
+    if not ((parts > 0) & (parts < 1)).all() or (len(parts) > 1 and abs(parts.sum() - 1) > 1e-6):
+        raise ValueError("the expected shares of answers must lie between 0 and 1, and add up to 1")
     if kappa0 == kappa1:
         raise ValueError("kappa0 and kappa1 are equal: no number of images distinguishes them")
-    null, other = (_votes(kappa, prevalence, readers) for kappa in (kappa0, kappa1))
+    cells = _votes if len(parts) == 1 else _unanimous
+    null, other = (cells(kappa, parts, readers) for kappa in (kappa0, kappa1))
     effect = ((other - null) ** 2 / null).sum()
     critical = stats.chi2.ppf(1 - alpha, 1)
     noncentrality = optimize.brentq(
@@ -43,21 +45,29 @@ def sample_size(
     return ceil(noncentrality / effect)
 
 
-def _votes(kappa: float, prevalence: float, readers: int) -> np.ndarray:
-    """P(0, 1, …, readers say yes): with probability kappa all say the same, else each on their
-    own.
+def _votes(kappa: float, prevalence: np.ndarray, readers: int) -> np.ndarray:
+    """P(0, 1, …, readers say yes): with probability kappa all say the same; otherwise each answers
+    independently.
     """
     independent = stats.binom.pmf(np.arange(readers + 1), readers, prevalence)
     together = np.zeros(readers + 1)
-    together[0], together[-1] = 1 - prevalence, prevalence
+    together[[0, -1]] = 1 - prevalence[0], prevalence[0]
     return kappa * together + (1 - kappa) * independent
 
 
-def imbalance(truth, values) -> dict:
-    """How far truth (0 or 1 per image) goes with something readers can see, such as modality.
+def _unanimous(kappa: float, shares: np.ndarray, readers: int) -> np.ndarray:
+    """P(all say the first category), …, P(not all say the same): Dirichlet-multinomial."""
+    others = np.arange(1, readers)[:, None] * kappa
+    alike = shares * ((shares * (1 - kappa) + others) / (1 - kappa + others)).prod(axis=0)
+    return np.append(alike, 1 - alike.sum())
 
-    Images whose value is missing are left out. Returns v (Cramér's, 0 to 1; 0 where nothing
-    varies) and alone, the values of at least two images that have one truth only.
+
+def imbalance(truth, values) -> dict:
+    """How strongly truth (0 or 1 per image) is associated with something readers can see, such as
+    modality.
+
+    Images whose value is missing are left out. Returns v (Cramér's, 0 to 1; 0 if nothing varies)
+    and alone: the values, shared by two or more images, that occur with one truth only.
     """
     known = pd.DataFrame({"truth": np.asarray(truth), "value": np.asarray(values, dtype=object)})
     table = pd.crosstab(known["value"], known["truth"])
@@ -71,11 +81,11 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
     """Lowest and highest value of every two-reader coefficient over all tables that agree with
     published counts.
 
-    `both` gives, for some categories, how many of the `images` both readers put into it; everything
-    else is free. Returns columns low, high, exact, tables (count), undefined (those without
-    a value), one row per coefficient. All tables are enumerated up to EXACT_TABLES of them; beyond
-    that only tables whose free images lie in at most three cells are looked at, `exact` is False
-    and the true range is at least as wide. Raises ValueError for counts that cannot be.
+    `both` gives, for some categories, the number of the `images` that both readers put into it; all
+    other counts are free. Returns columns low, high, exact, tables (count), undefined (those
+    without a value), one row per coefficient. All tables are enumerated up to EXACT_TABLES of them;
+    beyond that, only tables whose free images lie in at most three cells are examined, `exact` is
+    False, and the true range is at least as wide. Raises ValueError for impossible counts.
     """
     if unknown := [c for c in both if c not in categories]:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""A model beside a group of readers of the same images: how far it is from their mean.
+"""Compares a model with the mean of a group of readers of the same images.
 
 The difference is the mean over readers of the model minus each reader, on the images that both
-answered. Intervals over images hold these readers fixed; those of readers in general take them as
-random (Obuchowski and Rockette 1995, applied to the differences). Truth is 0 (real) or 1
+answered. Intervals over images treat these readers as fixed; those for readers in general treat
+them as random (Obuchowski and Rockette 1995, applied to the differences). Truth is 0 (real) or 1
 (generated).
 """
 
@@ -66,11 +66,11 @@ def accuracy_difference(right, model, clusters=None, confidence: float = 0.95) -
 
 def _told(found: dict, away, matrix, df: float, groups: int, confidence: float) -> pd.Series:
     """The mean of the differences `away` (readers,) with intervals from their covariance over
-    images `matrix` (readers, readers), or the reason why there are none.
+    images `matrix` (readers, readers), or the reason why they are missing.
     """
     row = found | {"estimate": away.mean(), "reason": ""}
     if groups < cluster.FEWEST:
-        said = f"fewer than {cluster.FEWEST} images (or prompts, patients) of a kind"
+        said = f"fewer than {cluster.FEWEST} real or generated images, prompts or patients"
         return pd.Series(row | {"reason": said})
     spreads = {"": (np.sqrt(max(matrix.mean(), 0.0)), df)}
     if len(away) > 1:

@@ -16,10 +16,10 @@ from helpers.statistics import clusters as cluster
 
 COVARIANCES = ("delong", "jackknife")
 FIELDS = ["estimate", "se", "df", "statistic", "low", "high", "p"]
-# Why a standard error is zero, and an interval would have no width.
+# Reasons why a standard error is zero, so that an interval would have no width.
 SEPARATED = "every generated image was scored above every real one"
 REVERSED = "every real image was scored above every generated one"
-WITHOUT_WIDTH = "all images have one score, or the scores separate real and generated images fully"
+WITHOUT_WIDTH = "nothing varies from image to image or from reader to reader"
 
 
 def reader_auc(truth, score, clusters=None, strata=None) -> pd.Series:
@@ -64,17 +64,17 @@ def multireader(
     """The mean area of random readers on random images, against a value (Obuchowski-Rockette,
     Hillis' degrees of freedom).
 
-    `scores`: one row per image, one column per reader; `truth`: 0 or 1 on the same index. Variance
-    is (MS_R + r max(Cov2, 0)) / r, df (MS_R + r max(Cov2, 0))² / (MS_R² / (r - 1)); t, two-sided,
-    95 %, not cut to [0, 1]. Every score counts: a reader's area rests on the images that reader
-    scored, the covariance of two readers on each one's influence values (DeLong's placements),
-    which are 0 where a score is missing. `clusters` (one value per image: its prompt or patient)
-    adds these up within clusters (Obuchowski 1997) and counts their number in the degrees of
-    freedom; `strata` compares images only within a stratum. Readers without two scores of each
-    kind are left out. Returns estimate, se, df, statistic, low, high, p, readers, images, dropped
-    (images without any score), incomplete (lacking some), answers, fewest (images or
-    clusters of the rarer kind), ms_reader, cov2 and reason.
-    Raises ValueError for an unknown covariance.
+    `scores`: one row per image, one column per reader; `truth`: 0 or 1 on the same index. The
+    variance is (MS_R + r max(Cov2, 0)) / r, df (MS_R + r max(Cov2, 0))² / (MS_R² / (r - 1)); t,
+    two-sided, 95 %, not cut to [0, 1]. Every score counts: a reader's area rests on the images that
+    reader scored, the covariance of two readers on each one's influence values (DeLong's
+    placements), which are 0 where a score is missing. `clusters` (one value per image: its prompt
+    or patient) adds these within clusters (Obuchowski 1997) and uses the number of clusters for the
+    degrees of freedom; `strata` compares images only within a stratum. Readers without two scores
+    of each kind are left out. Returns estimate, se, df, statistic, low, high, p, readers, images,
+    dropped (images without any score), incomplete (lacking some), answers, fewest (images or
+    clusters of the rarer kind), ms_reader, cov2 and reason. Raises ValueError for an unknown
+    covariance.
     """
     table = _Table(scores, truth, clusters, strata)
     if reason := table.lacking(covariance, readers=2):
@@ -96,13 +96,18 @@ def random_readers(areas: np.ndarray, matrix: np.ndarray, groups=np.inf) -> dict
     shared = readers * np.maximum(cov2, 0)
     parts = np.stack(np.broadcast_arrays(readers - 1.0, groups), axis=-1)
     df = cluster.satterthwaite(np.stack([ms_reader, shared], axis=-1), parts)
-    found = {"estimate": areas.mean(axis=-1), "se": np.sqrt((ms_reader + shared) / readers)}
-    return found | {"df": df, "ms_reader": ms_reader, "cov2": cov2}
+    return {
+        "estimate": areas.mean(axis=-1),
+        "se": np.sqrt((ms_reader + shared) / readers),
+        "df": df,
+        "ms_reader": ms_reader,
+        "cov2": cov2,
+    }
 
 
 def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd.Series:
-    """The mean area of these readers on random images, against 0.5: says nothing about other
-    readers. t with the degrees of freedom that the images (or clusters) leave; fields as
+    """The mean area of these readers on random images, against 0.5. It says nothing about other
+    readers. The t test has the degrees of freedom that the images (or clusters) leave; fields as
     `multireader`.
     """
     table = _Table(scores, truth, clusters, strata)
@@ -113,9 +118,9 @@ def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd
 
 
 def possible(found: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for an area that stays within 0 and 1 and holds what it promises near them: t on
-    the logit scale (Pepe 2003); (nan, nan) where the standard error or the room is zero, or where
-    fewer than FEWEST images of a kind (prompts, patients) leave too much to chance.
+    """An interval for an area that stays within 0 and 1 and is reliable near them: t on the logit
+    scale (Pepe 2003). It is (nan, nan) if the standard error is zero, if the area is 0 or 1, or
+    with fewer than FEWEST real or generated images (prompts, patients).
     """
     area, se = (np.asarray(found[name], dtype=float) for name in ("estimate", "se"))
     known = (area > 0) & (area < 1) & (se > 0) & (found.get("fewest", np.inf) >= cluster.FEWEST)
@@ -134,8 +139,8 @@ def multireader_compare(
 
     Hillis' F test as t = sqrt(F) with the sign of the difference; standard error sqrt(2 / r (MS_TR
     + r max(Cov2 - Cov3, 0))). Images with a missing score are dropped and counted. Fields as
-    `multireader`, with auc_a, auc_b, ms_treatment_reader, cov1, cov2, cov3 besides. Raises
-    ValueError when the two have different readers.
+    `multireader`, plus auc_a, auc_b, ms_treatment_reader, cov1, cov2, cov3. Raises ValueError if
+    the two have different readers.
     """
     if set(scores_a.columns) != set(scores_b.columns):
         raise ValueError("both conditions must have the same readers as columns")
@@ -152,15 +157,21 @@ def multireader_compare(
     ms = _variance(a - b) / 2
     total = ms + readers * max(cov2 - cov3, 0)
     df = _ratio(total**2, ms**2 / (readers - 1))
-    extra = {"auc_a": a.mean(), "auc_b": b.mean(), "ms_treatment_reader": ms}
-    extra |= {"cov1": cov1, "cov2": cov2, "cov3": cov3}
+    extra = {
+        "auc_a": a.mean(),
+        "auc_b": b.mean(),
+        "ms_treatment_reader": ms,
+        "cov1": cov1,
+        "cov2": cov2,
+        "cov3": cov3,
+    }
     return _result(a.mean() - b.mean(), np.sqrt(2 / readers * total), df, 0, **counts, **extra)
 
 
 def equivalence(
     found: pd.Series, margin: float, against: float = 0.5, alpha: float = 0.05
 ) -> pd.Series:
-    """Two one-sided t tests with the degrees of freedom of `found`: does the estimate lie within
+    """Two one-sided t tests with the degrees of freedom of `found`: is the estimate within
     `against` ± `margin`?
 
     Returns p (the larger of the two), equivalent (yes or no at `alpha`), low and high (1 - 2 alpha
@@ -168,8 +179,15 @@ def equivalence(
     """
     if margin <= 0:
         raise ValueError("the margin of equivalence must be above 0")
-    tested = {"p": np.nan, "equivalent": None, "low": np.nan, "high": np.nan, "margin": margin}
-    tested |= {"df": found["df"], "reason": found["reason"] or WITHOUT_WIDTH}
+    tested = {
+        "p": np.nan,
+        "equivalent": None,
+        "low": np.nan,
+        "high": np.nan,
+        "margin": margin,
+        "df": found["df"],
+        "reason": found["reason"] or WITHOUT_WIDTH,
+    }
     if np.isfinite(found["se"]) and found["se"] > 0:
         away, se, spread = found["estimate"] - against, found["se"], stats.t(found["df"])
         p = max(spread.sf((away + margin) / se), spread.cdf((away - margin) / se))
@@ -194,8 +212,15 @@ def bootstrap(
     incomplete, answers, reason.
     """
     table = _Table(scores, truth, clusters)
-    found = {"estimate": np.nan, "se": np.nan, "low": np.nan, "high": np.nan}
-    found |= {"replicates": replicates, **table.counts, "reason": table.lacking(readers=1)}
+    found = {
+        "estimate": np.nan,
+        "se": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "replicates": replicates,
+        **table.counts,
+        "reason": table.lacking(readers=1),
+    }
     if not found["reason"]:
         areas = bootstrap_areas(table.values, table.truth, replicates, seed, table.clusters)
         low, high = np.nanquantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -223,8 +248,8 @@ def bootstrap_areas(
     times_reader = random.multinomial(readers, np.full(readers, 1 / readers), replicates)
     areas = np.empty((replicates, readers))
     for j in range(readers):
-        # How often an image was drawn is a weight: the area is a weighted count of ordered pairs,
-        # read off the sorted scores.
+        # The number of times that an image was drawn is its weight: the area is a weighted count of
+        # ordered pairs, computed from the sorted scores.
         rated = np.flatnonzero(~np.isnan(values[:, j]))
         order = rated[np.argsort(values[rated, j], kind="stable")]
         ordered, drawn = values[order, j], times[:, order]
@@ -267,7 +292,8 @@ def power(
     found = random_readers(*areas(scores, truth, np.arange(len(truth)))[:2])
     away, se = np.abs(found["estimate"] - against), found["se"]
     half_width = special.stdtrit(found["df"], 0.975) * se
-    # Readers who all separate the kinds leave no standard error, and no doubt either.
+    # If all readers separate the kinds perfectly, there is no standard error, and the difference
+    # counts as found.
     rejected = away > special.stdtrit(found["df"], 1 - alpha / 2) * se
     low, high = cluster.wilson(rejected.mean(), studies)
     chance = {"power": rejected.mean(), "low": low, "high": high, "studies": studies}
@@ -284,7 +310,7 @@ def _column(score, truth) -> pd.DataFrame:
 
 class _Table:
     """Scores (images, readers) and truth (images,) in one order, without images or readers that
-    have nothing to say; with `complete` without images that lack any score.
+    have no usable scores; with `complete`, also without images that lack any score.
     """
 
     def __init__(self, scores: pd.DataFrame, truth, clusters=None, strata=None, complete=False):
@@ -317,7 +343,7 @@ class _Table:
         numbers = cluster.codes(self.clusters, len(self.truth))
         kinds = (len(np.unique(numbers[self.truth == kind])) for kind in (0, 1))
         self.counts["fewest"] = min(kinds)
-        # A stratum counts where every reader has two images of each kind in it.
+        # A stratum counts only if every reader has two images of each kind in it.
         self.strata = [part for part in self.strata if self._enough(part)]
 
     def _enough(self, part: np.ndarray) -> bool:
@@ -325,7 +351,7 @@ class _Table:
         return all((rated & (part & (self.truth == v))[:, None]).sum(0).min() >= 2 for v in (0, 1))
 
     def lacking(self, covariance: str = "delong", readers: int = 1) -> str:
-        """Why there is no analysis; empty where there is one."""
+        """The reason why there is no analysis; empty if there is one."""
         if covariance not in COVARIANCES:
             raise ValueError(f"covariance is {covariance!r}; one of: {', '.join(COVARIANCES)}")
         for value, name in ((0, "real"), (1, "generated")):
@@ -337,7 +363,7 @@ class _Table:
         return alone if self.values.shape[1] < readers else ""
 
     def areas(self, covariance: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """`areas` of this one study."""
+        """The result of `areas` for this one study."""
         numbers = cluster.codes(self.clusters, len(self.truth))
         found = areas(self.values[:, None], self.truth, numbers, self.strata, covariance)
         return tuple(part[0] for part in found)
@@ -356,8 +382,9 @@ def areas(values, truth, numbers, strata=None, covariance="delong") -> tuple:
 
 
 def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple:
-    """Areas (studies, readers), how far every image moves them (images, studies, readers), and the
-    clusters of real and of generated images (2, studies); arguments as for `areas`.
+    """Areas (studies, readers), the influence of every image on them (images, studies, readers),
+    and the number of clusters of real and of generated images (2, studies); arguments as for
+    `areas`.
     """
     strata = [np.ones(len(truth), dtype=bool)] if strata is None else strata
     pairs = [(truth[part] == 1).sum() * (truth[part] == 0).sum() for part in strata]
@@ -385,8 +412,8 @@ def _groups(given: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def covariances(moved, truth, numbers, groups) -> tuple:
-    """Covariance over images (studies, readers, readers) and degrees of freedom (studies) of what
-    the images move as in `influence`.
+    """Covariance over images (studies, readers, readers) and degrees of freedom (studies) from the
+    results of `influence`.
     """
     parts = []
     for kind in (0, 1):
@@ -397,8 +424,8 @@ def covariances(moved, truth, numbers, groups) -> tuple:
 
 
 def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The share of the other kind that an image is ordered rightly against, per reader; nan where
-    a score is missing. From mid-ranks.
+    """Per reader, the share of images of the other kind with which an image is in the right order;
+    nan if a score is missing. Computed from mid-ranks.
     """
     placed, missing = np.empty_like(values), np.isnan(values)
     rated, above = np.where(missing, np.inf, values), np.where(missing, np.nan, 1.0)
@@ -412,8 +439,8 @@ def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _variance(areas: np.ndarray) -> np.ndarray:
-    # Areas of m and n images differ by 1 / (2 m n) or not at all: what is smaller is rounding,
-    # which changes with their order.
+    # Areas of m and n images differ by at least 1 / (2 m n) or not at all. A smaller difference is
+    # rounding, which depends on the order.
     variance = areas.var(axis=-1, ddof=1)
     return np.where(variance > 1e-24, variance, 0.0)[()]
 

@@ -95,8 +95,8 @@ def test_the_page_is_tried_by_keyboard_inside_jupyterlab_and_nothing_of_it_is_ke
     reader.page.goto(lab)
     run_all(reader)
     outer, frame = reader.page, practice(reader)
-    code = outer.locator("iframe[title=Practice]").locator("xpath=..").locator("code").inner_text()
     frame.wait_for_selector("#agree", timeout=60_000)
+    code = outer.locator("iframe[title=Practice]").locator("xpath=..").locator("code").inner_text()
     reader.page = frame
     reader.register()
     answered = [""]

@@ -225,8 +225,9 @@ def test_the_truth_is_told_after_each_answer_of_a_learning_block_and_nowhere_els
         go_on(reader, "Learning")
         assert "After each answer you are told" in page.inner_text("main")
         page.click("button.primary")
+        blind_id = ""
         for number in range(3):
-            blind_id = reader.shown()
+            blind_id = reader.shown(blind_id)
             assert blind_id not in client.state()["truth"], "never before the answer"
             reader.answer("f")
             page.wait_for_selector("dialog[open]:has-text('This image is:')")

@@ -213,7 +213,7 @@ def test_the_display_check_warns_can_be_passed_and_is_recorded(browser, server):
     for row in page.locator(".fields").all():
         row.locator("[data-value=none]").click()
     page.click("button.primary")
-    page.click("dialog button:has-text('Go on all the same')")
+    page.click("dialog button:has-text('Continue anyway')")
     reader.shown()
     reader.saved()
     kept = next(event.payload for event in events(server, 8) if event.event == "display")
@@ -275,7 +275,7 @@ def test_a_new_link_in_an_open_sign_in_page_works_for_any_id(browser, server):
     code = new_reader(server, "dr.müller")
     reader = Reader(browser, link(server, 0).split("#")[0] + "#AAAAA-AAAAA-AAAAA-AAAAA")
     reader.page.goto(reader.link)
-    reader.page.wait_for_selector("text=This code is not known")
+    reader.page.wait_for_selector("text=This code is unknown")
     reader.page.evaluate("code => { location.hash = code }", code)
     reader.page.wait_for_selector("#agree")
     reader.register()

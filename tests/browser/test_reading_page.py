@@ -165,7 +165,7 @@ def test_changing_the_last_answer_asks_for_a_reason_and_keeps_the_first(browser,
     )
     page.keyboard.press("u")
     page.keyboard.press("Enter")
-    assert "Why do you change it" in page.inner_text(".finish .problem")
+    assert "Why are you changing it" in page.inner_text(".finish .problem")
     page.fill("#reason", "looked again")
     page.keyboard.press("Enter")
     assert reader.shown(second) == third

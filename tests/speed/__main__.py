@@ -22,11 +22,13 @@ from speed import measurement, results
 # What is measured: module, function, and its sizes.
 PATHS = {
     "importing": ("importing", "measure", {"files": 1000}),
+    "masking": ("importing", "masking", {"files": 200}),
     "memory": ("importing", "memory", {"files": 20_000}),
     "generating": ("generating", "measure", {"images": 48}),
     "training": ("training", "measure", {"images": 192, "steps": 30, "rounds": 3}),
     "training profile": ("training", "profile", {}),
     "sampling": ("sampling", "measure", {"samples": 32}),
+    "cluster": ("clusters", "measure", {}),
     "auditing": ("auditing", "measure", {"samples": 8}),
     "reading": ("reading", "measure", {"sizes": ["1024", "2048"], "answers": 30, "openings": 5}),
     "analysis": ("analysis", "measure", {"images": 100_000, "replicates": 2000}),

@@ -7,6 +7,7 @@ fingerprints and keeps a journal.
 
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -54,6 +55,20 @@ def measure(files: int = 300, hashes: int = 100_000) -> pd.DataFrame:
             ),
         ]
     )
+
+
+def masking(files: int = 60) -> pd.DataFrame:
+    """Importing X-rays with the default `burned_in_text: mask`, beside a loop that gives every
+    image to RapidOCR as it comes (it uses all cores) and paints over what was read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = written_on(Path(folder) / "in", files)
+        plain = files / _timed(lambda: plain_masking(source, Path(folder) / "plain"))
+        asked = CELL | {"burned_in_text": "mask"}
+        ours = files / _timed(lambda: list(_import(source, Path(folder), "ours", cell=asked)))
+    note = "baseline: RapidOCR on every image; half of them carry a name"
+    what = f"X-rays with text masked, {len(os.sched_getaffinity(0))} cores"
+    return pd.DataFrame([measurement.row("import", what, plain, ours, "files/s", note)])
 
 
 def memory(files: int = 20_000) -> pd.DataFrame:
@@ -134,12 +149,39 @@ def _dicom(hounsfield: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _import(source: Path, folder: Path, name: str, workers: int = 0):
+def written_on(folder: Path, count: int, side: int = 1024, different: int = 10) -> Path:
+    """A folder of X-rays (PNG), a few different ones under many names; every second carries a name,
+    a date and a letter.
+    """
+    from PIL import Image, ImageDraw
+
+    from helpers.rehearsal import phantom_xray
+
+    folder.mkdir(parents=True)
+    for number in range(min(count, different)):
+        grey = (phantom_xray.xray(number, size=side) >> 4).astype(np.uint8)
+        drawn = Image.fromarray(grey)
+        if number % 2:
+            pen = ImageDraw.Draw(drawn)
+            pen.text((0.03 * side, 0.03 * side), "DOE JANE 12.03.1950", 255, font_size=side // 32)
+            pen.text((0.93 * side, 0.05 * side), "L", 255, font_size=side // 16)
+        drawn.save(folder / f"{number:04d}.png")
+    for number in range(different, count):
+        shutil.copy(folder / f"{number % different:04d}.png", folder / f"{number:04d}.png")
+    return folder
+
+
+def _import(source: Path, folder: Path, name: str, workers: int = 0, cell: dict = CELL):
     known = [
-        {"file": file, "modality": "ct", "sha256": "", "skip": ""}
+        {
+            "file": file,
+            "modality": "ct" if str(file).endswith(".dcm") else "xray",
+            "sha256": "",
+            "skip": "",
+        }
         for file in importing.files_below(source)
     ]
-    asked = conftest.values("01_prepare_cases", workers=workers, **CELL)
+    asked = conftest.values("01_prepare_cases", workers=workers, **cell)
     return importing.take(
         source, known, folder / name, folder / f"{name}.jsonl", asked, b"speed", {}
     )
@@ -162,6 +204,28 @@ def plain_loop(source: Path, target: Path) -> None:
         Image.fromarray(shown.astype(np.uint8)).resize((512, 512), Image.Resampling.BILINEAR).save(
             target / f"{path.stem}.png"
         )
+
+
+def plain_masking(source: Path, target: Path) -> None:
+    """The baseline: one process, RapidOCR as it comes, black over every box that it read, Pillow's
+    resize and default PNG; no hashes, no bookkeeping.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from PIL import Image, ImageDraw
+
+    name = "rapidocr_onnxruntime" if find_spec("rapidocr_onnxruntime") else "rapidocr"
+    engine = import_module(name).RapidOCR()
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        image = Image.open(path).convert("L")
+        found = engine(np.asarray(image))
+        boxes = found[0] if isinstance(found, tuple) else found.boxes
+        for box in boxes if boxes is not None else []:
+            corners = box[0] if isinstance(found, tuple) else box
+            ImageDraw.Draw(image).polygon([tuple(corner) for corner in corners], fill=0)
+        image.resize((512, 512), Image.Resampling.BILINEAR).save(target / path.name)
 
 
 def naive_pairs(hashes: list[int]) -> int:

@@ -5,15 +5,19 @@ architecture for a GPU.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import tiny_families
 import torch
 from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
+    SanaPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from helpers.diffusion import base_models
 from helpers.finetune_diffusion import tiny_model
 from helpers.runner import parameters, places
 
@@ -106,6 +110,79 @@ def stable_diffusion_15(captions: list[str], size: int) -> StableDiffusionPipeli
     return _pipeline(
         tiny_model.tokenizer_for(captions, 77), text, vae, {"attention_head_dim": 8}, size
     )
+
+
+def stable_diffusion_xl(captions: list[str], size: int) -> StableDiffusionXLPipeline:
+    """Stable Diffusion XL's architecture (U-Net of 2,567 M, text encoders of 123 and 695 M
+    parameters) with random weights.
+    """
+    kinds = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    unet = {
+        "sample_size": size // 8,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": kinds,
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (5, 10, 20),
+        "transformer_layers_per_block": (1, 2, 10),
+        "addition_time_embed_dim": 256,
+    }
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+    larger = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}
+    vae = {
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    sizes = {
+        "length": 77,
+        "text": {**text, "num_attention_heads": 12, "vocab_size": 49408},
+        "text_2": {
+            **larger,
+            "num_attention_heads": 20,
+            "projection_dim": 1280,
+            "vocab_size": 49408,
+        },
+        "vae": vae,
+        "unet": unet,
+    }
+    return tiny_families.xl(sizes)
+
+
+def sana_06b(captions: list[str], size: int) -> SanaPipeline:
+    """Sana 0.6 B's architecture (transformer of 592 M, text encoder of 2,614 M parameters) with
+    random weights.
+    """
+    vae = {
+        "latent_channels": 32,
+        "attention_head_dim": 32,
+        "block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+        "block_out_channels": (128, 256, 512, 512, 1024, 1024),
+        "layers_per_block": (2, 2, 2, 3, 3, 3),
+        "qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+    }
+    transformer = {
+        "num_layers": 28,
+        "num_attention_heads": 36,
+        "attention_head_dim": 32,
+        "num_cross_attention_heads": 16,
+        "cross_attention_head_dim": 72,
+        "cross_attention_dim": 1152,
+        "sample_size": size // 32,
+    }
+    text = {"vocab_size": 256_000}  # the defaults are Gemma 2's with 2 B
+    return tiny_families.sana({"text": text, "vae": vae, "transformer": transformer})
+
+
+def of_recipe(recipe: parameters.Record):
+    """The architecture of a ready recipe's base with random weights, made where it will run."""
+    build = {
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": stable_diffusion_15,
+        "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
+        "Efficient-Large-Model/Sana_600M_512px_diffusers": sana_06b,
+    }[recipe.base]
+    with torch.device(base_models.device()):
+        return build(["chest X-ray"], recipe.size)
 
 
 def _pipeline(

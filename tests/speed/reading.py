@@ -31,6 +31,7 @@ AIMED_AT = {
     (0, "reload to first image, median"): 2200,
     (1024, "next image after the key, 95th percentile"): 60,
     (2048, "next image after the key, 95th percentile"): 100,
+    (1024, "next pair after the key, 95th percentile"): 80,
     (0, "saved acknowledgement, 95th percentile"): 100,
     (1024, "window drag, 95th percentile of a frame"): 16,
     (0, "memory of a reader's kernel, proportional"): 65,
@@ -69,6 +70,7 @@ def measure(
                 measure_ours(browser, answers, openings),
                 measure_plain(browser, root, pictures, answers, openings),
             )
+            ours |= measure_pairs(browser, Path(folder) / f"{size} pairs", size, answers)
             rows += [_row(size, what, plain.get(what), value) for what, value in ours.items()]
     browser.close()
     playwright.stop()
@@ -137,14 +139,7 @@ def measure_ours(browser, answers: int, openings: int) -> dict[str, float]:
         page = reader.page
         found = {"open to first image, median": _opened(browser, link, openings, again=False)}
         found["reload to first image, median"] = _opened(browser, link, openings, again=True)
-        page.evaluate(_WATCH)
-        for _ in range(answers):
-            page.keyboard.press("r")
-            page.evaluate("window.began = performance.now()")
-            page.keyboard.press("Enter")
-            page.wait_for_function("window.painted.length > window.taken && ++window.taken")
-            page.wait_for_timeout(400)  # a reader looks; the next images are fetched meanwhile
-        next_ms, saved_ms = page.evaluate("[window.painted, window.saved]")
+        next_ms, saved_ms = _answered(page, answers)
         found |= _quantiles("next image after the key", next_ms) | _quantiles(
             "saved acknowledgement", saved_ms
         )
@@ -159,6 +154,39 @@ def measure_ours(browser, answers: int, openings: int) -> dict[str, float]:
         )
         page.context.close()
     return found
+
+
+def measure_pairs(browser, root: Path, size: int, answers: int) -> dict[str, float]:
+    """Milliseconds from the key to both images of the next pair."""
+    asked = reading_studies.questions()
+    which = {"id": "which", "text": "Which is generated?", "kind": "choice", "required": "true"}
+    asked.append(which | {"options": "left=Left|right=Right"})
+    pairs = [reading_studies.BLOCK | {"block": "pairs", "pairs": "true"}]
+    pairs.append(reading_studies.BLOCK | {"block": "single", "order": 2})
+    reading_studies.use(root)
+    given = {"training": 0, "break_after": 0, "blocks": pairs, "asked": asked}
+    reading_studies.make(root, read=answers + 8, size=size, **given)
+    port = free_port()
+    command = [sys.executable, "-m", "helpers.reading.server", reading_studies.STUDY]
+    with served([*command, "--port", str(port)], port) as (_, printed):
+        reader = Reader(browser, re.search(r"http\S+login#\S+", printed)[0])
+        reader.open()
+        reader.register()
+        next_ms, _ = _answered(reader.page, answers)
+        reader.page.context.close()
+    return _quantiles("next pair after the key", next_ms)
+
+
+def _answered(page, answers: int) -> tuple[list[float], list[float]]:
+    """Milliseconds from the key to the next image (or pair), and until the answer is saved."""
+    page.evaluate(_WATCH)
+    for _ in range(answers):
+        page.keyboard.press("r")  # real; of a pair, the right one
+        page.evaluate("window.began = performance.now()")
+        page.keyboard.press("Enter")
+        page.wait_for_function("window.painted.length > window.taken && ++window.taken")
+        page.wait_for_timeout(400)  # a reader looks; the next images are fetched meanwhile
+    return page.evaluate("[window.painted, window.saved]")
 
 
 def _opened(browser, link: str, openings: int, again: bool) -> float:

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.diffusion import base_models, noise
+from helpers.diffusion import base_models, families, noise
 from helpers.files import sha256
 from helpers.finetune_diffusion import latents, recipes, training_loop
 from helpers.images import write_png
@@ -189,17 +189,17 @@ def our_loop(pipeline, frame: pd.DataFrame, recipe: Record, state: Path, cache: 
 def held_out(pipeline, frame: pd.DataFrame, recipe: Record, cache: Path) -> float:
     """The held-out loss of a trained pipeline, by the same measure for both, in fp32."""
     cases = frame[frame.split == "validation"].reset_index(drop=True)
-    posteriors = latents.Images(pipeline.vae, recipe.size, cache).read(cases)
+    posteriors = latents.Images(pipeline, recipe.size, cache).read(cases)
     captions = sorted(set(cases.caption))
-    texts = latents.token_ids(captions, pipeline.tokenizer)
+    texts = latents.of_captions(captions, pipeline, recipe.size, cache)
     text_of = torch.tensor([captions.index(caption) for caption in cases.caption])
     device = base_models.device()
-    model = training_loop.Denoiser(pipeline).to(device)
+    model = training_loop.Denoiser(pipeline, with_text=False).to(device)
     exact = lambda: torch.autocast(device.type, enabled=False)  # noqa: E731
     scaling = pipeline.vae.config.scaling_factor
     return training_loop.held_out_loss(
         model,
-        noise.schedule(pipeline, ""),
+        families.of(pipeline).noising(pipeline, ""),
         posteriors,
         text_of,
         texts,

@@ -3,8 +3,8 @@
 #   Rscript recompute.R [folder of the release]        base R, nothing of the study
 #
 # Reads readings.csv (every answer), readers.csv, per_image.csv (`cluster`: images of one prompt or
-# of one patient, which are not independent) and main_numbers.csv (the numbers as reported). The exit
-# code is 0 when all agree. recompute.py does the same with pandas and scipy.
+# of one patient, which are not independent) and main_numbers.csv (the numbers as reported). The
+# exit code is 0 when all agree. recompute.py does the same with pandas and scipy.
 
 LABELS <- c("real", "fake", "uncertain")
 CLOSE <- 1e-6

@@ -20,6 +20,7 @@ CLOSE = 1e-6
 
 
 def wilson(share, effective):
+    """Wilson's interval of a share in `effective` independent images."""
     z = stats.norm.ppf(0.975)
     shrunk = 1 + z**2 / effective
     middle = (share + z**2 / (2 * effective)) / shrunk
@@ -80,6 +81,7 @@ def linearised(observed, chance, beyond, per_image, clusters):
 
 
 def spread_of(influence, clusters):
+    """The standard error from each image's influence, and the effective number of clusters."""
     total = in_clusters(influence / len(influence), clusters)
     sizes = in_clusters(np.ones(len(influence)), clusters) ** 2
     effective = max(sizes.sum() ** 2 / (sizes**2).sum(), min(len(sizes), 2))
@@ -130,6 +132,7 @@ def agreement(labels, clusters, group):
 
 
 def krippendorff(counts, clusters):
+    """Krippendorff's alpha, its standard error and the effective number of clusters."""
     rated, total = counts.sum(axis=1), counts.sum()
     shares, mean = counts.sum(axis=0) / total, rated.mean()
     chance = shares @ shares
@@ -144,6 +147,7 @@ def krippendorff(counts, clusters):
 
 
 def cohen(labels, clusters):
+    """Cohen's kappa, its standard error and the effective number of clusters."""
     first, second = (labels[reader] for reader in labels)
     rows, columns = (
         v.value_counts(normalize=True).reindex(LABELS).fillna(0) for v in (first, second)
@@ -160,23 +164,20 @@ def accuracy(labels, truth, clusters, reader):
     """Shares of one reader under the three policies for "uncertain", and d′ at both thresholds."""
     labels = labels.dropna()
     truth = truth[labels.index]
+    measures = {
+        (f"{label} of {origin}", "own"): labels[truth == kind] == label
+        for label in LABELS
+        for kind, origin in enumerate(("real", "generated"))
+    }
     for policy in ("wrong", "dropped"):
         kept = labels if policy == "wrong" else labels[labels != "uncertain"]
         kind = truth[kept.index]
-        measures = {
-            "sensitivity": kept[kind == 1] == "fake",
-            "specificity": kept[kind == 0] == "real",
-        }
-        measures["accuracy"] = kept == kind.map({1: "fake", 0: "real"})
-        for name, hits in measures.items():
-            if len(hits):
-                yield (name, policy, reader), share(hits, clusters[hits.index])[:3]
-    for label in LABELS:
-        for kind, origin in enumerate(("real", "generated")):
-            hits = labels[truth == kind] == label
-            if len(hits):
-                found = share(hits, clusters[hits.index])[:3]
-                yield (f"{label} of {origin}", "own", reader), found
+        measures["sensitivity", policy] = kept[kind == 1] == "fake"
+        measures["specificity", policy] = kept[kind == 0] == "real"
+        measures["accuracy", policy] = kept == kind.map({1: "fake", 0: "real"})
+    for (name, policy), hits in measures.items():
+        if len(hits):
+            yield (name, policy, reader), share(hits, clusters[hits.index])[:3]
     if truth.nunique() == 2:
         for name, positive in (
             ("fake | rest", labels == "fake"),
@@ -187,19 +188,17 @@ def accuracy(labels, truth, clusters, reader):
 
 def dprime(positive, truth, clusters):
     """With the log-linear correction (Hautus 1995)."""
-    z, variance, parts = [], [], []
-    for kind in (0, 1):
-        hits = positive[truth == kind]
-        effective, df = share(hits, clusters[hits.index])[3:]
-        rate = (hits.sum() + 0.5) / (len(hits) + 1)
-        z.append(stats.norm.ppf(rate))
-        variance.append(rate * (1 - rate) / (effective * stats.norm.pdf(z[-1]) ** 2))
-        parts.append(df)
-    half = stats.t.ppf(0.975, satterthwaite(variance, parts)) * np.sqrt(sum(variance))
+    kinds = [positive[truth == kind] for kind in (0, 1)]
+    rate = np.array([(hits.sum() + 0.5) / (len(hits) + 1) for hits in kinds])
+    effective, df = np.transpose([share(hits, clusters[hits.index])[3:] for hits in kinds])
+    z = stats.norm.ppf(rate)
+    variance = rate * (1 - rate) / (effective * stats.norm.pdf(z) ** 2)
+    half = stats.t.ppf(0.975, satterthwaite(variance, df)) * np.sqrt(sum(variance))
     return z[1] - z[0], z[1] - z[0] - half, z[1] - z[0] + half
 
 
 def satterthwaite(variance, df):
+    """Degrees of freedom of a sum of variances (Satterthwaite)."""
     below = sum(v**2 / d for v, d in zip(variance, df))
     return sum(variance) ** 2 / below if below > 0 else np.inf
 
@@ -227,6 +226,7 @@ def influence(scores, truth, clusters, jackknife=False):
 
 
 def covariance(moved, truth, clusters, groups):
+    """The covariance of the readers' areas over images, and its degrees of freedom."""
     parts = [in_clusters(moved[truth == kind], clusters[truth == kind]) for kind in (0, 1)]
     parts = [part.T @ part for part in parts]
     df = satterthwaite([part.mean() for part in parts], [number - 1 for number in groups])
@@ -246,6 +246,7 @@ def random_readers(areas, matrix, images):
 
 
 def on_logit(area, se, df):
+    """An area with its 95 % t interval on the logit scale."""
     if not 0 < area < 1 or se < 1e-12:
         return area, np.nan, np.nan
     half = stats.t.ppf(0.975, df) * se / (area * (1 - area))
@@ -308,17 +309,14 @@ def differences(scores, truth, images, clusters, clustered):
         fewest = np.minimum(*groups)
         matrix, df = covariance(moved[0] - moved[1], truth, clusters, fewest)
         away = found[0] - found[1]
-        half = stats.t.ppf(0.975, df) * np.sqrt(matrix.mean())
-        held = np.clip([away.mean() - half, away.mean() + half], -1, 1)
-        yield (
-            ("difference of mean areas, these readers", f"{by}: {a} minus {b}", ""),
-            (away.mean(), *held),
-        )
+        spread = {"these readers": (np.sqrt(matrix.mean()), df)}
         if len(away) > 1:
-            se, df = random_readers(away, matrix, df if clustered else np.inf)
+            general = random_readers(away, matrix, df if clustered else np.inf)
+            spread["readers in general"] = general
+        for whose, (se, df) in spread.items():
             half = stats.t.ppf(0.975, df) * se
             held = np.clip([away.mean() - half, away.mean() + half], -1, 1)
-            name = "difference of mean areas, readers in general"
+            name = f"difference of mean areas, {whose}"
             yield (name, f"{by}: {a} minus {b}", ""), (away.mean(), *held)
 
 
@@ -357,6 +355,7 @@ def recompute(folder):
 
 
 def main(folder):
+    """Print whether each reported number agrees; returns the exit code."""
     reported = pd.read_csv(folder / "main_numbers.csv", keep_default_na=True)
     reported["reader"] = reported["reader"].fillna("")
     found, wrong = recompute(folder), 0

@@ -4,18 +4,26 @@
 
 const Camera = {
   SIDE: 640, // pixels in which the code is looked for
-  HOLD: 500, // milliseconds for which the figure is followed without its code being read
+  HOLD: 500, // milliseconds for which the figure is followed while its code cannot be read
 
-  // Start; resolves when images come, rejects with an Error that has a kind sentence.
+  // Start; resolves when images arrive, rejects with an Error that has a sentence for the visitor.
   async start(page, canvas, onPose) {
     if (!navigator.mediaDevices) {
-      throw new Error("A browser lends its camera only to pages with a secure address (https), and"
-        + " this is none. Everything else on this page works without it.");
+      throw new Error(
+        "A browser lends its camera only to pages with a secure address (https), and" +
+          " this is none. Everything else on this page works without it.",
+      );
     }
     const wish = { facingMode: "environment", width: { ideal: 1280 }, height: { ideal: 720 } };
-    const stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false })
-      .catch((error) => { throw new Error(Camera.kindly(error.name)); });
-    const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+    const stream = await navigator.mediaDevices
+      .getUserMedia({ video: wish, audio: false })
+      .catch((error) => {
+        throw new Error(Camera.kindly(error.name));
+      });
+    const video = Object.assign(document.createElement("video"), {
+      muted: true,
+      playsInline: true,
+    });
     video.srcObject = stream;
     await video.play();
     const small = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -38,12 +46,15 @@ const Camera = {
     };
   },
 
-  kindly: (name) => ({
-    NotAllowedError: "The camera stays off, as you wish. Should you change your mind, allow it in"
-      + " the browser's settings for this page. Everything else works without it.",
-    NotFoundError: "No camera was found on this device. Everything else works without it.",
-  }[name] || "The camera could not be started; perhaps another app is using it."
-    + " Everything else works without it."),
+  kindly: (name) =>
+    ({
+      NotAllowedError:
+        "The camera stays off. If you change your mind, allow it in" +
+        " the browser's settings for this page. Everything else works without it.",
+      NotFoundError: "No camera was found on this device. Everything else works without it.",
+    })[name] ||
+    "The camera could not be started; perhaps another app is using it." +
+      " Everything else works without it.",
 
   // The figure's corners in the small image, smoothed, or null.
   find(page, small, state) {
@@ -59,13 +70,16 @@ const Camera = {
     return state.corners;
   },
 
-  // A hand that moves is followed at once, what only trembles is stilled.
+  // A moving hand is followed immediately; trembling is smoothed.
   smooth(before, corners) {
     if (!before) return corners;
     const width = Math.hypot(corners[1][0] - corners[0][0], corners[1][1] - corners[0][1]);
-    const moved = Math.max(...corners.map((p, i) =>
-      Math.hypot(p[0] - before[i][0], p[1] - before[i][1]))) / width;
+    const moved =
+      Math.max(...corners.map((p, i) => Math.hypot(p[0] - before[i][0], p[1] - before[i][1]))) /
+      width;
     const weight = Math.min(1, 0.3 + 60 * moved);
-    return corners.map((p, i) => p.map((value, k) => before[i][k] + weight * (value - before[i][k])));
+    return corners.map((p, i) =>
+      p.map((value, k) => before[i][k] + weight * (value - before[i][k])),
+    );
   },
 };

@@ -14,8 +14,9 @@ document.querySelector("h1").textContent = page.title;
 $("question").textContent = page.question;
 $("sources").textContent = page.sources.join(" ");
 $("simulated").hidden = !page.simulated.length;
-$("simulated").textContent = `SIMULATED: ${page.simulated.join(", ")}. A rehearsal: nothing here`
-  + " says anything about real images or real readers.";
+$("simulated").textContent =
+  `SIMULATED: ${page.simulated.join(", ")}. A rehearsal: nothing here` +
+  " says anything about real images or real readers.";
 document.querySelectorAll("[data-needs]").forEach((node) => {
   node.hidden = !page[node.dataset.needs].length;
 });
@@ -44,38 +45,49 @@ function answer(label) {
   score.push(right);
   $("choices").hidden = true;
   const { real, fake, uncertain } = image.votes;
+  const [said, kind] = right ? ["Right", "right"] : ["No", "wrong"];
   $("verdict").append(
-    make("p", `${right ? "Right" : "No"}: this image is ${image.truth}.`, right ? "right" : "wrong"),
+    make("p", `${said}: this image is ${image.truth}.`, kind),
     make("p", `${people} said: real ${real}, fake ${fake}, uncertain ${uncertain}.`),
-    make("p", image.source, "soft"));
+    make("p", image.source, "soft"),
+  );
   $("next").textContent = at + 1 < page.quiz.length ? "Next image" : "Your score";
   $("next").hidden = false;
   $("next").focus({ preventScroll: true });
 }
 
 function finish() {
-  const share = (image) => image.votes[FAKE[image.truth]]
-    / Math.max(1, image.votes.real + image.votes.fake + image.votes.uncertain);
+  const share = ({ truth, votes }) =>
+    votes[FAKE[truth]] / Math.max(1, votes.real + votes.fake + votes.uncertain);
   const theirs = page.quiz.reduce((sum, image) => sum + share(image), 0);
+  const yours = score.filter(Boolean).length;
+  const mean = page.readers === 1 ? "" : "average ";
   $("progress").textContent = "Your score";
   $("shown").hidden = $("choices").hidden = true;
   $("verdict").replaceChildren(
-    make("p", `You were right on ${score.filter(Boolean).length} of ${page.quiz.length} images.`, "right"),
-    make("p", `${people} on ${page.readers === 1 ? "" : "average "}on ${theirs.toFixed(1)} of them;`
-      + " “uncertain” does not count as right."));
+    make("p", `You were right on ${yours} of ${page.quiz.length} images.`, "right"),
+    make(
+      "p",
+      `${people} on ${mean}on ${theirs.toFixed(1)} of them; “uncertain” does not count as right.`,
+    ),
+  );
   $("next").textContent = "Again";
   [at, score] = [-1, []];
 }
 
-$("ask").textContent = !page.quiz.length ? "No image of this study may be shown here."
-  : kinds.size === 2 ? "Is it a real patient's image, or was it generated?"
-    : kinds.has("generated") ? "No real image may be shown here, so all of these are generated."
-      + " What would you have called each of them?"
-      : "No generated image may be shown here, so all of these are real. What would you have called"
-      + " each of them?";
+$("ask").textContent = !page.quiz.length
+  ? "No image of this study may be shown here."
+  : kinds.size === 2
+    ? "Is it a real patient's image, or was it generated?"
+    : kinds.has("generated")
+      ? "No real image may be shown here, so all of these are generated." +
+        " What would you have called each of them?"
+      : "No generated image may be shown here, so all of these are real. What would you have" +
+        " called each of them?";
 $("quiz").hidden = !page.quiz.length;
-$("choices").addEventListener("click", ({ target }) =>
-  target.dataset.answer && answer(target.dataset.answer));
+$("choices").addEventListener("click", ({ target: { dataset } }) => {
+  if (dataset.answer) answer(dataset.answer);
+});
 $("next").addEventListener("click", () => {
   at += 1;
   if (ask()) $("choices").firstElementChild.focus({ preventScroll: true });
@@ -102,10 +114,12 @@ figure.tiles.forEach((tile, number) => {
   overlay.append(box);
 });
 
-// Backwards into noise and back again, over and over.
+// Play backwards into noise and forwards again, in a loop.
 let tick = 0;
 if (page.frames.length && !calm) {
-  page.frames.forEach((file) => { new Image().src = file; });
+  page.frames.forEach((file) => {
+    new Image().src = file;
+  });
   setInterval(() => {
     if (overlay.hidden) return;
     const last = page.frames.length - 1;
@@ -121,9 +135,11 @@ function lay(corners, width) {
   if (!corners) return;
   const scale = $("stage").clientWidth / width;
   const from = Pose.rectangle(0, 0, figure.width * UNIT, figure.height * UNIT);
-  const h = Pose.homography(from, corners.map((p) => p.map((value) => value * scale)));
-  overlay.style.transform = `matrix3d(${[h[0], h[3], 0, h[6], h[1], h[4], 0, h[7], 0, 0, 1, 0,
-    h[2], h[5], 0, 1].join()})`;
+  const to = corners.map((p) => p.map((value) => value * scale));
+  const h = Pose.homography(from, to);
+  const columns = [0, 1, 2].map((k) => [h[k], h[k + 3], 0, h[k + 6]]);
+  columns.splice(2, 0, [0, 0, 1, 0]);
+  overlay.style.transform = `matrix3d(${columns})`;
 }
 
 let stop = null;
@@ -172,9 +188,8 @@ function step() {
   const number = Number($("step").value);
   const last = page.frames.length - 1;
   $("frame").src = page.frames[number];
-  $("step-says").textContent = number === 0 ? "Pure noise"
-    : number === last ? "The finished image" : `Step ${number} of ${last}`;
-  $("frame").alt = $("step-says").textContent;
+  const named = { 0: "Pure noise", [last]: "The finished image" };
+  $("frame").alt = $("step-says").textContent = named[number] ?? `Step ${number} of ${last}`;
 }
 if (page.frames.length) {
   $("step").max = page.frames.length - 1;
@@ -186,7 +201,7 @@ if (page.frames.length) {
 const audio = $("audio");
 const voice = self.speechSynthesis;
 const muted = () => $("mute").getAttribute("aria-pressed") === "true";
-let speaking = 0; // counts plays: what an earlier one still has to say is dropped
+let speaking = 0; // counts plays: the rest of an earlier play is dropped
 let timer = 0;
 
 page.cues.forEach(({ text }) => $("transcript").append(make("li", text)));
@@ -197,12 +212,15 @@ function caption(number) {
   [...$("transcript").children].forEach((line, k) => line.classList.toggle("now", k === number));
 }
 
-// Which caption belongs to a time of the recording; without times they share it by their length.
+// The caption at a time of the recording. Without times, each caption gets a share by its length.
 function cueAt(time) {
   if (page.cues[0].end) return page.cues.findIndex((cue) => cue.start <= time && time < cue.end);
   const whole = page.cues.reduce((sum, cue) => sum + cue.text.length, 0);
   let left = (time / audio.duration) * whole;
-  return page.cues.findIndex((cue) => { left -= cue.text.length; return left < 0; });
+  return page.cues.findIndex((cue) => {
+    left -= cue.text.length;
+    return left < 0;
+  });
 }
 
 function silence() {

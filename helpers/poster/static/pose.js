@@ -6,11 +6,15 @@ const Pose = {
   homography(from, to) {
     const rows = from.flatMap(([x, y], i) => {
       const [u, v] = to[i];
-      return [[x, y, 1, 0, 0, 0, -u * x, -u * y, u], [0, 0, 0, x, y, 1, -v * x, -v * y, v]];
+      return [
+        [x, y, 1, 0, 0, 0, -u * x, -u * y, u],
+        [0, 0, 0, x, y, 1, -v * x, -v * y, v],
+      ];
     });
-    for (let i = 0; i < 8; i += 1) { // Gauss and Jordan, with pivots
-      const best = rows.slice(i).reduce((b, row, k) =>
-        (Math.abs(row[i]) > Math.abs(rows[b][i]) ? i + k : b), i);
+    for (let i = 0; i < 8; i += 1) {
+      // Gauss and Jordan, with pivots
+      const larger = (b, row, k) => (Math.abs(row[i]) > Math.abs(rows[b][i]) ? i + k : b);
+      const best = rows.slice(i).reduce(larger, i);
       [rows[i], rows[best]] = [rows[best], rows[i]];
       const pivot = rows[i].map((value) => value / rows[i][i]);
       rows.forEach((row, k) => {
@@ -25,21 +29,28 @@ const Pose = {
     return [(h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w];
   },
 
-  rectangle: (x, y, w, h) => [[x, y], [x + w, y], [x + w, y + h], [x, y + h]],
+  rectangle: (x, y, w, h) => [
+    [x, y],
+    [x + w, y],
+    [x + w, y + h],
+    [x, y + h],
+  ],
 
   // The figure's corners in the image (RGBA), null when it is not seen. `code`: a decoded QR code,
   // or null to follow the figure from `before`, its corners a moment ago. `figure`: see data.js.
   corners(image, code, figure, before) {
-    const { width, height, paper, code: { x, y, size } } = figure;
+    const { width, height, paper } = figure;
+    const { x, y, size } = figure.code;
     const outline = Pose.rectangle(0, 0, width, height);
     const rim = Pose.rectangle(paper, paper, width - 2 * paper, height - 2 * paper);
     if (!code && !before) return null;
-    const at = code && code.location;
-    const plane = code ? Pose.homography(Pose.rectangle(x, y, size, size),
-      [at.topLeftCorner, at.topRightCorner, at.bottomRightCorner, at.bottomLeftCorner]
-        .map((p) => [p.x, p.y])) : Pose.homography(outline, before);
+    const named = ["topLeftCorner", "topRightCorner", "bottomRightCorner", "bottomLeftCorner"];
+    const seen = code && named.map((name) => code.location[name]).map((p) => [p.x, p.y]);
+    const plane = code
+      ? Pose.homography(Pose.rectangle(x, y, size, size), seen)
+      : Pose.homography(outline, before);
     const rough = rim.map((p) => Pose.apply(plane, p));
-    // The code's corners are near each other: what they say of the figure's is off by a few percent.
+    // The code's corners are close together: what they say of the figure's is a few percent off.
     for (const reach of [0.06, 0.12]) {
       const near = Pose.onRim(image, rough, reach);
       const exact = near && Pose.onRim(image, near, 0.02);
@@ -75,7 +86,8 @@ const Pose = {
       let best = { drop: 18 };
       for (let d = -far; d <= far; d += 0.5) {
         const [out, ins] = [d - 1.5, d + 1.5].map((e) =>
-          Pose.grey(image, from[0] + e * inward[0], from[1] + e * inward[1]));
+          Pose.grey(image, from[0] + e * inward[0], from[1] + e * inward[1]),
+        );
         if (out - ins > best.drop) best = { drop: out - ins, d };
       }
       if (best.d !== undefined) found.push([s * length, best.d]);
@@ -89,11 +101,13 @@ const Pose = {
       kept = found.filter((p) => off(p) <= limit);
     }
     if (kept.length < 20) return null;
-    return [0, length].map((t) => [0, 1].map((k) =>
-      a[k] + t * along[k] + (line[0] + line[1] * t) * inward[k]));
+    return [0, length].map((t) =>
+      [0, 1].map((k) => a[k] + t * along[k] + (line[0] + line[1] * t) * inward[k]),
+    );
   },
 
-  fit(points) { // least squares d = p + q t
+  fit(points) {
+    // least squares d = p + q t
     const mean = [0, 1].map((k) => points.reduce((sum, p) => sum + p[k], 0) / points.length);
     const up = points.reduce((sum, [t, d]) => sum + (t - mean[0]) * (d - mean[1]), 0);
     const q = up / points.reduce((sum, [t]) => sum + (t - mean[0]) ** 2, 0);

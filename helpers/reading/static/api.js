@@ -5,7 +5,7 @@ const A_DAY = 86400000;
 
 export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-// The time of this device; of the server where this device's clock is days off.
+// The time of this device, or of the server if this device's clock is days off.
 let offset = 0;
 export const now = () => new Date(Date.now() + offset).toISOString();
 
@@ -21,14 +21,15 @@ export class Server {
     this.reader = undefined; // known once the state has come
   }
 
-  // {status, data, wait}; status 0 when nothing came back in time.
+  // {status, data, wait}; status 0 if no answer came in time.
   async call(path, body, limit = LIMIT) {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), limit);
     try {
-      const request = { headers: { "X-Reading": "1" }, signal: abort.signal, cache: "no-store", credentials: "same-origin" };
-      if (body !== undefined) Object.assign(request, { method: "POST", body: JSON.stringify(body) });
-      const answer = await fetch(this.base + path, request);
+      const headers = { "X-Reading": "1" };
+      const request = { headers, signal: abort.signal, cache: "no-store" };
+      const sent = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
+      const answer = await fetch(this.base + path, { ...request, ...sent });
       const data = await answer.json().catch(() => ({}));
       const apart = Date.parse(answer.headers.get("Date")) - Date.now();
       offset = Math.abs(apart) > A_DAY ? apart : 0;
@@ -54,14 +55,16 @@ export class Server {
     return this.call("logout", {});
   }
 
-  // One image: {values, width, height}. Tried until it comes; null when this reader may not load it.
+  // One image: {values, width, height}. Repeated until it arrives; null if this reader may not load
+  // it.
   async image(study, id) {
     const place = [study, this.reader, id].map(encodeURIComponent).join("/");
     for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
       const abort = new AbortController();
       const timer = setTimeout(() => abort.abort(), IMAGE_LIMIT);
       try {
-        const answer = await fetch(`${this.base}reading/image/${place}`, { signal: abort.signal, cache: "no-store" });
+        const request = { signal: abort.signal, cache: "no-store" };
+        const answer = await fetch(`${this.base}reading/image/${place}`, request);
         if (!answer.ok && answer.status < 500) return null;
         if (answer.ok) {
           const form = answer.headers.get("X-Picture").split(" ").map(Number);

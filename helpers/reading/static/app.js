@@ -1,4 +1,5 @@
-// The page: where the reader is decides which screen is shown. The server knows where; the page asks and follows.
+// The page shows the screen for the reader's position. The server knows the position; the page
+// asks for it.
 import { pause } from "./api.js";
 import { ask, h } from "./dom.js";
 import { Kept } from "./kept.js";
@@ -10,11 +11,9 @@ import { prepare } from "./viewer.js";
 
 const LOOK_AGAIN = 20000; // milliseconds between two looks at whether the read is still open
 
-// What every screen gets: the study's settings and words, where the reader is, and what it may ask of the page.
-export const app = {
-  settings: null, words: null, state: null, server: null, outbox: null, kept: null, root: null,
-  screen: null, images: new Map(), show, fetchImage, lookAgain, openAnswer, blockOf,
-};
+// Every screen gets this object: functions of the page and, once they exist, server, settings,
+// words, state (the reader's position), root, kept, outbox and screen.
+export const app = { images: new Map(), show, fetchImage, lookAgain, openAnswer, blockOf, both };
 let beginning = null;
 let mounted = null;
 
@@ -22,7 +21,10 @@ let mounted = null;
 export function begin(server) {
   beginning ??= (async () => {
     app.server = server;
-    const [state, page] = await Promise.all([come(() => server.state()), come(() => server.call("reading/settings"))]);
+    const [state, page] = await Promise.all([
+      come(() => server.state()),
+      come(() => server.call("reading/settings")),
+    ]);
     const { words, ...settings } = page;
     Object.assign(app, { state, words, settings });
     const waiting = document.getElementById("reading-wait");
@@ -32,7 +34,7 @@ export function begin(server) {
   return beginning;
 }
 
-// What a call answers, asked until it comes; the sign-in page for who is signed out.
+// The answer to a call, repeated until it arrives. A signed-out reader gets the sign-in page.
 async function come(call) {
   for (let wait = 250; ; wait = Math.min(wait * 2, 3000)) {
     const { status, data } = await call();
@@ -47,8 +49,8 @@ function signIn() {
   return new Promise(() => {});
 }
 
-// Put the page on the screen, once. page: the widget's {settings, words}; a page whose kernel does not come goes by
-// what came with the state.
+// Put the page on the screen, once. page: the widget's {settings, words}. Without a kernel, the
+// page uses the settings and words that came with the state.
 export function mount(page) {
   mounted ??= put(page);
   return mounted;
@@ -60,7 +62,8 @@ async function put(page) {
   const { settings, words, state } = app;
   document.title = state.block.title ?? settings.title;
   document.documentElement.lang = words.language;
-  app.root = h("div", { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" });
+  const about = { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" };
+  app.root = h("div", about);
   app.kept ??= new Kept(settings.study, state.reader);
   app.outbox = new Outbox(app.server, app.kept, {
     saved: (message, next) => follow(next, message),
@@ -72,17 +75,19 @@ async function put(page) {
   document.body.append(app.root);
   app.outbox.pump();
   if (app.kept.ids("-leaving").length) return signOut(app);
-  if (app.outbox.waiting.length) await app.outbox.empty(3000); // what an earlier page could not save comes first
+  // First save what an earlier page could not save
+  if (app.outbox.waiting.length) await app.outbox.empty(3000);
   show();
   setInterval(() => app.outbox.waiting.length || lookAgain(), LOOK_AGAIN);
 }
 
-// The server said where the reader is now.
+// The server has sent the reader's new position.
 function follow(state, message) {
   const before = app.state.phase;
   app.state = { ...app.state, ...state };
   fetchAhead();
-  if (!app.screen) return; // an earlier page's messages are still being sent: the first screen comes after them
+  // Messages of an earlier page are still being sent: wait before showing the first screen
+  if (!app.screen) return;
   const reading = app.screen instanceof Reading;
   const same = reading && app.screen.block.number === app.state.block.number;
   if (same && app.state.phase === "read") app.screen.follow(message);
@@ -91,7 +96,8 @@ function follow(state, message) {
   }
 }
 
-// Ask where the reader is. notice: why; without one the screen changes only if the phase has.
+// Ask for the reader's position. notice: the reason; without one, the screen changes only with the
+// phase.
 async function lookAgain(notice = "") {
   const before = app.state.phase;
   const answer = await app.server.state();
@@ -120,10 +126,16 @@ function show() {
   app.screen.waiting?.(app.outbox.waiting.length, app.outbox.trouble);
 }
 
-// The block that shows an image: the present one, or an earlier one whose answers may still be changed.
+// The block that shows an image: the present one, or an earlier one whose answers may still be
+// changed.
 function blockOf(id) {
   const { pictures, block, earlier } = app.state;
   return [block, ...earlier].find(({ number }) => number === pictures[id]?.block) ?? block;
+}
+
+// An image and, in a pair, the one beside it.
+function both(id) {
+  return [id, app.state.pictures[id]?.beside].filter(Boolean);
 }
 
 // An answer looked at again, from the summary.
@@ -132,12 +144,14 @@ function openAnswer(id) {
   app.screen = new Reading(app, id);
 }
 
-// Every image that is open or next, as a promise of a prepared image; those no longer needed are let go.
+// Every image that is open or next, as a promise of a prepared image. Images that are no longer
+// needed are dropped.
 function fetchAhead() {
   const { current, next = [], last, pictures } = app.state;
-  const wanted = [current, ...next, last].filter((id) => id && pictures[id]);
+  const wanted = [current, ...next, last].filter((id) => id && pictures[id]).flatMap(both);
   for (const id of wanted) fetchImage(id);
-  for (const id of app.images.keys()) if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.images.delete(id);
+  for (const id of app.images.keys())
+    if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.images.delete(id);
 }
 
 function fetchImage(id) {

@@ -13,6 +13,12 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
+export const p = (text, className) => h("p", { text, className });
+export const row = (...nodes) => h("div", { className: "row" }, nodes);
+export const ending = (...nodes) => h("div", { className: "row end" }, nodes);
+export const button = (text, onclick, more) =>
+  h("button", { type: "button", text, onclick, ...more });
+
 // A text with its blanks filled: fill("{n} of {of}", { n: 1, of: 2 }).
 export function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (blank, name) => String(values[name] ?? blank));
@@ -20,21 +26,23 @@ export function fill(text, values) {
 
 // A group of toggle buttons. many: several may be on. Returns {node, get(), set(values)}.
 export function choices(label, options, { many = false, changed = () => {}, className = "" } = {}) {
-  const pressed = (button) => button.getAttribute("aria-pressed") === "true";
-  const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+  const pressed = (one) => one.getAttribute("aria-pressed") === "true";
+  const press = (one, on) => one.setAttribute("aria-pressed", String(on));
   const toggle = ({ currentTarget }) => {
     const on = !pressed(currentTarget);
     if (!many) for (const other of buttons) press(other, false);
     press(currentTarget, on);
     changed();
   };
+  const off = { className: "choice", "aria-pressed": "false" };
   const buttons = options.map(([value, text, title]) =>
-    h("button", { type: "button", className: "choice", text, title, "data-value": value, "aria-pressed": "false", onclick: toggle }),
+    button(text, toggle, { ...off, title, "data-value": value }),
   );
+  const about = { className: `choices ${className}`, role: "group", "aria-label": label };
   return {
-    node: h("div", { className: `choices ${className}`, role: "group", "aria-label": label }, buttons),
-    get: () => buttons.filter(pressed).map((button) => button.dataset.value),
-    set: (values) => buttons.forEach((button) => press(button, values.includes(button.dataset.value))),
+    node: h("div", about, buttons),
+    get: () => buttons.filter(pressed).map((one) => one.dataset.value),
+    set: (values) => buttons.forEach((one) => press(one, values.includes(one.dataset.value))),
   };
 }
 
@@ -46,15 +54,16 @@ export function ask(title, body, buttons, className = "") {
       dialog.remove();
       done(value);
     };
-    const pressed = ([value, text, kind = ""]) =>
-      h("button", { type: "button", className: kind, text, onclick: () => finish(value) });
-    const leave = (event) => (event.preventDefault(), finish(""));
+    const pressed = ([value, text, className = ""]) =>
+      button(text, () => finish(value), { className });
+    const oncancel = (event) => (event.preventDefault(), finish(""));
+    const about = { className: `ask ${className}`, "aria-label": title, oncancel };
     const dialog = h(
       "dialog",
-      { className: `ask ${className}`, "aria-label": title, oncancel: leave, "data-lm-suppress-shortcuts": "true" },
+      { ...about, "data-lm-suppress-shortcuts": "true" },
       h("h2", { text: title }),
-      typeof body === "string" ? h("p", { text: body }) : body,
-      h("div", { className: "row end" }, buttons.map(pressed)),
+      typeof body === "string" ? p(body) : body,
+      ending(buttons.map(pressed)),
     );
     document.body.append(dialog);
     dialog.showModal();

@@ -1,5 +1,5 @@
-// While the kernel starts and the widget loads, fetch what the first screen needs. Answers need no kernel, so a
-// kernel that does not come (a crowded machine, a broken one) delays the page and does not keep the reader from it.
+// While the kernel starts and the widget loads, fetch what the first screen needs. Answers need no
+// kernel. So if the kernel does not start (a busy or broken machine), the page is only delayed.
 import { Server } from "./api.js";
 import { begin, mount } from "./app.js";
 

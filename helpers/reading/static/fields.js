@@ -1,10 +1,13 @@
-// One field per question, in the study's order. What is not asked beside the other answers is hidden and gives none.
+// One field per question, in the study's order. A question that the other answers rule out is
+// hidden and gives no answer.
 import { choices, h } from "./dom.js";
+import { Marks } from "./marks.js";
 
 const LONGEST = 2000;
 const TOOL_KEYS = "adhiqspxz"; // of the image's tools, the text and the tick: no option gets them
 
-const empty = (value) => value === undefined || value === "" || (Array.isArray(value) && !value.length);
+const empty = (value) =>
+  value === undefined || value === "" || (Array.isArray(value) && !value.length);
 const said = (value) => (Array.isArray(value) ? value : [String(value ?? "")]);
 
 export class Fields {
@@ -23,13 +26,16 @@ export class Fields {
     if (kind === "text") return this.text(question);
     if (kind === "number") return this.number(question);
     if (kind === "yes/no" && !required) return this.tick(question);
+    if (kind === "marks") return this.onImage(question);
     const { yes, no } = this.words.read;
     const names = { side: this.words.read, findings: this.words.findings }[kind] ?? {};
-    const offered = kind === "yes/no" ? [["true", yes], ["false", no]] : options.map(([value, text]) => [value, names[value] ?? text]);
+    const answers = kind === "yes/no" ? Object.entries({ true: yes, false: no }) : options;
+    const offered = answers.map(([value, text]) => [value, names[value] ?? text]);
     const value = { scale: Number, "yes/no": (one) => one === "true" }[kind] ?? ((one) => one);
     const many = ["choices", "findings"].includes(kind);
     const short = !this.form && kind === "choice" && offered.length <= 3;
-    const className = { scale: "steps-of", choice: short ? "labels" : "", "yes/no": "" }[kind] ?? "small";
+    const className =
+      { scale: "steps-of", choice: short ? "labels" : "", "yes/no": "" }[kind] ?? "small";
     const titled = kind === "choice" ? this.letters(offered) : offered;
     const group = choices(question.text, titled, { many, changed: this.changed, className });
     if (kind === "scale") this.digits(group, offered);
@@ -41,13 +47,15 @@ export class Fields {
     };
   }
 
-  // The first choice of a page is picked by letters of its options, each the first that is free.
+  // The first choice of a page is picked by letters: each option gets its first free letter.
   letters(offered) {
     if (this.lettered || this.form) return offered;
     this.lettered = true;
-    const pick = (one) => () => this.entries.find(({ question }) => question.kind === "choice").pick(one);
+    const pick = (one) => () =>
+      this.entries.find(({ question }) => question.kind === "choice").pick(one);
     return offered.map(([value, text]) => {
-      const key = [...text.toLowerCase()].find((letter) => /[a-z]/.test(letter) && !TOOL_KEYS.includes(letter) && !this.keys[letter]);
+      const free = (one) => /[a-z]/.test(one) && !TOOL_KEYS.includes(one) && !this.keys[one];
+      const key = [...text.toLowerCase()].find(free);
       if (key) this.keys[key] = [pick(value), text];
       return [value, text, key?.toUpperCase()];
     });
@@ -55,18 +63,23 @@ export class Fields {
 
   digits(group, offered) {
     if (this.keys[1] || this.form) return;
-    for (const [value, text] of offered) this.keys[value] = [() => (group.set([value]), this.changed()), text];
+    for (const [value, text] of offered)
+      this.keys[value] = [() => (group.set([value]), this.changed()), text];
   }
 
   text(question) {
     const more = this.form ? { type: "text", name: question.id } : { rows: 2 };
-    const input = h(this.form ? "input" : "textarea", { ...more, maxLength: LONGEST, id: question.id, oninput: this.changed });
+    const common = { maxLength: LONGEST, id: question.id, oninput: this.changed };
+    const input = h(this.form ? "input" : "textarea", { ...more, ...common });
     if (!this.form) this.keys.d ??= [() => input.focus(), question.text];
-    return { node: this.field(question, input), get: () => input.value.trim(), set: (given) => (input.value = given ?? "") };
+    const get = () => input.value.trim();
+    return { node: this.field(question, input), get, set: (given) => (input.value = given ?? "") };
   }
 
   number(question) {
-    const input = h("input", { type: "number", min: 0, max: 1000, step: "any", inputMode: "decimal", name: question.id, id: question.id, oninput: this.changed });
+    const { id } = question;
+    const range = { type: "number", min: 0, max: 1000, step: "any", inputMode: "decimal" };
+    const input = h("input", { ...range, name: id, id, oninput: this.changed });
     const get = () => (input.value === "" || !input.checkValidity() ? "" : Number(input.value));
     return { node: this.field(question, input), get, set: (given) => (input.value = given ?? "") };
   }
@@ -75,14 +88,28 @@ export class Fields {
     const box = h("input", { type: "checkbox", id: question.id, onchange: this.changed });
     const turn = () => ((box.checked = !box.checked), this.changed());
     if (!this.form) this.keys.q ??= [turn, question.text];
-    const node = h("div", { className: "field" }, h("label", { className: "tick" }, box, question.text));
+    const label = h("label", { className: "tick" }, box, question.text);
+    const node = h("div", { className: "field" }, label);
     return { node, get: () => box.checked, set: (given) => (box.checked = Boolean(given)) };
+  }
+
+  onImage(question) {
+    const marks = new Marks(question, this.words.marks, () => this.changed());
+    this.keys.m ??= [() => marks.turn(), question.text];
+    return {
+      marks,
+      node: this.field(question, marks.node),
+      get: () => marks.get(),
+      set: (given) => marks.set(given),
+    };
   }
 
   field({ text, id, required }, node, more = "") {
     const typed = node.matches("input, textarea");
     const optional = !required && h("em", { text: ` ${this.words.read.optional}` });
-    return h("div", { className: `field ${more}` }, h(typed ? "label" : "span", { className: "name", htmlFor: typed ? id : null }, text, optional), node);
+    const about = { className: "name", htmlFor: typed ? id : null };
+    const name = h(typed ? "label" : "span", about, text, optional);
+    return h("div", { className: `field ${more}` }, name, node);
   }
 
   shown({ question }, given) {
@@ -90,7 +117,7 @@ export class Fields {
     return !other || said(given[other]).includes(wanted);
   }
 
-  // What is answered, of the questions that are asked beside these answers.
+  // The answers to the questions that are shown beside these answers.
   get() {
     const given = {};
     for (const entry of this.entries) {
@@ -107,12 +134,16 @@ export class Fields {
 
   refresh() {
     const given = this.entries ? this.get() : {};
-    for (const entry of this.entries ?? []) entry.node.hidden = !this.shown(entry, given);
+    for (const entry of this.entries ?? []) {
+      entry.node.hidden = !this.shown(entry, given);
+      entry.marks?.seen(!entry.node.hidden);
+    }
   }
 
   // The first question that still needs an answer.
   missing() {
     const given = this.get();
-    return this.entries.find((entry) => entry.question.required && this.shown(entry, given) && !(entry.question.id in given));
+    const lacks = ({ id, required }) => required && !(id in given);
+    return this.entries.find((entry) => lacks(entry.question) && this.shown(entry, given));
   }
 }

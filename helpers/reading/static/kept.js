@@ -1,5 +1,6 @@
-// What this browser keeps for one reader of one study, under names that no other reader shares.
-const KINDS = ["", "-draft", "-seconds", "-leaving"]; // messages on their way, drafts, times, a sign-out
+// The data that this browser stores for one reader of one study, under names of that reader alone.
+// Messages on their way, drafts, times, a sign-out
+const KINDS = ["", "-draft", "-seconds", "-leaving"];
 
 export class Kept {
   constructor(study, reader, storage = localStorage) {
@@ -22,7 +23,7 @@ export class Kept {
     return JSON.parse(this.storage.getItem(this.name(kind, id)) ?? "null");
   }
 
-  // Whether it could be kept: a browser may be set to keep nothing.
+  // Whether it could be stored: a browser may be set to store nothing.
   put(kind, id, value) {
     try {
       this.storage.setItem(this.name(kind, id), JSON.stringify(value));

@@ -1,5 +1,6 @@
-// What the reader did and the server has not yet said is saved. Kept in the browser's storage before it is sent,
-// sent in order, one at a time, again and again until the server has committed it.
+// Messages of the reader that the server has not yet confirmed. They are put into the browser's
+// storage before they are sent. They are sent in order, one at a time, and repeated until the
+// server has committed them.
 import { newId, now, pause } from "./api.js";
 
 const REFUSED = [400, 413, 422];
@@ -7,7 +8,8 @@ const REFUSED = [400, 413, 422];
 export class Outbox {
   // on: {saved(message, state), refused(message, reason), signedOut(), changed(waiting, trouble)}
   constructor(server, kept, on) {
-    Object.assign(this, { server, kept, on, pumping: false, stopped: false, trouble: "", count: 0 });
+    Object.assign(this, { server, kept, on });
+    Object.assign(this, { pumping: false, stopped: false, trouble: "", count: 0 });
     this.waiting = kept.ids("").map((key) => ({ key, message: kept.get("", key) }));
   }
 
@@ -15,14 +17,16 @@ export class Outbox {
     if (this.waiting.some((entry) => entry.message.id === id)) return;
     const message = { id, event, blind_id: blindId, payload, browser_utc: now() };
     const key = `${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
-    if (!this.kept.put("", key, message)) this.trouble = "storage"; // the page says so; it is still sent
+    // The page says so; it is still sent
+    if (!this.kept.put("", key, message)) this.trouble = "storage";
     this.waiting.push({ key, message });
     this.changed();
     this.pump();
   }
 
   has(event, blindId) {
-    return this.waiting.some(({ message }) => message.event === event && message.blind_id === blindId);
+    const same = ({ message }) => message.event === event && message.blind_id === blindId;
+    return this.waiting.some(same);
   }
 
   changed() {

@@ -1,5 +1,5 @@
 // The answer panel: the questions of a block beside its images; drafts survive a reload.
-import { fill, h } from "./dom.js";
+import { button, fill, h } from "./dom.js";
 import { Fields } from "./fields.js";
 
 export class Panel {
@@ -9,8 +9,9 @@ export class Panel {
     this.fields = new Fields(app, questions, () => (this.keepDraft(), this.say("")));
     this.reason = h("textarea", { rows: 2, maxLength: 500, id: "reason" });
     this.problem = h("p", { className: "problem", role: "alert" });
-    this.go = h("button", { type: "button", className: "primary save", text: words.save, onclick: submit });
-    this.reasonField = h("div", { className: "field" }, h("label", { className: "name", htmlFor: "reason", text: words.reason }), this.reason);
+    this.go = button(words.save, submit, { className: "primary save" });
+    const label = h("label", { className: "name", htmlFor: "reason", text: words.reason });
+    this.reasonField = h("div", { className: "field" }, label, this.reason);
     this.node = h("div", { className: "answer" }, this.reasonField, this.fields.nodes);
   }
 
@@ -32,7 +33,8 @@ export class Panel {
   }
 
   get() {
-    return this.changing ? { ...this.fields.get(), reason: this.reason.value.trim() } : this.fields.get();
+    const given = this.fields.get();
+    return this.changing ? { ...given, reason: this.reason.value.trim() } : given;
   }
 
   // Whether something is still needed: then that is said, and its field brought into view.

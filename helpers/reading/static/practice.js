@@ -1,4 +1,4 @@
-// The page on a practice record: what goes to the server otherwise goes to the notebook's kernel.
+// The page for practice: its messages go to the notebook's kernel instead of the server.
 import { decode, newId, Server } from "./api.js";
 import { begin, mount } from "./app.js";
 
@@ -28,7 +28,7 @@ class Kernel extends Server {
     return decode(buffer.slice(byteOffset, byteOffset + byteLength), ...data.form);
   }
 
-  // Whoever signs out comes back to the same record.
+  // After signing out, the analyst returns to the same record.
   signOut() {
     leave();
     return new Promise(() => {});

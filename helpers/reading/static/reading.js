@@ -1,9 +1,10 @@
-// The read: one image after another. The next one is shown at once; the outbox sees to the saving.
+// The read: one image after another. The next image is shown immediately; the outbox saves.
 import { newId } from "./api.js";
-import { ask, fill, h } from "./dom.js";
+import { ask, button, fill, h, p } from "./dom.js";
+import { Films } from "./films.js";
+import { help, press } from "./keys.js";
 import { menu, savedState } from "./menu.js";
 import { Panel } from "./panel.js";
-import { Viewer } from "./viewer.js";
 
 export class Reading {
   constructor(app, changing = "") {
@@ -13,8 +14,10 @@ export class Reading {
     this.block = changing ? app.blockOf(changing) : app.state.block;
     this.panel = new Panel(app, this.block.questions, () => this.submit());
     this.build();
-    this.viewer = new Viewer(this.canvas, (viewer) => this.showWindow(viewer));
-    this.keys = (event) => this.key(event);
+    this.films.begin();
+    this.marks = this.panel.fields.entries.map(({ marks }) => marks).filter(Boolean);
+    for (const marks of this.marks) marks.attach(this.viewer);
+    this.keys = (event) => press(this, event);
     // A reload hides the page for a moment too: only a page that stays hidden is paused.
     this.hide = () => document.hidden && setTimeout(() => document.hidden && this.pause(), 400);
     document.addEventListener("keydown", this.keys);
@@ -22,6 +25,10 @@ export class Reading {
     window.addEventListener("pagehide", (this.away = () => this.keepTime()));
     changing ? this.change(changing) : this.next();
     if (app.state.paused) this.pause(false);
+  }
+
+  get viewer() {
+    return this.films.viewer;
   }
 
   leave() {
@@ -32,98 +39,137 @@ export class Reading {
 
   build() {
     const { tools } = this.app.words;
-    const tool = (name, onclick, text = tools[name], label = text) => h("button", { type: "button", className: "tool", text, onclick, title: label, "aria-label": label, "data-tool": name });
-    const quiet = (text, onclick) => h("button", { type: "button", className: "quiet", text, onclick });
-    this.canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": tools.label });
-    this.loading = h("p", { className: "loading", role: "status", hidden: true });
+    const tool = (name, onclick, text = tools[name], label = text) => {
+      const about = { className: "tool", title: label, "aria-label": label, "data-tool": name };
+      return button(text, onclick, about);
+    };
+    const quiet = (text, onclick) => button(text, onclick, { className: "quiet" });
+    const between = (...nodes) => h("div", { className: "row between" }, nodes);
+    this.films = new Films(this.app, this.block, this.panel, (viewer) => this.showWindow(viewer));
+    this.canvas = this.films.canvas;
     this.windowText = h("span", { className: "window" });
-    const presets = ["auto", "soft", "hard", "dark", "light"].map((name) => tool(name, () => this.viewer.preset(name)));
-    const bar = h("div", { className: "tools", role: "toolbar", "aria-label": tools.label }, presets, h("i"),
+    const presets = ["auto", "soft", "hard", "dark", "light"];
+    const bar = h(
+      "div",
+      { className: "tools", role: "toolbar", "aria-label": tools.label },
+      presets.map((name) => tool(name, () => this.viewer.preset(name))),
+      h("i"),
       tool("invert", () => this.viewer.invert()),
       tool("zoom_out", () => this.viewer.zoomBy(0.8), "−", tools.zoom_out),
       tool("zoom_in", () => this.viewer.zoomBy(1.25), "+", tools.zoom_in),
       tool("actual", () => this.viewer.actualSize(), tools.actual, tools.actual_size),
       tool("reset", () => this.viewer.reset()),
+      this.films.linking,
       tool("full_screen", () => this.fullScreen()),
-      tool("help", () => this.help()));
+      tool("help", () => help(this)),
+    );
     this.progress = h("strong", { className: "progress" });
     this.kind = h("span", { className: "kind" });
     this.meter = h("progress", { max: 1, value: 0 });
     this.saved = h("span", { className: "saved", role: "status", "aria-live": "polite" });
     this.back = quiet(this.words.previous, () => this.change(this.last()));
     this.keep = quiet(this.words.keep, () => this.leaveChange());
-    const pause = h("button", { type: "button", text: tools.pause, onclick: () => this.pause(), "data-tool": "pause" });
-    const between = (...nodes) => h("div", { className: "row between" }, nodes);
-    const panel = h("aside", { className: "panel" },
+    const pause = button(tools.pause, () => this.pause(), { "data-tool": "pause" });
+    const { node, problem, go } = this.panel;
+    const panel = h(
+      "aside",
+      { className: "panel" },
       h("header", {}, between(this.progress, pause), this.meter, between(this.kind, this.saved)),
-      this.panel.node,
-      h("div", { className: "finish" }, this.panel.problem, this.panel.go, between(this.back, this.keep)),
-      h("footer", {}, menu(this.app)));
-    const film = h("div", { className: "film" }, this.canvas, this.loading);
-    const stage = h("section", { className: "stage", "aria-label": tools.label }, bar, film, h("div", { className: "under" }, this.windowText));
-    this.app.root.replaceChildren(h("div", { className: "read", onclick: (event) => this.clicked(event) }, stage, panel));
+      node,
+      h("div", { className: "finish" }, problem, go, between(this.back, this.keep)),
+      h("footer", {}, menu(this.app)),
+    );
+    const under = h("div", { className: "under" }, this.windowText);
+    const stage = { className: "stage", "aria-label": tools.label };
+    const onclick = (event) => this.clicked(event);
+    this.app.root.replaceChildren(
+      h(
+        "div",
+        { className: "read", onclick },
+        h("section", stage, bar, this.films.node, under),
+        panel,
+      ),
+    );
   }
 
-  // After a click the keys are the reader's again: Enter saves, and does not press the same button once more.
+  // After a click the keys work again: Enter saves, and does not press the same button again.
   clicked(event) {
-    if (event.detail && event.target.closest(".choice, .tool") && !document.querySelector("dialog[open]")) this.canvas.focus({ preventScroll: true });
+    const pressed = event.detail && event.target.closest(".choice, .tool");
+    if (pressed && !document.querySelector("dialog[open]"))
+      this.canvas.focus({ preventScroll: true });
   }
 
   // The first image that has no answer, neither saved nor on its way.
   first() {
     const { state, outbox } = this.app;
-    return [state.current, ...state.next].find((id) => id && !this.answered.has(id) && !outbox.has("answered", id)) ?? "";
+    const open = (id) => id && !this.answered.has(id) && !outbox.has("answered", id);
+    return [state.current, ...state.next].find(open) ?? "";
   }
 
-  // The answer that may be changed from here: the last one, and until the lock, from each answer the one before it.
+  // The answer that may be changed from here: the last one. If changes are allowed until the lock,
+  // also the answer before each answer.
   last() {
     const { state, settings } = this.app;
     if (settings.going_back === "never" || this.block.tell_truth) return "";
-    if (!this.changing) return [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
-    const own = Object.keys(state.answers).filter((id) => state.pictures[id].block === this.block.number);
+    if (!this.changing)
+      return [...this.answered.keys()].filter((id) => id !== this.current).pop() ?? state.last;
+    if (settings.going_back !== "until locked") return "";
+    const here = (id) => state.pictures[id].block === this.block.number;
+    const own = Object.keys(state.answers).filter(here);
     const given = [...new Set([...own, ...this.answered.keys()])];
-    return settings.going_back === "until locked" ? (given[given.indexOf(this.current) - 1] ?? "") : "";
+    return given[given.indexOf(this.current) - 1] ?? "";
   }
 
   needs(id) {
-    return id === this.current || id === this.last();
+    return [this.current, this.last()].flatMap(this.app.both).includes(id);
   }
 
   async next() {
     const id = this.first();
-    this.changing = false;
-    this.current = id;
-    this.draws = (this.draws ?? 0) + 1;
-    const turn = this.draws;
     if (!id) {
-      this.cover(this.words.loading);
+      this.take("", false);
+      this.films.cover(this.words.loading);
       if (!this.app.outbox.waiting.length && this.app.state.phase !== "read") this.app.show();
       return;
     }
-    this.message = newId(); // made once for this image: a double click is the same message
+    const turn = this.take(id, false);
     this.panel.open(id, null, false);
     this.heading();
     this.canvas.focus({ preventScroll: true }); // out of the text, so that the keys are keys again
     await this.see(id, turn);
   }
 
-  // Put an image on the screen; the clock starts when it is painted. again: the page has looked where the reader is.
+  // Begin an image's turn. Anything that the image before it still waits for is ignored. Returns
+  // the number of the turn.
+  take(id, changing) {
+    this.current = id;
+    this.changing = changing;
+    this.message = newId(); // made once for this image: a double click is the same message
+    this.draws = (this.draws ?? 0) + 1;
+    return this.draws;
+  }
+
+  // Put an image on the screen; the clock starts when it is painted. again: the page has looked
+  // where the reader is.
   async see(id, turn, again = false) {
-    const coming = this.app.fetchImage(id);
-    if (!coming.ready) this.cover(this.words.loading);
-    const ready = coming.ready ?? (await coming);
+    const coming = this.app.both(id).map(this.app.fetchImage);
+    if (!coming.every(({ ready }) => ready)) this.films.cover(this.words.loading);
+    const ready = this.films.loading.hidden
+      ? coming.map((one) => one.ready)
+      : await Promise.all(coming);
     if (turn !== this.draws) return undefined;
-    if (!ready) return this.notOpen(id, turn, again);
-    this.cover("");
-    this.viewer.show(ready);
+    if (!ready.every(Boolean)) return this.notOpen(id, turn, again);
+    this.films.cover("");
+    this.films.show(ready);
     requestAnimationFrame(() => requestAnimationFrame(() => this.painted(id, turn)));
   }
 
-  // The server does not give this image: once what is waiting is saved it may, or the reader is elsewhere by now.
+  // The server refuses this image. Either it will allow it once waiting messages are saved, or the
+  // reader's position has changed.
   async notOpen(id, turn, again) {
     await this.app.outbox.empty(2000);
     if (turn !== this.draws) return undefined;
-    if (again && !this.app.outbox.waiting.length) return this.cover(this.words.no_image);
+    if (again && !this.app.outbox.waiting.length) return this.films.cover(this.words.no_image);
     if (!this.changing) await this.app.lookAgain();
     return turn === this.draws ? this.see(id, turn, true) : undefined;
   }
@@ -132,18 +178,9 @@ export class Reading {
     if (turn !== this.draws) return;
     this.seconds = this.changing ? 0 : Number(this.app.kept.get("-seconds", id) ?? 0);
     this.since = this.paused ? 0 : performance.now();
-    this.app.outbox.put("shown", id, { ...this.viewer.view(), milliseconds: Math.round(performance.now()) });
+    const milliseconds = Math.round(performance.now());
+    this.app.outbox.put("shown", id, { ...this.films.view(), milliseconds });
     this.canvas.dataset.shown = id;
-  }
-
-  // A sentence in place of the image; "" takes it away.
-  cover(sentence) {
-    this.loading.hidden = !sentence;
-    this.loading.textContent = sentence;
-    if (sentence) {
-      this.viewer.clear();
-      delete this.canvas.dataset.shown;
-    }
   }
 
   heading() {
@@ -165,19 +202,21 @@ export class Reading {
   }
 
   time() {
-    return Math.round(((this.seconds ?? 0) + (this.since ? (performance.now() - this.since) / 1000 : 0)) * 100) / 100;
+    const running = this.since ? performance.now() - this.since : 0;
+    return Math.round((this.seconds ?? 0) * 100 + running / 10) / 100;
   }
 
   keepTime() {
-    if (this.current && !this.changing && this.since) this.app.kept.put("-seconds", this.current, this.time());
+    if (this.current && !this.changing && this.since)
+      this.app.kept.put("-seconds", this.current, this.time());
   }
 
   submit() {
-    if (this.panel.lacks()) return undefined;
-    if (!this.current || this.canvas.dataset.shown !== this.current || this.paused) return undefined;
     const id = this.current;
+    if (this.panel.lacks() || !id || this.canvas.dataset.shown !== id || this.paused)
+      return undefined;
     const about = this.app.state.pictures[id];
-    const answer = { ...this.panel.get(), seconds: this.time(), ...this.viewer.view() };
+    const answer = { ...this.panel.get(), seconds: this.time(), ...this.films.view() };
     this.answered.set(id, answer);
     this.app.outbox.put(this.changing ? "changed" : "answered", id, answer, this.message);
     for (const kind of ["-draft", "-seconds"]) this.app.kept.drop(kind, id);
@@ -191,31 +230,32 @@ export class Reading {
   async tell(id, answer) {
     this.hold();
     while (!(await this.app.outbox.empty()) && !this.app.outbox.stopped);
-    const { title, body, yours, go_on } = this.app.words.told;
-    const { question } = this.panel.fields.entries.find((entry) => entry.question.id === "label") ?? {};
+    const { title, body, pair, yours, go_on } = this.app.words.told;
+    const question = this.block.questions.find((one) => ["label", "which"].includes(one.id));
     const named = (value) => question?.options.find(([one]) => one === value)?.[1] ?? value;
     const truth = this.app.state.truth?.[id];
-    const given = question && h("p", { text: fill(yours, { answer: named(answer.label) }) });
-    if (truth) await ask(title, h("div", {}, h("p", { className: "truth", text: fill(body, { truth: named(truth) }) }), given), [["go", go_on, "primary"]], "beside");
+    const said = fill(this.block.pairs ? pair : body, { truth: named(truth) });
+    const given = question && p(fill(yours, { answer: named(answer[question.id]) }));
+    const both = h("div", {}, p(said, "truth"), given);
+    if (truth) await ask(title, both, [["go", go_on, "primary"]], "beside");
     this.release();
     return this.next();
   }
 
-  // What may come between two images: the end of the training, a suggested break.
+  // Screens between two images: the end of the training, a suggested break.
   async between(about) {
     const { state, settings, words } = this.app;
     const after = state.pictures[this.current];
-    if (about?.training && after && !after.training) {
-      this.hold();
-      await ask(words.training.title, words.training.body, [["go", words.training.go_on, "primary"]]);
-      this.release();
-    } else if (about && !about.training && settings.break_after && about.position % settings.break_after === 0 && about.position < state.total) {
-      this.hold();
-      const { title, body, pause, go_on } = words.rest;
-      const chosen = await ask(title, fill(body, { n: about.position }), [["pause", pause], ["go", go_on, "primary"]]);
-      this.release();
-      if (chosen === "pause") this.pause();
-    }
+    const n = about?.position;
+    const trained = about?.training && after && !after.training;
+    const rest = about && !about.training && n % settings.break_after === 0 && n < state.total;
+    if (!trained && !rest) return;
+    const { title, body, pause, go_on } = trained ? words.training : words.rest;
+    const offered = [pause && ["pause", pause], ["go", go_on, "primary"]].filter(Boolean);
+    this.hold();
+    const chosen = await ask(title, fill(body, { n }), offered);
+    this.release();
+    if (chosen === "pause") this.pause();
   }
 
   hold() {
@@ -233,13 +273,15 @@ export class Reading {
     if (this.paused) return;
     this.keepTime();
     this.hold();
-    const words = this.app.words.pause;
-    if (tell) this.app.outbox.put("paused", this.current, { seconds: this.seconds });
-    this.app.root.classList.add("covered");
+    const { root, outbox, words } = this.app;
+    const { title, body, go_on } = words.pause;
+    if (tell) outbox.put("paused", this.current, { seconds: this.seconds });
+    root.classList.add("covered");
     const began = performance.now();
-    await ask(words.title, words.body, [["go", words.go_on, "primary"]]);
-    this.app.root.classList.remove("covered");
-    this.app.outbox.put("resumed", this.current, { seconds: Math.round((performance.now() - began) / 1000) });
+    await ask(title, body, [["go", go_on, "primary"]]);
+    root.classList.remove("covered");
+    const seconds = Math.round((performance.now() - began) / 1000);
+    outbox.put("resumed", this.current, { seconds });
     this.app.state.paused = false;
     this.release();
   }
@@ -248,13 +290,10 @@ export class Reading {
     const earlier = this.answered.get(id) ?? this.app.state.answers[id];
     if (!id || !earlier) return;
     this.keepTime();
-    this.changing = true;
-    this.current = id;
-    this.message = newId();
+    const turn = this.take(id, true);
     this.panel.open(id, earlier, true);
     this.heading();
-    this.draws = (this.draws ?? 0) + 1;
-    this.see(id, this.draws);
+    this.see(id, turn);
   }
 
   leaveChange() {
@@ -276,61 +315,20 @@ export class Reading {
     this.panel.say(text);
   }
 
-  // Beside its image each number begins the same for every image: none of them is to give an image away.
+  // These numbers start with the same values for every image, so that they reveal nothing about it.
   showWindow(viewer) {
-    if (viewer.picture) this.windowText.textContent = fill(this.app.words.tools.window, viewer.relative());
+    if (viewer.picture)
+      this.windowText.textContent = fill(this.app.words.tools.window, viewer.relative());
   }
 
   fullScreen() {
-    document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.().catch(() => {});
-  }
-
-  async help() {
-    const { help, page } = this.app.words;
-    const own = Object.entries(this.panel.fields.keys).map(([key, [, text]]) => [key.toUpperCase(), text]);
-    const rows = [...own, ...help.rows].map(([keys, what]) => h("tr", {}, h("th", { scope: "row", text: keys }), h("td", { text: what })));
-    await ask(help.title, h("table", { className: "keys" }, h("tbody", {}, rows)), [["", page.close, "primary"]]);
-  }
-
-  key(event) {
-    if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const writing = event.target.matches("textarea, input");
-    if (event.key === "Escape" && writing) return event.target.blur();
-    if (event.key === "Enter" && !event.shiftKey && (writing || !event.target.matches("button"))) {
-      event.preventDefault();
-      return event.repeat ? undefined : this.submit();
-    }
-    if (writing) return undefined;
-    const act = this.shortcut(event.key.length === 1 ? event.key.toLowerCase() : event.key);
-    if (!act || (event.repeat && !event.key.startsWith("Arrow"))) return undefined;
-    event.preventDefault();
-    return act();
-  }
-
-  shortcut(key) {
-    const { viewer, panel } = this;
-    if (panel.fields.keys[key]) return panel.fields.keys[key][0];
-    return {
-      a: () => viewer.preset("auto"),
-      s: () => viewer.preset("soft"),
-      h: () => viewer.preset("hard"),
-      i: () => viewer.invert(),
-      0: () => viewer.reset(),
-      z: () => viewer.actualSize(),
-      x: () => this.fullScreen(),
-      p: () => this.pause(),
-      "?": () => this.help(),
-      "+": () => viewer.zoomBy(1.25),
-      "-": () => viewer.zoomBy(0.8),
-      ArrowLeft: () => viewer.panBy(40, 0),
-      ArrowRight: () => viewer.panBy(-40, 0),
-      ArrowUp: () => viewer.panBy(0, 40),
-      ArrowDown: () => viewer.panBy(0, -40),
-    }[key];
+    document.fullscreenElement
+      ? document.exitFullscreen()
+      : document.documentElement.requestFullscreen?.().catch(() => {});
   }
 }
 
-// Seen or not, a button keeps its place: nothing jumps.
+// A hidden button keeps its place, so that nothing jumps.
 function show(button, seen) {
   button.style.visibility = seen ? "visible" : "hidden";
 }

@@ -1,123 +1,162 @@
-// The screens before and after the read: consent, registration, instructions, display check, summary, lock, ends.
+// The screens before and after the read: consent, registration, instructions, display check,
+// summary, lock, ends.
 import { newId, now } from "./api.js";
-import { ask, choices, fill, h } from "./dom.js";
+import { ask, button, choices, ending, fill, h, p, row } from "./dom.js";
 import { Fields } from "./fields.js";
 import { menu, savedState, withdraw } from "./menu.js";
 
 const STEPS = ["consent", "registration", "instructions", "display"];
 const FIELDS = 4; // in each row of the display check, one with a square
-const ROWS = { dark: [0, 13], light: [255, 242] }; // the grey of a field, and of the square: a step of 5 %
+// The grey of a field, and of the square: a step of 5 %
+const ROWS = { dark: [0, 13], light: [255, 242] };
 const CARD = { width: 323, centimetres: 8.56 };
 
-// A calm sheet with a title, its body and the way on.
+// A screen with a title, a body and a button to continue.
 function sheet(app, step, title, ...body) {
-  const { words, settings } = app;
-  const named = (name) => h("li", { "aria-current": name === step ? "step" : null, text: words[name].step });
-  const steps = h("ol", { className: "steps", "aria-label": title }, STEPS.includes(step) && STEPS.map(named));
+  const named = (name) =>
+    h("li", { "aria-current": name === step ? "step" : null, text: app.words[name].step });
+  const list = { className: "steps", "aria-label": title };
   const problem = h("p", { className: "problem", role: "alert" });
   const heading = h("h1", { text: title, tabIndex: -1 });
   const saved = h("span", { className: "saved", role: "status" });
+  const main = h(
+    "main",
+    { className: "sheet" },
+    step !== "block" && p(app.state.block.title ?? app.settings.title, "study"),
+    STEPS.includes(step) && h("ol", list, STEPS.map(named)),
+    heading,
+    body,
+    problem,
+  );
   app.root.replaceChildren(
-    h("div", { className: "scroll" }, h("main", { className: "sheet" }, step !== "block" && h("p", { className: "study", text: app.state.block.title ?? settings.title }), steps, heading, body, problem)),
+    h("div", { className: "scroll" }, main),
     h("footer", { className: "foot" }, saved, menu(app)),
   );
   heading.focus({ preventScroll: true });
-  const say = (text) => (problem.textContent = text);
-  return { say, notice: say, waiting: (count, trouble) => savedState(app, saved, count, trouble, false) };
+  const notice = (text) => (problem.textContent = text);
+  const waiting = (count, trouble) => savedState(app, saved, count, trouble, false);
+  return { notice, waiting };
 }
 
-const text = (words) => h("p", { className: "text", text: words });
-const row = (...nodes) => h("div", { className: "row end" }, nodes);
-const primary = (words, onclick, more) => h("button", { type: "button", className: "primary", text: words, onclick, ...more });
-const field = (words, group) => h("div", { className: "field" }, h("span", { text: words }), group.node);
+const field = (words, group) => h("div", { className: "field" }, h("span", { text: words }), group);
+const primary = (words, onclick, more) => button(words, onclick, { className: "primary", ...more });
+
+// A button to continue; its message is sent once.
+function sending(app, words, event, payload, more) {
+  const go = primary(words, () => ((go.disabled = true), app.outbox.put(event, "", payload)), more);
+  return go;
+}
+
+// Questions that are asked once, and a button to continue after they are answered.
+function asking(app, questions, words, event, payload) {
+  const fields = new Fields(app, questions, undefined, true);
+  const go = primary(words, () => {
+    const { question } = fields.missing() ?? {};
+    if (question)
+      return app.screen.notice(fill(app.words.read.needed, { question: question.text }));
+    go.disabled = true;
+    return app.outbox.put(event, "", { ...payload, ...fields.get() });
+  });
+  return [fields.nodes, go];
+}
 
 export function consent(app) {
-  const { words: { consent: words, language }, settings } = app;
-  const send = () => ((go.disabled = true), app.outbox.put("consented", "", { language }));
-  const go = primary(words.go_on, send, { disabled: true });
-  const agree = h("input", { type: "checkbox", id: "agree", onchange: () => (go.disabled = !agree.checked) });
+  const { consent: words, language } = app.words;
+  const { settings } = app;
+  const go = sending(app, words.go_on, "consented", { language }, { disabled: true });
+  const onchange = () => (go.disabled = !agree.checked);
+  const agree = h("input", { type: "checkbox", id: "agree", onchange });
   const facts = ["protocol", "ethics", "contact"].filter((name) => settings[name]);
-  const listed = facts.map((name) => [h("dt", { text: words[name] }), h("dd", { text: settings[name] })]);
-  return sheet(app, "consent", words.title, text(settings.consent), h("dl", {}, listed), h("label", { className: "check" }, agree, words.agree), row(go));
+  const listed = (name) => [h("dt", { text: words[name] }), h("dd", { text: settings[name] })];
+  return sheet(
+    app,
+    "consent",
+    words.title,
+    p(settings.consent, "text"),
+    h("dl", {}, facts.map(listed)),
+    h("label", { className: "check" }, agree, words.agree),
+    ending(go),
+  );
 }
 
 export function registration(app) {
   const words = app.words.registration;
-  const go = primary(words.go_on, save);
-  const fields = new Fields(app, app.settings.about_you, undefined, true);
-  function save() {
-    const missing = fields.missing();
-    if (missing) return screen.say(fill(app.words.read.needed, { question: missing.question.text }));
-    go.disabled = true;
-    return app.outbox.put("registered", "", fields.get());
-  }
-  const screen = sheet(app, "registration", words.title, h("p", { text: words.lead }), fields.nodes, row(go));
-  return screen;
+  const [nodes, go] = asking(app, app.settings.about_you, words.go_on, "registered");
+  return sheet(app, "registration", words.title, p(words.lead), nodes, ending(go));
 }
 
 // The screen of the phase "display" begins with the instructions.
 export { instructions as display };
 
 function instructions(app) {
-  const { words: { instructions: words }, state } = app;
+  const words = app.words.instructions;
+  const { block: here } = app.state;
   const go = primary(words.go_on, () => (app.screen = displayCheck(app)));
-  return sheet(app, "instructions", words.title, text(state.block.instructions), points(app, state.block), row(go));
+  const text = p(here.instructions, "text");
+  return sheet(app, "instructions", words.title, text, points(app, here), ending(go));
 }
 
-// What holds for reading images, whatever is asked of them.
-function points({ words: { instructions: words }, settings }, block) {
-  const told = block.tell_truth ? words.told : words.not_told;
-  const back = words.going_back[block.tell_truth ? "never" : settings.going_back];
-  return block.images && h("ul", {}, [back, ...words.points, told].map((point) => h("li", { text: point })));
+// The rules of reading that do not depend on the questions.
+function points(app, here) {
+  const words = app.words.instructions;
+  const told = here.tell_truth ? words.told : words.not_told;
+  const back = words.going_back[here.tell_truth ? "never" : app.settings.going_back];
+  const listed = [back, ...words.points, told].map((point) => h("li", { text: point }));
+  return here.images && h("ul", {}, listed);
 }
 
-// A later block's text, which comes with its turn; a block without images also has its questions here. After the last
-// one readers know everything: whoever does not want to stay in leaves here.
+// The text of a later block, which arrives at its turn. A block without images also has its
+// questions here. After the last text readers know everything, so they may withdraw here.
 export function block(app) {
-  const { words: { part: words, withdraw: leaving }, state: { block: here } } = app;
-  const fields = new Fields(app, here.images ? [] : here.questions, undefined, true);
-  const go = primary(here.images ? words.begin : words.go_on, begin);
-  function begin() {
-    const missing = fields.missing();
-    if (missing) return screen.say(fill(app.words.read.needed, { question: missing.question.text }));
-    go.disabled = true;
-    return app.outbox.put("begun", "", { block: here.number, ...fields.get() });
-  }
-  const leave = here.last && !here.images && h("button", { type: "button", className: "danger", text: leaving.all, onclick: () => withdraw(app) });
-  const screen = sheet(app, "block", here.title, text(here.instructions), points(app, here), fields.nodes, row(leave, go));
-  return screen;
+  const { part: words, withdraw: leaving } = app.words;
+  const { block: here } = app.state;
+  const on = here.images ? words.begin : words.go_on;
+  const questions = here.images ? [] : here.questions;
+  const [nodes, go] = asking(app, questions, on, "begun", { block: here.number });
+  const ends = here.last && !here.images;
+  const leave = ends && button(leaving.all, () => withdraw(app), { className: "danger" });
+  const text = p(here.instructions, "text");
+  return sheet(app, "block", here.title, text, points(app, here), nodes, ending(leave, go));
 }
 
-// A block is read: before the next one begins its answers become final.
+// A block is finished: its answers become final before the next block begins.
 export function close(app) {
-  const { words: { part: words }, state } = app;
-  const go = primary(words.close, () => ((go.disabled = true), app.outbox.put("closed", "", { block: state.block.number })));
-  return sheet(app, "close", words.closing, h("p", { text: words.closing_body }), again(app), row(go));
+  const words = app.words.part;
+  const go = sending(app, words.close, "closed", { block: app.state.block.number });
+  return sheet(app, "close", words.closing, p(words.closing_body), again(app), ending(go));
 }
 
 // The next block begins on a later day.
 export function wait(app) {
-  const { words: { part: words, language }, state } = app;
-  const opens = new Date(state.opens_utc).toLocaleString(language, { dateStyle: "full", timeStyle: "short" });
+  const { part: words, language } = app.words;
+  const long = { dateStyle: "full", timeStyle: "short" };
+  const opens = new Date(app.state.opens_utc).toLocaleString(language, long);
   if (!app.outbox.waiting.length) app.kept.clear();
-  return sheet(app, "wait", words.waiting, h("p", { text: fill(words.waiting_body, { opens }) }));
+  return sheet(app, "wait", words.waiting, p(fill(words.waiting_body, { opens })));
 }
 
-// A row of fields of which one has a faint square; seen() says whether that one was chosen.
+// A row of fields, one with a faint square; seen() says whether that field was chosen.
 function pattern(words, name) {
-  const [ground, square] = ROWS[name];
-  const grey = (value) => `background: rgb(${value},${value},${value})`;
-  const options = Array.from({ length: FIELDS }, (_, n) => [String(n + 1), fill(words.field, { n: n + 1 })]);
+  const [ground, square] = ROWS[name].map((grey) => `rgb(${grey},${grey},${grey})`);
+  const numbers = Array.from({ length: FIELDS }, (_, n) => n + 1);
+  const options = numbers.map((n) => [String(n), fill(words.field, { n })]);
   const group = choices(words[name], [...options, ["none", words.none]], { className: "fields" });
+  const squares = options.map(() => h("span", {}));
+  squares.forEach((inner, n) =>
+    group.node.children[n].prepend(
+      h("span", { className: "patch", style: `background: ${ground}` }, inner),
+    ),
+  );
   let odd = 0;
   const shuffle = () => {
-    odd = 1 + (crypto.getRandomValues(new Uint8Array(1))[0] % FIELDS);
+    odd = crypto.getRandomValues(new Uint8Array(1))[0] % FIELDS;
     group.set([]);
-    group.node.querySelectorAll(".patch span").forEach((inner, n) => (inner.style.background = n + 1 === odd ? `rgb(${square},${square},${square})` : "none"));
+    squares.forEach((inner, n) => (inner.style.background = n === odd ? square : "none"));
   };
-  group.node.querySelectorAll("button:not([data-value=none])").forEach((button) => button.prepend(h("span", { className: "patch", style: grey(ground) }, h("span", {}))));
   shuffle();
-  return { node: field(words[name], group), shuffle, chosen: () => group.get()[0], seen: () => group.get()[0] === String(odd) };
+  const chosen = () => group.get()[0];
+  const seen = () => chosen() === String(odd + 1);
+  return { node: field(words[name], group.node), shuffle, chosen, seen };
 }
 
 function displayCheck(app) {
@@ -128,82 +167,122 @@ function displayCheck(app) {
   const bar = h("div", { className: "card", style: `width: ${CARD.width}px` });
   let measured = 0;
   let attempts = 0;
-  const measure = () => ((measured = Number(slider.value)), (bar.style.width = `${measured}px`));
-  const slider = h("input", { type: "range", min: 150, max: 700, value: CARD.width, "aria-label": words.slider, oninput: measure });
+  const oninput = () => ((measured = Number(slider.value)), (bar.style.width = `${measured}px`));
+  const range = { type: "range", min: 150, max: 700, value: CARD.width };
+  const slider = h("input", { ...range, "aria-label": words.slider, oninput });
   const go = primary(words.go_on, save);
   async function save() {
-    if (![rows.dark.chosen(), rows.light.chosen(), room.get()[0], device.get()[0]].every(Boolean)) return screen.say(words.missing);
-    screen.say("");
+    const [room_light, used] = [room.get()[0], device.get()[0]];
+    if (![rows.dark.chosen(), rows.light.chosen(), room_light, used].every(Boolean))
+      return app.screen.notice(words.missing);
+    app.screen.notice("");
     attempts += 1;
     const seen = { dark_seen: rows.dark.seen(), light_seen: rows.light.seen() };
     const steps_seen = seen.dark_seen && seen.light_seen;
-    if (!steps_seen && (await ask(words.warning, words.dim, [["pass", words.pass], ["", words.again, "primary"]])) !== "pass") {
+    const offered = [
+      ["pass", words.pass],
+      ["", words.again, "primary"],
+    ];
+    if (!steps_seen && (await ask(words.warning, words.dim, offered)) !== "pass")
       return Object.values(rows).forEach((one) => one.shuffle());
-    }
     go.disabled = true;
     const { width, height, colorDepth } = window.screen;
     const checked = {
-      ...seen, steps_seen, attempts, dark_step: ROWS.dark[1], light_step: 255 - ROWS.light[1],
-      room_light: room.get()[0], device: device.get()[0],
-      screen_width: width, screen_height: height, window_width: innerWidth, window_height: innerHeight,
-      pixel_ratio: devicePixelRatio, color_depth: colorDepth, touch: navigator.maxTouchPoints > 0, browser: navigator.userAgent.slice(0, 300),
+      ...seen,
+      steps_seen,
+      attempts,
+      dark_step: ROWS.dark[1],
+      light_step: 255 - ROWS.light[1],
+      room_light,
+      device: used,
+      screen_width: width,
+      screen_height: height,
+      window_width: innerWidth,
+      window_height: innerHeight,
+      pixel_ratio: devicePixelRatio,
+      color_depth: colorDepth,
+      touch: navigator.maxTouchPoints > 0,
+      browser: navigator.userAgent.slice(0, 300),
     };
-    if (measured) checked.pixels_per_cm = Math.round((measured * devicePixelRatio * 100) / CARD.centimetres) / 100;
+    const per_cm = (measured * devicePixelRatio) / CARD.centimetres;
+    if (measured) checked.pixels_per_cm = Math.round(per_cm * 100) / 100;
     return app.outbox.put("display", "", checked);
   }
-  const screen = sheet(app, "display", words.title, h("p", { text: words.lead }), rows.dark.node, rows.light.node,
-    field(words.room_light, room), field(words.device, device), h("p", { text: words.card }), bar, slider, row(go));
-  return screen;
+  return sheet(
+    app,
+    "display",
+    words.title,
+    p(words.lead),
+    rows.dark.node,
+    rows.light.node,
+    field(words.room_light, room.node),
+    field(words.device, device.node),
+    p(words.card),
+    bar,
+    slider,
+    ending(go),
+  );
 }
 
 // The answers that may still be changed.
 function again({ words: { summary: words }, state, settings, openAnswer }) {
   const open = Object.keys(state.answers).filter((id) => !state.pictures[id].training);
-  const look = (id) => h("button", { type: "button", className: "choice", text: fill(words.image, { n: state.pictures[id].position }), onclick: () => openAnswer(id) });
+  const look = (id) => {
+    const n = state.pictures[id].position;
+    return button(fill(words.image, { n }), () => openAnswer(id), { className: "choice" });
+  };
   const part = ({ title, number }) => {
     const own = open.filter((id) => state.pictures[id].block === number);
-    return own.length > 0 && [state.earlier.length > 0 && h("p", { text: title }), h("div", { className: "choices" }, own.map(look))];
+    const buttons = h("div", { className: "choices" }, own.map(look));
+    return own.length > 0 && [state.earlier.length > 0 && p(title), buttons];
   };
-  return open.length > 0 && settings.going_back !== "never" && h("details", {}, h("summary", { text: words.again }), [...state.earlier, state.block].map(part));
+  if (!open.length || settings.going_back === "never") return false;
+  const parts = [...state.earlier, state.block].map(part);
+  return h("details", {}, h("summary", { text: words.again }), parts);
 }
 
 export function summary(app) {
-  const { words: { summary: words, signin } } = app;
-  const code = h("input", { type: "text", autocomplete: "off", spellcheck: false, className: "code", "aria-label": signin.code });
+  const { summary: words, signin } = app.words;
+  const typed = { type: "text", autocomplete: "off", spellcheck: false, className: "code" };
+  const code = h("input", { ...typed, "aria-label": signin.code });
   const lock = h("button", { type: "submit", className: "primary", text: words.lock });
-  const form = h("form", { className: "lock", onsubmit: sign }, h("p", { text: words.lead }), h("label", {}, signin.code, code), row(lock));
   const message = { id: newId(), event: "locked", blind_id: "", payload: {}, browser_utc: now() };
-  async function sign(event) {
+  async function onsubmit(event) {
     event.preventDefault();
     lock.disabled = true;
     await app.outbox.empty();
-    const { status, data, wait } = await app.server.record(message, code.value);
+    const { status, data, wait: seconds } = await app.server.record(message, code.value);
     lock.disabled = false;
-    const problem = { 403: words.wrong, 429: fill(signin.wait, { seconds: wait }) };
-    if (status !== 200) return screen.say(problem[status] ?? (data.error || signin.trouble));
+    const problem = { 403: words.wrong, 429: fill(signin.wait, { seconds }) };
+    if (status !== 200) return app.screen.notice(problem[status] ?? (data.error || signin.trouble));
     app.state = { ...app.state, ...data.state };
     return app.show();
   }
-  const screen = sheet(app, "summary", words.title, h("p", { text: words.body }), again(app), form);
-  return screen;
+  const label = h("label", {}, signin.code, code);
+  const form = h("form", { className: "lock", onsubmit }, p(words.lead), label, ending(lock));
+  return sheet(app, "summary", words.title, p(words.body), again(app), form);
 }
 
 export function locked(app) {
-  const { words: { locked: words }, state } = app;
+  const words = app.words.locked;
+  const { head: hash, reader: id } = app.state;
   if (!app.outbox.waiting.length) app.kept.clear();
-  const head = h("code", { className: "head", text: state.head });
-  const copy = h("button", { type: "button", text: words.copy, onclick: async () => {
-    await navigator.clipboard?.writeText(state.head).catch(() => getSelection().selectAllChildren(head));
+  const head = h("code", { className: "head", text: hash });
+  const select = () => getSelection().selectAllChildren(head);
+  const copy = button(words.copy, async () => {
+    await navigator.clipboard?.writeText(hash).catch(select);
     copy.textContent = words.copied;
-  } });
-  const print = h("button", { type: "button", text: words.print, onclick: () => window.print() });
-  return sheet(app, "locked", words.title, h("p", { text: words.body }), h("p", { text: fill(words.reader, { id: state.reader }) }), head, h("div", { className: "row" }, copy, print));
+  });
+  const print = button(words.print, () => window.print());
+  const who = p(fill(words.reader, { id }));
+  return sheet(app, "locked", words.title, p(words.body), who, head, row(copy, print));
 }
 
 export function withdrawn(app) {
   if (!app.outbox.waiting.length) app.kept.clear();
-  const [title, body] = app.words.ended[app.state.phase === "erased" ? "erased" : app.state.withdrawn_by];
-  return sheet(app, "ended", title, h("p", { text: body }));
+  const { phase, withdrawn_by } = app.state;
+  const [title, body] = app.words.ended[phase === "erased" ? "erased" : withdrawn_by];
+  return sheet(app, "ended", title, p(body));
 }
 
 export { withdrawn as erased };

@@ -1,17 +1,22 @@
-// Sign in with the personal code: from the link's fragment, which never reaches a server's log, or typed.
-import { fill, h } from "./dom.js";
+// Sign in with the personal code: from the link's fragment, which never reaches a server's log, or
+// typed.
+import { ending, fill, h, p } from "./dom.js";
 
 const given = JSON.parse(document.getElementById("given").textContent);
 const words = given.words.signin;
 document.documentElement.lang = given.words.language;
 document.title = given.title;
 
-const code = h("input", { type: "text", className: "code", name: "code", autocomplete: "off", spellcheck: false, autocapitalize: "characters" });
+const typed = { type: "text", className: "code", name: "code" };
+const unaided = { autocomplete: "off", spellcheck: false, autocapitalize: "characters" };
+const code = h("input", { ...typed, ...unaided });
 const problem = h("p", { className: "problem", role: "alert" });
 const go = h("button", { type: "submit", className: "primary", text: words.enter });
-const submit = (event) => (event.preventDefault(), send(code.value));
-const form = h("form", { onsubmit: submit }, h("p", { text: words.lead }), h("label", {}, words.code, code), problem, h("div", { className: "row end" }, go));
-const sheet = h("main", { className: "sheet narrow" }, h("p", { className: "study", text: given.title }), h("h1", { text: words.enter }), form);
+const onsubmit = (event) => (event.preventDefault(), send(code.value));
+const label = h("label", {}, words.code, code);
+const form = h("form", { onsubmit }, p(words.lead), label, problem, ending(go));
+const heading = h("h1", { text: words.enter });
+const sheet = h("main", { className: "sheet narrow" }, p(given.title, "study"), heading, form);
 document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, sheet)));
 
 // A link opened here, or pasted into the address of the page that is open.
@@ -30,7 +35,8 @@ async function send(value) {
   go.disabled = true;
   problem.textContent = "";
   try {
-    const answer = await fetch("login", { method: "POST", headers: { "X-Reading": "1" }, body: JSON.stringify({ code: value }) });
+    const request = { method: "POST", headers: { "X-Reading": "1" } };
+    const answer = await fetch("login", { ...request, body: JSON.stringify({ code: value }) });
     if (answer.ok) return location.replace("./");
     const wait = fill(words.wait, { seconds: answer.headers.get("Retry-After") });
     problem.textContent = { 429: wait, 403: words.wrong }[answer.status] ?? words.trouble;

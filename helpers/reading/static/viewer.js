@@ -1,16 +1,24 @@
-// The image on a canvas: 16-bit grey values go through a window/level table to the screen; zoom, pan, invert.
-const SHARES = { auto: [0, 1], soft: [-0.35, 1.35], hard: [0.2, 0.8], dark: [0, 0.5], light: [0.5, 1] };
+// The image on a canvas: 16-bit grey values go through a window/level table to the screen; zoom,
+// pan, invert.
+const SHARES = {
+  auto: [0, 1],
+  soft: [-0.35, 1.35],
+  hard: [0.2, 0.8],
+  dark: [0, 0.5],
+  light: [0.5, 1],
+};
 
-// A fetched image made ready: its first window is its whole grey range, as for every image (06 lays all images on one
-// grey scale), and it is already drawn once off the screen.
+// Prepare a fetched image. Its first window is its whole grey range, as for every image (06 gives
+// all images one grey scale). It is drawn once off the screen.
 export function prepare({ values, width, height }, bits) {
   const top = values instanceof Uint8Array ? 255 : 2 ** (bits || 16) - 1;
-  const range = [0, top];
   const canvas = new OffscreenCanvas(width, height);
   const ctx = canvas.getContext("2d", { alpha: false });
   const pixels = ctx.createImageData(width, height);
-  const ready = { values, width, height, top, range, canvas, ctx, pixels, out: new Uint32Array(pixels.data.buffer), table: new Uint32Array(65536) };
-  develop(ready, range[0], range[1], false);
+  const out = new Uint32Array(pixels.data.buffer);
+  const table = new Uint32Array(65536);
+  const ready = { values, width, height, top, canvas, ctx, pixels, out, table };
+  develop(ready, 0, top, false);
   return ready;
 }
 
@@ -41,12 +49,14 @@ export class Viewer {
     this.pointers = new Map();
     this.picture = null;
     this.frames = [];
+    this.overlays = []; // what is drawn over the image
+    this.marker = null; // handles a drag that marks instead of setting the window
     this.listen();
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.resize();
   }
 
-  // Puts a prepared image on the screen at once.
+  // Put a prepared image on the screen immediately.
   show(picture) {
     this.picture = picture;
     this.reset();
@@ -60,7 +70,7 @@ export class Viewer {
 
   reset() {
     Object.assign(this, { zoom: 1, panX: 0, panY: 0, inverted: false });
-    if (this.picture) [this.low, this.high] = this.picture.range;
+    if (this.picture) [this.low, this.high] = [0, this.picture.top];
     this.ask();
   }
 
@@ -77,7 +87,7 @@ export class Viewer {
 
   window(dx, dy) {
     if (!this.picture) return;
-    const step = (this.picture.range[1] - this.picture.range[0] || 1) / Math.max(this.canvas.clientHeight, 200);
+    const step = this.picture.top / Math.max(this.canvas.clientHeight, 200);
     const width = Math.max(this.high - this.low + dx * step * 1.5, 2);
     const center = (this.low + this.high) / 2 + dy * step;
     this.low = center - width / 2;
@@ -101,9 +111,37 @@ export class Viewer {
     this.ask();
   }
 
-  // Screen pixels per image pixel when the whole image is seen.
+  // Screen pixels per image pixel when the whole image is visible.
   fit() {
-    return Math.min(this.canvas.width / this.picture.width, this.canvas.height / this.picture.height);
+    const { canvas, picture } = this;
+    return Math.min(canvas.width / picture.width, canvas.height / picture.height);
+  }
+
+  // The position of pixel (0, 0) of the image on the canvas, in canvas pixels, and the number of
+  // canvas pixels per image pixel.
+  placed() {
+    const { canvas, picture } = this;
+    const ratio = canvas.width / Math.max(canvas.clientWidth, 1);
+    const scale = this.fit() * this.zoom;
+    const left = Math.round(canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2);
+    const top = Math.round(canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2);
+    return { left, top, scale, ratio };
+  }
+
+  // The pixel of the image at a place on the screen; outside the image, its nearest edge.
+  pixelAt(x, y) {
+    const { left, top, scale, ratio } = this.placed();
+    const within = (value, most) => Math.min(Math.max(value, 0), most);
+    return {
+      x: within((x * ratio - left) / scale, this.picture.width),
+      y: within((y * ratio - top) / scale, this.picture.height),
+    };
+  }
+
+  // A number of image pixels in screen pixels.
+  onScreen(pixels) {
+    const { scale, ratio } = this.placed();
+    return (pixels * scale) / ratio;
   }
 
   panBy(dx, dy) {
@@ -112,7 +150,13 @@ export class Viewer {
     this.ask();
   }
 
-  // What the record keeps of how the image was looked at.
+  // Take over another viewer's window and position. Linked viewers follow each other.
+  copy({ low, high, zoom, panX, panY, inverted }) {
+    Object.assign(this, { low, high, zoom, panX, panY, inverted });
+    this.redraw();
+  }
+
+  // The facts about the view that the record keeps.
   view() {
     const round = (value) => Math.round(value * 100) / 100;
     return {
@@ -123,12 +167,13 @@ export class Viewer {
     };
   }
 
-  // The same against the first window: width 100 and level 0 for every image as it comes.
+  // The same relative to the first window: width 100 and level 0 for every new image.
   relative() {
-    const [low, high] = this.picture.range;
-    const share = (grey) => Math.round((100 * grey) / (high - low));
-    const level = share((this.low + this.high - low - high) / 2);
-    return { width: share(this.high - this.low), level: level > 0 ? `+${level}` : level, zoom: Math.round(this.zoom * 100) };
+    const { top } = this.picture;
+    const share = (grey) => Math.round((100 * grey) / top);
+    const level = share((this.low + this.high - top) / 2);
+    const width = share(this.high - this.low);
+    return { width, level: level > 0 ? `+${level}` : level, zoom: Math.round(this.zoom * 100) };
   }
 
   resize() {
@@ -140,7 +185,13 @@ export class Viewer {
     this.draw();
   }
 
+  // After every change of the view: here, and beside it where window and zoom are linked.
   ask() {
+    this.linked?.copy(this);
+    this.redraw();
+  }
+
+  redraw() {
     if (this.asked) return;
     this.asked = requestAnimationFrame(() => {
       this.asked = 0;
@@ -156,14 +207,14 @@ export class Viewer {
     ctx.fillRect(0, 0, canvas.width, canvas.height);
     if (picture) {
       const [low, high, inverted] = picture.shown;
-      if (low !== this.low || high !== this.high || inverted !== this.inverted) develop(picture, this.low, this.high, this.inverted);
-      const ratio = canvas.width / Math.max(canvas.clientWidth, 1);
-      const scale = this.fit() * this.zoom;
-      // Single pixels are shown to who zooms in on them; a small image as it comes is not a mosaic.
+      if (low !== this.low || high !== this.high || inverted !== this.inverted)
+        develop(picture, this.low, this.high, this.inverted);
+      const { left, top, scale, ratio } = this.placed();
+      // Single pixels are visible only after zooming in; a small image does not start as a mosaic.
       ctx.imageSmoothingEnabled = scale < 4 || this.zoom < 4;
-      const left = Math.round(canvas.width / 2 + this.panX * ratio - (picture.width * scale) / 2);
-      const top = Math.round(canvas.height / 2 + this.panY * ratio - (picture.height * scale) / 2);
       ctx.drawImage(picture.canvas, left, top, picture.width * scale, picture.height * scale);
+      for (const overlay of this.overlays)
+        overlay(ctx, (x, y) => [left + x * scale, top + y * scale], ratio);
     }
     this.frames.push(performance.now() - began);
     if (this.frames.length > 500) this.frames.splice(0, 250);
@@ -181,10 +232,14 @@ export class Viewer {
       canvas.setPointerCapture(event.pointerId);
       if (!pointers.size) begun = [this.low, this.high];
       pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-      // Two fingers zoom and move. The first one's first move was not meant for the window, nor is the last one's.
+      // Two fingers zoom and move. The first finger's first move was not meant for the window, and
+      // neither is the last finger's.
       if (pointers.size === 2) [this.low, this.high] = begun;
       const moving = event.button === 1 || event.button === 2 || event.shiftKey;
-      this.drag = pointers.size > 1 ? "pinch" : moving ? "pan" : "window";
+      this.drag = pointers.size > 1 ? "pinch" : moving ? "pan" : this.marker ? "mark" : "window";
+      if (this.drag === "mark" && this.picture)
+        this.marker.begin(this.pixelAt(event.offsetX, event.offsetY));
+      else this.marker?.cancel();
     });
     canvas.addEventListener("pointermove", (event) => {
       const before = pointers.get(event.pointerId);
@@ -198,15 +253,23 @@ export class Viewer {
         if (first.far > 10) this.zoomBy(then.far / first.far, then.x, then.y);
       } else if (this.drag === "pan") this.panBy(dx, dy);
       else if (this.drag === "window") this.window(dx, dy);
+      else if (this.drag === "mark")
+        this.marker?.stretch(this.pixelAt(event.offsetX, event.offsetY));
     });
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
+    for (const end of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(end, (event) => {
+        pointers.delete(event.pointerId);
+        if (this.drag === "mark") end === "pointerup" ? this.marker?.end() : this.marker?.cancel();
+      });
+    }
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("dblclick", () => this.reset());
+    canvas.addEventListener("dblclick", () => this.marker || this.reset());
     canvas.addEventListener(
       "wheel",
       (event) => {
         event.preventDefault();
-        this.zoomBy(Math.exp(-Math.max(-60, Math.min(60, event.deltaY)) / 300), event.offsetX, event.offsetY);
+        const turned = Math.max(-60, Math.min(60, event.deltaY));
+        this.zoomBy(Math.exp(-turned / 300), event.offsetX, event.offsetY);
       },
       { passive: false },
     );

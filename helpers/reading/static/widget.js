@@ -12,7 +12,7 @@ export default {
 const FRAME = "display: block; width: 100%; height: 720px; border: 0; background: #000;";
 const BAR = "display: flex; gap: 1em; align-items: center; flex-wrap: wrap; padding: .5em 0;";
 
-// A frame is a document of its own: its keys, styles and dialogs are the page's alone.
+// A frame is a separate document, so keys, styles and dialogs belong to the page alone.
 function practise(model, el) {
   const { practice: words } = model.get("words");
   const made = (tag, values) => Object.assign(document.createElement(tag), values);
@@ -22,15 +22,13 @@ function practise(model, el) {
   const open = () => (frame.srcdoc = page(model.get("files")));
   const begin = () => model.send({ path: "begin" });
   const full = () => frame.requestFullscreen();
+  const span = (textContent) => made("span", { textContent });
+  const button = (textContent, onclick) => made("button", { type: "button", textContent, onclick });
+  const named = span(`${words.code} `);
+  named.append(code);
   frame.practice = { model, leave: open };
-  bar.append(
-    made("strong", { textContent: words.title }),
-    made("span", { textContent: words.body }),
-    made("span", { textContent: `${words.code} ` }),
-    made("button", { type: "button", textContent: words.again, onclick: begin }),
-    made("button", { type: "button", textContent: words.full, onclick: full }),
-  );
-  bar.children[2].append(code);
+  const title = made("strong", { textContent: words.title });
+  bar.append(title, span(words.body), named, button(words.again, begin), button(words.full, full));
   el.append(bar, frame);
   const told = ({ data }) => {
     if (!data?.code) return;
@@ -42,15 +40,19 @@ function practise(model, el) {
   return () => model.off("msg:custom", told);
 }
 
-// The page with its modules as addresses of this browser, each after those that it imports.
+// The page's modules as object URLs of this browser, each after the modules that it imports.
 function page({ "style.css": style, ...modules }) {
   const addresses = {};
   const address = (name) => {
-    const linked = modules[name].replace(/ from "\.\/([\w.]+)"/g, (_, other) => ` from "${address(other)}"`);
+    const linked = modules[name].replace(
+      / from "\.\/([\w.]+)"/g,
+      (_, other) => ` from "${address(other)}"`,
+    );
     const made = () => URL.createObjectURL(new Blob([linked], { type: "text/javascript" }));
     return (addresses[name] ??= made());
   };
-  return `<!DOCTYPE html><html lang="en"><meta name="color-scheme" content="dark"><style>${style}</style>
+  return `<!DOCTYPE html><html lang="en">
+<meta name="color-scheme" content="dark"><style>${style}</style>
 <body><div id="reading-wait" role="status">…</div>
 <script type="module">import "${address("practice.js")}";</script></body></html>`;
 }
