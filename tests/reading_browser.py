@@ -52,6 +52,12 @@ class Reader:
         self.page.on("request", self._asked)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
 
+    def unexpected(self) -> list[str]:
+        """The problems that a killed kernel does not explain: Voila's own script reports that one
+        as an error of the page.
+        """
+        return [problem for problem in self.problems if problem != "Kernel connection disconnected"]
+
     def _heard(self, response) -> None:
         if response.url.endswith("reading/record") and response.status == 200:
             try:

@@ -296,7 +296,7 @@ def read_blocks_under_faults(browser, server, each: int, seed: int, every: int) 
         assert answered == {name: assigned[name] for name in answered}
         assert all("label" not in kept[blind_id] for blind_id in answered["first"])
         assert all("quality" not in kept[blind_id] for blind_id in answered["second"])
-        assert reader.problems == []
+        assert reader.unexpected() == []
     finally:
         proxy.close()
 

@@ -372,7 +372,7 @@ def read_under_faults(browser, server, number: int, answers: int, seed: int, eve
                 fault(server, proxy, reader)
         reader.saved(60)
         nothing_lost(server, reader, number, answered)
-        assert reader.problems == []
+        assert reader.unexpected() == []
     finally:
         proxy.close()
 

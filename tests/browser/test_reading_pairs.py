@@ -217,9 +217,7 @@ def read_pairs_under_faults(browser, server, pairs: int, seed: int, every: int) 
         assert all(event.payload["remark"] == f"seen {event.blind_id}" for event in kept)
         assert list(given) == events[0].payload["blocks"][0]["images"]
         assert reader.acknowledged.items() <= {e.message_id: e.blind_id for e in events}.items()
-        # That a kernel was killed is one of the faults, and Voila's script says so.
-        killed = "Kernel connection disconnected"
-        assert [problem for problem in reader.problems if problem != killed] == []
+        assert reader.unexpected() == []
     finally:
         proxy.close()
 
