@@ -191,7 +191,7 @@ TABLES = {
         ],
     ),
     "prompts": (
-        "The images that 02 requests from an image API; the file is beside its YAML.",
+        "The images that 02 requests from an image API; the file is beside the YAML of 02.",
         [
             text("prompt_id", "stable id; if empty, a hash of the prompt"),
             text("modality", "modality of the requested image", *MODALITIES, required=True),
@@ -199,12 +199,13 @@ TABLES = {
             ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
             text("side", "the patient's side of the finding", *SIDES),
             text("wording", "which wording of helpers/findings.py the prompt uses", *WORDINGS),
-            text("prompt", "the full prompt; empty: it is written from the columns before"),
+            text("prompt", "the full prompt; empty: it is written from the earlier columns"),
             integer("count", "number of images requested", required=True),
         ],
     ),
     "ledger": (
-        "Requests to the image API, one line each, written before and after the request (02).",
+        "One row per request to the image API, written before the request and updated after it"
+        " (02).",
         [
             text("request_id", "id of this attempt, assigned by the study", required=True),
             text("image_id", "id of the requested image", required=True),
@@ -286,7 +287,7 @@ TABLES = {
             number("high", "upper end of the 95 % interval"),
             number(
                 "baseline",
-                "the same measure between two halves of the real images, with the same number",
+                "the same measure between two halves of the real images, with as many images",
             ),
             number("baseline_low", "lower end of the 95 % interval"),
             number("baseline_high", "upper end of the 95 % interval"),
@@ -342,8 +343,8 @@ TABLES = {
     ),
     "sampling_prompts": (
         (
-            "What 04 samples; the file is beside its YAML. The prompt is written like the training"
-            " captions."
+            "What 04 samples; the file is beside the YAML of 04. The prompt is written like the"
+            " training captions."
         ),
         [
             text("prompt_id", "unique", required=True),
@@ -352,7 +353,7 @@ TABLES = {
             ids("finding", "ids of the findings, several joined by |", *FINDINGS),
             text("side", "the patient's side of the finding", *SIDES),
             text("wording", "how the prompt is written; empty: like captions", *WORDINGS),
-            text("prompt", "the full prompt; empty: it is written from the columns before"),
+            text("prompt", "the full prompt; empty: it is written from the earlier columns"),
             integer("count", "images per guidance scale and number of steps", required=True),
         ],
     ),
@@ -386,8 +387,8 @@ TABLES = {
         [
             text(
                 "id",
-                "the question's name in all results. Small letters, digits and _. The same id may"
-                " stand in two rows that are for different parts. Some ids have an analysis of"
+                "the question's name in all results. Small letters, digits and _. Two rows may have"
+                " the same id if they are for different parts. Some ids have an analysis of"
                 " their own: label (the published question: real, fake, uncertain), which (of a"
                 " pair: left, right), confidence, description, findings, side, cues, poor_quality,"
                 " unusual, noticed, years, specialty, prior_ai",
@@ -438,7 +439,8 @@ TABLES = {
             text("instructions", "shown before the part. An empty line begins a paragraph"),
             text(
                 "images",
-                "groups of draw.csv, joined by |; main where draw.csv names none. Empty: no images",
+                "groups of draw.csv, joined by |. Rows of draw.csv without a group are in main."
+                " Empty: no images",
             ),
             yes_no(
                 "unaware",
@@ -447,7 +449,7 @@ TABLES = {
             ),
             yes_no("tell_truth", "true: the truth is shown after each answer. Never scored"),
             yes_no("lock", "true: answers cannot be changed once the reader goes on"),
-            number("after_days", "days that must pass after the part before"),
+            number("after_days", "days that must pass after the previous part"),
             yes_no(
                 "pairs",
                 "true: one real and one generated image side by side, of one modality and alike in"
@@ -457,12 +459,12 @@ TABLES = {
         ],
     ),
     "review": (
-        "list.csv beside the study's keys: images with text in the pixels that wait for a person"
-        " (01).",
+        "list.csv beside the study's keys: images with text in their pixels that a person has to"
+        " decide on (01).",
         [
             text("image_id", "as in images.csv", required=True),
             text("file", "relative to the folder of images"),
-            integer("crops", "pictures of the text beside the list, <image_id>_<n>.png"),
+            integer("crops", "number of crops beside the list that show it, <image_id>_<n>.png"),
             text("decision", "what to do; empty: not decided yet", "mask", "reject", "keep"),
         ],
     ),
@@ -945,10 +947,10 @@ TABLES = {
         [
             text("coefficient", "name", required=True),
             number("truth", "true value in the simulation"),
-            number("coverage", "share that contains the truth, of the studies with an interval"),
+            number("coverage", "share of the intervals that contain the true value"),
             number("undefined", "share of the simulated studies without an interval"),
-            integer("images", "per study", required=True),
-            integer("studies", "simulated", required=True),
+            integer("images", "number of images per study", required=True),
+            integer("studies", "number of simulated studies", required=True),
         ],
     ),
     "question_answers": (
@@ -992,7 +994,8 @@ TABLES = {
         ],
     ),
     "marks": (
-        "One row per mark on an image, with the truth (08). Lengths are shares of the side.",
+        "One row per mark on an image, with the truth (08). Positions and lengths are shares of"
+        " the canvas's side.",
         [
             text("reader", "R1, R2, …", required=True),
             text("block", "id of the block that asked", required=True),
@@ -1118,7 +1121,7 @@ TABLES = {
             text("reader", "name in the report", required=True),
             text("run", "run of 07_ask_models", required=True),
             integer("memory", "earlier images that were sent again with each image"),
-            text("approval", "section of the protocol that allows real images to leave"),
+            text("approval", "section of the protocol that allows it to send real images"),
             text("reasons", "reasons for missing answers, with counts"),
             *_model(),
         ],
@@ -1141,7 +1144,7 @@ TABLES = {
             *_estimate(),
             number("general_low", "lower end for readers in general"),
             number("general_high", "upper end for readers in general"),
-            integer("readers", "readers who enter"),
+            integer("readers", "readers in the mean"),
             integer("images", "images that the model answered"),
             text("reason", "why a number is missing"),
         ],
@@ -1159,7 +1162,7 @@ TABLES = {
 # The tables about models have the same columns as those about readers.
 _BESIDE = {"answers": "Answers of models to images", "accuracy": "Accuracy of models", "areas": ""}
 for _name, _said in _BESIDE.items():
-    _said = f"{_said or 'Area under the ROC curve of models'}: columns as {_name} (08)."
+    _said = f"{_said or 'Area under the ROC curve of models'} (08). Same columns as {_name}.csv."
     TABLES[f"model_{_name}"] = (_said, [*TABLES[_name][1]])
 
 ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)

@@ -125,7 +125,7 @@ def test_a_model_has_rows_of_its_own_with_everything(analysed):
 def test_a_model_is_refused_among_people(analysed):
     folder = places.outputs_folder(STUDY)
     with pytest.raises(joined.AnalysisError, match="runs of models in `models`"):
-        joined.came_back(folder / "07_ask_models", folder / reading_studies.SET / "reading_set")
+        joined.read_answers(folder / "07_ask_models", folder / reading_studies.SET / "reading_set")
 
 
 def test_a_model_that_read_after_the_key_was_opened_is_refused(analysed):

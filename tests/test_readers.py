@@ -52,13 +52,13 @@ def test_simulated_readers_read_everything_and_lock(opened):
     )
     assert readings["confidence"].between(1, 6).all() and readings["description"].notna().all()
     assert opened.simulated == ["readers"] and (opened.folder / "begun.json").exists()
-    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 48, (
+    assert len(joined.read_answers(opened.folder, reading_set())["readings"]) == 48, (
         "notebook 08 takes them as they are"
     )
     events.loc[3, "payload"] = events.loc[3, "payload"].replace("true", "false")
     tables.write(events, opened.folder / "events.csv")
     with pytest.raises(joined.AnalysisError, match="events.csv differs from what the store wrote"):
-        joined.came_back(opened.folder, reading_set())
+        joined.read_answers(opened.folder, reading_set())
 
 
 def test_an_interrupted_rehearsal_ends_in_the_same_record(opened, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_when_people_have_locked_the_study_goes_on(opened):
         "readers.csv"
     )["simulated"].any()
     assert opened.simulated == []
-    assert len(joined.came_back(opened.folder, reading_set())["readings"]) == 24
+    assert len(joined.read_answers(opened.folder, reading_set())["readings"]) == 24
 
 
 def test_hidden_repeats_are_mostly_answered_alike():

@@ -74,7 +74,7 @@ def analyse(study="small", draw=False, **options):
     run = studies.begin(study, "08_analyse_readings", **FAST)
     set_run, reading_run = run.reads("06_assemble_reading_set"), run.reads("07_read_cases")
     readers = reading_run.read("readers.csv")
-    staying = joined.staying(readers)
+    staying = joined.not_withdrawn(readers)
     reason = "a reader withdrew" if len(staying) < len(readers) else ""
     key = seal.unseal(
         set_run.folder / "reading_set", set_run.folder / "sealed", study, staying, reason

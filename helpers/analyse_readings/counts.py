@@ -15,7 +15,7 @@ def describe(key, shown, readers, labels, confidence) -> dict:
     truth.
     """
     training = key["training"].fillna(False).astype(bool)
-    people = joined.staying(readers)
+    people = joined.not_withdrawn(readers)
     sources = shown.assign(generator=shown["generator"].fillna(""))
     of_source = sources.groupby(["modality", "origin", "generator"]).size()
     real = shown["truth"] == 0
@@ -43,7 +43,7 @@ def describe(key, shown, readers, labels, confidence) -> dict:
 def flow(key, readers, answers, shown) -> dict:
     """Counts of the flow diagram, from presentations to answers that count."""
     training = key["training"].fillna(False).astype(bool)
-    people, first = len(joined.staying(readers)), answers[answers["presentation"] == 1]
+    people, first = len(joined.not_withdrawn(readers)), answers[answers["presentation"] == 1]
     expected = len(shown) * people
     return {
         "presentations": len(key),

@@ -16,7 +16,7 @@ class AnalysisError(ValueError):
     """The readings cannot be analysed; the message says why and what to do."""
 
 
-def came_back(folder: Path, reading_set: Path, kind: str = "person") -> dict[str, pd.DataFrame]:
+def read_answers(folder: Path, reading_set: Path, kind: str = "person") -> dict[str, pd.DataFrame]:
     """The tables of stage 07 in `folder`: events, answers, readings, readers, checked against the
     set that was sent and against themselves; and `fields`.
 
@@ -66,7 +66,7 @@ def fields(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def staying(readers: pd.DataFrame) -> pd.DataFrame:
+def not_withdrawn(readers: pd.DataFrame) -> pd.DataFrame:
     """The readers who have not withdrawn."""
     return readers[readers["withdrawn_utc"].isna()] if "withdrawn_utc" in readers else readers
 
@@ -99,7 +99,7 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
             raise AnalysisError("readings.csv has " + said.format(**readings[wrong].iloc[0]))
     if "finding" in readings:
         raise AnalysisError("readings.csv has a column 'finding', which belongs to the key.")
-    people = staying(readers).drop(columns=["simulated", "withdrawn_utc"], errors="ignore")
+    people = not_withdrawn(readers).drop(columns=["simulated", "withdrawn_utc"], errors="ignore")
     joined = readings.merge(key.rename(columns={"finding": "true_finding"}), on="blind_id")
     joined = joined.merge(people, on="reader_id")
     joined = joined[~joined["training"].fillna(False).astype(bool)]
@@ -121,7 +121,7 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
 
 def reader_names(readers: pd.DataFrame) -> dict[str, str]:
     """ "R1", "R2", … by reader_id, readers who withdrew left out."""
-    known = sorted(staying(readers)["reader_id"])
+    known = sorted(not_withdrawn(readers)["reader_id"])
     return {reader_id: f"R{number}" for number, reader_id in enumerate(known, 1)}
 
 

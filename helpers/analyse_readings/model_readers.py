@@ -65,7 +65,7 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
     about, given = [], []
     for name in run.parameters.models:
         asked = run.reads(name)
-        back = joined.came_back(asked.folder, set_run.folder / "reading_set", kind="model")
+        back = joined.read_answers(asked.folder, set_run.folder / "reading_set", kind="model")
         _refuse_late(name, back["readers"], set_run)
         rows = asked.read("models.csv").sort_values("reader_id").reset_index(drop=True)
         several = len(rows) > 1

@@ -260,7 +260,7 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
             found = found.drop(["low", "high", "general_low", "general_high", "p"], errors="ignore")
             found["reason"] = "they did not make images of the same modalities"
         rows.append({"by": by, "a": a, "b": b} | found.to_dict())
-    people = joined.staying(readers).sort_values("reader_id")
+    people = joined.not_withdrawn(readers).sort_values("reader_id")
     names = np.array(list(joined.reader_names(readers).values()))
     knew = [people["prior_ai"].eq(yes).fillna(False).to_numpy(bool) for yes in (True, False)]
     sides = [[n for n in names[those] if scores[n].notna().any()] for those in knew]

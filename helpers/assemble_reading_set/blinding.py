@@ -181,48 +181,48 @@ def read_set(folder: Path) -> pd.DataFrame:
     return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
 
 
-def import_readings(came_back: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
+def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
     """Readings from a reading host (events, readings, readers), checked against the set that was
     sent.
 
     Raises BlindingError for another set's images, an unknown reader, a second final answer, a gap
     in a reader's events, or an answer without an event. The store verifies the chain of hashes.
     """
-    came_back = Path(came_back)
+    folder = Path(folder)
     names = ("events", "readings", "readers")
-    events, readings, readers = (tables.read(came_back / f"{name}.csv") for name in names)
-    answers = tables.read(came_back / "answers.csv", "given_answers")
+    events, readings, readers = (tables.read(folder / f"{name}.csv") for name in names)
+    answers = tables.read(folder / "answers.csv", "given_answers")
     shown = tables.read(Path(reading_set) / "reading_set.csv")["blind_id"]
     for name, rows in (("events", events), ("readings", readings), ("answers", answers)):
         _refuse(
             rows[rows["blind_id"].notna() & ~rows["blind_id"].isin(shown)],
-            came_back / f"{name}.csv",
+            folder / f"{name}.csv",
             "image {blind_id} is not in the reading set that was sent: these readings are of"
             " another set.",
         )
         _refuse(
             rows[~rows["reader_id"].isin(readers["reader_id"])],
-            came_back / f"{name}.csv",
+            folder / f"{name}.csv",
             "reader {reader_id} is not in readers.csv: copy all three tables again.",
         )
     answer = ["reader_id", "blind_id"]
     _refuse(
         readings[readings.duplicated(answer)],
-        came_back / "readings.csv",
+        folder / "readings.csv",
         "reader {reader_id} has two final answers for {blind_id}.",
     )
     expected = events.sort_values("sequence").groupby("reader_id").cumcount().sort_index() + 1
     _refuse(
         events[events["sequence"] != expected],
-        came_back / "events.csv",
+        folder / "events.csv",
         "events of reader {reader_id} are missing: export the tables again from the store.",
     )
     backed = pd.MultiIndex.from_frame(events[answer])
-    asked = answers[answers["blind_id"].notna()]
-    for name, rows in (("readings", readings), ("answers", asked)):
+    about_images = answers[answers["blind_id"].notna()]
+    for name, rows in (("readings", readings), ("answers", about_images)):
         _refuse(
             rows[~pd.MultiIndex.from_frame(rows[answer]).isin(backed)],
-            came_back / f"{name}.csv",
+            folder / f"{name}.csv",
             "the answer of {reader_id} to {blind_id} has no event in events.csv.",
         )
     return {"events": events, "readings": readings, "readers": readers, "answers": answers}
