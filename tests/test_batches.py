@@ -8,11 +8,11 @@ import json
 
 import openai
 import pytest
+from faulty_service import ImageServer
 from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: F401
 
 from helpers.generate_openai import batches, service
 from helpers.rehearsal import image_api_batches
-from helpers.rehearsal.image_api import ImageServer
 from helpers.services import connection, retry_policy
 
 
@@ -225,11 +225,11 @@ def test_a_batch_that_the_service_will_not_take_is_not_submitted_again():
 def test_a_request_that_fails_among_others_is_tried_once_more_and_then_set_aside():
     with ImageServer(sketch=True, script=["", "forbidden"]) as server:
         submit(server)
-        server.script = ["forbidden"]
         for _ in range(2):
             made = generation(server, mode="batch")
             with contextlib.suppress(connection.ServiceError):
                 visit(made)
+            server.script = ["forbidden"]
         assert len(on_disk(made)) == 5 and len(server.batches) == 2
 
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 
+import faulty_service
 import pandas as pd
 import pytest
+from faulty_service import FAULTS, ImageServer
 from generations import (
     EACH,
     MODEL,
@@ -24,7 +26,6 @@ from generations import (
 from helpers import tables
 from helpers.generate_openai import paid_images, prompts, requests, service
 from helpers.rehearsal import image_api_answers
-from helpers.rehearsal.image_api import FAULTS, ImageServer
 from helpers.runner import places
 from helpers.services import connection
 
@@ -200,7 +201,7 @@ def test_an_image_without_a_count_is_not_free(monkeypatch, usage):
         status, answer = answered(*asked)
         return status, answer | {"usage": usage}
 
-    monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
+    monkeypatch.setattr(faulty_service, "price", lambda *_: EACH)
     monkeypatch.setattr(image_api_answers, "generation", uncounted)
     with ImageServer(sketch=True) as server:
         made = generation(server, 3)
@@ -216,7 +217,7 @@ def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
         status, answer = answered(*asked)
         return status, answer | {"usage": {"total_tokens": 206}}
 
-    monkeypatch.setattr(image_api_answers, "price", lambda *_: EACH)
+    monkeypatch.setattr(faulty_service, "price", lambda *_: EACH)
     monkeypatch.setattr(image_api_answers, "generation", total_only)
     with ImageServer(sketch=True) as server:
         ledger = generate(generation(server, 1))
@@ -226,7 +227,7 @@ def test_tokens_counted_in_total_only_are_charged_and_said(monkeypatch):
 
 def test_a_gateway_that_gave_up_waiting_may_have_been_billed(monkeypatch):
     monkeypatch.setattr(
-        image_api_answers,
+        faulty_service,
         "failure",
         lambda kind: (504, {"detail": "gateway timeout"}) if kind == "detail" else None,
     )
@@ -247,7 +248,7 @@ def test_an_answer_that_came_whole_is_kept_though_the_connection_broke(monkeypat
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
         handler.close_connection = True
 
-    monkeypatch.setattr("helpers.rehearsal.image_api._Handler._send", broken_off)
+    monkeypatch.setattr("helpers.rehearsal.image_api.Handler.send", broken_off)
     with ImageServer(sketch=True) as server:
         ledger = generate(generation(server, 3))
     assert ledger["status"].tolist() == ["ok"] * 3
@@ -332,12 +333,12 @@ def test_it_is_said_why_the_missing_image_is_missing():
     """Not what last happened to another one, which was asked for again and came."""
 
     class Service(ImageServer):
-        def answer(self, request, kind):
+        def judged(self, request, kind, *counted):
             if request["prompt"] == "never":
                 kind = "empty"
             elif len(self.requests) < 14:
                 kind = "server_error"
-            return super().answer(request, kind)
+            return super().judged(request, kind, *counted)
 
     with Service(sketch=True) as server:
         made = generation(server, 1, ["never"] + [f"prompt {n}" for n in range(4)], in_flight=1)
@@ -386,7 +387,7 @@ GENERATOR = """
 import sys
 sys.path.insert(0, "tests")
 import generations
-from helpers.rehearsal.image_api import ImageServer
+from faulty_service import ImageServer
 server = ImageServer()
 server.port = int(sys.argv[1])
 made = generations.generation(server, 60, "left pleural effusion", budget_usd=50.0, in_flight=4)

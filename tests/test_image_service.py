@@ -5,6 +5,7 @@ import base64
 import json
 
 import pytest
+from faulty_service import ImageServer
 from generations import (
     MODEL,
     elsewhere,  # noqa: F401
@@ -17,7 +18,6 @@ from generations import (
 
 from helpers.generate_openai import answers, service
 from helpers.rehearsal import image_api_answers
-from helpers.rehearsal.image_api import ImageServer
 from helpers.runner import places
 from helpers.services import connection, prices
 
@@ -103,7 +103,7 @@ def test_the_end_of_a_model_in_whatever_way_it_is_said(monkeypatch, said, until,
 )
 def test_a_server_without_a_usable_list_of_models_is_asked_all_the_same(monkeypatch, listed):
     monkeypatch.setattr(
-        "helpers.rehearsal.image_api._Handler._get", lambda handler, path: (200, listed)
+        "helpers.rehearsal.image_api.Handler.found", lambda handler, path: (200, listed)
     )
     with ImageServer() as server:
         assert "not checked" in checked(server)
@@ -111,7 +111,7 @@ def test_a_server_without_a_usable_list_of_models_is_asked_all_the_same(monkeypa
 
 def test_a_key_that_may_not_list_models_may_still_make_images(monkeypatch):
     monkeypatch.setattr(
-        "helpers.rehearsal.image_api._Handler._get",
+        "helpers.rehearsal.image_api.Handler.found",
         lambda handler, path: (403, {"error": {"message": "Missing scopes"}}),
     )
     with ImageServer() as server:

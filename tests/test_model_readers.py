@@ -1,6 +1,7 @@
 """A model reads a blinded set: real record, real client, a strict server of its own."""
 
 import asyncio
+import functools
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 
 import chat_server
+import faulty_service
 import pandas as pd
 import pytest
 import reading_studies
@@ -523,11 +525,13 @@ def test_an_example_of_a_service_sends_what_a_strict_server_takes(place, path):
 # --- the stand-in
 
 
-def test_the_stand_in_is_marked_and_its_faults_can_be_switched_on():
+def test_the_stand_in_is_marked_and_its_faults_are_reasons(monkeypatch):
     made(read=12)
     given = {"provider": "rehearsal", "label": "Stand-in", "price_image": -1.0}
-    faults = ["refusal 0.2", "nonsense 0.1", "wrong_json 0.1", "server_error 0.1", "cut 0.1"]
-    run, record, reading = opened(**PAID | given, simulated_faults=faults, ask_again=6)
+    faults = {"refusal": 0.2, "nonsense": 0.1, "wrong_json": 0.1, "server_error": 0.1, "cut": 0.1}
+    faulty = functools.partial(faulty_service.ModelServer, faults=faults)
+    monkeypatch.setattr(model_api, "ModelServer", faulty)
+    run, record, reading = opened(**PAID | given, ask_again=6)
     asyncio.run(asking.read(reading))
     recording.enter(record, reading)
     found = recording.tables_of(record, reading.opened, reading)
@@ -536,8 +540,3 @@ def test_the_stand_in_is_marked_and_its_faults_can_be_switched_on():
     assert found["models"]["answered_by"].str.contains("simulated").all()
     assert len(found["missing_answers"]) and found["missing_answers"]["simulated"].all()
     assert len(found["readings"]) + len(found["missing_answers"]) == 12
-
-
-def test_the_stand_in_knows_only_its_faults():
-    with pytest.raises(ValueError, match="no fault 'hiccup'; one of: .*refusal"):
-        model_api.ModelServer(faults={"hiccup": 1.0})

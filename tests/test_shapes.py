@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from faulty_service import ImageServer
 from generations import elsewhere, generate, generation, on_disk, run_of, service_of, table  # noqa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from helpers import images, tables
 from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, prompts, shapes
-from helpers.rehearsal.image_api import ImageServer
 from helpers.runner import places
 from helpers.services import connection
 

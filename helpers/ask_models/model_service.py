@@ -31,19 +31,9 @@ def of(run: runs.Run) -> ModelService:
         from helpers.rehearsal.model_api import ModelServer
 
         run.mark_simulated("model readers")
-        base_url = ModelServer(faults=_faults(settings.simulated_faults)).__enter__().url
+        base_url = ModelServer().__enter__().url
     key = "" if run.finished else connection.credential(run)
     return ModelService(settings, base_url, extra, price, key)
-
-
-def _faults(given: list[str]) -> dict[str, float]:
-    """Shares by kind from items such as "refusal 0.1". Raises ServiceError."""
-    try:
-        return {name: float(share) for name, _, share in (one.partition(" ") for one in given)}
-    except ValueError:
-        raise ServiceError(
-            'simulated_faults are kinds with their shares, such as ["refusal 0.1"].'
-        ) from None
 
 
 async def preflight(service: ModelService) -> str:

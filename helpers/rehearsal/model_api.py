@@ -11,60 +11,36 @@ import json
 import random
 import time
 import uuid
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from helpers.rehearsal import image_api, image_api_answers
+from helpers.rehearsal import image_api
 
-FAULTS = (
-    *("throttle", "throttle_silent", "quota", "unauthorised", "forbidden", "server_error"),
-    *("detail", "moderation", "slow", "drop", "cut"),
-    "empty",  # 200 without choices: billed
-    "refusal",  # 200 with the model's refusal: billed
-    "nonsense",  # 200 with prose that is not JSON: billed
-    "wrong_json",  # 200 with JSON that does not fit the questions: billed
-    "too_long",  # 200, ended by the limit of tokens: billed
-)
 SMOOTH = 13.0  # mean step between neighbouring pixels below which an image looks generated
-USD_PER_TOKEN = {"prompt_tokens": 2.5e-6, "completion_tokens": 10e-6}
 
 
-@dataclass
 class ModelServer(image_api.ImageServer):
-    """The service; `faults` and `script` as of the image service, with the kinds of FAULTS."""
+    """The service."""
 
-    kinds: ClassVar[tuple] = FAULTS
+    def __init__(self):
+        super().__init__()
+        self.chance = random.Random(0)
 
-    def answer(self, request: dict, kind: str) -> tuple[int, dict]:
+    def answer(self, request: dict) -> tuple[int, dict]:
         """POST /v1/chat/completions."""
-        return image_api_answers.failure(kind) or (200, completion(request, self._random, kind))
-
-    def price(self, request: dict, answer: dict) -> float:
-        """What the service would charge for an answer, USD."""
-        return sum(answer["usage"][name] * usd for name, usd in USD_PER_TOKEN.items())
+        return 200, completion(request, self.chance)
 
 
-def completion(request: dict, chance: random.Random, kind: str = "") -> dict:
+def completion(request: dict, chance: random.Random) -> dict:
     """A chat completion for the last image of a request, by its JSON schema where it has one."""
     parts = request["messages"][-1]["content"]
     link = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
     with Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) as picture:
         pixels = np.asarray(picture.convert("L"), dtype=float)
     shaped = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
-    said = _answers(shaped.get("properties", {}), pixels, chance)
-    text = {
-        "nonsense": "This image shows a chest. Please consult a radiologist.",
-        "wrong_json": json.dumps({"label": "perhaps"}),
-        "too_long": json.dumps(said)[:-5],
-    }.get(kind, json.dumps(said))
+    text = json.dumps(_answers(shaped.get("properties", {}), pixels, chance))
     message = {"role": "assistant", "content": text, "refusal": None}
-    if kind == "refusal":
-        message |= {"content": None, "refusal": "I can't help with medical images."}
-    choice = {"index": 0, "message": message}
-    choice["finish_reason"] = "length" if kind == "too_long" else "stop"
     words = sum(len(part.get("text", "")) for part in parts)
     used = {"prompt_tokens": words // 4 + pixels.size // 750, "completion_tokens": len(text) // 4}
     return {
@@ -72,7 +48,7 @@ def completion(request: dict, chance: random.Random, kind: str = "") -> dict:
         "object": "chat.completion",
         "created": int(time.time()),
         "model": f"{request['model']} (simulated)",
-        "choices": [] if kind == "empty" else [choice],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": used | {"total_tokens": sum(used.values())},
     }
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from unittest import mock
 
 import pandas as pd
+from faulty_service import ImageServer
 
 from helpers import tables
 from helpers.generate_openai import answers, prompts, requests, service
-from helpers.rehearsal.image_api import ImageServer
 from helpers.runner import parameters, places, runs
 from speed import measurement
 
