@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn import metrics
 
-from helpers.statistics import accuracy, multireader
+from helpers.statistics import accuracy, multireader, roc_areas
 
 
 def kernel(positive, negative):
@@ -230,12 +231,11 @@ def test_scores_run_from_sure_real_to_sure_fake():
 def test_area_and_delong_against_placement_values(seed):
     scores, truth = study(readers=2, seed=seed)
     expected = brute_delong(scores.to_numpy(), truth.to_numpy())
-    one = multireader.reader_auc(truth, scores["R0"])
+    one = multireader.these_readers(scores[["R0"]], truth)
     assert one.estimate == pytest.approx(brute_area(scores["R0"].to_numpy(), truth.to_numpy()))
     assert one.se**2 == pytest.approx(expected[0, 0])
-    two = multireader.compare_auc(truth, scores["R0"], scores["R1"])
-    assert two.se**2 == pytest.approx(expected[0, 0] + expected[1, 1] - 2 * expected[0, 1])
-    assert two.p == pytest.approx(2 * stats.norm.sf(abs(two.statistic)))
+    _, matrix, _ = roc_areas.areas(scores.to_numpy()[:, None], truth.to_numpy(), np.arange(17))
+    assert matrix[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("covariance", ["delong", "jackknife"])
@@ -257,34 +257,11 @@ def test_multireader_against_its_formulas(covariance):
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, df) * found.se)
 
 
-@pytest.mark.parametrize("covariance", ["delong", "jackknife"])
-def test_multireader_compare_against_the_analysis_of_variance(covariance):
-    a, truth = study(readers=3, seed=1)
-    b, _ = study(readers=3, seed=2)
-    brute = brute_delong if covariance == "delong" else brute_jackknife
-    values = np.hstack([a.to_numpy(), b.to_numpy()])
-    matrix = brute(values, truth.to_numpy())
-    areas = np.array([brute_area(values[:, j], truth.to_numpy()) for j in range(6)]).reshape(2, 3)
-    mean = areas.mean()
-    ms_t = 3 * ((areas.mean(axis=1) - mean) ** 2).sum()
-    residual = areas - areas.mean(axis=1, keepdims=True) - areas.mean(axis=0) + mean
-    ms_tr = (residual**2).sum() / 2
-    other = [(i, j) for i in range(3) for j in range(3) if i != j]
-    cov2 = np.mean([matrix[i, j] for i, j in other] + [matrix[3 + i, 3 + j] for i, j in other])
-    cov3 = np.mean([matrix[i, 3 + j] for i, j in other])
-    below = ms_tr + 3 * max(cov2 - cov3, 0)
-    found = multireader.multireader_compare(a, b, truth, covariance=covariance)
-    assert found.statistic**2 == pytest.approx(ms_t / below)
-    assert found.df == pytest.approx(below**2 / (ms_tr**2 / 2))
-    assert found.p == pytest.approx(stats.f.sf(ms_t / below, 1, found.df))
-    assert found.se == pytest.approx(math.sqrt(2 / 3 * below))
-
-
 def test_every_score_counts_also_of_images_that_lack_one():
     scores, truth = study()
     holes = scores.mask(np.arange(17)[:, None] == np.array([3, 5, 5]))
     found = multireader.multireader(holes, truth.sample(frac=1, random_state=1))
-    each = [multireader.reader_auc(truth[c.index], c) for c in (holes[r].dropna() for r in holes)]
+    each = [multireader.these_readers(holes[[reader]], truth) for reader in holes]
     assert found.estimate == pytest.approx(np.mean([one.estimate for one in each]))
     assert (found.images, found.incomplete, found.dropped, found.answers) == (17, 2, 0, 48)
     silent = multireader.multireader(scores.assign(R9=np.nan), truth)
@@ -319,8 +296,8 @@ def test_what_cannot_be_analysed_has_a_reason():
     scores, truth = study()
     assert multireader.multireader(scores[["R0"]], truth).reason.startswith("one reader")
     assert "real" in multireader.multireader(scores[truth == 1], truth[truth == 1]).reason
-    assert multireader.reader_auc(truth, truth.astype(float)).reason
-    assert multireader.reader_auc(truth, truth.astype(float)).estimate == 1
+    perfect = multireader.these_readers(truth.to_frame(), truth)
+    assert perfect.reason and perfect.estimate == 1
     flat = multireader.multireader(scores * 0, truth)
     assert (flat.estimate, flat.se) == (0.5, 0)
     assert flat.reason
@@ -348,9 +325,7 @@ def test_bootstrap_against_a_plain_loop():
     for _ in range(400):
         readers = random.integers(0, 5, 5)
         rows = np.concatenate([random.choice(np.flatnonzero(kind == k), 40) for k in (0, 1)])
-        areas.append(
-            np.mean([multireader.reader_auc(kind[rows], values[rows, r]).estimate for r in readers])
-        )
+        areas.append(np.mean([metrics.roc_auc_score(kind[rows], values[rows, r]) for r in readers]))
     assert found.estimate == pytest.approx(multireader.multireader(scores, truth).estimate)
     assert found.se == pytest.approx(np.std(areas, ddof=1), rel=0.15)
     assert (found.low, found.high) == pytest.approx(

@@ -10,7 +10,7 @@ import pytest
 import simulated_reads as simulated
 from scipy import stats
 
-from helpers.statistics import accuracy, agreement, multireader
+from helpers.statistics import accuracy, agreement, multireader, roc_areas
 from helpers.statistics import clusters as cluster
 from helpers.statistics.differences import FEW_READERS
 
@@ -35,13 +35,13 @@ def share(hit, rated, groups):
 def areas(scores, truth, groups, skills, general, clustered):
     """Name, true value, low and high of every area."""
     true = simulated.area(skills)
-    found, matrix, df = multireader.areas(scores, truth, groups)
+    found, matrix, df = roc_areas.areas(scores, truth, groups)
     these = {"estimate": found.mean(-1), "se": np.sqrt(matrix.mean((-2, -1))), "df": df}
     yield "these readers' area", true.mean(axis=-1), *multireader.possible(these)
     if skills.shape[1] >= FEW_READERS:
         random = multireader.random_readers(found, matrix, df if clustered else np.inf)
         yield "readers in general", np.full(len(skills), general), *multireader.possible(random)
-    found, matrix, df = multireader.areas(scores[..., :1], truth, groups)
+    found, matrix, df = roc_areas.areas(scores[..., :1], truth, groups)
     one = {"estimate": found[:, 0], "se": np.sqrt(matrix[:, 0, 0]), "df": df}
     yield "a reader's area", true[:, 0], *multireader.possible(one)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from helpers.statistics import clusters as cluster
-from helpers.statistics import multireader
+from helpers.statistics import multireader, roc_areas
 
 FEWEST_READERS = 3  # minimum in each of two groups
 
@@ -52,14 +52,14 @@ def different(values, truth, numbers, first, second, clustered=True) -> dict:
     # is too small.
     kind, found, moved, groups = "jackknife" if clustered else "delong", [], [], []
     for chosen in (first, second):
-        areas, part, clusters = multireader.influence(
+        areas, part, clusters = roc_areas.influence(
             values[chosen], truth[chosen], numbers[chosen], covariance=kind
         )
         moved.append(np.zeros(values.shape))
         moved[-1][chosen] = part
         found.append(areas)
         groups.append(clusters)
-    matrix, df = multireader.covariances(moved[0] - moved[1], truth, numbers, np.minimum(*groups))
+    matrix, df = roc_areas.covariances(moved[0] - moved[1], truth, numbers, np.minimum(*groups))
     away = found[0] - found[1]
     row = {
         "area_a": found[0].mean(axis=-1),
@@ -97,7 +97,7 @@ def of_readers(scores, truth, first: list, second: list, clusters=None, confiden
 
 def apart(values, truth, numbers, first: int) -> dict:
     """`of_readers` for scores (images, studies, readers), the `first` readers against the rest."""
-    areas, matrix, groups = multireader.areas(values, truth, numbers)
+    areas, matrix, groups = roc_areas.areas(values, truth, numbers)
     parts, shared, means = [], 0.0, []
     for members in (slice(first), slice(first, None)):
         block, count = matrix[:, members, members], areas[:, members].shape[-1]

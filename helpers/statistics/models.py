@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import special
 
 from helpers.statistics import clusters as cluster
-from helpers.statistics import multireader
+from helpers.statistics import multireader, roc_areas
 
 
 def area_difference(scores, truth, model, clusters=None, confidence: float = 0.95) -> pd.Series:
@@ -30,11 +30,11 @@ def area_difference(scores, truth, model, clusters=None, confidence: float = 0.9
     if not able[0] or not able[1:].any():
         return pd.Series(counts | {"reason": "fewer than two real or two generated images"})
     kind = "delong" if clusters is None else "jackknife"
-    areas, moved, groups = multireader.influence(
+    areas, moved, groups = roc_areas.influence(
         values[:, None, able], truth, numbers, covariance=kind
     )
     away = areas[0, :1] - areas[0, 1:]
-    matrix, df = multireader.covariances(moved[..., :1] - moved[..., 1:], truth, numbers, groups)
+    matrix, df = roc_areas.covariances(moved[..., :1] - moved[..., 1:], truth, numbers, groups)
     found = counts | {"model": areas[0, 0], "readers_mean": areas[0, 1:].mean()}
     return _told(found, away, matrix[0], df[0], groups.min(), confidence)
 

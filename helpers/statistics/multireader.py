@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import special, stats
 
 from helpers.statistics import clusters as cluster
+from helpers.statistics import roc_areas
 
 COVARIANCES = ("delong", "jackknife")
 FIELDS = ["estimate", "se", "df", "statistic", "low", "high", "p"]
@@ -20,37 +21,6 @@ FIELDS = ["estimate", "se", "df", "statistic", "low", "high", "p"]
 SEPARATED = "every generated image was scored above every real one"
 REVERSED = "every real image was scored above every generated one"
 WITHOUT_WIDTH = "nothing varies from image to image or from reader to reader"
-
-
-def reader_auc(truth, score, clusters=None, strata=None) -> pd.Series:
-    """The area under one reader's ROC curve with DeLong's standard error.
-
-    `clusters`, `strata`: as for `multireader`. Returns estimate, se, df (inf: normal), statistic
-    and p (two-sided, against 0.5), low, high (95 %, cut to [0, 1]), images, dropped (score missing)
-    and reason. Raises ValueError for truth other than 0 and 1.
-    """
-    table = _Table(_column(score, truth), truth, clusters, strata)
-    if reason := table.lacking():
-        return _nothing(reason, **table.counts)
-    areas, covariance, df = table.areas("delong")
-    df = np.inf if clusters is None else df
-    found = _result(areas[0], np.sqrt(covariance[0, 0]), df, 0.5, **table.counts)
-    found["low"], found["high"] = np.clip([found["low"], found["high"]], 0, 1)
-    return found
-
-
-def compare_auc(truth, score_a, score_b) -> pd.Series:
-    """The difference of two areas (a minus b) on the same images, with DeLong's covariance; fields
-    as `reader_auc`, against 0. Images that lack one of the scores are dropped and counted.
-    """
-    both = pd.concat([_column(score_a, truth), _column(score_b, truth)], axis=1)
-    table = _Table(both, truth, complete=True)
-    if reason := table.lacking():
-        return _nothing(reason, **table.counts)
-    areas, covariance, _ = table.areas("delong")
-    se = np.sqrt(max(np.array([1, -1]) @ covariance @ [1, -1], 0))
-    each = {"auc_a": areas[0], "auc_b": areas[1]}
-    return _result(areas[0] - areas[1], se, np.inf, 0, **each, **table.counts)
 
 
 def multireader(
@@ -129,43 +99,6 @@ def possible(found: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
     return special.expit(special.logit(area) - half)[()], special.expit(special.logit(area) + half)[
         ()
     ]
-
-
-def multireader_compare(
-    scores_a: pd.DataFrame, scores_b: pd.DataFrame, truth, covariance: str = "delong"
-) -> pd.Series:
-    """The difference (a minus b) of mean areas of two conditions read by the same readers, readers
-    and images random.
-
-    Hillis' F test as t = sqrt(F) with the sign of the difference; standard error sqrt(2 / r (MS_TR
-    + r max(Cov2 - Cov3, 0))). Images with a missing score are dropped and counted. Fields as
-    `multireader`, plus auc_a, auc_b, ms_treatment_reader, cov1, cov2, cov3. Raises ValueError if
-    the two have different readers.
-    """
-    if set(scores_a.columns) != set(scores_b.columns):
-        raise ValueError("both conditions must have the same readers as columns")
-    both = pd.concat([scores_a, scores_b[scores_a.columns]], axis=1)
-    table, readers = _Table(both, truth, complete=True), len(scores_a.columns)
-    counts = table.counts | {"readers": readers}
-    if reason := table.lacking(covariance, readers=3):
-        return _nothing(reason, **counts)
-    areas, matrix, _ = table.areas(covariance)
-    a, b, other = areas[:readers], areas[readers:], ~np.eye(readers, dtype=bool)
-    within = (matrix[:readers, :readers] + matrix[readers:, readers:]) / 2
-    between = matrix[:readers, readers:]
-    cov1, cov2, cov3 = np.diag(between).mean(), within[other].mean(), between[other].mean()
-    ms = _variance(a - b) / 2
-    total = ms + readers * max(cov2 - cov3, 0)
-    df = _ratio(total**2, ms**2 / (readers - 1))
-    extra = {
-        "auc_a": a.mean(),
-        "auc_b": b.mean(),
-        "ms_treatment_reader": ms,
-        "cov1": cov1,
-        "cov2": cov2,
-        "cov3": cov3,
-    }
-    return _result(a.mean() - b.mean(), np.sqrt(2 / readers * total), df, 0, **counts, **extra)
 
 
 def equivalence(
@@ -289,7 +222,7 @@ def power(
     shared = np.sqrt(correlation) * random.standard_normal((len(truth), studies, 1))
     own = np.sqrt(1 - correlation) * random.standard_normal((len(truth), studies, readers))
     scores = truth[:, None, None] * shift + shared + own
-    found = random_readers(*areas(scores, truth, np.arange(len(truth)))[:2])
+    found = random_readers(*roc_areas.areas(scores, truth, np.arange(len(truth)))[:2])
     away, se = np.abs(found["estimate"] - against), found["se"]
     half_width = special.stdtrit(found["df"], 0.975) * se
     # If all readers separate the kinds perfectly, there is no standard error, and the difference
@@ -301,19 +234,12 @@ def power(
     return pd.Series(chance | {"half_width": wide.mean() if len(wide) else np.nan})
 
 
-def _column(score, truth) -> pd.DataFrame:
-    index = truth.index if isinstance(truth, pd.Series) else None
-    return (
-        score if isinstance(score, pd.Series) else pd.Series(np.asarray(score), index=index)
-    ).to_frame()
-
-
 class _Table:
     """Scores (images, readers) and truth (images,) in one order, without images or readers that
-    have no usable scores; with `complete`, also without images that lack any score.
+    have no usable scores.
     """
 
-    def __init__(self, scores: pd.DataFrame, truth, clusters=None, strata=None, complete=False):
+    def __init__(self, scores: pd.DataFrame, truth, clusters=None, strata=None):
         images = len(scores)
         if isinstance(truth, pd.Series) and not scores.index.equals(truth.index):
             known = scores.index.is_unique and truth.index.is_unique and len(truth) == images
@@ -329,7 +255,7 @@ class _Table:
             raise ValueError("truth must be 0 (real) or 1 (generated) for every image")
         values = scores.to_numpy(dtype=float, na_value=np.nan)
         rated = ~np.isnan(values)
-        kept = rated.all(axis=1) if complete else rated.any(axis=1)
+        kept = rated.any(axis=1)
         able = np.minimum(rated[truth == 1].sum(axis=0), rated[truth == 0].sum(axis=0)) >= 2
         able |= not able.any()
         self.values, self.truth = values[kept][:, able], truth[kept].astype(int)
@@ -365,77 +291,8 @@ class _Table:
     def areas(self, covariance: str) -> tuple[np.ndarray, np.ndarray, float]:
         """The result of `areas` for this one study."""
         numbers = cluster.codes(self.clusters, len(self.truth))
-        found = areas(self.values[:, None], self.truth, numbers, self.strata, covariance)
+        found = roc_areas.areas(self.values[:, None], self.truth, numbers, self.strata, covariance)
         return tuple(part[0] for part in found)
-
-
-def areas(values, truth, numbers, strata=None, covariance="delong") -> tuple:
-    """Areas (studies, readers) of scores (images, studies, readers), their covariance over images
-    (studies, readers, readers), and the degrees of freedom that the images or clusters leave
-    (Satterthwaite; studies).
-
-    `numbers`: the cluster of each image; `strata`: sets of images that are compared among
-    themselves only, (images,) yes or no.
-    """
-    found, moved, groups = influence(values, truth, numbers, strata, covariance)
-    return found, *covariances(moved, truth, numbers, groups)
-
-
-def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple:
-    """Areas (studies, readers), the influence of every image on them (images, studies, readers),
-    and the number of clusters of real and of generated images (2, studies); arguments as for
-    `areas`.
-    """
-    strata = [np.ones(len(truth), dtype=bool)] if strata is None else strata
-    pairs = [(truth[part] == 1).sum() * (truth[part] == 0).sum() for part in strata]
-    found, moved = 0.0, np.zeros(values.shape)
-    for part, weight in zip(strata, np.array(pairs) / sum(pairs)):
-        placed = _placements(values[part], truth[part])
-        found = found + weight * np.nanmean(placed[truth[part] == 1], axis=0)
-        for kind in (0, 1):
-            inside = np.flatnonzero(part)[truth[part] == kind]
-            own = placed[truth[part] == kind]
-            given = ~np.isnan(own)
-            groups = _groups(given, numbers[inside])
-            scale = np.sqrt(groups / (groups - 1.0))
-            if covariance == "jackknife":
-                scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
-            change = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
-            moved[inside] = np.nan_to_num(weight * scale * change)
-    rated = ~np.isnan(values)
-    kinds = [_groups(rated[truth == kind], numbers[truth == kind]).min(-1) for kind in (0, 1)]
-    return found, moved, np.array(kinds)
-
-
-def _groups(given: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    return (cluster.sums(given.astype(float), numbers) > 0).sum(axis=0)
-
-
-def covariances(moved, truth, numbers, groups) -> tuple:
-    """Covariance over images (studies, readers, readers) and degrees of freedom (studies) from the
-    results of `influence`.
-    """
-    parts = []
-    for kind in (0, 1):
-        total = np.moveaxis(cluster.sums(moved[truth == kind], numbers[truth == kind]), 0, -1)
-        parts.append(total @ np.swapaxes(total, -1, -2))
-    spread = np.stack([part.mean(axis=(-2, -1)) for part in parts], axis=-1)
-    return sum(parts), cluster.satterthwaite(spread, np.moveaxis(groups - 1.0, 0, -1))
-
-
-def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Per reader, the share of images of the other kind with which an image is in the right order;
-    nan if a score is missing. Computed from mid-ranks.
-    """
-    placed, missing = np.empty_like(values), np.isnan(values)
-    rated, above = np.where(missing, np.inf, values), np.where(missing, np.nan, 1.0)
-    everything = stats.rankdata(rated, axis=0)
-    for kind in (1, 0):
-        own = truth == kind
-        before = everything[own] - stats.rankdata(rated[own], axis=0)
-        share = before * above[own] / (~missing[~own]).sum(axis=0)
-        placed[own] = share if kind else 1 - share
-    return placed
 
 
 def _variance(areas: np.ndarray) -> np.ndarray:
@@ -443,10 +300,6 @@ def _variance(areas: np.ndarray) -> np.ndarray:
     # rounding, which depends on the order.
     variance = areas.var(axis=-1, ddof=1)
     return np.where(variance > 1e-24, variance, 0.0)[()]
-
-
-def _ratio(above, below):
-    return np.divide(above, below, out=np.full(np.shape(above), np.inf), where=below > 0)[()]
 
 
 def _result(estimate: float, se: float, df: float, against: float, **more) -> pd.Series:

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from sklearn import metrics
 
 from helpers.statistics import agreement, multireader
 from speed import measurement
@@ -69,7 +70,7 @@ def _bootstrap(images: int, readers: int, replicates: int, seed: int) -> dict:
         )
         np.mean(
             [
-                multireader.reader_auc(truth[rows], scores[reader].to_numpy()[rows])["estimate"]
+                metrics.roc_auc_score(truth[rows], scores[reader].to_numpy()[rows])
                 for reader in random.integers(0, readers, readers)
             ]
         )
