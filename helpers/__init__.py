@@ -16,6 +16,7 @@ share is beside these folders. In the order in which a newcomer asks:
     files                 atomic writes, hashes, and the only clock (utc_now)
     tables                checked reading and atomic writing; tables that people fill in
     findings              the only list of findings and sides; captions and prompts from them
+    protocol              what is shown and asked (protocol_tables: blocks.csv and questions.csv)
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
     licences              the rule for what leaves this machine, is shown or is published
     burned_in_text        finds and masks text in the pixels (text_detection: where words may be;

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from helpers import images, protocol, tables
+from helpers import images, protocol_tables, tables
 from helpers.assemble_reading_set import blocks as study_blocks
 from helpers.assemble_reading_set import seal
 from helpers.runner import places, runs
@@ -55,7 +55,7 @@ def make(
     images of a block are its own, `read` in each that shows any, or `read` pairs.
     """
     chosen = {name: parameters.pop(name) for name in CHOICES & parameters.keys()}
-    designed = protocol.build(
+    designed = protocol_tables.build(
         asked or questions(**chosen), blocks or [BLOCK], str(places.params_folder(STUDY))
     )
     folder = places.params_folder(STUDY)

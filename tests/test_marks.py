@@ -10,13 +10,13 @@ import pytest
 import reading_studies
 from test_report import CONTEXT, analyse
 
-from helpers import figures, protocol, tables
+from helpers import figures, protocol, protocol_tables, tables
 from helpers.analyse_readings import mark_figures, marks, questions, report, texts
 
 WHERE = {"id": "where", "text": "Mark what looks generated", "kind": "marks"}
 WHERE |= {"options": "texture=Texture", "shown_when": "label=fake"}
 LABEL = reading_studies.questions()[len(reading_studies.YOU)]
-DESIGNED = protocol.build([LABEL, WHERE], [reading_studies.BLOCK], "s")
+DESIGNED = protocol_tables.build([LABEL, WHERE], [reading_studies.BLOCK], "s")
 SIZE = 200
 
 
@@ -28,8 +28,8 @@ SIZE = 200
     ],
 )
 def test_marks_where_nothing_can_be_marked_are_refused(row, said):
-    with pytest.raises(protocol.ProtocolError, match=said):
-        protocol.build([LABEL, WHERE | row], [reading_studies.BLOCK], "s")
+    with pytest.raises(protocol_tables.ProtocolError, match=said):
+        protocol_tables.build([LABEL, WHERE | row], [reading_studies.BLOCK], "s")
 
 
 def marked(random, there: float, readers: int = 6, images: int = 40):

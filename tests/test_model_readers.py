@@ -17,7 +17,7 @@ import pytest
 import reading_studies
 import yaml
 
-from helpers import images, licences, protocol, tables
+from helpers import images, licences, protocol_tables, tables
 from helpers.ask_models import asking, model_service, recording, replies
 from helpers.assemble_reading_set import seal
 from helpers.reading import store
@@ -275,7 +275,7 @@ def test_texts_of_a_later_block_are_not_told_earlier():
 
 def test_instructions_must_not_tell_an_unaware_block(place):
     blocks = [reading_studies.BLOCK | {"unaware": "true"}]
-    given = protocol.build(reading_studies.questions(), blocks, "here")
+    given = protocol_tables.build(reading_studies.questions(), blocks, "here")
     run = run_of(**FREE)
     setting = recording.open_set(run, run.reads(SET))
     (places.params_folder(STUDY) / "model_instructions.txt").write_text("Some are generated.")
@@ -300,7 +300,7 @@ QUESTIONS = [
 
 def asked():
     rows = [QUESTIONS[0] | {"required": "true"}, *QUESTIONS[1:]]
-    return protocol.build(rows, BLOCKS, "here").asked("read")
+    return protocol_tables.build(rows, BLOCKS, "here").asked("read")
 
 
 def test_the_schema_follows_the_questions():

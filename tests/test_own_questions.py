@@ -11,7 +11,7 @@ from test_pairs import opened
 from test_readers import begin
 from test_report import CONTEXT, analyse
 
-from helpers import protocol, study, tables
+from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import (
     joined,
     question_figures,
@@ -57,7 +57,7 @@ def read(tmp_path_factory):
         run = begin()
         assert study.collect(run) == ""
         given = tables.read(run.folder / "answers.csv", "given_answers")
-        designed, people = protocol.load(made), run.read("readers.csv")
+        designed, people = protocol_tables.load(made), run.read("readers.csv")
         found, more = questions.analyse(designed, opened(made), given, people)
         yield found, more, given, designed, people
 

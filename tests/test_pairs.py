@@ -9,7 +9,7 @@ import reading_studies
 from test_readers import begin
 from test_report import CONTEXT, analyse
 
-from helpers import protocol, study, tables
+from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import pairs as analysed
 from helpers.analyse_readings import questions, report, texts
 from helpers.assemble_reading_set import blocks, pairs, seal
@@ -21,7 +21,7 @@ WHICH |= {"required": "true"}
 LABEL = reading_studies.questions()[len(reading_studies.YOU)]
 SURE = {"id": "confidence", "block": "pairs", "text": "How sure?", "kind": "scale"}
 SURE |= {"options": "Guess|Fairly sure|Certain"}
-DESIGNED = protocol.build([LABEL, WHICH], [SINGLE, PAIRS], "s")
+DESIGNED = protocol_tables.build([LABEL, WHICH], [SINGLE, PAIRS], "s")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ DESIGNED = protocol.build([LABEL, WHICH], [SINGLE, PAIRS], "s")
 )
 def test_a_design_of_pairs_that_does_not_fit_is_named(asked, shown, said):
     rows = [block | more for block, more in zip((SINGLE, PAIRS), shown)]
-    with pytest.raises(protocol.ProtocolError, match=said):
-        protocol.build(asked, rows, "mine")
+    with pytest.raises(protocol_tables.ProtocolError, match=said):
+        protocol_tables.build(asked, rows, "mine")
 
 
 def presented(pairs_of: int, seed: int = 0, **changes) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def test_simulated_readers_of_pairs_end_in_a_table_with_what_was_planted(study_f
     assert run.read("readings.csv")["block"].eq("single").all(), "a pair has no label"
     given = tables.read(run.folder / "answers.csv", "given_answers")
     found, more = questions.analyse(
-        protocol.load(made), opened(made), given, run.read("readers.csv")
+        protocol_tables.load(made), opened(made), given, run.read("readers.csv")
     )
     block = found["pairs"][0]
     assert (block["pairs"], block["answers"], block["generated_left"]) == (10, 20, 4)

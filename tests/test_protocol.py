@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import protocol, study
+from helpers import protocol, protocol_tables, study
 from helpers.assemble_reading_set import blocks, seal
 from helpers.reading import accounts, reader_state, setting, store
 from helpers.reading.export import export
@@ -28,7 +28,7 @@ UNAWARE = [
 
 
 def built(asked: list[dict], shown: list[dict] | None = None) -> protocol.Protocol:
-    return protocol.build(asked, shown or [reading_studies.BLOCK], "mine")
+    return protocol_tables.build(asked, shown or [reading_studies.BLOCK], "mine")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def built(asked: list[dict], shown: list[dict] | None = None) -> protocol.Protoc
     ],
 )
 def test_a_question_that_does_not_fit_is_named(row, said):
-    with pytest.raises(protocol.ProtocolError, match=said):
+    with pytest.raises(protocol_tables.ProtocolError, match=said):
         built([LABEL, SCALE | row])
 
 
@@ -66,7 +66,7 @@ def test_a_question_that_does_not_fit_is_named(row, said):
     ],
 )
 def test_a_block_that_does_not_fit_is_named(rows, said):
-    with pytest.raises(protocol.ProtocolError, match=said):
+    with pytest.raises(protocol_tables.ProtocolError, match=said):
         built([LABEL], [reading_studies.BLOCK | row for row in rows])
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import reading_studies
 
-from helpers import protocol, study, tables
+from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import joined
 from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
@@ -14,7 +14,9 @@ from helpers.runner import parameters, places, runs
 from helpers.runner.parameters import Record
 
 GAPS = {"simulated_quality_gap": 0.5, "simulated_informed_gap": 0.3}
-QUESTIONS = protocol.build(reading_studies.questions(), [reading_studies.BLOCK], "s").asked("read")
+QUESTIONS = protocol_tables.build(reading_studies.questions(), [reading_studies.BLOCK], "s").asked(
+    "read"
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import reading_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import protocol
+from helpers import protocol_tables
 from helpers.reading import accounts, operations, order, reader_state, record, setting, store
 from helpers.reading.export import export
 from helpers.runner import parameters
@@ -113,7 +113,7 @@ def opened(tmp_path):
         f"b{n}": setting.BlindImage(f"b{n}", tmp_path, "xray", n == 0, 0 if n == 0 else 1, "read")
         for n in range(4)
     }
-    asked = protocol.build(reading_studies.questions(), [reading_studies.BLOCK], "s")
+    asked = protocol_tables.build(reading_studies.questions(), [reading_studies.BLOCK], "s")
     return setting.Setting("s", parameters.Record(PARAMETERS), asked, {}, pictures, tmp_path)
 
 

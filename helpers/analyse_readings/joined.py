@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import protocol
+from helpers import protocol, protocol_tables
 from helpers.assemble_reading_set import blinding
 from helpers.reading import export
 from helpers.table_columns import LABELS
@@ -35,7 +35,9 @@ def read_answers(folder: Path, reading_set: Path, kind: str = "person") -> dict[
             f"{folder}/readers.csv has a {kinds[kinds != kind].iloc[0]} among its readers: name the"
             " runs of models in `models`, and the run of people in `readings`."
         )
-    found["fields"] = fields(protocol.load(reading_set), once(found["answers"], found["readers"]))
+    found["fields"] = fields(
+        protocol_tables.load(reading_set), once(found["answers"], found["readers"])
+    )
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import protocol, table_columns, tables
+from helpers import protocol, protocol_tables, table_columns, tables
 from helpers.assemble_reading_set.draw import BlindingError, read_draw
 from helpers.runner import parameters, places, runs
 
@@ -44,11 +44,13 @@ def read_design(run: runs.Run) -> tuple[pd.DataFrame, protocol.Protocol, list[st
         mistakes.append(("consent.txt", 0, str(error)))
     mistakes += names_of_generation(told, designed)
     if mistakes:
-        raise protocol.ProtocolError(protocol.in_order(mistakes))
+        raise protocol_tables.ProtocolError(protocol_tables.in_order(mistakes))
     return wanted, designed, concerns(designed, told["consent"])
 
 
-def understood(questions: Path, blocks: Path) -> tuple[protocol.Protocol, list[protocol.Mistake]]:
+def understood(
+    questions: Path, blocks: Path
+) -> tuple[protocol.Protocol, list[protocol_tables.Mistake]]:
     """The protocol of both tables, and what does not fit."""
     rows, mistakes = [], []
     for path, name in zip((questions, blocks), PROTOCOL):
@@ -59,11 +61,11 @@ def understood(questions: Path, blocks: Path) -> tuple[protocol.Protocol, list[p
         mistakes += [(f"{name}.csv", *one) for one in wrong]
         frame = frame.reindex(columns=table_columns.column_names(name)).astype(object)
         rows.append(frame.where(frame.notna(), "").to_dict("records"))
-    designed, more = protocol.parse(*rows, str(blocks.parent))
+    designed, more = protocol_tables.parse(*rows, str(blocks.parent))
     return designed, mistakes + more
 
 
-def misfits(wanted: pd.DataFrame, designed: protocol.Protocol) -> list[protocol.Mistake]:
+def misfits(wanted: pd.DataFrame, designed: protocol.Protocol) -> list[protocol_tables.Mistake]:
     """Where blocks.csv and draw.csv do not fit: a group that no block shows or nobody draws, images
     whose truth is told although they are scored, blocks without scored images, uneven pairs.
     """
@@ -168,7 +170,7 @@ def paragraphs(path: Path) -> str:
     Raises BlindingError for a file that is absent, says nothing or is not UTF-8.
     """
     try:
-        told = protocol.paragraphs(path.read_text(encoding="utf-8-sig"))
+        told = protocol_tables.paragraphs(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
     except FileNotFoundError:
@@ -180,7 +182,7 @@ def paragraphs(path: Path) -> str:
 
 def names_of_generation(
     told: Mapping[str, str], designed: protocol.Protocol
-) -> list[protocol.Mistake]:
+) -> list[protocol_tables.Mistake]:
     """Texts before the end of the last unaware block that name generation: the study's name and
     what is shown at sign-in and consent (`told`), the page's words, titles, instructions and
     questions.

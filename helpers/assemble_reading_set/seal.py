@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from helpers import protocol, tables
+from helpers import protocol_tables, tables
 from helpers.files import sha256, utc_now, write_atomically
 from helpers.runner import executed_code, freshness, parameters, places, runs
 
@@ -201,7 +201,7 @@ def _blocks(reading_set: Path) -> list[str]:
     """
     if not (reading_set / "blocks.csv").exists():
         return []
-    designed = protocol.load(reading_set)
+    designed = protocol_tables.load(reading_set)
     titles = designed.titles()
     asked = {
         titles[block.block]: ", ".join(one.id for one in designed.asked(block.block))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers import protocol
+from helpers import protocol, protocol_tables
 from helpers.runner import parameters
 from helpers.runner.places import NOTEBOOKS, outputs_folder, params_folder
 
@@ -142,7 +142,7 @@ def _read_yaml(folder: Path) -> tuple[str, dict]:
 def read_protocol(folder: Path) -> protocol.Protocol:
     """Blocks and questions of a reading set. Raises SettingError."""
     try:
-        return protocol.load(folder)
+        return protocol_tables.load(folder)
     except FileNotFoundError:
         if (folder / "reading_set.csv").exists():
             raise SettingError(f"{folder} has no questions.csv: it {protocol.OLD_SET}") from None
