@@ -18,13 +18,13 @@ from small_training import QUICK, recipe, training, write_cases
 
 from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import (
+    TrainingError,
     checkpoints,
     recipes,
     tiny_model,
     training_loop,
     training_run,
 )
-from helpers.finetune_diffusion.training_loop import TrainingError
 from helpers.runner import places, runs
 
 

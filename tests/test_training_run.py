@@ -19,8 +19,13 @@ from safetensors.torch import load_file, save_file
 from small_training import recipe, training, write_cases
 
 from helpers.diffusion import ModelError, base_models, noise
-from helpers.finetune_diffusion import dry_run, tiny_model, training_loop, training_run
-from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.finetune_diffusion import (
+    TrainingError,
+    dry_run,
+    tiny_model,
+    trained_parts,
+    training_run,
+)
 from helpers.runner import runs
 
 
@@ -116,7 +121,7 @@ def test_disk_and_memory_are_counted_from_what_is_trained(outputs, monkeypatch):
     for variant, values, bytes_each in (("a", {}, 16), ("b", {"patience": 2}, 20)):
         run = training("t", variant, **lora, keep_checkpoints=3, **values)
         pipeline = dry_run.untrained_base(run, training_run.read_cases(run))
-        training_loop.prepare(pipeline, run.parameters, torch.device("cpu"))
+        trained_parts.prepare(pipeline, run.parameters, torch.device("cpu"))
         trained = sum(p.numel() for p in pipeline.unet.parameters() if p.requires_grad)
         needed = trained * bytes_each * (3 + 1)
         with monkeypatch.context() as patch:

@@ -11,8 +11,14 @@ import psutil
 import torch
 
 from helpers.diffusion import ModelError, base_models, families
-from helpers.finetune_diffusion import latents, tiny_model, training_loop, training_run
-from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.finetune_diffusion import (
+    TrainingError,
+    latents,
+    tiny_model,
+    trained_parts,
+    training_cases,
+    training_run,
+)
 from helpers.runner import runs
 from helpers.runner.parameters import Record
 
@@ -35,11 +41,11 @@ def check(run: runs.Run) -> pd.DataFrame:
     pipeline = untrained_base(run, frame)
     device = base_models.device()
     families.of(pipeline).noising(pipeline, recipe.prediction)
-    training_loop.prepare(pipeline, recipe, device)
+    trained_parts.prepare(pipeline, recipe, device)
     parts = base_models.networks(pipeline).values()
     trained = sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
     rows = about_data(frame, recipe, pipeline)
-    told = training_loop.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
+    told = training_cases.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
     seconds_a_step, peak = trial(pipeline, recipe, device, told)
     texts = sum(value.nbytes for value in told.values())
     # Grids need all parts, but no gradients or activations.
@@ -173,7 +179,7 @@ def trial(pipeline, recipe: Record, device: torch.device, told: dict) -> tuple[f
     TrainingError when a pass does not fit into memory.
     """
     network = families.network(pipeline)
-    model = training_loop.Denoiser(pipeline, recipe.method == "full_text")
+    model = trained_parts.Denoiser(pipeline, recipe.method == "full_text")
     if device.type == "cpu" and sum(p.numel() for p in network.parameters()) > LARGE:
         return 0.0, sum(p.nbytes * (2.5 if p.requires_grad else 1.5) for p in model.parameters())
     layout = base_models.layout(device)

@@ -2,8 +2,8 @@
 
 import math
 import time
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +11,21 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from peft import LoraConfig
 
 from helpers import files
-from helpers.diffusion import ModelError, base_models, families
-from helpers.finetune_diffusion import checkpoints, latents
+from helpers.diffusion import base_models, families
+from helpers.finetune_diffusion import (
+    TrainingError,
+)
 from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
+from helpers.finetune_diffusion.trained_parts import Trained
+from helpers.finetune_diffusion.training_cases import NO_CAPTION, Encoded, encoded
 from helpers.images import write_png
 from helpers.runner.parameters import Record
 from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing
 
 LEAST_SCALE = 2.0**-14  # smallest scale of float16 gradients; below it every step would be skipped
-
-
-class TrainingError(RuntimeError):
-    """Training cannot continue; the message says what to do and what was kept."""
-
-
-class Denoiser(torch.nn.Module):
-    """The trained parts as one module: the family's network and, if captions come as token ids, the
-    text encoder.
-    """
-
-    def __init__(self, pipeline, with_text: bool):
-        super().__init__()
-        self.family = families.of(pipeline)
-        self.add_module(self.family.network, families.network(pipeline))
-        self.text_encoder = pipeline.text_encoder if with_text else None
-
-    def forward(self, noisy, timesteps, told):
-        """The prediction for noisy latents; `told` has the conditions by name."""
-        if self.text_encoder is not None:
-            told = {"text": self.text_encoder(told["ids"])[0]}
-        network = getattr(self, self.family.network)
-        return self.family.predict(network, noisy, timesteps, **told)
 
 
 def train(
@@ -66,308 +46,169 @@ def train(
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     device, processes = accelerator.device, accelerator.num_processes
-    rank = accelerator.process_index
-    autocast = partial(base_models.autocast, recipe.precision)
-    # Scales gradients that float16 could not hold; with other arithmetic it does nothing.
-    halved = base_models.arithmetic(recipe.precision) == torch.float16
-    scaler = torch.amp.GradScaler(device.type, enabled=halved)
+    whole_batch = recipe.batch * recipe.accumulate * processes
     say = print if accelerator.is_main_process else lambda *_, **__: None
     # With warn_only, a GPU's attention could still add in any order.
     torch.use_deterministic_algorithms(True)
-
-    # The cases as latents and text. Each is encoded once, by the process whose share it is in.
-    family, with_text = families.of(pipeline), recipe.method == "full_text"
-    cases, held_out = split(frame, recipe)
-    scaling = pipeline.vae.config.scaling_factor
-    pipeline.vae.to(device, memory_format=torch.channels_last)
-    images = latents.Images(pipeline, recipe.size, cache)
-    images.encode(pd.concat([cases, held_out]).iloc[rank::processes])
-    accelerator.wait_for_everyone()
-    posteriors, held_out_posteriors = images.read(cases), images.read(held_out)
-    captions = sorted({"", *cases.caption, *held_out.caption})
-    for name in family.encoders:
-        getattr(pipeline, name).to(device)
-    texts = conditions(captions, pipeline, recipe, cache)
-    number = {caption: index for index, caption in enumerate(captions)}
-    text_of = torch.tensor([number[caption] for caption in cases.caption])
-    held_out_text_of = torch.tensor([number[caption] for caption in held_out.caption])
-    if device.type == "cuda":
-        for part in base_models.networks(pipeline).values():
-            part.to("cpu")
-
-    # The trained parts. Their weights and the optimiser stay in fp32 whatever the arithmetic.
-    prepare(pipeline, recipe, device)
-    model = Denoiser(pipeline, with_text)
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    layout = base_models.layout(device)
-    model = model.to(device, memory_format=layout).train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = optimizer_of(parameters, recipe)
-    ema = [parameter.detach().clone() for parameter in parameters]
-    if recipe.average_on == "cpu":
-        ema = [average.cpu() for average in ema]
-    denoise = accelerator.prepare(torch.compile(model) if recipe.compile else model)
-    diffused = family.noising(pipeline, recipe.prediction)
+    cases, held_out, texts = encoded(pipeline, frame, recipe, cache, accelerator)
+    trained = Trained(pipeline, recipe, accelerator)
+    diffused = families.of(pipeline).noising(pipeline, recipe.prediction)
     if recipe.prediction:
         pipeline.scheduler.register_to_config(prediction_type=recipe.prediction)
+    course = Course(**trained.restore(folder))
+    if course.step:
+        say(f"Continuing from step {course.step}.", flush=True)
 
-    # Continue where the last process stopped.
-    averages = {"ema": ema}
-    if recipe.patience:
-        averages["best"] = [average.clone().cpu() for average in ema]
-    state = {"step": 0, "rows": [], "best": math.inf, "waited": 0}
-    state |= checkpoints.restore(folder, names, parameters, optimizer, averages)
-    begin, rows, best, waited = (state[key] for key in ("step", "rows", "best", "waited"))
-    scaler.load_state_dict(state.get("scaler") or scaler.state_dict())
-    if begin:
-        say(f"Continuing from step {begin}.", flush=True)
-
-    whole_batch = recipe.batch * recipe.accumulate * processes
     # of the loss, and of the gradient's norm
     sums, loss_count, clock = torch.zeros(2, device=device), 0, time.monotonic()
-    stop = waited >= recipe.patience > 0
-    for step in progress(range(begin + 1, recipe.steps + 1), "training") if not stop else ():
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe)
+    steps = range(course.step + 1, recipe.steps + 1)
+    for step in progress(steps, "training") if not course.over(recipe) else ():
         for part in range(recipe.accumulate):
             # This process's positions in the batch of this step; the seed alone decides the image
             # at a position.
-            first = (step - 1) * whole_batch + (part * processes + rank) * recipe.batch
+            process = part * processes + accelerator.process_index
+            first = (step - 1) * whole_batch + process * recipe.batch
             places = range(first, first + recipe.batch)
-            chosen = [case_in_place(place, len(cases), recipe.seed) for place in places]
-            eps, posterior_noise, uniform, dropped = draw(
-                places, posteriors.shape[2:], recipe, device
-            )
-            mean, deviation = posteriors[chosen].to(device, non_blocking=True).unbind(1)
-            clean = (mean + deviation * posterior_noise) * scaling
-            said = torch.where(dropped, number[""], text_of[chosen])
-            told = {name: table[said].to(device) for name, table in texts.items()}
-
+            clean, eps, uniform, told = at_places(places, cases, texts, recipe, device)
             noisy, timesteps, target, weights = diffused(clean, eps, uniform, recipe.min_snr)
-            alone = nullcontext() if part == recipe.accumulate - 1 else accelerator.no_sync(denoise)
-            with alone, base_models.attention(device, posteriors.shape[-1]):
-                with autocast():
-                    prediction = denoise(noisy.to(memory_format=layout), timesteps, told)
+            last_part = part == recipe.accumulate - 1
+            alone = nullcontext() if last_part else accelerator.no_sync(trained.denoise)
+            with alone, base_models.attention(device, cases.posteriors.shape[-1]):
+                with base_models.autocast(recipe.precision):
+                    noisy = noisy.to(memory_format=trained.layout)
+                    prediction = trained.denoise(noisy, timesteps, told)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-                scaler.scale((losses * weights).mean() / recipe.accumulate).backward()
+                trained.scaler.scale((losses * weights).mean() / recipe.accumulate).backward()
             sums[0] += losses.detach().mean()
             loss_count += 1
-        largest = recipe.clip if recipe.clip > 0 else math.inf
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
-        # If a gradient is too large for float16, the scaler skips the step.
-        sums[1] += norm.nan_to_num(0.0, 0.0, 0.0) if halved else norm
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        # The average starts with a low decay; otherwise it would keep too much of the first
-        # weights.
-        torch._foreach_lerp_(
-            ema,
-            [p.detach().to(ema[0].device) for p in parameters],
-            1 - min(recipe.ema, (1 + step) / (10 + step)),
-        )
+        sums[1] += trained.update(step, learning_rate(step, recipe))
 
         last = step == recipe.steps
         validating, saving = (
             last or step % every == 0 for every in (recipe.validate_every, recipe.checkpoint_every)
         )
-        if validating or saving or step % recipe.log_every == 0:
+        measuring = validating or saving or step % recipe.log_every == 0
+        if measuring:
             # Only here the loop waits for the device.
             mean_loss, norms = (accelerator.reduce(sums, "mean") / loss_count).tolist()
-            if not math.isfinite(mean_loss + norms) or scaler.get_scale() < LEAST_SCALE:
-                raise TrainingError(
-                    not_finite(folder, step - loss_count // recipe.accumulate + 1, step, recipe)
-                )
+            if not math.isfinite(mean_loss + norms) or trained.scaler.get_scale() < LEAST_SCALE:
+                began = step - loss_count // recipe.accumulate + 1
+                raise TrainingError(not_finite(folder, began, step, recipe))
             seconds = time.monotonic() - clock
-            rows.append(
-                {
-                    "step": step,
-                    "epoch": step * whole_batch / len(cases),
-                    "loss": mean_loss,
-                    "learning_rate": learning_rate(step, recipe),
-                    "images_per_second": loss_count * recipe.batch * processes / seconds,
-                }
-            )
+            row = {"step": step, "epoch": step * whole_batch / len(cases.captions)}
+            row |= {"loss": mean_loss, "learning_rate": learning_rate(step, recipe)}
+            images = loss_count * recipe.batch * processes
+            course.rows.append(row | {"images_per_second": images / seconds})
             sums, loss_count = torch.zeros(2, device=device), 0
-        if len(held_out) and validating:
-            with swapped(parameters, ema):
-                validation = held_out_loss(
-                    model,
-                    diffused,
-                    held_out_posteriors,
-                    held_out_text_of,
-                    texts,
-                    scaling,
-                    recipe,
-                    autocast,
-                )
-            validation = broadcast(validation).item()
-            rows[-1]["validation_loss"] = validation
-            left = (recipe.steps - step) * whole_batch / max(rows[-1]["images_per_second"], 1e-9)
-            say(
-                f"step {step}: loss {mean_loss:.4f}, held-out loss {validation:.4f},"
-                f" {rows[-1]['images_per_second']:.1f} images/s, {memory(device)}, {left:.0f} s"
-                " left",
-                flush=True,
-            )
-            if not math.isfinite(validation):
+        if len(held_out.captions) and validating:
+            with trained.averaged():
+                loss = held_out_loss(trained.model, diffused, held_out, texts, recipe)
+            loss = broadcast(loss).item()
+            course.rows[-1]["validation_loss"] = loss
+            images_left = (recipe.steps - step) * whole_batch
+            say(progress_line(course.rows[-1], images_left, device), flush=True)
+            if not math.isfinite(loss):
                 raise TrainingError(not_finite(folder, step, step, recipe))
-            if validation < best:
-                best, waited = validation, 0
-                if recipe.patience:
-                    torch._foreach_copy_(averages["best"], ema)
-            else:
-                waited += 1
-                stop = waited >= recipe.patience > 0
+            if course.improved(loss):
+                trained.keep_best()
+        stop = course.over(recipe)
         if recipe.grid_every and (last or stop or step % recipe.grid_every == 0):
             if accelerator.is_main_process:
-                with swapped(parameters, ema):
+                with trained.averaged():
                     grid(pipeline, prompts, recipe, grids / f"step-{step:08d}.png")
             accelerator.wait_for_everyone()
         if saving or stop:
             if accelerator.is_main_process:
-                groups = checkpoints.tensors(names, parameters, optimizer, averages)
-                state = {"rows": rows, "best": best, "waited": waited}
-                state["scaler"] = scaler.state_dict()
-                checkpoints.save(folder, step, groups, state, recipe.keep_checkpoints)
+                trained.save(folder, step, course.state())
             accelerator.wait_for_everyone()
-        if rows and rows[-1]["step"] == step:
+        if measuring:
             clock = time.monotonic()
         if stop:
             say(
-                f"Stopped at step {step}: the held-out loss has not fallen below {best:.4f} for"
-                f" {waited} validations.",
+                f"Stopped at step {step}: the held-out loss has not fallen below {course.best:.4f}"
+                f" for {course.waited} validations.",
                 flush=True,
             )
             break
 
-    final = averages["best" if recipe.patience and len(held_out) else "ema"]
-    torch._foreach_copy_([parameter.data for parameter in parameters], final)
-    model.eval()
+    trained.end(len(held_out.captions) > 0)
     for part in base_models.networks(pipeline).values():
         part.to("cpu")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(course.rows)
 
 
-def prepare(pipeline, recipe: Record, device) -> None:
-    """Freeze the parts that the method does not train, and add LoRA adapters for method lora.
-    Raises ModelError for a method or a precision that the family does not have.
+@dataclass
+class Course:
+    """How far a training has come: the last step, the rows of the table `training`, the lowest
+    held-out loss, and the validations since then.
     """
-    family, network = families.of(pipeline), families.network(pipeline)
-    if recipe.method == "full_text" and not family.trains_text:
-        raise ModelError(
-            f"The text encoder of {family.name} is not trained here: set method to full or lora."
-        )
-    if not family.fp16 and base_models.arithmetic(recipe.precision) == torch.float16:
-        raise ModelError(
-            f"{family.name} gives values that are not finite in float16: set precision to bf16 on a"
-            " GPU that supports it, or to fp32."
-        )
-    for part in base_models.networks(pipeline).values():
-        part.requires_grad_(False)
-    if recipe.method == "lora":
-        network.add_adapter(
-            LoraConfig(
-                r=recipe.lora_rank,
-                lora_alpha=recipe.lora_rank,
-                target_modules=list(recipe.lora_targets),
-            )
-        )
-        if device.type == "cuda":
-            frozen = base_models.arithmetic(recipe.precision)
-            for parameter in network.parameters():
-                parameter.data = parameter.data.to(
-                    torch.float32 if parameter.requires_grad else frozen
-                )
-    else:
-        network.requires_grad_(True)
-        if recipe.method == "full_text":
-            pipeline.text_encoder.requires_grad_(True)
-    if recipe.gradient_checkpointing:
-        network.enable_gradient_checkpointing()
-        if recipe.method == "full_text":
-            pipeline.text_encoder.gradient_checkpointing_enable()
+
+    step: int = 0
+    rows: list[dict] = field(default_factory=list)
+    best: float = math.inf
+    waited: int = 0
+
+    def improved(self, loss: float) -> bool:
+        """Note a held-out loss; returns whether it is the lowest so far."""
+        better = loss < self.best
+        self.best, self.waited = (loss, 0) if better else (self.best, self.waited + 1)
+        return better
+
+    def over(self, recipe: Record) -> bool:
+        """Whether the held-out loss has not fallen for as long as `patience` allows."""
+        return self.waited >= recipe.patience > 0
+
+    def state(self) -> dict:
+        """What a checkpoint keeps of it, beside its step."""
+        return {"rows": self.rows, "best": self.best, "waited": self.waited}
 
 
-def conditions(captions: list[str], pipeline, recipe: Record, cache: Path) -> dict:
-    """The conditions for the network, one row per caption; for full_text they are token ids."""
-    if recipe.method == "full_text":
-        return {"ids": latents.token_ids(captions, pipeline.tokenizer)}
-    return latents.of_captions(captions, pipeline, recipe.size, cache)
-
-
-def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
-    """AdamW, or its 8-bit version. Raises TrainingError where that is not installed."""
-    values = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, fused=True, **values)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise TrainingError(
-            "optimizer adamw8bit needs the package bitsandbytes: pip install -e '.[adamw8bit]'."
-        ) from None
-    return AdamW8bit(parameters, **values)
-
-
-def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The training cases, and `validation_images` of the held-out cases, evenly spread over their
-    list.
+def at_places(places, cases: Encoded, texts: dict, recipe: Record, device) -> tuple:
+    """The cases at some positions of the sequence of batches: clean latents (n, C, h, w), noise of
+    that shape, places in the noise process (n,), and the conditions by name.
     """
-    cases = frame[frame.split == "train"].reset_index(drop=True)
-    held_out = frame[frame.split == "validation"].reset_index(drop=True)
-    if not len(cases):
-        raise TrainingError(
-            "There are no training cases: no row of the cases' images.csv has split train."
-        )
-    count = min(len(held_out), recipe.validation_images)
-    spread = np.unique(np.linspace(0, len(held_out) - 1, count).round().astype(int))
-    return cases, held_out.iloc[spread].reset_index(drop=True)
+    chosen = [case_in_place(place, len(cases.captions), recipe.seed) for place in places]
+    eps, posterior_noise, uniform, dropped = draw(
+        places, cases.posteriors.shape[2:], recipe, device
+    )
+    mean, deviation = cases.posteriors[chosen].to(device, non_blocking=True).unbind(1)
+    clean = (mean + deviation * posterior_noise) * cases.scaling
+    said = torch.where(dropped, NO_CAPTION, cases.captions[chosen])
+    return clean, eps, uniform, {name: table[said].to(device) for name, table in texts.items()}
+
+
+def progress_line(row: dict, images_left: int, device) -> str:
+    """A row of the table in words, with the memory and the time left."""
+    left = images_left / max(row["images_per_second"], 1e-9)
+    return (
+        f"step {row['step']}: loss {row['loss']:.4f}, held-out loss {row['validation_loss']:.4f},"
+        f" {row['images_per_second']:.1f} images/s, {memory(device)}, {left:.0f} s left"
+    )
 
 
 @torch.no_grad()
-def held_out_loss(
-    model, diffused, posteriors, text_of, texts, scaling: float, recipe: Record, autocast
-) -> torch.Tensor:
+def held_out_loss(model, diffused, held_out: Encoded, texts: dict, recipe: Record) -> torch.Tensor:
     """Mean squared error on the held-out latents with the same noise each time and timesteps spread
     evenly; a scalar.
     """
-    device = next(model.parameters()).device
+    device, posteriors = next(model.parameters()).device, held_out.posteriors
     total, layout = torch.zeros((), device=device), base_models.layout(device)
     spread = ((torch.arange(len(posteriors)) * 0.618034 + 0.5) % 1).to(device)
     model.eval()
     for begin in range(0, len(posteriors), recipe.batch):
         some = slice(begin, begin + recipe.batch)
-        clean = posteriors[some, 0].to(device) * scaling
+        clean = posteriors[some, 0].to(device) * held_out.scaling
         eps = [
             torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
             for place in range(len(posteriors))[some]
         ]
-        told = {name: table[text_of[some]].to(device) for name, table in texts.items()}
+        told = {name: table[held_out.captions[some]].to(device) for name, table in texts.items()}
         noisy, timesteps, target, _ = diffused(clean, torch.stack(eps).to(device), spread[some], 0)
-        with autocast():
+        with base_models.autocast(recipe.precision):
             prediction = model(noisy.to(memory_format=layout), timesteps, told)
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
     model.train()
     return total / len(posteriors)
-
-
-@contextmanager
-def swapped(parameters, average):
-    """A context in which the averaged weights replace the trained ones, without a third copy."""
-    _exchange(parameters, average)
-    try:
-        yield
-    finally:
-        _exchange(parameters, average)
-
-
-def _exchange(parameters, average):
-    for parameter, mean in zip(parameters, average):
-        kept = parameter.detach().clone()
-        parameter.data.copy_(mean)
-        mean.copy_(kept)
 
 
 def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:

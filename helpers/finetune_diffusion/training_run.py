@@ -19,8 +19,7 @@ from peft.utils import get_peft_model_state_dict
 
 from helpers import files
 from helpers.diffusion import ModelError, base_models, families
-from helpers.finetune_diffusion import model_card, tiny_model, training_loop
-from helpers.finetune_diffusion.training_loop import TrainingError
+from helpers.finetune_diffusion import TrainingError, model_card, tiny_model, training_loop
 from helpers.runner import freshness, places, runs
 
 # checkpoints for resuming: not a result, so not hashed, and removed when the run is finished

@@ -24,7 +24,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.diffusion import base_models, families, noise
 from helpers.files import sha256
-from helpers.finetune_diffusion import latents, recipes, training_loop
+from helpers.finetune_diffusion import (
+    latents,
+    recipes,
+    trained_parts,
+    training_cases,
+    training_loop,
+)
 from helpers.images import write_png
 from helpers.runner.parameters import Record
 from speed import measurement, models
@@ -122,7 +128,7 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Record) -> float:
     """
     torch.use_deterministic_algorithms(False)
     device = base_models.device()
-    training_loop.prepare(pipeline, recipe, device)
+    trained_parts.prepare(pipeline, recipe, device)
     pipeline.to(device)
     parameters = list(pipeline.unet.parameters())
     optimizer = torch.optim.AdamW(
@@ -194,19 +200,11 @@ def held_out(pipeline, frame: pd.DataFrame, recipe: Record, cache: Path) -> floa
     texts = latents.of_captions(captions, pipeline, recipe.size, cache)
     text_of = torch.tensor([captions.index(caption) for caption in cases.caption])
     device = base_models.device()
-    model = training_loop.Denoiser(pipeline, with_text=False).to(device)
-    exact = lambda: torch.autocast(device.type, enabled=False)  # noqa: E731
-    scaling = pipeline.vae.config.scaling_factor
-    return training_loop.held_out_loss(
-        model,
-        families.of(pipeline).noising(pipeline, ""),
-        posteriors,
-        text_of,
-        texts,
-        scaling,
-        recipe,
-        exact,
-    ).item()
+    model = trained_parts.Denoiser(pipeline, with_text=False).to(device)
+    exact = Record(recipe | {"precision": "fp32"})
+    encoded = training_cases.Encoded(posteriors, text_of, pipeline.vae.config.scaling_factor)
+    diffused = families.of(pipeline).noising(pipeline, "")
+    return training_loop.held_out_loss(model, diffused, encoded, texts, exact).item()
 
 
 def operations(setup: Setup) -> float:
