@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from helpers import images
 from helpers.assemble_reading_set import framing
-from helpers.audit import copies, features, fidelity, leakage
+from helpers.audit import copies, features, fidelity, leakage, signs
 from helpers.runner import parameters, places
 
 SIDE, READING = 144, 112
@@ -236,9 +236,9 @@ def larger(array):
 
 def facts(pictures, stage, framing="whole"):
     return (
-        leakage.facts_before(pictures)
+        signs.facts_before(pictures)
         if stage == "before"
-        else leakage.facts_after(pictures, asked(reading_size=READING, framing=framing))
+        else signs.facts_after(pictures, asked(reading_size=READING, framing=framing))
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from helpers import images
 from helpers.assemble_reading_set import framing
-from helpers.audit import leakage
+from helpers.audit import leakage, signs
 from helpers.files import write_atomically
 from helpers.formats import windowing
 from helpers.generate_openai import prompts
@@ -81,7 +81,7 @@ def facts(task: tuple) -> list[dict]:
     declared = parameters.schema(places.NOTEBOOKS / "05_audit_images.ipynb")
     asked = {key: parameter.default for key, parameter in declared.items()} | {"reading_size": 112}
     shown = framing.for_reading(array, bits, modality, 8, asked)
-    return [leakage.picture_facts(array, bits), leakage.picture_facts(shown, 8)]
+    return [signs.picture_facts(array, bits), signs.picture_facts(shown, 8)]
 
 
 def measure(sources: tuple, modality: str, workers: ProcessPoolExecutor) -> pd.DataFrame:

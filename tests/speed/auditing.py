@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
-from helpers.audit import copies, fidelity, leakage
+from helpers.audit import alignment, copies, fidelity, leakage
 from speed import measurement
 
 
@@ -23,7 +23,7 @@ def measure(
 def _search(samples: int, cases: int) -> dict:
     random = np.random.default_rng(0)
     looked_for, known = (
-        random.normal(0, 1, (count, copies.SIDE, copies.SIDE)).astype(np.float32)
+        random.normal(0, 1, (count, alignment.SIDE, alignment.SIDE)).astype(np.float32)
         for count in (samples, cases)
     )
 
@@ -31,10 +31,10 @@ def _search(samples: int, cases: int) -> dict:
 
     def ours():
         for sample, likeliest in zip(looked_for, copies._search(looked_for, known, every)):
-            copies.aligned(sample, known[likeliest])
+            alignment.aligned(sample, known[likeliest])
 
     def plain():
-        copies.aligned(looked_for[0], known)
+        alignment.aligned(looked_for[0], known)
 
     note = f"baseline: {samples} times one sample aligned with all {cases} cases"
     return measurement.row(
