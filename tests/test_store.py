@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.reading import accounts, backup, schema, store
+from helpers.reading import accounts, backup, chain, schema, store
 
 MESSAGE = {
     "id": "message-1",
@@ -156,7 +156,7 @@ def test_a_rewritten_record_is_found_by_the_hash_that_the_reader_kept(engine):
 @given(text=st.text(max_size=80), number=st.floats(allow_nan=False, allow_infinity=False))
 def test_any_payload_comes_back_as_it_was_sent_and_verifies(engine, text, number):
     text = text.encode("utf-8", "replace").decode()
-    identity = f"m-{store.digest(json.dumps([text, number]))[:20]}"
+    identity = f"m-{chain.digest(json.dumps([text, number]))[:20]}"
     store.append(
         engine,
         "reader-a",
@@ -256,11 +256,11 @@ def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
 
 
 def test_records_whose_ids_were_not_tied_in_yet_still_hold(engine, monkeypatch):
-    monkeypatch.setattr(store, "_tie", lambda salt, message_id: "")
+    monkeypatch.setattr(chain, "_tie", lambda salt, message_id: "")
     store.append(engine, "reader-a", MESSAGE)
     event = store.events(engine)[0]
-    before = store.Event(
+    before = chain.Event(
         **{**vars(event), "payload": {**event.payload, "salt": event.payload["salt"].rstrip(".")}}
     )
     monkeypatch.undo()
-    assert store._untied([before]) == []
+    assert chain.untied([before]) == []

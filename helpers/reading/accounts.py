@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from helpers.files import utc, utc_now
+from helpers.reading.chain import digest
 from helpers.reading.schema import CODES, FIRST_HASH, LONGEST_ID, READERS, SESSIONS
-from helpers.reading.store import StoreError, digest, find_reader, known_reader, read_only
+from helpers.reading.store import StoreError, find_reader, known_reader, read_only
 
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
 GROUPS, GROUP = 4, 5  # 20 letters out of 32: 100 bits, which nobody can guess

@@ -8,7 +8,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from helpers import protocol, tables
-from helpers.reading import accounts, record, setting, store
+from helpers.reading import accounts, chain, record, setting, store
 from helpers.runner import runs
 
 TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
@@ -127,13 +127,13 @@ def _asked(answers: dict, questions: list[protocol.Question]):
             yield {"question": question.id, "value": inert(protocol.as_text(value))}
 
 
-def _event_row(event: store.Event) -> dict:
+def _event_row(event: chain.Event) -> dict:
     erased = {"erased": True, "sha256": event.payload_sha256}
     payload = erased if event.payload is None else event.payload
     row = {name: getattr(event, name) for name in ("reader_id", "sequence", "event", "hash")}
     return row | {
         "blind_id": event.blind_id or None,
-        "payload": store.payload_text(payload),
+        "payload": chain.payload_text(payload),
         "browser_utc": event.browser_utc or None,
         "server_utc": event.server_utc,
     }
@@ -175,15 +175,15 @@ def check_export(frame: pd.DataFrame) -> list[str]:
     for reader_id, rows in frame.groupby("reader_id"):
         found += [
             f"{reader_id}: {phrase}"
-            for phrase in store.check_chain([_event(row) for row in rows.to_dict("records")])
+            for phrase in chain.check_chain([_event(row) for row in rows.to_dict("records")])
         ]
     return found
 
 
-def _event(row: dict) -> store.Event:
+def _event(row: dict) -> chain.Event:
     payload = json.loads(row["payload"])
     erased = payload.get("erased") is True
-    sha = payload["sha256"] if erased else store.digest(store.payload_text(payload))
+    sha = payload["sha256"] if erased else chain.digest(chain.payload_text(payload))
     texts = {name: "" if pd.isna(row[name]) else row[name] for name in ("blind_id", "browser_utc")}
     row = row | texts | {"sequence": int(row["sequence"]), "message_id": ""}
-    return store.Event(**row | {"payload": None if erased else payload, "payload_sha256": sha})
+    return chain.Event(**row | {"payload": None if erased else payload, "payload_sha256": sha})

@@ -15,9 +15,10 @@ import fastjsonschema
 
 from helpers import protocol
 from helpers.files import utc
+from helpers.reading.chain import Event
 from helpers.reading.schema import ERASED
 from helpers.reading.setting import Setting
-from helpers.reading.store import Event, Refused, StoreError
+from helpers.reading.store import Refused, StoreError
 
 ROOM_LIGHTS = ("dark", "dimmed", "bright")
 DEVICES = ("diagnostic", "desktop", "laptop", "tablet", "phone")

@@ -6,20 +6,18 @@ request, and the chain stays valid. Triggers refuse change and deletion; `verify
 got around them.
 """
 
-import hashlib
 import json
 import re
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, exc
 
 from helpers.files import utc_now
+from helpers.reading import chain
 from helpers.reading.schema import (
     ERASED,
     EVENTS,
@@ -55,22 +53,6 @@ class StoreError(RuntimeError):
 
 class Refused(ValueError):
     """The record does not accept a message. The error says why, without repeating the content."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event of a reader's record. `payload` is None once it is erased."""
-
-    reader_id: str
-    sequence: int
-    message_id: str
-    event: str
-    blind_id: str
-    payload: dict | None
-    payload_sha256: str
-    browser_utc: str
-    server_utc: str
-    hash: str
 
 
 def open_store(place: str | Path) -> Engine:
@@ -169,35 +151,6 @@ def read_only(store: Engine):
     return store.execution_options(reading=True).begin()
 
 
-def digest(text: str) -> str:
-    """SHA-256 of a text, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def chained(before: str, event: Event) -> str:
-    """The hash of an event:
-
-    SHA-256 over the previous hash and a JSON list of the event's fields, with the digest of the
-    payload.
-    """
-    fields = [
-        before,
-        event.reader_id,
-        event.sequence,
-        event.event,
-        event.blind_id,
-        event.payload_sha256,
-        event.browser_utc,
-        event.server_utc,
-    ]
-    return digest(json.dumps(fields))
-
-
-def payload_text(payload: dict) -> str:
-    """The only text form of a payload; its digest goes into the chain."""
-    return json.dumps(payload, sort_keys=True, ensure_ascii=False)
-
-
 # --- events
 
 
@@ -241,17 +194,19 @@ def append(
             return _acknowledge_again(earlier[0], message)
         if rule is not None:
             rule(_events(connection, of_reader & (EVENTS.c.sequence > after)), message)
-        event = _chain(reader, message, clock())
+        event = chain.following(reader, message, clock())
         row = {name: value for name, value in vars(event).items() if name != "payload"}
         own = {"reader_id": reader_id, "sequence": event.sequence}
         connection.execute(EVENTS.insert().values(row))
-        connection.execute(PAYLOADS.insert().values(**own, payload=payload_text(event.payload)))
+        connection.execute(
+            PAYLOADS.insert().values(**own, payload=chain.payload_text(event.payload))
+        )
         ends = {"events": event.sequence, "head": event.hash}
         connection.execute(READERS.update().where(READERS.c.reader_id == reader_id).values(ends))
     return {"id": message["id"], "sequence": event.sequence, "hash": event.hash, "again": False}
 
 
-def _acknowledge_again(earlier: Event, message: dict) -> dict:
+def _acknowledge_again(earlier: chain.Event, message: dict) -> dict:
     same = earlier.event == message["event"] and earlier.blind_id == message["blind_id"]
     if earlier.payload is not None:
         same &= {**earlier.payload, "salt": ""} == {**message["payload"], "salt": ""}
@@ -260,31 +215,7 @@ def _acknowledge_again(earlier: Event, message: dict) -> dict:
     return {"id": message["id"], "sequence": earlier.sequence, "hash": earlier.hash, "again": True}
 
 
-def _chain(reader, message: dict, server_utc: str) -> Event:
-    # After an erasure, the salt keeps short payloads from being guessed from their digest. It also
-    # ties the message's id into the chain.
-    salt = message["payload"].get("salt", secrets.token_hex(8))
-    payload = {**message["payload"], "salt": f"{salt}.{_tie(salt, message['id'])}"}
-    event = Event(
-        reader_id=reader.reader_id,
-        sequence=reader.events + 1,
-        message_id=message["id"],
-        event=message["event"],
-        blind_id=message["blind_id"],
-        payload=payload,
-        payload_sha256=digest(payload_text(payload)),
-        browser_utc=message["browser_utc"],
-        server_utc=server_utc,
-        hash="",
-    )
-    return replace(event, hash=chained(reader.head, event))
-
-
-def _tie(salt: str, message_id: str) -> str:
-    return digest(f"{salt} {message_id}")[:16]
-
-
-def events(store: Engine, reader_id: str = "", after: int = 0) -> list[Event]:
+def events(store: Engine, reader_id: str = "", after: int = 0) -> list[chain.Event]:
     """The record of one reader, or of all, in order, from the event that follows number `after`."""
     with read_only(store) as connection:
         return _events(
@@ -294,14 +225,14 @@ def events(store: Engine, reader_id: str = "", after: int = 0) -> list[Event]:
         )
 
 
-def _events(connection, condition) -> list[Event]:
+def _events(connection, condition) -> list[chain.Event]:
     both = (PAYLOADS.c.reader_id == EVENTS.c.reader_id) & (PAYLOADS.c.sequence == EVENTS.c.sequence)
     query = (
         sa.select(EVENTS, PAYLOADS.c.payload).join(PAYLOADS, both, isouter=True).where(condition)
     )
     rows = connection.execute(query.order_by(EVENTS.c.reader_id, EVENTS.c.sequence)).mappings()
     return [
-        Event(
+        chain.Event(
             **{**row, "payload": json.loads(row["payload"]) if row["payload"] is not None else None}
         )
         for row in rows
@@ -363,7 +294,9 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
     with read_only(store) as connection:
         everything = _events(connection, sa.true())
         known = {row.reader_id: row for row in connection.execute(sa.select(READERS))}
-    records: dict[str, list[Event]] = {reader_id: [] for reader_id in [*known, *(heads or {})]}
+    records: dict[str, list[chain.Event]] = {
+        reader_id: [] for reader_id in [*known, *(heads or {})]
+    }
     for event in everything:
         records.setdefault(event.reader_id, []).append(event)
     return [
@@ -373,9 +306,9 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
     ]
 
 
-def _wrong(record: list[Event], reader, kept_hash: str | None) -> list[str]:
+def _wrong(record: list[chain.Event], reader, kept_hash: str | None) -> list[str]:
     """All faults of one reader's record; `reader` is the row of the table of readers."""
-    found = check_chain(record) + _untied(record)
+    found = chain.check_chain(record) + chain.untied(record)
     if reader is None and not record:
         return ["is unknown, although a hash was given"]
     if reader is None:
@@ -387,36 +320,6 @@ def _wrong(record: list[Event], reader, kept_hash: str | None) -> list[str]:
         found.append(f"the record ends at event {len(record)}, but {reader.events} were written")
     if kept_hash is not None and kept_hash not in {event.hash for event in record}:
         found.append("the hash that the reader kept is not in the record")
-    return found
-
-
-def check_chain(record: list[Event]) -> list[str]:
-    """All faults in one reader's events, in order: sequence, payload digests, hashes."""
-    found, before = [], FIRST_HASH
-    erased_at = max((event.sequence for event in record if event.event == ERASED), default=0)
-    for number, event in enumerate(record, 1):
-        if event.sequence != number:
-            return [*found, f"event {number} is missing"]
-        if event.payload is None and event.sequence > erased_at:
-            found.append(f"event {number}: the payload is gone without an erasure")
-        if (
-            event.payload is not None
-            and digest(payload_text(event.payload)) != event.payload_sha256
-        ):
-            found.append(f"event {number}: the payload was changed")
-        if chained(before, event) != event.hash:
-            found.append(f"event {number}: does not fit the hash chain")
-        before = event.hash
-    return found
-
-
-def _untied(record: list[Event]) -> list[str]:
-    """Changed message ids: a repeated message would not be recognised."""
-    found = []
-    for event in record:
-        salt, _, tie = str((event.payload or {}).get("salt", "")).partition(".")
-        if tie and event.message_id and tie != _tie(salt, event.message_id):
-            found.append(f"event {event.sequence}: the message id was changed")
     return found
 
 

@@ -8,7 +8,7 @@ from reading_browser import Reader
 from reading_client import Server
 
 from helpers import tables
-from helpers.reading import accounts, record, store
+from helpers.reading import accounts, chain, record, store
 
 JUMPS = """() => {
   window.jumps = [];
@@ -52,7 +52,7 @@ def started(browser, server, number, **context) -> Reader:
     return reader
 
 
-def events(server: Server, number: int) -> list[store.Event]:
+def events(server: Server, number: int) -> list[chain.Event]:
     engine = opened_store(server)
     try:
         return store.events(engine, list(server.links)[number])

@@ -17,7 +17,7 @@ from fault_proxy import Proxy
 from reading_browser import Reader
 from reading_client import Server
 
-from helpers.reading import setting, store
+from helpers.reading import chain, setting, store
 
 
 def serve(root, **study) -> Server:
@@ -46,7 +46,7 @@ def link(server: Server, number: int, port: int | None = None) -> str:
     return list(server.links.values())[number].replace(str(server.port), str(port or server.port))
 
 
-def record(server: Server, number: int = 0) -> list[store.Event]:
+def record(server: Server, number: int = 0) -> list[chain.Event]:
     engine = store.open_store(
         server.root / "outputs" / reading_studies.STUDY / "07_read_cases" / "readings.sqlite"
     )
