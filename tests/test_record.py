@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import protocol_tables
-from helpers.reading import accounts, operations, order, reader_state, record, setting, store
+from helpers.reading import (
+    accounts,
+    messages,
+    operations,
+    order,
+    reader_state,
+    record,
+    setting,
+    store,
+)
 from helpers.reading.export import export
 from helpers.runner import parameters
 
@@ -84,7 +93,7 @@ def test_readers_and_seeds_have_different_orders():
 @settings(max_examples=200, deadline=None)
 def test_anything_sent_is_cleaned_or_refused(sent):
     try:
-        cleaned = record.clean(sent)
+        cleaned = messages.clean(sent)
     except store.Refused:
         return
     assert set(cleaned) == {"id", "event", "blind_id", "payload", "browser_utc"} and json.dumps(
@@ -100,10 +109,10 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
         "payload": {"description": text},
         "browser_utc": "2026-01-01T00:00:00.000Z",
     }
-    kept = record.clean(message, ["description"])["payload"]["description"]
-    assert not record._CONTROL.search(kept)
+    kept = messages.clean(message, ["description"])["payload"]["description"]
+    assert not messages._CONTROL.search(kept)
     kept.encode()
-    if not record._CONTROL.search(text):
+    if not messages._CONTROL.search(text):
         assert kept == text.strip()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from helpers.files import utc_now
-from helpers.reading import accounts, backup, record, store
+from helpers.reading import accounts, backup, messages, record, store
 from helpers.reading.setting import Setting
 
 LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
@@ -151,7 +151,7 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     analysis.
     """
     reader_id = _named(options)
-    reason = record.plain_text(options.reason)[:500] or "stated to the study team"
+    reason = messages.plain_text(options.reason)[:500] or "stated to the study team"
     payload = {"reason": reason, "by": "study team"}
     message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
     store.append(engine, reader_id, message)
@@ -166,7 +166,7 @@ def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
 
     Earlier backups are not changed.
     """
-    reason = record.plain_text(options.reason)[:500]
+    reason = messages.plain_text(options.reason)[:500]
     if not reason:
         raise store.StoreError("An erasure needs a reason, which is recorded: add --reason '…'.")
     store.erase(engine, _named(options), reason)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from helpers import protocol
 from helpers.files import utc_now
-from helpers.reading import accounts, order, record, store
+from helpers.reading import accounts, messages, order, record, store
 from helpers.reading.setting import Setting
 
 FETCHED_AHEAD = 2  # images that a page loads before their turn
@@ -197,7 +197,7 @@ def receive(
     Raises store.Refused, or a database error when it cannot be saved now.
     """
     known = protocol.PUBLISHED | {question.id for question in setting.protocol.questions}
-    message = record.clean(message, known)
+    message = messages.clean(message, known)
     if message["event"] == "shown":
         mark_begun(setting, clock)
     before = read_record(engine, reader_id)

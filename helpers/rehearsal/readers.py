@@ -14,7 +14,7 @@ from helpers import protocol
 from helpers.assemble_reading_set import seal
 from helpers.files import utc
 from helpers.findings import FINDINGS, SIDES, UNSIDED
-from helpers.reading import accounts, reader_state, record, store
+from helpers.reading import accounts, messages, reader_state, record, store
 from helpers.reading.setting import Setting, setting_of
 from helpers.runner import runs
 
@@ -71,7 +71,7 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         moment = utc(start + timedelta(minutes=minute, seconds=payload.get("seconds", 0) / 5))
         message = {"id": identity, "event": event, "blind_id": blind_id, "payload": payload}
         known = [question.id for question in designed.questions]
-        message = record.clean(message | {"browser_utc": moment}, known)
+        message = messages.clean(message | {"browser_utc": moment}, known)
         salt = hashlib.sha256(f"{settings.seed}/{reader_id}/{identity}".encode()).hexdigest()[:16]
         message["payload"]["salt"] = salt
         store.append(

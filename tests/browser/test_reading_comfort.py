@@ -8,7 +8,7 @@ from reading_browser import Reader
 from reading_client import Server
 
 from helpers import tables
-from helpers.reading import accounts, chain, record, store
+from helpers.reading import accounts, chain, messages, store
 
 JUMPS = """() => {
   window.jumps = [];
@@ -219,7 +219,7 @@ def test_the_display_check_warns_can_be_passed_and_is_recorded(browser, server):
     kept = next(event.payload for event in events(server, 8) if event.event == "display")
     assert kept["steps_seen"] is kept["dark_seen"] is kept["light_seen"] is False
     assert (kept["room_light"], kept["device"], kept["attempts"]) == ("bright", "tablet", 2)
-    assert {kept["room_light"]} <= set(record.ROOM_LIGHTS) and kept["device"] in record.DEVICES
+    assert {kept["room_light"]} <= set(messages.ROOM_LIGHTS) and kept["device"] in messages.DEVICES
 
 
 def test_a_shared_workstation_keeps_readers_apart(browser, server):
