@@ -11,7 +11,7 @@ import yaml
 
 from helpers import images, protocol_tables, tables
 from helpers.assemble_reading_set import blocks as study_blocks
-from helpers.assemble_reading_set import seal
+from helpers.assemble_reading_set import envelope, seal
 from helpers.runner import places, runs
 
 STUDY = "reading_test"
@@ -78,7 +78,7 @@ def make(
         path = run.file(f"reading_set/images/{blind_id}.png")
         path.write_bytes(images.write_png(picture(size, bits, order), compress_level=0))
         part = 0 if number < training else 1 + (number - training) * 3 // read
-        checksum = seal.derive(STUDY, blind_id, path.read_bytes()).hex()
+        checksum = envelope.derive(STUDY, blind_id, path.read_bytes()).hex()
         rows.append(
             {
                 "blind_id": blind_id,

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from helpers import burned_in_text, images, tables
-from helpers.assemble_reading_set import blinding, blocks, framing, seal
+from helpers.assemble_reading_set import blinding, blocks, envelope, framing, seal
 from helpers.assemble_reading_set import draw as drawing
 from helpers.files import sha256
 from helpers.formats.picture import ImageError
@@ -387,9 +387,9 @@ def test_the_key_opens_after_every_lock(pool, tmp_path):
 )
 def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp_path, locks):
     sealed_set(pool, tmp_path)
-    with pytest.raises(seal.SealError, match="stays sealed"):
+    with pytest.raises(envelope.SealError, match="stays sealed"):
         opened(tmp_path, locks)
-    with pytest.raises(seal.SealError, match="stays sealed"):
+    with pytest.raises(envelope.SealError, match="stays sealed"):
         opened(tmp_path, locks, emergency="  ")
     key = opened(tmp_path, locks, emergency="reader fell ill")
     assert (
@@ -420,14 +420,14 @@ def test_tampering_is_refused(pool, tmp_path):
         changed = bytearray(content)
         changed[len(changed) // 2] ^= 1
         path.write_bytes(bytes(changed))
-        with pytest.raises((seal.SealError, tables.TableError)):
+        with pytest.raises((envelope.SealError, tables.TableError)):
             opened(tmp_path)
         path.write_bytes(content)
     opened(tmp_path)
     other = tmp_path / "other"
     sealed_set(pool, other, seed=9)
     (tmp_path / "sealed/key.enc").write_bytes((other / "sealed/key.enc").read_bytes())
-    with pytest.raises(seal.SealError, match="another reading set"):
+    with pytest.raises(envelope.SealError, match="another reading set"):
         opened(tmp_path)
 
 
@@ -446,17 +446,17 @@ def test_no_byte_of_key_commitment_or_plan_can_be_changed(pool, tmp_path):
             changed = bytearray(content)
             changed[place] ^= 1
             path.write_bytes(bytes(changed))
-            with pytest.raises(seal.SealError):
+            with pytest.raises(envelope.SealError):
                 opened(tmp_path)
         path.write_bytes(content)
     key = tmp_path / "sealed/key.enc"
     content = key.read_bytes()
     key.write_bytes(content.replace(b'"nonce"', b' "nonce"'))
-    with pytest.raises(seal.SealError, match="tampered"):
+    with pytest.raises(envelope.SealError, match="tampered"):
         opened(tmp_path)
     key.write_bytes(content)
     plan.unlink()
-    with pytest.raises(seal.SealError, match="not the plan"):
+    with pytest.raises(envelope.SealError, match="not the plan"):
         opened(tmp_path)
 
 
@@ -465,27 +465,27 @@ def test_a_key_rewritten_by_someone_who_has_the_seal_is_refused(pool, tmp_path):
     commitment = seal.read_commitment(tmp_path / "reading_set")
     forged = key.assign(origin=["generated"] * len(key)).to_csv(index=False)
     plain = json.dumps({"salt": "00" * 32, "key": forged}).encode()
-    (tmp_path / "sealed/key.enc").write_bytes(seal._encrypt(plain, commitment, STUDY))
-    with pytest.raises(seal.SealError, match="not hold the key that was committed"):
+    (tmp_path / "sealed/key.enc").write_bytes(envelope.encrypt(plain, commitment, STUDY))
+    with pytest.raises(envelope.SealError, match="not hold the key that was committed"):
         opened(tmp_path)
 
 
 def test_a_passphrase_locks_the_key(pool, tmp_path, monkeypatch):
-    monkeypatch.setenv(seal.PASSPHRASE, "three blind mice")
+    monkeypatch.setenv(envelope.PASSPHRASE, "three blind mice")
     sealed_set(pool, tmp_path)
     assert len(opened(tmp_path)) == 32
-    monkeypatch.setenv(seal.PASSPHRASE, "two blind mice")
-    with pytest.raises(seal.SealError, match="passphrase is wrong"):
+    monkeypatch.setenv(envelope.PASSPHRASE, "two blind mice")
+    with pytest.raises(envelope.SealError, match="passphrase is wrong"):
         opened(tmp_path)
-    monkeypatch.delenv(seal.PASSPHRASE)
-    with pytest.raises(seal.SealError, match="set SEAL_PASSPHRASE"):
+    monkeypatch.delenv(envelope.PASSPHRASE)
+    with pytest.raises(envelope.SealError, match="set SEAL_PASSPHRASE"):
         opened(tmp_path)
 
 
 def test_without_the_seal_nothing_opens_and_none_is_made(pool, tmp_path):
     sealed_set(pool, tmp_path)
     (tmp_path / "keys" / STUDY / "seal").unlink()
-    with pytest.raises(seal.SealError, match="copy it from the machine"):
+    with pytest.raises(envelope.SealError, match="copy it from the machine"):
         opened(tmp_path)
     assert not (tmp_path / "keys" / STUDY / "seal").exists()
 

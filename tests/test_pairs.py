@@ -12,7 +12,7 @@ from test_report import CONTEXT, analyse
 from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import pairs as analysed
 from helpers.analyse_readings import questions, report, texts
-from helpers.assemble_reading_set import blocks, pairs, seal
+from helpers.assemble_reading_set import blocks, envelope, pairs, seal
 
 SINGLE = reading_studies.BLOCK | {"block": "single"}
 PAIRS = reading_studies.BLOCK | {"block": "pairs", "order": 2, "images": "pairs", "pairs": "true"}
@@ -64,7 +64,7 @@ def presented(pairs_of: int, seed: int = 0, **changes) -> pd.DataFrame:
 
 
 def secret(said: str) -> bytes:
-    return seal.derive("pairs_test", "test", said.encode())
+    return envelope.derive("pairs_test", "test", said.encode())
 
 
 @pytest.mark.parametrize("count", [7, 8])

@@ -11,7 +11,7 @@ import pytest
 import reading_studies
 
 from helpers import protocol, protocol_tables, study
-from helpers.assemble_reading_set import blocks, seal
+from helpers.assemble_reading_set import blocks, envelope, seal
 from helpers.reading import accounts, reader_state, setting, store
 from helpers.reading.export import export
 from helpers.runner import parameters, places, runs
@@ -246,7 +246,7 @@ def test_the_frozen_plan_names_the_blocks_and_a_changed_question_shows(study_fol
     assert "“Reading test” (label" in seal.frozen(made)
     text = (made / "questions.csv").read_text()
     (made / "questions.csv").write_text(text.replace("This image is", "Is this image"))
-    with pytest.raises(seal.SealError, match="is not the one committed to"):
+    with pytest.raises(envelope.SealError, match="is not the one committed to"):
         seal.unseal(made, made.parent / "sealed", reading_studies.STUDY, {}, emergency="a test")
 
 

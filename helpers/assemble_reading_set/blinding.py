@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import burned_in_text, images, licences, protocol, table_columns, tables
-from helpers.assemble_reading_set import blocks, framing, pairs, seal
+from helpers.assemble_reading_set import blocks, envelope, framing, pairs, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
 from helpers.runner import places, run_folder, runs
@@ -53,13 +53,13 @@ def write_set(
     drawn = blocks.presented(drawn, designed) if designed else drawn.assign(block=MAIN)
     if designed:
         drawn = pairs.paired(
-            drawn, designed, lambda said: seal.derive(study, f"pairs {name}", said.encode())
+            drawn, designed, lambda said: envelope.derive(study, f"pairs {name}", said.encode())
         )
     rows, first, repeat_of = [], {}, {}
     presentations = list(drawn.sort_values("part").itertuples())
     for image in progress(presentations, "blinding"):
         said = f"{image.image_id} {image.repeat} {image.block}".encode()
-        blind_id = seal.derive(study, f"blind id {name}", said).hex()[:16]
+        blind_id = envelope.derive(study, f"blind id {name}", said).hex()[:16]
         array, bits = images.read_png(image.file), int(image.bits)
         if image.run in unmasked:
             array, _ = burned_in_text.mask_text(array, bits)
@@ -69,7 +69,7 @@ def write_set(
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
         os.utime(path, (SAME_TIME, SAME_TIME))
-        checksum = seal.derive(study, f"checksum {blind_id}", content).hex()
+        checksum = envelope.derive(study, f"checksum {blind_id}", content).hex()
         rows.append((blind_id, f"images/{path.name}", checksum, image.part))
         if image.repeat:
             repeat_of[blind_id] = first[image.image_id, image.block]

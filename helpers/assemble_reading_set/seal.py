@@ -10,30 +10,22 @@ import hashlib
 import hmac
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from helpers import protocol_tables, tables
+from helpers.assemble_reading_set import envelope
+from helpers.assemble_reading_set.envelope import SealError
 from helpers.files import sha256, utc_now, write_atomically
 from helpers.runner import executed_code, freshness, parameters, places, runs
 
-PASSPHRASE = "SEAL_PASSPHRASE"
-CIPHER = "AES-256-GCM"
 OPENINGS = ".unsealed.jsonl"
 PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
 PLANNED = ("08_analyse_readings", "09_compare_with_paper")
 ASKED = "07_ask_models"  # its settings and the model's instructions are part of the plan
 SINCE = "the reading set was sealed"
-
-
-class SealError(RuntimeError):
-    """The key may not or cannot be opened; the message says why and what to do."""
 
 
 def seal(
@@ -54,7 +46,7 @@ def seal(
     if (Path(reading_set) / "commitment.json").exists() and (Path(sealed) / "key.enc").exists():
         return read_commitment(reading_set)
     content = tables.check(key, "key").to_csv(index=False).encode()
-    salt = derive(study, "salt", content)
+    salt = envelope.derive(study, "salt", content)
     commitment = {
         "scheme": "sha256(salt + key.csv)",
         "commitment": hashlib.sha256(salt + content).hexdigest(),
@@ -68,10 +60,10 @@ def seal(
         "git": git or {},
         "committed_utc": utc_now(),
     }
-    envelope = _encrypt(
+    encrypted = envelope.encrypt(
         json.dumps({"salt": salt.hex(), "key": content.decode()}).encode(), commitment, study
     )
-    write_atomically(Path(sealed) / "key.enc", envelope, mode=0o600)
+    write_atomically(Path(sealed) / "key.enc", encrypted, mode=0o600)
     write_atomically(
         Path(reading_set) / "commitment.json",
         (json.dumps(commitment, indent=1, sort_keys=True) + "\n").encode(),
@@ -116,7 +108,7 @@ def unseal(
             " the read."
         )
     _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
-    secret = json.loads(_decrypt(Path(sealed_folder) / "key.enc", commitment, study))
+    secret = json.loads(envelope.decrypt(Path(sealed_folder) / "key.enc", commitment, study))
     content = secret["key"].encode()
     if not hmac.compare_digest(
         hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(),
@@ -162,15 +154,6 @@ def fingerprint(reading_set: Path) -> str:
                 f"{folder / path} is missing: copy the whole reading set again."
             ) from None
     return whole.hexdigest()
-
-
-def derive(study: str, purpose: str, message: bytes) -> bytes:
-    """32 bytes for one purpose from the study's seal (HMAC-SHA256); nobody without
-    .keys/<study>/seal can compute them.
-    """
-    return hmac.digest(
-        places.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256"
-    )
 
 
 def read_commitment(reading_set: Path) -> dict:
@@ -331,73 +314,3 @@ def _record(sealed: Path, entry: dict) -> dict:
     lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in history)
     write_atomically(sealed / OPENINGS, lines.encode(), mode=0o600)
     return {**entry, "history": history}
-
-
-def _bound_to(commitment: dict) -> bytes:
-    """The whole commitment, including the plan's hashes: a key opens only with the commitment it
-    was sealed with.
-    """
-    return json.dumps(commitment, sort_keys=True).encode()
-
-
-def _encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
-    phrase = os.environ.get(PASSPHRASE, "")
-    salt = os.urandom(16) if phrase else b""
-    secret = _stretch(phrase, salt) if phrase else derive(study, "encryption", b"")
-    # The nonce follows from the secret and all sealed content, so it is never used for two
-    # contents.
-    nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
-    box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
-    envelope = {
-        "cipher": CIPHER,
-        "locked_by": "passphrase" if phrase else "seal",
-        "salt": salt.hex(),
-        "nonce": nonce.hex(),
-        "box": box.hex(),
-    }
-    return _as_written(envelope)
-
-
-def _as_written(envelope: dict) -> bytes:
-    return (json.dumps(envelope, indent=1) + "\n").encode()
-
-
-def _decrypt(path: Path, commitment: dict, study: str) -> bytes:
-    try:
-        content = path.read_bytes()
-        envelope = json.loads(content)
-        if (
-            content != _as_written(envelope)
-            or envelope["cipher"] != CIPHER
-            or envelope["locked_by"] not in ("passphrase", "seal")
-        ):
-            raise ValueError
-        salt, nonce, box = (bytes.fromhex(envelope[name]) for name in ("salt", "nonce", "box"))
-        by_phrase = envelope["locked_by"] == "passphrase"
-    except FileNotFoundError:
-        raise SealError(
-            f"{path} is missing: the sealed folder must stay with the study, beside reading_set/."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise SealError(f"{path} is damaged or was tampered with: it is refused.") from None
-    phrase = os.environ.get(PASSPHRASE, "")
-    if by_phrase and not phrase:
-        raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
-    if not by_phrase and not (places.keys_folder(study) / "seal").exists():
-        raise SealError(
-            f"The seal of study '{study}' is not in {places.keys_folder(study)}: copy it from the"
-            " machine that sealed the set."
-        )
-    secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")
-    try:
-        return AESGCM(secret).decrypt(nonce, box, _bound_to(commitment))
-    except (InvalidTag, ValueError):
-        why = "the passphrase is wrong, or it" if by_phrase else "it"
-        raise SealError(
-            f"{path} cannot be opened: {why} was tampered with (or commitment.json was), or belongs"
-            " to another reading set or seal."
-        ) from None
-
-
-def _stretch(phrase: str, salt: bytes) -> bytes:
-    return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(phrase.encode())
