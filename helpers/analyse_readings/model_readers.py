@@ -10,7 +10,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers import figures
-from helpers.analyse_readings import image_sets, joined, publishing, questions, results, texts
+from helpers.analyse_readings import (
+    image_sets,
+    joined,
+    publishing,
+    questions,
+    reader_areas,
+    results,
+    texts,
+)
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
 from helpers.statistics import accuracy, agreement
@@ -46,7 +54,7 @@ def analyse(
         "model_readings": about,
         "model_answers": answers,
         "model_accuracy": image_sets.by_stratum(model_labels, shown, accuracy.policies),
-        "model_areas": image_sets.by_stratum(model_scores, shown, results.area),
+        "model_areas": image_sets.by_stratum(model_scores, shown, reader_areas.area),
         "model_agreement": _agreement(model_labels, labels, groups),
         "model_differences": _differences(
             (model_right, right), (model_scores, scores), shown["truth"], groups

@@ -1,0 +1,116 @@
+"""Areas under the ROC curve in the report: of each reader, of these readers and of readers in
+general, compared, and the power of the study.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from helpers.analyse_readings import (
+    effects,
+    image_sets,
+    joined,
+)
+from helpers.analyse_readings.primary_measure import told
+from helpers.statistics import accuracy, comparisons, multireader
+from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import column_names
+
+
+def curves(scores: pd.DataFrame, truth: pd.Series, groups) -> pd.DataFrame:
+    """The points of every reader's ROC curve."""
+    return image_sets.per_reader(scores, truth, lambda score, kind: accuracy.roc(kind, score))
+
+
+def mean_area(scores: pd.DataFrame, truth: pd.Series, groups) -> pd.DataFrame:
+    """The mean area of these readers with its interval, one row."""
+    row = within(multireader.these_readers(scores, truth, clusters=groups))
+    return row.assign(real=int((truth == 0).sum()), generated=int(truth.sum()))
+
+
+def within(found: pd.Series) -> pd.DataFrame:
+    """A row with the interval that the report prints."""
+    row = told(found)
+    row["low"], row["high"] = row.pop("shown")
+    return pd.DataFrame([row])
+
+
+def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
+    """A reader's area with an interval that stays between 0 and 1, one row."""
+    found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
+    row = within(found).assign(dropped=int(score.isna().sum()))
+    return row.drop(columns=["readers", "incomplete", "answers", "fewest"])
+
+
+def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
+    """Which is harder to spot: pairs of generators beside the same real images, and the two
+    modalities. Also readers with and without prior knowledge of AI. Columns as table_columns
+    comparisons; a positive difference means that `a` is easier to spot (or that the readers `a` do
+    better).
+    """
+    rows, groups, truth = [], image_sets.clusters(shown), shown["truth"]
+    pairs = [
+        (by, a, b)
+        for by in ("modality", "generator")
+        for a, b in combinations(sorted(shown[by].dropna().unique()), 2)
+    ]
+    for by, a, b in pairs:
+        sets = [shown[by].eq(name).fillna(False).astype(bool) for name in (a, b)]
+        if by == "generator":
+            sets = [image_sets.beside_real(shown, own) for own in sets]
+        found = comparisons.of_images(scores, truth, *sets, groups)
+        if by == "generator" and (sets[0] ^ sets[1])[truth == 0].any():
+            found = found.drop(["low", "high", "general_low", "general_high", "p"], errors="ignore")
+            found["reason"] = "they did not make images of the same modalities"
+        rows.append({"by": by, "a": a, "b": b} | found.to_dict())
+    people = joined.not_withdrawn(readers).sort_values("reader_id")
+    names = np.array(list(joined.reader_names(readers).values()))
+    knew = [people["prior_ai"].eq(yes).fillna(False).to_numpy(bool) for yes in (True, False)]
+    sides = [[n for n in names[those] if scores[n].notna().any()] for those in knew]
+    if all(sides):
+        found = comparisons.of_readers(scores, truth, *sides, groups)
+        by = {"by": "prior knowledge of AI", "a": "yes", "b": "no"}
+        rows.append(by | found.to_dict())
+    table = pd.DataFrame(rows).reindex(columns=column_names("comparisons"))
+    few = table["readers"] < FEW_READERS
+    table.loc[few, ["general_low", "general_high", "statistic", "df", "p"]] = np.nan
+    return effects.adjusted(table)
+
+
+def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
+    """The mean area of readers in general (both covariances, equivalence to chance, bootstrap) and
+    of these readers, also per modality and stratified.
+    """
+    truth, groups = shown["truth"], image_sets.clusters(shown)
+    found = {
+        name: multireader.multireader(scores, truth, covariance=name, clusters=groups)
+        for name in multireader.COVARIANCES
+    }
+    chosen = found[asked.covariance]
+    found["equivalence"] = multireader.equivalence(chosen, asked.margin)
+    found["bootstrap"] = multireader.bootstrap(
+        scores, truth, asked.replicates, asked.seed, clusters=groups
+    )
+    for name, part, options in image_sets.strata(shown):
+        own = scores.loc[part.index], part["truth"]
+        found[f"these {name}"] = multireader.these_readers(*own, **options)
+        options = options | {"covariance": asked.covariance}
+        found[f"general {name}"] = multireader.multireader(*own, **options)
+    return {name: told(row) for name, row in found.items()}
+
+
+def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
+    """How often a study with these readers and images would find that true areas of 0.6, 0.7 and
+    0.8 differ from 0.5.
+    """
+    real, generated = int((truth == 0).sum()), int((truth == 1).sum())
+    readers = int(scores.notna().any().sum())
+    if min(real, generated) < 2 or readers < FEW_READERS or asked.power_studies == 0:
+        return []
+    size = {"readers": readers, "real": real, "generated": generated}
+    options = {"studies": asked.power_studies, "seed": asked.seed}
+    return [
+        size | {"auc": auc, **multireader.power(auc, **size, **options).to_dict()}
+        for auc in (0.6, 0.7, 0.8)
+    ]
