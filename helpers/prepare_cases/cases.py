@@ -8,30 +8,19 @@ importing.py.
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
-from helpers import burned_in_text, files, findings, table_columns
-from helpers.formats import volumes
+from helpers import burned_in_text, files, table_columns
 from helpers.prepare_cases import (
+    case_tables,
     deidentify,
-    duplicates,
     importing,
     layouts,
-    metadata_tables,
     review,
-    splits,
 )
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
 from helpers.runner.progress import progress
-from helpers.statistics import clusters
-
-FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
-FROM_TABLE = (
-    *("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit"),
-    "report",
-)
 
 # The remedy for each reason that files are left out, where the reason itself names none.
 REMEDIES = {
@@ -118,7 +107,7 @@ def prepare(run: runs.Run) -> Cases:
         folder, known, run.file("images"), journal, run.parameters, secret, decisions
     )
     taken = sorted(progress(taking, "Importing", len(files)), key=lambda one: one.file)
-    pictures = _pictures(taken, described, secret, run.parameters.slices)
+    pictures = case_tables.with_metadata(taken, described, secret, run.parameters.slices)
     if not len(pictures):
         counted = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
@@ -129,6 +118,19 @@ def prepare(run: runs.Run) -> Cases:
     if run.parameters.source != "phantom":
         _say_what_is_unsure_of_patients(run, pictures)
     pictures["inverted"] &= pictures["view"].map(lambda view: deidentify.view(view, "xray")) != "LL"
+    _say_what_to_look_at(run, pictures)
+    _write_names(run, taken, pictures, secret)
+    written = run.write("images.csv", case_tables.images_table(run, pictures, folder, journal))
+    imported = run.write("imported.csv", pictures[table_columns.column_names("imported")])
+    rejected = run.write("rejected.csv", case_tables.rejected_table(taken, pictures, secret))
+    _tidy(run.folder, written)
+    prepared = Cases(written, imported, rejected)
+    _say_what_was_left_out(run, prepared)
+    return prepared
+
+
+def _say_what_to_look_at(run: runs.Run, pictures: pd.DataFrame) -> None:
+    """Name the images that may be inverted, or of which no header says where the right is."""
     if suspected := int(pictures["inverted"].sum()):
         run.say(
             f"{suspected} X-rays look inverted (bones dark, lungs bright), but no header says so."
@@ -140,14 +142,6 @@ def prepare(run: runs.Run) -> Cases:
                 f"{len(rows)} CT images (the first is {rows['image_id'].iloc[0]}): {doubt}. Check"
                 " below that they show the patient's right on the left and the front at the top."
             )
-    _write_names(run, taken, pictures, secret)
-    written = run.write("images.csv", _images(run, pictures, folder, journal))
-    imported = run.write("imported.csv", pictures[table_columns.column_names("imported")])
-    rejected = run.write("rejected.csv", _rejected(taken, pictures, secret))
-    _tidy(run.folder, written)
-    prepared = Cases(written, imported, rejected)
-    _say_what_was_left_out(run, prepared)
-    return prepared
 
 
 def _refuse_legible_names(settings) -> None:
@@ -227,63 +221,6 @@ def summary(prepared: Cases) -> dict:
     }
 
 
-def _pictures(
-    taken: list[Taken], described: pd.DataFrame, secret: bytes, slices: int
-) -> pd.DataFrame:
-    """One row per image: the import's columns and the metadata of its file."""
-    rows = [
-        {**picture["header"], **picture, "file": one.file}
-        for one in taken
-        for picture in one.pictures
-    ]
-    if not rows:
-        return pd.DataFrame()
-    pictures = pd.DataFrame(rows).drop(columns="header")
-    metadata = described.set_index("file").loc[pictures["file"]].reset_index(drop=True)
-    for name in (*FROM_HEADER, "study", "series", "position"):
-        pictures[name] = pictures.get(name)
-    for name in FROM_HEADER:
-        pictures[name] = metadata[name].where(metadata[name] != "", pictures[name].fillna(""))
-    for name in FROM_TABLE:
-        pictures[name] = metadata[name]
-    pictures["patient_id"] = pictures["patient_id"].where(
-        pictures["patient_id"] != "", metadata["patient_in_path"]
-    )
-    pictures["layout"] = pictures["layout"].where(
-        pictures["layout"] != "",
-        np.where(pictures["kind"].str.startswith("DICOM"), "DICOM header", "files alone"),
-    )
-    pictures["origin"] = pictures["origin"].replace("", "real")
-    pictures["file_hash"] = [
-        deidentify.pseudonym(secret, "file", file) for file in pictures["file"]
-    ]
-    pictures["patient"] = [
-        deidentify.pseudonym(secret, "patient" if person else "patient unknown", person or instead)
-        for person, instead in zip(
-            pictures["patient_id"].map(deidentify.person), _instead_of_a_patient(pictures)
-        )
-    ]
-    return _chosen_slices(pictures, slices)
-
-
-def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
-    """The smallest unit that certainly belongs to one person when no patient id is known: a study,
-    a series, a folder of CT slices, or else a file.
-    """
-    folders = (
-        pictures["file"]
-        .str.rpartition("/")[0]
-        .where(pictures["kind"].str.startswith("DICOM") & (pictures["modality"] == "ct"))
-    )
-    together = (
-        pictures["study"]
-        .replace("", None)
-        .fillna(pictures["series"].replace("", None))
-        .fillna(folders)
-    )
-    return together.fillna(pictures["file"]).astype(str)
-
-
 def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataFrame:
     """The images without those whose burned-in text a person must check first.
 
@@ -303,142 +240,6 @@ def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataF
             f" {reviews / 'list.csv'}, then run this again."
         )
     return pictures[~waiting].reset_index(drop=True)
-
-
-def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
-    """Of every CT series with more slices than wanted, those evenly spaced over the lung."""
-    kept = np.ones(len(pictures), dtype=bool)
-    series = pictures["series"].where(
-        (pictures["modality"] == "ct") & pictures["series"].fillna("").ne("")
-    )
-    for _, rows in pictures.groupby(series):
-        if len(rows) > slices:
-            ordered = rows.sort_values(["position", "file", "frame"])
-            chosen = ordered.index[
-                volumes.spaced(ordered["lung_share"].to_numpy(dtype=float), slices)
-            ]
-            kept[[index for index in rows.index if index not in set(chosen)]] = False
-    return pictures[kept].reset_index(drop=True)
-
-
-def _images(run: runs.Run, pictures: pd.DataFrame, folder: Path, journal: Path) -> pd.DataFrame:
-    """The rows of images.csv, with captions, duplicate groups and splits added."""
-    settings = run.parameters
-    real = (pictures["origin"] == "real").to_numpy()
-    pictures = pictures.assign(
-        view=list(map(deidentify.view, pictures["view"], pictures["modality"]))
-    )
-    alike = duplicates.OF_PHANTOMS if settings.source == "phantom" else duplicates.CORRELATION
-    duplicate_group = duplicate_groups(pictures, importing.fingerprints(journal), alike)
-    frame = pictures[
-        [
-            *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
-            *("licence", "credit", "width", "height", "bits"),
-        ]
-    ].assign(
-        caption=_captions(run, pictures, folder),
-        simulated=settings.source == "phantom",
-        split=pd.Series(
-            _splits(pictures[real], duplicate_group[real], settings), pictures.index[real]
-        ),
-        generator=pictures["generator"].where(~real),
-        made_from=_made_from(run, pictures[~real], pictures[real]),
-        patient=pictures["patient"].where(real),
-        duplicate_group=duplicate_group,
-        sex=pictures["sex"].map(deidentify.sex),
-        age_band=pictures["age"].map(deidentify.age_band),
-    )
-    return frame.replace("", pd.NA)
-
-
-def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Series:
-    """image_id of the real image that each generated one was made from, where a table names its
-    file; a warning counts the names that are not files of the folder.
-    """
-    finder = metadata_tables.Finder(real["file"].tolist())
-    ids = real.drop_duplicates("file").set_index("file")["image_id"]
-    named = made["made_from"].str.strip().str.replace("\\", "/")
-    found = named.map(lambda name: ids.get(finder.find(name, "")))
-    if lost := int((found.isna() & (named != "")).sum()):
-        run.say(
-            f"Warning: {lost} generated images name an original image that is not in the folder, or"
-            " a name that several images have, so 06 cannot keep an image and its original apart."
-        )
-    return found
-
-
-def _splits(real: pd.DataFrame, duplicate_group: pd.Series, settings) -> np.ndarray:
-    strata = [
-        {f"{row.modality} {one}" for one in row.finding.split("|")}
-        | {f"{row.modality} view {row.view}"}
-        for row in real.itertuples()
-    ]
-    together = clusters.connected(
-        real["patient"].reset_index(drop=True), duplicate_group.reset_index(drop=True)
-    )
-    held_out = {"validation": settings.validation_share, "test": settings.test_share}
-    shares = {"train": 1 - sum(held_out.values()), **held_out}
-    return splits.split(together, strata, shares, settings.seed)
-
-
-def _captions(run: runs.Run, pictures: pd.DataFrame, folder: Path) -> pd.Series:
-    """Captions from modality, view and findings, or from reports (captions_from_reports)."""
-    ids = pictures["finding"].str.split("|").map(lambda parts: [one for one in parts if one])
-    written = map(findings.caption, pictures["modality"], pictures["view"], ids, pictures["side"])
-    written = pd.Series(list(written))
-    if not run.parameters.captions_from_reports:
-        return written
-    run.say(
-        "Warning: captions are taken from reports. Reports are patient data, and a generator"
-        " may memorise and reproduce them."
-    )
-    reports = pictures["report"].map(lambda text: " ".join(_report(folder, text).split()))
-    return reports.where(reports != "", written)
-
-
-def _report(folder: Path, value: str) -> str:
-    """The column's text, or the text of the file that it names."""
-    named = value.endswith(".txt") and (folder / value).is_file()
-    return (folder / value).read_text(errors="replace") if named else value
-
-
-def duplicate_groups(
-    pictures: pd.DataFrame, fingerprints: np.ndarray, correlation: float
-) -> pd.Series:
-    """The group of every image that has duplicates (named after its first image); missing for the
-    others.
-
-    `fingerprints` has shape (n, 64, 64), and each image's column `fingerprint` says which is its
-    own.
-    """
-    hashes = np.array([int(value, 16) for value in pictures["phash"]], dtype=np.uint64)
-    group = pd.Series(
-        duplicates.groups(
-            hashes, fingerprints, pictures["fingerprint"].to_numpy(dtype=int), correlation
-        )
-    )
-    names = pictures["image_id"].iloc[group].reset_index(drop=True)
-    return names.where(group.groupby(group).transform("size") > 1)
-
-
-def _rejected(taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> pd.DataFrame:
-    kept = set(pictures["file"])
-    rows = [
-        {
-            "file_hash": deidentify.pseudonym(secret, "file", one.file),
-            "kind": one.kind,
-            "reason": _why(one),
-        }
-        for one in taken
-        if one.file not in kept
-    ]
-    return pd.DataFrame(rows, columns=["file_hash", "kind", "reason"]).replace("", pd.NA)
-
-
-def _why(one: Taken) -> str:
-    if any(picture["crops"] for picture in one.pictures):
-        return "text in the pixels: waits for a decision"
-    return one.reason or "CT series: other slices were chosen"
 
 
 def _write_names(run: runs.Run, taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> None:
