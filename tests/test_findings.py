@@ -95,6 +95,6 @@ def test_unknown_ids_sides_modalities_and_wordings_are_named():
 
 
 def test_every_label_of_every_layout_is_understood_or_nothing():
-    from helpers.prepare_cases.layouts import CHEXPERT_LABELS
+    from helpers.prepare_cases.data_sets import CHEXPERT_LABELS
 
     assert all(findings.from_label(label) for label in CHEXPERT_LABELS)

@@ -8,7 +8,7 @@ import unicodedata
 import conftest
 import pytest
 
-from helpers.prepare_cases import file_names, layouts
+from helpers.prepare_cases import data_sets, file_names, layouts
 from helpers.prepare_cases.metadata_tables import LayoutError
 
 
@@ -60,7 +60,7 @@ def test_nih(tmp_path):
 
 
 def test_chexpert(tmp_path):
-    labels = ",".join(layouts.CHEXPERT_LABELS)
+    labels = ",".join(data_sets.CHEXPERT_LABELS)
     table = (
         f"Path,Sex,Age,Frontal/Lateral,AP/PA,{labels}\n"
         "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,"
@@ -95,7 +95,7 @@ def test_mimic(tmp_path):
     )
     labels = (
         "subject_id,study_id,"
-        + ",".join(layouts.CHEXPERT_LABELS)
+        + ",".join(data_sets.CHEXPERT_LABELS)
         + "\n10000032,50414267,1.0"
         + "," * 13
         + "\n10000032,53189527,,,,,,,,1.0"
@@ -286,7 +286,7 @@ def test_a_table_that_cannot_be_used_says_what_to_do(tmp_path, table, options, m
 
 
 def test_a_part_of_chexpert_never_takes_the_labels_of_an_absent_patient(tmp_path):
-    header = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{','.join(layouts.CHEXPERT_LABELS)}\n"
+    header = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{','.join(data_sets.CHEXPERT_LABELS)}\n"
     row = "CheXpert-v1.0-small/train/{}/study1/view1_frontal.jpg,Female,68,Frontal,AP,{}\n"
     table = (
         header
@@ -302,7 +302,7 @@ def test_a_part_of_chexpert_never_takes_the_labels_of_an_absent_patient(tmp_path
 
 
 def test_tables_of_mimic_complete_each_other(tmp_path):
-    labels = "subject_id,study_id," + ",".join(layouts.CHEXPERT_LABELS)
+    labels = "subject_id,study_id," + ",".join(data_sets.CHEXPERT_LABELS)
     frame = described(
         tmp_path,
         {
