@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import special
-from statsmodels.stats.inter_rater import cohens_kappa
 
+from helpers.statistics import chance_corrected
 from helpers.statistics import clusters as cluster
 
 NAMES = [
@@ -30,7 +30,6 @@ WEIGHTS = ("identity", "linear", "quadratic", "ordinal")
 SCALES = ("identity", "atanh")
 METRICS = ("nominal", "ordinal", "interval", "ratio")
 COLUMNS = ["estimate", "se", "low", "high", "images", "readers", "reason"]
-ONE_CATEGORY = "all ratings are in one category"
 
 
 def coefficients(
@@ -74,23 +73,23 @@ def coefficients(
     values, matrix = _values(categories), _weight_matrix(weights, categories)
     counts, readers = _counts(codes, len(categories)), codes.shape[1]
     found = {
-        name: _linearised(counts, matrix, name, numbers, codes)
+        name: chance_corrected.linearised(counts, matrix, name, numbers, codes)
         for name in ("percent", "conger", "fleiss", "gwet", "brennan_prediger")
     }
-    found["krippendorff"] = _krippendorff(counts, metric, values, numbers)
+    found["krippendorff"] = chance_corrected.krippendorff(counts, metric, values, numbers)
     if readers == 2:
         both = (codes >= 0).all(axis=1)
         complete, tallies = codes[both], _counts(codes[both], len(categories))
-        found["scott"] = _linearised(tallies, matrix, "fleiss", numbers[both])
+        found["scott"] = chance_corrected.linearised(tallies, matrix, "fleiss", numbers[both])
         found["cohen"] = (
-            _cohen(complete, matrix, weights)
+            chance_corrected.cohen(complete, matrix, weights)
             if clusters is None
-            else _linearised(tallies, matrix, "conger", numbers[both], complete)
+            else chance_corrected.linearised(tallies, matrix, "conger", numbers[both], complete)
         )
     else:
         are = "there is" if readers == 1 else "there are"
         reason = f"defined for two readers only, here {are} {readers}"
-        found["cohen"] = found["scott"] = _missing(0, reason)
+        found["cohen"] = found["scott"] = chance_corrected.missing(0, reason)
     rows = []
     for name in NAMES:
         normal = name == "cohen" and clusters is None and scale == "identity"
@@ -245,156 +244,6 @@ def _counts(codes: np.ndarray, categories: int) -> np.ndarray:
         .reshape(len(codes), categories + 1)[:, 1:]
         .astype(float)
     )
-
-
-def _missing(images: int, reason: str) -> tuple:
-    return np.nan, np.nan, images, 0, -1.0, reason
-
-
-def _estimated(estimate: float, influence: np.ndarray, numbers: np.ndarray, lowest: float) -> tuple:
-    """Estimate, standard error, images, effective clusters, lowest possible value and reason."""
-    groups = len(np.unique(numbers))
-    if groups < 2:
-        one = "image" if len(numbers) == 1 else "prompt or patient"
-        return estimate, np.nan, len(numbers), groups, lowest, f"one {one}: no standard error"
-    se = np.sqrt(cluster.variance(influence / len(numbers), numbers))
-    return estimate, se, len(numbers), cluster.number(numbers), lowest, ""
-
-
-def _linearised(
-    counts: np.ndarray,
-    weights: np.ndarray,
-    name: str,
-    numbers: np.ndarray,
-    codes: np.ndarray | None = None,
-) -> tuple:
-    """A Gwet-type coefficient with its linearised variance (Gwet 2014, sections 2.6 and 5.5)."""
-    images, categories = counts.shape
-    ratings = counts.sum(axis=1)
-    several = ratings >= 2
-    if not several.any():
-        return _missing(images, "no image has two ratings")
-    # An image rated once says nothing about agreement, but it counts for the chance term.
-    of_pairs = np.where(several, ratings * (ratings - 1), -1)
-    agreement = (counts * (counts @ weights.T - 1)).sum(axis=1) / of_pairs
-    observed = agreement[several].mean()
-    chance, per_image = _chance(name, counts / ratings[:, None], weights, codes)
-    if np.isclose(chance, 1, atol=1e-12):
-        return _missing(images, ONE_CATEGORY if categories > 1 else "only one category is declared")
-    estimate = (observed - chance) / (1 - chance)
-    linear = images / several.sum() * (agreement - chance * several) / (1 - chance)
-    linear = linear - 2 * (1 - estimate) * (per_image - chance) / (1 - chance)
-    return _estimated(estimate, linear - estimate, numbers, -chance / (1 - chance))
-
-
-def _chance(name: str, shares: np.ndarray, weights: np.ndarray, codes: np.ndarray | None) -> tuple:
-    """Chance agreement and each image's part in it; `shares` is (images, categories), and each row
-    sums to 1.
-    """
-    categories, mean = len(weights), shares.mean(axis=0)
-    if name == "fleiss":
-        return mean @ weights @ mean, shares @ ((weights + weights.T) / 2 @ mean)
-    if name == "gwet" and categories == 1:
-        return 1.0, 0.0
-    if name == "gwet":
-        scale = weights.sum() / (categories * (categories - 1))
-        return scale * (mean @ (1 - mean)), scale * (shares @ (1 - mean))
-    if name == "conger":
-        return _chance_conger(codes, weights)
-    constant = weights.sum() / categories**2 if name == "brennan_prediger" else 0.0
-    return constant, constant
-
-
-def _chance_conger(codes: np.ndarray, weights: np.ndarray) -> tuple:
-    """Conger's chance agreement: over all pairs of different readers, each with their own
-    distribution.
-    """
-    images, readers = codes.shape
-    if readers < 2:
-        return 0.0, 0.0
-    categories = len(weights)
-    by_reader = np.stack(
-        [np.bincount(codes[codes[:, g] >= 0, g], minlength=categories) for g in range(readers)]
-    ).astype(float)
-    rated = by_reader.sum(axis=1)
-    own = by_reader / rated[:, None]
-    total = own.sum(axis=0)
-    pairs_of_readers = readers * (readers - 1)
-    chance = (
-        total @ weights @ total - np.einsum("gk,kl,gl->", own, weights, own)
-    ) / pairs_of_readers
-    # The contribution of one rating of reader g in category l: its weight against the other
-    # readers' distributions.
-    gain = (total - own) @ weights * (images / rated)[:, None]
-    expected = (gain * own).sum(axis=1)
-    per_image = np.zeros(images)
-    for g in range(readers):
-        seen = codes[:, g] >= 0
-        per_image += (
-            np.where(seen, gain[g][codes[:, g]], 0) - (seen - rated[g] / images) * expected[g]
-        )
-    return chance, per_image / pairs_of_readers
-
-
-def _cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
-    images, categories = len(codes), len(matrix)
-    if images == 0:
-        return _missing(0, "no image has two ratings")
-    cells = codes[:, 0] * categories + codes[:, 1]
-    table = np.bincount(cells, minlength=categories**2).reshape(categories, categories)
-    if (codes == codes[0, 0]).all():
-        return _missing(images, ONE_CATEGORY)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = cohens_kappa(table, weights=None if weights == "identity" else 1 - matrix)
-    # At perfect agreement the variance is zero, and rounding may make it negative.
-    return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, images, -np.inf, ""
-
-
-def _krippendorff(
-    counts: np.ndarray, metric: str, values: np.ndarray, numbers: np.ndarray
-) -> tuple:
-    """Krippendorff's alpha over images rated at least twice; standard error as Gwet (2014, section
-    5.5) linearises it.
-    """
-    several = counts.sum(axis=1) >= 2
-    counts, numbers = counts[several], numbers[several]
-    images, ratings = len(counts), counts.sum(axis=1)
-    if images == 0:
-        return _missing(0, "no image has two ratings")
-    distance = _distance(metric, values, counts.sum(axis=0))
-    mean = ratings.mean()
-    shares = counts.sum(axis=0) / ratings.sum()
-    expected = shares @ distance @ shares
-    if np.isclose(expected, 0, atol=1e-15):
-        return _missing(images, ONE_CATEGORY)
-    similarity, chance, total = 1 - distance, 1 - expected, ratings.sum()
-    observed = (counts * (counts @ similarity - 1)).sum(axis=1) / (mean * (ratings - 1))
-    small = observed.mean()
-    uncorrected = (small - chance) / (1 - chance)
-    corrected = (1 - 1 / total) * small + 1 / total
-    estimate = (corrected - chance) / (1 - chance)
-    surplus = (ratings - mean) / mean
-    linear = (observed - corrected * surplus - chance) / (1 - chance)
-    per_image = counts @ similarity @ shares / mean - chance * surplus
-    linear = linear - 2 * (1 - uncorrected) * (per_image - chance) / (1 - chance)
-    return _estimated(estimate, linear - uncorrected, numbers, -chance / (1 - chance))
-
-
-def _distance(metric: str, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Krippendorff's squared difference between categories, scaled to at most 1 (alpha does not
-    depend on the scale).
-    """
-    if metric == "nominal":
-        return 1 - np.eye(len(values))
-    if metric == "ordinal":
-        cumulative = np.cumsum(totals) - totals / 2
-        squared = (cumulative[:, None] - cumulative) ** 2
-    else:
-        squared = (values[:, None] - values) ** 2
-    if metric == "ratio":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            squared = np.nan_to_num(squared / (values[:, None] + values) ** 2)
-    return squared / squared.max() if squared.max() > 0 else squared
 
 
 def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool, scale: str):
