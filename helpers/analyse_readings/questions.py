@@ -62,10 +62,6 @@ def analyse(
         for block in designed.scored()
         for one in designed.asked(block.block)
     }
-    read = {
-        block.block: {*answers.loc[answers["block"] == block.block, "image_id"]}
-        for block in designed.blocks
-    }
     paired, more = pairs.analyse(designed, compared, answers)
     marked, drawn = marks.analyse(designed, answers, key, shown_at["size"])
     more |= drawn
@@ -85,28 +81,30 @@ def analyse(
             for name, frame in tables.items()
             if name not in ("question_answers", *more)
         },
-        "blocks": [
-            {
-                "block": block.block,
-                "title": block.title,
-                "images": len(read[block.block]),
-                "again": sum(
-                    any(image in read[one.block] for one in designed.blocks[:place])
-                    for image in read[block.block]
-                ),
-                **{
-                    name: getattr(block, name)
-                    for name in ("unaware", "tell_truth", "after_days", "pairs")
-                },
-            }
-            for place, block in enumerate(designed.blocks)
-        ],
+        "blocks": _blocks(designed, answers),
         "words": list(_words(answers, asked)),
         "titles": designed.titles(),
         "asked": _told(designed),
     }
     found["noticed"] = noticed(designed, answers, given, readers)
     return results.plain({"own_questions": found} | paired | marked), tables
+
+
+def _blocks(designed: protocol.Protocol, answers: pd.DataFrame) -> list[dict]:
+    """Each block with the number of its images, and of those that an earlier one showed."""
+    read = {
+        block.block: {*answers.loc[answers["block"] == block.block, "image_id"]}
+        for block in designed.blocks
+    }
+    told, earlier = [], set()
+    for block in designed.blocks:
+        own = read[block.block]
+        about = {"block": block.block, "title": block.title, "images": len(own)}
+        about["again"] = len(own & earlier)
+        chosen = ("unaware", "tell_truth", "after_days", "pairs")
+        told.append(about | {name: getattr(block, name) for name in chosen})
+        earlier |= own
+    return told
 
 
 def _told(designed: protocol.Protocol) -> dict[str, dict]:

@@ -58,13 +58,8 @@ def write_set(
     rows, first, repeat_of = [], {}, {}
     presentations = list(drawn.sort_values("part").itertuples())
     for image in progress(presentations, "blinding"):
-        said = f"{image.image_id} {image.repeat} {image.block}".encode()
-        blind_id = envelope.derive(study, f"blind id {name}", said).hex()[:16]
-        array, bits = images.read_png(image.file), int(image.bits)
-        if image.run in unmasked:
-            array, _ = burned_in_text.mask_text(array, bits)
-        shown = framing.for_reading(array, bits, image.modality, depth, asked)
-        content = images.write_png(shown, compress_level=0)
+        blind_id = _blind_id(image, study, name)
+        content = _standardised(image, depth, asked, image.run in unmasked)
         path = folder / "images" / f"{blind_id}.png"
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
@@ -83,18 +78,33 @@ def write_set(
     # Sorted by an opaque id, so that the order of the rows reveals nothing.
     tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
     if designed:
-        blocks.write(folder, designed)
-        telling = blocks.to_tell(key, designed)
-        if len(telling):
-            write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
-    page = (
-        blocks.for_readers(study) | (texts or {}) | {"size": asked["reading_size"], "bits": depth}
-    )
-    write_atomically(
-        folder / "study.json",
-        (json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
-    )
+        _write_protocol(folder, designed, key)
+    page = blocks.for_readers(study) | (texts or {})
+    page |= {"size": asked["reading_size"], "bits": depth}
+    content = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    write_atomically(folder / "study.json", content.encode())
     return tables.check(key[table_columns.column_names("key")], "key")
+
+
+def _blind_id(image, study: str, name: str) -> str:
+    said = f"{image.image_id} {image.repeat} {image.block}".encode()
+    return envelope.derive(study, f"blind id {name}", said).hex()[:16]
+
+
+def _standardised(image, depth: int, asked: dict, masking: bool) -> bytes:
+    """The PNG file that readers are shown of a drawn image."""
+    array, bits = images.read_png(image.file), int(image.bits)
+    if masking:
+        array, _ = burned_in_text.mask_text(array, bits)
+    shown = framing.for_reading(array, bits, image.modality, depth, asked)
+    return images.write_png(shown, compress_level=0)
+
+
+def _write_protocol(folder: Path, designed: protocol.Protocol, key: pd.DataFrame) -> None:
+    blocks.write(folder, designed)
+    telling = blocks.to_tell(key, designed)
+    if len(telling):
+        write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:

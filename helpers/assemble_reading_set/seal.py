@@ -108,31 +108,37 @@ def unseal(
             " the read."
         )
     _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
-    secret = json.loads(envelope.decrypt(Path(sealed_folder) / "key.enc", commitment, study))
+    key = _opened(Path(sealed_folder), Path(reading_set_folder), commitment, study)
+    entry = {"how": "all readers locked"}
+    if open_readers:
+        how = {"how": "simulated readers"} if simulated else {"how": "emergency"}
+        entry = how | {"reason": emergency.strip(), "state": open_readers}
+    key.attrs["unsealed"] = _record(Path(sealed_folder), entry)
+    return key
+
+
+def _opened(sealed: Path, reading_set: Path, commitment: dict, study: str) -> pd.DataFrame:
+    """The key in key.enc. Raises SealError if it is not the one that was committed to."""
+    secret = json.loads(envelope.decrypt(sealed / "key.enc", commitment, study))
     content = secret["key"].encode()
     if not hmac.compare_digest(
         hashlib.sha256(bytes.fromhex(secret["salt"]) + content).hexdigest(),
         commitment["commitment"],
     ):
         raise SealError(
-            f"{sealed_folder}/key.enc does not hold the key that was committed to before the read:"
+            f"{sealed}/key.enc does not hold the key that was committed to before the read:"
             " it is refused."
         )
     key = tables.check(
         pd.read_csv(io.BytesIO(content), dtype="string", keep_default_na=False, na_values=[""]),
         "key",
     )
-    shown = set(tables.read(Path(reading_set_folder) / "reading_set.csv")["blind_id"])
+    shown = set(tables.read(reading_set / "reading_set.csv")["blind_id"])
     if set(key["blind_id"]) != shown:
         raise SealError(
-            f"{sealed_folder}/key.enc names other images than reading_set.csv, so it is the key of"
+            f"{sealed}/key.enc names other images than reading_set.csv, so it is the key of"
             " another set."
         )
-    entry = {"how": "all readers locked"}
-    if open_readers:
-        how = {"how": "simulated readers"} if simulated else {"how": "emergency"}
-        entry = how | {"reason": emergency.strip(), "state": open_readers}
-    key.attrs["unsealed"] = _record(Path(sealed_folder), entry)
     return key
 
 

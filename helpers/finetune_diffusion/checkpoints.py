@@ -45,25 +45,7 @@ def save(
     if free < needed:
         raise _full(step, f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
     try:
-        staged.mkdir()
-        for name, group in tensors.items():
-            # These are copies, because an optimiser may share memory between its states.
-            group = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in group.items()}
-            if not _finite(group):
-                raise CheckpointError(
-                    f"The {name} of step {step} hold values that are not finite, so no checkpoint"
-                    " was written; the last good one is kept. Lower learning_rate or set precision"
-                    " to fp32."
-                )
-            save_file(group, staged / f"{name}.safetensors")
-        (staged / "state.json").write_text(json.dumps({"step": step, **state}))
-        files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(staged.iterdir())
-        }
-        (staged / "manifest.json").write_text(json.dumps(files))
-        for path in [*staged.iterdir(), staged]:
-            _to_disk(path)
+        _write(staged, step, tensors, state)
     except Exception as error:  # safetensors wraps the system's error in its own kind
         shutil.rmtree(staged, ignore_errors=True)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
@@ -77,6 +59,28 @@ def save(
         old.replace(folder / f"part-{old.name}")
         shutil.rmtree(folder / f"part-{old.name}")
     return final
+
+
+def _write(folder: Path, step: int, tensors: dict, state: dict) -> None:
+    folder.mkdir()
+    for name, group in tensors.items():
+        # These are copies, because an optimiser may share memory between its states.
+        group = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in group.items()}
+        if not _finite(group):
+            raise CheckpointError(
+                f"The {name} of step {step} hold values that are not finite, so no checkpoint"
+                " was written; the last good one is kept. Lower learning_rate or set precision"
+                " to fp32."
+            )
+        save_file(group, folder / f"{name}.safetensors")
+    (folder / "state.json").write_text(json.dumps({"step": step, **state}))
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.iterdir())
+    }
+    (folder / "manifest.json").write_text(json.dumps(files))
+    for path in [*folder.iterdir(), folder]:
+        _to_disk(path)
 
 
 def _full(step: int, why: str) -> CheckpointError:

@@ -40,7 +40,7 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
     captions and of the study's findings and spells all others in bytes. Raises ModelError for a
     size that is not 8 * 2**n.
     """
-    size, channels = recipe.size, recipe.channels
+    size = recipe.size
     halvings = size.bit_length() - LATENT_SIDE.bit_length()
     if size != LATENT_SIDE << max(halvings, 0) or not 2 <= halvings <= 6:
         raise ModelError(
@@ -49,7 +49,28 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
     state = torch.random.get_rng_state()
     torch.manual_seed(recipe.seed)
     tokenizer = tokenizer_for(captions, 32)
-    text_encoder = CLIPTextModel(
+    text_encoder = _text_encoder(tokenizer)
+    latents = 4 if halvings <= 3 else 8
+    vae = _vae(recipe, latents, halvings + 1)
+    # The posterior begins with almost no noise; otherwise a short training would mostly learn to
+    # cope with it.
+    torch.nn.init.constant_(vae.quant_conv.bias[latents:], -6.0)
+    unet = _unet(latents)
+    torch.random.set_rng_state(state)
+    schedule = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": recipe.prediction or "v_prediction",
+    }
+    scheduler = DPMSolverMultistepScheduler(steps_offset=1, **schedule)
+    return StableDiffusionPipeline(
+        vae, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+    )
+
+
+def _text_encoder(tokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
@@ -62,25 +83,26 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    latents = 4 if halvings <= 3 else 8
+
+
+def _vae(recipe: Record, latents: int, levels: int) -> AutoencoderKL:
     # No residual block on the way down, one on the way up: five times as many steps per second as
     # with the usual two and three.
-    levels = halvings + 1
-    vae = AutoencoderKL(
-        in_channels=channels,
-        out_channels=channels,
+    return AutoencoderKL(
+        in_channels=recipe.channels,
+        out_channels=recipe.channels,
         latent_channels=latents,
-        sample_size=size,
+        sample_size=recipe.size,
         norm_num_groups=8,
         layers_per_block=0,
         block_out_channels=(32,) * levels,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
-    # The posterior begins with almost no noise; otherwise a short training would mostly learn to
-    # cope with it.
-    torch.nn.init.constant_(vae.quant_conv.bias[latents:], -6.0)
-    unet = UNet2DConditionModel(
+
+
+def _unet(latents: int) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=latents,
         out_channels=latents,
@@ -93,17 +115,6 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         encoder_hid_dim_type=None,
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
-    )
-    torch.random.set_rng_state(state)
-    schedule = {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": recipe.prediction or "v_prediction",
-    }
-    scheduler = DPMSolverMultistepScheduler(steps_offset=1, **schedule)
-    return StableDiffusionPipeline(
-        vae, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
     )
 
 

@@ -65,18 +65,7 @@ def draw_missing(
     if settings.strength:
         jobs = inpainting.with_sources(run, jobs, prompts, of)
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
-    batches = drawing.batches(jobs, settings.batch)
-    shards = [
-        batches[number :: settings.shards] for number in range(min(settings.shards, len(batches)))
-    ]
-    with workers.executor(0, __name__, GPU=1) as pool:
-        at_work = {
-            pool.submit(
-                draw_shard, run.study, run.name, dict(settings), some, bits, number == 0
-            ): some
-            for number, some in enumerate(shards)
-        }
-        reasons = _reasons(at_work, len(jobs))
+    reasons = _draw(run, jobs, bits)
     failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
     columns = ["image_id", "prompt_id", "replicate", "seed"]
     failed = failed[columns].assign(reason=failed.image_id.map(reasons))
@@ -96,6 +85,23 @@ def draw_missing(
         run.write("samples.csv", samples),
         run.write("failures.csv", failed),
     )
+
+
+def _draw(run: runs.Run, jobs: pd.DataFrame, bits: int) -> dict[str, str]:
+    """Draw the jobs in shards; returns why each failure failed, by image_id."""
+    settings = run.parameters
+    batches = drawing.batches(jobs, settings.batch)
+    shards = [
+        batches[number :: settings.shards] for number in range(min(settings.shards, len(batches)))
+    ]
+    with workers.executor(0, __name__, GPU=1) as pool:
+        at_work = {
+            pool.submit(
+                draw_shard, run.study, run.name, dict(settings), some, bits, number == 0
+            ): some
+            for number, some in enumerate(shards)
+        }
+        return _reasons(at_work, len(jobs))
 
 
 def about_model(run: runs.Run, pipeline) -> dict:
