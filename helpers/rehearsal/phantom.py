@@ -119,15 +119,7 @@ def _write(path, content):
     path.with_suffix(".part").replace(path)
 
 
-def _dicom(pixels, modality, patient) -> bytes:
-    """A DICOM file with 12 bits stored in 16, MONOCHROME2; a CT's stored values are HU + 1024."""
-    import io
-
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
-    data = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+def _tags(pixels, modality, patient, uid) -> dict:
     both = {
         "SOPClassUID": DX if modality == "xray" else CT,
         "SOPInstanceUID": uid,
@@ -172,7 +164,19 @@ def _dicom(pixels, modality, patient) -> bytes:
             "WindowWidth": 1500,
         },
     }
-    for name, value in {**both, **own[modality]}.items():
+    return {**both, **own[modality]}
+
+
+def _dicom(pixels, modality, patient) -> bytes:
+    """A DICOM file with 12 bits stored in 16, MONOCHROME2; a CT's stored values are HU + 1024."""
+    import io
+
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
+    data = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    for name, value in _tags(pixels, modality, patient, uid).items():
         setattr(data, name, value)
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
     data.file_meta.MediaStorageSOPInstanceUID = uid
