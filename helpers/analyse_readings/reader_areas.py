@@ -7,11 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from helpers.analyse_readings import (
-    effects,
-    image_sets,
-    joined,
-)
+from helpers.analyse_readings import effects, image_sets, joined
 from helpers.analyse_readings.primary_measure import told
 from helpers.statistics import accuracy, comparisons, multireader
 from helpers.statistics.differences import FEW_READERS

@@ -2,8 +2,8 @@
 source away.
 
 fidelity.py compares feature distributions (features.py extracts them), copies.py looks for real
-cases in generated images, leakage.py for signs of the source that are not anatomy. torch is
-imported only if a network is the extractor.
+cases in generated images (alignment.py aligns both), leakage.py for signs of the source that are
+not anatomy (signs.py measures them). torch is imported only if a network is the extractor.
 """
 
 import pandas as pd

@@ -14,9 +14,7 @@ from accelerate.utils import broadcast
 
 from helpers import files
 from helpers.diffusion import base_models, families
-from helpers.finetune_diffusion import (
-    TrainingError,
-)
+from helpers.finetune_diffusion import TrainingError
 from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
 from helpers.finetune_diffusion.trained_parts import Trained
 from helpers.finetune_diffusion.training_cases import NO_CAPTION, Encoded, encoded

@@ -7,13 +7,7 @@ import pandas as pd
 
 from helpers import findings
 from helpers.formats import volumes
-from helpers.prepare_cases import (
-    deidentify,
-    duplicates,
-    importing,
-    metadata_tables,
-    splits,
-)
+from helpers.prepare_cases import deidentify, duplicates, importing, metadata_tables, splits
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import runs
 from helpers.statistics import clusters

@@ -11,13 +11,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from helpers import burned_in_text, files, table_columns
-from helpers.prepare_cases import (
-    case_tables,
-    deidentify,
-    importing,
-    layouts,
-    review,
-)
+from helpers.prepare_cases import case_tables, deidentify, importing, layouts, review
 from helpers.prepare_cases.storing import Taken
 from helpers.runner import freshness, places, runs
 from helpers.runner.progress import progress
