@@ -51,7 +51,7 @@ What imports what
   may be released), and rehearsal where a parameter asks.
 - No two packages import each other; no module only re-exports names.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
-  openai: services/, generate_openai/. anywidget: reading/page. SQLAlchemy: reading/. dask:
+  openai: services/, generate_openai/. anywidget: reading/widget. SQLAlchemy: reading/. dask:
   runner/cluster. The reading page and the analysis start without torch.
 - The server for readers (reading/server and its imports) imports neither the seal nor the draw nor
   pandas, so it cannot open the key.

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from helpers.reading import accounts, reader_state, store
-from helpers.reading.page import STATIC, ReadingPage
 from helpers.reading.setting import Setting, decoded
+from helpers.reading.widget import STATIC, ReadingPage
 
 READER = "practice"
 
