@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_no_two_packages_import_each_other():
             reads[own[0] if own else ""] |= {other} - set(own)
     pairs = {(one, other) for one in reads for other in reads[one] if one in reads.get(other, ())}
     assert not pairs
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Also where an import is inside a function."""
+    read = {
+        name: {f if f in MODULES else f.rpartition(".")[0] for f in imported(tree).values()}
+        for name, tree in TREES.items()
+    }
+    graphlib.TopologicalSorter({name: read[name] - {name} for name in read}).prepare()
 
 
 def test_the_runner_imports_no_stage_and_nobody_imports_the_study():
