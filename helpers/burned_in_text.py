@@ -15,19 +15,19 @@ from PIL import Image, ImageDraw
 from helpers.formats.picture import ImageError
 from helpers.images import eight_bits
 
-CONFIDENT = 0.5  # recognition score from which words of four letters and more are believed
-SURE = 0.8  # and shorter ones, or large letters: clips were read as T at 0.68, ribs as INS at 0.54
-MARKER_SURE = 0.4  # at the second look
-LIKELY = 0.85  # score of the network that finds words, from which a small box is looked at again
-THIN = 0.12  # of the image's side: the shorter side of what can be a line of text
-SMALL = 0.012  # of the image's area: the most that a marker takes
+CONFIDENT = 0.5  # least recognition score of words of four letters and more
+SURE = 0.8  # of shorter words and large letters: clips were read as T at 0.68, ribs as INS at 0.54
+MARKER_SURE = 0.4  # of a marker, at the second look
+LIKELY = 0.85  # least detection score of a small box that is looked at again
+THIN = 0.12  # largest height of a line of text, share of the image's side
+SMALL = 0.012  # largest marker, share of the image's area
 ALONE = re.compile(r"[A-Za-zÀ-ÿ0-9]")
 MARKER = re.compile(r"[A-Z0-9.]{1,4}")
-NO_LETTER = {"I", "O", "Q", "T", "0"}  # what wires, electrodes and arrows are read as
+NO_LETTER = {"I", "O", "Q", "T", "0"}  # wires, electrodes and arrows are misread as these
 
 
 class MissingOCR(RuntimeError):
-    """The OCR package is not there; the message says how to get it or do without."""
+    """The OCR package is not installed; the message says how to install it or do without."""
 
 
 def check() -> None:

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from helpers.table_columns import MODALITY_NAMES
+
 # Okabe and Ito's palette: distinguishable for colour-blind readers and in grey print.
 COLOURS = {"real": "#0072B2", "fake": "#D55E00", "generated": "#D55E00", "uncertain": "#999999"}
 ENDS = ("estimate", "low", "high")
-NAMES = {"xray": "X-ray", "ct": "CT", "generated": "generated", "real": "real"}
+NAMES = MODALITY_NAMES | {"generated": "generated", "real": "real"}
 READERS = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 
 

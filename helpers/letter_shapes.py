@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from helpers.text_detection import read, shrunk
 
-SIDE = 640  # pixels of the shorter side at which letters are looked for, at most
+SIDE = 640  # larger images are reduced to this shorter side, pixels, before letters are sought
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold")
 OBLIQUE = "DejaVuSans-Oblique"
 LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ12345679"  # no rings, and J is a mirrored L
@@ -29,7 +29,7 @@ def _shapes() -> tuple[np.ndarray, list[str], np.ndarray, list[tuple[int, bool]]
     """
     drawn = [(name, picture) for font in FONTS for name, picture in _drawn(font, LETTERS)]
     drawn += list(_drawn(OBLIQUE, "LR")) + _lead_letters()
-    # Letters that lie askew: those by more than a little count within a line of text alone.
+    # Letters may be rotated. Those rotated by 20 degrees or more count only in a line of text.
     drawn += [
         (name if abs(tilt) < 20 else TILTED, np.asarray(Image.fromarray(picture).rotate(tilt)))
         for name, picture in drawn
@@ -103,9 +103,9 @@ def _units(shapes) -> np.ndarray:
 def single_letters(grey: np.ndarray, lines: list[tuple[np.ndarray, float]]) -> list[np.ndarray]:
     """The corners, in pixels, of the shapes that are letters, given small boxes that may be text.
 
-    Weights of a logistic model, fitted to 300 shapes in 150 chest films that were judged by eye.
-    What passes is read too, unless it is plainly L or R, lies in a line of text or, as they do on
-    markers, beside initials.
+    The weights are those of a logistic model, fitted to 300 shapes in 150 chest films that were
+    judged by eye. A shape that passes must also be read as a letter, unless it is plainly L or R or
+    lies in a line of text or beside initials, as on markers.
     """
     chosen = []
     for box, name, view, (alike, edge, peak, plateau) in _letter_like(grey):
@@ -150,7 +150,9 @@ def _is_read(shape: np.ndarray, name: str) -> bool:
 
 
 def _letter_like(grey: np.ndarray):
-    """What looks like a letter: box (left, top, right, bottom), name, picture and signs."""
+    """Shapes that look like letters: box (left, top, right, bottom), name, picture, and features
+    (likeness, steepness, height, and how far the ground under the shape rises).
+    """
     small = shrunk(grey, SIDE)
     scale = min(grey.shape) / min(small.shape)
     size = int(0.028 * min(small.shape)) | 1
@@ -175,7 +177,7 @@ def _letter_like(grey: np.ndarray):
 
 
 def _rise(ground: np.ndarray, box: tuple[int, int, int, int]) -> float:
-    """How far what lies under a shape rises above what is around it, in grey levels."""
+    """How far the ground under a shape rises above the ground around it, in grey levels."""
     left, above, right, below = box
     wider = ground[max(0, above - 3) : below + 3, max(0, left - 3) : right + 3]
     return float(ground[above:below, left:right].max()) - _middle(wider.ravel())
@@ -184,8 +186,8 @@ def _rise(ground: np.ndarray, box: tuple[int, int, int, int]) -> float:
 def _compact(top: np.ndarray):
     """Compact sharp shapes in a top hat: box, picture 0..1, height in grey levels, steepness.
 
-    A letter may touch another or a bone, or lie half on bright ground: what rises above half its
-    height is looked at, that part by part, and all of it.
+    A letter may touch another or a bone, or lie half on bright ground. So each shape is tried
+    twice: its core, the pixels above half its height, and the whole shape.
     """
     seen, mask = set(), (top > 26).astype(np.uint8)
     for largest in (0.3, 0.1):
@@ -204,7 +206,7 @@ def _compact(top: np.ndarray):
                 box = (left + x, above + y, left + x + wide, above + y + high)
                 if wide * high < 40 or max(wide, high) >= 0.1 * min(top.shape):
                     continue
-                # All of it only where that is much more than the core.
+                # The whole shape is tried only if it is much larger than the core.
                 if box in seen or (within is own and wide * high < 1.5 * core):
                     continue
                 seen.add(box)
@@ -240,7 +242,7 @@ def _cores(top: np.ndarray, labels: np.ndarray, stats: np.ndarray, largest: floa
 
 
 def _ranked(owner: np.ndarray, values: np.ndarray, counts: np.ndarray, ranks: np.ndarray):
-    """The value of each owner, by rising number, that has this rank among its own."""
+    """For each owner, in order of its number, the value that has this rank among its values."""
     return values[np.lexsort((values, owner))][np.cumsum(counts) - counts + ranks]
 
 

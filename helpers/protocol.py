@@ -25,7 +25,7 @@ OWN_FIELDS = {
 # Ids that readings.csv has a column for, and 08 an analysis.
 PUBLISHED = {LABEL, "poor_quality", "confidence", "description", "findings", "side", "cues"}
 MANY = ("choices", "findings")
-# What names generation, as whole words; readers of an `unaware` block must meet none of them.
+# Words that reveal that images are generated; readers of an `unaware` block must not see any.
 NAMES_GENERATION = re.compile(
     r"\b(?:real|fakes?|faked|deep ?fakes?|generat(?:e[ds]?|ing|ions?|ive|ors?)"
     r"|synthe(?:tic(?:ally)?|si[sz]ed?)|artificial(?:ly)?|ai|a\.i\.|gans?|dall[-·]?e|diffusion"
@@ -33,8 +33,8 @@ NAMES_GENERATION = re.compile(
     re.IGNORECASE,
 )
 OLD_SET = (
-    "was made before questions.csv and blocks.csv. Commit 3aa5acd is the last that reads it: go on"
-    " there with a read that has begun (nothing was changed), or make the set anew with 06."
+    "was made before questions.csv and blocks.csv. Commit 3aa5acd is the last that reads it: use it"
+    " to continue a read that has begun (nothing was changed), or make a new set with 06."
 )
 
 
@@ -74,7 +74,7 @@ class Question:
         }[self.kind]
 
     def is_shown(self, answers: Mapping) -> bool:
-        """Whether it is asked beside these answers."""
+        """Whether it is asked, given these other answers."""
         if not self.shown_when:
             return True
         other, wanted = self.shown_when
@@ -85,8 +85,8 @@ class Question:
 @dataclass(frozen=True)
 class Block:
     """One row of blocks.csv. `images` are groups of draw.csv; a block without images shows its text
-    and asks its questions once. `pairs`: one real and one generated image are shown side by side,
-    window and zoom of both `linked` as they come.
+    and asks its questions once. `pairs`: one real and one generated image are shown side by side.
+    `linked`: their window and zoom move together at first.
     """
 
     block: str
@@ -109,7 +109,7 @@ class Protocol:
     blocks: tuple[Block, ...]
     questions: tuple[Question, ...]
 
-    def asked(self, block: str) -> list[Question]:
+    def questions_of(self, block: str) -> list[Question]:
         """The questions of a block, or of the reader."""
         return [question for question in self.questions if block in question.blocks]
 
@@ -122,14 +122,14 @@ class Protocol:
         without images.
         """
         names = [READER, *(block.block for block in self.blocks if not block.images)]
-        return {name: self.asked(name) for name in names}
+        return {name: self.questions_of(name) for name in names}
 
     def titles(self) -> dict[str, str]:
         """What people call each block: its title, with its id where another has the same title."""
-        told = [block.title for block in self.blocks]
+        titles = [block.title for block in self.blocks]
         return {READER: "Before the first part"} | {
             block.block: block.title
-            if told.count(block.title) == 1
+            if titles.count(block.title) == 1
             else f"{block.title} ({block.block})"
             for block in self.blocks
         }
@@ -182,7 +182,7 @@ def refusal(questions: Iterable[Question], answers: Mapping, size: float = math.
             if question.required:
                 return f"'{question.id}' is needed."
         elif not question.accepts(value, size):
-            return f"'{question.id}': that is no answer that the study offers."
+            return f"'{question.id}': the study does not offer this answer."
     return ""
 
 

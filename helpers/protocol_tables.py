@@ -32,7 +32,7 @@ class ProtocolError(ValueError):
     """Blocks or questions that do not fit together: one line per mistake, with table and row."""
 
 
-# What does not fit: file, place in it, and a sentence that begins with the file.
+# A mistake: its file, its place there, and a sentence that begins with the file.
 Mistake = tuple[str, int, str]
 
 
@@ -45,12 +45,12 @@ def load(folder: Path) -> Protocol:
     return build(*rows, str(folder))
 
 
-def build(asked: list[dict], shown: list[dict], where: str) -> Protocol:
+def build(questions: list[dict], blocks: list[dict], where: str) -> Protocol:
     """The protocol of the rows of questions.csv and blocks.csv; `where`: the folder, for errors.
 
     Raises ProtocolError with one sentence per mistake: which row, and what to do.
     """
-    protocol, mistakes = parse(asked, shown, where)
+    protocol, mistakes = parse(questions, blocks, where)
     if mistakes:
         raise ProtocolError(in_order(mistakes))
     return protocol
@@ -61,34 +61,41 @@ def in_order(mistakes: Iterable[Mistake]) -> str:
     return "\n".join(said for *_, said in sorted(mistakes, key=lambda one: one[:2]))
 
 
-def parse(asked: list[dict], shown: list[dict], where: str) -> tuple[Protocol, list[Mistake]]:
-    """As `build`, but with all that does not fit beside what could be understood. A cell that is
-    empty although it must not be is no mistake here: tables.filled_in names it.
+def parse(
+    question_rows: list[dict], block_rows: list[dict], where: str
+) -> tuple[Protocol, list[Mistake]]:
+    """As `build`, but returns all mistakes beside the protocol as far as it is understood. A
+    missing required cell is not among them: tables.filled_in names it.
     """
     mistakes: list[Mistake] = []
     at = [partial(_note, mistakes, Path(where) / f"{name}.csv") for name in ("blocks", "questions")]
-    notes = [partial(at[0], place, "") for place in range(len(shown))]
-    blocks = tuple(map(_block, shown, notes))
+    notes = [partial(at[0], place, "") for place in range(len(block_rows))]
+    blocks = tuple(map(_block, block_rows, notes))
     for name in ("block", "order"):
         values = [getattr(block, name) for block in blocks]
         for place, (note, value) in enumerate(zip(notes, values)):
-            note(value and value in values[:place], f"{name} '{value}' is there twice.")
+            note(value and value in values[:place], f"{name} '{value}' appears twice.")
     blocks = tuple(sorted(blocks, key=lambda block: block.order))
     with_images = tuple(block.block for block in blocks if block.images)
     pairs = tuple(block.block for block in blocks if block.pairs)
     known = {READER, *(block.block for block in blocks)}
     alone = tuple(name for name in with_images if name not in pairs)
-    notes = [partial(at[1], place, f"question '{row['id']}': ") for place, row in enumerate(asked)]
+    notes = [
+        partial(at[1], place, f"question '{row['id']}': ")
+        for place, row in enumerate(question_rows)
+    ]
     questions = tuple(
         _question(row, pairs if row["id"] == WHICH else alone, known, note)
-        for row, note in zip(asked, notes)
+        for row, note in zip(question_rows, notes)
     )
     protocol = Protocol(blocks, questions)
     for question, note in zip(questions, notes):
         _check_question(question, protocol, note)
     resolved = (_when(question, note, protocol) for question, note in zip(questions, notes))
     protocol = Protocol(blocks, tuple(resolved))
-    _check_all(protocol, partial(at[0], len(shown), ""), partial(at[1], len(asked), ""))
+    _check_all(
+        protocol, partial(at[0], len(block_rows), ""), partial(at[1], len(question_rows), "")
+    )
     return protocol, mistakes
 
 
@@ -106,19 +113,19 @@ def _parts(row: Mapping, name: str) -> tuple[str, ...]:
 
 
 def _block(row: Mapping, note: Callable) -> Block:
-    name, told = row["block"], f"block '{row['block']}'"
+    name, block = row["block"], f"block '{row['block']}'"
     proper = re.fullmatch(ID, name) and name != READER
     note(
         name and not proper,
-        f"{told} is no id: an id has small letters, digits and _, and is not '{READER}'.",
+        f"{block} is not an id: an id has small letters, digits and _, and is not '{READER}'.",
     )
-    told = f"part “{row['title']}”" if row["title"] else told
+    block = f"part “{row['title']}”" if row["title"] else block
     days, images = float(row.get("after_days") or 0), _parts(row, "images")
-    note(days < 0, f"after_days of {told} is below 0.")
+    note(days < 0, f"after_days of {block} is below 0.")
     tells, pairs, linked = (_yes(row, name) for name in ("tell_truth", "pairs", "linked"))
-    note(tells and not images, f"{told} has tell_truth but shows no images.")
-    note(pairs and not images, f"{told} has pairs but shows no images.")
-    note(linked and not pairs, f"{told} has linked but no pairs.")
+    note(tells and not images, f"{block} has tell_truth but shows no images.")
+    note(pairs and not images, f"{block} has pairs but shows no images.")
+    note(linked and not pairs, f"{block} has linked but no pairs.")
     return Block(
         name,
         int(row["order"] or 0),
@@ -138,8 +145,8 @@ def paragraphs(text: str) -> str:
     """A text as the page shows it: an empty line begins a paragraph, other line breaks are the
     editor's.
     """
-    told = (" ".join(part.split()) for part in re.split(r"\n[ \t]*\n", text))
-    return "\n\n".join(part for part in told if part)
+    parts = (" ".join(part.split()) for part in re.split(r"\n[ \t]*\n", text))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _question(row: Mapping, everywhere: tuple, known: set[str], note: Callable) -> Question:
@@ -149,12 +156,12 @@ def _question(row: Mapping, everywhere: tuple, known: set[str], note: Callable) 
     note(name and not proper, f"an id has small letters, digits and _, and is none of {names}.")
     blocks = _parts(row, "block") or everywhere
     for block in blocks:
-        told = f"there is no block '{block}'; known: {', '.join(sorted(known))}."
-        note(block not in known, told)
-    note(kind and kind not in QUESTION_KINDS, f"kind is one of {', '.join(QUESTION_KINDS)}.")
+        absent = f"there is no block '{block}'; known: {', '.join(sorted(known))}."
+        note(block not in known, absent)
+    note(kind and kind not in QUESTION_KINDS, f"kind must be one of {', '.join(QUESTION_KINDS)}.")
     when = row.get("shown_when") or ""
     other, _, value = (part.strip() for part in when.partition("="))
-    note(when and not (other and value), "shown_when reads question=value.")
+    note(when and not (other and value), "shown_when must read question=value.")
     options, required = _options(row, kind, note), _yes(row, "required")
     when = (other, value) if other and value else None
     return Question(name, row["text"], kind, options, required, when, blocks)
@@ -167,7 +174,7 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
         return tuple((side, side) for side in SIDES)
     if kind == "findings":
         for one in given:
-            note(one not in FINDINGS, f"'{one}' is no finding of helpers/findings.py.")
+            note(one not in FINDINGS, f"'{one}' is not a finding in helpers/findings.py.")
         return tuple((one, FINDINGS.get(one, one)) for one in given or FINDINGS)
     if kind == "scale":
         wrong = not 2 <= len(given) <= MOST_STEPS
@@ -182,16 +189,16 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
     whole = all(value and text for value, text in pairs)
     note(not whole, "every option has a value and a text, like a=First.")
     for place, value in enumerate(values):
-        note(value in values[:place], f"option '{value}' is there twice.")
+        note(value in values[:place], f"option '{value}' appears twice.")
     return () if without else tuple(pairs)
 
 
 def _check_question(question: Question, protocol: Protocol, note: Callable) -> None:
-    """Its id is there once in each of its blocks, and it fits what they show."""
+    """Check that its id appears once in each of its blocks, and that it fits what they show."""
     titles, values = protocol.titles(), [value for value, _ in question.options]
     for block in question.blocks:
-        first = next(one for one in protocol.asked(block) if one.id == question.id)
-        note(first is not question, f"it is there twice in part “{titles.get(block, block)}”.")
+        first = next(one for one in protocol.questions_of(block) if one.id == question.id)
+        note(first is not question, f"it appears twice in part “{titles.get(block, block)}”.")
     published = question.kind == "choice" and {"real", "fake"} <= {*values} <= {*LABELS}
     note(
         question.id == LABEL and not published,
@@ -201,60 +208,60 @@ def _check_question(question: Question, protocol: Protocol, note: Callable) -> N
     forced = question.required and question.kind == "choice" and values == ["left", "right"]
     note(
         question.id == WHICH and not forced,
-        "it is a forced choice: a required choice with the options left=…|right=….",
+        "it must be a forced choice: a required choice with the options left=…|right=….",
     )
     for block in protocol.blocks:
         if block.block not in question.blocks:
             continue
-        told = f"it is asked in part “{titles[block.block]}”, which shows"
-        note(question.id == WHICH and not block.pairs, f"{told} no pairs.")
-        note(question.id == LABEL and block.pairs, f"{told} pairs: it is about one image.")
+        shows = f"it is asked in part “{titles[block.block]}”, which shows"
+        note(question.id == WHICH and not block.pairs, f"{shows} no pairs.")
+        note(question.id == LABEL and block.pairs, f"{shows} pairs, but it is about one image.")
     single = {block.block for block in protocol.blocks if block.images and not block.pairs}
     for block in {*question.blocks} - single if question.kind == MARKS else ():
-        told = f"it is asked in part “{titles.get(block, block)}”"
-        note(True, f"{told}, which shows no single image to mark.")
+        part = f"part “{titles.get(block, block)}”"
+        note(True, f"it is asked in {part}, which shows no single image to mark.")
 
 
 def _when(question: Question, note: Callable, protocol: Protocol) -> Question:
-    """With shown_when as answers have it: a table may say yes or the text of an option."""
+    """The question with shown_when as answers have it: a table may say yes or an option's text."""
     other, said = question.shown_when or ("", "")
     value = said
     for block in question.blocks if other else ():
-        asked = protocol.asked(block)
-        earlier = {one.id: one for one in asked[: asked.index(question)]}
-        told = f"shown_when {other}={said} cannot be: "
+        questions = protocol.questions_of(block)
+        earlier = {one.id: one for one in questions[: questions.index(question)]}
+        never = f"shown_when {other}={said} cannot be met: "
         choosing = [name for name, one in earlier.items() if one.options or one.kind == YES_NO]
         note(
             other not in choosing,
-            f"{told}part “{protocol.titles().get(block, block)}” asks no '{other}' with options, or"
-            f" yes/no, before it; it asks {', '.join(choosing) or 'none'}.",
+            f"{never}part “{protocol.titles().get(block, block)}” asks no question '{other}' with"
+            f" options, or yes/no, before it; it asks {', '.join(choosing) or 'none'}.",
         )
         if other in choosing:
             offered = earlier[other].options or (("true", "yes"), ("false", "no"))
             meant = {name.casefold(): v for v, text in offered for name in (text, v)}
             names = [text if earlier[other].kind == YES_NO else v for v, text in offered]
             write = " or ".join(f"{other}={name}" for name in names)
-            note(said.casefold() not in meant, f"{told}write {write}.")
+            note(said.casefold() not in meant, f"{never}write {write}.")
             value = meant.get(said.casefold(), said)
     return replace(question, shown_when=(other, value) if other else None)
 
 
 def _check_all(protocol: Protocol, of_blocks: Callable, of_questions: Callable) -> None:
-    """Images are shown, each block with images asks something, and one that is scored the published
-    question.
+    """Check that images are shown, that each block with images asks something, and that a scored
+    one asks the published question.
     """
     of_blocks(not any(block.images for block in protocol.blocks), "no block shows images.")
-    asked = {
-        block.block: {question.id for question in protocol.asked(block.block)}
+    ids = {
+        block.block: {question.id for question in protocol.questions_of(block.block)}
         for block in protocol.blocks
     }
     for block in protocol.blocks:
         name = block.block
-        told = f"part “{protocol.titles()[name]}”"
-        of_questions(block.images and not asked[name], f"nothing is asked in {told}.")
+        part = f"part “{protocol.titles()[name]}”"
+        of_questions(block.images and not ids[name], f"nothing is asked in {part}.")
         of_questions(
-            block.pairs and WHICH not in asked[name],
-            f"{told} must ask '{WHICH}' ({name}), because blocks.csv has pairs there.",
+            block.pairs and WHICH not in ids[name],
+            f"{part} must ask '{WHICH}' ({name}), because blocks.csv has pairs there.",
         )
-    labelled = any(LABEL in asked[block.block] for block in protocol.scored())
+    labelled = any(LABEL in ids[block.block] for block in protocol.scored())
     of_questions(not labelled, f"no block asks '{LABEL}' of images that are scored; 08 needs it.")

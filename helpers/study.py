@@ -36,8 +36,8 @@ from helpers.runner import (
 
 DONE, FAILED, BAD_SETTINGS, STALE = 0, 1, 2, 3
 
-# What a run needs of a cluster's worker, where workers declare such things, and the runs that give
-# their place away while they wait for tasks of their own.
+# The resources that a run needs of a cluster's worker, if workers declare theirs; and the runs
+# whose place another run may take while they wait for their own tasks.
 NEEDS = {"03_finetune_diffusion": {"GPU": 1}}
 GIVE_WAY = ("01_prepare_cases", "04_sample_diffusion", "05_audit_images")
 
@@ -110,7 +110,7 @@ def _begin(
 
     Raises Waiting when readers have to do something first.
     """
-    # Asked anew for every run: the one before may have made this one stale.
+    # Checked again for every run: the run before it may have made it stale.
     step = next(step for step in planning.states(planned) if step.run.name == run.name)
     head = f"[{[other.name for other in planned].index(run.name) + 1}/{len(planned)}] {run.name}"
     blocked = [why for why in step.reasons if why.startswith(tuple(f"reads {s}," for s in stale))]
@@ -123,7 +123,7 @@ def _begin(
         return None
     reading = planning.is_reading(run)
     doing = "checking which readers have finished" if reading else "running"
-    print(f"{head}: {'going on' if step.state == 'interrupted' else doing}", flush=True)
+    print(f"{head}: {'continuing' if step.state == 'interrupted' else doing}", flush=True)
     for name in run.references:
         if not runs.load(run.study, name).finished:
             raise runs.RunError(f"{run.name} reads {name}, which is not finished: run it first.")
@@ -135,14 +135,14 @@ def _begin(
     notebook = run.name.partition(".")[0]
     place = workers.executor(0, "", **NEEDS.get(notebook, {}))
     if where := os.environ.get("CLUSTER"):
-        asked = (run.study, run.name, dict(run.parameters), where, notebook in GIVE_WAY)
-        return place.submit(execution.execute_apart, *asked)
+        given = (run.study, run.name, dict(run.parameters), where, notebook in GIVE_WAY)
+        return place.submit(execution.execute_apart, *given)
     return place.submit(execution.execute, step.run)
 
 
 def _preflight(steps: list[planning.Step]) -> None:
-    """What would stop a stage (no folder, no key, a bad table) is said, all of it at once, before
-    the first one starts.
+    """Raise one error that names everything that would stop a stage (no folder, no key, a bad
+    table), before the first stage starts.
     """
     checks = (_missing_cases, _missing_api, _bad_tables)
     missing = [sentence for step in steps for check in checks if (sentence := check(step.run))]
@@ -174,27 +174,27 @@ def _missing_api(run: runs.Run) -> str:
 
 
 def _bad_tables(run: runs.Run) -> str:
-    """The sentences for tables beside the YAML, or a list of decisions on text, that its stage
-    would refuse, hours later or when what it had finished is gone. What the design of a read asks
-    of those who answer for it is printed.
+    """One sentence for each table beside the YAML, and for a list of decisions on text, that the
+    stage would refuse, perhaps hours later. Prints what the design of a read requires of the people
+    responsible for it.
     """
     from helpers.assemble_reading_set import blocks
     from helpers.generate_openai import prompts
     from helpers.prepare_cases import review
     from helpers.sample_diffusion import sampling_prompts
 
-    asked, wrong = run.parameters, []
+    given, wrong = run.parameters, []
     readers = {
         "prompt_table": prompts.read_prompts,
-        "prompts": lambda path: sampling_prompts.read_prompts(path, asked["modality"]),
+        "prompts": lambda path: sampling_prompts.read_prompts(path, given["modality"]),
         "blocks": lambda _: [print(f"{run.name}: {said}") for said in blocks.read_design(run)[2]],
     }
-    for key in ["review", *sorted(readers.keys() & asked.keys())]:
+    for key in ["review", *sorted(readers.keys() & given.keys())]:
         try:
             if key == "review":
                 review.decisions(places.keys_folder(run.study) / f"{run.name}.review")
             else:
-                readers[key](run.beside(asked[key]))
+                readers[key](run.beside(given[key]))
         except (ValueError, RuntimeError) as error:
             wrong += [f"{run.name}: {said}" for said in str(error).splitlines()]
     return "\n".join(wrong)
@@ -241,7 +241,7 @@ OPTIONS = (
     (("run", "status"), "--set", {"action": "append", "default": [], "metavar": "RUN.key=value",
      "help": "a parameter for this call; repeat for more"}),
     (("run",), "--only", {"action": "append", "default": [], "metavar": "RUN",
-     "help": "this run alone; repeat for more"}),
+     "help": "only this run; repeat for more"}),
     (("run",), "--from", {"dest": "first", "metavar": "RUN",
      "help": "this run and the later ones"}),
     (("run",), "--force", {"action": "store_true",

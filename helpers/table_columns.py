@@ -92,7 +92,7 @@ def _model():
     )
 
 
-def _asked():
+def _question():
     return (
         text("block", "id of the block", required=True),
         text("question", "id in questions.csv", required=True),
@@ -112,8 +112,9 @@ def _difference():
 
 
 MODALITIES = ("xray", "ct")
+MODALITY_NAMES = {"xray": "X-ray", "ct": "CT"}
 ORIGINS = ("real", "generated")
-TOLD = (*ORIGINS, "pair")  # of what was answered; a pair is one of each
+TRUTHS = (*ORIGINS, "pair")  # of what was answered; a pair is one of each
 LABELS = ("real", "fake", "uncertain")
 SPLITS = ("train", "validation", "test")
 VIEWS = ("PA", "AP", "LL", "axial")
@@ -962,7 +963,7 @@ TABLES = {
                 "image_id",
                 "as in images.csv of its source; of a pair left|right; missing where asked once",
             ),
-            text("origin", "the truth; missing where asked once", *TOLD),
+            text("origin", "the truth; missing where asked once", *TRUTHS),
             text("question", "id in questions.csv", required=True),
             text("value", "several joined by |", required=True),
         ],
@@ -1017,7 +1018,7 @@ TABLES = {
     "mark_regions": (
         "How often answers marked a region of the images, by source (08).",
         [
-            *_asked(),
+            *_question(),
             text("source", "generator or real images, and modality", required=True),
             text("region", "anywhere, or a ninth of the image", required=True),
             *_estimate(),
@@ -1028,13 +1029,13 @@ TABLES = {
     ),
     "mark_agreement": (
         "Whether readers mark the same ninths of generated images (08).",
-        [*_asked(), *_coefficient()],
+        [*_question(), *_coefficient()],
     ),
     "question_counts": (
         "How often each option of a question was chosen, by truth (08).",
         [
-            *_asked(),
-            text("origin", "the truth", *TOLD, required=True),
+            *_question(),
+            text("origin", "the truth", *TRUTHS, required=True),
             text("value", "the option", required=True),
             text("text", "the option as readers see it"),
             *_estimate(),
@@ -1046,7 +1047,7 @@ TABLES = {
     "question_once": (
         "How many readers gave each answer to a question that was asked once (08).",
         [
-            *_asked(),
+            *_question(),
             text("kind", "of the question", *QUESTION_KINDS, required=True),
             text(
                 "group", "all readers, or those with one answer to another question", required=True
@@ -1061,16 +1062,16 @@ TABLES = {
     ),
     "question_agreement": (
         "Agreement between readers on every question with one answer (08).",
-        [*_asked(), *_coefficient()],
+        [*_question(), *_coefficient()],
     ),
     "question_means": (
         "Mean answers of these readers by truth: steps, or shares of yes or of right answers (08).",
-        [*_asked(), text("origin", "the truth", *TOLD, required=True), *_difference()],
+        [*_question(), text("origin", "the truth", *TRUTHS, required=True), *_difference()],
     ),
     "question_contrasts": (
         "Generated against real images, and a later block against an earlier one (08).",
         [
-            *_asked(),
+            *_question(),
             text("contrast", "the two means compared, as a minus b", required=True),
             text("reader", "R1, …, these readers, or readers in general", required=True),
             *_difference(),

@@ -170,8 +170,8 @@ def filled_in(path: Path, name: str) -> pd.DataFrame:
 
 
 def as_far_as_understood(path: Path, name: str) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """As `filled_in`, but cells that are not understood are missing, with their place among the
-    rows (-1: the header) and a sentence beside the table. Raises TableError for what is no table.
+    """As `filled_in`, but returns the table with such cells missing, and each mistake: its place
+    among the rows (-1: the header) and a sentence. Raises TableError for a file that is no table.
     """
     declared = {_plain(column.name): column for column in columns(name)}
     frame = read_spreadsheet(path)
@@ -286,8 +286,8 @@ def document() -> str:
             "|---|---|---|",
         ]
         for column in declared:
-            told = all(choice in column.meaning for choice in column.choices)
-            listed = not told and column.kind != "ids"
+            named = all(choice in column.meaning for choice in column.choices)
+            listed = not named and column.kind != "ids"
             choices = f" ({', '.join(column.choices)})" if listed else ""
             star = " *" if column.required else ""
             lines.append(

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import onnxruntime
 
-SIDE = 1280  # pixels of the shorter side at which words are looked for; small images at most thrice
-COARSE_SIDE = 640  # and at which sharp strokes are
-SHEET = 448  # the most that windows take of a sheet, in pixels squared; more are made smaller
+SIDE = 1280  # shorter side, pixels, at which words are sought; images grow at most threefold
+COARSE_SIDE = 640  # shorter side, pixels, at which sharp strokes are sought
+SHEET = 448  # square root of the largest area, pixels, of all windows; else they are made smaller
 GAP = 16  # black pixels round each window, without which letters at its edge are not found
 STROKE, CONTRAST, SLOPE = 0.014, 35, 12  # share of the side; grey levels; grey levels per pixel
 DENSITY = 0.1  # share of a neighbourhood that is strokes
@@ -62,8 +62,8 @@ def shrunk(grey: np.ndarray, side: int) -> np.ndarray:
 
 
 def upright(grey: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The line of text in a box of corners (4, 2) in pixels (x, y), as a picture of its own; high
-    ones are turned.
+    """The line of text in a box of corners (4, 2) in pixels (x, y), as an image of its own; an
+    upright box is turned.
     """
     order = [
         pick(values)
@@ -144,8 +144,8 @@ def _sheet(grey: np.ndarray) -> tuple[np.ndarray | None, list[tuple]]:
 
 
 def _shelves(shapes: list[tuple], across: int) -> tuple[tuple[int, int], list[tuple]]:
-    """The shape of a sheet, at most so wide, on which pieces (height, width), the highest first,
-    lie in rows; and the corner (x, y) of each.
+    """Pieces (height, width), the tallest first, laid in rows `across` pixels wide: the shape of
+    the sheet and the corner (x, y) of each piece.
     """
     corners, x, y, shelf, used = [], GAP, GAP, 0, 0
     for high, wide in shapes:

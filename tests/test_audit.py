@@ -174,7 +174,7 @@ def test_a_source_that_cannot_be_searched_for_copies_is_named(chests, tmp_path):
     found, rows = copies.judge(samples, asked())
     told = copies.sentences(samples, found, rows)
     assert len(told) == 1 and told[0].startswith(
-        "xray of tiny: its 3 images were not searched for copies"
+        "X-ray of tiny: its 3 images were not searched for copies"
     )
 
 

@@ -24,7 +24,7 @@ SIZE = 200
     ("row", "said"),
     [
         ({"block": "reader", "shown_when": ""}, "which shows no single image"),
-        ({"options": "a=A|a=B"}, "option 'a' is there twice"),
+        ({"options": "a=A|a=B"}, "option 'a' appears twice"),
     ],
 )
 def test_marks_where_nothing_can_be_marked_are_refused(row, said):
@@ -105,7 +105,8 @@ def test_the_report_says_and_shows_what_was_marked(tmp_path, monkeypatch):
     assert '<h2 id="Marks">' in page and "lower left" in page
     captions = texts.captions(found, {})
     assert (
-        captions["marks_read_where_images"][0] == "Marks on the images that were marked most alike"
+        captions["marks_read_where_images"][0]
+        == "Marks on the images on which most readers marked the same place"
     )
     pictures = {
         image: np.full((20, 20), 0.5) for image in mark_figures.most_alike(more["marks"], 5)

@@ -32,6 +32,7 @@ ONCE = [
     {"id": "hard", "block": "end", "text": "How hard was it?", "kind": "scale"},
     {"id": "why", "block": "end", "text": "What worries you?", "kind": "choices"},
     {"id": "words", "block": "end", "text": "Anything else?", "kind": "text"},
+    {"id": "more", "block": "end", "text": "Which?", "kind": "text", "shown_when": "worry=yes"},
 ]
 OPTIONS = {"level": "Resident|Specialist", "hard": "Easy|Neither|Hard", "why": "f=Fraud|p=Privacy"}
 ONCE = [row | {"options": OPTIONS.get(row["id"], "")} for row in ONCE]
@@ -128,10 +129,13 @@ def test_the_report_says_and_shows_all_of_it(read, tmp_path, monkeypatch):
         r"“Images in a week” .*: median 1, from 1 to 1 \(6 readers\)",
         r"the mean answer to “Quality” in “Reading test” \(1 Poor to 3 Good\) was",
         r"(No difference was shown for readers in general: the|The) share of “yes” to “Odd\?” in",
-        r"“What is odd\?” in “Reading test”: \d+ answers in words about generated images, \d+ ans",
+        r"“Which\?” \(after “yes” to “Does it worry you\?”\) \(“At the end”\): \d readers? wrote",
+        r"“What is odd\?” \(after “yes” to “Odd\?”\) in “Reading test”: \d+ answers in words",
         r"All answers to “Number of lesions” in “Reading test” were alike",
     ):
         assert re.search(part, said, re.IGNORECASE), (part, said)
+    methods = " ".join(written["methods"])
+    assert "“Which?” (after “yes” to “Does it worry you?”)" in methods, "it says what it follows"
     page = report.render(found, CONTEXT, {}).decode()
     assert "Level of training: Resident" in page and "nothing to add" in page
     assert "Quality (1 Poor to 3 Good)" in page

@@ -34,20 +34,20 @@ def built(asked: list[dict], shown: list[dict] | None = None) -> protocol.Protoc
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"kind": "slider"}, "question 'quality': kind is one of choice, choices, scale"),
+        ({"kind": "slider"}, "question 'quality': kind must be one of choice, choices, scale"),
         ({"options": "Poor"}, "a scale needs 2 to 9 options"),
         ({"kind": "choice", "options": ""}, "a choice needs options"),
         ({"kind": "text"}, "a text has no options"),
         ({"id": "Quality!"}, "an id has small letters"),
         ({"id": "seconds"}, "and is none of .*seconds"),
         ({"block": "third"}, "there is no block 'third'; known: read, reader"),
-        ({"id": "label"}, "is there twice|the published question"),
-        ({"shown_when": "label"}, "shown_when reads question=value"),
-        ({"shown_when": "lable=real"}, "asks no 'lable' with .* before it; it asks label"),
+        ({"id": "label"}, "appears twice|the published question"),
+        ({"shown_when": "label"}, "shown_when must read question=value"),
+        ({"shown_when": "lable=real"}, "asks no question 'lable' with .* before it; it asks label"),
         ({"shown_when": "label=maybe"}, "write label=real or label=fake or label=uncertain"),
         ({"kind": "choice", "options": "a=A|b="}, "every option has a value and a text"),
         ({"kind": "choice", "options": "a=A|=B"}, "every option has a value and a text"),
-        ({"kind": "findings", "options": "martians"}, "'martians' is no finding"),
+        ({"kind": "findings", "options": "martians"}, "'martians' is not a finding"),
     ],
 )
 def test_a_question_that_does_not_fit_is_named(row, said):
@@ -59,8 +59,8 @@ def test_a_question_that_does_not_fit_is_named(row, said):
     ("rows", "said"),
     [
         ([{"images": ""}], "no block shows images"),
-        ([{"block": "reader"}], "block 'reader' is no id"),
-        ([{}, {"order": 2}], "block 'read' is there twice"),
+        ([{"block": "reader"}], "block 'reader' is not an id"),
+        ([{}, {"order": 2}], "block 'read' appears twice"),
         ([{"after_days": -1}], "after_days of part “Reading test” is below 0"),
         ([{"tell_truth": "true"}], "no block asks 'label' of images that are scored"),
     ],
@@ -84,7 +84,7 @@ def test_every_kind_takes_its_own_answers_and_no_other():
                 "shown_when": "odd=true",
             },
         ]
-    ).asked("read")
+    ).questions_of("read")
     whole = {"label": "fake", "quality": 2, "odd": False}
     assert protocol.refusal(asked, whole) == ""
     assert protocol.refusal(asked, whole | {"odd": True}) == "'why' is needed."
@@ -98,7 +98,7 @@ def test_every_kind_takes_its_own_answers_and_no_other():
         {"quality": 1.5},
         {"odd": 1},
     ):
-        assert "no answer that the study offers" in protocol.refusal(asked, whole | wrong)
+        assert "does not offer this answer" in protocol.refusal(asked, whole | wrong)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_shown_when_takes_an_answer_as_people_write_it(said):
         {"id": "level", "text": "Level", "kind": "choice", "options": "r=Resident|f=Fellow"},
         {"id": "why", "text": "Why?", "kind": "text", "shown_when": said},
     ]
-    *_, why = built(asked).asked("read")
+    *_, why = built(asked).questions_of("read")
     shown = {"odd": (True, False), "level": ("r", "f"), "quality": (2, 1)}
     other = why.shown_when[0]
     assert [why.is_shown({other: value}) for value in shown[other]] == [True, False]
@@ -192,7 +192,7 @@ def test_a_consent_that_says_nothing_of_a_later_session_is_a_concern():
     later = UNAWARE[1] | {"after_days": 28}
     designed = built([LABEL], [reading_studies.BLOCK, later])
     (found,) = blocks.concerns(designed, "You read 20 images.")
-    assert "“Real or generated?” opens 28 days after the one before" in found
+    assert "“Real or generated?” opens 28 days after the previous one" in found
     assert not blocks.concerns(designed, "Two parts, four weeks apart.")
 
 

@@ -14,9 +14,9 @@ from helpers.runner import parameters, places, runs
 from helpers.runner.parameters import Record
 
 GAPS = {"simulated_quality_gap": 0.5, "simulated_informed_gap": 0.3}
-QUESTIONS = protocol_tables.build(reading_studies.questions(), [reading_studies.BLOCK], "s").asked(
-    "read"
-)
+QUESTIONS = protocol_tables.build(
+    reading_studies.questions(), [reading_studies.BLOCK], "s"
+).questions_of("read")
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_people_are_waited_for(opened):
 
 
 def test_formulas_are_inert_in_csv():
-    assert [export.inert(text) for text in ("=1+1", "+a", "@x", "nodule")] == [
+    assert [export.spreadsheet_safe(text) for text in ("=1+1", "+a", "@x", "nodule")] == [
         "'=1+1",
         "'+a",
         "'@x",

@@ -138,8 +138,8 @@ def test_the_readme_s_unit_prints_no_link(tmp_path):
 def test_a_brake_remembers_a_bounded_number_of_places(monkeypatch):
     monkeypatch.setattr(identity, "MOST_KEYS", 100)
     now = [0.0]
-    brake = identity.Brake(lambda: now[0])
+    limit = identity.RateLimit(lambda: now[0])
     for number in range(1000):
         now[0] += 0.001
-        brake.count(f"place {number}")
-    assert len(brake.counted) == 100 and all(len(times) <= 5 for times in brake.counted.values())
+        limit.count(f"place {number}")
+    assert len(limit.counted) == 100 and all(len(times) <= 5 for times in limit.counted.values())

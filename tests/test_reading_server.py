@@ -363,12 +363,12 @@ def test_signing_in_and_answers_survive_a_restart_and_a_kill(server):
 
 def test_the_brake_lets_go_after_a_minute_and_forgets():
     now = [0.0]
-    brake = identity.Brake(lambda: now[0])
+    limit = identity.RateLimit(lambda: now[0])
     for _ in range(5):
-        brake.count("here")
-    assert brake.wait("here") == 60 and brake.wait("there") == 0
+        limit.count("here")
+    assert limit.wait("here") == 60 and limit.wait("there") == 0
     now[0] = 61
-    assert brake.wait("here") == 0 and brake.counted == {}
+    assert limit.wait("here") == 0 and limit.counted == {}
 
 
 def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch):

@@ -120,7 +120,7 @@ def released_as(folder, covariance="delong", **options):
         given = (run.reads("07_read_cases").read(name) for name in ("readings.csv", "readers.csv"))
         found, frames = results.analyse(run.parameters, key, *given)
         sources = [run.reads(name) for name in sorted(key["run"].dropna().unique())]
-        release.write(run, found, frames, sources, {"told": {}, "study": "small"})
+        release.write(run, found, frames, sources, {"study_texts": {}, "study": "small"})
         return run.folder / "release", found
 
 

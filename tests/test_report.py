@@ -14,7 +14,7 @@ import studies
 
 from helpers import figures, tables
 from helpers.analyse_readings import (
-    asked_for,
+    expected_findings,
     joined,
     primary_measure,
     published,
@@ -30,7 +30,7 @@ from helpers.runner import places
 from helpers.statistics import accuracy, agreement
 
 CONTEXT = {
-    "told": {},
+    "study_texts": {},
     "study": "small",
     "run": "08_analyse_readings",
     "simulated": [],
@@ -234,7 +234,7 @@ def test_no_real_images(place):
     assert "wrongly called fake" not in text
     assert found["power"] == []
     assert "the ROC curves have only three levels" not in text
-    assert "ROC curves run from “real” over “uncertain” to “fake”;" in text
+    assert "ROC curves run from “real” through “uncertain” to “fake”;" in text
 
 
 def test_one_reader_is_spoken_of_as_one(place):
@@ -364,8 +364,8 @@ def test_methods_tell_what_was_done_and_agree_with_each_other(ordinary):
         found["multireader"]["general all"] |= {"readers": readers, "estimate": 0.6}
         written = texts.written(found, CONTEXT)
         methods = " ".join(written["methods"])
-        assert ("two one-sided tests" in methods) == general
-        assert ("Bootstrap: " in methods) == (readers >= 6)
+        assert ("Two one-sided tests" in methods) == general
+        assert ("The bootstrap draws" in methods) == (readers >= 6)
         items = " ".join(row["text"] for row in texts.checklist(found, CONTEXT))
         assert ("a bootstrap" in items) == (readers >= 6)
         assert "comparisons and the effects of the mixed model are corrected" in methods
@@ -705,6 +705,21 @@ def test_the_report_is_printed(ordinary):
         assert len(caption) == 2
 
 
+def test_many_changed_modules_are_a_number_in_a_sentence_and_a_list_in_the_appendix(ordinary):
+    modules = [f"helpers/part{n}.py was changed after the reading set was sealed" for n in range(4)]
+    context = CONTEXT | {"plan_changes": ["margin was 0.2 and is 0.15", *modules]}
+    written = texts.written(ordinary[1], context)
+    for part in ("warnings", "methods"):
+        said = " ".join(written[part])
+        assert "helpers/part" not in said
+        assert "margin was 0.2 and is 0.15; 4 modules of its code changed (the report's" in said
+    page = html.unescape(report.render(ordinary[1], context, {}).decode())
+    assert all(f"<li>{module}</li>" in page for module in modules)
+    assert page.count("helpers/part") == 4
+    few = CONTEXT | {"plan_changes": modules[:3]}
+    assert "; ".join(modules[:3]) in " ".join(texts.written(ordinary[1], few)["warnings"])
+
+
 @pytest.mark.parametrize("planted", [0.0, 0.5])
 def test_findings_seen_because_they_were_asked_for(planted):
     random, hits, studies_made = np.random.default_rng(8), 0, 60
@@ -715,7 +730,7 @@ def test_findings_seen_because_they_were_asked_for(planted):
         rows = images.merge(pd.DataFrame({"reader": [f"R{n}" for n in range(1, 7)]}), how="cross")
         share = 0.2 + planted * rows["asked"]
         rows["number"] = (random.random(len(rows)) < share).astype(float)
-        found = asked_for.compared(rows, rows["asked"])
+        found = expected_findings.compared(rows, rows["asked"])
         hits += found["low"] <= planted <= found["high"]
     assert hits >= 0.85 * studies_made
 

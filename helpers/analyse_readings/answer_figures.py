@@ -42,7 +42,7 @@ def answer(shares: pd.DataFrame, areas: pd.DataFrame | None, mean: dict) -> Figu
     return figure
 
 
-def asked_for(table: pd.DataFrame) -> Figure:
+def expected_findings(table: pd.DataFrame) -> Figure:
     """How often readers named a finding where it was expected (filled) and where it was not
     (hollow), generated beside real images; `table`: findings_asked of all readers together.
     """

@@ -22,8 +22,8 @@ def seen(joined: pd.DataFrame) -> pd.DataFrame:
             else set()
         )
         for finding in sorted(ticked | named):
-            told = {"finding": finding, "ticked": finding in ticked, "in_text": finding in named}
-            rows.append(answer | told)
+            row = {"finding": finding, "ticked": finding in ticked, "in_text": finding in named}
+            rows.append(answer | row)
     columns = ["image_id", "reader", "modality", "origin", "label", "finding", "ticked", "in_text"]
     return pd.DataFrame(rows, columns=columns)
 

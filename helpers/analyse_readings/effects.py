@@ -211,8 +211,8 @@ def design(known: pd.DataFrame, general: bool) -> tuple[list[tuple], list[dict]]
 
 
 def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, str]:
-    """Effects that the readers' columns and the other effects' can stand in for, and with what they
-    go together. None of them is kept: whichever was would get the credit of the others.
+    """Effects that cannot be separated from the readers' columns or from other effects, and what
+    they go together with. None of them is kept: one that was would get the credit of the others.
     """
 
     def replaced(effect: str, others: Iterable[str]) -> bool:
@@ -257,8 +257,8 @@ def readers(known: pd.DataFrame, general: bool) -> dict:
     years, knew = people["years"].astype(float), people["prior_ai"].astype("boolean")
     few = "" if general else f"fewer than {FEW_READERS} readers"
     experience, prior = (
-        few or ("it is not known of every reader" if told.isna().any() else "")
-        for told in (years, knew)
+        few or ("it is not known for every reader" if values.isna().any() else "")
+        for values in (years, knew)
     )
     if not prior and not 2 <= knew.sum() <= len(knew) - 2:
         prior = "fewer than two readers with it, or without it"

@@ -101,8 +101,8 @@ def rjafroc(scores: pd.DataFrame, simulated) -> bytes:
     rated = scores[complete].rename(columns={"reader": "ReaderID", "case": "CaseID"})
     rated = rated.assign(ModalityID=1, LesionID=rated["truth"], Weight=rated["truth"])
     truth = rated.drop_duplicates("CaseID").sort_values("CaseID")
-    told = {"ReaderID": ",".join(map(str, readers)), "ModalityID": "1", "Paradigm": ""}
-    truth = truth.assign(**told).reset_index(drop=True)
+    columns = {"ReaderID": ",".join(map(str, readers)), "ModalityID": "1", "Paradigm": ""}
+    truth = truth.assign(**columns).reset_index(drop=True)
     truth["Paradigm"] = pd.Series(["ROC", "FCTRL"]).reindex(truth.index)
     ids, target = ["ReaderID", "ModalityID", "CaseID"], io.BytesIO()
     sheets = {

@@ -58,7 +58,7 @@ def fields(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
     """
     own = said[said["block"] == protocol.READER]
     found = {}
-    for question in designed.asked(protocol.READER):
+    for question in designed.questions_of(protocol.READER):
         if question.kind == "choice":
             given = own[own["question"] == question.id].set_index("reader")["value"]
             options = dict(question.options)

@@ -31,12 +31,12 @@ def analyse(
     """
     found, frames = [], {"marks": [], "mark_regions": [], "mark_agreement": []}
     for block in designed.scored():
-        for question in designed.asked(block.block):
+        for question in designed.questions_of(block.block):
             if question.kind != protocol.MARKS:
                 continue
-            told = {"block": block.block, "question": question.id}
+            where = {"block": block.block, "question": question.id}
             read = _read(answers[answers["block"] == block.block], key)
-            drawn = _drawn(read, answers, told, size)
+            drawn = _drawn(read, answers, where, size)
             hits = _by_region(read, drawn)
             own = {
                 "marks": drawn.drop(columns="cluster"),
@@ -44,7 +44,7 @@ def analyse(
                 "mark_agreement": _agreement(read, hits),
             }
             for name, table in own.items():
-                frames[name].append(table.assign(**told))
+                frames[name].append(table.assign(**where))
             about = {
                 "answers": len(read),
                 "readers": int(read["reader"].nunique()),
@@ -56,7 +56,7 @@ def analyse(
                 "regions": frames["mark_regions"][-1].to_dict("records"),
                 "agreement": frames["mark_agreement"][-1].to_dict("records"),
             }
-            found.append(told | about)
+            found.append(where | about)
     if not found:
         return {}, {}
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
@@ -72,9 +72,9 @@ def _read(answers: pd.DataFrame, key: pd.DataFrame) -> pd.DataFrame:
     return read.drop(columns="generator").assign(source=source)
 
 
-def _drawn(read: pd.DataFrame, answers: pd.DataFrame, told: dict, size: int) -> pd.DataFrame:
+def _drawn(read: pd.DataFrame, answers: pd.DataFrame, about: dict, size: int) -> pd.DataFrame:
     """One row per mark, columns as in table_columns.TABLES["marks"] and cluster."""
-    own = answers[(answers["block"] == told["block"]) & (answers["question"] == told["question"])]
+    own = answers[(answers["block"] == about["block"]) & (answers["question"] == about["question"])]
     rows = [
         {"reader": reader, "image_id": image, "mark": number, "cue": mark["cue"] or None}
         | {name: mark[key] / size for name, key in zip(("x", "y", "width", "height"), "xywh")}

@@ -72,16 +72,16 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per reading of a model, and all their answers; a reading has its model's name."""
     about, given = [], []
     for name in run.parameters.models:
-        asked = run.reads(name)
-        back = joined.read_answers(asked.folder, set_run.folder / "reading_set", kind="model")
+        model_run = run.reads(name)
+        back = joined.read_answers(model_run.folder, set_run.folder / "reading_set", kind="model")
         _refuse_late(name, back["readers"], set_run)
-        rows = asked.read("models.csv").sort_values("reader_id").reset_index(drop=True)
+        rows = model_run.read("models.csv").sort_values("reader_id").reset_index(drop=True)
         several = len(rows) > 1
         rows["reader"] = [
             f"{label}, reading {number}" if several else label
             for number, label in enumerate(rows["label"], 1)
         ]
-        reasons = asked.read("missing_answers.csv")
+        reasons = model_run.read("missing_answers.csv")
         reasons = reasons[reasons["block"] == main].assign(
             reason=lambda t: t["reason"].str.split(":").str[0]
         )
@@ -89,7 +89,7 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
             "; ".join(f"{why} ({n})" for why, n in own["reason"].value_counts().items()) or pd.NA
             for own in (reasons[reasons["reader_id"] == one] for one in rows["reader_id"])
         ]
-        sent = asked.parameters
+        sent = model_run.parameters
         rows = rows.assign(run=name, memory=sent.memory, approval=sent.approval or pd.NA)
         readings = questions.of_block(back["readings"], main)
         own = joined.answers(key, readings, back["readers"])

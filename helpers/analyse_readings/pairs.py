@@ -94,7 +94,7 @@ def _shares(designed, chosen: pd.DataFrame, answers: pd.DataFrame) -> Iterator[d
             general = difference(rows.assign(number=rows[measure] * 1.0), None, general=True)
             counted = {name: found[name] for name in ("count", "total")}
             yield _row(block, GENERAL, measure, general | counted)
-        sure = next((one for one in designed.asked(block) if one.id == "confidence"), None)
+        sure = next((one for one in designed.questions_of(block) if one.id == "confidence"), None)
         given = answers[(answers["block"] == block) & (answers["question"] == "confidence")]
         steps = rows.merge(given[["blind_id", "reader", "number"]], on=["blind_id", "reader"])
         for step, own in steps.groupby("number_y"):
@@ -104,8 +104,8 @@ def _shares(designed, chosen: pd.DataFrame, answers: pd.DataFrame) -> Iterator[d
 
 
 def _row(block: str, reader: str, measure: str, found: dict) -> dict:
-    told = {name: found[name] for name in accuracy.TOLD}
-    return {"block": block, "reader": reader, "measure": measure} | told
+    about = {name: found[name] for name in accuracy.SHARE_FIELDS}
+    return {"block": block, "reader": reader, "measure": measure} | about
 
 
 def figure(blocks: list[dict], areas: list[dict]) -> Figure:

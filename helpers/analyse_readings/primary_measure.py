@@ -28,7 +28,7 @@ def named_before(sealed: Path, run: runs.Run) -> bool:
     return planned is not None
 
 
-def measure(asked, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, groups) -> dict:
+def measure(settings, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, groups) -> dict:
     """The primary measure over all images: measure, guessing (its value for guessers), estimate,
     low, high, general (whether the interval is for readers in general or only for these), readers,
     images, answers, p and reason.
@@ -37,7 +37,7 @@ def measure(asked, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, group
     of "fake" against the rest, which is the area from that label alone. agreement: Cohen's kappa of
     two readers, Fleiss' of more. `found`: the multi-reader results and the agreement table.
     """
-    name = asked.primary
+    name = settings.primary
     row = {"measure": name, "guessing": GUESSING[name], "general": False, "p": None}
     if name == "agreement":
         kappa = "cohen" if labels.shape[1] == 2 else "fleiss"
@@ -48,9 +48,9 @@ def measure(asked, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, group
     if name == "accuracy":
         said = labels.eq("fake").astype(float).where(labels.notna())
         options = {"clusters": groups}
-        these = told(multireader.these_readers(said, shown["truth"], **options))
-        options["covariance"] = asked.covariance
-        general = told(multireader.multireader(said, shown["truth"], **options))
+        these = with_shown(multireader.these_readers(said, shown["truth"], **options))
+        options["covariance"] = settings.covariance
+        general = with_shown(multireader.multireader(said, shown["truth"], **options))
     enough = general["readers"] >= FEW_READERS and pd.notna(general.get("shown", [None])[0])
     chosen = general if enough else these
     row |= {n: chosen[n] for n in ("estimate", "readers", "images", "answers", "reason")}
@@ -59,7 +59,7 @@ def measure(asked, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, group
     return row | {"low": low, "high": high, "general": bool(enough), "p": p}
 
 
-def told(row: pd.Series) -> dict:
+def with_shown(row: pd.Series) -> dict:
     """A row with `shown`, the interval that the report prints: within 0 and 1."""
     if "df" not in row or "margin" in row:
         return row.to_dict()

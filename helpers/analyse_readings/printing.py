@@ -21,7 +21,7 @@ def pdf(results: dict, context: dict, figures: dict[str, dict]) -> bytes:
     data = {
         "main": nodes(ElementTree.fromstring(main)),
         "simulated": context["simulated"],
-        "title": context["told"].get("title", context["study"]),
+        "title": context["study_texts"].get("title", context["study"]),
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in figures.items():

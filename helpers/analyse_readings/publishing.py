@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from helpers import figures, images
 from helpers.analyse_readings import (
     answer_figures,
-    asked_for,
     effect_figures,
+    expected_findings,
     image_sets,
     joined,
     printing,
@@ -49,9 +49,9 @@ def draw(
         "times": report_figures.reading_times(tables["answers"]),
         "flow": report_figures.reading_flow(found["flow"]),
     } | effect_figures.draw(tables)
-    if len(asked := tables["findings_asked"]):
-        together = asked[asked["reader"] == asked_for.READERS]
-        drawn["findings_asked"] = answer_figures.asked_for(together)
+    if len(expected := tables["findings_asked"]):
+        together = expected[expected["reader"] == expected_findings.READERS]
+        drawn["findings_asked"] = answer_figures.expected_findings(together)
     if labels.shape[1] > 1:
         drawn["label_matrix"] = report_figures.label_matrix(labels, kinds.sort_values())
     if found["design"]["real"] and found["design"]["generated"]:
@@ -157,7 +157,7 @@ def write(
         drawings[name] = {kind: figures.as_bytes(figure, kind) for kind in ("png", "svg", "pdf")}
         for kind, content in drawings[name].items():
             run.write_bytes(f"figures/{name}.{kind}", content)
-    kept = {name: value for name, value in context.items() if name != "told"}
+    kept = {name: value for name, value in context.items() if name != "study_texts"}
     about = {"study": run.study, "simulated": run.simulated, "context": kept}
     run.write_bytes("results.json", results.as_json(found | about))
     run.write_bytes("report.html", report.render(found, context, drawings))

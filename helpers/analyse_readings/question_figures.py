@@ -8,37 +8,37 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers import figures, protocol
-from helpers.analyse_readings import asked_once, mark_figures, pairs, publishing, texts
+from helpers.analyse_readings import mark_figures, pairs, publishing, questions_once, texts
 from helpers.analyse_readings.questions import TRUTH
 from helpers.runner import runs
 
 
 def draw(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
     """The figures of these results, marked if something is simulated."""
-    asked = found["own_questions"]
-    means = pd.DataFrame(asked["means"])
+    results = found["own_questions"]
+    means = pd.DataFrame(results["means"])
     if len(means):
         means = means[(means["question"] != "label") & (means["origin"] != "pair")]
-        about = [asked["asked"][row.block][row.question] for row in means.itertuples()]
+        about = [results["asked"][row.block][row.question] for row in means.itertuples()]
         scales = [one["steps"] if one["kind"] == "scale" else one["kind"] for one in about]
         means = means.assign(scale=scales)
-    changes = pd.DataFrame(asked["contrasts"])
+    changes = pd.DataFrame(results["contrasts"])
     if len(changes):
         changes = changes[changes["contrast"] != TRUTH]
         each = changes.groupby(["question", "contrast"], sort=False)
         changes = each.filter(lambda rows: np.ptp(rows[["before", "after"]].to_numpy()) > 0)
     drawn = {}
     if len(means):
-        drawn["questions_by_truth"] = by_truth(means, asked)
+        drawn["questions_by_truth"] = by_truth(means, results)
     if len(changes):
-        drawn["block_changes"] = from_block_to_block(changes, asked)
-    if len(once := pd.DataFrame(asked["once"])):
-        once = once[(once["group"] == asked_once.ALL) & once["count"].notna()]
+        drawn["block_changes"] = from_block_to_block(changes, results)
+    if len(once := pd.DataFrame(results["once"])):
+        once = once[(once["group"] == questions_once.ALL) & once["count"].notna()]
         once = once[once["kind"] != "text"]
     if len(once):
-        drawn["questions_once"] = answered_once(once, asked)
-    if "difference" in asked["noticed"]:
-        drawn["noticed"] = while_unaware(asked["noticed"])
+        drawn["questions_once"] = answered_once(once, results)
+    if "difference" in results["noticed"]:
+        drawn["noticed"] = while_unaware(results["noticed"])
     if "pairs" in found:
         drawn["pairs"] = pairs.figure(found["pairs"], found["areas"])
     for one in found.get("marks", []):
@@ -61,17 +61,17 @@ def on_images(marks: pd.DataFrame, one: dict, run: runs.Run) -> Figure:
     return mark_figures.on_images(marks, pictures, one["readers"])
 
 
-def _named(asked: dict, block: str, question: str) -> str:
+def _named(results: dict, block: str, question: str) -> str:
     """A question with the ends of its scale, and its part where there are several."""
-    one = asked["asked"][block][question]
+    one = results["asked"][block][question]
     lines = textwrap.wrap(one["text"], 44, max_lines=2, placeholder=" …")
     lines += [one["ends"]] * bool(one["ends"])
-    return "\n".join(lines + [f"“{asked['titles'][block]}”"] * (len(asked["blocks"]) > 1))
+    return "\n".join(lines + [f"“{results['titles'][block]}”"] * (len(results["blocks"]) > 1))
 
 
-def by_truth(means: pd.DataFrame, asked: dict) -> Figure:
+def by_truth(means: pd.DataFrame, results: dict) -> Figure:
     """The mean answer to real and to generated images, with 95 % intervals: one row per question
-    and block, one panel per `scale` (number of steps, yes/no, number). `asked`: own_questions.
+    and block, one panel per `scale` (number of steps, yes/no, number). `results`: own_questions.
     """
     kinds = dict([*means.groupby("scale", sort=False)])
     counts = [len(rows[["block", "question"]].drop_duplicates()) for rows in kinds.values()]
@@ -83,7 +83,7 @@ def by_truth(means: pd.DataFrame, asked: dict) -> Figure:
             own = part[part["origin"] == origin].set_index(["block", "question"])
             places, style = np.arange(len(rows)) + shift, {"label": f"{origin} images"}
             figures.intervals(axes, places, own.reindex(rows), figures.COLOURS[origin], **style)
-        names = [_named(asked, *row) for row in rows]
+        names = [_named(results, *row) for row in rows]
         axes.set_yticks(range(len(rows)), names, fontsize=8.5)
         axes.set(ylim=(len(rows) - 0.5, -0.5))
         if scale == protocol.YES_NO:
@@ -96,9 +96,9 @@ def by_truth(means: pd.DataFrame, asked: dict) -> Figure:
     return figure
 
 
-def from_block_to_block(changes: pd.DataFrame, asked: dict) -> Figure:
+def from_block_to_block(changes: pd.DataFrame, results: dict) -> Figure:
     """Each reader's mean in the earlier and the later block, one panel per question; all readers
-    together are the thick line. `asked`: own_questions.
+    together are the thick line. `results`: own_questions.
     """
     kinds = changes.groupby(["question", "contrast"], sort=False)
     figure, every = figures.panels(len(kinds), min(3, len(kinds)), (3.4, 3.4), more=(1.2, 0))
@@ -110,10 +110,10 @@ def from_block_to_block(changes: pd.DataFrame, asked: dict) -> Figure:
                 axes.plot([0, 1], values, color="#999999", marker="o", markersize=3, linewidth=1)
         whole = rows[rows["reader"] == "these readers"].iloc[0]
         axes.plot([0, 1], [whole["before"], whole["after"]], color="black", marker="o", linewidth=3)
-        one = asked["asked"][earlier][question]
+        one = results["asked"][earlier][question]
         title = "share of right labels" if question == "label" else one["text"]
         title = "\n".join([textwrap.fill(title, 34), *([one["ends"]] * bool(one["ends"]))])
-        names = [textwrap.fill(asked["titles"][block], 18) for block in (earlier, later)]
+        names = [textwrap.fill(results["titles"][block], 18) for block in (earlier, later)]
         axes.set(xticks=[0, 1], xlim=(-0.35, 1.35))
         axes.set_xticklabels(names, fontsize=9)
         axes.set_title(title, fontsize=10)
@@ -121,9 +121,9 @@ def from_block_to_block(changes: pd.DataFrame, asked: dict) -> Figure:
     return figure
 
 
-def answered_once(once: pd.DataFrame, asked: dict) -> Figure:
+def answered_once(once: pd.DataFrame, results: dict) -> Figure:
     """How many readers gave each answer to what was asked once: one panel per question, with 95 %
-    intervals. `asked`: own_questions.
+    intervals. `results`: own_questions.
     """
     kinds = dict([*once.groupby(["block", "question"], sort=False)])
     counts = [len(rows) for rows in kinds.values()]
@@ -138,8 +138,9 @@ def answered_once(once: pd.DataFrame, asked: dict) -> Figure:
         numbers = zip(names, rows["count"].astype(int), rows["total"])
         axes.set_yticks(places, [f"{name}: {n} of {of}" for name, n, of in numbers], fontsize=8.5)
         axes.set(ylim=(len(rows) - 0.4, -0.6))
-        title = textwrap.shorten(asked["asked"][block][question]["text"], 70, placeholder=" …")
-        axes.set_title(f"{title}\n“{asked['titles'][block]}”", fontsize=8.5, loc="left")
+        title = texts.quoted(results["asked"][block][question])
+        title = textwrap.shorten(title, 70, placeholder=" …")
+        axes.set_title(f"{title}\n“{results['titles'][block]}”", fontsize=8.5, loc="left")
         axes.grid(False, axis="y")
         figures.percent_axis(axes, xlim=(0, 1))
     panels[-1][0].set_xlabel("share of the readers who answered")

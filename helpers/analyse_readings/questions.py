@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from helpers import protocol, table_columns
-from helpers.analyse_readings import asked_once, joined, marks, pairs, results
+from helpers.analyse_readings import joined, marks, pairs, questions_once, results
 from helpers.statistics import accuracy, agreement
 from helpers.statistics.differences import difference
 
@@ -18,8 +18,8 @@ EXAMPLES = 3  # in the readers' own words, of a question and origin
 NUMBERED = ("scale", "yes/no", "number")
 
 
-def main_block(asked: str, designed: protocol.Protocol) -> str:
-    """The block whose labels are analysed as the published study's were: the one that is `asked`
+def main_block(wanted: str, designed: protocol.Protocol) -> str:
+    """The block whose labels are analysed as the published study's were: the one that is `wanted`
     for (parameter `block` of 08), else the first scored one with the published question.
 
     Raises AnalysisError for a block that does not ask it.
@@ -27,14 +27,14 @@ def main_block(asked: str, designed: protocol.Protocol) -> str:
     able = [
         block.block
         for block in designed.scored()
-        if protocol.LABEL in {question.id for question in designed.asked(block.block)}
+        if protocol.LABEL in {question.id for question in designed.questions_of(block.block)}
     ]
-    if asked and asked not in able:
+    if wanted and wanted not in able:
         raise joined.AnalysisError(
-            f"block: '{asked}' does not ask the question '{protocol.LABEL}'; these blocks do:"
+            f"block: '{wanted}' does not ask the question '{protocol.LABEL}'; these blocks do:"
             f" {', '.join(able)}."
         )
-    return asked or able[0]
+    return wanted or able[0]
 
 
 def of_block(frame: pd.DataFrame, block: str) -> pd.DataFrame:
@@ -57,10 +57,10 @@ def analyse(
     compared = pairs.of_key(key)
     answers = scored(key, given, readers, compared)
     said = joined.once(given, readers)
-    asked = {
+    questions = {
         (block.block, one.id): one
         for block in designed.scored()
-        for one in designed.asked(block.block)
+        for one in designed.questions_of(block.block)
     }
     paired, more = pairs.analyse(designed, compared, answers)
     marked, drawn = marks.analyse(designed, answers, key, shown_at["size"])
@@ -69,11 +69,11 @@ def analyse(
         "question_answers": pd.concat([answers, said])[
             table_columns.column_names("question_answers")
         ],
-        "question_once": asked_once.counts(designed, said),
-        "question_counts": pd.DataFrame(list(_counts(answers, asked))),
-        "question_agreement": _agreements(answers, asked),
-        "question_means": pd.DataFrame(list(_means(answers, asked))),
-        "question_contrasts": pd.DataFrame(list(_contrasts(answers, designed, asked))),
+        "question_once": questions_once.counts(designed, said),
+        "question_counts": pd.DataFrame(list(_counts(answers, questions))),
+        "question_agreement": _agreements(answers, questions),
+        "question_means": pd.DataFrame(list(_means(answers, questions))),
+        "question_contrasts": pd.DataFrame(list(_contrasts(answers, designed, questions))),
     }
     found = {
         **{
@@ -82,9 +82,9 @@ def analyse(
             if name not in ("question_answers", *more)
         },
         "blocks": _blocks(designed, answers),
-        "words": list(_words(answers, asked)),
+        "words": list(_words(answers, questions)),
         "titles": designed.titles(),
-        "asked": _told(designed),
+        "asked": _described(designed),
     }
     found["noticed"] = noticed(designed, answers, given, readers)
     return results.plain({"own_questions": found} | paired | marked), tables
@@ -96,18 +96,18 @@ def _blocks(designed: protocol.Protocol, answers: pd.DataFrame) -> list[dict]:
         block.block: {*answers.loc[answers["block"] == block.block, "image_id"]}
         for block in designed.blocks
     }
-    told, earlier = [], set()
+    rows, earlier = [], set()
     for block in designed.blocks:
         own = read[block.block]
         about = {"block": block.block, "title": block.title, "images": len(own)}
         about["again"] = len(own & earlier)
         chosen = ("unaware", "tell_truth", "after_days", "pairs")
-        told.append(about | {name: getattr(block, name) for name in chosen})
+        rows.append(about | {name: getattr(block, name) for name in chosen})
         earlier |= own
-    return told
+    return rows
 
 
-def _told(designed: protocol.Protocol) -> dict[str, dict]:
+def _described(designed: protocol.Protocol) -> dict[str, dict]:
     """What the report says of every question, by block and id: text, kind, the ends of its scale,
     and whether it is asked once.
     """
@@ -119,12 +119,23 @@ def _told(designed: protocol.Protocol) -> dict[str, dict]:
                 "kind": one.kind,
                 "steps": len(one.options),
                 "ends": " to ".join(_ends(one)),
-                "once": block in once and one.id not in asked_once.ELSEWHERE,
+                "follows": _follows(one, designed.questions_of(block)),
+                "once": block in once and one.id not in questions_once.ELSEWHERE,
             }
-            for one in designed.asked(block)
+            for one in designed.questions_of(block)
         }
         for block in (*once, *(block.block for block in designed.scored()))
     }
+
+
+def _follows(question: protocol.Question, others: list[protocol.Question]) -> str:
+    """“yes” to “Do you know AI?”: the answer after which a question is shown, or ""."""
+    if not question.shown_when:
+        return ""
+    name, answer = question.shown_when
+    before = next(one for one in others if one.id == name)
+    words = dict(before.options) or {"true": "yes", "false": "no"}
+    return f"“{words.get(answer, answer)}” to “{before.text}”"
 
 
 def _ends(question: protocol.Question) -> list[str]:
@@ -147,11 +158,11 @@ def scored(
     first = key[~key["training"].fillna(False).astype(bool) & key["repeat_of"].isna()]
     shown = joined.images(first.drop_duplicates("image_id"))
     first = first.assign(cluster=first["image_id"].map(shown["cluster"]))
-    told = ["blind_id", "image_id", "origin", "cluster"]
+    kept = ["blind_id", "image_id", "origin", "cluster"]
     alone = first[~first["blind_id"].isin(compared["blind_id"])]
     both = compared.assign(image_id=compared["left"] + "|" + compared["right"], origin="pair")
     rows = given[given["reader_id"].isin(names) & given["blind_id"].notna()]
-    rows = rows.merge(pd.concat([alone[told], both[told]]), on="blind_id")
+    rows = rows.merge(pd.concat([alone[kept], both[kept]]), on="blind_id")
     said = rows["value"].map({"true": 1.0, "false": 0.0})
     steps = pd.to_numeric(rows["value"], errors="coerce").astype(float)
     right = (rows["value"] == "fake") == (rows["origin"] == "generated")
@@ -168,9 +179,9 @@ def _of(answers: pd.DataFrame, block: str, question: str) -> pd.DataFrame:
     return answers[(answers["block"] == block) & (answers["question"] == question)]
 
 
-def _counts(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
+def _counts(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
     """How often each option was chosen, by origin, with the share's interval."""
-    for (block, name), question in asked.items():
+    for (block, name), question in questions.items():
         offered = dict(question.options) or {"true": "yes", "false": "no"}
         if question.kind in ("text", "number", protocol.MARKS):
             continue
@@ -184,9 +195,9 @@ def _counts(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
                 yield about | {"text": text} | accuracy.counted(hits, rows["cluster"])
 
 
-def _words(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
+def _words(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
     """How often something was written, by origin, one row for each of the longest answers."""
-    for (block, name), question in asked.items():
+    for (block, name), question in questions.items():
         if question.kind != "text" or name == "description":  # has examples of its own
             continue
         for origin, rows in _of(answers, block, name).groupby("origin"):
@@ -198,12 +209,12 @@ def _words(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
                 yield about | {"reader": row.reader, "value": row.value}
 
 
-def _agreements(answers: pd.DataFrame, asked: dict) -> pd.DataFrame:
+def _agreements(answers: pd.DataFrame, questions: dict) -> pd.DataFrame:
     """Agreement between readers on every question with one answer; steps of a scale by quadratic
     weights.
     """
     frames = []
-    for (block, name), question in asked.items():
+    for (block, name), question in questions.items():
         if question.kind not in ("choice", "scale", "yes/no", "side"):
             continue
         rows = _of(answers, block, name)
@@ -232,42 +243,42 @@ def _numeric(answers: pd.DataFrame, block: str, name: str) -> pd.DataFrame:
     return _of(answers, block, name).dropna(subset=["number"])
 
 
-def _means(answers: pd.DataFrame, asked: dict) -> Iterator[dict]:
+def _means(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
     """The mean of every question with a number, by origin, over these readers."""
-    for (block, name), question in asked.items():
+    for (block, name), question in questions.items():
         if question.kind not in NUMBERED and name != protocol.LABEL:
             continue
         for origin, rows in _numeric(answers, block, name).groupby("origin"):
             yield {"block": block, "question": name, "origin": origin} | difference(rows, None)
 
 
-def _contrasts(answers: pd.DataFrame, designed, asked: dict) -> Iterator[dict]:
+def _contrasts(answers: pd.DataFrame, designed, questions: dict) -> Iterator[dict]:
     """Generated minus real images within a block, and a later block minus an earlier one: of every
     reader, of these readers, and of readers in general.
     """
     blocks = [block.block for block in designed.scored() if not block.pairs]
-    for (block, name), question in asked.items():
+    for (block, name), question in questions.items():
         numbered = question.kind in NUMBERED or name == protocol.LABEL
         if block not in blocks or not numbered:
             continue
         rows = _numeric(answers, block, name)
-        told = {"question": name, "block": block}
+        about = {"question": name, "block": block}
         if name != protocol.LABEL and rows["truth"].nunique() == 2:
-            yield from _everyone(rows, rows["truth"], told | {"contrast": TRUTH})
+            yield from _everyone(rows, rows["truth"], about | {"contrast": TRUTH})
         for later in blocks[blocks.index(block) + 1 :]:
-            if (later, name) in asked:
+            if (later, name) in questions:
                 both = pd.concat([rows, _numeric(answers, later, name)])
                 side = (both["block"] == later).astype(int)
-                yield from _everyone(both, side, told | {"contrast": f"{later} minus {block}"})
+                yield from _everyone(both, side, about | {"contrast": f"{later} minus {block}"})
 
 
-def _everyone(rows: pd.DataFrame, side: pd.Series, told: dict) -> Iterator[dict]:
+def _everyone(rows: pd.DataFrame, side: pd.Series, about: dict) -> Iterator[dict]:
     for reader in sorted(rows["reader"].unique(), key=lambda name: int(name[1:])):
         own = rows["reader"] == reader
         if side[own].nunique() == 2:
-            yield told | {"reader": reader} | difference(rows[own], side[own])
-    yield told | {"reader": READERS} | difference(rows, side)
-    yield told | {"reader": GENERAL} | difference(rows, side, general=True)
+            yield about | {"reader": reader} | difference(rows[own], side[own])
+    yield about | {"reader": READERS} | difference(rows, side)
+    yield about | {"reader": GENERAL} | difference(rows, side, general=True)
 
 
 def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame) -> dict:
@@ -300,4 +311,4 @@ def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.Da
 def _share(count: int, total: int) -> dict:
     low, high = accuracy.wilson(count, total)
     share = count / total if total else None
-    return dict(zip(accuracy.TOLD, (count, total, share, low, high, "")))
+    return dict(zip(accuracy.SHARE_FIELDS, (count, total, share, low, high, "")))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.analyse_readings import effects, image_sets, joined
-from helpers.analyse_readings.primary_measure import told
+from helpers.analyse_readings.primary_measure import with_shown
 from helpers.statistics import accuracy, comparisons, multireader
 from helpers.statistics.differences import FEW_READERS
 from helpers.table_columns import column_names
@@ -27,7 +27,7 @@ def mean_area(scores: pd.DataFrame, truth: pd.Series, groups) -> pd.DataFrame:
 
 def within(found: pd.Series) -> pd.DataFrame:
     """A row with the interval that the report prints."""
-    row = told(found)
+    row = with_shown(found)
     row["low"], row["high"] = row.pop("shown")
     return pd.DataFrame([row])
 
@@ -74,7 +74,7 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
     return effects.adjusted(table)
 
 
-def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
+def many_readers(settings, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
     """The mean area of readers in general (both covariances, equivalence to chance, bootstrap) and
     of these readers, also per modality and stratified.
     """
@@ -83,29 +83,29 @@ def many_readers(asked, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
         name: multireader.multireader(scores, truth, covariance=name, clusters=groups)
         for name in multireader.COVARIANCES
     }
-    chosen = found[asked.covariance]
-    found["equivalence"] = multireader.equivalence(chosen, asked.margin)
+    chosen = found[settings.covariance]
+    found["equivalence"] = multireader.equivalence(chosen, settings.margin)
     found["bootstrap"] = multireader.bootstrap(
-        scores, truth, asked.replicates, asked.seed, clusters=groups
+        scores, truth, settings.replicates, settings.seed, clusters=groups
     )
     for name, part, options in image_sets.strata(shown):
         own = scores.loc[part.index], part["truth"]
         found[f"these {name}"] = multireader.these_readers(*own, **options)
-        options = options | {"covariance": asked.covariance}
+        options = options | {"covariance": settings.covariance}
         found[f"general {name}"] = multireader.multireader(*own, **options)
-    return {name: told(row) for name, row in found.items()}
+    return {name: with_shown(row) for name, row in found.items()}
 
 
-def study_power(asked, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
+def study_power(settings, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
     """How often a study with these readers and images would find that true areas of 0.6, 0.7 and
     0.8 differ from 0.5.
     """
     real, generated = int((truth == 0).sum()), int((truth == 1).sum())
     readers = int(scores.notna().any().sum())
-    if min(real, generated) < 2 or readers < FEW_READERS or asked.power_studies == 0:
+    if min(real, generated) < 2 or readers < FEW_READERS or settings.power_studies == 0:
         return []
     size = {"readers": readers, "real": real, "generated": generated}
-    options = {"studies": asked.power_studies, "seed": asked.seed}
+    options = {"studies": settings.power_studies, "seed": settings.seed}
     return [
         size | {"auc": auc, **multireader.power(auc, **size, **options).to_dict()}
         for auc in (0.6, 0.7, 0.8)

@@ -111,7 +111,7 @@ def readings(answers: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _of_no_one(once: pd.DataFrame) -> pd.DataFrame:
+def _anonymous(once: pd.DataFrame) -> pd.DataFrame:
     """The rows of question_once that identify nobody: no groups of fewer than 5 readers, and no
     words or numbers of what readers say about themselves, which may name a hospital or a person.
     """
@@ -134,7 +134,7 @@ def _without_people(found: dict, frames: dict[str, pd.DataFrame]) -> dict:
     ]
     shared = found | {"readers": readers, "subgroups": subgroups}
     if "own_questions" in found:
-        once = results.records(_of_no_one(frames["question_once"]))
+        once = results.records(_anonymous(frames["question_once"]))
         shared["own_questions"] = found["own_questions"] | {"once": once}
     return shared
 
@@ -145,7 +145,7 @@ WHERE_ASKED = {
     "question_answers": lambda table: table[table["block"] != protocol.READER].sort_values(
         ["reader", "block", "image_id", "question"]
     ),
-    "question_once": _of_no_one,
+    "question_once": _anonymous,
     "marks": lambda table: table.drop(columns="blind_id"),
     "pairs": lambda table: table,
 }
@@ -191,8 +191,8 @@ def data_card(
         "configs": pictures[: len(manifest)]
         + [{"config_name": name.removesuffix(".csv"), "data_files": name} for name in files],
     }
-    told = {"title": title, "licence": licence, "images": len(manifest), "design": found["design"]}
-    page = texts.fill("data_card.md", simulated=run.simulated, **told)
+    about = {"title": title, "licence": licence, "images": len(manifest), "design": found["design"]}
+    page = texts.fill("data_card.md", simulated=run.simulated, **about)
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n{page}\n"
 
 
@@ -204,7 +204,7 @@ def licences(manifest: pd.DataFrame, licence: str) -> str:
 
 
 def _title(context: dict) -> str:
-    return context["told"].get("title", context["study"])
+    return context["study_texts"].get("title", context["study"])
 
 
 def kaggle(run: runs.Run, context: dict, parts: dict) -> str:

@@ -10,6 +10,13 @@ from helpers.analyse_readings.report_figures import GALLERIES
 from helpers.assemble_reading_set import blinding, seal
 from helpers.runner import parameters, places, runs
 
+# How the seal records an opening -> the end of the sentence "The key was opened …".
+OPENED = {
+    "all readers locked": "when all readers had locked",
+    "simulated readers": "for the simulated readers",
+    "emergency": "in an emergency",
+}
+
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
     """The facts of the report beside the results: the study's texts, the seal, the settings of the
@@ -22,14 +29,15 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
     opened = [
-        entry["how"] + (f" ({entry['reason']})" if entry.get("reason") else "")
+        OPENED.get(entry["how"], entry["how"])
+        + (f" ({entry['reason']})" if entry.get("reason") else "")
         for entry in unsealed["history"]
     ]
     # Only readers recorded as simulated may see the truth before they have locked.
     allowed = {"all readers locked"}
     allowed |= {"simulated readers"} if "readers" in reading_run.simulated else set()
     return {
-        "told": parameters.read_yaml(path) if path.exists() else {},
+        "study_texts": parameters.read_yaml(path) if path.exists() else {},
         "study": run.study,
         "run": run.name,
         "simulated": list(run.simulated),
@@ -43,7 +51,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         ),
         "openings": opened,
         "early_openings": [
-            told for told, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
+            how for how, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
         ],
         "primary_named": primary_measure.named_before(set_run.folder / "sealed", run),
         "framed": blinding.framed(set_run),
@@ -69,7 +77,7 @@ def render(results: dict, context: dict, figures: dict[str, dict], files: bool =
         **results,
         **accuracy_tables(results),
         context=context,
-        told=context["told"],
+        study_texts=context["study_texts"],
         written=texts.written(results, context),
         checklist=texts.checklist(results, context),
         mark=" (simulated)" if context["simulated"] else "",

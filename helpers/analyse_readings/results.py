@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.analyse_readings import (
-    asked_for,
     counts,
     descriptions,
     effects,
+    expected_findings,
     image_sets,
     joined,
     primary_measure,
@@ -29,7 +29,7 @@ RENAMED = {"reader_summary": "readers", "findings_counted": "findings"}
 
 
 def analyse(
-    asked,
+    settings,
     key: pd.DataFrame,
     readings: pd.DataFrame,
     readers: pd.DataFrame,
@@ -38,7 +38,7 @@ def analyse(
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     """All results of a study, and their tables (name without .csv -> frame).
 
-    `asked`: the parameters of 08; `fields`: what divides readers (joined.fields). Raises
+    `settings`: the parameters of 08; `fields`: what divides readers (joined.fields). Raises
     joined.AnalysisError if the readings cannot be analysed.
     """
     answers, shown = joined.answers(key, readings, readers), joined.images(key)
@@ -46,28 +46,28 @@ def analyse(
     labels = joined.wide(answers, shown.index, readers=people)
     confidence = joined.wide(answers, shown.index, "confidence", readers=people)
     scores = labels.apply(lambda column: accuracy.scores(column, confidence[column.name]))
-    tables = make_tables(asked, answers, shown, readers, labels, scores, nearest)
+    tables = make_tables(settings, answers, shown, readers, labels, scores, nearest)
     tables["subgroups"] = subgroups(answers, shown, fields)
-    saw = asked_for.pairs(descriptions.seen(answers), answers, shown)
-    tables["findings_asked"] = asked_for.table(saw)
-    first = effects.first_answers(answers, shown, asked.uncertain)
+    saw = expected_findings.pairs(descriptions.seen(answers), answers, shown)
+    tables["findings_asked"] = expected_findings.table(saw)
+    first = effects.first_answers(answers, shown, settings.uncertain)
     tables["model_effects"], model = effects.model(first)
     tables |= effects.changes(first)
     results = {
         "design": counts.describe(key, shown, readers, labels, confidence),
         "flow": counts.flow(key, readers, answers, shown),
         "headline": counts.headline(labels, shown, tables["findings_counted"]),
-        "multireader": (areas := reader_areas.many_readers(asked, scores, shown)),
+        "multireader": (areas := reader_areas.many_readers(settings, scores, shown)),
         "primary": primary_measure.measure(
-            asked, {"multireader": areas, **tables}, labels, shown, image_sets.clusters(shown)
+            settings, {"multireader": areas, **tables}, labels, shown, image_sets.clusters(shown)
         ),
-        "asked_for": asked_for.summary(saw, answers),
+        "asked_for": expected_findings.summary(saw, answers),
         "model": model,
-        "power": reader_areas.study_power(asked, scores, shown["truth"]),
+        "power": reader_areas.study_power(settings, scores, shown["truth"]),
         "fooled": counts.fooled(tables["per_image"])
         | {"chance": counts.by_chance(labels, shown.index[shown["truth"] == 1], "fooled")},
         "settings": {
-            name: asked[name]
+            name: settings[name]
             for name in ("margin", "covariance", "uncertain", "replicates", "seed")
         },
     }
@@ -75,7 +75,9 @@ def analyse(
     return plain(results | {RENAMED.get(n, n): records(t) for n, t in kept.items()}), tables
 
 
-def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict[str, pd.DataFrame]:
+def make_tables(
+    settings, answers, shown, readers, labels, scores, nearest
+) -> dict[str, pd.DataFrame]:
     """Every table of tables/, by name; columns as in table_columns.TABLES."""
     found, groups = descriptions.seen(answers), image_sets.clusters(shown)
     return {
@@ -94,7 +96,7 @@ def make_tables(asked, answers, shown, readers, labels, scores, nearest) -> dict
         "findings_counted": descriptions.counted(found, answers),
         "findings_agreement": descriptions.agreement_on(found, answers, shown),
         "descriptions": descriptions.examples(answers),
-        "coverage": coverage_table(asked, labels),
+        "coverage": coverage_table(settings, labels),
     }
 
 
@@ -212,19 +214,19 @@ def subgroups(
     return without_interval(table, person, "one reader: no conclusion about such readers")
 
 
-def coverage_table(asked, labels: pd.DataFrame) -> pd.DataFrame:
+def coverage_table(settings, labels: pd.DataFrame) -> pd.DataFrame:
     """Measured coverage of the 95 % intervals at the study's own size, with the observed table of
     the first pair of readers as the truth.
     """
     pair = labels.dropna(axis=1, how="all").iloc[:, :2].dropna()
-    if pair.shape[1] < 2 or len(pair) < 2 or asked.coverage_studies == 0:
+    if pair.shape[1] < 2 or len(pair) < 2 or settings.coverage_studies == 0:
         return pd.DataFrame(columns=column_names("coverage"))
     table = pd.crosstab(pair.iloc[:, 0], pair.iloc[:, 1])
     table = table.reindex(index=LABELS, columns=LABELS, fill_value=0).to_numpy()
     # Half an image is added to every cell, because a cell that is empty in a small study is not
     # impossible.
-    size = {"images": len(pair), "studies": asked.coverage_studies}
-    found = agreement.coverage(table + 0.5, **size, seed=asked.seed, scale="atanh")
+    size = {"images": len(pair), "studies": settings.coverage_studies}
+    found = agreement.coverage(table + 0.5, **size, seed=settings.seed, scale="atanh")
     return found.rename_axis("coefficient").reset_index().assign(**size)[column_names("coverage")]
 
 

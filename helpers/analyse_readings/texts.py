@@ -17,6 +17,7 @@ from helpers.table_columns import LABELS
 KINDS = {"xray": "X-rays", "ct": "CT images"}
 BANDS = ((0.0, "poor"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"))
 UNFILLED = "enter "  # a new study's study.yaml has placeholders
+MOST_MODULES = 3  # changed modules that a sentence names
 NBSP = "\u00a0"
 SPACES = re.compile(r"[ \t\r\n]+")
 GOING_BACK = {
@@ -155,6 +156,24 @@ def source(row: dict) -> str:
     return (
         f"{figures.NAMES[row['modality']]}, {row['origin']}{by}: {several(row['images'], 'image')}"
     )
+
+
+def quoted(question: dict) -> str:
+    """“Which?” (after “yes” to “Do you know AI?”): a question with the one that it follows."""
+    follows = question.get("follows")  # results of an earlier version do not have it
+    after = f" (after {follows})" if follows else ""
+    return f"“{question['text']}”{after}"
+
+
+def plan_changes(changes: list[str]) -> list[str]:
+    """The changes of the analysis plan as a sentence can list them: many modules as a number. The
+    report's appendix lists them all.
+    """
+    modules = [change for change in changes if change.startswith("helpers/")]
+    if len(modules) <= MOST_MODULES:
+        return changes
+    number = f"{len(modules)} modules of its code changed (the report's appendix lists them)"
+    return [change for change in changes if change not in modules] + [number]
 
 
 def finding_names(ids: str) -> str:

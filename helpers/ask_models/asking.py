@@ -68,7 +68,7 @@ class ModelReading(Work):
     """The answers that a run of 07_ask_models needs from its model."""
 
     things, groups, doing = "answers", "images", "Reading"
-    left, fields, elsewhere = LEFT, FIELDS, "there or refused"
+    left, fields, elsewhere = LEFT, FIELDS, "on disk or refused"
     unlike = "Does this model see images and answer in JSON? Its answers are in paid/."
 
     def __init__(
@@ -101,8 +101,8 @@ class ModelReading(Work):
         """The outcome of an order: its answers, or the reason why there are none; None while it is
         open.
 
-        Both with seconds, and with reply.request, reply.utc and the reply.model that the service
-        names (dotted: no question can have such an id).
+        Both include seconds, reply.request, reply.utc and reply.model, the model that the service
+        names. (No question can have an id with a dot.)
         """
         if (row := self.over.get(order.image_id)) is None:
             return None
@@ -115,7 +115,7 @@ class ModelReading(Work):
         reply = replies.read(kept["answer"].encode())
         return about | {
             "reply.model": reply.model,
-            "answers": replies.answers(reply.text, self.opened.protocol.asked(order.block)),
+            "answers": replies.answers(reply.text, self.opened.protocol.questions_of(order.block)),
         }
 
     def _kept(self, row: dict) -> Path:
@@ -141,7 +141,7 @@ class ModelReading(Work):
         request = {"model": self.service.parameters.model, "size": None, "quality": None}
         return self.ledger.begin(order, reserve_usd, **request)
 
-    def dearest(self) -> budget.Estimate:
+    def most_expensive(self) -> budget.Estimate:
         """The expected cost of one answer, and the amount set aside for it."""
         parameters = self.run.parameters
         seen = [
@@ -157,7 +157,7 @@ class ModelReading(Work):
         """Characters of the longest texts that go with one image."""
         shown = 1 + self.run.parameters.memory
         firsts = {order.block: order for order in self.orders}.values()
-        return len(self.instructions) + shown * max(len(self.asked(one)) for one in firsts)
+        return len(self.instructions) + shown * max(len(self.question_text(one)) for one in firsts)
 
     async def send(self, client, order: Order, request_id: str) -> tuple[bytes, dict]:
         """Send one image with its questions; returns the answer's bytes and headers."""
@@ -189,7 +189,7 @@ class ModelReading(Work):
             settled["cost_usd"] = prices.cost(price, "", given, out, batch=False)
         status, verdict = "ok", retry_policy.Verdict("done")
         try:
-            questions = self.opened.protocol.asked(order.block)
+            questions = self.opened.protocol.questions_of(order.block)
             replies.answers(replies.read(content).text, questions)
         except connection.Unusable as error:
             status = "refused" if error.action == "refused" else "failed"
@@ -227,7 +227,7 @@ class ModelReading(Work):
         if parameters.temperature:
             body["temperature"] = float(parameters.temperature)
         strict = {"name": "answers", "strict": True}
-        strict["schema"] = replies.schema(self.opened.protocol.asked(order.block))
+        strict["schema"] = replies.schema(self.opened.protocol.questions_of(order.block))
         formats = {"json_schema": {"type": "json_schema", "json_schema": strict}}
         formats["json_object"] = {"type": "json_object"}
         if parameters.reply_format in formats:
@@ -238,7 +238,7 @@ class ModelReading(Work):
         link = {"url": f"data:image/png;base64,{base64.b64encode(self.picture(order)).decode()}"}
         if self.run.parameters.detail != "auto":
             link["detail"] = self.run.parameters.detail
-        parts = [{"type": "text", "text": self.asked(order)}]
+        parts = [{"type": "text", "text": self.question_text(order)}]
         return {"role": "user", "content": [*parts, {"type": "image_url", "image_url": link}]}
 
     def picture(self, order: Order) -> bytes:
@@ -247,19 +247,22 @@ class ModelReading(Work):
         bits = 8 if array.dtype == "uint8" else self.opened.texts.get("bits") or 16
         return images.write_png(images.eight_bits(array, bits))
 
-    def asked(self, order: Order) -> str:
+    def question_text(self, order: Order) -> str:
         """The texts of earlier blocks without images, then this block's own texts and questions."""
         blocks = self.opened.protocol.blocks
         here = next(block for block in blocks if block.block == order.block)
-        told = [block for block in blocks[: blocks.index(here)] if not block.images]
+        earlier = [block for block in blocks[: blocks.index(here)] if not block.images]
         width, height, _, _ = setting.decoded(self.opened.images[order.blind_id].path)
         return TEMPLATES.get_template("question.txt").render(
             title=here.title,
-            texts=[*(f"{block.title}\n{block.instructions}" for block in told), here.instructions],
+            texts=[
+                *(f"{block.title}\n{block.instructions}" for block in earlier),
+                here.instructions,
+            ],
             modality=NAMES[self.opened.images[order.blind_id].modality],
             width=width,
             height=height,
-            questions=self.opened.protocol.asked(order.block),
+            questions=self.opened.protocol.questions_of(order.block),
             many=protocol.MANY,
         )
 

@@ -29,7 +29,7 @@ def write_set(
     drawn: pd.DataFrame,
     folder: Path,
     study: str,
-    asked: dict,
+    settings: dict,
     name: str = "",
     texts: dict[str, str] | None = None,
     designed: protocol.Protocol | None = None,
@@ -38,10 +38,10 @@ def write_set(
     into `folder`; returns the key table.
 
     Every image takes the same path: text masked where stage 01 masks it, framing.for_reading at the
-    same size, framing, margin (of `asked`) and depth, stored (not compressed) PNG without metadata,
-    the same date and mode. Existing files are left as they are. `name` distinguishes two sets of a
-    study: the same image gets a different blind_id in each set and in each block. Raises ImageError
-    for an image smaller than reading_size.
+    same size, framing, margin (of `settings`) and depth, stored (not compressed) PNG without
+    metadata, the same date and mode. Existing files are left as they are. `name` distinguishes two
+    sets of a study: the same image gets a different blind_id in each set and in each block. Raises
+    ImageError for an image smaller than reading_size.
     """
     folder = Path(folder)
     # The depth of the image with the lowest depth: a higher one would distinguish the others.
@@ -59,7 +59,7 @@ def write_set(
     presentations = list(drawn.sort_values("part").itertuples())
     for image in progress(presentations, "blinding"):
         blind_id = _blind_id(image, study, name)
-        content = _standardised(image, depth, asked, image.run in unmasked)
+        content = _standardised(image, depth, settings, image.run in unmasked)
         path = folder / "images" / f"{blind_id}.png"
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
@@ -73,14 +73,14 @@ def write_set(
     key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
     left = zip(key.get("left", key["repeat_of"]), key["block"])
     key["pair"] = pd.array([first.get(both) for both in left], dtype="string")
-    told = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
-    told = told.merge(key[["blind_id", "modality", "training", "block", "pair"]], on="blind_id")
+    table = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
+    table = table.merge(key[["blind_id", "modality", "training", "block", "pair"]], on="blind_id")
     # Sorted by an opaque id, so that the order of the rows reveals nothing.
-    tables.write(told.sort_values("blind_id"), folder / "reading_set.csv")
+    tables.write(table.sort_values("blind_id"), folder / "reading_set.csv")
     if designed:
         _write_protocol(folder, designed, key)
     page = blocks.for_readers(study) | (texts or {})
-    page |= {"size": asked["reading_size"], "bits": depth}
+    page |= {"size": settings["reading_size"], "bits": depth}
     content = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     write_atomically(folder / "study.json", content.encode())
     return tables.check(key[table_columns.column_names("key")], "key")
@@ -91,12 +91,12 @@ def _blind_id(image, study: str, name: str) -> str:
     return envelope.derive(study, f"blind id {name}", said).hex()[:16]
 
 
-def _standardised(image, depth: int, asked: dict, masking: bool) -> bytes:
+def _standardised(image, depth: int, settings: dict, masking: bool) -> bytes:
     """The PNG file that readers are shown of a drawn image."""
     array, bits = images.read_png(image.file), int(image.bits)
     if masking:
         array, _ = burned_in_text.mask_text(array, bits)
-    shown = framing.for_reading(array, bits, image.modality, depth, asked)
+    shown = framing.for_reading(array, bits, image.modality, depth, settings)
     return images.write_png(shown, compress_level=0)
 
 
@@ -138,7 +138,7 @@ def assemble(
     Raises BlindingError if somebody has begun to read this set (another draw needs another
     variant).
     """
-    reading_set, asked = run.folder / "reading_set", run.parameters
+    reading_set, settings = run.folder / "reading_set", run.parameters
     if run.finished:
         return seal.read_commitment(reading_set)
     if reading := begun(run.study, run.name):
@@ -148,15 +148,15 @@ def assemble(
         )
     if any(drawn["simulated"]):
         run.mark_simulated("images")
-    texts = {"consent": blocks.paragraphs(run.beside(asked.consent))}
-    shown = {**audited.parameters, "framing": asked.framing}
+    texts = {"consent": blocks.paragraphs(run.beside(settings.consent))}
+    shown = {**audited.parameters, "framing": settings.framing}
     key = write_set(drawn, reading_set, run.study, shown, run.name, texts, designed)
     run.write("sources.csv", licences.sources(drawn))
     git = run.manifest.get("git")
-    return seal.seal(key, reading_set, run.folder / "sealed", run.study, asked.readers, git)
+    return seal.seal(key, reading_set, run.folder / "sealed", run.study, settings.readers, git)
 
 
-def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
+def cut_shares(drawn: pd.DataFrame, settings: dict) -> dict[str, float]:
     """The mean share of an image's field that the framing cuts off, by source of the drawn
     images.
     """
@@ -164,7 +164,7 @@ def cut_shares(drawn: pd.DataFrame, asked: dict) -> dict[str, float]:
     for row in drawn.itertuples():
         array, bits = images.read_png(row.file), int(row.bits)
         whole = images.without_bars(array, bits).size
-        shares.append(1 - framing.field(array, bits, asked).size / whole)
+        shares.append(1 - framing.field(array, bits, settings).size / whole)
     return pd.Series(shares, dtype=float).groupby(drawn["run"].to_numpy()).mean().round(4).to_dict()
 
 
@@ -172,17 +172,17 @@ def framed(set_run: runs.Run) -> str:
     """Sentences for the report: how a finished run of 06 framed the images, how much this cut off
     each source, and how many images were left out as too small.
     """
-    told = set_run.manifest.get("summary", {})
-    if "framing" not in told:
+    summary = set_run.manifest.get("summary", {})
+    if "framing" not in summary:
         return ""
-    cut = ", ".join(f"{name} {share:.0%}" for name, share in told["cut"].items())
-    small = ", ".join(f"{count} of {name}" for name, count in told["too_small"].items())
+    cut = ", ".join(f"{name} {share:.0%}" for name, share in summary["cut"].items())
+    small = ", ".join(f"{count} of {name}" for name, count in summary["too_small"].items())
     how = {
         "whole": "Every image is shown whole on a black square; nothing is cut off.",
         "common": f"Every image, real or generated, is cut to its central square (cut off: {cut}).",
     }
     left_out = f" Left out because smaller than the reading size: {small}." if small else ""
-    return how[told["framing"]] + left_out
+    return how[summary["framing"]] + left_out
 
 
 def read_set(folder: Path) -> pd.DataFrame:

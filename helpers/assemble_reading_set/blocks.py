@@ -24,34 +24,34 @@ LENGTHS_OF_TIME = re.compile(
 
 
 def read_design(run: runs.Run) -> tuple[pd.DataFrame, protocol.Protocol, list[str]]:
-    """draw.csv, the protocol of questions.csv and blocks.csv, and what the design asks of those who
-    answer for it (one sentence each), of a run of 06.
+    """Of a run of 06: draw.csv, the protocol of questions.csv and blocks.csv, and what the design
+    requires of the people responsible for it (one sentence each).
 
     Raises ProtocolError with one line per mistake: in a table, between the tables, and in a text
     that would reveal to the readers of an unaware block what they must not know yet.
     """
     files = {name: run.beside(run.parameters[name]) for name in ("draw", "consent", *PROTOCOL)}
     designed, mistakes = understood(*(files[name] for name in PROTOCOL))
-    wanted, told = tables.empty("draw"), for_readers(run.study)
+    wanted, texts = tables.empty("draw"), for_readers(run.study)
     try:
         wanted = read_draw(files["draw"])
         mistakes += misfits(wanted, designed)
     except (tables.TableError, BlindingError) as error:
         mistakes.append(("draw.csv", 0, str(error)))
     try:
-        told["consent"] = paragraphs(files["consent"])
+        texts["consent"] = paragraphs(files["consent"])
     except BlindingError as error:
         mistakes.append(("consent.txt", 0, str(error)))
-    mistakes += names_of_generation(told, designed)
+    mistakes += names_of_generation(texts, designed)
     if mistakes:
         raise protocol_tables.ProtocolError(protocol_tables.in_order(mistakes))
-    return wanted, designed, concerns(designed, told["consent"])
+    return wanted, designed, concerns(designed, texts["consent"])
 
 
 def understood(
     questions: Path, blocks: Path
 ) -> tuple[protocol.Protocol, list[protocol_tables.Mistake]]:
-    """The protocol of both tables, and what does not fit."""
+    """The protocol of both tables, and their mistakes."""
     rows, mistakes = [], []
     for path, name in zip((questions, blocks), PROTOCOL):
         try:
@@ -72,18 +72,18 @@ def misfits(wanted: pd.DataFrame, designed: protocol.Protocol) -> list[protocol_
     wanted = wanted[wanted["count"] > 0]
     groups, found = wanted["group"].fillna("main"), []
     for place, block in enumerate(designed.blocks):
-        told, own = f"blocks.csv: part “{block.title}”", wanted[groups.isin(block.images)]
+        part, own = f"blocks.csv: part “{block.title}”", wanted[groups.isin(block.images)]
         unscored = own["training"].all()
         lacking = sorted({*block.images} - {*groups})
-        said = [f"{told} shows '{n}', which no row of draw.csv has as its group." for n in lacking]
+        said = [f"{part} shows '{n}', which no row of draw.csv has as its group." for n in lacking]
         if block.tell_truth and not unscored:
             said.append(
-                f"{told} tells the truth of its images: in draw.csv they must be training, of a"
-                " group of their own."
+                f"{part} tells the truth of its images: in draw.csv they must be training images in"
+                " a group of their own."
             )
         if block in designed.scored() and unscored and not lacking:
-            said.append(f"{told} shows no image that is scored.")
-        said += [f"{told} shows pairs, but {odd}" for odd in _uneven(own)] if block.pairs else []
+            said.append(f"{part} shows no image that is scored.")
+        said += [f"{part} shows pairs, but {odd}" for odd in _uneven(own)] if block.pairs else []
         found += [("blocks.csv", place, sentence) for sentence in said]
     shown = {group for block in designed.blocks for group in block.images}
     return found + [
@@ -138,8 +138,8 @@ def write(folder: Path, designed: protocol.Protocol) -> None:
 
 
 def _options(question: protocol.Question) -> str | None:
-    told = {"scale": "{1}", "findings": "{0}", "side": ""}.get(question.kind, "{0}={1}")
-    return "|".join(told.format(*pair) for pair in question.options) or None
+    choice_form = {"scale": "{1}", "findings": "{0}", "side": ""}.get(question.kind, "{0}={1}")
+    return "|".join(choice_form.format(*pair) for pair in question.options) or None
 
 
 def to_tell(key: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
@@ -159,8 +159,8 @@ def to_tell(key: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
 def for_readers(study: str) -> dict[str, str]:
     """The texts of study.yaml that readers see before any block."""
     path = places.params_folder(study) / "study.yaml"
-    told = parameters.read_yaml(path) if path.exists() else {}
-    return {"study": study} | {name: told[name] for name in FOR_READERS if name in told}
+    texts = parameters.read_yaml(path) if path.exists() else {}
+    return {"study": study} | {name: texts[name] for name in FOR_READERS if name in texts}
 
 
 def paragraphs(path: Path) -> str:
@@ -170,34 +170,33 @@ def paragraphs(path: Path) -> str:
     Raises BlindingError for a file that is absent, says nothing or is not UTF-8.
     """
     try:
-        told = protocol_tables.paragraphs(path.read_text(encoding="utf-8-sig"))
+        texts = protocol_tables.paragraphs(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BlindingError(f"{path} is not UTF-8: save it in that encoding.") from None
     except FileNotFoundError:
         raise BlindingError(f"{path} does not exist: write the text for the readers.") from None
-    if not told:
+    if not texts:
         raise BlindingError(f"{path} is empty: write the text for the readers.")
-    return told
+    return texts
 
 
 def names_of_generation(
-    told: Mapping[str, str], designed: protocol.Protocol
+    shown: Mapping[str, str], designed: protocol.Protocol
 ) -> list[protocol_tables.Mistake]:
     """Texts before the end of the last unaware block that name generation: the study's name and
-    what is shown at sign-in and consent (`told`), the page's words, titles, instructions and
-    questions.
+    what is `shown` at sign-in and consent, the page's words, titles, instructions and questions.
     """
     unaware = [number for number, block in enumerate(designed.blocks) if block.unaware]
     if not unaware:
         return []
     texts = [
         ("study.yaml", 0, f"study.yaml: its {name}", str(text))
-        for name, text in told.items()
+        for name, text in shown.items()
         if name not in ("study", "consent", "language")
     ]
-    name = told["study"]
+    name = shown["study"]
     texts.append(("study.yaml", 0, f"the study's name, '{name}'", name.replace("_", " ")))
-    texts.append(("consent.txt", 0, "consent.txt", told.get("consent", "")))
+    texts.append(("consent.txt", 0, "consent.txt", shown.get("consent", "")))
     early = designed.blocks[: unaware[-1] + 1]
     for place, block in enumerate(early):
         said = f"{block.title}\n{block.instructions}"
@@ -237,7 +236,7 @@ def concerns(designed: protocol.Protocol, consent: str) -> list[str]:
         ),
         **{
             f"consent.txt names no days, weeks or months, but the part “{block.title}” opens"
-            f" {block.after_days:g} days after the one before: readers must know this when they"
+            f" {block.after_days:g} days after the previous one: readers must know this when they"
             " agree.": not LENGTHS_OF_TIME.search(consent)
             for block in later
         },

@@ -52,12 +52,12 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
     """One sentence per question that this design answers with less than the wanted power."""
     real = int((read["origin"] == "real").sum())
     kinds = read[read["origin"] == "generated"]["generator"].value_counts()
-    told, people = [], f"{settings.readers} readers"
+    sentences, people = [], f"{settings.readers} readers"
     if real and len(kinds):
         of = (settings.area_hoped, settings.readers, real, int(kinds.sum()))
         power = float(planning.power_of_area(*of, **spread))
         if power < settings.power:
-            told.append(
+            sentences.append(
                 f"With {people}, {real} real and {kinds.sum()} generated images a mean area of"
                 f" {settings.area_hoped:g} differs from chance in {power:.0%} of such studies."
             )
@@ -66,12 +66,12 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
         of = (*hoped, settings.readers, real, int(kinds.iloc[1]))
         power = float(planning.power_of_difference(*of, **spread))
         if power < settings.power:
-            told.append(
+            sentences.append(
                 f"With {people} and {kinds.iloc[1]} images each, two generators whose mean areas"
                 f" differ by {settings.difference_hoped:g} are distinguished in {power:.0%} of such"
                 " studies."
             )
-    return told
+    return sentences
 
 
 def curves(settings, images: int, counts: list[int], spread: dict) -> Figure:

@@ -24,7 +24,7 @@ from helpers.runner import executed_code, freshness, parameters, places, runs
 OPENINGS = ".unsealed.jsonl"
 PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
 PLANNED = ("08_analyse_readings", "09_compare_with_paper")
-ASKED = "07_ask_models"  # its settings and the model's instructions are part of the plan
+MODELS = "07_ask_models"  # its settings and the model's instructions are part of the plan
 SINCE = "the reading set was sealed"
 
 
@@ -192,11 +192,11 @@ def _blocks(reading_set: Path) -> list[str]:
         return []
     designed = protocol_tables.load(reading_set)
     titles = designed.titles()
-    asked = {
-        titles[block.block]: ", ".join(one.id for one in designed.asked(block.block))
+    parts = {
+        titles[block.block]: ", ".join(one.id for one in designed.questions_of(block.block))
         for block in designed.blocks
     }
-    return [f"“{title}” ({ids or 'no question'})" for title, ids in asked.items()]
+    return [f"“{title}” ({ids or 'no question'})" for title, ids in parts.items()]
 
 
 def frozen(reading_set: Path) -> str:
@@ -281,10 +281,12 @@ def _plan_notebooks() -> list[Path]:
 def _plan_files(study: str) -> list[Path]:
     folder = places.params_folder(study)
     settings = [path for name in PLANNED for path in sorted(folder.glob(f"{name}*.yaml"))]
-    asking = sorted(folder.glob(f"{ASKED}*.yaml"))
-    declared = parameters.schema(places.NOTEBOOKS / f"{ASKED}.ipynb")["instructions"]
-    told = {parameters.read_yaml(path).get("instructions", declared.default) for path in asking}
-    texts = [folder / name for name in sorted(told) if (folder / name).is_file()]
+    asking = sorted(folder.glob(f"{MODELS}*.yaml"))
+    declared = parameters.schema(places.NOTEBOOKS / f"{MODELS}.ipynb")["instructions"]
+    instructions = {
+        parameters.read_yaml(path).get("instructions", declared.default) for path in asking
+    }
+    texts = [folder / name for name in sorted(instructions) if (folder / name).is_file()]
     return [*settings, *asking, *texts, *_plan_notebooks()]
 
 

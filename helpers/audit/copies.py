@@ -21,6 +21,7 @@ from helpers import images, table_columns, tables
 from helpers.audit import alignment, features, fidelity
 from helpers.audit.alignment import SIDE
 from helpers.runner.progress import progress
+from helpers.table_columns import MODALITY_NAMES
 
 COARSE = 24  # pixels of the descriptors of the search
 LIKELIEST = 12  # cases aligned with each sample
@@ -158,7 +159,7 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
     for (modality, source), samples in made.groupby(["modality", "source"]):
         own = nearest[nearest["image_id"].isin(samples["image_id"])]
         known = (copy_rows["source"] == source) & (copy_rows["modality"] == modality)
-        near, name = int(own["near"].sum()), f"{modality} of {source}"
+        near, name = int(own["near"].sum()), f"{MODALITY_NAMES[modality]} of {source}"
         if not known.any():
             said.append(
                 f"{name}: its {len(samples)} images were not searched for copies. There are no real"

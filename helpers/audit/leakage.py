@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers.audit import signs
-from helpers.table_columns import column_names
+from helpers.table_columns import MODALITY_NAMES, column_names
 
 WARN_ABOVE = 0.6
 FOLDS = 5
@@ -178,8 +178,8 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     """
     joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
     return [
-        f"{row.modality} of {row.source}: can be distinguished from real images without the"
-        f" anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); mostly by"
+        f"{MODALITY_NAMES[row.modality]} of {row.source}: can be distinguished from real images"
+        f" without the anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); mostly by"
         f" {_most(leakage, row)}. Readers may succeed because of this alone."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
@@ -189,8 +189,8 @@ def leading(leakage: pd.DataFrame) -> list[str]:
     """One sentence per source and stage: the signs that give it away most."""
     joint = leakage[leakage["feature"] == "joint"]
     return [
-        f"{row.modality} of {row.source}, {row.stage} the standardisation: AUC {row.auc:.2f} by all"
-        f" signs together, mostly by {_most(leakage, row)}."
+        f"{MODALITY_NAMES[row.modality]} of {row.source}, {row.stage} the standardisation: AUC"
+        f" {row.auc:.2f} by all signs together, mostly by {_most(leakage, row)}."
         for row in joint.itertuples()
     ]
 
@@ -214,11 +214,12 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
         own = leakage[(leakage["source"] == source) & (leakage["modality"] == modality)]
         if own.empty:
             sentences.append(
-                f"{modality} of {source}: not judged, fewer than {FEWEST_GROUPS} patients or"
-                " prompts on one side."
+                f"{MODALITY_NAMES[modality]} of {source}: not judged, fewer than {FEWEST_GROUPS}"
+                " patients or prompts on one side."
             )
         elif "after" not in set(own["stage"]):
             sentences.append(
-                f"{modality} of {source}: smaller than the reading size, so 06 leaves it out."
+                f"{MODALITY_NAMES[modality]} of {source}: smaller than the reading size, so 06"
+                " leaves it out."
             )
     return sentences

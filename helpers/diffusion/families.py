@@ -38,7 +38,7 @@ class Family:
     parts: dict[str, type]
     network: str  # the part that removes the noise and is trained
     encoders: tuple[str, ...]  # the parts that encode text
-    told: tuple[str, ...]  # the conditions that `encoded` gives
+    conditions: tuple[str, ...]  # the names of those that `encoded` gives
     trains_text: bool  # whether full_text is supported
     fp16: bool  # whether it works in float16
     longest: Callable  # (pipeline) -> maximum tokens of a caption
@@ -190,7 +190,7 @@ FAMILIES = {
         parts={"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel},
         network="unet",
         encoders=("text_encoder",),
-        told=("text",),
+        conditions=("text",),
         trains_text=True,
         fp16=True,
         longest=_clip_length,
@@ -216,7 +216,7 @@ FAMILIES = {
         },
         network="unet",
         encoders=("text_encoder", "text_encoder_2"),
-        told=("text", "pooled"),
+        conditions=("text", "pooled"),
         trains_text=False,
         fp16=True,
         longest=_clip_length,
@@ -249,7 +249,7 @@ FAMILIES = {
         },
         network="transformer",
         encoders=("text_encoder",),
-        told=("text", "mask"),
+        conditions=("text", "mask"),
         trains_text=False,
         fp16=False,
         # The first of the text encoder's outputs is kept, and as many others as are left.

@@ -45,9 +45,9 @@ def check(run: runs.Run) -> pd.DataFrame:
     parts = base_models.networks(pipeline).values()
     trained = sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
     rows = about_data(frame, recipe, pipeline)
-    told = training_cases.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
-    seconds_a_step, peak = trial(pipeline, recipe, device, told)
-    texts = sum(value.nbytes for value in told.values())
+    condition = training_cases.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
+    seconds_a_step, peak = trial(pipeline, recipe, device, condition)
+    texts = sum(value.nbytes for value in condition.values())
     # Grids need all parts, but no gradients or activations.
     peak = max(peak, sum(p.nbytes for part in parts for p in part.parameters()))
     # Free this process's memory before training begins, which may run in other processes.
@@ -109,7 +109,7 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
             f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()
         ),
         "captions": (
-            f"{len(captions)} different ones, {int((train.caption == '').sum())} images without"
+            f"{len(captions)} different ones, {int((train.caption == '').sum())} images have none"
         ),
         "captions cut": (
             f"{len(cut)} longer than {families.of(pipeline).longest(pipeline)} tokens{example}"
@@ -171,9 +171,9 @@ def about_cost(
     }
 
 
-def trial(pipeline, recipe: Record, device: torch.device, told: dict) -> tuple[float, float]:
+def trial(pipeline, recipe: Record, device: torch.device, condition: dict) -> tuple[float, float]:
     """Seconds per optimiser step, and bytes of memory for weights, gradients and activations, from
-    two passes of a prepared pipeline on random latents with the conditions `told` of one caption.
+    two passes of a prepared pipeline on random latents with the `condition` of one caption.
 
     Without a GPU a real base is not timed; its memory is calculated from its parameters. Raises
     TrainingError when a pass does not fit into memory.
@@ -188,7 +188,7 @@ def trial(pipeline, recipe: Record, device: torch.device, told: dict) -> tuple[f
     shape = (recipe.batch, network.config.in_channels, side, side)
     noisy = torch.randn(shape, device=device).to(memory_format=layout)
     timesteps = torch.zeros(recipe.batch, dtype=torch.long, device=device)
-    told = {name: value[[0] * recipe.batch].to(device) for name, value in told.items()}
+    condition = {name: value[[0] * recipe.batch].to(device) for name, value in condition.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = psutil.Process().memory_info().rss
@@ -197,7 +197,7 @@ def trial(pipeline, recipe: Record, device: torch.device, told: dict) -> tuple[f
             begin = time.monotonic()
             with base_models.attention(device, side):
                 with base_models.autocast(recipe.precision):
-                    loss = model(noisy, timesteps, told).float().square().mean()
+                    loss = model(noisy, timesteps, condition).float().square().mean()
                 loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()

@@ -137,16 +137,20 @@ def of_captions(captions: list[str], pipeline, size: int, cache: Path) -> dict[s
     rows = []
     for caption in captions:
         ids = [tokenizer(caption).input_ids for tokenizer in tokenizers]
-        paths = [entry(cache, caption=caption, ids=ids, told=name, **about) for name in family.told]
+        paths = [
+            entry(cache, caption=caption, ids=ids, told=name, **about) for name in family.conditions
+        ]
         row = [get(path) for path in paths]
         if any(array is None for array in row):
             row = [part[0].float().cpu().numpy() for part in family.encoded(pipeline, caption)]
             for path, array in zip(paths, row):
                 put(path, array)
         rows.append(row)
-    told = {name: torch.from_numpy(np.stack(rows)) for name, rows in zip(family.told, zip(*rows))}
+    condition = {
+        name: torch.from_numpy(np.stack(rows)) for name, rows in zip(family.conditions, zip(*rows))
+    }
     beside = family.beside(pipeline, size).items()
-    return told | {name: value.expand(len(captions), -1) for name, value in beside}
+    return condition | {name: value.expand(len(captions), -1) for name, value in beside}
 
 
 def too_long(captions: list[str], pipeline) -> list[str]:

@@ -23,12 +23,12 @@ class Denoiser(torch.nn.Module):
         self.add_module(self.family.network, families.network(pipeline))
         self.text_encoder = pipeline.text_encoder if with_text else None
 
-    def forward(self, noisy, timesteps, told):
-        """The prediction for noisy latents; `told` has the conditions by name."""
+    def forward(self, noisy, timesteps, condition):
+        """The prediction for noisy latents; `condition` has its parts by name."""
         if self.text_encoder is not None:
-            told = {"text": self.text_encoder(told["ids"])[0]}
+            condition = {"text": self.text_encoder(condition["ids"])[0]}
         network = getattr(self, self.family.network)
-        return self.family.predict(network, noisy, timesteps, **told)
+        return self.family.predict(network, noisy, timesteps, **condition)
 
 
 class Trained:

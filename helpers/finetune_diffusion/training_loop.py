@@ -67,14 +67,14 @@ def train(
             process = part * processes + accelerator.process_index
             first = (step - 1) * whole_batch + process * recipe.batch
             places = range(first, first + recipe.batch)
-            clean, eps, uniform, told = at_places(places, cases, texts, recipe, device)
+            clean, eps, uniform, condition = at_places(places, cases, texts, recipe, device)
             noisy, timesteps, target, weights = diffused(clean, eps, uniform, recipe.min_snr)
             last_part = part == recipe.accumulate - 1
             alone = nullcontext() if last_part else accelerator.no_sync(trained.denoise)
             with alone, base_models.attention(device, cases.posteriors.shape[-1]):
                 with base_models.autocast(recipe.precision):
                     noisy = noisy.to(memory_format=trained.layout)
-                    prediction = trained.denoise(noisy, timesteps, told)
+                    prediction = trained.denoise(noisy, timesteps, condition)
                 losses = (prediction.float() - target).square().mean(dim=(1, 2, 3))
                 trained.scaler.scale((losses * weights).mean() / recipe.accumulate).backward()
             sums[0] += losses.detach().mean()
@@ -200,10 +200,12 @@ def held_out_loss(model, diffused, held_out: Encoded, texts: dict, recipe: Recor
             torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(place))
             for place in range(len(posteriors))[some]
         ]
-        told = {name: table[held_out.captions[some]].to(device) for name, table in texts.items()}
+        condition = {
+            name: table[held_out.captions[some]].to(device) for name, table in texts.items()
+        }
         noisy, timesteps, target, _ = diffused(clean, torch.stack(eps).to(device), spread[some], 0)
         with base_models.autocast(recipe.precision):
-            prediction = model(noisy.to(memory_format=layout), timesteps, told)
+            prediction = model(noisy.to(memory_format=layout), timesteps, condition)
         total += (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
     model.train()
     return total / len(posteriors)

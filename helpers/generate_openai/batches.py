@@ -81,7 +81,7 @@ async def _submit(client, generation) -> list[str]:
     """Upload and create batches for everything wanted that the budget covers; returns a sentence
     for each.
     """
-    each, texts = generation.dearest(), []
+    each, texts = generation.most_expensive(), []
     covered = generation.budget_usd - generation.ledger.spent_usd
     affordable = len(generation.wanted)
     if each.reserve_usd:
@@ -301,8 +301,8 @@ async def _take(generation, record, line: dict, read: set, failures: list) -> No
 
 
 def _judge(generation, failures, others_came: bool) -> list[retry_policy.Verdict]:
-    """Set aside the requests that the service alone would not take while it made others (a second
-    time, where the status may be about anything); returns the verdicts on those that would fail
+    """Set aside the requests that the service rejected while it served others (after the second
+    rejection, if the status may be about anything); returns the verdicts on those that would fail
     again.
     """
     rows = generation.ledger.rows

@@ -97,7 +97,7 @@ class Generation(Work):
             service.price, prompt, size, service.quality or "auto", self.seen_tokens, batch
         )
 
-    def dearest(self) -> budget.Estimate:
+    def most_expensive(self) -> budget.Estimate:
         """The estimate for the wanted image that may cost most."""
         area = max((order.size for order in self.wanted), key=prices.area)
         prompt = max((order.prompt for order in self.wanted), key=len)
@@ -157,7 +157,7 @@ async def generate(generation: Generation) -> None:
 
 
 def _check_space(generation: Generation) -> None:
-    each, left = generation.dearest(), generation.budget_usd - generation.ledger.spent_usd
+    each, left = generation.most_expensive(), generation.budget_usd - generation.ledger.spent_usd
     count = len(generation.wanted)
     if each.usd:
         count = min(count, max(0, int(left / each.usd)))

@@ -208,7 +208,7 @@ def write_companion(
     """Write companion/; returns the names of its files. `about`: poster.json."""
     frames_of, stages = frames
     address, study_texts = companion.address(run), texts.study_texts(run)
-    asked, files = companion.quiz(
+    quiz_images, files = companion.quiz(
         rows[rows["shown"]], showing.depth(run), run.parameters.quiz_images, run.parameters.seed
     )
     spoken, audio = companion.explanation(run, said["explanation"])
@@ -230,7 +230,7 @@ def write_companion(
         "simulated": list(run.simulated),
         "address": address,
         "readers": found["design"]["readers"],
-        "quiz": asked,
+        "quiz": quiz_images,
         "frames": names,
         "figure": figure,
         "sources": said["sources"],

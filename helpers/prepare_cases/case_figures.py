@@ -129,7 +129,7 @@ def histograms(prepared: Cases) -> Figure:
             else np.linspace(low - margin, high + margin, 25)
         )
         axis.hist(values, bins=bins, stacked=True, label=list(top), color=list(palette))
-        axis.set(xlabel=label, ylabel="pictures")
+        axis.set(xlabel=label, ylabel="images")
     axes[1].set_xlim(0, max(17, float(cases["original_bits"].max()) + 1))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, **place)
@@ -158,7 +158,7 @@ def clip_and_mask(prepared: Cases) -> pd.DataFrame:
     grouped = cases.groupby(cases["modality"].map(LABELS))
     return pd.DataFrame(
         {
-            "pictures": grouped.size(),
+            "images": grouped.size(),
             "windows": grouped["window"].nunique(),
             "outside the window, mean share": grouped["clipped"].mean().astype(float).round(3),
             "with masked text": grouped.apply(lambda g: int((g["masked"] > 0).sum())),

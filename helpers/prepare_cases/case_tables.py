@@ -8,11 +8,11 @@ import pandas as pd
 from helpers import findings
 from helpers.formats import volumes
 from helpers.prepare_cases import deidentify, duplicates, importing, metadata_tables, splits
-from helpers.prepare_cases.storing import Taken
+from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import runs
 from helpers.statistics import clusters
 
-FROM_HEADER = ("view", "patient_id", "sex", "age")  # what a table says goes before it
+FROM_HEADER = ("view", "patient_id", "sex", "age")  # a table's values take precedence
 FROM_TABLE = (
     *("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit"),
     "report",
@@ -20,7 +20,7 @@ FROM_TABLE = (
 
 
 def with_metadata(
-    taken: list[Taken], described: pd.DataFrame, secret: bytes, slices: int
+    taken: list[ImportedFile], described: pd.DataFrame, secret: bytes, slices: int
 ) -> pd.DataFrame:
     """One row per image: the import's columns and the metadata of its file."""
     rows = [
@@ -194,7 +194,9 @@ def duplicate_groups(
     return names.where(group.groupby(group).transform("size") > 1)
 
 
-def rejected_table(taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> pd.DataFrame:
+def rejected_table(
+    taken: list[ImportedFile], pictures: pd.DataFrame, secret: bytes
+) -> pd.DataFrame:
     """The rows of rejected.csv: every file of which no image is kept, with the reason."""
     kept = set(pictures["file"])
     rows = [
@@ -209,7 +211,7 @@ def rejected_table(taken: list[Taken], pictures: pd.DataFrame, secret: bytes) ->
     return pd.DataFrame(rows, columns=["file_hash", "kind", "reason"]).replace("", pd.NA)
 
 
-def _why(one: Taken) -> str:
+def _why(one: ImportedFile) -> str:
     if any(picture["crops"] for picture in one.pictures):
         return "text in the pixels: waits for a decision"
     return one.reason or "CT series: other slices were chosen"

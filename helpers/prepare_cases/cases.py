@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import burned_in_text, files, table_columns
 from helpers.prepare_cases import case_tables, deidentify, importing, layouts, review
-from helpers.prepare_cases.storing import Taken
+from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import freshness, places, runs
 from helpers.runner.progress import progress
 
@@ -236,7 +236,9 @@ def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataF
     return pictures[~waiting].reset_index(drop=True)
 
 
-def _write_names(run: runs.Run, taken: list[Taken], pictures: pd.DataFrame, secret: bytes) -> None:
+def _write_names(
+    run: runs.Run, taken: list[ImportedFile], pictures: pd.DataFrame, secret: bytes
+) -> None:
     """Write the table that links pseudonyms to files and patients; it is in .keys/<study>/ only."""
     rejected = [
         {

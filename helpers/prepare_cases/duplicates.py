@@ -24,7 +24,7 @@ DISTANCE = 12  # of 64 bits; candidates only, correlation decides
 # On 1,019 real X-rays: at most 0.73 between patients, 0.8 or more after a crop of 3 % on one side.
 CORRELATION = 0.77
 OF_PHANTOMS = 0.9  # phantoms come from one template, so they are more alike than people
-HOPE = 0.3  # correlation above which a crop is searched for
+PROMISING = 0.3  # correlation above which a crop is searched for
 CROPS = (0.01, 0.02, 0.03, 0.04, 0.05)  # shares of a side
 MIRROR = int("01010101" * 8, 2)  # the odd columns of the frequencies
 ROWS, BLOCK = 64, 4096  # hashes compared at once: small enough for a core's cache
@@ -128,14 +128,17 @@ def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     first, second = first.astype(np.float32), second.astype(np.float32)
     best = _correlated(first, second)
-    hope = np.flatnonzero((best > HOPE) & (best < CORRELATION))
-    if len(hope):
+    promising = np.flatnonzero((best > PROMISING) & (best < CORRELATION))
+    if len(promising):
         tried = [
             _correlated(crop(one), other)
-            for one, other in ((first[hope], second[hope]), (second[hope], first[hope]))
+            for one, other in (
+                (first[promising], second[promising]),
+                (second[promising], first[promising]),
+            )
             for crop in _crops()
         ]
-        best[hope] = np.maximum(best[hope], np.max(tried, axis=0))
+        best[promising] = np.maximum(best[promising], np.max(tried, axis=0))
     return best
 
 

@@ -81,7 +81,7 @@ def origin(text: str) -> tuple[str, str]:
 
 
 def _spelled(text: str) -> str:
-    """Lower case without accents, words apart that capitals or signs keep apart."""
+    """Lower case without accents; capitals and signs that separate words become spaces."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[^A-Za-z]+", " ", plain).lower()
     return re.sub(r"\bdall ?e\b", "dalle", plain.replace("stable diffusion", "stablediffusion"))
@@ -178,7 +178,7 @@ def _patient_in_path(file: str) -> str:
 
 
 def _folder_modality(parts: tuple[str, ...]) -> str:
-    """What the nearest folder that says so holds: xray, ct; '' when none does."""
+    """The modality in the name of the nearest folder that has one: xray, ct; '' when none does."""
     for part in reversed(parts):
         words = set(re.split(r"[^a-z0-9]+", re.sub(r"x[-_ ]?ray", "xray", part.lower())))
         if words & {"xray", "xrays", "cxr", "radiography", "radiographs"}:

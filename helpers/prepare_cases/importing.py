@@ -17,7 +17,7 @@ import numpy as np
 
 from helpers import files
 from helpers.prepare_cases import duplicates, storing
-from helpers.prepare_cases.storing import Taken
+from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import workers
 
 PRINT_BYTES = duplicates.SIDE**2  # of a fingerprint
@@ -44,7 +44,7 @@ def take(
     settings,
     secret: bytes,
     decisions: dict[str, str],
-) -> Iterator[Taken]:
+) -> Iterator[ImportedFile]:
     """Import every file that `known` describes (keys file, modality, sha256, skip) into `target`;
     yields as they are done.
 
@@ -104,7 +104,7 @@ def _mark(folder: Path, known: list[dict], settings, decisions: dict[str, str]) 
     return json.dumps({"folder": str(folder), "asked": values, "known": digest}, sort_keys=True)
 
 
-def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
+def _resumed(journal: Path, mark: str, target: Path) -> dict[str, ImportedFile]:
     """What an interrupted import with the same parameters finished, PNG files checked by hash; else
     a new journal.
     """
@@ -114,7 +114,7 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
     if lines and lines[0] == mark and prints.is_file():
         stored = prints.stat().st_size // PRINT_BYTES
         for line in lines[1:-1]:  # what follows the last line end was cut off
-            taken = Taken(**json.loads(line))
+            taken = ImportedFile(**json.loads(line))
             if all(
                 picture["fingerprint"] < stored
                 and (path := target.parent / picture["path"]).is_file()
@@ -134,7 +134,7 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, Taken]:
     return done
 
 
-def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[Taken]:
+def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[ImportedFile]:
     """The files with these numbers through workers, a few tasks per worker under way; a file that
     kills its worker is named.
     """
@@ -148,7 +148,7 @@ def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[Taken]:
                 while waiting and len(under_way) < 3 * workers.width(count):
                     future = pool.submit(storing.take_files, job, waiting[-1])
                     under_way[future] = waiting.pop()
-            except BrokenExecutor:  # those under way say so too
+            except BrokenExecutor:  # the tasks under way fail in the same way
                 if not under_way:
                     raise
             done = wait(under_way, return_when=FIRST_COMPLETED).done
@@ -168,7 +168,7 @@ def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[Taken]:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(job: Path, numbers: list[int]) -> Iterator[Taken]:
+def _one_by_one(job: Path, numbers: list[int]) -> Iterator[ImportedFile]:
     """One file at a time in one worker, so that a file that kills the worker is known; another
     worker then continues.
     """

@@ -41,7 +41,7 @@ COLUMNS = (
     "skip",
     "patient_in_path",
 )
-# Column names that a user's table may have for what we need, the first match wins; lower case,
+# Column names that a user's table may have for what we need; the first match wins. Lower case,
 # without punctuation.
 SYNONYMS = {
     "file": (

@@ -25,7 +25,7 @@ ENDING = re.compile(
 
 
 @dataclass
-class Taken:
+class ImportedFile:
     """The result of one file: its images, or the reason why it has none."""
 
     file: str
@@ -34,16 +34,16 @@ class Taken:
     pictures: list[dict] = field(default_factory=list)
 
 
-def take_files(job: Path, numbers: list[int]) -> list[Taken]:
+def take_files(job: Path, numbers: list[int]) -> list[ImportedFile]:
     """The files of a job (see importing.take) that stand at these places in its list."""
     known, *common = _read(job, job.stat().st_mtime_ns)
     return [take_file(known[number], *common) for number in numbers]
 
 
-def crashed(job: Path, number: int) -> Taken:
+def crashed(job: Path, number: int) -> ImportedFile:
     """The result for a file that killed its worker."""
     file = _read(job, job.stat().st_mtime_ns)[0][number]["file"]
-    return Taken(file, reason="damaged: the decoder crashed on it")
+    return ImportedFile(file, reason="damaged: the decoder crashed on it")
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def _read(job: Path, written: int) -> tuple:
 
 def take_file(
     row: dict, folder: Path, target: Path, settings, secret: bytes, decisions: dict[str, str]
-) -> Taken:
+) -> ImportedFile:
     """One file (keys file, modality, sha256, skip): its images stored in `target`, or the reason
     why there are none.
 
@@ -61,7 +61,7 @@ def take_file(
     (image id -> mask, reject or keep).
     """
     ending = ENDING.search(row["file"])
-    taken = Taken(row["file"], ending[1].lower() if ending else "", row.get("skip", ""))
+    taken = ImportedFile(row["file"], ending[1].lower() if ending else "", row.get("skip", ""))
     if taken.reason:
         return taken
     reasons = []

@@ -21,16 +21,16 @@ MOST_SESSIONS = (
 
 
 def proper_id(reader_id: str) -> str:
-    """A reader's id in its stored form (NFC). Raises StoreError for anything but 1 to 40 letters of
-    any script, digits and . _ - that begin with no dash and hold a letter or digit.
+    """A reader's id in its stored form (NFC): 1 to 40 letters of any script, digits and . _ - with
+    at least one letter or digit and no dash at the start. Raises StoreError for anything else.
     """
     normal = unicodedata.normalize("NFC", reader_id)
     kinds = [unicodedata.category(letter)[0] for letter in normal]
     known = all(kind in "LMN" or letter in "._-" for letter, kind in zip(normal, kinds))
     if not known or len(normal) > LONGEST_ID or normal[:1] == "-" or not {"L", "N"} & {*kinds}:
         raise StoreError(
-            f"A reader's id is 1 to {LONGEST_ID} letters (of any script), digits, '.', '_' and '-';"
-            " it holds a letter or digit and begins with no dash."
+            f"A reader's id is 1 to {LONGEST_ID} letters (of any script), digits, '.', '_' and '-'."
+            " It needs at least one letter or digit and must not begin with a dash."
         )
     return normal
 
@@ -84,7 +84,7 @@ def revoke(store: Engine, reader_id: str) -> None:
 
 
 def new_code(engine: Engine, reader_id: str, days: int) -> str:
-    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV; Only its digest is stored.
+    """A new personal code for a reader, like ABCDE-FGHJK-LMNPQ-RSTUV. Only its digest is stored.
 
     Earlier codes end.
     """

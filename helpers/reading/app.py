@@ -55,7 +55,7 @@ OPTIONS = {
         "identity_provider_class": identity.ReaderIdentity,
         "authorizer_class": identity.OwnKernelOnly,
         "tornado_settings": {
-            "default_handler_class": routes.Nothing,
+            "default_handler_class": routes.NotFound,
             "websocket_max_message_size": routes.LARGEST_BODY,
         },
     },
@@ -71,7 +71,10 @@ class ReadingServer(Voila):
         super().__init__(**options)
         self.setting, self.engine = opened, engine
         self.pool = ThreadPoolExecutor(8)
-        self.brake, self.messages = identity.Brake(), identity.Brake(most=MOST_MESSAGES)
+        self.code_limit, self.message_limit = (
+            identity.RateLimit(),
+            identity.RateLimit(most=MOST_MESSAGES),
+        )
         self.health_check: asyncio.Future | None = None
         self.kernel_home = kernels.prepare_home(Path(tempfile.mkdtemp(prefix="reading_")))
 

@@ -100,20 +100,20 @@ def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tup
     given = [
         {"reader_id": reader_id, "block": block} | answer
         for block, answers in once.items()
-        for answer in _asked(answers, opened.protocol.asked(block))
+        for answer in _rows_of(answers, opened.protocol.questions_of(block))
     ]
     views = []
     for block, images in own.blocks.items():
-        questions = opened.protocol.asked(block)
+        questions = opened.protocol.questions_of(block)
         scored = (blind_id for blind_id in images if not opened.images[blind_id].training)
         for position, blind_id in enumerate(scored, 1):
             if (answers := own.answers.get(blind_id)) is None:
                 continue  # no answer of a model
             where = {"reader_id": reader_id, "block": block, "blind_id": blind_id}
-            told = list(_asked(answers, questions))
-            given += [where | answer for answer in told]
+            rows = list(_rows_of(answers, questions))
+            given += [where | answer for answer in rows]
             own_row = {name: answers.get(name) for name in ("seconds", "changes")}
-            view = {answer["question"]: answer["value"] for answer in told}
+            view = {answer["question"]: answer["value"] for answer in rows}
             known = {name: view.get(name) for name in protocol.PUBLISHED}
             known["poor_quality"] = view.get("poor_quality") == "true"
             if protocol.LABEL in view:
@@ -121,10 +121,10 @@ def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tup
     return given, views
 
 
-def _asked(answers: dict, questions: list[protocol.Question]):
+def _rows_of(answers: dict, questions: list[protocol.Question]):
     for question in questions:
         if not protocol.empty(value := answers.get(question.id)):
-            yield {"question": question.id, "value": inert(protocol.as_text(value))}
+            yield {"question": question.id, "value": spreadsheet_safe(protocol.as_text(value))}
 
 
 def _event_row(event: chain.Event) -> dict:
@@ -149,7 +149,7 @@ def _reader_row(reader: dict, own: record.Record) -> dict:
         "reader_id": reader["reader_id"],
         "kind": own.kind,
         "years": particulars.get("years"),
-        "specialty": inert(particulars.get("specialty", "")) or None,
+        "specialty": spreadsheet_safe(particulars.get("specialty", "")) or None,
         "prior_ai": particulars.get("prior_ai"),
         "display_steps_seen": display.get("steps_seen"),
         "room_light": display.get("room_light"),
@@ -161,8 +161,8 @@ def _reader_row(reader: dict, own: record.Record) -> dict:
     }
 
 
-def inert(text: str) -> str:
-    """Free text that no spreadsheet takes for a formula: an apostrophe before = + - @ at its start.
+def spreadsheet_safe(text: str) -> str:
+    """Free text that no spreadsheet takes for a formula: = + - @ at its start get an apostrophe.
 
     The event keeps the original.
     """

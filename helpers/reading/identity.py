@@ -12,11 +12,11 @@ from tornado import web
 from helpers.reading import accounts, store
 
 WRONG_CODES, WINDOW_SECONDS = 5, 60.0
-MOST_KEYS = 10_000  # keys that a brake remembers: many addresses must not fill the memory
+MOST_KEYS = 10_000  # keys that a rate limit remembers: many addresses must not fill the memory
 COOKIE_DAYS = 366
 
 
-class Brake:
+class RateLimit:
     """A rate limit: at most `most` attempts per minute for one key (an address, a reader)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = WRONG_CODES):

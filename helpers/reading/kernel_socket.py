@@ -32,13 +32,13 @@ class OwnSocket(Strict, VoilaKernelWebsocketHandler):
 
     def on_message(self, message) -> None:
         """Pass a message of the page on to the kernel, or drop it."""
-        brake, reader_id = self.settings["voila"].messages, self.current_user.username
+        limit, reader_id = self.settings["voila"].message_limit, self.current_user.username
         try:
             proper = _well_formed(*self.parts(message))
         except Exception:  # any other message is not the page's and is dropped
             return
-        if proper and not brake.wait(reader_id):
-            brake.count(reader_id)
+        if proper and not limit.wait(reader_id):
+            limit.count(reader_id)
             super().on_message(message)
 
     def write_message(self, message, binary: bool = False):

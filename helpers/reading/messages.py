@@ -57,7 +57,7 @@ _VIEW = {
     "linked": _YES_NO,
 }
 _ANSWER = {"seconds": _number(0, 1e6), **_VIEW}
-ASKED = ("registered", "begun", "answered", "changed")  # events that hold answers to questions
+ANSWERING = ("registered", "begun", "answered", "changed")  # events that hold answers to questions
 _SCREEN = (
     *("screen_width", "screen_height", "window_width", "window_height"),
     *("pixel_ratio", "color_depth", "pixels_per_cm", "dark_step", "light_step", "attempts"),
@@ -94,7 +94,7 @@ _check_whole = fastjsonschema.compile(
 )
 _check_payload = {
     event: fastjsonschema.compile(
-        {"properties": fields, "additionalProperties": _VALUE if event in ASKED else True}
+        {"properties": fields, "additionalProperties": _VALUE if event in ANSWERING else True}
     )
     for event, fields in _PAYLOADS.items()
 }
@@ -114,7 +114,7 @@ def clean(message, questions: Iterable[str] = ()) -> dict:
         raise Refused("The message is too long.")
     _check(_check_whole, message)
     event, sent = message["event"], {"blind_id": "", "payload": {}} | message
-    known = {*_PAYLOADS[event], *(questions if event in ASKED else ())}
+    known = {*_PAYLOADS[event], *(questions if event in ANSWERING else ())}
     payload = {key: value for key, value in sent["payload"].items() if key in known}
     _check(_check_payload[event], payload)
     _check_clock(message["browser_utc"])

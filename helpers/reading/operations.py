@@ -18,8 +18,8 @@ LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
 
 
 def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """When serving starts, add the missing readers and print each new link once. With --no-links
-    print none, because a journal must not hold working links.
+    """When serving starts, add the missing readers and print each new link once. With --no-links,
+    or if systemd's journal stores the output, print none: a log must not hold working links.
     """
     journal = "JOURNAL_STREAM" in os.environ and not sys.stdout.isatty()
     quiet = options.no_links or journal

@@ -87,7 +87,7 @@ def state(
     read, training = _parted(setting, here)
     coming = _coming(own)
     truth = {}
-    if block in own.told:
+    if block in own.truth_told:
         answered = [blind_id for blind_id in here if blind_id in own.answers]
         truth["truth"] = {blind_id: setting.images[blind_id].truth for blind_id in answered}
     phase, opens = own.phase, ""
@@ -98,9 +98,9 @@ def state(
         "reader": reader_id,
         "phase": phase,
         "opens_utc": opens,
-        "block": _told(setting, block) if block and phase != "wait" else {},
+        "block": _block_for_page(setting, block) if block and phase != "wait" else {},
         "earlier": [
-            _told(setting, name)
+            _block_for_page(setting, name)
             for name in [*own.blocks][: [*own.blocks].index(block) if block else 0]
             if name not in own.final and own.blocks[name]
         ],
@@ -126,7 +126,7 @@ def state(
     } | truth
 
 
-def _told(setting: Setting, name: str) -> dict:
+def _block_for_page(setting: Setting, name: str) -> dict:
     """The facts about a block for the page, once it is that block's turn. Its id never leaves the
     server.
     """
@@ -141,7 +141,7 @@ def _told(setting: Setting, name: str) -> dict:
         "tell_truth": block.tell_truth,
         "pairs": block.pairs,
         "linked": block.linked,
-        "questions": protocol.for_page(setting.protocol.asked(name)),
+        "questions": protocol.for_page(setting.protocol.questions_of(name)),
     }
 
 

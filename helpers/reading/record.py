@@ -32,7 +32,7 @@ class Record:
     begun: dict[str, dict] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
     locking: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    truth_told: set[str] = field(default_factory=set)
     consented_utc: str = ""
     registered: dict = field(default_factory=dict)
     display: dict = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Record:
     @property
     def final(self) -> list[str]:
         """Blocks whose answers can no longer be changed."""
-        return [block for block in self.blocks if block in self.told or block in self.closed]
+        return [block for block in self.blocks if block in self.truth_told or block in self.closed]
 
     @property
     def place(self) -> tuple[str, str]:
@@ -142,7 +142,7 @@ def _assigned(payload: dict) -> dict:
         "kind": payload.get("kind", "person"),
         "blocks": {block["block"]: block["images"] for block in blocks},
         "locking": {block["block"] for block in blocks if block["lock"]},
-        "told": {block["block"] for block in blocks if block["tell_truth"]},
+        "truth_told": {block["block"] for block in blocks if block["tell_truth"]},
     }
 
 
@@ -191,12 +191,12 @@ def refuse(record: Record, message: dict, opened: Setting, now: str) -> None:
     for sentence, refused in refusals.items():
         if refused:
             raise Refused(sentence)
-    if event in messages.ASKED:
+    if event in messages.ANSWERING:
         here = opened.images[blind_id].block if blind_id in opened.images else block
-        asked = opened.protocol.asked(protocol.READER if event == "registered" else here)
+        questions = opened.protocol.questions_of(protocol.READER if event == "registered" else here)
         begins_images = event == "begun" and record.blocks[block]
         size = opened.texts.get("size") or math.inf
-        if sentence := protocol.refusal([] if begins_images else asked, payload, size):
+        if sentence := protocol.refusal([] if begins_images else questions, payload, size):
             raise Refused(sentence)
 
 

@@ -81,9 +81,9 @@ class ReaderHandler(Strict, JupyterHandler):
             self.refuse(401, "signed out")
         return self._finished
 
-    def braked(self, brake: identity.Brake, key: str) -> bool:
+    def over_limit(self, limit: identity.RateLimit, key: str) -> bool:
         """Whether this key must wait; if so, the answer is sent."""
-        wait = brake.wait(key)
+        wait = limit.wait(key)
         if wait:
             self.set_header("Retry-After", str(int(wait) + 1))
             self.refuse(429, "wait")
@@ -119,7 +119,7 @@ class ReaderHandler(Strict, JupyterHandler):
         return self.base_url + "login"
 
 
-class Nothing(ReaderHandler):
+class NotFound(ReaderHandler):
     """Any address that is not a route."""
 
     @allow_unauthenticated
@@ -143,12 +143,12 @@ class SignIn(ReaderHandler):
     @allow_unauthenticated
     async def post(self) -> None:
         """Begin a session for the reader of a code; 403 for a wrong code, 429 after too many."""
-        sent, brake, address = self.body(), self.reading_app.brake, identity.address_of(self)
-        if self.braked(brake, address):
+        sent, limit, address = self.body(), self.reading_app.code_limit, identity.address_of(self)
+        if self.over_limit(limit, address):
             return None
         digest = accounts.code_digest(sent.get("code", "") if isinstance(sent, dict) else "")
         if not await self.identity_provider.ask(accounts.code_holder, digest):
-            brake.count(address)
+            limit.count(address)
             return self.refuse(403, "code")
         await self.identity_provider.sign_in(self, digest)
         return self.finish({"signed_in": True})
@@ -196,8 +196,8 @@ class Record(ReaderHandler):
     @allow_unauthenticated
     async def post(self) -> None:
         """Receive a message: 200 when saved, 422 when not accepted, 401, 403, 429 or 503 else."""
-        messages = self.reading_app.messages
-        if self.signed_out() or self.braked(messages, self.reader_id):
+        messages = self.reading_app.message_limit
+        if self.signed_out() or self.over_limit(messages, self.reader_id):
             return None
         messages.count(self.reader_id)
         sent = self.body()
@@ -217,13 +217,13 @@ class Record(ReaderHandler):
         """Whether the lock is signed with the reader's own code; attempts are limited as for
         sign-in.
         """
-        brake, key = self.reading_app.brake, f"lock {self.reader_id}"
-        if self.braked(brake, key):
+        limit, key = self.reading_app.code_limit, f"lock {self.reader_id}"
+        if self.over_limit(limit, key):
             return False
         digest = accounts.code_digest(code if isinstance(code, str) else "")
         own = await self.identity_provider.ask(accounts.code_holder, digest) == self.reader_id
         if not own:
-            brake.count(key)
+            limit.count(key)
             self.refuse(403, "code")
         return own
 
@@ -302,10 +302,10 @@ class Page(Strict, TornadoVoilaHandler):
 
     async def get(self) -> None:
         """The page in a kernel for this reader; 429 after too many visits."""
-        reader_id, brake = self.current_user.username, self.settings["voila"].messages
-        if brake.wait(reader_id):
+        reader_id, limit = self.current_user.username, self.settings["voila"].message_limit
+        if limit.wait(reader_id):
             raise web.HTTPError(429)
-        brake.count(reader_id)
+        limit.count(reader_id)
         kernels.VISITOR.set(reader_id)
         self.request.arguments.clear()
         self.request.query = ""

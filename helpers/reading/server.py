@@ -74,8 +74,8 @@ def parse(arguments: list[str] | None) -> Namespace:
     commands = ["serve", *operations.COMMANDS]
     parser.add_argument("command", nargs="?", default="serve", choices=commands)
     parser.add_argument("reader", nargs="?", default="", help="a reader's opaque id")
-    for name, told in ARGUMENTS.items():
-        parser.add_argument(name, **told)
+    for name, argument in ARGUMENTS.items():
+        parser.add_argument(name, **argument)
     options = parser.parse_args(arguments)
     public = urlsplit(options.url)
     if options.url and not (public.scheme in ("http", "https") and public.netloc):

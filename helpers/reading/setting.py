@@ -84,7 +84,7 @@ class Setting:
         texts = {name: self.texts.get(name, "") for name in PAGE_TEXTS}
         chosen = {name: self.parameters[name] for name in PAGE_PARAMETERS}
         own = {"title": self.protocol.blocks[0].title, "bits": self.texts.get("bits", 0)}
-        own["about_you"] = protocol.for_page(self.protocol.asked(protocol.READER))
+        own["about_you"] = protocol.for_page(self.protocol.questions_of(protocol.READER))
         return {**texts, **chosen, **own, "words": page_words(self.texts.get("language") or "en")}
 
 
@@ -173,12 +173,12 @@ def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindIma
     table = folder / "reading_set.csv"
     if not (rows := _rows(table)):
         raise _absent(table)
-    told = {row["blind_id"]: row["truth"] for row in _rows(folder / "to_tell.csv")}
+    truths = {row["blind_id"]: row["truth"] for row in _rows(folder / "to_tell.csv")}
     beside = {row["pair"]: row["blind_id"] for row in rows if row.get("pair") and _second(row)}
     rows = [
         row
         | {
-            "truth": told.get(row.get("blind_id"), ""),
+            "truth": truths.get(row.get("blind_id"), ""),
             "beside": beside.get(row.get("blind_id"), ""),
         }
         for row in rows
@@ -226,8 +226,8 @@ def _image(folder: Path, where: str, row: dict) -> BlindImage:
         )
     training = row["training"].lower() == "true"
     part = int(row.get("part") or (0 if training else 1))
-    told = row["block"], row["truth"], row["beside"], _second(row)
-    return BlindImage(row["blind_id"], path, row["modality"], training, part, *told)
+    known = row["block"], row["truth"], row["beside"], _second(row)
+    return BlindImage(row["blind_id"], path, row["modality"], training, part, *known)
 
 
 @functools.lru_cache(maxsize=8)  # readers of a study often look at the same images

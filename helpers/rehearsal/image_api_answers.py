@@ -32,8 +32,8 @@ MODERATION = (
     "image_generation_user_error",
     "moderation_blocked",
 )
-# Too high, as a generator's is; but with 1.12 so much of a CT is clipped to white that evening out
-# the grey levels brings out its noise (AUC of its spectrum .82; with 1.06 about .7).
+# Too high, like a real generator's. With 1.12, so much of a CT would be clipped to white that
+# evening out the grey levels brings out its noise (AUC of its spectrum 0.82; with 1.06 about 0.7).
 CONTRAST = 1.06
 NEAREST = {
     "pneumonia": "consolidation",

@@ -83,12 +83,12 @@ def _read_all(engine, setting: Setting, truth: dict, reader_id: str, knows_ai: b
         )
 
     send("consented", 1)
-    send("registered", 2, **person.once(designed.asked(protocol.READER)))
+    send("registered", 2, **person.once(designed.questions_of(protocol.READER)))
     send("display", 3, steps_seen=True, room_light="dimmed", device="desktop")
     minute, learnt, informed = 4.0, False, True
     orders = record.fold(store.events(engine, reader_id)).blocks
     for number, block in enumerate(designed.blocks, 1):
-        questions = designed.asked(block.block)
+        questions = designed.questions_of(block.block)
         if number > 1 or not block.images:
             minute += 1 + 1440 * block.after_days
             once = person.once(questions) if not block.images else {}

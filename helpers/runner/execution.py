@@ -109,8 +109,9 @@ _ERROR = "\nerror: "
 
 
 def _apart() -> None:
-    """The process of execute_apart: it ends when what it reads from ends. What it prints goes to
-    stderr, the log: only its error, which has to arrive when the disk is full, does not.
+    """The process of execute_apart. It ends when its standard input ends. What it prints goes to
+    stderr, the log. Its error goes to stdout instead, because it must arrive even if the disk is
+    full.
     """
     study, name, values = json.loads(sys.stdin.readline())
     threading.Thread(target=lambda: os._exit(1 + len(sys.stdin.read())), daemon=True).start()
@@ -124,7 +125,7 @@ def _apart() -> None:
 
 
 def _plain(path: Path) -> str:
-    """A path for papermill, which would fill in what stands in braces."""
+    """A path with its braces escaped, because papermill fills in what stands in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
@@ -137,9 +138,9 @@ def _without_ports(sockets: str):
 
 
 def _kernels_of(run: runs.Run):
-    """Kernels that are ended without an interrupt once the run is finished. jupyter_client sends
-    one to every kernel first; papermill has just asked something, and a kernel that still answers
-    prints the interrupt as an error.
+    """A kernel manager that ends kernels of a finished run without an interrupt. jupyter_client
+    interrupts every kernel first, and a kernel that is still answering papermill prints that as an
+    error.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -177,8 +178,8 @@ def _remedy(error: str) -> str:
 
 
 def _strip_paths(output: Path, cases: Path | None) -> None:
-    """papermill notes absolute paths in the notebook's metadata, errors name the folder of real
-    images; both name people's folders.
+    """Remove absolute paths, which can contain people's names: papermill notes them in the
+    notebook's metadata, and errors name the folder of real images.
     """
     import nbformat
 

@@ -196,7 +196,7 @@ def draw_batches(
 def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: str) -> np.ndarray:
     """One batch through the stock pipeline: (n, height, width) float32."""
     generators = [torch.Generator().manual_seed(int(seed)) for seed in jobs.seed]
-    options = asked_of(
+    options = arguments_of(
         pipeline, int(jobs.steps.iloc[0]), float(jobs.guidance.iloc[0]), size, negative, len(jobs)
     )
     if type(pipeline).__name__ in families.FAMILIES:
@@ -219,7 +219,7 @@ def _batch(pipeline, jobs: pd.DataFrame, size: int, negative: str, precision: st
     return paste(np.asarray(drawn.images, np.float32).mean(axis=3))
 
 
-def asked_of(
+def arguments_of(
     pipeline, steps: int, guidance: float, size: int, negative: str, count: int
 ) -> dict[str, object]:
     """The arguments of a pipeline, under its own names for them. Raises SamplingError for a size or

@@ -41,7 +41,8 @@ def estimate(
     discount = prices.BATCH_DISCOUNT if batch else 1
     if not price.by_tokens:
         usd = price.image(size) * discount
-        return Estimate(usd, usd, usd, f"{usd / discount:g} USD per image, {price.source}", True)
+        basis = f"{usd / discount:g} USD per image, from {price.source}"
+        return Estimate(usd, usd, usd, basis, True)
     squares = prices.area(size) / 1024**2
     listed = prices.OUTPUT_TOKENS.get(quality, prices.OUTPUT_TOKENS["auto"]) * squares
     if seen:
@@ -54,8 +55,8 @@ def estimate(
         basis = f"{expected:.0f} output tokens per image in {len(seen)} answers of this ledger"
     else:
         expected, reserve = listed, listed * UNSEEN_MARGIN
-        dearest = prices.OUTPUT_TOKENS["max"] * squares
-        beside = max(reserve, min(listed * UNSEEN_MARGIN_BESIDE, dearest))
+        most_expensive = prices.OUTPUT_TOKENS["max"] * squares
+        beside = max(reserve, min(listed * UNSEEN_MARGIN_BESIDE, most_expensive))
         basis = f"{expected:.0f} output tokens per image as gpt-image-2 counts them"
     text = (math.ceil(len(prompt) / 3) + 10) * price.input_usd
     more = text * (SEEN_MARGIN if seen else UNSEEN_MARGIN)
@@ -63,7 +64,8 @@ def estimate(
         discount * ((tokens * price.output_usd + words) / 1e6 + price.image(size))
         for tokens, words in ((expected, text), (reserve, more), (beside, more))
     )
-    return Estimate(usd, reserve_usd, beside_usd, f"{basis}, {price.source}", bool(seen))
+    basis = f"{basis}, prices from {price.source}"
+    return Estimate(usd, reserve_usd, beside_usd, basis, bool(seen))
 
 
 def estimate_answer(
@@ -76,7 +78,7 @@ def estimate_answer(
     """
     if not price.by_tokens:
         usd = price.image("")
-        return Estimate(usd, usd, usd, f"{usd:g} USD per answer, {price.source}", True)
+        return Estimate(usd, usd, usd, f"{usd:g} USD per answer, from {price.source}", True)
     if seen:
         given, out = (sum(tokens) / len(seen) for tokens in zip(*seen))
         most = beside = max(tokens for tokens, _ in seen) * SEEN_MARGIN
@@ -85,12 +87,13 @@ def estimate_answer(
         given = math.ceil(characters / 3) + pictures * PICTURE_TOKENS
         out = min(ANSWER_TOKENS, most_out)
         most, beside = given * UNSEEN_MARGIN, given * UNSEEN_MARGIN_BESIDE
-        basis = f"{given} tokens in by the length of the texts, {out} out"
+        basis = f"{given} tokens in (by the length of the texts), {out} out"
     usd, reserve_usd, beside_usd = (
         (tokens * price.input_usd + answer * price.output_usd) / 1e6 + price.image("")
         for tokens, answer in ((given, out), (most, most_out), (beside, most_out))
     )
-    return Estimate(usd, reserve_usd, beside_usd, f"{basis}, {price.source}", bool(seen))
+    basis = f"{basis}, prices from {price.source}"
+    return Estimate(usd, reserve_usd, beside_usd, basis, bool(seen))
 
 
 def _surprise(seen: list[float], listed: float) -> float:

@@ -19,8 +19,8 @@ from helpers.services.connection import ServiceError
 from helpers.services.work import Work
 
 FAILURES_IN_A_ROW = 5
-# After this many different groups fail alike in a row, the groups are not to blame: where no answer
-# came or each failure is paid for, and where others were answered.
+# When this many different groups have failed alike in a row, the groups are not to blame. The first
+# number holds if no answer came or each failure is paid for, the second if others were answered.
 FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
 PAID_FOR_NOTHING = 2  # new requests after complete but useless answers
 ABOUT_THE_PROMPT = {400, 413, 422, 451}
@@ -57,7 +57,7 @@ class Sender:
         self.stopped = self.remedy = ""
         self.last = retry_policy.Verdict("done")
         self.silent, self.came, self.paused_until = 0, 0, 0.0
-        self.came_before: dict[str, int] = {}  # its first rejection
+        self.came_before: dict[str, int] = {}  # order -> answers before its first rejection
         self.last_answer = time.monotonic()
         self.each = self.unforeseen = None
 
@@ -134,7 +134,7 @@ class Sender:
                 return  # requests in progress may still succeed
             _, number, order = self.queue[0]
             rows, spent = work.ledger.rows, work.ledger.spent_usd
-            self.each = self.each or work.dearest()
+            self.each = self.each or work.most_expensive()
             under_way = [rows[request_id]["cost_usd"] for _, _, request_id in running.values()]
             reserve = budget.affordable(self.each, work.budget_usd - spent, under_way)
             if reserve is None:

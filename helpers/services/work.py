@@ -13,11 +13,11 @@ class Work:
     those of one group fail alike.
 
     A stage defines the orders still `wanted` (`rest` recomputes them), the number still `open`, and
-    the expected cost of one answer (`dearest`). It enters a request in its `ledger` (`begin`),
-    sends it (`send`), keeps the answer (`keep`), and settles the attempts that a killed process
-    left open (`settle_open`). Its words for messages are `things`, `groups`, `doing`, `left`,
-    `fields`, `unlike` and `elsewhere`. If `leaves_out`, an order may stay without an answer, and
-    useless answers stop nothing.
+    the expected cost of the most expensive one (`most_expensive`). It enters a request in its
+    `ledger` (`begin`), sends it (`send`), keeps the answer (`keep`), and settles the attempts that
+    a killed process left open (`settle_open`). Its words for messages are `things`, `groups`,
+    `doing`, `left`, `fields`, `unlike` and `elsewhere`. If `leaves_out`, an order may stay without
+    an answer, and useless answers stop nothing.
     """
 
     leaves_out = False
@@ -46,8 +46,8 @@ class Work:
         """The number of requests to send and their expected cost, in a few sentences."""
         ledger, total = self.ledger, len(self.orders)
         text = (
-            f"{total} {self.things} ordered, {total - self.open} {self.elsewhere}: {self.open}"
-            " requests to send."
+            f"{total} {self.things} in all, {total - self.open} already {self.elsewhere}:"
+            f" {self.open} requests to send."
         )
         unanswered = [row for row in ledger.rows.values() if row["status"] == "unknown"]
         if unanswered:
@@ -57,7 +57,7 @@ class Work:
                 f" billed: {usd:.4f} USD are counted for them."
             )
         if self.open:
-            each = self.dearest()
+            each = self.most_expensive()
             text += (
                 f" Estimated {each.usd * self.open:.4f} USD ({each.basis}). Spent so far"
                 f" {ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."

@@ -18,7 +18,7 @@ from helpers.table_columns import LABELS, column_names
 POLICIES = ("own", "wrong", "dropped")
 COLUMNS = column_names("accuracy")[2:]  # those of one reader
 ENOUGH = 30  # minimum answers per truth for the ordinal d′
-TOLD = ("count", "total", "estimate", "low", "high", "reason")
+SHARE_FIELDS = ("count", "total", "estimate", "low", "high", "reason")
 KINDS = {1: "generated", 0: "real"}
 
 
@@ -65,7 +65,7 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
 def counted(hits, clusters=None) -> dict:
     """`share` in the form of the tables: count, total, estimate, low, high and reason."""
     found = share(hits, clusters)
-    return {name: found[name] for name in TOLD}
+    return {name: found[name] for name in SHARE_FIELDS}
 
 
 def detection(

@@ -52,8 +52,8 @@ def coefficients(
     degrees of freedom, cut to what is possible. `clusters` (one value per image: its prompt or
     patient) makes both cluster-robust, n the effective number of clusters. cohen has statsmodels'
     asymptotic standard error and a normal interval (with clusters: as conger). cohen and scott use
-    complete pairs. `scale` "atanh" computes t intervals on that scale, which hold what they promise
-    in small studies too (percent: Wilson's at the effective number of images); an interval without
+    complete pairs. `scale` "atanh" computes t intervals on that scale, which keep their coverage in
+    small studies too (percent: Wilson's at the effective number of images); an interval without
     width is then left out. Raises ValueError for a label outside `categories`, repeated categories,
     unknown weights, metric or scale, and a confidence that is not between 0 and 1.
     """

@@ -41,7 +41,7 @@ def of_images(scores, truth, first, second, clusters=None, confidence: float = 0
             counts | {"reason": "fewer than two real or two generated images in a set"}
         )
     found = different(values[:, None, able], truth, numbers, *sets, clusters is not None)
-    return _told({name: part[0] for name, part in found.items()}, counts, confidence)
+    return _with_intervals({name: part[0] for name, part in found.items()}, counts, confidence)
 
 
 def different(values, truth, numbers, first, second, clustered=True) -> dict:
@@ -92,7 +92,7 @@ def of_readers(scores, truth, first: list, second: list, clusters=None, confiden
         few = "a reader scored fewer than 2 real or generated images"
         return pd.Series(counts | {"reason": few})
     found = apart(values[:, None], truth, numbers, len(first))
-    return _told({name: part[0] for name, part in found.items()}, counts, confidence)
+    return _with_intervals({name: part[0] for name, part in found.items()}, counts, confidence)
 
 
 def apart(values, truth, numbers, first: int) -> dict:
@@ -118,7 +118,7 @@ def apart(values, truth, numbers, first: int) -> dict:
     }
 
 
-def _told(found: dict, counts: dict, confidence: float) -> pd.Series:
+def _with_intervals(found: dict, counts: dict, confidence: float) -> pd.Series:
     """A row with intervals and p, or with the reason why they are missing."""
     row, upper = found | counts | {"reason": ""}, (1 + confidence) / 2
     if counts["fewest"] < cluster.FEWEST:

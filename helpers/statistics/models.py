@@ -36,7 +36,7 @@ def area_difference(scores, truth, model, clusters=None, confidence: float = 0.9
     away = areas[0, :1] - areas[0, 1:]
     matrix, df = roc_areas.covariances(moved[..., :1] - moved[..., 1:], truth, numbers, groups)
     found = counts | {"model": areas[0, 0], "readers_mean": areas[0, 1:].mean()}
-    return _told(found, away, matrix[0], df[0], groups.min(), confidence)
+    return _with_intervals(found, away, matrix[0], df[0], groups.min(), confidence)
 
 
 def accuracy_difference(right, model, clusters=None, confidence: float = 0.95) -> pd.Series:
@@ -61,10 +61,12 @@ def accuracy_difference(right, model, clusters=None, confidence: float = 0.95) -
     both = np.where(given, values[:, able], np.nan)
     found = counts | {"model": np.nanmean(own), "readers_mean": np.nanmean(both, axis=0).mean()}
     df = max(cluster.number(numbers[given.any(axis=1)]) - 1, 1.0)
-    return _told(found, away, matrix, df, groups, confidence)
+    return _with_intervals(found, away, matrix, df, groups, confidence)
 
 
-def _told(found: dict, away, matrix, df: float, groups: int, confidence: float) -> pd.Series:
+def _with_intervals(
+    found: dict, away, matrix, df: float, groups: int, confidence: float
+) -> pd.Series:
     """The mean of the differences `away` (readers,) with intervals from their covariance over
     images `matrix` (readers, readers), or the reason why they are missing.
     """

@@ -161,7 +161,7 @@ def test_only_the_pair_whose_turn_it_is_and_the_next_can_be_loaded(server):
         assert client.get(place)[0] == (200 if blind_id in near else 403)
     for sent, said in (
         ((near[3], "left"), "This reader has no such image."),
-        ((near[0], "uncertain"), "no answer that the study offers"),
+        ((near[0], "uncertain"), "does not offer this answer"),
     ):
         status, told = client.send("answered", sent[0], which=sent[1])
         assert status == 422 and said in told["error"]

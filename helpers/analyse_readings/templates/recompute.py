@@ -57,7 +57,7 @@ def share(hits, clusters):
 
 
 def of_kind(labels, clusters, origin):
-    """What all readers said alike, and at least two, of the images of one kind."""
+    """How many images of one kind all readers, and at least two readers, labelled alike."""
     complete = labels.dropna()
     several = labels[labels.notna().sum(axis=1) >= 2]
     counted = {
@@ -274,12 +274,12 @@ def areas(scores, truth, clusters, clustered):
         found, moved, groups = influence(scores, truth, clusters, method == "jackknife")
         matrix, df = covariance(moved, truth, clusters, groups)
         if method == "delong":
-            told = on_logit(found.mean(), np.sqrt(matrix.mean()), df)
-            yield ("mean area", "these readers", ""), told
+            held = on_logit(found.mean(), np.sqrt(matrix.mean()), df)
+            yield ("mean area", "these readers", ""), held
         if scores.shape[1] > 1:
             se, df = random_readers(found, matrix, df if clustered else np.inf)
-            told = on_logit(found.mean(), se, df)
-            yield ("mean area", f"readers in general, {method}", ""), told
+            held = on_logit(found.mean(), se, df)
+            yield ("mean area", f"readers in general, {method}", ""), held
             p = 2 * stats.t.sf(abs(found.mean() - 0.5) / se, df) if se > 1e-12 else np.nan
             yield ("p of the mean area", f"readers in general, {method}", ""), (p, np.nan, np.nan)
 
@@ -361,12 +361,12 @@ def main(folder):
     found, wrong = recompute(folder), 0
     for row in reported.itertuples(index=False):
         own = found.get((row.number, row.group, row.reader), (np.nan,) * 3)
-        told = (row.estimate, row.low, row.high)
+        reported_row = (row.estimate, row.low, row.high)
         # Where the report gives no interval, with its reason, there is nothing to compare.
-        same = all(pd.isna(t) or abs(t - o) < CLOSE for t, o in zip(told, own))
+        same = all(pd.isna(t) or abs(t - o) < CLOSE for t, o in zip(reported_row, own))
         wrong += not same
-        said = " ".join(f"{t:.4f}" for t in told if pd.notna(t))
-        again = " ".join(f"{o:.4f}" for t, o in zip(told, own) if pd.notna(t))
+        said = " ".join(f"{t:.4f}" for t in reported_row if pd.notna(t))
+        again = " ".join(f"{o:.4f}" for t, o in zip(reported_row, own) if pd.notna(t))
         verdict = "agrees" if same else f"DIFFERS: {again} recomputed"
         print(f"{row.number} | {row.group} | {row.reader or 'all readers'}: {said} {verdict}")
     print(f"{len(reported) - wrong} of {len(reported)} numbers agree with the report.")

@@ -10,8 +10,8 @@ const Camera = {
   async start(page, canvas, onPose) {
     if (!navigator.mediaDevices) {
       throw new Error(
-        "A browser lends its camera only to pages with a secure address (https), and" +
-          " this is none. Everything else on this page works without it.",
+        "Browsers allow the camera only on pages with a secure address (https), and this page has" +
+          " none. Everything else works without it.",
       );
     }
     const wish = { facingMode: "environment", width: { ideal: 1280 }, height: { ideal: 720 } };

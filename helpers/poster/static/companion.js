@@ -61,14 +61,14 @@ function finish() {
     votes[FAKE[truth]] / Math.max(1, votes.real + votes.fake + votes.uncertain);
   const theirs = page.quiz.reduce((sum, image) => sum + share(image), 0);
   const yours = score.filter(Boolean).length;
-  const mean = page.readers === 1 ? "" : "average ";
+  const were = page.readers === 1 ? "was" : "were, on average,";
   $("progress").textContent = "Your score";
   $("shown").hidden = $("choices").hidden = true;
   $("verdict").replaceChildren(
     make("p", `You were right on ${yours} of ${page.quiz.length} images.`, "right"),
     make(
       "p",
-      `${people} on ${mean}on ${theirs.toFixed(1)} of them; “uncertain” does not count as right.`,
+      `${people} ${were} right on ${theirs.toFixed(1)} of them; “uncertain” does not count.`,
     ),
   );
   $("next").textContent = "Again";

@@ -50,7 +50,8 @@ const Pose = {
       ? Pose.homography(Pose.rectangle(x, y, size, size), seen)
       : Pose.homography(outline, before);
     const rough = rim.map((p) => Pose.apply(plane, p));
-    // The code's corners are close together: what they say of the figure's is a few percent off.
+    // The code's corners are close together, so the figure's corners computed from them are a few
+    // percent off.
     for (const reach of [0.06, 0.12]) {
       const near = Pose.onRim(image, rough, reach);
       const exact = near && Pose.onRim(image, near, 0.02);
@@ -59,8 +60,8 @@ const Pose = {
     return code && outline.map((p) => Pose.apply(plane, p));
   },
 
-  // Corners moved to the rim's outer edge, white paper to black, null when a side of it is not
-  // seen. `reach`: how far to look, as a share of the width.
+  // The corners, moved to the rim's outer edge, where white paper turns black; null when a side of
+  // the rim is not seen. `reach`: how far to look, as a share of the width.
   onRim(image, corners, reach) {
     const [a, b] = corners;
     const far = Math.max(4, reach * Math.hypot(b[0] - a[0], b[1] - a[1]));

@@ -9,7 +9,7 @@ import { Reading } from "./reading.js";
 import * as screens from "./screens.js";
 import { prepare } from "./viewer.js";
 
-const LOOK_AGAIN = 20000; // milliseconds between two looks at whether the read is still open
+const LOOK_AGAIN = 20000; // milliseconds between two checks that the read is still open
 
 // Every screen gets this object: functions of the page and, once they exist, server, settings,
 // words, state (the reader's position), root, kept, outbox and screen.
@@ -138,7 +138,7 @@ function both(id) {
   return [id, app.state.pictures[id]?.beside].filter(Boolean);
 }
 
-// An answer looked at again, from the summary.
+// Open an answer again, from the summary.
 function openAnswer(id) {
   app.root.replaceChildren();
   app.screen = new Reading(app, id);

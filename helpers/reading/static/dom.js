@@ -46,7 +46,7 @@ export function choices(label, options, { many = false, changed = () => {}, clas
   };
 }
 
-// A dialog over the page; resolves with the pressed button's value, "" when it was left.
+// A dialog over the page; resolves with the pressed button's value, or "" if it was closed.
 export function ask(title, body, buttons, className = "") {
   return new Promise((done) => {
     const finish = (value) => {

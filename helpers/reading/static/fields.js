@@ -4,14 +4,14 @@ import { choices, h } from "./dom.js";
 import { Marks } from "./marks.js";
 
 const LONGEST = 2000;
-const TOOL_KEYS = "adhiqspxz"; // of the image's tools, the text and the tick: no option gets them
+const TOOL_KEYS = "adhiqspxz"; // keys of the image's tools and fields: no option gets them
 
 const empty = (value) =>
   value === undefined || value === "" || (Array.isArray(value) && !value.length);
 const said = (value) => (Array.isArray(value) ? value : [String(value ?? "")]);
 
 export class Fields {
-  // form: the questions stand on a sheet of their own, not beside an image.
+  // form: the questions have a page of their own, not beside an image.
   constructor(app, questions, changed = () => {}, form = false) {
     Object.assign(this, { words: app.words, form });
     this.changed = () => (this.refresh(), changed());

@@ -1,5 +1,7 @@
-// The data that this browser stores for one reader of one study, under names of that reader alone.
-// Messages on their way, drafts, times, a sign-out
+// The data that this browser stores for one reader of one study. The name of each entry contains
+// both, so readers who share a device stay apart.
+
+// Unsent messages, drafts, times, a sign-out that has to wait
 const KINDS = ["", "-draft", "-seconds", "-leaving"];
 
 export class Kept {
@@ -12,7 +14,7 @@ export class Kept {
     return `reading${kind}/${this.own}/${id}`;
   }
 
-  // The ids that are kept of a kind, oldest first.
+  // The ids of one kind, oldest first.
   ids(kind) {
     const prefix = this.name(kind, "");
     const names = Object.keys(this.storage).filter((name) => name.startsWith(prefix));
@@ -23,7 +25,7 @@ export class Kept {
     return JSON.parse(this.storage.getItem(this.name(kind, id)) ?? "null");
   }
 
-  // Whether it could be stored: a browser may be set to store nothing.
+  // Returns whether it could be stored: a browser may be set to store nothing.
   put(kind, id, value) {
     try {
       this.storage.setItem(this.name(kind, id), JSON.stringify(value));
@@ -37,7 +39,7 @@ export class Kept {
     this.storage.removeItem(this.name(kind, id));
   }
 
-  // Leave nothing of this reader on the device.
+  // Remove everything of this reader from the device.
   clear() {
     for (const kind of KINDS) for (const id of this.ids(kind)) this.drop(kind, id);
   }

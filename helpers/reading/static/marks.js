@@ -44,13 +44,13 @@ export class Marks {
     this.choose(this.marks.length - 1);
   }
 
-  // Whether the question is asked beside the other answers: else nothing is marked or shown.
+  // The other answers show or hide this question. While it is hidden, no mark is made or shown.
   seen(shown) {
     if (!shown && this.on) this.turn(false);
     this.viewer?.redraw();
   }
 
-  // Marking on or off; off, a drag sets the window again.
+  // Switch marking on or off. While it is off, a drag sets the window.
   turn(on = !this.on) {
     this.on = on;
     this.toggle.setAttribute("aria-pressed", String(on));
@@ -91,7 +91,7 @@ export class Marks {
     this.changed();
   }
 
-  // The chosen mark is taken away: right after making it, that undoes it.
+  // Remove the chosen mark. Right after a mark is made, this undoes it.
   remove() {
     if (!this.marks.length) return;
     this.marks.splice(this.chosen, 1);
@@ -99,7 +99,7 @@ export class Marks {
     this.changed();
   }
 
-  // --- by mouse, pen or finger: from where the pointer came down to where it is
+  // --- by mouse, pen or finger: a mark reaches from where the pointer came down to where it is
 
   begin(at) {
     this.begun = { from: at, to: at };
@@ -132,8 +132,8 @@ export class Marks {
     return { x, y, w: round(Math.max(a.x, b.x) - x), h: round(Math.max(a.y, b.y) - y), cue: "" };
   }
 
-  // --- by keys, while marking: arrows move a cross, space marks there, with shift they make the
-  // chosen mark larger
+  // --- by keys, while marking: arrows move a cross, space marks its place, and shift with arrows
+  // enlarges the chosen mark
 
   key({ key, shiftKey }) {
     if (!this.on || !this.viewer.picture) return false;
@@ -156,8 +156,7 @@ export class Marks {
     return true;
   }
 
-  // place(x, y): where a pixel of the image is on the canvas; ratio: canvas pixels per one of the
-  // screen.
+  // place(x, y): a pixel of the image on the canvas; ratio: canvas pixels per screen pixel.
   draw(ctx, place, ratio) {
     if (this.node.closest("[hidden]")) return;
     const moving = this.begun ? [this.box(this.begun.from, this.begun.to)] : [];

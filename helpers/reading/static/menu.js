@@ -29,7 +29,7 @@ export async function signOut(app) {
     const saved = await app.outbox.empty(said ? 500 : 5000);
     const status = saved || app.outbox.stopped ? (await app.server.signOut()).status : 0;
     if (status === 200) {
-      app.screen?.leave?.(); // a page that is left keeps its time: not now
+      app.screen?.leave?.(); // else leaving the page would store its time on the device again
       if (saved) app.kept.clear();
       return location.assign(app.server.login);
     }

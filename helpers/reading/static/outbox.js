@@ -17,7 +17,7 @@ export class Outbox {
     if (this.waiting.some((entry) => entry.message.id === id)) return;
     const message = { id, event, blind_id: blindId, payload, browser_utc: now() };
     const key = `${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
-    // The page says so; it is still sent
+    // The page says that it is not stored; it is sent all the same.
     if (!this.kept.put("", key, message)) this.trouble = "storage";
     this.waiting.push({ key, message });
     this.changed();
@@ -68,7 +68,7 @@ export class Outbox {
     this.waiting = this.waiting.filter((other) => other !== entry);
   }
 
-  // Whether everything is saved, now or before the time is over.
+  // Wait until everything is saved, at most `limit` milliseconds; returns whether it is.
   async empty(limit = 15000) {
     const end = Date.now() + limit;
     while (this.waiting.length && !this.stopped && Date.now() < end) await pause(50);

@@ -37,7 +37,7 @@ export class Panel {
     return this.changing ? { ...given, reason: this.reason.value.trim() } : given;
   }
 
-  // Whether something is still needed: then that is said, and its field brought into view.
+  // Whether an answer is still needed. If so, the page says which and brings its field into view.
   lacks() {
     const { needed, reason } = this.app.words.read;
     const missing = this.fields.missing();

@@ -135,11 +135,11 @@ export class Reading {
     const turn = this.take(id, false);
     this.panel.open(id, null, false);
     this.heading();
-    this.canvas.focus({ preventScroll: true }); // out of the text, so that the keys are keys again
+    this.canvas.focus({ preventScroll: true }); // out of the text field, so that keys are commands
     await this.see(id, turn);
   }
 
-  // Begin an image's turn. Anything that the image before it still waits for is ignored. Returns
+  // Begin an image's turn. Anything that the previous image still waits for is ignored. Returns
   // the number of the turn.
   take(id, changing) {
     this.current = id;
@@ -149,8 +149,8 @@ export class Reading {
     return this.draws;
   }
 
-  // Put an image on the screen; the clock starts when it is painted. again: the page has looked
-  // where the reader is.
+  // Put an image on the screen; the clock starts when it is painted. again: the page has just asked
+  // the server for the reader's position.
   async see(id, turn, again = false) {
     const coming = this.app.both(id).map(this.app.fetchImage);
     if (!coming.every(({ ready }) => ready)) this.films.cover(this.words.loading);

@@ -19,7 +19,7 @@ const heading = h("h1", { text: words.enter });
 const sheet = h("main", { className: "sheet narrow" }, p(given.title, "study"), heading, form);
 document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, sheet)));
 
-// A link opened here, or pasted into the address of the page that is open.
+// Sign in with the code of a link that is opened here or pasted into the address bar.
 addEventListener("hashchange", fromLink);
 fromLink();
 

@@ -74,7 +74,7 @@ def summary(every: pd.DataFrame, answers: pd.DataFrame) -> dict:
     """
     first, ill = answers[answers["presentation"] == 1], every[every["finding"] != "no_finding"]
     ill = ill.assign(number=ill["named"].astype(float))
-    told = {}
+    about = {}
     for origin, given in first.groupby("origin"):
         own, said = ill[ill["origin"] == origin], given["findings"].notna()
         row = {
@@ -82,11 +82,11 @@ def summary(every: pd.DataFrame, answers: pd.DataFrame) -> dict:
             "described": int((said | given["description"].notna()).sum()),
             "known": int(given["true_finding"].notna().sum()),
         }
-        told[origin] = row | compared(own, own["asked"].astype(int))
+        about[origin] = row | compared(own, own["asked"].astype(int))
     wanted = ill[ill["asked"]]
     if wanted["truth"].nunique() == 2:
-        told["contrast"] = compared(wanted, wanted["truth"])
-    return told
+        about["contrast"] = compared(wanted, wanted["truth"])
+    return about
 
 
 def compared(rows: pd.DataFrame, side: pd.Series) -> dict:

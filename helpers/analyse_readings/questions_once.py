@@ -17,22 +17,22 @@ FEW = f"fewer than {FEW_READERS} readers"
 
 
 def counts(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
-    """How many readers gave each answer: all of them, and by each of their own choices; `said`:
-    joined.once.
+    """How many readers gave each answer, over all readers and by their answers to the questions
+    about themselves; `said`: joined.once.
     """
     groups, rows = joined.fields(designed, said), []
-    for block, asked in designed.once().items():
-        for question in asked:
+    for block, questions in designed.once().items():
+        for question in questions:
             if question.id in ELSEWHERE:
                 continue
             own = said[(said["block"] == block) & (said["question"] == question.id)]
-            told = {"block": block, "question": question.id, "kind": question.kind}
-            rows += [told | row for row in _counted(question, own["value"], ALL)]
+            about = {"block": block, "question": question.id, "kind": question.kind}
+            rows += [about | row for row in _counted(question, own["value"], ALL)]
             for name in groups if question.kind != "text" else ():
                 group = own["reader"].map(groups[name])
                 if question.text != name and group.nunique() > 1:
                     rows += [
-                        told | row
+                        about | row
                         for value, part in own.groupby(group, observed=True)
                         for row in _counted(question, part["value"], f"{name}: {value}")
                     ]
@@ -41,11 +41,11 @@ def counts(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counted(question: protocol.Question, values: pd.Series, group: str) -> Iterator[dict]:
-    told = {"group": group, "total": len(values)}
+    about = {"group": group, "total": len(values)}
     if question.kind == "number":
         numbers = values.astype(float)
         for name, number in zip(("lowest", "median", "highest"), numbers.quantile([0, 0.5, 1])):
-            yield told | {"value": name, "text": name, "estimate": number}
+            yield about | {"value": name, "text": name, "estimate": number}
         return
     offered = dict(question.options) or {"true": "yes", "false": "no"}
     offered = {value: value for value in values.unique()} if question.kind == "text" else offered
@@ -56,4 +56,4 @@ def _counted(question: protocol.Question, values: pd.Series, group: str) -> Iter
         low, high = accuracy.wilson(count, total) if enough else (np.nan, np.nan)
         share = {"estimate": count / total if total else np.nan, "low": low, "high": high}
         reason = "" if enough else FEW
-        yield told | {"value": value, "text": text, "count": count} | share | {"reason": reason}
+        yield about | {"value": value, "text": text, "count": count} | share | {"reason": reason}
