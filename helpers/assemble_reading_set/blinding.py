@@ -69,10 +69,7 @@ def write_set(
         if image.repeat:
             repeat_of[blind_id] = first[image.image_id, image.block]
         first.setdefault((image.image_id, image.block), blind_id)
-    key = pd.DataFrame(presentations).assign(blind_id=[row[0] for row in rows])
-    key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
-    left = zip(key.get("left", key["repeat_of"]), key["block"])
-    key["pair"] = pd.array([first.get(both) for both in left], dtype="string")
+    key = _key(presentations, [row[0] for row in rows], repeat_of, first)
     table = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
     table = table.merge(key[["blind_id", "modality", "training", "block", "pair"]], on="blind_id")
     # Sorted by an opaque id, so that the order of the rows reveals nothing.
@@ -84,6 +81,15 @@ def write_set(
     content = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     write_atomically(folder / "study.json", content.encode())
     return tables.check(key[table_columns.column_names("key")], "key")
+
+
+def _key(presentations: list, blind_ids: list[str], repeat_of: dict, first: dict) -> pd.DataFrame:
+    """What each blind_id shows, what it repeats, and the left image of its pair."""
+    key = pd.DataFrame(presentations).assign(blind_id=blind_ids)
+    key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
+    left = zip(key.get("left", key["repeat_of"]), key["block"])
+    key["pair"] = pd.array([first.get(both) for both in left], dtype="string")
+    return key
 
 
 def _blind_id(image, study: str, name: str) -> str:

@@ -122,10 +122,7 @@ def _store(
     shown, masked, crops = _without_text(picture, policy)
     pixels = images.fitted(shown, settings.size, picture.bits)
     content = images.write_png(pixels)
-    stored = target / f"{image_id}.png"
-    partial = stored.with_suffix(".part")
-    partial.write_bytes(content)
-    partial.replace(stored)
+    stored = _written(target / f"{image_id}.png", content)
     height, width = picture.pixels.shape
     return {
         "image_id": image_id,
@@ -152,6 +149,12 @@ def _store(
         "doubt": picture.doubt or ("" if picture.hounsfield is not None else "no header"),
         "header": header,
     }
+
+
+def _written(path: Path, content: bytes) -> Path:
+    partial = path.with_suffix(".part")
+    partial.write_bytes(content)
+    return partial.replace(path)
 
 
 def looks_inverted(pixels: np.ndarray) -> bool:
