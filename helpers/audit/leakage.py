@@ -1,4 +1,4 @@
-"""Measures what gives a source away without the anatomy: file, shape, size, depth, border, grey
+"""Measures what gives a source away besides the anatomy: file, shape, size, depth, border, grey
 levels, histogram, spectrum, compression.
 """
 

@@ -1,4 +1,4 @@
-"""What an image's file and pixels show without the anatomy: shape, depth, border, grey levels,
+"""What an image's file and pixels show besides the anatomy: shape, depth, border, grey levels,
 spectrum, traces of JPEG.
 """
 

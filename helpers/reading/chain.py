@@ -1,4 +1,4 @@
-"""The hash chain of a reader's record: events, their hashes, and what is wrong with them."""
+"""The hash chain of a reader's record: events, their hashes, and how faults in them are found."""
 
 import hashlib
 import json

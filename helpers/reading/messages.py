@@ -1,4 +1,4 @@
-"""Messages from the browser: which there are, and what makes them safe. No database, no network.
+"""The kinds of messages from the browser, and what makes them safe. No database, no network.
 
 A message is {id, event, blind_id, payload, browser_utc}; `clean` makes it safe.
 """
