@@ -201,7 +201,7 @@ def start(notebook: str, namespace: dict) -> Run:
     path = places.NOTEBOOKS / f"{notebook}.ipynb"
     values, said = in_force.values(path, namespace, before)
     if said:
-        print(f"Parameters in force: {'; '.join(said)}.", flush=True)
+        print(f"Parameters that this run uses: {'; '.join(said)}.", flush=True)
     places.existing(values["study"])
     namespace.update(values)
     study, variant = values.pop("study"), values.pop("variant")
