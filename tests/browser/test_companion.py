@@ -122,7 +122,7 @@ def test_the_quiz_to_its_end_by_touch(companion, host):
             image["votes"]["fake" if image["truth"] == "generated" else "real"] / 2
             for image in quiz
         )
-        assert f"average on {theirs:.1f} of them" in page.inner_text("#verdict")
+        assert f"right on {theirs:.1f} of them" in page.inner_text("#verdict")
         page.tap("#next")
         assert page.inner_text("#progress") == f"Image 1 of {len(quiz)}"
 
