@@ -184,7 +184,7 @@ def test_without_https_permission_or_camera_the_page_says_so_kindly(companion, h
     with opened("--host-resolver-rules=MAP poster.test 127.0.0.1") as page:
         page.goto(f"http://poster.test:{host}/")
         page.click("#camera")
-        page.wait_for_selector("text=only to pages with a secure address (https)")
+        page.wait_for_selector("text=only on pages with a secure address (https)")
         page.click("[data-answer=fake]")
         assert "this image is" in page.inner_text("#verdict")
     with opened() as page:
