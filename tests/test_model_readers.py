@@ -300,7 +300,7 @@ QUESTIONS = [
 
 def asked():
     rows = [QUESTIONS[0] | {"required": "true"}, *QUESTIONS[1:]]
-    return protocol_tables.build(rows, BLOCKS, "here").asked("read")
+    return protocol_tables.build(rows, BLOCKS, "here").questions_of("read")
 
 
 def test_the_schema_follows_the_questions():
