@@ -9,7 +9,7 @@ share is beside these folders. In the order in which a newcomer asks:
     runner/               planning (the runs and their states), side_by_side (which run when),
                           execution (papermill), runs (run and manifest), run_folder (its files),
                           freshness (stale or not), parameters (the parameters cell is the schema),
-                          places (where folders and secrets are), workers (where tasks run: here
+                          folders (where files and secrets are), workers (where tasks run: here
                           or, with CLUSTER=, on a cluster), progress, status, new_study
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...

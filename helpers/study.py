@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from helpers import tables
 from helpers.runner import (
     execution,
+    folders,
     new_study,
     parameters,
-    places,
     planning,
     run_folder,
     runs,
@@ -153,7 +153,7 @@ def _preflight(steps: list[planning.Step]) -> None:
 def _missing_cases(run: runs.Run) -> str:
     if run.parameters.get("source") != "folder":
         return ""
-    folder = places.cases_folder(run.study)
+    folder = folders.cases_folder(run.study)
     if folder and folder.is_dir() and any(folder.iterdir()):
         return ""
     found = f", and {folder} is {'empty' if folder.is_dir() else 'not a folder'}" if folder else ""
@@ -192,7 +192,7 @@ def _bad_tables(run: runs.Run) -> str:
     for key in ["review", *sorted(readers.keys() & given.keys())]:
         try:
             if key == "review":
-                review.decisions(places.keys_folder(run.study) / f"{run.name}.review")
+                review.decisions(folders.keys_folder(run.study) / f"{run.name}.review")
             else:
                 readers[key](run.beside(given[key]))
         except (ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 # No test is timed: how long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("study", deadline=None)
@@ -77,7 +77,7 @@ def small(study_folders, monkeypatch):
     """
     folder = study_folders
     monkeypatch.setenv("NOTEBOOKS", str(folder / "notebooks"))
-    monkeypatch.setattr(places, "NOTEBOOKS", folder / "notebooks")
+    monkeypatch.setattr(folders, "NOTEBOOKS", folder / "notebooks")
     notebook(
         folder / "notebooks" / "01_count.ipynb",
         HEAD + "numbers: int = 4  # how many\nwait: float = 0.0  # seconds each",
@@ -133,7 +133,7 @@ def manifest(folder: Path) -> dict:
 
 def values(name, **changes):
     """The parameters of a notebook: its defaults but for `changes`."""
-    declared = parameters.schema(places.NOTEBOOKS / f"{name}.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / f"{name}.ipynb")
     defaults = {
         key: parameter.default
         for key, parameter in declared.items()

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import tables
 from helpers.generate_openai import paid_images, prompts, requests, service
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.services import retry_policy
 
 MODEL = "gpt-image-2-2026-04-21"
@@ -24,7 +24,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def run_of(**values):
     """A run of 02 with its notebook's defaults but for `values`, and quality low."""
-    declared = parameters.schema(places.NOTEBOOKS / "02_generate_openai.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "02_generate_openai.ipynb")
     defaults = {key: parameter.default for key, parameter in declared.items()}
     unknown = values.keys() - declared.keys()
     assert not unknown, unknown

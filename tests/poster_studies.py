@@ -6,7 +6,7 @@ import yaml
 
 from helpers import images
 from helpers.poster import making, showing
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 
 TOLD = {
     "title": "Real or generated? A small study",
@@ -19,7 +19,7 @@ TOLD = {
 
 def tell(study="small", **told):
     """Write study.yaml with what differs from TOLD."""
-    folder = places.params_folder(study)
+    folder = folders.params_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(yaml.safe_dump(TOLD | told, allow_unicode=True))
 
@@ -51,7 +51,7 @@ def _keep_frames(sampling, frames):
 
 def begin(study="small", variant="", **values):
     """Begin a run of 10 with its notebook's defaults but for `values`; no comparison."""
-    declared = parameters.schema(places.NOTEBOOKS / "10_make_poster.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "10_make_poster.ipynb")
     defaults = {name: parameter.default for name, parameter in declared.items()}
     known = defaults | {"comparison": ""} | values
     return runs.begin(

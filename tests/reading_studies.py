@@ -12,7 +12,7 @@ import yaml
 from helpers import images, protocol_tables, tables
 from helpers.assemble_reading_set import blocks as study_blocks
 from helpers.assemble_reading_set import envelope, seal
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 STUDY = "reading_test"
 SET = "06_assemble_reading_set"
@@ -56,9 +56,9 @@ def make(
     """
     chosen = {name: parameters.pop(name) for name in CHOICES & parameters.keys()}
     designed = protocol_tables.build(
-        asked or questions(**chosen), blocks or [BLOCK], str(places.params_folder(STUDY))
+        asked or questions(**chosen), blocks or [BLOCK], str(folders.params_folder(STUDY))
     )
-    folder = places.params_folder(STUDY)
+    folder = folders.params_folder(STUDY)
     folder.mkdir(parents=True)
     (folder / "07_read_cases.yaml").write_text(yaml.safe_dump({"code_days": 90, **parameters}))
     (folder / "study.yaml").write_text(f"title: A test\nlanguage: {language}\n")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers import images
 from helpers.files import sha256
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 
 FINDINGS = (("no_finding", ""), ("effusion", "left"), ("effusion", "right"), ("cardiomegaly", ""))
 QUICK = {
@@ -57,7 +57,7 @@ def write_cases(
     values = {
         name: parameter.default
         for name, parameter in parameters.schema(
-            places.NOTEBOOKS / "01_prepare_cases.ipynb"
+            folders.NOTEBOOKS / "01_prepare_cases.ipynb"
         ).items()
     }
     values = {key: value for key, value in values.items() if key not in ("study", "variant")}
@@ -96,14 +96,14 @@ def write_cases(
 
 def recipe(**values) -> parameters.Record:
     """The parameters of notebook 03 with its defaults but for `values`."""
-    declared = parameters.schema(places.NOTEBOOKS / "03_finetune_diffusion.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "03_finetune_diffusion.ipynb")
     defaults = {name: parameter.default for name, parameter in declared.items()}
     return parameters.Record({**defaults, **parameters.check(values, declared, "test")})
 
 
 def begin(notebook: str, study: str, variant: str = "", **values) -> runs.Run:
     """A run of 03 or 04 with the notebook's defaults and these values."""
-    declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / f"{notebook}.ipynb")
     checked = parameters.check(values, declared, "test")
     defaults = {
         name: parameter.default

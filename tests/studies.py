@@ -9,7 +9,7 @@ import pandas as pd
 from helpers import images, tables
 from helpers.assemble_reading_set import blinding, seal
 from helpers.files import sha256, write_atomically
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 WORDS = {
     "effusion": "left lower lobe effusion",
@@ -49,7 +49,7 @@ def make(
     )
     drawn = pd.concat([drawn.assign(repeat=False), again.assign(repeat=True)], ignore_index=True)
     drawn["part"] = np.where(drawn["training"], 0, np.where(drawn["repeat"], 3, 1))
-    folder = places.outputs_folder(study) / "06_assemble_reading_set"
+    folder = folders.outputs_folder(study) / "06_assemble_reading_set"
     shown = {"reading_size": 48, "framing": "whole", "margin": 0.0}
     key = blinding.write_set(drawn, folder / "reading_set", study, shown)
     seal.seal(key, folder / "reading_set", folder / "sealed", study, readers)
@@ -121,7 +121,7 @@ def _pictures(study, per, training, random, simulated, prompts):
     )
     files, sums = [], []
     for row in frame.to_dict("records"):
-        path = places.outputs_folder(study) / row["run"] / row["path"]
+        path = folders.outputs_folder(study) / row["run"] / row["path"]
         write_atomically(path, images.write_png(random.integers(0, 256, (64, 64)).astype(np.uint8)))
         files.append(str(path))
         sums.append(sha256(path))
@@ -129,7 +129,7 @@ def _pictures(study, per, training, random, simulated, prompts):
     for run, part in frame.groupby("run"):
         tables.write(
             part.drop(columns=["run", "file", "training"]),
-            places.outputs_folder(study) / run / "images.csv",
+            folders.outputs_folder(study) / run / "images.csv",
         )
         _finish(study, run, {}, ["phantom cases"] if simulated else [])
     sampled = frame[frame["run"] == "04_sample_diffusion"].reset_index(drop=True)
@@ -141,7 +141,7 @@ def _pictures(study, per, training, random, simulated, prompts):
         }
     )
     nearest = nearest.assign(copy=sampled.index == 0, release=sampled.index != 0)
-    audit = places.outputs_folder(study) / "05_audit_images"
+    audit = folders.outputs_folder(study) / "05_audit_images"
     tables.write(nearest if len(nearest) else tables.empty("nearest"), audit / "nearest.csv")
     _finish(study, audit.name, {}, ["phantom cases"] if simulated else [])
     return frame
@@ -183,7 +183,7 @@ def _read(study, key, readers, answer, skips, withdrawn, confidence, random, sim
             "simulated": simulated,
         }
         people.append(person | {"locked_utc": "2026-01-02T00:00:00.000Z", "withdrawn_utc": gone})
-    folder = places.outputs_folder(study) / "07_read_cases"
+    folder = folders.outputs_folder(study) / "07_read_cases"
     tables.write(pd.DataFrame(rows) if rows else tables.empty("readings"), folder / "readings.csv")
     tables.write(pd.DataFrame(people), folder / "readers.csv")
     _finish(
@@ -195,7 +195,7 @@ def _read(study, key, readers, answer, skips, withdrawn, confidence, random, sim
 
 
 def _finish(study, name, values, simulated):
-    folder = places.outputs_folder(study) / name
+    folder = folders.outputs_folder(study) / name
     manifest = {
         "study": study,
         "run": name,

@@ -14,14 +14,14 @@ from sklearn.metrics import roc_auc_score
 from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit import copies, features, fidelity, leakage, signs
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 SIDE, READING = 144, 112
 
 
 def asked(**values):
     """The parameters of 05 as its notebook has them, but for `values`."""
-    declared = parameters.schema(places.NOTEBOOKS / "05_audit_images.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "05_audit_images.ipynb")
     assert set(values) <= set(declared)
     return {key: parameter.default for key, parameter in declared.items()} | values
 

@@ -19,13 +19,13 @@ from helpers.assemble_reading_set import draw as drawing
 from helpers.files import sha256
 from helpers.formats.picture import ImageError
 from helpers.rehearsal import phantom_ct, phantom_xray
-from helpers.runner import executed_code, parameters, places, runs
+from helpers.runner import executed_code, folders, parameters, runs
 
 STUDY = "unit"
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
+def base(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
     monkeypatch.setenv("PARAMS", str(tmp_path / "params"))
@@ -41,7 +41,7 @@ def make_run(
 ):
     """A finished run with `count` random images and their images.csv."""
     random, rows = np.random.default_rng(seed), []
-    folder = places.outputs_folder(STUDY) / name
+    folder = folders.outputs_folder(STUDY) / name
     (folder / "images").mkdir(parents=True)
     for number in range(count):
         array = random.integers(0, 2**bits, (side, side)).astype(
@@ -130,7 +130,7 @@ def opened(folder, locks=None, **choices):
 
 def audit(near=(), copies=(), **values):
     """A finished run of 05 that found these pairs (generated, real) near and these copies."""
-    folder = places.outputs_folder(STUDY) / "05_audit_images"
+    folder = folders.outputs_folder(STUDY) / "05_audit_images"
     rows = [(made, real, 0.1, False, True, False, True) for made, real in near]
     rows += [(made, None, 0.1, True, True, True, False) for made in copies]
     columns = ["image_id", "nearest_image_id", "distance", "trained_here", "near", "copy"]
@@ -519,8 +519,8 @@ def test_the_plan_is_frozen(pool, tmp_path):
 
 def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monkeypatch):
     root = tmp_path / "checkout"
-    shutil.copytree(places.ROOT / "helpers", root / "helpers")
-    monkeypatch.setattr(places, "ROOT", root)
+    shutil.copytree(folders.ROOT / "helpers", root / "helpers")
+    monkeypatch.setattr(folders, "ROOT", root)
     sealed_set(pool, tmp_path)
     then = seal.read_commitment(tmp_path / "reading_set")
     assert {"helpers/statistics/accuracy.py", "helpers/analyse_readings/published.py"} <= set(
@@ -544,8 +544,8 @@ def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monk
 
 
 def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monkeypatch):
-    notebooks = shutil.copytree(places.NOTEBOOKS, tmp_path / "notebooks")
-    monkeypatch.setattr(places, "NOTEBOOKS", notebooks)
+    notebooks = shutil.copytree(folders.NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr(folders, "NOTEBOOKS", notebooks)
     settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
     settings_file.write_text("margin: 0.2\n")
     sealed_set(pool, tmp_path)
@@ -577,8 +577,8 @@ def test_repeats_are_a_share(pool, repeats):
         drawn_at_random(pool, wanted(*HALF), repeats, 0, 1)
 
 
-def test_a_set_that_somebody_reads_is_known(folders):
-    folder = places.outputs_folder(STUDY) / "07_read_cases"
+def test_a_set_that_somebody_reads_is_known(base):
+    folder = folders.outputs_folder(STUDY) / "07_read_cases"
     folder.mkdir(parents=True)
     assert blinding.begun(STUDY, "06_assemble_reading_set") == []
     (folder / "begun.json").write_text("{}")
@@ -698,7 +698,7 @@ def test_a_bad_draw_names_its_row(tmp_path, line):
         drawing.read_draw(path)
 
 
-def test_text_is_masked_in_every_source_when_stage_01_masks_it(folders):
+def test_text_is_masked_in_every_source_when_stage_01_masks_it(base):
     real, bought = (
         make_run("01_prepare_cases", 5, "real", side=40),
         make_run("02_generate_openai", 2, "generated", side=40),
@@ -722,9 +722,9 @@ def test_text_is_masked_in_every_source_when_stage_01_masks_it(folders):
         (real.folder / "manifest.json").write_text(json.dumps(manifest))
         pool = drawing.drawable(drawing.gather([real, bought]), [])
         drawn = pool.assign(training=False, repeat=False, part=1)
-        key = blinding.write_set(drawn, folders / policy, STUDY, shown(reading_size=360))
+        key = blinding.write_set(drawn, base / policy, STUDY, shown(reading_size=360))
         made = key.loc[key["origin"] == "generated", "blind_id"]
-        arrays = [images.read_png(folders / policy / "images" / f"{name}.png") for name in made]
+        arrays = [images.read_png(base / policy / "images" / f"{name}.png") for name in made]
         assert sum(len(burned_in_text.find(array, 8)) > 0 for array in arrays) == left
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from helpers import burned_in_text, images, study, tables, text_detection
 from helpers.prepare_cases import cases, review
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 
 def lettered(seed=0, size=512, words=((20, 20, "DOE JANE 12.03.1956", 26), (440, 60, "L", 44))):
@@ -118,12 +118,12 @@ def test_review_waits_for_a_decision_and_shows_crops_beside_the_keys_alone(
 ):
     first = imported(folder, monkeypatch, "review")
     assert len(first.images) == 2 and "waits for a decision" in first.rejected["reason"].iloc[0]
-    place = places.keys_folder("s") / "01_prepare_cases.review"
+    place = folders.keys_folder("s") / "01_prepare_cases.review"
     listed = pd.read_csv(place / "list.csv", dtype=str, keep_default_na=False)
     assert listed["decision"].tolist() == [""] and len(list(place.glob("*.png"))) == int(
         listed["crops"].iloc[0]
     )
-    assert not list((places.outputs_folder("s") / "01_prepare_cases").glob("*review*"))
+    assert not list((folders.outputs_folder("s") / "01_prepare_cases").glob("*review*"))
     listed.assign(decision="mask").to_csv(place / "list.csv", index=False)
     second = imported(folder, monkeypatch, "review", seed=2)
     assert len(second.images) == 3 and (second.imported["masked"] > 0).sum() == 1
@@ -291,7 +291,7 @@ def test_small_text_of_a_large_film_is_found_and_little_is_looked_at(monkeypatch
 
 
 def test_a_list_that_is_not_understood_stops_a_redo_before_anything_is_cleared(study_folders):
-    folder = places.keys_folder("s") / "01_prepare_cases.review"
+    folder = folders.keys_folder("s") / "01_prepare_cases.review"
     folder.mkdir()
     (folder / "list.csv").write_text("Image_ID;Decision\na;MASK\nb;msk\n")
     run = runs.Run("s", "01_prepare_cases", values("01_prepare_cases"))

@@ -23,7 +23,7 @@ from helpers import images
 from helpers.files import sha256
 from helpers.prepare_cases import case_figures, cases, importing, storing
 from helpers.prepare_cases.metadata_tables import LayoutError
-from helpers.runner import new_study, places, runs
+from helpers.runner import folders, new_study, runs
 
 CELL = {"size": 96, "slices": 3, "burned_in_text": "keep", "workers": 1}
 CELL |= {"images_hold_no_text": True}
@@ -149,7 +149,7 @@ def test_nothing_that_names_a_person_leaves(made, tmp_path):
     assert set(of.images["age_band"].dropna()) == {"90+"} and set(of.images["sex"].dropna()) == {
         "F"
     }
-    keys = places.keys_folder("s")
+    keys = folders.keys_folder("s")
     for path in keys.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path.name
     names = pd.read_csv(keys / "01_prepare_cases.names.csv", dtype=str)
@@ -246,7 +246,7 @@ def test_same_folder_and_keys_give_the_same_cases_whatever_the_workers(
 def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_folders, monkeypatch):
     folder = hospital(tmp_path / "in", 40)
     run, undisturbed = prepared(folder, monkeypatch, study="whole")
-    keys = places.keys_folder("whole")
+    keys = folders.keys_folder("whole")
     script = textwrap.dedent(f"""
         import sys; sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT)!r}]
         from test_cases import begun
@@ -256,11 +256,11 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
             cases.prepare(begun("killed", workers=2))
     """)
     (tmp_path / "killed.py").write_text(script)
-    (places.keys_folder("killed") / "pseudonyms").write_bytes((keys / "pseudonyms").read_bytes())
+    (folders.keys_folder("killed") / "pseudonyms").write_bytes((keys / "pseudonyms").read_bytes())
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "killed.py")], start_new_session=True
     )
-    target = places.outputs_folder("killed") / "01_prepare_cases" / "images"
+    target = folders.outputs_folder("killed") / "01_prepare_cases" / "images"
     while process.poll() is None and (not target.is_dir() or len(list(target.glob("*.png"))) < 20):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -271,7 +271,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, study_fold
     pd.testing.assert_frame_equal(continued.images, undisturbed.images)
     for path in continued.images["path"]:
         assert (run.folder / path).read_bytes() == (
-            places.outputs_folder("whole") / "01_prepare_cases" / path
+            folders.outputs_folder("whole") / "01_prepare_cases" / path
         ).read_bytes()
 
 

@@ -8,7 +8,7 @@ import torch
 
 from helpers.finetune_diffusion import checkpoints
 from helpers.finetune_diffusion.checkpoints import CheckpointError
-from helpers.runner import places
+from helpers.runner import folders
 
 
 def write(folder, step, keep=2, size=10):
@@ -96,7 +96,7 @@ except checkpoints.CheckpointError as error:
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        cwd=places.ROOT,
+        cwd=folders.ROOT,
         capture_output=True,
         text=True,
     )

@@ -23,7 +23,7 @@ from test_study import results, run
 
 from helpers import study
 from helpers.prepare_cases import cases
-from helpers.runner import cluster, places, runs
+from helpers.runner import cluster, folders, runs
 
 DASK = Path(sys.executable).with_name("dask")
 
@@ -158,7 +158,7 @@ def test_a_worker_killed_in_the_middle_of_import_changes_nothing(
 def imported(folder: Path, name: str, monkeypatch) -> dict[str, bytes]:
     """The tables and images of an import of `folder`, by their paths."""
     monkeypatch.setenv("CASES", str(folder))
-    (places.keys_folder(name) / "pseudonyms").write_text("ab" * 32)
+    (folders.keys_folder(name) / "pseudonyms").write_text("ab" * 32)
     asked = values("01_prepare_cases", **CELL | {"workers": 2})
     opened = runs.begin(name, "01_prepare_cases", asked)
     cases.prepare(opened)
@@ -198,7 +198,7 @@ def test_a_worker_killed_in_the_middle_of_training_and_sampling_changes_nothing(
 
 def begun_study(name: str) -> None:
     """A study whose 01 is finished, with a quick 03, and a 04 in four shards."""
-    folder = places.params_folder(name)
+    folder = folders.params_folder(name)
     folder.mkdir()
     write_cases(name)
     quick = QUICK | {"steps": 12}
@@ -225,7 +225,7 @@ def test_the_printed_commands_start_a_cluster_with_tls(small, tmp_path, monkeypa
             started.callback(process.terminate)
         wait_until(lambda: run("--only", "03_alone") == study.DONE)
         cluster.disconnect()
-    assert (places.keys_folder("small").parent / "cluster.pem").stat().st_mode & 0o777 == 0o600
+    assert (folders.keys_folder("small").parent / "cluster.pem").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from helpers.finetune_diffusion import (
     recipes,
     training_run,
 )
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 from helpers.sample_diffusion import drawing, sampling_prompts, sampling_run
 
 PROMPTS = """prompt_id,modality,view,finding,side,wording,count
@@ -217,12 +217,12 @@ def test_a_killed_training_ends_in_the_same_bits(bases, name):
     values = {"steps": 20, "validate_every": 10, "checkpoint_every": 10}
     undisturbed = trained(bases[name], f"{name}-whole", **values)
     asked = {"base": bases[name], "method": "full", **values}
-    script = str(places.ROOT / "tests" / "small_training.py")
+    script = str(folders.ROOT / "tests" / "small_training.py")
     command = [sys.executable, script, "t", f"{name}-killed", json.dumps(asked)]
     process = subprocess.Popen(
-        command, cwd=places.ROOT, env={**os.environ, "PYTHONPATH": str(places.ROOT)}
+        command, cwd=folders.ROOT, env={**os.environ, "PYTHONPATH": str(folders.ROOT)}
     )
-    run = places.outputs_folder("t") / f"03_finetune_diffusion.{name}-killed"
+    run = folders.outputs_folder("t") / f"03_finetune_diffusion.{name}-killed"
     while process.poll() is None and not list(run.glob(f"{training_run.STATE}/training/step-*")):
         time.sleep(0.005)
     process.kill()

@@ -26,7 +26,7 @@ from helpers.finetune_diffusion import (
     training_loop,
     training_run,
 )
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def killed_and_resumed(study, variant, after: float, **values):
     """
     command = [
         sys.executable,
-        str(places.ROOT / "tests" / "small_training.py"),
+        str(folders.ROOT / "tests" / "small_training.py"),
         study,
         variant,
         json.dumps(values),
@@ -76,14 +76,14 @@ def killed_and_resumed(study, variant, after: float, **values):
     while True:
         process = subprocess.Popen(
             command,
-            cwd=places.ROOT,
+            cwd=folders.ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(places.ROOT)},
+            env={**os.environ, "PYTHONPATH": str(folders.ROOT)},
         )
         if kills == 0:
             folder = (
-                places.outputs_folder(study)
+                folders.outputs_folder(study)
                 / f"03_finetune_diffusion.{variant}"
                 / training_run.STATE
             )
@@ -237,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(study, mo
     ):
         trained(study)
     folder = (
-        places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+        folders.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
     )
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004"]
 
@@ -256,7 +256,7 @@ def test_a_gradient_that_is_not_finite_stops_before_a_checkpoint_is_written(stud
     with pytest.raises(TrainingError, match="not a finite number between steps 4 and 4"):
         trained(study, steps=4, checkpoint_every=2)
     folder = (
-        places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
+        folders.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE / "training"
     )
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
 
@@ -274,7 +274,7 @@ def interrupted(study, monkeypatch, at_step=4, variant="", **values):
         patch.setattr(checkpoints, "save", full)
         with pytest.raises(checkpoints.CheckpointError):
             trained(study, variant, **values)
-    return places.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE
+    return folders.outputs_folder(study) / "03_finetune_diffusion" / training_run.STATE
 
 
 def test_what_changes_nothing_learned_goes_on(study, monkeypatch, capsys):
@@ -304,7 +304,7 @@ def test_what_is_learned_is_not_changed_without_force_which_keeps_it_aside(study
 
 def test_other_cases_are_not_gone_on_with(study, monkeypatch):
     interrupted(study, monkeypatch)
-    images_csv = places.outputs_folder(study) / "01_prepare_cases" / "images.csv"
+    images_csv = folders.outputs_folder(study) / "01_prepare_cases" / "images.csv"
     images_csv.write_text(images_csv.read_text().replace("left effusion", "large left effusion", 1))
     with pytest.raises(TrainingError, match="training cases: "):
         trained(study)
@@ -417,7 +417,7 @@ def test_vae_learns_to_give_pictures_back(study):
     for steps in (3, 60):
         short = recipe(**{**QUICK, "vae_steps": steps})
         pipeline = tiny_model.build(list(frame.caption), short)
-        folder = places.outputs_folder(study) / f"{steps} steps"
+        folder = folders.outputs_folder(study) / f"{steps} steps"
         decibels.append(tiny_model.train_vae(pipeline.vae, frame, short, folder))
     assert decibels[1] > decibels[0] + 3
 

@@ -26,7 +26,7 @@ from generations import (
 from helpers import tables
 from helpers.generate_openai import paid_images, prompts, requests, service
 from helpers.rehearsal import image_api_answers
-from helpers.runner import places
+from helpers.runner import folders
 from helpers.services import connection
 
 
@@ -404,7 +404,7 @@ def killed_often(kills, latency_seconds, window, seed):
                 [sys.executable, "-c", GENERATOR, str(server.port)],
                 stdout=subprocess.PIPE,
                 env=os.environ,
-                cwd=places.ROOT,
+                cwd=folders.ROOT,
             )
             process.stdout.readline()
             asked = len(server.requests)

@@ -18,7 +18,7 @@ from generations import (
 
 from helpers.generate_openai import answers, service
 from helpers.rehearsal import image_api_answers
-from helpers.runner import places
+from helpers.runner import folders
 from helpers.services import connection, prices
 
 
@@ -44,7 +44,7 @@ def test_without_a_key_one_sentence_says_how_to_get_on_before_anything_is_sent(
 
 
 def test_the_key_is_taken_from_the_environment_else_from_the_studys_keys(monkeypatch):
-    kept = places.keys_folder("s") / "OPENAI_API_KEY"
+    kept = folders.keys_folder("s") / "OPENAI_API_KEY"
     kept.write_text("sk-kept\n")
     assert connection.credential(run_of()) == "test"
     monkeypatch.delenv("OPENAI_API_KEY")

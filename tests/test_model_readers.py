@@ -22,7 +22,7 @@ from helpers.ask_models import asking, model_service, recording, replies
 from helpers.assemble_reading_set import seal
 from helpers.reading import store
 from helpers.rehearsal import model_api
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.services import connection, retry_policy
 
 STUDY, SET = reading_studies.STUDY, reading_studies.SET
@@ -46,13 +46,13 @@ def place():
 
 def made(read=8, **options):
     options = {"confidence": "3-step", "cues_asked": True} | options
-    folder = reading_studies.make(places.params_folder(STUDY).parent, read=read, **options)
-    (places.params_folder(STUDY) / "model_instructions.txt").write_text(TOLD)
+    folder = reading_studies.make(folders.params_folder(STUDY).parent, read=read, **options)
+    (folders.params_folder(STUDY) / "model_instructions.txt").write_text(TOLD)
     return folder
 
 
 def run_of(name="07_ask_models", **values):
-    declared = parameters.schema(places.NOTEBOOKS / "07_ask_models.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "07_ask_models.ipynb")
     defaults = {k: p.default for k, p in declared.items() if k not in ("study", "variant")}
     assert not values.keys() - declared.keys()
     return runs.begin(STUDY, name, defaults | values)
@@ -278,7 +278,7 @@ def test_instructions_must_not_tell_an_unaware_block(place):
     given = protocol_tables.build(reading_studies.questions(), blocks, "here")
     run = run_of(**FREE)
     setting = recording.open_set(run, run.reads(SET))
-    (places.params_folder(STUDY) / "model_instructions.txt").write_text("Some are generated.")
+    (folders.params_folder(STUDY) / "model_instructions.txt").write_text("Some are generated.")
     object.__setattr__(setting, "protocol", given)
     with pytest.raises(connection.ServiceError, match="'generated'"):
         recording.instructions(run, setting)
@@ -415,7 +415,7 @@ def test_an_answer_that_was_deleted_is_asked_for_again(place):
 def test_other_instructions_are_another_reading(place):
     with chat_server.chat() as server:
         read(base_url=server.url)
-        (places.params_folder(STUDY) / "model_instructions.txt").write_text("Something else.")
+        (folders.params_folder(STUDY) / "model_instructions.txt").write_text("Something else.")
         with pytest.raises(store.StoreError, match="another variant"):
             opened(base_url=server.url)
 
@@ -430,7 +430,7 @@ def test_after_the_key_was_opened_no_model_reads(place):
 
 
 def test_what_the_model_is_asked_with_is_part_of_the_frozen_plan(place):
-    folder = places.params_folder(STUDY)
+    folder = folders.params_folder(STUDY)
     (folder / "07_ask_models.yaml").write_text(yaml.safe_dump({"model": "m-1"}))
     frozen = seal.freeze_plan(STUDY, place.parent / "sealed")
     assert {"07_ask_models.yaml", "model_instructions.txt"} <= frozen.keys()
@@ -509,12 +509,12 @@ def test_one_rule_for_what_a_licence_allows(use, licence, origin, allowed):
     assert licences.may(use, licence, origin) == allowed
 
 
-EXAMPLES = sorted((places.ROOT / "params" / "services" / "models").glob("*.yaml"))
+EXAMPLES = sorted((folders.ROOT / "params" / "services" / "models").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_of_a_service_sends_what_a_strict_server_takes(place, path):
-    declared = parameters.schema(places.NOTEBOOKS / "07_ask_models.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "07_ask_models.ipynb")
     given = parameters.check(parameters.read_yaml(path), declared, str(path))
     allow_all(place)
     with chat_server.chat() as server:

@@ -17,7 +17,7 @@ import test_report
 from helpers.analyse_readings import joined, model_readers, report, results
 from helpers.ask_models import recording
 from helpers.assemble_reading_set import seal
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.statistics import models, roc_areas
 
 STUDY = reading_studies.STUDY
@@ -67,7 +67,7 @@ def analyse(key):
     readings, readers = pd.DataFrame(rows), pd.DataFrame(people)
     for column in ("description", "findings", "side", "cues", "poor_quality"):
         readings[column] = None
-    declared = parameters.schema(places.NOTEBOOKS / "08_analyse_readings.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "08_analyse_readings.ipynb")
     values = {k: p.default for k, p in declared.items() if k not in ("study", "variant")}
     values |= test_report.FAST | {"models": ["07_ask_models"]}
     run = runs.Run(STUDY, "08_analyse_readings", values, {"simulated": []})
@@ -123,7 +123,7 @@ def test_a_model_has_rows_of_its_own_with_everything(analysed):
 
 
 def test_a_model_is_refused_among_people(analysed):
-    folder = places.outputs_folder(STUDY)
+    folder = folders.outputs_folder(STUDY)
     with pytest.raises(joined.AnalysisError, match="runs of models in `models`"):
         joined.read_answers(folder / "07_ask_models", folder / reading_studies.SET / "reading_set")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import licences
 from helpers.poster import companion, key_figure, showing, texts
-from helpers.runner import parameters, places, run_folder, runs
+from helpers.runner import folders, parameters, run_folder, runs
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_code_on_the_poster_opens_the_page(ordinary):
 
 def test_near_copies_and_images_without_an_open_licence_are_never_shown(place):
     poster_studies.analysed()
-    table = places.outputs_folder("small") / "01_prepare_cases" / "images.csv"
+    table = folders.outputs_folder("small") / "01_prepare_cases" / "images.csv"
     cases = pd.read_csv(table)
     cases["licence"] = ["CC BY-NC-ND 4.0", "hospital", "CC BY 3.0", None, "CC0-1.0"] * 2 + [
         "CC-BY-SA-4.0"
@@ -140,7 +140,7 @@ def test_licences(licence, allowed):
 
 def test_nothing_is_made_before_every_reader_has_locked(place):
     poster_studies.analysed()
-    path = places.outputs_folder("small") / "08_analyse_readings" / "results.json"
+    path = folders.outputs_folder("small") / "08_analyse_readings" / "results.json"
     found = json.loads(path.read_text())
     for change, who in (
         (lambda f: f["readers"][1].update(locked=False), "R2"),
@@ -151,7 +151,7 @@ def test_nothing_is_made_before_every_reader_has_locked(place):
         path.write_text(json.dumps(early))
         with pytest.raises(runs.RunError, match=f"{who} had not locked"):
             poster_studies.poster()
-    assert not (places.outputs_folder("small") / "10_make_poster" / "companion").exists()
+    assert not (folders.outputs_folder("small") / "10_make_poster" / "companion").exists()
 
 
 def test_a_reader_who_withdrew_holds_nothing_up(place):
@@ -211,7 +211,7 @@ def test_nothing_overflows_whatever_was_read(case, place):
 
 def test_without_an_image_that_may_be_shown_the_figure_is_the_code_alone(place):
     poster_studies.analysed(per={"xray": (6, 0)}, training=0)
-    table = places.outputs_folder("small") / "01_prepare_cases" / "images.csv"
+    table = folders.outputs_folder("small") / "01_prepare_cases" / "images.csv"
     pd.read_csv(table).assign(licence="all rights reserved").to_csv(table, index=False)
     run, _, said = poster_studies.poster(sampling="")
     page = page_of(run)
@@ -245,7 +245,7 @@ def test_a_missing_logo_is_named_and_a_logo_stands_on_the_poster(ordinary):
         texts.study_texts(poster_studies.begin(variant="logo"))
     square = '<rect width="9" height="9"/>'
     logo = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{square}</svg>'
-    (places.params_folder("small") / "logo.svg").write_text(logo)
+    (folders.params_folder("small") / "logo.svg").write_text(logo)
     run, _, _ = poster_studies.poster(variant="logo")
     page = grey(run)
     corner = page[int(0.05 * page.shape[0]) : int(0.12 * page.shape[0]), int(0.9 * page.shape[1]) :]
@@ -281,7 +281,7 @@ def test_the_same_study_gives_the_same_files(ordinary):
 
 def test_frames_of_a_near_copy_are_not_shown(place):
     poster_studies.analysed(frames=4)
-    folder = places.outputs_folder("small")
+    folder = folders.outputs_folder("small")
     name = next((folder / "04_sample_diffusion" / "frames").iterdir()).stem.split("-")[0]
     run = poster_studies.begin()
     assert showing.read_frames(run)[0] == name
@@ -294,7 +294,7 @@ def test_frames_of_a_near_copy_are_not_shown(place):
 
 def test_captions_of_a_recording(ordinary):
     poster_studies.tell()
-    folder = places.params_folder("small")
+    folder = folders.params_folder("small")
     (folder / "talk.mp3").write_bytes(b"sound")
     run, _, said = poster_studies.poster(variant="talk", audio="talk.mp3")
     page = page_of(run)

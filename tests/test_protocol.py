@@ -14,7 +14,7 @@ from helpers import protocol, protocol_tables, study
 from helpers.assemble_reading_set import blocks, envelope, seal
 from helpers.reading import accounts, reader_state, setting, store
 from helpers.reading.export import export
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.statistics import differences
 
 LABEL = reading_studies.questions()[len(reading_studies.YOU)]
@@ -127,7 +127,7 @@ def as_saved(path, change) -> None:
 
 def test_all_that_does_not_fit_is_said_at_once_before_the_first_stage(study_folders, capsys):
     folder = study_folders / "params" / "mine"
-    shutil.copytree(places.ROOT / "params" / "unaware", folder)
+    shutil.copytree(folders.ROOT / "params" / "unaware", folder)
 
     def questions(table):
         table = table.set_index("id")
@@ -199,7 +199,7 @@ def test_a_consent_that_says_nothing_of_a_later_session_is_a_concern():
 @pytest.mark.parametrize("name", ["pairs", "training", "unaware"])
 def test_the_protocols_that_come_along_hold(name, study_folders):
     folder = study_folders / "params" / "mine"
-    shutil.copytree(places.ROOT / "params" / name, folder)
+    shutil.copytree(folders.ROOT / "params" / name, folder)
     run = runs.Run("mine", "06_assemble_reading_set", DESIGN)
     wanted, designed, _ = blocks.read_design(run)
     rows = wanted.assign(image_id=wanted.index.astype(str), part=1, repeat=False)

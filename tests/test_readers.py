@@ -10,7 +10,7 @@ from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import joined
 from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.runner.parameters import Record
 
 GAPS = {"simulated_quality_gap": 0.5, "simulated_informed_gap": 0.3}
@@ -28,11 +28,13 @@ def opened(study_folders):
 
 
 def reading_set():
-    return places.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
+    return folders.outputs_folder(reading_studies.STUDY) / reading_studies.SET / "reading_set"
 
 
 def begin() -> runs.Run:
-    given = parameters.read_yaml(places.params_folder(reading_studies.STUDY) / "07_read_cases.yaml")
+    given = parameters.read_yaml(
+        folders.params_folder(reading_studies.STUDY) / "07_read_cases.yaml"
+    )
     values = {
         key: p.default
         for key, p in parameters.schema(setting.NOTEBOOK).items()

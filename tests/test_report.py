@@ -26,7 +26,7 @@ from helpers.analyse_readings import (
     texts,
 )
 from helpers.assemble_reading_set import seal
-from helpers.runner import places
+from helpers.runner import folders
 from helpers.statistics import accuracy, agreement
 
 CONTEXT = {
@@ -456,7 +456,7 @@ def test_figures_are_the_same_bytes_every_time(ordinary):
 def test_what_does_not_fit_is_refused(place):
     key = studies.make("small")
     readings, readers = (
-        tables.read(places.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        tables.read(folders.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
         for name in ("readings", "readers")
     )
     with pytest.raises(joined.AnalysisError, match="not in this reading set but in another one"):
@@ -475,7 +475,7 @@ def test_the_first_presentation_is_the_one_that_was_seen_first(place):
         answer=lambda reader, image, random: "fake" if pd.notna(image["repeat_of"]) else "real",
     )
     readings, readers = (
-        tables.read(places.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
+        tables.read(folders.outputs_folder("small") / "07_read_cases" / f"{name}.csv")
         for name in ("readings", "readers")
     )
     first = joined.answers(key, readings, readers).query("presentation == 1")
@@ -668,7 +668,7 @@ def test_the_agreement_figure_has_a_row_for_every_coefficient_even_when_none_is_
     assert box.height < 6, "inches"
 
 
-TEMPLATES = sorted(places.ROOT.glob("helpers/*/templates/*.md"))
+TEMPLATES = sorted(folders.ROOT.glob("helpers/*/templates/*.md"))
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
@@ -682,7 +682,7 @@ def test_no_tag_at_the_end_of_a_line_swallows_the_end_of_a_paragraph(path):
 
 
 def test_every_item_of_the_checklists_is_a_row(ordinary):
-    template = places.ROOT / "helpers/analyse_readings/templates/checklist.md"
+    template = folders.ROOT / "helpers/analyse_readings/templates/checklist.md"
     items = re.findall(r"^([\w -]+? \| \S+) \|", template.read_text(), re.M)
     rows = pd.read_csv(ordinary[0].folder / "tables" / "checklist.csv", dtype=str)
     assert (rows["guideline"] + " | " + rows["item"]).tolist() == items

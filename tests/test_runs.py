@@ -9,14 +9,14 @@ import pytest
 from conftest import notebook
 
 from helpers import tables
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 from helpers.runner.progress import progress
 
 
 @pytest.fixture
 def run(study_folders, monkeypatch):
     (study_folders / "params" / "s").mkdir()
-    monkeypatch.setattr(places, "NOTEBOOKS", study_folders)
+    monkeypatch.setattr(folders, "NOTEBOOKS", study_folders)
     for name in ("01_prepare_cases", "02_generate_openai"):
         cell = "seed: int = 1  # any\ncases: str = ''  # run: read"
         notebook(study_folders / f"{name}.ipynb", cell)
@@ -26,24 +26,24 @@ def run(study_folders, monkeypatch):
 
 
 def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
-    made = places.study_key("s", "pseudonym")
+    made = folders.study_key("s", "pseudonym")
     assert "pseudonym" in capsys.readouterr().out
     path = study_folders / "keys" / "s" / "pseudonym"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert places.study_key("s", "pseudonym") == made
+    assert folders.study_key("s", "pseudonym") == made
     assert len(made) == 32
-    assert places.study_key("s", "other") != made
+    assert folders.study_key("s", "other") != made
 
 
 def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(
     study_folders, monkeypatch, tmp_path
 ):
-    assert places.cases_folder("s") is None
+    assert folders.cases_folder("s") is None
     monkeypatch.setenv("CASES", str(tmp_path))
-    assert places.cases_folder("s") == tmp_path
+    assert folders.cases_folder("s") == tmp_path
     monkeypatch.delenv("CASES")
-    assert places.cases_folder("s") == tmp_path
+    assert folders.cases_folder("s") == tmp_path
     held = [
         p
         for p in study_folders.rglob("*")

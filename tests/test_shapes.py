@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from helpers import images, tables
 from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, prompts, shapes
-from helpers.runner import places
+from helpers.runner import folders
 from helpers.services import connection
 
 CASES = {"xray": [(419, 512), (512, 400), (512, 512)]}
@@ -76,7 +76,7 @@ def test_a_modality_without_cases_is_one_sentence():
 
 
 def test_the_shapes_of_a_finished_run_are_asked_for_recorded_and_kept(tmp_path):
-    cases = places.outputs_folder("s") / "01_prepare_cases"
+    cases = folders.outputs_folder("s") / "01_prepare_cases"
     rows = pd.DataFrame({"image_id": ["a", "b"], "path": ["a.png", "b.png"], "modality": "xray"})
     rows = rows.assign(
         origin="real", sha256="0", width=[419, 512], height=[512, 400], bits=8, simulated=True

@@ -22,13 +22,13 @@ from helpers.files import write_atomically
 from helpers.formats import windowing
 from helpers.generate_openai import prompts
 from helpers.rehearsal import image_api_answers, phantom_ct, phantom_xray
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 COUNT, SIDE, LIMIT = 500, 128, 0.6
 SHAPES = ((1.0, 1.0), (1.0, 0.8), (0.8, 1.0), (1.0, 0.9))
 PROMPTS = {
     modality: list(rows.fillna("").itertuples())
-    for modality, rows in prompts.read_prompts(places.ROOT / "params/rehearsal/prompts.csv")
+    for modality, rows in prompts.read_prompts(folders.ROOT / "params/rehearsal/prompts.csv")
     .iloc[:-1]  # a gunshot: no case of the rehearsal has one
     .groupby("modality")
 }
@@ -78,7 +78,7 @@ def facts(task: tuple) -> list[dict]:
     """The facts before and after the standardisation of one image."""
     make, modality, seed = task
     array, bits = make(modality, seed)
-    declared = parameters.schema(places.NOTEBOOKS / "05_audit_images.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "05_audit_images.ipynb")
     asked = {key: parameter.default for key, parameter in declared.items()} | {"reading_size": 112}
     shown = framing.for_reading(array, bits, modality, 8, asked)
     return [signs.picture_facts(array, bits), signs.picture_facts(shown, 8)]
@@ -104,7 +104,7 @@ def measured(name: str, *sources) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The signs before and after standardising; kept in outputs/soak/<name>.csv."""
     with ProcessPoolExecutor() as workers:
         table = pd.concat([measure(sources, modality, workers) for modality in ("xray", "ct")])
-    kept = places.ROOT / "outputs" / "soak" / f"{name}.csv"
+    kept = folders.ROOT / "outputs" / "soak" / f"{name}.csv"
     write_atomically(kept, table.round(3).to_csv(index=False).encode())
     return table[table["stage"] == "before"], table[table["stage"] == "after"]
 

@@ -19,7 +19,7 @@ from test_cluster import content, wait_until
 from test_study import results, run
 
 from helpers import study
-from helpers.runner import places
+from helpers.runner import folders
 
 CONFIGURATION = """ClusterName=small
 SlurmctldHost={host}(127.0.0.1)
@@ -116,7 +116,7 @@ def test_a_real_slurm_runs_a_study_and_a_job_that_ends_is_followed_by_another(
 @pytest.mark.timeout(3600)
 @pytest.mark.soak
 def test_twenty_variants_of_03_and_04_by_one_command_stand_in_one_table(study_folders, monkeypatch):
-    folder = places.params_folder("many")
+    folder = folders.params_folder("many")
     folder.mkdir()
     write_cases("many")
     shutil.copy(ROOT / "params/rehearsal/sampling_prompts.csv", folder)
@@ -131,11 +131,11 @@ def test_twenty_variants_of_03_and_04_by_one_command_stand_in_one_table(study_fo
     began = time.monotonic()
     assert study.main(["run", "many"]) == study.DONE
     print(f"41 runs: {time.monotonic() - began:.0f} s")
-    quality = pd.read_csv(places.outputs_folder("many") / "05_audit_images" / "quality.csv")
+    quality = pd.read_csv(folders.outputs_folder("many") / "05_audit_images" / "quality.csv")
     distance = quality[quality.metric == quality.metric.iloc[-1]]
     print(quality.groupby(["metric"]).source.nunique(), distance.to_string(), sep="\n")
     assert quality.source.nunique() == 20
-    drawn = [content(path) for path in places.outputs_folder("many").glob("04_*")]
+    drawn = [content(path) for path in folders.outputs_folder("many").glob("04_*")]
     assert len({one["samples.csv"] for one in drawn}) == 20
 
 

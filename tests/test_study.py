@@ -22,7 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from helpers import study
 from helpers.reading import accounts, store
-from helpers.runner import parameters, places, planning, run_folder, runs, status
+from helpers.runner import folders, parameters, planning, run_folder, runs, status
 
 
 def run(*arguments):
@@ -230,7 +230,7 @@ def test_a_study_that_is_none_makes_no_folder_wherever_its_name_comes_from(
         said = str(error.value)
     elif way == "key":
         with pytest.raises(parameters.ParameterError) as error:
-            places.study_key(name, "seal")
+            folders.study_key(name, "seal")
         said = str(error.value)
     else:
         command = [way, *(["--like", "small"] if way == "new" else []), "--", name]
@@ -343,10 +343,10 @@ def test_a_copy_inside_another_repository_does_not_report_its_commit(tmp_path, m
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-qm", "x", "--allow-empty"], check=True)
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
     assert len(run_folder.git()["commit"]) == 40
     (tmp_path / "copy").mkdir()
-    monkeypatch.setattr(places, "ROOT", tmp_path / "copy")
+    monkeypatch.setattr(folders, "ROOT", tmp_path / "copy")
     assert run_folder.git() == {"commit": None, "dirty": None}
 
 
@@ -641,7 +641,7 @@ def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(
 ):
     (tmp_path / "Doe_Jane").mkdir()
     monkeypatch.setenv("CASES", str(tmp_path / "Doe_Jane"))
-    monkeypatch.setattr(places, "NOTEBOOKS", small / "notebooks")
+    monkeypatch.setattr(folders, "NOTEBOOKS", small / "notebooks")
     path = small / "notebooks" / "03_alone.ipynb"
     path.write_text(
         path.read_text().replace("the data are odd", str(tmp_path / "Doe_Jane" / "x.dcm"))

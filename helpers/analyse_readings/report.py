@@ -8,7 +8,7 @@ import pandas as pd
 from helpers.analyse_readings import primary_measure, texts
 from helpers.analyse_readings.report_figures import GALLERIES
 from helpers.assemble_reading_set import blinding, seal
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 
 # How the seal records an opening -> the end of the sentence "The key was opened …".
 OPENED = {
@@ -23,7 +23,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     read, what is simulated.
     """
     path, reading_set = (
-        places.params_folder(run.study) / "study.yaml",
+        folders.params_folder(run.study) / "study.yaml",
         set_run.folder / "reading_set",
     )
     commitment = seal.read_commitment(reading_set)

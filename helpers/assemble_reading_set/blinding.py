@@ -17,7 +17,7 @@ from helpers import burned_in_text, images, licences, protocol, table_columns, t
 from helpers.assemble_reading_set import blocks, envelope, framing, pairs, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
-from helpers.runner import places, run_folder, runs
+from helpers.runner import folders, run_folder, runs
 from helpers.runner.progress import progress
 
 MAIN = "main"  # the only block of a set written without a protocol
@@ -126,7 +126,7 @@ def begun(study: str, name: str) -> list[str]:
     """Runs of stage 07 in which somebody has begun to read the set of run `name`. Such a set is
     never redone.
     """
-    marks = sorted(places.outputs_folder(study).glob("07_*/begun.json"))
+    marks = sorted(folders.outputs_folder(study).glob("07_*/begun.json"))
     return [
         reading.name
         for reading in (runs.load(study, mark.parent.name) for mark in marks)

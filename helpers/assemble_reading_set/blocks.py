@@ -12,10 +12,10 @@ import pandas as pd
 
 from helpers import protocol, protocol_tables, table_columns, tables
 from helpers.assemble_reading_set.draw import BlindingError, read_draw
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 
 # The page's own words, in every language, reach the reader before any block.
-PAGE_WORDS = places.ROOT / "helpers" / "reading" / "static"
+PAGE_WORDS = folders.ROOT / "helpers" / "reading" / "static"
 FOR_READERS = ("contact", "protocol", "ethics", "language")
 PROTOCOL = ("questions", "blocks")
 LENGTHS_OF_TIME = re.compile(
@@ -158,7 +158,7 @@ def to_tell(key: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
 
 def for_readers(study: str) -> dict[str, str]:
     """The texts of study.yaml that readers see before any block."""
-    path = places.params_folder(study) / "study.yaml"
+    path = folders.params_folder(study) / "study.yaml"
     texts = parameters.read_yaml(path) if path.exists() else {}
     return {"study": study} | {name: texts[name] for name in FOR_READERS if name in texts}
 

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from helpers.runner import places
+from helpers.runner import folders
 
 PASSPHRASE = "SEAL_PASSPHRASE"
 CIPHER = "AES-256-GCM"
@@ -71,9 +71,9 @@ def decrypt(path: Path, commitment: dict, study: str) -> bytes:
     phrase = os.environ.get(PASSPHRASE, "")
     if by_phrase and not phrase:
         raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
-    if not by_phrase and not (places.keys_folder(study) / "seal").exists():
+    if not by_phrase and not (folders.keys_folder(study) / "seal").exists():
         raise SealError(
-            f"The seal of study '{study}' is not in {places.keys_folder(study)}: copy it from the"
+            f"The seal of study '{study}' is not in {folders.keys_folder(study)}: copy it from the"
             " machine that sealed the set."
         )
     secret = _stretch(phrase, salt) if by_phrase else derive(study, "encryption", b"")
@@ -96,5 +96,5 @@ def derive(study: str, purpose: str, message: bytes) -> bytes:
     .keys/<study>/seal can compute them.
     """
     return hmac.digest(
-        places.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256"
+        folders.study_key(study, "seal"), purpose.encode() + b"\0" + message, "sha256"
     )

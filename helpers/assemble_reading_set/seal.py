@@ -19,7 +19,7 @@ from helpers import protocol_tables, tables
 from helpers.assemble_reading_set import envelope
 from helpers.assemble_reading_set.envelope import SealError
 from helpers.files import sha256, utc_now, write_atomically
-from helpers.runner import executed_code, freshness, parameters, places, runs
+from helpers.runner import executed_code, folders, freshness, parameters, runs
 
 OPENINGS = ".unsealed.jsonl"
 PROTOCOL = ("questions.csv", "blocks.csv", "to_tell.csv")
@@ -274,15 +274,15 @@ def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
 
 
 def _plan_notebooks() -> list[Path]:
-    paths = [places.NOTEBOOKS / f"{name}.ipynb" for name in PLANNED]
+    paths = [folders.NOTEBOOKS / f"{name}.ipynb" for name in PLANNED]
     return [path for path in paths if path.is_file()]
 
 
 def _plan_files(study: str) -> list[Path]:
-    folder = places.params_folder(study)
+    folder = folders.params_folder(study)
     settings = [path for name in PLANNED for path in sorted(folder.glob(f"{name}*.yaml"))]
     asking = sorted(folder.glob(f"{MODELS}*.yaml"))
-    declared = parameters.schema(places.NOTEBOOKS / f"{MODELS}.ipynb")["instructions"]
+    declared = parameters.schema(folders.NOTEBOOKS / f"{MODELS}.ipynb")["instructions"]
     instructions = {
         parameters.read_yaml(path).get("instructions", declared.default) for path in asking
     }

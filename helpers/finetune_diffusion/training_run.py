@@ -20,7 +20,7 @@ from peft.utils import get_peft_model_state_dict
 from helpers import files
 from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import TrainingError, model_card, tiny_model, training_loop
-from helpers.runner import freshness, places, runs
+from helpers.runner import folders, freshness, runs
 
 # checkpoints for resuming: not a result, so not hashed, and removed when the run is finished
 STATE = ".state"
@@ -126,7 +126,7 @@ def _in_processes(run: runs.Run) -> pd.DataFrame:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     child = subprocess.Popen(
         [*torchrun, f"--nproc-per-node={count}", "-m", module, run.study, run.name],
-        cwd=places.ROOT,
+        cwd=folders.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

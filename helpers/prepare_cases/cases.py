@@ -13,7 +13,7 @@ import pandas as pd
 from helpers import burned_in_text, files, table_columns
 from helpers.prepare_cases import case_tables, deidentify, importing, layouts, review
 from helpers.prepare_cases.storing import ImportedFile
-from helpers.runner import freshness, places, runs
+from helpers.runner import folders, freshness, runs
 from helpers.runner.progress import progress
 
 # The remedy for each reason that files are left out, where the reason itself names none.
@@ -55,7 +55,7 @@ def source_folder(run: runs.Run) -> Path:
         if not (folder / "metadata.csv").exists():
             phantom.write_cases(folder, run.parameters.patients, seed=run.parameters.seed)
         return folder
-    folder = places.cases_folder(run.study)
+    folder = folders.cases_folder(run.study)
     if folder is None:
         raise CasesError(
             f"Where are the images? Name their folder once: make study STUDY={run.study}"
@@ -89,13 +89,13 @@ def prepare(run: runs.Run) -> Cases:
         )
     if run.parameters.burned_in_text != "keep":
         burned_in_text.check()
-    reviews = places.keys_folder(run.study) / f"{run.name}.review"
+    reviews = folders.keys_folder(run.study) / f"{run.name}.review"
     described = layouts.describe(folder, files, run.parameters)
     for note in described.attrs["notes"]:
         run.say(note)
-    secret = places.study_key(run.study, "pseudonyms")
+    secret = folders.study_key(run.study, "pseudonyms")
     known = described[["file", "modality", "sha256", "skip"]].to_dict("records")
-    journal = places.keys_folder(run.study) / f"{run.name}.import.jsonl"
+    journal = folders.keys_folder(run.study) / f"{run.name}.import.jsonl"
     decisions = review.decisions(reviews)
     taking = importing.take(
         folder, known, run.file("images"), journal, run.parameters, secret, decisions
@@ -255,7 +255,7 @@ def _write_names(
             pd.DataFrame(rejected),
         ]
     )
-    path = places.keys_folder(run.study) / f"{run.name}.names.csv"
+    path = folders.keys_folder(run.study) / f"{run.name}.names.csv"
     files.write_atomically(
         path, names.to_csv(index=False).encode("utf-8", "surrogateescape"), mode=0o600
     )

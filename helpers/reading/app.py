@@ -21,7 +21,7 @@ from traitlets.config import Config
 from voila.app import Voila
 
 from helpers.reading import identity, kernel_socket, kernels, routes, setting, store
-from helpers.runner.places import study_key
+from helpers.runner.folders import study_key
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90

@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers import protocol, protocol_tables
 from helpers.runner import parameters
-from helpers.runner.places import NOTEBOOKS, outputs_folder, params_folder
+from helpers.runner.folders import NOTEBOOKS, outputs_folder, params_folder
 
 STAGE = "07_read_cases"
 NOTEBOOK = NOTEBOOKS / f"{STAGE}.ipynb"

@@ -26,7 +26,7 @@ from distributed.comm import get_address_host
 from filelock import FileLock, Timeout
 
 from helpers.files import sha256, write_atomically
-from helpers.runner import freshness, places, run_folder
+from helpers.runner import folders, freshness, run_folder
 from helpers.runner.runs import RunError
 
 # A worker gets these variables from here. The number of threads changes the last bits of a result,
@@ -48,7 +48,7 @@ def session(where: str, study: str) -> Iterator[Client]:
     Its workers have the same code and packages, see the study's folder and respect its locks.
     Meanwhile CLUSTER holds the scheduler's address. Raises RunError.
     """
-    folder = places.outputs_folder(study)
+    folder = folders.outputs_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".cluster.lock")
     try:
@@ -148,7 +148,7 @@ def environment() -> dict[str, str | None]:
     that is not set.
     """
     names = ("PARAMS", "OUTPUTS", "KEYS")
-    roots = {n: str(Path(os.environ.get(n) or places.ROOT / d).resolve()) for n, d in
+    roots = {n: str(Path(os.environ.get(n) or folders.ROOT / d).resolve()) for n, d in
              zip(names, ("params", "outputs", ".keys"))}  # fmt: skip
     own = {name: os.environ.get(name) for name in (*HANDED_ON, *THREADS)}
     return roots | own | {"CLUSTER": None}  # tasks submit no tasks
@@ -185,7 +185,7 @@ def _at_study(expected: dict, environment: dict, function, *arguments):
 @functools.cache
 def _about() -> dict[str, str]:
     """What has to be the same on every worker, as it was when this process began."""
-    code = sorted([*places.ROOT.glob("helpers/**/*.py"), *places.ROOT.glob("notebooks/*.ipynb")])
+    code = sorted([*folders.ROOT.glob("helpers/**/*.py"), *folders.ROOT.glob("notebooks/*.ipynb")])
     files = freshness.digest([[path.name, sha256(path)] for path in code])
     commit = run_folder.git()["commit"] or "none"
     about = {"commit": commit[:12], "helpers and notebooks": files[:12]}

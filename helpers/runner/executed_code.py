@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from helpers.runner import freshness, places
+from helpers.runner import folders, freshness
 
 PACKAGES = ("numpy", "scipy", "statsmodels")
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
@@ -25,7 +25,7 @@ def of(notebooks: Iterable[Path]) -> dict[str, str]:
     found = {}
     while waiting:
         path = waiting.pop()
-        file = places.ROOT / path
+        file = folders.ROOT / path
         found[path], names = _read(file, file.stat().st_mtime_ns)
         waiting |= names - set(found)
     return dict(sorted(found.items()))
@@ -82,6 +82,6 @@ def _imports(tree: ast.Module) -> set[str]:
             found |= {
                 path
                 for path in (f"{stem}.py", f"{stem}/__init__.py")
-                if (places.ROOT / path).is_file()
+                if (folders.ROOT / path).is_file()
             }
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers import tables
 from helpers.files import write_atomically
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 from helpers.runner.parameters import ParameterError
 
 
@@ -38,7 +38,7 @@ def execute(run: runs.Run) -> None:
                 _plain(run.notebook),
                 _plain(output),
                 parameters={"study": run.study, "variant": variant, **run.parameters},
-                cwd=places.ROOT,
+                cwd=folders.ROOT,
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=_Indented(sys.stdout),
@@ -51,7 +51,7 @@ def execute(run: runs.Run) -> None:
     except (DeadKernelError, CellTimeoutError):
         pass  # papermill does not always notice this, so the manifest decides
     finally:
-        _strip_paths(output, places.cases_folder(run.study))
+        _strip_paths(output, folders.cases_folder(run.study))
     if not runs.load(run.study, run.name).finished:
         raise runs.RunError(
             f"{run.name} ended before it was finished (kernel killed, out of memory or time?). Run"
@@ -83,7 +83,7 @@ def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bo
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=output,
-            cwd=places.ROOT,
+            cwd=folders.ROOT,
             env=os.environ | {"CLUSTER": where},
         ) as process,
     ):
@@ -102,7 +102,7 @@ def execute_apart(study: str, name: str, values: dict, where: str, gives_way: bo
 
 def log_file(study: str, name: str) -> Path:
     """The log of a run that a cluster's worker carries out."""
-    return places.outputs_folder(study) / name / "run.log"
+    return folders.outputs_folder(study) / name / "run.log"
 
 
 _ERROR = "\nerror: "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers import tables
 from helpers.files import sha256
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
 
@@ -29,7 +29,7 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     for path in _files_beside(study, notebook, values):
         inputs[path.name] = sha256(path)
     if values.get("source") == "folder":
-        folder = places.cases_folder(study)
+        folder = folders.cases_folder(study)
         inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
     return {"parameters": values, "notebook_sha256": code_digest(notebook), "inputs": inputs}
 
@@ -49,7 +49,7 @@ def code_digest(notebook: Path) -> str:
 
 
 def _finished_files(study: str, name: str) -> str:
-    path = places.outputs_folder(study) / name / "manifest.json"
+    path = folders.outputs_folder(study) / name / "manifest.json"
     manifest = json.loads(path.read_text()) if path.exists() else {}
     return digest(manifest["files"]) if manifest.get("status") == "finished" else ""
 
@@ -95,7 +95,7 @@ def references(study: str, notebook: Path, values: dict) -> list[str]:
 
 def matching(study: str, names: list[str]) -> list[str]:
     """The runs that the names match: `02_*` stands for all runs of stage 02 in the study."""
-    folder = places.params_folder(study)
+    folder = folders.params_folder(study)
     return [
         found
         for name in names
@@ -109,7 +109,7 @@ def _files_beside(study: str, notebook: Path, values: dict) -> list[Path]:
     """The tables and texts beside the YAML that parameters name (those marked `file:`)."""
     declared = parameters.schema(notebook)
     named = [values[key] for key in values if key in declared and declared[key].names == "file"]
-    paths = [places.params_folder(study) / name for name in named]
+    paths = [folders.params_folder(study) / name for name in named]
     return [path for path in paths if path.is_file()]
 
 

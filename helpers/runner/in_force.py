@@ -12,7 +12,7 @@ import subprocess
 import symtable
 from pathlib import Path
 
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 TYPED, GIVEN, DEFAULT = "typed in the notebook", "given by papermill or SET", "default"
 
@@ -43,7 +43,7 @@ def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[st
         or (name not in given and executed[name] != committed[name])
         or value not in [source[name] for source in (executed, given, before) if name in source]
     }
-    settings = places.settings_file(now["study"], notebook.stem, now["variant"])
+    settings = folders.settings_file(now["study"], notebook.stem, now["variant"])
     from_yaml = parameters.read_run(settings, declared) if settings.is_file() else {}
     layers = [(TYPED, typed), (GIVEN, given), (settings.name, from_yaml), (DEFAULT, committed)]
     # A default that is in the file but not yet committed is in force like any other.

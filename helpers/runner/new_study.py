@@ -4,12 +4,12 @@ import re
 import shutil
 from pathlib import Path
 
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 
 def copy(study: str, like: str) -> None:
     """Copy a study's parameters to begin a new study."""
-    source, target = places.existing(like), places.params_folder(study)
+    source, target = folders.existing(like), folders.params_folder(study)
     if target.exists():
         raise runs.RunError(
             f"{target} exists already; nothing was changed. Choose another name, as in make new"

@@ -5,7 +5,7 @@ before anything runs, and the state of its outputs/<study>/<run>/.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.runner import freshness, parameters, places, runs
+from helpers.runner import folders, freshness, parameters, runs
 
 READING_STAGE = "07_read_cases"
 
@@ -26,7 +26,7 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
     Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
     """
-    folder = places.existing(study)
+    folder = folders.existing(study)
     files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
     if not files:
         raise runs.RunError(f"{folder} has no YAML files: add one <notebook>.yaml per run.")
@@ -47,7 +47,7 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
 
 def _values(study: str, path: Path, chosen: dict) -> dict:
     notebook = path.stem.partition(".")[0]
-    declared = parameters.schema(places.NOTEBOOKS / f"{notebook}.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / f"{notebook}.ipynb")
     given = parameters.read_run(path, declared)
     given |= parameters.check(chosen, declared, f"SET {path.stem}")
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.files import sha256
-from helpers.runner import places
+from helpers.runner import folders
 
 # Paid images and readers' answers: no redo and no --force ever deletes these. It also keeps the
 # state from which training continues; stage 03 decides whether that state still fits.
@@ -115,7 +115,7 @@ def git() -> dict:
     try:
         head, changes = (
             subprocess.run(
-                ["git", "-C", str(places.ROOT), *arguments],
+                ["git", "-C", str(folders.ROOT), *arguments],
                 capture_output=True,
                 text=True,
                 check=True,
@@ -124,6 +124,6 @@ def git() -> dict:
         )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
-    if Path(head[0]).resolve() != places.ROOT:
+    if Path(head[0]).resolve() != folders.ROOT:
         return {"commit": None, "dirty": None}
     return {"commit": head[1], "dirty": any(changes)}

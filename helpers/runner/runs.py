@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from helpers import tables
 from helpers.files import utc_now, write_atomically
-from helpers.runner import executed_code, freshness, in_force, parameters, places, run_folder
+from helpers.runner import executed_code, folders, freshness, in_force, parameters, run_folder
 
 
 class RunError(RuntimeError):
@@ -66,12 +66,12 @@ class Run:
     @property
     def folder(self) -> Path:
         """outputs/<study>/<run>/"""
-        return places.outputs_folder(self.study) / self.name
+        return folders.outputs_folder(self.study) / self.name
 
     @property
     def notebook(self) -> Path:
         """The notebook in this checkout."""
-        return places.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
+        return folders.NOTEBOOKS / f"{self.name.split('.')[0]}.ipynb"
 
     @property
     def references(self) -> list[str]:
@@ -120,7 +120,7 @@ class Run:
 
     def beside(self, filename: str) -> Path:
         """A file beside the study's YAML files, e.g. prompts.csv. Raises RunError when absent."""
-        path = places.params_folder(self._in_force().study) / filename
+        path = folders.params_folder(self._in_force().study) / filename
         if not path.is_file():
             raise RunError(
                 f"{self.name}: {path} does not exist, but a parameter names it: add the file or"
@@ -198,11 +198,11 @@ def start(notebook: str, namespace: dict) -> Run:
     if notebook in _started:  # by this kernel: interrupted, or run again
         _started[notebook].release()
         before = _started[notebook].values
-    path = places.NOTEBOOKS / f"{notebook}.ipynb"
+    path = folders.NOTEBOOKS / f"{notebook}.ipynb"
     values, said = in_force.values(path, namespace, before)
     if said:
         print(f"Parameters that this run uses: {'; '.join(said)}.", flush=True)
-    places.existing(values["study"])
+    folders.existing(values["study"])
     namespace.update(values)
     study, variant = values.pop("study"), values.pop("variant")
     run = begin(study, f"{notebook}.{variant}" if variant else notebook, values)
@@ -264,7 +264,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
 def redo_command(run: Run) -> str:
     """The command that redoes a run with the values that it has here, whatever the YAML says."""
     notebook, _, variant = run.name.partition(".")
-    path = places.settings_file(run.study, notebook, variant)
+    path = folders.settings_file(run.study, notebook, variant)
     make = "" if path.is_file() else f"touch {shlex.quote(str(path))} && "
     schema = parameters.schema(run.notebook)
     in_file = parameters.read_run(path, schema) if path.is_file() else {}
@@ -280,7 +280,7 @@ def redo_command(run: Run) -> str:
 
 def load(study: str, name: str, values: dict | None = None) -> Run:
     """A run as it stands on disk, without touching it. `finished` is what its manifest says."""
-    path = places.outputs_folder(study) / name / "manifest.json"
+    path = folders.outputs_folder(study) / name / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Prints what make status and make verify show."""
 
-from helpers.runner import executed_code, places, planning, run_folder, runs
+from helpers.runner import executed_code, folders, planning, run_folder, runs
 
 
 def show(study: str, settings: list[str]) -> None:
@@ -37,11 +37,11 @@ def _other_code(run: runs.Run) -> str:
 
 def verify(study: str) -> bool:
     """Compare every finished run folder with its manifest; returns whether all are as written."""
-    folders = sorted(path.parent for path in places.outputs_folder(study).glob("*/manifest.json"))
-    if not folders:
-        raise runs.RunError(f"{places.outputs_folder(study)} holds no runs.")
+    found = sorted(path.parent for path in folders.outputs_folder(study).glob("*/manifest.json"))
+    if not found:
+        raise runs.RunError(f"{folders.outputs_folder(study)} holds no runs.")
     bad = 0
-    for folder in folders:
+    for folder in found:
         run = runs.load(study, folder.name)
         differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
         bad += len(differing)

@@ -17,7 +17,7 @@ import httpx2
 import openai
 import pandas as pd
 
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from helpers.services import prices, retry_policy, secrets
 
 NEVER_SENT = (
@@ -152,8 +152,8 @@ def credential(run: runs.Run) -> str:
     if not found and provider != "local":
         raise ServiceError(
             f"No key for provider {provider}: set the environment variable {name} or put the key"
-            f" into {places.keys_folder(run.study) / name}. For your own server set provider: local"
-            " and base_url; provider: rehearsal needs neither key nor address."
+            f" into {folders.keys_folder(run.study) / name}. For your own server set provider:"
+            " local and base_url; provider: rehearsal needs neither key nor address."
         )
     return found
 

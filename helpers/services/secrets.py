@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import quote
 
-from helpers.runner import places
+from helpers.runner import folders
 
 KEY_LIKE = re.compile(r"\bsk-[\w-]{12,}|\bAIza[\w-]{30,}|(?i:(?<=bearer ))[\w.~+/=-]{8,}")
 # Scheme, user and password, host and path, and the rest: a signed address is signed in its query.
@@ -19,7 +19,7 @@ def find(variable: str, study: str) -> str:
 
     From then on `clean` knows it.
     """
-    kept = places.keys_folder(study) / variable
+    kept = folders.keys_folder(study) / variable
     key = os.environ.get(variable, "").strip()
     key = key or (kept.read_text().strip() if kept.is_file() else "")
     if key:

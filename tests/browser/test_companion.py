@@ -22,7 +22,7 @@ import segno
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from helpers.runner import places
+from helpers.runner import folders
 
 CUES = (
     "WEBVTT\n\n00:00.000 --> 00:01.500\nThe first part.\n\n00:01.500 --> 00:09.000\nThe second.\n"
@@ -38,13 +38,13 @@ def companion(tmp_path_factory):
         for name in ("PARAMS", "OUTPUTS", "KEYS"):
             patch.setenv(name, str(root / name.lower()))
         poster_studies.analysed(frames=8)
-        with wave.open(str(places.params_folder("small") / "talk.wav"), "wb") as sound:
+        with wave.open(str(folders.params_folder("small") / "talk.wav"), "wb") as sound:
             sound.setnchannels(1)
             sound.setsampwidth(2)
             sound.setframerate(8000)
             tone = (int(3000 * math.sin(i / 3)) for i in range(9 * 8000))
             sound.writeframes(b"".join(struct.pack("<h", value) for value in tone))
-        (places.params_folder("small") / "talk.vtt").write_text(CUES)
+        (folders.params_folder("small") / "talk.vtt").write_text(CUES)
         run, _, _ = poster_studies.poster(audio="talk.wav", address="https://example.org/lungs/")
         yield run
 

@@ -12,7 +12,7 @@ import reading_studies
 from reading_browser import Reader
 from reading_client import free_port
 
-from helpers.runner.places import NOTEBOOKS
+from helpers.runner.folders import NOTEBOOKS
 
 TOKEN = "practice"
 

@@ -14,7 +14,7 @@ from reading_client import Server
 
 from helpers import study
 from helpers.assemble_reading_set import seal
-from helpers.runner import places, runs
+from helpers.runner import folders, runs
 
 SETTINGS = {
     "01_prepare_cases": {"source": "phantom", "patients": 48, "size": 64, "burned_in_text": "keep"},
@@ -106,15 +106,15 @@ def whole(tmp_path_factory):
 
 
 def _write_params() -> None:
-    folder = places.params_folder("whole")
+    folder = folders.params_folder("whole")
     folder.mkdir(parents=True)
     for name, values in SETTINGS.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     for name, text in TABLES.items():
         (folder / name).write_text(text)
     for name in ("study.yaml", "consent.txt", "blocks.csv"):
-        shutil.copy(places.ROOT / "params" / "rehearsal" / name, folder)
-    shutil.copy(places.ROOT / "params" / "pilot" / "questions.csv", folder)
+        shutil.copy(folders.ROOT / "params" / "rehearsal" / name, folder)
+    shutil.copy(folders.ROOT / "params" / "pilot" / "questions.csv", folder)
 
 
 def _key(root) -> pd.DataFrame:

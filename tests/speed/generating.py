@@ -14,7 +14,7 @@ from faulty_service import ImageServer
 
 from helpers import tables
 from helpers.generate_openai import answers, prompts, requests, service
-from helpers.runner import parameters, places, runs
+from helpers.runner import folders, parameters, runs
 from speed import measurement
 
 MODEL = "gpt-image-2-2026-04-21"
@@ -77,7 +77,7 @@ def _elsewhere():
 
 
 def _generation(server, images, in_flight):
-    declared = parameters.schema(places.NOTEBOOKS / "02_generate_openai.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "02_generate_openai.ipynb")
     values = {key: parameter.default for key, parameter in declared.items()}
     values |= {"provider": "rehearsal", "base_url": server.url, "quality": "low"}
     values |= {"budget_usd": 100.0, "in_flight": in_flight}

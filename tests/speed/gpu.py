@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers.diffusion import base_models, families
 from helpers.files import write_atomically
 from helpers.finetune_diffusion import checkpoints, latents, tiny_model, training_loop
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 from helpers.runner.parameters import Record
 from speed import models, results, training
 
@@ -111,9 +111,9 @@ def _resumed(build: Callable, frame: pd.DataFrame, folder: str, steps: int) -> f
 
 def recipes() -> dict[str, Record]:
     """The ready recipes of the published study: the one in force, and those beside it."""
-    folder = places.params_folder("paper")
+    folder = folders.params_folder("paper")
     files = [folder / "03_finetune_diffusion.yaml", *sorted((folder / "gpus").glob("03*.yaml"))]
-    declared = parameters.schema(places.NOTEBOOKS / "03_finetune_diffusion.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "03_finetune_diffusion.ipynb")
     given = {path: parameters.read_yaml(path) for path in files}
     return {
         path.stem: models.recipe(**parameters.check(values, declared, path.name))
@@ -196,7 +196,7 @@ def main(folder: Path, asked: dict[str, Record], build: Callable, seconds: float
 
 
 if __name__ == "__main__":
-    target = Path(os.environ.get("OUTPUTS") or places.ROOT / "outputs") / "speed"
+    target = Path(os.environ.get("OUTPUTS") or folders.ROOT / "outputs") / "speed"
     ready = recipes() if torch.cuda.is_available() else {}
     done = main(target, ready, models.of_recipe)
     print(f"Written to {target}: gpu.csv, machine.json.")

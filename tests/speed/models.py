@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from helpers.diffusion import base_models
 from helpers.finetune_diffusion import tiny_model
-from helpers.runner import parameters, places
+from helpers.runner import folders, parameters
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def setups(size: int = 64) -> list[Setup]:
 
 def recipe(**values) -> parameters.Record:
     """The parameters of notebook 03 with its defaults but for `values`."""
-    declared = parameters.schema(places.NOTEBOOKS / "03_finetune_diffusion.ipynb")
+    declared = parameters.schema(folders.NOTEBOOKS / "03_finetune_diffusion.ipynb")
     defaults = {name: parameter.default for name, parameter in declared.items()}
     return parameters.Record({**defaults, **values})
 

@@ -34,8 +34,8 @@ def existing(study: str) -> Path:
     """params/<study>/ of an existing study. Raises ParameterError naming the existing ones."""
     folder = params_folder(study)
     # Look in the list: on a file system that ignores case, Mine would also be found as mine.
-    folders = {path.name for path in folder.parent.glob("*") if path.is_dir()}
-    known = sorted(folders - {SERVICES})
+    there = {path.name for path in folder.parent.glob("*") if path.is_dir()}
+    known = sorted(there - {SERVICES})
     if study not in known:
         raise ParameterError(
             f"There is no study '{study}' in {folder.parent}{nearest(study, known)}. Make one with"
