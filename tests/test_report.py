@@ -52,6 +52,9 @@ FAST = {"replicates": 200, "coverage_studies": 20, "power_studies": 20}
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    # The seal orders the images, and with it the simulated answers: the same in every run.
+    (tmp_path / "keys" / "small").mkdir(parents=True)
+    (tmp_path / "keys" / "small" / "seal").write_text("5e" * 32)
     return tmp_path
 
 
@@ -518,9 +521,8 @@ def test_guessers_are_not_told_that_they_differ_from_chance(place):
     )
     known = discrimination.dropna(subset="low")
     assert ((known["low"] < 0) & (known["high"] > 0)).mean() > 0.8
-    # One in twenty 95 % intervals misses the truth, one in 1,000 of those 1.7 times as wide.
-    low, high = found["multireader"]["general all"]["shown"]
-    assert abs((low + high) / 2 - 0.5) < 1.7 * (high - low) / 2
+    general = found["multireader"]["general all"]
+    assert general["shown"][0] < 0.5 < general["shown"][1]
     # "fake" by at least two of six happens by chance in most images: the report says how often.
     row = found["headline"][0]
     assert 0.4 < row["two_fake"]["chance"] < 0.75
@@ -784,3 +786,18 @@ def test_what_was_noticed_and_how_labels_changed_is_on_the_first_screen(place):
         assert sentence in first and sentence not in rest
     assert "The share of “yes” to “Odd?” in “Real or not?” was 0.50 for real and 0.75" in rest
     assert "The share of “yes” to “Anything unusual?”" not in rest
+
+
+def test_a_key_that_was_opened_twice_is_a_sentence(ordinary):
+    openings = ["for the simulated readers", "when all readers had locked"]
+    context = CONTEXT | {"openings": openings, "early_openings": []}
+    page = " ".join(report.render(ordinary[1], context, {}).decode().split())
+    said = "The key was opened for the simulated readers and again when all readers had locked."
+    assert page.count(said) == 2  # in the methods and at the end
+
+
+def test_a_reason_in_place_of_an_interval_may_break_over_lines(ordinary):
+    page = report.render(ordinary[1], CONTEXT, {}).decode()
+    table = page.partition("Findings expected and named, by reader")[2].partition("</table>")[0]
+    assert "too few for an interval" in table
+    assert not re.search(r'<td class="n">[^<]*too few', table)

@@ -65,5 +65,5 @@ def with_shown(row: pd.Series) -> dict:
         return row.to_dict()
     shown, reason = multireader.possible(row), row["reason"]
     if not reason and math.isnan(shown[0]):
-        reason = f"fewer than {FEWEST} real or generated images, or patients or prompts of them"
+        reason = f"fewer than {FEWEST} images, prompts or patients on one side"
     return row.to_dict() | {"shown": shown, "reason": reason}
