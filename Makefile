@@ -106,8 +106,9 @@ define refuse_another
 @found=$$(test ! -x $(BIN)/python || $(BIN)/python -I -c 'import importlib.util as util; \
 	found = util.find_spec("helpers"); print(found.origin if found else "")'); \
 	case "$$found" in ""|"$(CURDIR)/helpers/__init__.py") ;; *) \
-	echo "error: $(VENV) belongs to the checkout that has $$found. Give another one with VENV=," \
-	"or hand it over with '$(BIN)/python -m pip install --no-deps -e .'" >&2; exit 1 ;; esac
+	echo "error: $(VENV) belongs to the checkout that has $$found. Give another environment with" \
+	"VENV=, or hand this one over with '$(BIN)/python -m pip install --no-deps -e .'" >&2; \
+	exit 1 ;; esac
 endef
 
 own: $(VENV)/study.stamp

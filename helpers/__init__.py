@@ -27,7 +27,7 @@ share is beside these folders. In the order in which a newcomer asks:
     prepare_cases/        01  import, table layouts, de-identification, duplicates, splits
     generate_openai/      02  the image service, requests, answers, batches, shapes, provenance
     finetune_diffusion/   03  training loop, latents, checkpoints, dry run
-    sample_diffusion/     04  drawing, the sampling run, do images show what captions say
+    sample_diffusion/     04  drawing, the sampling run, whether images show what captions say
     audit/                05  fidelity, memorised copies, signs that give the source away
     assemble_reading_set/ 06  the random draw, blinding, the seal
     reading/              07  the record, the server, the page (static/)

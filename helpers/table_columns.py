@@ -252,7 +252,7 @@ TABLES = {
         "One row per sampled image: how it was sampled (04).",
         [
             text("image_id", "as in images.csv", required=True),
-            text("checkpoint", "run that trained the model", required=True),
+            text("checkpoint", "run or model that was sampled", required=True),
             text("prompt_id", "stable id of the prompt", required=True),
             integer("replicate", "0, 1, … within the prompt", required=True),
             integer("seed", "seed of this image's own noise", required=True),
@@ -279,9 +279,9 @@ TABLES = {
         "Fidelity and diversity of each generated source (05).",
         [
             text("metric", "name of the measure", required=True),
-            text("source", "run and generator, or the real-against-real baseline", required=True),
+            text("source", "run and generator", required=True),
             text("modality", "modality of the images", *MODALITIES),
-            integer("images", "images of the source", required=True),
+            integer("images", "images of the source that were compared", required=True),
             integer("reference_images", "number of real images in the comparison"),
             number("estimate", "value", required=True),
             number("low", "lower end of the 95 % interval"),
@@ -446,7 +446,7 @@ TABLES = {
             yes_no(
                 "unaware",
                 "true: readers do not know of generated images yet. No text up to the end of this"
-                " part may name them",
+                " part may mention them",
             ),
             yes_no("tell_truth", "true: the truth is shown after each answer. Never scored"),
             yes_no("lock", "true: answers cannot be changed once the reader goes on"),
@@ -460,8 +460,8 @@ TABLES = {
         ],
     ),
     "review": (
-        "list.csv beside the study's keys: images with text in their pixels that a person has to"
-        " decide on (01).",
+        "Images with text in their pixels that a person has to decide on (01): list.csv in"
+        " .keys/<study>/<run>.review/.",
         [
             text("image_id", "as in images.csv", required=True),
             text("file", "relative to the folder of images"),
@@ -474,9 +474,13 @@ TABLES = {
         [
             text("blind_id", "opaque id of a presentation", required=True),
             text("path", "PNG file, relative to reading_set/", required=True),
-            text("checksum", "keyed (HMAC-SHA256), so it does not reveal repeats", required=True),
+            text(
+                "checksum",
+                "keyed hash of the file (HMAC-SHA256), which does not reveal repeats",
+                required=True,
+            ),
             text("modality", "modality of the image", *MODALITIES, required=True),
-            yes_no("training", "shown before the read, not scored", required=True),
+            yes_no("training", "shown as warm-up or for learning; not scored", required=True),
             integer(
                 "part",
                 "0 training, then 1, 2, 3: a reader's images are shuffled within parts only, so"
@@ -484,7 +488,8 @@ TABLES = {
             ),
             text("block", "id of the block that shows it", required=True),
             text(
-                "pair", "blind_id of the left image of its pair, for both; missing if shown alone"
+                "pair",
+                "blind_id of the left image, in both rows of a pair; missing if shown alone",
             ),
         ],
     ),
@@ -546,8 +551,8 @@ TABLES = {
             integer("images", "number of images in this study", required=True),
             number("power_area", "power to distinguish the hoped-for mean area from 0.5"),
             number("power_difference", "power to distinguish two generators"),
-            integer("images_area", "images needed for that area; empty: over 2000"),
-            integer("images_difference", "images needed for two generators; empty: as above"),
+            integer("images_area", "images needed for the hoped-for area; empty: over 2000"),
+            integer("images_difference", "images needed for two generators; empty: over 2000"),
             integer("images_kappa_binary", "images needed for kappa of fake and not fake"),
             integer("images_kappa", "images needed for kappa of real, uncertain and fake"),
         ],
@@ -576,8 +581,8 @@ TABLES = {
     ),
     "given_answers": (
         (
-            "answers.csv of 07: one row per valid answer to a question; readings.csv is derived"
-            " from it."
+            "One row per valid answer to a question: the file answers.csv of 07. readings.csv is"
+            " derived from it."
         ),
         [
             text("reader_id", "opaque id", required=True),
@@ -857,7 +862,7 @@ TABLES = {
             text("measure", "accuracy (share of right answers) or seconds (geometric mean)"),
             integer("fifth", "fifth of the reader's own order, 1 to 5"),
             *_estimate(),
-            integer("readers", "number of readers who answered in it"),
+            integer("readers", "number of readers who answered in this fifth"),
             integer("answers", "number of answers used"),
         ],
     ),
@@ -884,7 +889,7 @@ TABLES = {
             text("origin", "the truth", *ORIGINS, required=True),
             text("finding", "id of the finding", required=True),
             text("name", "name of the finding"),
-            integer("answers", "with this finding", required=True),
+            integer("answers", "answers with this finding", required=True),
             integer("images", "number of different images", required=True),
             integer("ticked", "answers where it was ticked"),
             integer("in_text", "answers whose description names it"),
@@ -918,14 +923,16 @@ TABLES = {
         [
             text("finding", "id of the finding", required=True),
             text("name", "name of the finding"),
-            integer("answers", "with this finding", required=True),
+            integer("answers", "answers with this finding", required=True),
             integer("images", "number of different images", required=True),
             integer("alike", "images on which all their readers agree"),
             integer("of_images", "images with several answers"),
             number("share", "alike divided by of_images"),
             number("low", "lower end of the share's 95 % interval"),
             number("high", "upper end of the share's 95 % interval"),
-            *(number(name, "coefficient") for name in ("percent", "fleiss", "gwet")),
+            number("percent", "percent agreement"),
+            number("fleiss", "Fleiss' kappa"),
+            number("gwet", "Gwet's AC1"),
             text("reason", "why a number is missing"),
         ],
     ),
@@ -1011,7 +1018,7 @@ TABLES = {
             number("y", "position of the point, or of the box's upper side", required=True),
             number("width", "of the box; 0 for a point", required=True),
             number("height", "of the box; 0 for a point", required=True),
-            text("region", "ninth of the image that holds the mark's middle", required=True),
+            text("region", "ninth of the image that contains the mark's centre", required=True),
             text("cue", "cue that the reader chose for it"),
         ],
     ),
@@ -1052,7 +1059,7 @@ TABLES = {
             text(
                 "group", "all readers, or those with one answer to another question", required=True
             ),
-            text("value", "the option; words; lowest, median, highest of numbers", required=True),
+            text("value", "option or words; of numbers: lowest, median, highest", required=True),
             text("text", "the option as readers see it"),
             *_estimate(),
             integer("count", "readers; missing for numbers"),
@@ -1066,7 +1073,11 @@ TABLES = {
     ),
     "question_means": (
         "Mean answers of these readers by truth: steps, or shares of yes or of right answers (08).",
-        [*_question(), text("origin", "the truth", *TRUTHS, required=True), *_difference()],
+        [
+            *_question(),
+            text("origin", "the truth", *TRUTHS, required=True),
+            *(one for one in _difference() if one.name not in ("before", "after")),
+        ],
     ),
     "question_contrasts": (
         "Generated against real images, and a later block against an earlier one (08).",

@@ -24,8 +24,8 @@ LENGTHS_OF_TIME = re.compile(
 
 
 def read_design(run: runs.Run) -> tuple[pd.DataFrame, protocol.Protocol, list[str]]:
-    """Of a run of 06: draw.csv, the protocol of questions.csv and blocks.csv, and what the design
-    requires of the people responsible for it (one sentence each).
+    """The design of a run of 06: draw.csv, the protocol of questions.csv and blocks.csv, and what
+    the design requires of the people responsible for it (one sentence each).
 
     Raises ProtocolError with one line per mistake: in a table, between the tables, and in a text
     that would reveal to the readers of an unaware block what they must not know yet.

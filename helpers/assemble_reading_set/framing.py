@@ -31,8 +31,8 @@ AIR, NEAR, FLAT = 0.3, 0.04, 0.004
 
 
 def field(array: np.ndarray, bits: int, settings: dict) -> np.ndarray:
-    """The part of an image that is shown: with `framing` whole its own field, with common the
-    field's central square without a border of `margin` of its side.
+    """The part of an image that is shown: without bars; with `framing` common only the central
+    square of that, less `margin` of its side at each edge.
     """
     array = images.without_bars(array, bits)
     if settings["framing"] == "whole":

@@ -85,8 +85,8 @@ def unseal(
     readers.csv. `emergency` is the reason, which is recorded, for opening earlier. `simulated` says
     that simulated readers open the key to answer from the truth. Every opening is recorded with
     time, method and reason in `sealed_folder`/.unsealed.jsonl and in the result's
-    `.attrs["unsealed"]`. Raises SealError for an open reader, a missing seal, a wrong passphrase,
-    and a key, plan, image or reading set that is not the committed one.
+    `.attrs["unsealed"]`. Raises SealError for a reader who has not locked, a missing seal, a wrong
+    passphrase, and a key, plan, image or reading set that is not the committed one.
     """
     commitment = read_commitment(reading_set_folder)
     if missing := {"commitment", "reading_set", "readers", "plan", "code", "packages"} - set(
@@ -143,8 +143,8 @@ def _opened(sealed: Path, reading_set: Path, commitment: dict, study: str) -> pd
 
 
 def fingerprint(reading_set: Path) -> str:
-    """One SHA-256 over reading_set.csv, the protocol's tables and every image: a damaged copy
-    shows; a repeated image does not.
+    """One SHA-256 over reading_set.csv, the protocol's tables and every image. It shows
+    damage to a copy, but not which images are repeats.
     """
     folder = Path(reading_set)
     rows = tables.read(folder / "reading_set.csv").sort_values("blind_id")

@@ -1,5 +1,5 @@
-"""Finds memorised copies: a sample that is a training case behind cropping, noise, another window
-or a mirror.
+"""Finds memorised copies: a sample that is a training case, even if cropped, mirrored, noisy or
+with another window.
 
 A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
 crops of every case find the most similar cases; those are aligned with the sample. The distance is
@@ -69,10 +69,10 @@ def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tu
     """(threshold, expected false-positive rate, its 95 % Clopper–Pearson-type interval) from
     the nearest distances of real images of other patients.
 
-    A distance below the threshold is called a copy. It is the k-th smallest of them, k the largest
-    with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another patient falls
-    below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets. Raises
-    ValueError if there are no such images.
+    A distance below the threshold is called a copy. The threshold is the k-th smallest distance, k
+    the largest with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another
+    patient falls below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets.
+    Raises ValueError if there are no such images.
     """
     ordered = np.sort(np.asarray(others, dtype=float))
     if not len(ordered):

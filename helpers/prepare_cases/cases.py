@@ -124,7 +124,7 @@ def prepare(run: runs.Run) -> Cases:
 
 
 def _say_what_to_look_at(run: runs.Run, pictures: pd.DataFrame) -> None:
-    """Name the images that may be inverted, or of which no header says where the right is."""
+    """Name the images that may be inverted, or whose headers do not say which side is right."""
     if suspected := int(pictures["inverted"].sum()):
         run.say(
             f"{suspected} X-rays look inverted (bones dark, lungs bright), but no header says so."

@@ -2,8 +2,8 @@
 the names of files and folders.
 
 Every reader of tables takes the tables and files found below a folder and returns the rows it
-understands, with the columns of COLUMNS (text; '' when unknown). A file belongs to the first that
-knows it.
+understands, with the columns of COLUMNS (text; '' when unknown). The first reader that knows a
+file describes it.
 """
 
 import difflib

@@ -12,7 +12,7 @@ READING_STAGE = "07_read_cases"
 
 @dataclass
 class Step:
-    """A run of the plan with its state: new, interrupted, finished or stale, and the reasons for
+    """A run of the plan with its state: new, interrupted, finished or stale, and why it is
     stale.
     """
 
@@ -95,7 +95,7 @@ def _check_readers(planned: list[runs.Run]) -> None:
 
 
 def states(planned: list[runs.Run]) -> list[Step]:
-    """Where each run stands on disk. A run is stale with the runs that it reads."""
+    """Where each run stands on disk. A run is also stale if it reads a stale one."""
     steps: dict[str, Step] = {}
     for run in planned:
         onto = runs.load(run.study, run.name, run.parameters)

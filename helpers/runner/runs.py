@@ -49,8 +49,8 @@ class Run:
     def _in_force(self) -> "Run":
         """This run, unless a parameter's variable was changed in the notebook after runs.start.
 
-        Raises RunError naming the parameter and both values: what acts and what the manifest says
-        would not be the same.
+        Raises RunError naming the parameter and both values: otherwise the manifest would not say
+        what the run used.
         """
         variant = self.name.partition(".")[2]
         for key, value in {"study": self.study, "variant": variant, **self.values}.items():

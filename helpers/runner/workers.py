@@ -66,7 +66,7 @@ class _Here(Executor):
 
 def worker_pool(count: int, preload: str) -> ProcessPoolExecutor:
     """`count` processes that have imported the module `preload`, and that end with the process that
-    started them, however that one ends.
+    started them, even if it is killed.
 
     The processes are not forked: a notebook kernel has threads, and a forked child may wait for
     their locks for ever.

@@ -33,10 +33,10 @@ class Estimate:
 def estimate(
     price: prices.Price, prompt: str, size: str, quality: str, seen: list[float], batch: bool
 ) -> Estimate:
-    """The expected cost of one image, from the real charges for this model and quality if there are
+    """The expected cost of one image, from earlier charges for this model and quality if there are
     any.
 
-    `seen` has the output tokens of earlier answers, each per square of 1024 pixels.
+    `seen` has the output tokens of earlier answers, each per 1024 x 1024 pixels.
     """
     discount = prices.BATCH_DISCOUNT if batch else 1
     if not price.by_tokens:

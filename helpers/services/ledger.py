@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def settled_usd(self) -> float:
-        """The same without the amounts set aside for attempts in progress."""
+        """`spent_usd` without the amounts set aside for attempts in progress."""
         return sum(
             row["cost_usd"] or 0.0 for row in self.rows.values() if row["status"] not in OPEN
         )
@@ -104,8 +104,8 @@ class Ledger:
         self._changes += 1
 
     def unanswered(self) -> list[dict]:
-        """The attempts without an answer and without a count. They were perhaps billed; their cost
-        is the amount set aside.
+        """The attempts without a recorded answer or token count. They were perhaps billed; their
+        cost is the amount set aside.
         """
         return [self.rows[name] for name in self._unanswered]
 

@@ -1,11 +1,11 @@
 """What to do when a request fails, in one place: the client itself never retries.
 
 - 429, a rate limit: wait as Retry-After or x-ratelimit-reset-… say, or longer each time (throttled)
-- 408, 409, 5xx, no connection, hung up before an answer: a bounded number of tries (retry)
+- 408, 409, 5xx, no connection, closed before an answer: a bounded number of tries (retry)
 - an answer cut off, timed out (504 too), or unusable: perhaps billed; ask again, counted (again)
 - a refusal by a safety system, whatever its status and words: recorded, never sent again (refused)
 - any other 4xx: this request is set aside; several that fail alike stop the run (rejected)
-- nothing left to spend, a wrong key, a model that is not there: stop with what there is (stop)
+- nothing left to spend, a wrong key, an unknown model: stop and keep what came so far (stop)
 """
 
 import contextlib
@@ -213,7 +213,7 @@ class InFlight:
         self._answers = 0
 
     def throttled(self, under_way: int) -> None:
-        """A 429 came while `under_way` other requests were in progress: that many are allowed."""
+        """A 429 came while `under_way` other requests were in progress: allow that many."""
         self.allowed = max(1, min(self.allowed, under_way))
         self._answers = 0
 

@@ -37,7 +37,7 @@ def clean(text: str) -> str:
 
 
 def clean_bytes(content: bytes) -> bytes:
-    """The same for an answer that is kept as it came; of an image only keys are taken out."""
+    """`clean` for an answer that is kept as received; from an image only keys are removed."""
     if content.lstrip().startswith((b"{", b"[")):
         return clean(content.decode("latin-1")).encode("latin-1")
     for key in _in_use:

@@ -1,8 +1,8 @@
 """One coefficient of agreement from counts of ratings, with its standard error from each image's
 influence (sources: agreement.py).
 
-Each returns estimate, standard error, images, effective clusters, lowest possible value and the
-reason why something is missing.
+Each function returns estimate, standard error, images, effective clusters, lowest possible value
+and the reason why something is missing.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""Compares which of two is harder to spot: two sets of images read by the same readers, or the same
-images read by two groups of readers. Every score counts.
+"""Compares the areas of two sets of images read by the same readers, or of two groups of readers of
+the same images. Every score counts.
 
 Images in both sets (the real ones beside two generators) affect both areas, so the covariance is
 over the union of the images. Truth is 0 (real) or 1 (generated).

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-FEWEST_ANSWERS = 10  # minimum answers of a reader for an own slope
+FEWEST_ANSWERS = 10  # minimum answers of a reader for a slope
 FIFTHS = 5
 
 

@@ -1,6 +1,4 @@
-"""Areas under the ROC curve of one reader and of many:
-
-DeLong, Obuchowski-Rockette, bootstrap, power.
+"""Areas under the ROC curves of many readers: DeLong, Obuchowski-Rockette, bootstrap, power.
 
 Truth is 0 (real) or 1 (generated), a higher score means more surely generated. Sources: DeLong et
 al., Biometrics 44 (1988); Obuchowski and Rockette, Commun. Stat. Simul. 24 (1995); Hillis, Stat.
