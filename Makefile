@@ -1,5 +1,5 @@
 # make study · status · verify · plan · reader · poster · new · lab · colab · test · pythons · soak
-# · speed · gpu · lint      (README.md says what each is for)
+# · speed · gpu · lint      (what each does: README.md and the comments in Makefile)
 STUDY ?= rehearsal
 PYTHON ?= python3
 VENV ?= .venv

@@ -61,7 +61,7 @@ def _estimate():
 
 def _coefficient():
     names = (
-        text("coefficient", "name", required=True),
+        text("coefficient", COEFFICIENT, required=True),
         *_estimate(),
         number("se", "standard error"),
     )
@@ -85,7 +85,7 @@ def _model():
         text("last_utc", "ISO 8601, time of the last answer"),
         text("instructions_sha256", "SHA-256 of the instructions", required=True),
         text("settings", "JSON: the settings of the requests", required=True),
-        integer("answered", "number of images", required=True),
+        integer("answered", "number of images answered", required=True),
         integer("missing", "number of images without an answer", required=True),
         number("cost_usd", "cost of all requests of this reading, USD"),
         yes_no("simulated", "answered by the rehearsal's stand-in", required=True),
@@ -122,6 +122,7 @@ QUESTION_KINDS = (
     *("choice", "choices", "scale", "text", "number", "yes/no", "findings", "side"),
     "marks",
 )
+COEFFICIENT = "percent, cohen, scott, conger, fleiss, gwet (AC1), brennan_prediger, krippendorff"
 STRATUM = "all images, those of one modality, or stratified over modality"
 
 TABLES = {
@@ -180,7 +181,7 @@ TABLES = {
             integer("original_height", "pixels", required=True),
             integer("original_bits", "stored grey depth"),
             text(
-                "window", "center/width (CT in HU), VOI LUT, full range or as stored", required=True
+                "window", "centre/width (CT in HU), VOI LUT, full range or as stored", required=True
             ),
             number("clipped", "share of the pixels outside the window", required=True),
             number(
@@ -331,7 +332,7 @@ TABLES = {
                 "after",
                 required=True,
             ),
-            text("feature", "one feature, or joint", required=True),
+            text("feature", "one sign, or joint: all signs together", required=True),
             number(
                 "auc",
                 "grouped cross-validated area under the curve, generated against real",
@@ -609,7 +610,7 @@ TABLES = {
             number("years", "years of experience"),
             text("specialty", "as registered"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
-            yes_no("display_steps_seen", "found the darkest and the brightest step of the pattern"),
+            yes_no("display_steps_seen", "found both steps of the display check"),
             text("room_light", "as the reader stated", "dark", "dimmed", "bright"),
             text("device", "as stated", "diagnostic", "desktop", "laptop", "tablet", "phone"),
             text("consent_utc", "ISO 8601"),
@@ -953,7 +954,7 @@ TABLES = {
             " size (08)."
         ),
         [
-            text("coefficient", "name", required=True),
+            text("coefficient", COEFFICIENT, required=True),
             number("truth", "true value in the simulation"),
             number("coverage", "share of the intervals that contain the true value"),
             number("undefined", "share of the simulated studies without an interval"),
@@ -972,7 +973,7 @@ TABLES = {
             ),
             text("origin", "the truth; missing where asked once", *TRUTHS),
             text("question", "id in questions.csv", required=True),
-            text("value", "several joined by |", required=True),
+            text("value", "the answer; several joined by |", required=True),
         ],
     ),
     "pairs": (
@@ -1119,7 +1120,7 @@ TABLES = {
         "Agreement that the published counts allow (09).",
         [
             text("both_fake", "images both called fake: a number, or any", required=True),
-            text("coefficient", "name", required=True),
+            text("coefficient", COEFFICIENT, required=True),
             number("low", "lowest value over all tables"),
             number("high", "highest value over all tables"),
             yes_no("exact", "all possible tables were enumerated", required=True),
