@@ -206,17 +206,17 @@ TABLES = {
         ],
     ),
     "ledger": (
-        "One row per request to the image API, written before the request and updated after it"
-        " (02).",
+        "One row per request to a paid service, written before the request and updated after it"
+        " (02, 07).",
         [
             text("request_id", "id of this attempt, assigned by the study", required=True),
-            text("image_id", "id of the requested image", required=True),
-            text("prompt_id", "stable id of the prompt", required=True),
-            text("prompt", "as sent"),
+            text("image_id", "id of the requested image (02) or answer (07)", required=True),
+            text("prompt_id", "stable id of the prompt (02), or block (07)", required=True),
+            text("prompt", "as sent (02 only)"),
             text("model", "as requested"),
             text("size", "WIDTHxHEIGHT as sent; missing when none was sent"),
             text("quality", "as sent; missing when none was sent"),
-            integer("attempt", "1 for the first try of this image"),
+            integer("attempt", "1 for the first attempt at this image or answer"),
             text("requested_utc", "ISO 8601", required=True),
             number("seconds", "from request to answer"),
             integer("input_tokens", "as counted by the service"),
@@ -608,7 +608,7 @@ TABLES = {
             text("reader_id", "opaque id", required=True),
             text("kind", "who answered; missing: a person", "person", "model"),
             number("years", "years of experience"),
-            text("specialty", "as registered"),
+            text("specialty", "as the reader stated"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("display_steps_seen", "found both steps of the display check"),
             text("room_light", "as the reader stated", "dark", "dimmed", "bright"),
@@ -681,7 +681,7 @@ TABLES = {
         [
             text("reader", "R1, R2, …", required=True),
             number("years", "years of experience"),
-            text("specialty", "as registered"),
+            text("specialty", "as the reader stated"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("simulated", "a simulated reader"),
             integer("answered", "number of images answered", required=True),
