@@ -1176,7 +1176,11 @@ TABLES = {
 _BESIDE = {"answers": "Answers of models to images", "accuracy": "Accuracy of models", "areas": ""}
 for _name, _said in _BESIDE.items():
     _said = f"{_said or 'Area under the ROC curve of models'} (08). Same columns as {_name}.csv."
-    TABLES[f"model_{_name}"] = (_said, [*TABLES[_name][1]])
+    _reader = text("reader", "the model: its name in the report", required=True)
+    TABLES[f"model_{_name}"] = (
+        _said,
+        [_reader if column.name == "reader" else column for column in TABLES[_name][1]],
+    )
 
 ANALYSIS = (*list(TABLES)[list(TABLES).index("answers") :],)
 for _name in ANALYSIS:
