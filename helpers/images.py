@@ -255,7 +255,7 @@ def _shortened(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
 
 
 def effective_bits(array: np.ndarray, bits: int) -> int:
-    """Grey depth as the grey levels show it: 8 for an image of 8 bits that was stretched to 12."""
+    """Bit depth as the grey levels show it: 8 for an image of 8 bits that was stretched to 12."""
     levels = np.unique(array).astype(np.int64)
     step = int(np.diff(levels).min()) if levels.size > 1 else 1
     return max(1, bits - int(np.log2(step)))

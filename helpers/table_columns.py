@@ -151,7 +151,7 @@ TABLES = {
             text("age_band", "decade, e.g. 50-59; 90+ is one band"),
             integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
-            integer("bits", "grey depth of the stored pixels (1 to 16)", required=True),
+            integer("bits", "bit depth of the stored pixels (1 to 16)", required=True),
             text("licence", "licence of the image"),
             text("credit", "people or institutions to credit"),
             text("prompt_id", "stable id of the prompt; generated only"),
@@ -179,7 +179,7 @@ TABLES = {
             text("kind", "file format and compression", required=True),
             integer("original_width", "pixels", required=True),
             integer("original_height", "pixels", required=True),
-            integer("original_bits", "stored grey depth"),
+            integer("original_bits", "stored bit depth"),
             text(
                 "window", "centre/width (CT in HU), VOI LUT, full range or as stored", required=True
             ),

@@ -197,7 +197,7 @@ def test_the_reason_of_an_empty_measure_is_the_true_one():
         pd.Series(["fake", "uncertain", "uncertain"]), truth, "dropped"
     ).set_index("measure")
     assert unsure.reason["specificity"] == "only uncertain answers to real images"
-    assert unsure.reason["sensitivity"] == "one image is too few for an interval"
+    assert unsure.reason["sensitivity"] == "only one image"
     assert unsure.estimate["sensitivity"] == 1
 
 
@@ -208,7 +208,7 @@ def test_answers_of_one_cluster_are_not_independent():
     assert grouped["clusters"] == 8 and grouped["effective"] < 8
     assert grouped["low"] < alone["low"] and alone["high"] < grouped["high"]
     few = accuracy.share(hits[:15], clusters[:15])
-    assert np.isnan(few["low"]) and few["reason"].startswith("3 prompts or patients")
+    assert np.isnan(few["low"]) and few["reason"].startswith("only 3 prompts or patients")
 
 
 def test_a_stratified_share_weighs_the_strata_by_their_images():

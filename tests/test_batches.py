@@ -160,7 +160,7 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
         _results_lose_their_second_line(server, put)
         submit(server)
         again = generation(server, mode="batch")
-        with pytest.raises(connection.ServiceError, match="1 requests was submitted"):
+        with pytest.raises(connection.ServiceError, match="1 request was submitted"):
             visit(again)
         assert len(on_disk(again)) == 5
         assert again.ledger.frame()["status"].value_counts()["unknown"] == 1

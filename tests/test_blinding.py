@@ -475,7 +475,7 @@ def test_a_passphrase_locks_the_key(pool, tmp_path, monkeypatch):
     sealed_set(pool, tmp_path)
     assert len(opened(tmp_path)) == 32
     monkeypatch.setenv(envelope.PASSPHRASE, "two blind mice")
-    with pytest.raises(envelope.SealError, match="passphrase is wrong"):
+    with pytest.raises(envelope.SealError, match="SEAL_PASSPHRASE is wrong"):
         opened(tmp_path)
     monkeypatch.delenv(envelope.PASSPHRASE)
     with pytest.raises(envelope.SealError, match="set SEAL_PASSPHRASE"):

@@ -248,4 +248,4 @@ def test_time_of_right_answers_and_the_course():
         perfect.loc[0, "low"]
     )
     none = drift.mean_slope(drift.slopes(first.head(4), "right", "share"), 5)
-    assert "no reader with 10 answers" in none["reason"]
+    assert "no reader has 10 answers" in none["reason"]

@@ -224,7 +224,9 @@ def test_the_report_says_what_was_found_of_pairs(tmp_path, monkeypatch):
     said = texts.written(found, CONTEXT)
     share = "picked the generated one in 222 of 320 choices (69 %; 95 % interval"
     assert share.replace(" %", "\u00a0%") in said["blocks"][0].replace(" %", "\u00a0%")
-    assert any("they preferred the left image, whatever it showed" in one for one in said["pairs"])
+    assert any(
+        "readers preferred the left image, whatever it showed" in one for one in said["pairs"]
+    )
     assert any(
         "the generated image was the left one in 20 pairs" in one.lower() for one in said["pairs"]
     )

@@ -158,7 +158,7 @@ def test_a_reader_who_withdrew_holds_nothing_up(place):
     poster_studies.analysed(readers=3, withdrawn=(2,))
     _, about, said = poster_studies.poster()
     assert about["points"] >= 24
-    assert "every reader who stayed had locked" in " ".join(said["methods"])
+    assert "every reader who stayed had locked their answers" in " ".join(said["methods"])
 
 
 LONG = (

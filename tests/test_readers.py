@@ -162,8 +162,8 @@ def test_when_people_have_locked_the_study_goes_on(opened):
         send("answered", blind_id, label="uncertain", confidence=1, seconds=3.5)
     assert (
         study.collect(opened)
-        == "reader-x has to lock: `make reader STUDY=reading_test` serves the page; then run the"
-        " study again."
+        == "reader-x has to lock the answers: `make reader STUDY=reading_test` serves the page;"
+        " then run the study again."
     )
     send("locked")
     assert study.collect(opened) == ""

@@ -127,7 +127,7 @@ def test_the_readme_s_unit_prints_no_link(tmp_path):
         server.options = more
         server.start()
         try:
-            assert server.links == {} and "2 readers added" in server.log.read_text()
+            assert server.links == {} and "Readers added: 2" in server.log.read_text()
             server.environment = {}
             assert server.command("links").returncode == 0 and len(server.links) == 2
             assert server.client(0).state()["phase"] == "consent"

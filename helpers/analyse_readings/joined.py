@@ -90,7 +90,8 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
         ),
         (
             ~readings["blind_id"].isin(key["blind_id"]),
-            "an answer to {blind_id}, which is not in this reading set but in another one.",
+            "an answer to {blind_id}, which is not in this reading set: check reading_set and"
+            " readings of 08.",
         ),
         (
             readings.duplicated(["reader_id", "blind_id"]),
@@ -100,7 +101,9 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
         if wrong.any():
             raise AnalysisError("readings.csv has " + said.format(**readings[wrong].iloc[0]))
     if "finding" in readings:
-        raise AnalysisError("readings.csv has a column 'finding', which belongs to the key.")
+        raise AnalysisError(
+            "readings.csv has a column 'finding', which belongs to the key: export the read again."
+        )
     people = not_withdrawn(readers).drop(columns=["simulated", "withdrawn_utc"], errors="ignore")
     joined = readings.merge(key.rename(columns={"finding": "true_finding"}), on="blind_id")
     joined = joined.merge(people, on="reader_id")

@@ -12,7 +12,7 @@ from helpers.runner import folders, parameters, runs
 
 # How the seal records an opening -> the end of the sentence "The key was opened …".
 OPENED = {
-    "all readers locked": "when all readers had locked",
+    "all readers locked": "when all readers had locked their answers",
     "simulated readers": "for the simulated readers",
     "emergency": "in an emergency",
 }

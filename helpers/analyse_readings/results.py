@@ -124,7 +124,7 @@ def without_few(table: pd.DataFrame) -> pd.DataFrame:
     few = (
         table["low"].notna() & (table["images"] < FEW_IMAGES) & (table["coefficient"] != "percent")
     )
-    return without_interval(table, few, f"fewer than {FEW_IMAGES} images: no interval")
+    return without_interval(table, few, f"fewer than {FEW_IMAGES} images")
 
 
 def without_interval(table: pd.DataFrame, where: pd.Series, reason: str) -> pd.DataFrame:

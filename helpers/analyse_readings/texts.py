@@ -68,8 +68,10 @@ def p_value(p: float | None) -> str:
     return "p < .001" if p < 0.001 else f"p = {value(p, 3)}".replace("0.", ".")
 
 
-def count(part: dict) -> str:
-    """3 of 20 (15 %; 95 % interval 5 to 36 %)."""
+def count(part: dict, what: str = "", more: str = "") -> str:
+    """3 of 20 (15 %; 95 % interval 5 to 36 %), with `what` after the numbers and `more` at the end
+    of the brackets.
+    """
     if not part["total"]:
         return "none (no image has the answers that this needs)"
     held = (
@@ -77,7 +79,8 @@ def count(part: dict) -> str:
         if part["low"] is not None
         else f"no interval: {part['reason']}"
     )
-    return f"{part['count']} of {part['total']} ({percent(part['estimate'])}; {held})"
+    share = percent(part["estimate"])
+    return f"{part['count']} of {part['total']}{what} ({share}; {held}{more})"
 
 
 def estimate(row: dict, low: str = "low", high: str = "high") -> str:

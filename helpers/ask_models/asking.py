@@ -52,12 +52,12 @@ class Order:
     reader_id: str
     block: str
     blind_id: str
-    image_id: str  # of the ledger: reader, image and digest of what it was asked with
+    image_id: str  # of the ledger: reader, image, digest of instructions and settings
     earlier: tuple[str, ...] = ()  # blind_ids shown before in this block, for a model with memory
 
     @property
     def group(self) -> str:
-        """Orders that fail together: each image fails alone."""
+        """The group of orders that fail together: each image is a group of its own."""
         return self.image_id
 
     prompt_id = property(lambda self: self.block)

@@ -65,7 +65,7 @@ def refuse_to_send(service: ModelService, set_run: runs.Run) -> str:
             raise ServiceError(
                 f"Images of {row.run} have {licence}, which does not let them leave this machine:"
                 " ask a model on this machine (provider local, an address on loopback, price_image"
-                " 0), or have the licence in the source's table say 'may leave' if that is so."
+                " 0) or, if the source allows it, write 'may leave' into the licence in its table."
             )
         if row.origin == "real" and row.run not in settings.may_leave:
             raise ServiceError(

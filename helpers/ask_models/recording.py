@@ -127,7 +127,10 @@ def tables_of(engine: Engine, opened: setting.Setting, reading) -> dict[str, pd.
     and missing_answers. Raises StoreError for a record that does not verify.
     """
     if wrong := store.verify(engine):
-        raise store.StoreError(f"The record does not verify: {'; '.join(wrong[:3])}.")
+        raise store.StoreError(
+            f"The record in {opened.folder} does not verify: {'; '.join(wrong[:3])}. Compare it"
+            " with a backup."
+        )
     found, models, missing = export.export(engine, opened), [], []
     costs = pd.DataFrame(reading.ledger.rows.values(), columns=["image_id", "cost_usd"])
     for reader in found["readers"].to_dict("records"):

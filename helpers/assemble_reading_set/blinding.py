@@ -192,7 +192,7 @@ def framed(set_run: runs.Run) -> str:
 
 
 def read_set(folder: Path) -> pd.DataFrame:
-    """The table reading_set.csv with the common grey depth `bits` of its images."""
+    """The table reading_set.csv with the common bit depth `bits` of its images."""
     bits = json.loads((Path(folder) / "study.json").read_text())["bits"]
     return tables.read(Path(folder) / "reading_set.csv").assign(bits=bits)
 
@@ -214,7 +214,7 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
             rows[rows["blind_id"].notna() & ~rows["blind_id"].isin(shown)],
             folder / f"{name}.csv",
             "image {blind_id} is not in the reading set that was sent: these readings are of"
-            " another set.",
+            " another set. Check reading_set and readings of 08.",
         )
         _refuse(
             rows[~rows["reader_id"].isin(readers["reader_id"])],
@@ -225,7 +225,8 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
     _refuse(
         readings[readings.duplicated(answer)],
         folder / "readings.csv",
-        "reader {reader_id} has two final answers for {blind_id}.",
+        "reader {reader_id} has two final answers for {blind_id}: export the tables again from the"
+        " store.",
     )
     expected = events.sort_values("sequence").groupby("reader_id").cumcount().sort_index() + 1
     _refuse(
@@ -239,7 +240,8 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
         _refuse(
             rows[~pd.MultiIndex.from_frame(rows[answer]).isin(backed)],
             folder / f"{name}.csv",
-            "the answer of {reader_id} to {blind_id} has no event in events.csv.",
+            "the answer of {reader_id} to {blind_id} has no event in events.csv: export the tables"
+            " again from the store.",
         )
     return {"events": events, "readings": readings, "readers": readers, "answers": answers}
 

@@ -67,7 +67,9 @@ def decrypt(path: Path, commitment: dict, study: str) -> bytes:
             f"{path} is missing: the sealed folder must stay with the study, beside reading_set/."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise SealError(f"{path} is damaged or was tampered with: it is refused.") from None
+        raise SealError(
+            f"{path} is damaged or was tampered with: restore the sealed folder as 06 wrote it."
+        ) from None
     phrase = os.environ.get(PASSPHRASE, "")
     if by_phrase and not phrase:
         raise SealError(f"{path} is locked by a passphrase: set {PASSPHRASE} in the environment.")
@@ -80,10 +82,10 @@ def decrypt(path: Path, commitment: dict, study: str) -> bytes:
     try:
         return AESGCM(secret).decrypt(nonce, box, _bound_to(commitment))
     except (InvalidTag, ValueError):
-        why = "the passphrase is wrong, or it" if by_phrase else "it"
+        wrong = f"{PASSPHRASE} is wrong, or " if by_phrase else ""
         raise SealError(
-            f"{path} cannot be opened: {why} was tampered with (or commitment.json was), or belongs"
-            " to another reading set or seal."
+            f"{path} cannot be opened: {wrong}this file or commitment.json was changed or belongs"
+            " to another reading set or seal. Restore both as 06 wrote them."
         ) from None
 
 

@@ -93,8 +93,8 @@ def unseal(
         commitment
     ):
         raise SealError(
-            f"{reading_set_folder}/commitment.json is damaged: it has no"
-            f" {', '.join(sorted(missing))}."
+            f"{reading_set_folder}/commitment.json is damaged (it has no"
+            f" {', '.join(sorted(missing))}): copy it again from the run folder of 06."
         )
     open_readers = _still_open(locks, commitment.get("readers", 1))
     if open_readers and not (simulated or emergency.strip()):
@@ -105,7 +105,7 @@ def unseal(
     if fingerprint(reading_set_folder) != commitment["reading_set"]:
         raise SealError(
             f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before"
-            " the read."
+            " the read. Restore the folder as 06 wrote it."
         )
     _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
     key = _opened(Path(sealed_folder), Path(reading_set_folder), commitment, study)
@@ -126,8 +126,8 @@ def _opened(sealed: Path, reading_set: Path, commitment: dict, study: str) -> pd
         commitment["commitment"],
     ):
         raise SealError(
-            f"{sealed}/key.enc does not hold the key that was committed to before the read:"
-            " it is refused."
+            f"{sealed}/key.enc does not hold the key that was committed to before the read: restore"
+            " the sealed folder as 06 wrote it."
         )
     key = tables.check(
         pd.read_csv(io.BytesIO(content), dtype="string", keep_default_na=False, na_values=[""]),
@@ -137,7 +137,7 @@ def _opened(sealed: Path, reading_set: Path, commitment: dict, study: str) -> pd
     if set(key["blind_id"]) != shown:
         raise SealError(
             f"{sealed}/key.enc names other images than reading_set.csv, so it is the key of"
-            " another set."
+            " another set: restore the sealed folder as 06 wrote it."
         )
     return key
 

@@ -98,14 +98,14 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     whole_batch = recipe.batch * recipe.accumulate * recipe.processes
     return {
         "training images": (
-            f"{len(train)} of {train.patient.nunique()} patients, each seen"
+            f"{len(train)}, from {train.patient.nunique()} patients; each image is seen"
             f" {recipe.steps * whole_batch / len(train):.1f} times"
         ),
         "held-out images": (
             f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are"
             " used"
         ),
-        "grey depth": ", ".join(
+        "bit depth": ", ".join(
             f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()
         ),
         "captions": (

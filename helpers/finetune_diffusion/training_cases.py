@@ -73,7 +73,8 @@ def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFra
     held_out = frame[frame.split == "validation"].reset_index(drop=True)
     if not len(cases):
         raise TrainingError(
-            "There are no training cases: no row of the cases' images.csv has split train."
+            "There are no training cases: no row of the cases' images.csv has split train. Lower"
+            " validation_share and test_share of 01, or add cases."
         )
     count = min(len(held_out), recipe.validation_images)
     spread = np.unique(np.linspace(0, len(held_out) - 1, count).round().astype(int))

@@ -59,7 +59,7 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
     if not (frame.split == "train").any():
         raise TrainingError(
             f"There are no training cases: {cases.name}/images.csv has no real {settings.modality}"
-            " image with split train."
+            " image with split train: lower validation_share and test_share of 01, or add cases."
         )
     sides = frame[["width", "height"]].max(axis=1).fillna(0)
     if (sides < settings.size).any():

@@ -102,8 +102,8 @@ async def _submit(client, generation) -> list[str]:
         await generation.ledger.save()
         await _create(client, generation, record, part)
         texts.append(
-            f"batch {record['batch_id']} with {len(part)} requests was submitted; it takes up to"
-            " a day"
+            f"batch {record['batch_id']} with {len(part)} request{'s' * (len(part) > 1)} was"
+            " submitted; it takes up to a day"
         )
     if affordable < len(generation.wanted):
         texts.append(f"the budget covers {affordable} of {len(generation.wanted)} images wanted")
@@ -211,7 +211,8 @@ async def _collect(client, generation, record) -> str:
         raise ServiceError(f"Batch {batch.id} failed: {why}. Nothing was charged for it.")
     if wrong:
         raise ServiceError(
-            f"{len(wrong)} requests of batch {batch.id} would fail again: {wrong[0].message}. The"
+            f"{len(wrong)} request{'s' * (len(wrong) > 1)} of batch {batch.id} would fail again:"
+            f" {wrong[0].message}. The"
             f" images that it made are safe. {wrong[0].remedy}".strip()
         )
     return ""

@@ -50,7 +50,7 @@ def read_images(run: runs.Run) -> pd.DataFrame:
 
 
 def depth(run: runs.Run) -> int:
-    """Grey depth in bits of the images that were read."""
+    """Bit depth of the images that were read."""
     folder = run.reads(run.parameters.reading_set).folder
     return json.loads((folder / "reading_set" / "study.json").read_text())["bits"]
 

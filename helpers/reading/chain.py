@@ -49,7 +49,7 @@ def chained(before: str, event: Event) -> str:
 
 
 def payload_text(payload: dict) -> str:
-    """The only text form of a payload; its digest goes into the"""
+    """The only text form of a payload; its digest goes into the event's hash."""
     return json.dumps(payload, sort_keys=True, ensure_ascii=False)
 
 
@@ -78,7 +78,7 @@ def check_chain(record: list[Event]) -> list[str]:
 
 
 def untied(record: list[Event]) -> list[str]:
-    """Changed message ids: a repeated message would not be recognised."""
+    """Events whose message id was changed, so that a repeated message would not be recognised."""
     found = []
     for event in record:
         salt, _, tie = str((event.payload or {}).get("salt", "")).partition(".")
@@ -90,7 +90,7 @@ def untied(record: list[Event]) -> list[str]:
 def following(reader, message: dict, server_utc: str) -> Event:
     """The event that a message adds to the record of `reader` (a row of the table of readers)."""
     # After an erasure, the salt keeps short payloads from being guessed from their digest. It also
-    # ties the message's id into the
+    # ties the message's id to the payload, and so into the hash chain.
     salt = message["payload"].get("salt", secrets.token_hex(8))
     payload = {**message["payload"], "salt": f"{salt}.{_tie(salt, message['id'])}"}
     event = Event(

@@ -27,8 +27,8 @@ def collect(run: runs.Run) -> str:
     own_file = run.folder / "readings.sqlite"
     if opened.store_place == own_file and not own_file.exists():
         return (
-            f"Nobody reads yet: `make reader STUDY={run.study}` starts the page and prints each"
-            " reader's link."
+            f"Nobody is reading yet: `make reader STUDY={run.study}` starts the page and prints"
+            " each reader's link."
         )
     engine = store.open_store(opened.store_place)
     try:
@@ -59,7 +59,7 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
         if own.phase in ("locked", "withdrawn", "erased") or states[name] == "revoked":
             continue
         left = len(to_read - own.answers.keys())
-        task = f"has {left} of {len(to_read)} images left" if left else "has to lock"
+        task = f"has {left} of {len(to_read)} images left" if left else "has to lock the answers"
         open_readers.append(f"{name} {task}")
     missing = opened.parameters.number_of_readers - locked - len(open_readers)
     if missing > 0:

@@ -18,7 +18,7 @@ PAGE = "READING_PAGE"
 VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader for whom a kernel is being started
 WARM_UP = "from helpers.reading import page"
 STUBS = "stubs"  # folder of modules that kernels find before the installed ones
-MOST_KERNELS = 2  # per reader: each tab has one, and an earlier tab can do without
+MOST_KERNELS = 2  # per reader: each tab has one, and an earlier tab works without one
 # Errors in a kernel are neither sent to a browser nor written to the server's log.
 KERNEL_SETTINGS = """import logging
 logging.disable(logging.CRITICAL)

@@ -26,7 +26,7 @@ def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
     missing = max(0, opened.parameters.number_of_readers - len(accounts.readers(engine)))
     added = [accounts.add_reader(engine) for _ in range(missing)]
     if added and quiet:
-        _say(f"{missing} readers added; only `links` prints their links.")
+        _say(f"Readers added: {missing}. Only `links` prints their links.")
     elif added:
         for reader_id in added:
             _print_link(engine, opened, reader_id, options)
@@ -147,7 +147,7 @@ def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
 
 
 def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """Record that a reader told the study team to withdraw: the reader's answers leave the
+    """Record a withdrawal that a reader reported to the study team: the reader's answers leave the
     analysis.
     """
     reader_id = _named(options)

@@ -186,9 +186,12 @@ def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindIma
     images = [_image(folder, f"{table} row {number}", row) for number, row in enumerate(rows, 1)]
     known = {block.block for block in designed.blocks}
     if strange := [image.block for image in images if image.block not in known]:
-        raise SettingError(f"{table} names block '{strange[0]}', which blocks.csv does not have.")
+        raise SettingError(
+            f"{table} names block '{strange[0]}', which blocks.csv does not have: copy reading_set/"
+            " again."
+        )
     if all(image.training for image in images):
-        raise SettingError(f"{table} has no images to read.")
+        raise SettingError(f"{table} has only training images: copy reading_set/ again.")
     paired = {block.block for block in designed.blocks if block.pairs}
     for image in images:
         if (image.block in paired) != bool(image.beside or image.second):
@@ -218,7 +221,8 @@ def _absent(path: Path) -> SettingError:
 def _image(folder: Path, where: str, row: dict) -> BlindImage:
     missing = {"blind_id", "path", "modality", "training", "block"} - row.keys()
     if missing or not _BLIND_ID.fullmatch(row["blind_id"] or ""):
-        raise SettingError(f"{where}: no valid {sorted(missing)[0] if missing else 'blind_id'}.")
+        lacking = sorted(missing)[0] if missing else "blind_id"
+        raise SettingError(f"{where}: no valid {lacking}: copy reading_set/ again.")
     path = (folder / row["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise SettingError(

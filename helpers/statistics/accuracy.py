@@ -57,8 +57,8 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
     found |= cluster.share(*counts, sizes, confidence)
     if (few := found["clusters"]) < cluster.FEWEST:
         of = "image" if few == len(hits) else "prompt or patient"
-        said = f"one {of} is" if few == 1 else f"{few} {of.replace(' or', 's or')}s are"
-        found |= {"low": np.nan, "high": np.nan, "reason": f"{said} too few for an interval"}
+        said = f"only one {of}" if few == 1 else f"only {few} {of.replace(' or', 's or')}s"
+        found |= {"low": np.nan, "high": np.nan, "reason": said}
     return found
 
 

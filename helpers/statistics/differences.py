@@ -32,7 +32,7 @@ def difference(rows: pd.DataFrame, side: pd.Series | None, general: bool = False
         "estimate": means[1] - means[0] if (~later).any() else means[1],
     }
     variance, number = cluster.variance(influence, groups), len(set(groups))
-    reason = "" if number >= cluster.FEWEST else f"{number} prompts and patients are too few"
+    reason = "" if number >= cluster.FEWEST else f"only {number} prompts and patients"
     if general:
         both = pd.factorize(pd.MultiIndex.from_arrays([groups, people]))[0]
         of_readers, each = cluster.variance(influence, people), cluster.variance(influence, both)
@@ -42,7 +42,7 @@ def difference(rows: pd.DataFrame, side: pd.Series | None, general: bool = False
         reason = f"fewer than {FEW_READERS} readers" if few else reason
     if not reason and not variance > 0:
         alike = means[0] == means[1] or np.isnan(means[0])
-        reason = "all answers are alike" if alike else "on neither side do answers vary"
+        reason = "all answers are alike" if alike else "answers vary on neither side"
     if reason:
         return found | {"low": np.nan, "high": np.nan, "reason": reason}
     ends = found["estimate"], stats.t(number - 1).ppf(0.975) * np.sqrt(variance)

@@ -45,7 +45,7 @@ def mean_slope(found: pd.DataFrame, general: int, confidence: float = 0.95) -> d
     readers, row = len(found), dict.fromkeys(("estimate", "low", "high", "statistic"), np.nan)
     row |= {"df": np.nan, "p": np.nan, "readers": readers, "answers": int(found["answers"].sum())}
     if not readers:
-        return row | {"reason": f"no reader with {FEWEST_ANSWERS} answers that differ in this"}
+        return row | {"reason": f"no reader has {FEWEST_ANSWERS} answers to compare"}
     estimate, upper = found["slope"].mean(), (1 + confidence) / 2
     row["estimate"], few = estimate, readers < general
     of_each = found["variance"].sum() / readers if few else found["slope"].var()

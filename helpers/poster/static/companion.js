@@ -68,7 +68,7 @@ function finish() {
     make("p", `You were right on ${yours} of ${page.quiz.length} images.`, "right"),
     make(
       "p",
-      `${people} ${were} right on ${theirs.toFixed(1)} of them; “uncertain” does not count.`,
+      `${people} ${were} right on ${theirs.toFixed(1)} of them; “uncertain” counts as wrong.`,
     ),
   );
   $("next").textContent = "Again";
