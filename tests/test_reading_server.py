@@ -14,7 +14,7 @@ import reading_studies
 from reading_client import Client, Server, message, replies
 
 from helpers import tables
-from helpers.reading import identity
+from helpers.reading import identity, operations
 
 SECRET = "a-secret-of-the-server"
 
@@ -394,6 +394,14 @@ def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch)
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_help_explains_every_command_and_a_start_warns_of_nothing(server):
+    shown = server.command("--help").stdout
+    assert "manages readers" in " ".join(shown.split())
+    for name, command in operations.COMMANDS.items():
+        assert f"  {name:<10}{command.__doc__.split()[0]}" in shown
+    assert "Warning" not in server.log.read_text()
 
 
 def test_a_reload_leaves_no_kernel_behind(server):

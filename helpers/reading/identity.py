@@ -73,13 +73,13 @@ class ReaderIdentity(IdentityProvider):
     async def get_user(self, handler: web.RequestHandler) -> User | None:
         """The reader whose session the browser sends; None without one."""
         known = getattr(handler, "_jupyter_current_user", None)
-        token = self.token(handler)
+        token = self.session_token(handler)
         if known is not None or not token:
             return known
         reader_id = await self.ask(accounts.session_holder, token)
         return User(reader_id) if reader_id else None
 
-    def token(self, handler: web.RequestHandler) -> str:
+    def session_token(self, handler: web.RequestHandler) -> str:
         """The session token that the browser sends; "" for none."""
         kept = handler.get_secure_cookie(self.cookie, max_age_days=COOKIE_DAYS)
         return kept.decode("ascii", "ignore") if kept else ""
@@ -114,7 +114,7 @@ class ReaderIdentity(IdentityProvider):
 
     async def sign_out(self, handler: web.RequestHandler) -> None:
         """End the session, here and wherever its cookie was copied to."""
-        await self.ask(accounts.end_session, self.token(handler))
+        await self.ask(accounts.end_session, self.session_token(handler))
         handler.clear_cookie(self.cookie, path=handler.base_url)
 
     def get_handlers(self) -> list:

@@ -69,7 +69,17 @@ def parse(arguments: list[str] | None) -> Namespace:
     """Parse the command line and normalise its addresses. Raises SettingError for an invalid
     address.
     """
-    parser = argparse.ArgumentParser(prog="make reader", description=__doc__.splitlines()[0])
+    explained = [
+        f"  {name:<10}" + " ".join(command.__doc__.split("\n\n")[0].split())
+        for name, command in operations.COMMANDS.items()
+    ]
+    parser = argparse.ArgumentParser(
+        prog="make reader",
+        usage="make reader STUDY=study [DO=command] [ARGS='[reader] [options]']",
+        description=__doc__.split("\n\n")[0],
+        epilog="\n".join(["commands:", *explained]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("study")
     commands = ["serve", *operations.COMMANDS]
     parser.add_argument("command", nargs="?", default="serve", choices=commands)

@@ -476,6 +476,49 @@ def test_every_control_is_reachable_and_nothing_overflows(browser, server, width
     assert contrast(page) >= 4.5
 
 
+SCALE = {"block": "read", "kind": "scale", "required": "true"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (768, 1024), (390, 844)])
+def test_no_word_of_a_button_touches_its_edge_or_leaves_the_panel(browser, tmp_path, width, height):
+    """The longest scales of the included studies, and the buttons of a change."""
+    asked = reading_studies.questions(confidence="6-step", description_required=False)
+    words = {"quality": "Poor|Fair|Adequate|Good|Excellent", "real": "Not at all|A little|Fully"}
+    asked += [SCALE | {"id": name, "text": name, "options": words[name]} for name in words]
+    server = serve(tmp_path, read=3, training=0, number_of_readers=1, asked=asked)
+    try:
+        reader = started(browser, server, 0, width=width, height=height, has_touch=width < 1440)
+        page = reader.page
+        assert not unfit(page)
+        for scale in page.locator(".steps-of").all():
+            scale.locator(".choice").first.click()
+        before = reader.answer("f")
+        reader.shown(before)
+        assert not unfit(page)
+        page.click("text=Change the last answer")
+        page.wait_for_selector("#reason")
+        assert not unfit(page)
+    finally:
+        server.stop()
+
+
+def unfit(page) -> list[str]:
+    """The panel's buttons whose words come within 3 px of the edge, that leave the panel, or whose
+    words at the foot take two lines.
+    """
+    return page.evaluate("""() => {
+        const panel = document.querySelector('.answer').getBoundingClientRect();
+        const range = document.createRange();
+        return [...document.querySelectorAll('.panel button')].filter((b) => {
+          if (!b.checkVisibility({ visibilityProperty: true })) return false;
+          range.selectNodeContents(b);
+          const [words, box] = [range.getBoundingClientRect(), b.getBoundingClientRect()];
+          const lines = new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size;
+          return words.left - box.left < 3 || box.right - words.right < 3 ||
+            box.right > panel.right - 5 || (!b.matches('.choice') && lines > 1);
+        }).map((b) => b.textContent) }""")
+
+
 def contrast(page) -> float:
     """The lowest contrast ratio (WCAG 2.1) of any text on the page against the ground behind it."""
     return page.evaluate("""() => {
