@@ -14,6 +14,7 @@ from helpers.table_columns import column_names
 
 FEW_ANSWERS = 10  # minimum numbers of right and of wrong answers
 RARE = "the rarer ones"  # name for all levels of an effect with few images
+BIAS = "readers' bias towards “fake” or “real”"  # name of a random effect
 ORDER = {
     "accuracy over position": ("right", "share"),
     "time over position": ("time", "share"),
@@ -161,8 +162,8 @@ def shared(known: pd.DataFrame, general: bool, fixed: np.ndarray) -> dict:
     if general:
         found["readers"] = factor("reader", each)
         if known["truth"].nunique() == 2:
-            found["readers leaning"] = factor("reader", known["truth"].to_numpy() - 0.5)
-            found["readers leaning"].df = known["reader"].nunique() - 1.0
+            found[BIAS] = factor("reader", known["truth"].to_numpy() - 0.5)
+            found[BIAS].df = known["reader"].nunique() - 1.0
     found["images"] = factor("image_id", each)
     images = known.drop_duplicates("image_id")
     if images["cluster"].duplicated().any() and images["cluster"].nunique() >= FEWEST:
@@ -212,7 +213,7 @@ def design(known: pd.DataFrame, general: bool) -> tuple[list[tuple], list[dict]]
 
 def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, str]:
     """Effects that cannot be separated from the readers' columns or from other effects, and what
-    they go together with. None of them is kept: one that was would get the credit of the others.
+    they go together with. None is kept, because the one kept would get the credit for the others.
     """
 
     def replaced(effect: str, others: Iterable[str]) -> bool:
