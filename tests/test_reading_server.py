@@ -339,10 +339,13 @@ def test_revoked_expired_and_renewed_codes(server):
 
 def test_new_links_are_for_those_who_have_not_signed_in_yet(server):
     server.client(2).enter()
-    begun, waiting = list(server.links)[2], server.command("add").stdout.split()[0]
+    begun = list(server.links)[2]
+    waiting, revoked = (server.command("add").stdout.split()[0] for _ in range(2))
+    assert server.command("revoke", revoked).returncode == 0
     old = server.links[waiting].split("#")[1]
     told = server.command("links").stdout
-    assert waiting in told and begun not in told
+    assert waiting in told and begun not in told and revoked not in told
+    assert "only on this machine" in server.command("renew", waiting).stdout
     assert Client(server.port).post("login", {"code": old})[0] == 403
     assert (
         Client(server.port).post("login", {"code": server.links[waiting].split("#")[1]})[0] == 200

@@ -26,15 +26,12 @@ def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
     missing = max(0, opened.parameters.number_of_readers - len(accounts.readers(engine)))
     added = [accounts.add_reader(engine) for _ in range(missing)]
     if added and quiet:
-        _say(f"Readers added: {missing}. Only `links` prints their links.")
+        _say(f"Readers added: {missing}. Only DO=links prints their links.")
     elif added:
-        for reader_id in added:
-            _print_link(engine, opened, reader_id, options)
-        _say("Links are shown only once: send each to one reader. `renew READER` makes a new one.")
-    if added and any(host in options.link for host in LOCAL):
+        _print_links(engine, opened, added, options)
         _say(
-            "These links work only on this machine. For readers elsewhere: DO=links ARGS='--url"
-            " https://study.example.org/'."
+            "Links are shown only once: send each to one reader. DO=renew ARGS=READER makes a new"
+            " one."
         )
     texts = {name: str(opened.texts.get(name, "")) for name in ("protocol", "ethics", "contact")}
     unwritten = [name for name, text in texts.items() if "enter the " in text]
@@ -50,37 +47,51 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _print_link(engine: Engine, opened: Setting, reader_id: str, options: Namespace) -> None:
-    code = accounts.new_code(engine, reader_id, opened.parameters.code_days)
-    _say(f"{reader_id}  {options.link}{code}")
+def _print_links(engine: Engine, opened: Setting, ids: list[str], options: Namespace) -> None:
+    for reader_id in ids:
+        code = accounts.new_code(engine, reader_id, opened.parameters.code_days)
+        _say(f"{reader_id}  {options.link}{code}")
+    if ids and any(host in options.link for host in LOCAL):
+        again = f"renew ARGS='{ids[0]} " if options.command == "renew" else "links ARGS='"
+        _say(
+            f"Links of this address work only on this machine. For readers elsewhere: DO={again}"
+            "--url https://study.example.org/'."
+        )
 
 
 def links(engine: Engine, opened: Setting, options: Namespace) -> None:
-    """New links for the readers who have not signed in yet."""
-    waiting = [reader["reader_id"] for reader in accounts.readers(engine) if not reader["events"]]
-    for reader_id in waiting:
-        _print_link(engine, opened, reader_id, options)
+    """New links for the readers who have not signed in yet and are not revoked."""
+    codes = accounts.code_states(engine)
+    waiting = [
+        reader["reader_id"]
+        for reader in accounts.readers(engine)
+        if not reader["events"] and codes[reader["reader_id"]] != "revoked"
+    ]
+    _print_links(engine, opened, waiting, options)
     if waiting:
-        print("These links replace the earlier links of the same readers, which no longer work.")
+        _say("These links replace the earlier links of the same readers, which no longer work.")
     else:
-        print("Every reader has signed in already: `renew READER` makes one reader a new link.")
+        _say(
+            "Every reader has signed in already or is revoked: DO=renew ARGS=READER makes one"
+            " reader a new link."
+        )
 
 
 def add(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Add one reader."""
-    _print_link(engine, opened, accounts.add_reader(engine, options.reader), options)
+    _print_links(engine, opened, [accounts.add_reader(engine, options.reader)], options)
 
 
 def renew(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Make a new code for a reader; the old code and its sessions end."""
-    _print_link(engine, opened, _named(options), options)
+    _print_links(engine, opened, [_named(options)], options)
 
 
 def revoke(engine: Engine, opened: Setting, options: Namespace) -> None:
     """End a reader's code and sessions; the answers stay."""
     reader_id = _named(options)
     accounts.revoke(engine, reader_id)
-    _say(f"{reader_id} can no longer sign in; `renew {reader_id}` lets the reader in again.")
+    _say(f"{reader_id} can no longer sign in; DO=renew ARGS={reader_id} lets the reader in again.")
 
 
 def status(engine: Engine, opened: Setting, options: Namespace) -> None:
@@ -156,8 +167,8 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
     store.append(engine, reader_id, message)
     _say(
-        f"{reader_id} has withdrawn, so the answers are not analysed. `erase {reader_id}` also"
-        " erases them."
+        f"{reader_id} has withdrawn, so the answers are not analysed. DO=erase ARGS={reader_id}"
+        " also erases them."
     )
 
 
@@ -183,7 +194,9 @@ def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
 
 def _named(options: Namespace) -> str:
     if not options.reader:
-        raise store.StoreError(f"Which reader? `{options.command} READER`; `status` lists them.")
+        raise store.StoreError(
+            f"Which reader? DO={options.command} ARGS=READER; DO=status lists them."
+        )
     return accounts.proper_id(options.reader)
 
 

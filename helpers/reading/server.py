@@ -53,7 +53,7 @@ ARGUMENTS = {
     },
     "--no-links": {
         "action": "store_true",
-        "help": "print no reader's link, for a server whose output is stored; `links` prints them",
+        "help": "print no reader's link, for a server whose output is stored; DO=links prints them",
     },
     "--reading-set": {"type": Path, "help": "a reading_set/ folder that was copied to this host"},
     "--to": {

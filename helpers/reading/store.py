@@ -166,7 +166,7 @@ def known_reader(connection, reader_id: str, locked: bool = False):
     """The reader's row. Raises StoreError for an unknown reader."""
     reader = find_reader(connection, reader_id, locked)
     if reader is None:
-        raise StoreError(f"There is no reader '{reader_id}': `status` lists the readers.")
+        raise StoreError(f"There is no reader '{reader_id}': DO=status lists the readers.")
     return reader
 
 
