@@ -609,8 +609,8 @@ def test_weak_designs_are_named(pool):
     told = " ".join(drawing.weak_points(fakes, FRAMED, {"framing": "common"}, 191))
     for word in (
         "false alarms",
-        "12 images are read, but the sample size for kappa is 191",
-        "2 readers",
+        "12 images are read, but the planned test of kappa needs 191",
+        "Readers planned: 2",
         "No image is repeated",
         "redo 05 with that framing",
     ):

@@ -38,12 +38,12 @@ def reading_flow(flow: dict) -> Figure:
         f"{flow['images']} images",
         f"{registered}\n{flow['readers']} analysed",
         f"{flow['answers']} of {flow['expected_answers']} first answers\n"
-        f'{flow["uncertain_answers"]} of them "uncertain"',
+        f"{flow['uncertain_answers']} of them “uncertain”",
     )
     left_out = {
         0: f"Not analysed as first readings:\n{flow['training']} training cases\n"
         f"{flow['repeats']} hidden repeats",
-        2: f"{flow['withdrawn']} withdrew: all their answers left out",
+        2: f"{flow['withdrawn']} withdrew" + ": all answers left out" * bool(flow["withdrawn"]),
         3: f"{flow['missing_answers']} not answered\n{flow['repeat_answers']} answers to repeats\n"
         "(only for intra-reader agreement)",
     }

@@ -305,10 +305,9 @@ def weak_points(drawn: pd.DataFrame, settings: dict, audited: dict, needed: int)
             > design.STRONG
             for by, v in together.items()
         },
-        f"{count} images are read, but the sample size for kappa is {needed} with {readers}"
-        " readers.": count < needed,
-        f"{readers} readers: conclusions about readers in general need at least 6, with different"
-        " levels of experience.": readers < 6,
+        f"{count} images are read, but the planned test of kappa needs {needed}.": count < needed,
+        f"Readers planned: {readers}. Conclusions about readers in general need at least 6, with"
+        " different levels of experience.": readers < 6,
         "No image is repeated, so intra-reader agreement stays unknown (10 to 20 % repeats are"
         " usual).": (not drawn["repeat"].any()),
         "No training cases: in the first answers, readers are still getting used to the page.": (
