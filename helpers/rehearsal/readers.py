@@ -123,7 +123,7 @@ class Person:
 
     @property
     def notices(self) -> bool:
-        """Whether this reader notices that images are generated before the page says so."""
+        """Whether this reader notices, before the page says so, that images are generated."""
         return self.drawn("notices").random() < self.settings.simulated_noticed
 
     def once(self, questions: list[protocol.Question]) -> dict:

@@ -17,7 +17,7 @@ export class Outbox {
     if (this.waiting.some((entry) => entry.message.id === id)) return;
     const message = { id, event, blind_id: blindId, payload, browser_utc: now() };
     const key = `${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
-    // The page says that it is not stored; it is sent all the same.
+    // The page says that the message is not stored; it is sent all the same.
     if (!this.kept.put("", key, message)) this.trouble = "storage";
     this.waiting.push({ key, message });
     this.changed();
