@@ -4,6 +4,7 @@ or closed.
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -397,6 +398,22 @@ def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch)
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_backup_is_restored_as_its_message_says_after_a_kill(server):
+    told, before = server.command("backup").stdout, server.command("status").stdout
+    assert server.command("add", "lost").returncode == 0
+    del server.links["lost"]
+    server.kill()
+    folder = server.root / "outputs" / reading_studies.STUDY / "07_read_cases"
+    assert (folder / "readings.sqlite-wal").exists()
+    copy = re.search(r"Backed up to (\S+)\.\n", told)[1]
+    for name in re.search(r"delete (\S+), (\S+) and (\S+),", told).groups():
+        (folder / name).unlink(missing_ok=True)
+    shutil.copy(copy, folder / re.search(r"copy this file to (\S+)\.\n", told)[1])
+    assert server.command("status").stdout == before
+    assert server.command("verify").returncode == 0
+    server.start()
 
 
 def test_the_help_explains_every_command_and_a_start_warns_of_nothing(server):

@@ -18,8 +18,8 @@ def backup(store: Engine, target: Path) -> Path:
     """
     if store.dialect.name != "sqlite":
         raise StoreError(
-            "Back up PostgreSQL with pg_dump, or copy it into a SQLite file with `export --to"
-            " FILE`."
+            "Back up PostgreSQL with pg_dump, or copy it into a SQLite file with DO=export"
+            " ARGS='--to FILE.sqlite'."
         )
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -143,6 +143,12 @@ def back_up(engine: Engine, opened: Setting, options: Namespace) -> None:
     stamp = utc_now().replace(":", "").replace(".", "")
     usual = opened.folder / "backups" / f"readings-{stamp}.sqlite"
     _say(f"Backed up to {backup.backup(engine, Path(options.to or usual))}.")
+    # SQLite would play an old -wal file into the copy.
+    name = Path(engine.url.database).name
+    _say(
+        f"To restore it, stop the server, delete {name}, {name}-wal and {name}-shm, and copy this"
+        f" file to {name}."
+    )
 
 
 def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
