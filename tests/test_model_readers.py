@@ -22,7 +22,7 @@ from helpers.ask_models import asking, model_service, recording, replies
 from helpers.assemble_reading_set import seal
 from helpers.reading import store
 from helpers.rehearsal import model_api
-from helpers.runner import folders, parameters, runs
+from helpers.runner import folders, parameters, run_folder, runs
 from helpers.services import connection, retry_policy
 
 STUDY, SET = reading_studies.STUDY, reading_studies.SET
@@ -125,6 +125,20 @@ def test_the_record_is_the_one_of_people_and_shows_a_change(place):
     with pytest.raises(store.StoreError, match="does not verify"):
         recording.tables_of(record, reading.opened, reading)
     run.release()
+
+
+def test_the_manifest_has_the_hash_of_the_whole_record(place):
+    with chat_server.chat() as server:
+        run, record, reading = opened(base_url=server.url)
+        asyncio.run(recording.read(record, reading))
+    found = recording.tables_of(record, reading.opened, reading)
+    recording.finish(run, found, reading.ledger.spent_usd)  # while the record is still open
+    record.dispose()
+    assert run_folder.differing(run.folder, run.manifest) == []
+    run, record, reading = opened(base_url=server.url)  # looking at it changes nothing
+    assert run.finished
+    record.dispose()
+    assert run_folder.differing(run.folder, run.manifest) == []
 
 
 LEFT_OUT = ["refusal", "filter", "sorry", "blocked", "long", "prose", "other", "lacking", "empty"]

@@ -70,6 +70,15 @@ def begun(folder: Path) -> bool:
         return True
 
 
+def settle(folder: Path) -> None:
+    """Move what SQLite still holds in a log beside a record into the record, so that a later close
+    of the record does not change its hash.
+    """
+    for record in folder.glob("*.sqlite"):
+        with closing(sqlite3.connect(record)) as store:
+            store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def files(folder: Path) -> list[dict]:
     """Path, SHA-256, size and rows of every file of a run folder that its manifest lists."""
     entries = []

@@ -154,6 +154,7 @@ class Run:
         """
         if self._in_force().finished:
             return
+        run_folder.settle(self.folder)
         self.manifest.update(
             status="finished",
             finished_utc=utc_now(),
