@@ -59,16 +59,13 @@ def _estimate():
     )
 
 
-def _coefficient():
-    names = (
-        text("coefficient", COEFFICIENT, required=True),
+def _coefficient(names="", images="number of images used", readers="number of readers used"):
+    return (
+        text("coefficient", names or COEFFICIENT, required=True),
         *_estimate(),
         number("se", "standard error"),
-    )
-    return (
-        *names,
-        integer("images", "number of images used"),
-        integer("readers", "number of readers used"),
+        integer("images", images),
+        *([integer("readers", readers)] if readers else []),
         text("reason", "why a number is missing"),
     )
 
@@ -77,7 +74,7 @@ def _model():
     return (
         text("reader_id", "opaque id", required=True),
         text("kind", "who answered", "model", required=True),
-        text("label", "name in the report", required=True),
+        text("label", "name of the model in the report", required=True),
         text("model", "name of the model as requested", required=True),
         text("answered_by", "as the service names it, several joined by |"),
         text("provider", "openai, azure, local or rehearsal", required=True),
@@ -140,7 +137,11 @@ TABLES = {
             text("view", "PA, AP, LL (lateral) or axial"),
             text("finding", "ids from helpers/findings.py, several joined by |"),
             text("side", "the patient's side of the finding", *SIDES),
-            text("caption", "text written from modality, view, finding and side"),
+            text(
+                "caption",
+                "text written from modality, view, finding and side, or the report"
+                " (captions_from_reports of 01)",
+            ),
             text("origin", "real or generated", *ORIGINS, required=True),
             text("generator", "model, checkpoint run or data set that made a generated image"),
             yes_no("simulated", "made by the rehearsal", required=True),
@@ -159,7 +160,7 @@ TABLES = {
         ],
     ),
     "rejected": (
-        "One row per file that 01 rejected.",
+        "One row per file of which 01 kept no image.",
         [
             text(
                 "file_hash",
@@ -175,7 +176,11 @@ TABLES = {
         [
             text("image_id", "as in images.csv", required=True),
             text("file_hash", "keyed hash of the file's relative path", required=True),
-            text("layout", "the metadata layout that described it", required=True),
+            text(
+                "layout",
+                "the metadata layout that described it, DICOM header, or files alone",
+                required=True,
+            ),
             text("kind", "file format and compression", required=True),
             integer("original_width", "pixels", required=True),
             integer("original_height", "pixels", required=True),
@@ -228,8 +233,8 @@ TABLES = {
             ),
             text(
                 "status",
-                "sent, submitted (in a batch), ok, refused (never sent again), failed or unknown"
-                " (may have been billed)",
+                "sent, submitted (in a batch), ok, refused or unusable (never sent again), failed"
+                " or unknown (may have been billed)",
                 required=True,
             ),
             text("error", "code and message of the service, without keys"),
@@ -282,14 +287,20 @@ TABLES = {
             text("metric", "name of the measure", required=True),
             text("source", "run and generator", required=True),
             text("modality", "modality of the images", *MODALITIES),
-            integer("images", "images of the source that were compared", required=True),
+            integer(
+                "images",
+                "images of the source that were compared; for the thresholds and false alarms of"
+                " copy_ and near_, the real images that calibrate them",
+                required=True,
+            ),
             integer("reference_images", "number of real images in the comparison"),
             number("estimate", "value", required=True),
             number("low", "lower end of the 95 % interval"),
             number("high", "upper end of the 95 % interval"),
             number(
                 "baseline",
-                "the same measure between two halves of the real images, with as many images",
+                "the same measure between two halves of the real images (ms_ssim_within: within"
+                " one half), with as many images",
             ),
             number("baseline_low", "lower end of the 95 % interval"),
             number("baseline_high", "upper end of the 95 % interval"),
@@ -317,7 +328,11 @@ TABLES = {
             yes_no("trained_here", "the generator was trained in this study"),
             yes_no("near", "nearer than the calibrated threshold"),
             yes_no("copy", "near, and from a generator trained here", required=True),
-            yes_no("release", "may be released; false for copies", required=True),
+            yes_no(
+                "release",
+                "false for copies: 06 does not draw them, and they are not released",
+                required=True,
+            ),
         ],
     ),
     "leakage": (
@@ -539,7 +554,10 @@ TABLES = {
             text("findings", "ticked ids joined by |"),
             text("side", "ticked side", *SIDES),
             text("cues", "what made the reader decide, joined by |"),
-            number("seconds", "on screen until answered, pauses excluded"),
+            number(
+                "seconds",
+                "on screen until answered, pauses excluded; of a model: from request to answer",
+            ),
             integer("changes", "how often the answer was changed", required=True),
             yes_no("poor_quality", "ticked: image quality too poor to judge"),
             text("block", "id of the block that asked"),
@@ -551,15 +569,19 @@ TABLES = {
             integer("readers", "number of readers", required=True),
             integer("images", "number of images in this study", required=True),
             number("power_area", "power to distinguish the hoped-for mean area from 0.5"),
-            number("power_difference", "power to distinguish two generators"),
+            number("power_difference", "power to distinguish two generators; needs 5 readers"),
             integer("images_area", "images needed for the hoped-for area; empty: over 2000"),
-            integer("images_difference", "images needed for two generators; empty: over 2000"),
+            integer(
+                "images_difference",
+                "images needed for two generators; empty: over 2000, or fewer than 5 readers",
+            ),
             integer("images_kappa_binary", "images needed for kappa of fake and not fake"),
             integer("images_kappa", "images needed for kappa of real, uncertain and fake"),
         ],
     ),
     "sources": (
-        "What the licences of the images in a reading set allow: one row per source (06).",
+        "What the licences of the images in a reading set allow: one row per run, origin and"
+        " licence (06).",
         [
             text("run", "the source run", required=True),
             text("origin", "the truth of its images", *ORIGINS, required=True),
@@ -615,7 +637,10 @@ TABLES = {
             text("device", "as stated", "diagnostic", "desktop", "laptop", "tablet", "phone"),
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
-            text("withdrawn_utc", "ISO 8601; if set, readings and personal data were removed"),
+            text(
+                "withdrawn_utc",
+                "ISO 8601; if set, the reader's answers are in events.csv alone, until erased",
+            ),
             yes_no("simulated", "a simulated reader", required=True),
         ],
     ),
@@ -655,8 +680,8 @@ TABLES = {
     ),
     "answers": (
         (
-            "One row per answer that counts, with the truth. Training cases and readers who"
-            " withdrew are left out (08)."
+            "One row per answer that counts in the analysed block, with the truth. Training cases"
+            " and readers who withdrew are left out (08)."
         ),
         [
             text("image_id", "as in images.csv of its source", required=True),
@@ -723,7 +748,10 @@ TABLES = {
     ),
     "intra_reader": (
         "Agreement of readers with themselves on the repeats (08).",
-        [text("reader", "R1, R2, …", required=True), *_coefficient()],
+        [
+            text("reader", "R1, R2, …", required=True),
+            *_coefficient(images="number of images answered twice", readers=""),
+        ],
     ),
     "accuracy": (
         "Accuracy of every reader under the three policies for uncertain, and d′ (08).",
@@ -743,8 +771,8 @@ TABLES = {
                 required=True,
             ),
             *_estimate(),
-            integer("count", "images counted"),
-            integer("total", "images in the denominator"),
+            integer("count", "images of the numerator; missing for d′ and criterion"),
+            integer("total", "images of the denominator; for d′ and criterion all answered images"),
             integer("left_out", "uncertain answers left out"),
             integer("clusters", "different prompts and patients among them"),
             number("chance", "expected if the reader gave the same labels to random images"),
@@ -796,18 +824,18 @@ TABLES = {
             integer("real", "number of real images"),
             integer("generated", "number of generated images"),
             integer("readers", "readers with enough answers"),
-            integer("images", "number of images of both kinds"),
-            integer("dropped", "images without an answer"),
-            integer("incomplete", "images without some of the answers"),
+            integer("images", "images that a reader answered"),
+            integer("dropped", "images that no reader answered"),
+            integer("incomplete", "images that some readers, but not all, answered"),
             integer("answers", "number of answers used"),
             number("fewest", "number of images, or of prompts or patients, of the rarer kind"),
             text("reason", "why a number is missing"),
         ],
     ),
     "comparisons": (
-        "Which of two is harder to spot: difference of mean areas, a minus b (08).",
+        "Difference of the mean areas of two sets of images, or groups of readers, a minus b (08).",
         [
-            text("by", "what is compared", required=True),
+            text("by", "modality, generator, or prior knowledge of AI", required=True),
             text("a", "the first of the two", required=True),
             text("b", "the second of the two", required=True),
             number("area_a", "mean area of the first"),
@@ -817,7 +845,7 @@ TABLES = {
             number("general_high", "upper end for readers in general"),
             number("statistic", "t, readers in general"),
             number("df", "degrees of freedom"),
-            number("p", "two-sided p value against no difference"),
+            number("p", "two-sided p value against no difference, readers in general"),
             number("p_holm", "p value corrected for all comparisons by Holm's method"),
             integer("readers", "readers with enough answers"),
             integer("images", "number of images of both together"),
@@ -876,7 +904,7 @@ TABLES = {
             text("measure", "called real, called fake, uncertain", required=True),
             *_estimate(),
             integer("count", "answers with this label"),
-            integer("answers", "all answers of the group"),
+            integer("answers", "all answers of the group to images of this origin"),
             integer("images", "different images"),
             integer("clusters", "different prompts and patients"),
             integer("readers", "number of readers who gave these answers"),
@@ -899,19 +927,19 @@ TABLES = {
         ],
     ),
     "findings_asked": (
-        "Findings expected by prompts and labels, and named by the readers (08).",
+        "Findings expected by prompts and labels, and ticked or named by the readers (08).",
         [
             text("finding", "id of the finding", required=True),
             text("name", "name of the finding"),
             text("origin", "the truth", *ORIGINS, required=True),
             text("reader", "R1, R2, …, or these readers (all together)", required=True),
-            integer("named", "answers that name it where it is expected"),
+            integer("named", "answers that tick or name it where it is expected"),
             integer("asked", "described answers to images where it is expected"),
             number("sensitivity", "named divided by asked"),
             number("low", "lower end of its 95 % interval"),
             number("high", "upper end of its 95 % interval"),
             text("reason", "why an interval is missing"),
-            integer("silent", "answers that do not name it where it is not expected"),
+            integer("silent", "answers that neither tick nor name it where it is not expected"),
             integer("others", "described answers to images where it is not expected"),
             number("specificity", "silent divided by others"),
             number("others_low", "lower end of its 95 % interval"),
@@ -963,7 +991,8 @@ TABLES = {
         ],
     ),
     "question_answers": (
-        "Every answer, with the truth where it is about an image (08).",
+        "Every answer that counts, with the truth where it is about an image. Training cases,"
+        " hidden repeats and readers who withdrew are left out (08).",
         [
             text("reader", "R1, R2, …", required=True),
             text("block", "id of the block that asked, or reader", required=True),
@@ -997,8 +1026,8 @@ TABLES = {
             text("reader", "R1, R2, …, these readers, or readers in general", required=True),
             text("measure", "correct, left, or correct with a given confidence", required=True),
             *_estimate(),
-            integer("count", "choices of this kind"),
-            integer("total", "all choices"),
+            integer("count", "choices that were correct, or of the left image"),
+            integer("total", "all choices, or those with this confidence"),
             text("reason", "why an interval is missing"),
         ],
     ),
@@ -1027,7 +1056,11 @@ TABLES = {
         "How often answers marked a region of the images, by source (08).",
         [
             *_question(),
-            text("source", "generator or real images, and modality", required=True),
+            text(
+                "source",
+                "generator or real images, and modality; or all images of one origin",
+                required=True,
+            ),
             text("region", "anywhere, or a ninth of the image", required=True),
             *_estimate(),
             integer("count", "answers with a mark there"),
@@ -1037,7 +1070,7 @@ TABLES = {
     ),
     "mark_agreement": (
         "Whether readers mark the same ninths of generated images (08).",
-        [*_question(), *_coefficient()],
+        [*_question(), *_coefficient(images="number of ninths of images used")],
     ),
     "question_counts": (
         "How often each option of a question was chosen, by truth (08).",
@@ -1073,7 +1106,8 @@ TABLES = {
         [*_question(), *_coefficient()],
     ),
     "question_means": (
-        "Mean answers of these readers by truth: steps, or shares of yes or of right answers (08).",
+        "Mean answers of these readers by truth: steps, numbers, or shares of yes or of right"
+        " labels (08).",
         [
             *_question(),
             text("origin", "the truth", *TRUTHS, required=True),
@@ -1081,7 +1115,8 @@ TABLES = {
         ],
     ),
     "question_contrasts": (
-        "Generated against real images, and a later block against an earlier one (08).",
+        "Generated against real images, and a later block against an earlier one, whose id is in"
+        " block (08).",
         [
             *_question(),
             text("contrast", "the two means compared, as a minus b", required=True),
@@ -1090,7 +1125,7 @@ TABLES = {
         ],
     ),
     "checklist": (
-        "Items of GRRAS, CLAIM 2024 and STARD-AI (08).",
+        "Items of GRRAS, CLAIM 2024 and STARD-AI, and the ethics approval (08).",
         [
             text("guideline", "name of the guideline", required=True),
             text("item", "number of the item"),
@@ -1134,7 +1169,7 @@ TABLES = {
             text("reader", "name in the report", required=True),
             text("run", "run of 07_ask_models", required=True),
             integer("memory", "earlier images that were sent again with each image"),
-            text("approval", "section of the protocol that allows it to send real images"),
+            text("approval", "section of protocol and consent that lets real images be sent"),
             text("reasons", "reasons for missing answers, with counts"),
             *_model(),
         ],
@@ -1144,14 +1179,14 @@ TABLES = {
         [
             text("reader", "the model", required=True),
             text("other", "R1, R2, … or majority", required=True),
-            *_coefficient(),
+            *_coefficient("percent, cohen, gwet (AC1)", readers=""),
         ],
     ),
     "model_differences": (
         "Each model minus the readers' mean (08).",
         [
             text("reader", "the model", required=True),
-            text("measure", "accuracy, or area under the ROC curve", required=True),
+            text("measure", "accuracy, or area (under the ROC curve)", required=True),
             number("model", "the model's value"),
             number("readers_mean", "mean over the readers"),
             *_estimate(),
@@ -1167,7 +1202,10 @@ TABLES = {
         [
             text("reader", "the model", required=True),
             text("over", "readings of the set, or hidden repeats", required=True),
-            *_coefficient(),
+            *_coefficient(
+                "percent, gwet (AC1), and fleiss (readings) or cohen (repeats)",
+                readers="readings compared; 2 for repeats",
+            ),
         ],
     ),
 }

@@ -151,7 +151,7 @@ def _agreement(models: pd.DataFrame, readers: pd.DataFrame, groups) -> pd.DataFr
         found = agreement.coefficients(both, LABELS, clusters=own, scale="atanh")
         parts[model, other] = found.loc[list(SHOWN)]
     table = pd.concat(parts, names=["reader", "other", "coefficient"]).reset_index()
-    return results.without_few(table)
+    return results.without_few(table.drop(columns="readers"))
 
 
 def _differences(rights: tuple, scores: tuple, truth: pd.Series, groups) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def _consistency(about, labels, answers, shown, groups) -> pd.DataFrame:
         else []
     )
     again = results.intra_reader(answers, shown.index, list(labels))
-    again = again[again["coefficient"].isin(SHOWN)].assign(over="hidden repeats")
+    again = again[again["coefficient"].isin(SHOWN)].assign(over="hidden repeats", readers=2)
     table = pd.concat([*frames, again], ignore_index=True)
     return table[column_names("model_consistency")]
 

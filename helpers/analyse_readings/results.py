@@ -152,7 +152,8 @@ def intra_reader(answers: pd.DataFrame, images: pd.Index, people: list[str]) -> 
     again = images[images.isin(answers.loc[answers["presentation"] == 2, "image_id"])]
     first, second = (joined.wide(answers, again, presentation=n, readers=people) for n in (1, 2))
     twice = second if len(again) else second[[]]
-    return without_few(agreement.repeats(first, twice, LABELS, scale="atanh"))
+    found = agreement.repeats(first, twice, LABELS, scale="atanh")
+    return without_few(found.drop(columns="readers"))
 
 
 def reader_table(answers: pd.DataFrame, readers: pd.DataFrame, images: int) -> pd.DataFrame:
