@@ -84,6 +84,7 @@ pythons:
 		$(FAST) || exit 1; done
 
 soak: $(VENV)/test.stamp
+	@BIN=$(BIN) sh tests/install_tools.sh soak
 	@mkdir -p outputs/soak
 	$(BIN)/python -m pytest -m soak -o timeout=0 -rA --junitxml=outputs/soak/results.xml
 

@@ -18,11 +18,12 @@ from helpers.images import eight_bits
 CONFIDENT = 0.5  # least recognition score of words of four letters and more
 SURE = 0.8  # of shorter words and large letters: clips were read as T at 0.68, ribs as INS at 0.54
 MARKER_SURE = 0.4  # of a marker, at the second look
-LIKELY = 0.85  # least detection score of a small box that is looked at again
+LIKELY = 0.85  # least detection score of a box that is looked at again
 THIN = 0.12  # largest height of a line of text, share of the image's side
 SMALL = 0.012  # largest marker, share of the image's area
 ALONE = re.compile(r"[A-Za-zÀ-ÿ0-9]")
 MARKER = re.compile(r"[A-Z0-9.]{1,4}")
+WORD = re.compile(r"[\w .,:/-]{5,}")
 NO_LETTER = {"I", "O", "Q", "T", "0"}  # wires, electrodes and arrows are misread as these
 
 
@@ -69,7 +70,7 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
         if (
             (small and inside.any())
             or _is_text(corners / grey.shape[::-1], *detection.read(line))
-            or (small and score > LIKELY and _is_marker(line))
+            or (score > LIKELY and _is_read_another_way(line, small))
         ):
             found.append(corners)
     return [corners / grey.shape[::-1] for corners in found]
@@ -91,20 +92,23 @@ def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
     return score >= CONFIDENT and length > 3 and (small or length > 5)
 
 
-def _is_marker(line: np.ndarray) -> bool:
-    """A second look at a small box: letters or digits in a frame, in a ring, lying, mirrored or
-    upside down.
+def _is_read_another_way(line: np.ndarray, small: bool) -> bool:
+    """A second look at a box: words that run upward, upside down or mirrored; in a small box also
+    letters or digits in a frame or a ring.
     """
     from helpers import text_detection as detection
 
     away = round(0.2 * min(line.shape))
     inner = line[away : -away or None, away : -away or None]
     turned = [np.rot90(line, turns) for turns in (1, 2, 3)]
-    for view in (line, line[:, ::-1], inner, inner[:, ::-1], *turned):
+    views = (line, line[:, ::-1], inner, inner[:, ::-1], *turned)
+    for view in views if small else (line[:, ::-1], turned[1]):
         text, score = detection.read(np.ascontiguousarray(view))
         if "↑" in text:
             return False
-        if MARKER.fullmatch(text) and text not in NO_LETTER and score >= MARKER_SURE:
+        if WORD.fullmatch(text) and score >= SURE:
+            return True
+        if small and MARKER.fullmatch(text) and text not in NO_LETTER and score >= MARKER_SURE:
             return True
     return False
 

@@ -28,7 +28,7 @@ def _shapes() -> tuple[np.ndarray, list[str], np.ndarray, list[tuple[int, bool]]
     height, and the quarter turns and mirroring that they were drawn with.
     """
     drawn = [(name, picture) for font in FONTS for name, picture in _drawn(font, LETTERS)]
-    drawn += list(_drawn(OBLIQUE, "LR")) + _lead_letters()
+    drawn += list(_drawn(OBLIQUE, "LR")) + _lead_letters((36, 46, 58), (11, 16, 21), (11, 17))
     # Letters may be rotated. Those rotated by 20 degrees or more count only in a line of text.
     drawn += [
         (name if abs(tilt) < 20 else TILTED, np.asarray(Image.fromarray(picture).rotate(tilt)))
@@ -36,6 +36,7 @@ def _shapes() -> tuple[np.ndarray, list[str], np.ndarray, list[tuple[int, bool]]
         if name in "LR"
         for tilt in (-45, -30, -15, 15, 30, 45)
     ]
+    drawn += _lead_letters((66,), (24, 32), (20, 27))
     found = []
     for name, picture in drawn + _no_letters():
         rows, columns = (np.flatnonzero((picture > 100).any(axis=axis)) for axis in (1, 0))
@@ -57,17 +58,17 @@ def _drawn(font: str, letters: str):
         yield letter, np.asarray(picture)
 
 
-def _lead_letters() -> list[tuple[str, np.ndarray]]:
-    """L as it is cut out of lead: narrower than in print, with a stem and a foot of many widths."""
+def _lead_letters(widths: tuple, stems: tuple, feet: tuple) -> list[tuple[str, np.ndarray]]:
+    """L as it is cut out of lead, 80 pixels high: its width and those of its stem and foot differ
+    from print.
+    """
     found = []
-    for width in (36, 46, 58):
-        for stem in (11, 16, 21):
-            for foot in (11, 17):
-                picture = Image.new("L", (100, 100))
-                pen = ImageDraw.Draw(picture)
-                pen.rectangle([20, 10, 20 + stem, 90], fill=255)
-                pen.rectangle([20, 90 - foot, 20 + width, 90], fill=255)
-                found.append(("L", np.asarray(picture)))
+    for width, stem, foot in itertools.product(widths, stems, feet):
+        picture = Image.new("L", (100, 100))
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle([20, 10, 20 + stem, 90], fill=255)
+        pen.rectangle([20, 90 - foot, 20 + width, 90], fill=255)
+        found.append(("L", np.asarray(picture)))
     return found
 
 
@@ -112,6 +113,7 @@ def single_letters(grey: np.ndarray, lines: list[tuple[np.ndarray, float]]) -> l
         left, top, right, bottom = box
         middle = np.array([left + right, top + bottom]) / 2
         away = max(right - left, bottom - top)
+        cut = min(left, top) <= 0 or (np.array([bottom, right]) >= grey.shape).any()
         likely, beside = _likely(lines, middle, 0), _likely(lines, middle, away)
         sure = 9.8 * edge + 10.2 * alike + 1.6 * np.log(peak / 255) - 1.8 * plateau - 7.6
         askew = 0.06 if name == TILTED else 0
@@ -122,6 +124,9 @@ def single_letters(grey: np.ndarray, lines: list[tuple[np.ndarray, float]]) -> l
             or (sure > 0.4 and likely > 0.9)
         )
         plain |= likely > 0.6 and alike > 0.68 and sure > -2
+        # The edge of the image cuts arrows and wires too: only what is plainly L or R counts there.
+        if cut and (beside < 0.85 or alike < 0.8 or name not in ("L", "R")):
+            continue
         known = any((one[0] < middle).all() and (middle < one[2]).all() for one in chosen)
         read_too = sure > 0.1 and not known
         if sure + 6.7 * likely > 0 and (plain or (read_too and _is_read(view, name))):
@@ -195,9 +200,6 @@ def _compact(top: np.ndarray):
         mask, *shapes = _cores(top, labels, stats, largest)
         for label, peak, edge in zip(*shapes):
             x, y, w, h, _ = stats[label]
-            # A letter that the edge of the image cuts cannot be read by anybody.
-            if x == 0 or y == 0 or x + w == top.shape[1] or y + h == top.shape[0]:
-                continue
             own = labels[y : y + h, x : x + w] == label
             inner = (own & mask[y : y + h, x : x + w]).astype(np.uint8)
             core = np.prod(cv2.boundingRect(inner)[2:])

@@ -15,6 +15,8 @@ import onnxruntime
 SIDE = 1280  # shorter side, pixels, at which words are sought; images grow at most threefold
 COARSE_SIDE = 640  # shorter side, pixels, at which sharp strokes are sought
 SHEET = 448  # square root of the largest area, pixels, of all windows; else they are made smaller
+WHOLE_SIDE = 512  # shorter side, pixels, at which the whole image is looked at too, for faint words
+WHOLE_SURE = 0.85  # least score there: vessels reached 0.73
 GAP = 16  # black pixels round each window, without which letters at its edge are not found
 STROKE, CONTRAST, SLOPE = 0.014, 35, 12  # share of the side; grey levels; grey levels per pixel
 DENSITY = 0.1  # share of a neighbourhood that is strokes
@@ -86,17 +88,32 @@ def upright(grey: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def words(grey: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """Boxes of what may be lines of text: corners (4, 2) in pixels (x, y) and a score 0..1."""
+    """Boxes of what may be lines of text: corners (4, 2) in pixels (x, y) and a score 0..1.
+
+    Faint or blurred words have no sharp strokes, so the whole image is looked at as well.
+    """
     sheet, places = _sheet(grey)
-    if sheet is None:
-        return []
     found = []
-    for corners, score in _boxes(_run(_networks()[0], sheet)[0]):
+    for corners, score in _detected(sheet) if places else ():
         x, y = corners.mean(axis=0)
         for left, top, width, height, scale, origin in places:
             if left <= x < left + width and top <= y < top + height:
                 found.append(((corners - [left, top]) / scale + origin, score))
+    whole = shrunk(grey, WHOLE_SIDE)
+    scale = min(grey.shape) / min(whole.shape)
+    down, right = (-side % 32 for side in whole.shape)
+    for corners, score in _detected(np.pad(whole, ((0, down), (0, right))), WHOLE_SURE):
+        if not any(_same(corners * scale, one) for one, _ in found):
+            found.append((corners * scale, score))
     return found
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two boxes overlap by more than half of what they cover together."""
+    low = np.maximum(one.min(axis=0), other.min(axis=0))
+    high = np.minimum(one.max(axis=0), other.max(axis=0))
+    shared = np.prod(np.maximum(high - low, 0))
+    return shared > 0.5 * (np.prod(np.ptp(one, axis=0)) + np.prod(np.ptp(other, axis=0)) - shared)
 
 
 def _windows(grey: np.ndarray) -> np.ndarray:
@@ -157,14 +174,15 @@ def _shelves(shapes: list[tuple], across: int) -> tuple[tuple[int, int], list[tu
     return (-(-(y + shelf + GAP) // 32) * 32, -(-used // 32) * 32), corners
 
 
-def _boxes(likely: np.ndarray, least: float = 0.2, score: float = 0.3):
-    """Boxes round what the network finds likely to be text (Liao et al. 2020, DB)."""
+def _detected(grey: np.ndarray, least_score: float = 0.3, least: float = 0.2):
+    """Boxes round what the network finds likely to be text (Liao et al. 2020, DB), and scores."""
+    likely = _run(_networks()[0], grey)[0]
     _, labels, stats, _ = cv2.connectedComponentsWithStats((likely > least).astype(np.uint8))
     for label, (x, y, w, h, area) in enumerate(stats[1:], 1):
         part = np.s_[y : y + h, x : x + w]
         inside = labels[part] == label
         sure = float(likely[part][inside].mean())
-        if area < 6 or sure < score:
+        if area < 6 or sure < least_score:
             continue
         rows, columns = np.nonzero(inside)
         points = np.column_stack([columns + x, rows + y]).astype(np.float32)

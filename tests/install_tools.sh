@@ -1,5 +1,6 @@
 #!/bin/sh
-# What the tests need beside Python packages: a Chromium, a PostgreSQL server, nginx, DCMTK's renderer.
+# What the tests need beside Python packages: a Chromium, a PostgreSQL server, nginx, DCMTK's renderer;
+# with the argument soak also R with lme4 and a SLURM.
 # Debian's packages where they may be installed; for the browser Playwright's own as the last resort.
 set -u
 
@@ -25,5 +26,14 @@ fi
 if ! command -v dcm2pnm >/dev/null; then
     echo "Installing DCMTK for the tests ..."
     debian dcmtk || echo "DCMTK could not be installed here: install it (dcm2pnm must be found) or its tests will fail."
+fi
+[ "${1:-}" = soak ] || exit 0
+if ! Rscript --vanilla -e 'library(lme4)' >/dev/null 2>&1; then
+    echo "Installing R for the soak tests ..."
+    debian r-cran-lme4 || echo "R with lme4 could not be installed here: install it or its tests will fail."
+fi
+if ! command -v slurmctld >/dev/null; then
+    echo "Installing SLURM for the soak tests ..."
+    debian slurm-wlm munge || echo "SLURM could not be installed here: install it or its tests will fail."
 fi
 exit 0

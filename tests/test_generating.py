@@ -373,6 +373,9 @@ def test_four_hundred_images_from_a_faulty_service():
         sketch=True, faults=few, retry_after="0.2", latency_seconds=0.2, seed=5
     ) as server:
         made = generation(server, 400, in_flight=16, ask_again=5)
+        with contextlib.suppress(connection.ServiceError):
+            generate(made)
+        made.rest()
         ledger = generate(made)
     refused = set(ledger.loc[ledger["status"] == "refused", "image_id"])
     assert len(on_disk(made)) + len(refused) == 400
