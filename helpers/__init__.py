@@ -57,7 +57,10 @@ What imports what
   pandas, so it cannot open the key.
 - Everything that rehearsal makes is marked `simulated` in every table, figure and report.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is
-  one line of a parameters cell and the line that uses it.
+  one line of a parameters cell and the line that uses it; a new figure of the report is a
+  function of report_figures, its line in publishing.draw, its title and note in
+  templates/figures.md and its place in a template; a new model family is an entry of
+  diffusion/families.
 """
 
 import os
