@@ -195,7 +195,7 @@ def roc_curves(roc: pd.DataFrame, titles: dict[str, str], legend: dict[str, str]
     averaged at every share of false alarms), one panel per source of `titles` (source -> title).
     """
     across, alarms = min(len(titles), 3), np.linspace(0, 1, 1001)
-    figure, grid = figures.panels(len(titles), across, (3.4, 3.9), more=(2.6, 0.3), sharey=True)
+    figure, grid = figures.panels(len(titles), across, (3.4, 3.9), more=(2.6, 0.8), sharey=True)
     for axes, (source, title) in zip(grid.flat, titles.items()):
         hits = []
         for number, (reader, text) in enumerate(legend.items()):
