@@ -257,11 +257,13 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(pool):
     assert set(first["image_id"]) != set(other["image_id"])
 
 
-def test_a_draw_from_too_few_says_which_row(pool):
-    with pytest.raises(
-        drawing.BlindingError, match="asks for 500 images.*02_generate_openai, but only 40 are left"
-    ):
-        drawn_at_random(pool, wanted(("02_generate_openai", "generated", "xray", 500)), 0, 0, 1)
+def test_a_draw_from_too_few_says_which_rows(pool):
+    rows = [("02_generate_openai", "generated", kind, 500) for kind in ("xray", "ct")]
+    with pytest.raises(drawing.BlindingError) as error:
+        drawn_at_random(pool, wanted(*rows, HALF[1]), 0, 0, 1)
+    first, second = str(error.value).split("\n")
+    assert "asks for 500 images (generated xray) of 02_generate_openai, but only 40 are" in first
+    assert "asks for 500 images (generated ct)" in second
     with pytest.raises(drawing.BlindingError, match="repeats at a distance of 30"):
         drawn_at_random(pool, wanted(*HALF), 0.2, 30, 1)
 

@@ -102,7 +102,7 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, settings: dict) -> pd.DataFra
     Training cases are drawn first and share no patient, prompt, duplicate group or image with the
     read; no two of the images read are near-duplicates. `settings` has repeats (the share of the
     images read that are shown twice), min_distance (how many others come between) and seed. Raises
-    BlindingError naming the row of the draw that cannot be fulfilled.
+    BlindingError naming the rows of the draw that cannot be fulfilled.
     """
     repeats = settings["repeats"]
     if not 0 <= repeats <= 1:
@@ -147,6 +147,7 @@ def _draw_rows(
         wanted.to_dict("records"),
         key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
     )
+    short = []
     for row in matched_last:
         fits = ~_related(shuffled, taken, ALIKE)
         for name in ("run", "origin", "modality", "generator"):
@@ -159,16 +160,19 @@ def _draw_rows(
         if len(free) < row["count"]:
             named = [row[name] for name in ("origin", "modality", "generator", "finding")]
             kind = "training cases" if row["training"] else "images"
-            raise BlindingError(
+            short.append(
                 f"The draw asks for {row['count']} {kind} ({' '.join(filter(pd.notna, named))}) of"
                 f" {row['run']}, but only {len(free)} are left: ask for fewer or make more."
             )
+            continue
         like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
         like = like[like["group"] == row["group"]]
         matched = row["finding"] == MATCH
         chosen = _matched(free, like, row["count"]) if matched else free.head(row["count"])
         chosen = chosen.assign(group=row["group"])
         taken = pd.concat([taken, chosen], ignore_index=True)
+    if short:
+        raise BlindingError("\n".join(short))
     return taken
 
 
