@@ -2,12 +2,15 @@
 07.
 """
 
+import random
+
 import pandas as pd
 import pytest
 import reading_studies
 
 from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import joined
+from helpers.findings import FINDINGS
 from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
 from helpers.runner import folders, parameters, runs
@@ -203,3 +206,10 @@ def test_hidden_repeats_are_mostly_answered_alike():
         for a, b in zip(first, again)
     ]
     assert 0.75 < sum(alike) / 2000 < 0.95
+
+
+def test_an_image_with_several_findings_is_given_each_once():
+    truth = {"finding": "effusion|pleural_thickening|consolidation|infiltrates"}
+    for seed in range(200):
+        seen, _ = readers._seen(truth, FINDINGS, random.Random(seed))
+        assert len(seen) == len(set(seen)), seen

@@ -236,7 +236,7 @@ def _seen(truth: Mapping, offered: Iterable, drawn: random.Random) -> tuple[list
     seen = [
         CONFUSED.get(finding, finding) if drawn.random() < 0.15 else finding for finding in there
     ]
-    seen = [finding for finding in seen if finding in offered] or there
+    seen = list(dict.fromkeys(finding for finding in seen if finding in offered)) or there
     if seen != ["no_finding"] and drawn.random() < 0.08:
         seen = ["no_finding"]
     sided = any(finding not in UNSIDED for finding in seen)
