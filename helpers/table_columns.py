@@ -539,7 +539,7 @@ TABLES = {
             text("payload", "JSON"),
             text("browser_utc", "ISO 8601, the browser's clock"),
             text("server_utc", "ISO 8601, the server's clock", required=True),
-            text("hash", "SHA-256 over the previous hash and this row", required=True),
+            text("hash", "SHA-256 over the previous hash and this event", required=True),
         ],
     ),
     "readings": (
