@@ -386,8 +386,8 @@ TABLES = {
             text("modality", "modality of the images", *MODALITIES, required=True),
             text(
                 "finding",
-                "an id; empty: any; match (real images only): each real image has the finding and"
-                " view of one generated image",
+                "an id; empty: any; match (real images only): each real image has, if possible, the"
+                " finding and view of one generated image",
                 "match",
                 *FINDINGS,
             ),
@@ -420,9 +420,9 @@ TABLES = {
             text("text", "the question as readers see it", required=True),
             text(
                 "kind",
-                "choice: one option. choices: several options. scale: one step. yes/no. number."
-                " text: words. findings: several of the known findings. side: right, left or"
-                " bilateral. marks: points and boxes on the image",
+                "choice: one option. choices: several options. scale: one step. yes/no. number: 0"
+                " to 1000. text: words. findings: several of the known findings. side: right, left"
+                " or bilateral. marks: points and boxes on the image",
                 *QUESTION_KINDS,
                 required=True,
             ),
@@ -469,8 +469,8 @@ TABLES = {
             number("after_days", "days that must pass after the previous part"),
             yes_no(
                 "pairs",
-                "true: one real and one generated image side by side, of one modality and alike in"
-                " finding and view. The part asks which is generated",
+                "true: one real and one generated image side by side, of one modality and as alike"
+                " as possible in finding and view. The part asks which is generated",
             ),
             yes_no("linked", "true: window and zoom of a pair move together at first"),
         ],

@@ -1,9 +1,9 @@
 """Compares a model with the mean of a group of readers of the same images.
 
 The difference is the mean over readers of the model minus each reader: accuracy on the images that
-both answered, the area of each on its own images. Intervals over images treat these readers as fixed; those for readers in general treat
-them as random (Obuchowski and Rockette 1995, applied to the differences). Truth is 0 (real) or 1
-(generated).
+both answered, the area of each on its own images. Intervals over images treat these readers as
+fixed; those for readers in general treat them as random (Obuchowski and Rockette 1995, applied to
+the differences). Truth is 0 (real) or 1 (generated).
 """
 
 import numpy as np
