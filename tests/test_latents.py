@@ -99,6 +99,13 @@ def test_captions_are_cached_by_text_and_encoder(tmp_path):
     assert len(list(tmp_path.rglob("*.npy"))) == 6
 
 
+def test_a_pipeline_may_lack_an_optional_tokenizer(tmp_path, monkeypatch):
+    pipeline = tiny_model.build([], recipe(size=32))
+    parts = {**pipeline.components, "tokenizer_2": None}
+    monkeypatch.setattr(type(pipeline), "components", parts)
+    assert len(latents.of_captions(["chest X-ray"], pipeline, 32, tmp_path)["text"]) == 1
+
+
 def _write_many(cache, seed):
     rng = np.random.default_rng(seed)
     for index in rng.permutation(40):

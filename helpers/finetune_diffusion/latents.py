@@ -127,7 +127,10 @@ def of_captions(captions: list[str], pipeline, size: int, cache: Path) -> dict[s
     with their version.
     """
     family, parts = families.of(pipeline), base_models.networks(pipeline)
-    tokenizers = [part for name, part in pipeline.components.items() if "tokenizer" in name]
+    # Stable Diffusion 3, for example, may have no third encoder and tokenizer.
+    tokenizers = [
+        part for name, part in pipeline.components.items() if part and "tokenizer" in name
+    ]
     about = {
         "kind": "caption",
         "family": family.name,
