@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import simulated_reads as simulated
 
+from helpers.analyse_readings import reader_areas
 from helpers.statistics import clusters, comparisons, multireader
 
 TRUTH = np.repeat([0, 1], 40)
@@ -96,3 +97,17 @@ def test_too_few_have_a_reason():
         in comparisons.of_images(scores, TRUTH, images, ~images | (TRUTH == 0))["reason"]
     )
     assert clusters.FEWEST == 5
+
+
+def test_generators_of_different_modalities_have_no_test_at_all():
+    random = np.random.default_rng(4)
+    kinds = [("xray", None), ("ct", None), ("xray", "a"), ("ct", "a"), ("xray", "b")]
+    shown = pd.DataFrame(kinds * 12, columns=["modality", "generator"])
+    shown = shown.assign(truth=shown["generator"].notna().astype(int), cluster=range(len(shown)))
+    names = [f"R{number}" for number in range(1, 7)]
+    scores = pd.DataFrame(random.integers(-3, 4, (len(shown), 6)), columns=names, dtype=float)
+    people = pd.DataFrame({"reader_id": list("uvwxyz"), "prior_ai": True, "withdrawn_utc": None})
+    found = reader_areas.compared(scores, shown, people).set_index("by")
+    tests = ["low", "high", "general_low", "general_high", "statistic", "df", "p", "p_holm"]
+    assert found.loc["modality", tests].notna().all()
+    assert found.loc["generator", tests].isna().all()

@@ -57,7 +57,7 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
             sets = [image_sets.beside_real(shown, own) for own in sets]
         found = comparisons.of_images(scores, truth, *sets, groups)
         if by == "generator" and (sets[0] ^ sets[1])[truth == 0].any():
-            found = found.drop(["low", "high", "general_low", "general_high", "p"], errors="ignore")
+            found = found.reindex(["area_a", "area_b", "estimate", "readers", "images"])
             found["reason"] = "the two did not make images of the same modalities"
         rows.append({"by": by, "a": a, "b": b} | found.to_dict())
     people = joined.not_withdrawn(readers).sort_values("reader_id")
