@@ -129,7 +129,11 @@ def single_letters(grey: np.ndarray, lines: list[tuple[np.ndarray, float]]) -> l
             continue
         known = any((one[0] < middle).all() and (middle < one[2]).all() for one in chosen)
         read_too = sure > 0.1 and not known
-        if sure + 6.7 * likely > 0 and (plain or (read_too and _is_read(view, name))):
+        # R is hardly ever read by mistake, however faint; L is, in the corners of bright ground.
+        faint = (name == "R" and sure > -3.2) or (name == "L" and sure > -0.6 and alike > 0.74)
+        if (sure + 6.7 * likely > 0 and (plain or (read_too and _is_read(view, name)))) or (
+            faint and not known and _is_read(view, name, 0.8)
+        ):
             chosen.append(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
     return chosen
 
@@ -147,11 +151,12 @@ def _likely(lines: list[tuple[np.ndarray, float]], point: np.ndarray, away: floa
     )
 
 
-def _is_read(shape: np.ndarray, name: str) -> bool:
+def _is_read(shape: np.ndarray, name: str, least: float = 0.0) -> bool:
     margin = max(2, shape.shape[0] // 4)
     side = max(margin, (shape.shape[0] - shape.shape[1]) // 2 + margin)
     text, score = read(np.pad((255 * shape).astype(np.uint8), ((margin, margin), (side, side))))
-    return text.upper() == name and score > (0.4 if name in "LR" else 0.75)
+    read_as = text.upper().strip(".") == name
+    return read_as and score > (least or (0.4 if name in "LR" else 0.75))
 
 
 def _letter_like(grey: np.ndarray):
