@@ -512,6 +512,19 @@ TABLES = {
             ),
         ],
     ),
+    "to_tell": (
+        "The truth of images in blocks that tell it (06): in reading_set/, only if there are such"
+        " blocks.",
+        [
+            text("blind_id", "as in reading_set.csv; for a pair its left image", required=True),
+            text(
+                "truth",
+                "of an image real or fake, of a pair the side of the generated one",
+                *("real", "fake", "left", "right"),
+                required=True,
+            ),
+        ],
+    ),
     "key": (
         "The sealed truth (06); readable only after 08 has opened it.",
         [
@@ -1140,6 +1153,15 @@ TABLES = {
                 "status", "filled from the study's files, or open", "filled", "open", required=True
             ),
             text("text", "the answer, or where it is"),
+        ],
+    ),
+    "main_numbers": (
+        "The numbers that recompute.py and recompute.R compute again (08, release/).",
+        [
+            text("number", "what was computed: measure, coefficient or difference", required=True),
+            text("group", "images, policy for uncertain, readers, or the two compared"),
+            text("reader", "R1, R2, …; missing for numbers of all readers"),
+            *_estimate(),
         ],
     ),
     "comparison": (

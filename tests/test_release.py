@@ -18,6 +18,7 @@ from test_report import FAST, analyse
 
 from helpers import images
 from helpers.analyse_readings import release, results
+from helpers.table_columns import columns
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,7 @@ def gaps(tmp_path_factory):
 
 def all_agree(folder, found, *command):
     told = pd.read_csv(folder / "main_numbers.csv")
+    assert list(told) == [column.name for column in columns("main_numbers")]
     last, code, said = again(folder, *command)
     assert last == f"{len(told)} of {len(told)} numbers agree with the report.", said
     assert code == 0

@@ -29,8 +29,8 @@ def seen(joined: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
-    """How often every finding was given: by modality and origin, columns finding, label, answers,
-    images, of_answers, share.
+    """How often every finding was given, by modality and origin; columns as in
+    table_columns.TABLES["findings_counted"].
     """
     first = joined[joined["presentation"] == 1]
     total = first.groupby(["modality", "origin"]).size()

@@ -9,6 +9,7 @@ import pandas as pd
 
 from helpers.analyse_readings import image_sets
 from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import column_names
 
 AGREEMENT = ("percent", "cohen", "fleiss", "gwet", "krippendorff")
 ALIKE = {"all_real": "all real", "all_uncertain": "all uncertain", "two_fake": "two fake"}
@@ -53,7 +54,7 @@ def main_numbers(found: dict) -> pd.DataFrame:
             [number, group, reader, *(part.get(name) for name in ("estimate", "low", "high"))]
             for number, group, reader, part in rows
         ],
-        columns=["number", "group", "reader", "estimate", "low", "high"],
+        columns=column_names("main_numbers"),
     )
     return table[table["estimate"].notna()].reset_index(drop=True)
 
