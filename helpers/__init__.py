@@ -46,16 +46,19 @@ share is beside these folders. In the order in which a newcomer asks:
 What imports what
 - Notebooks import helpers, never the other way round. The runner imports no stage. A
   stage imports what is shared and no other stage, except: finetune_diffusion -> sample_diffusion
-  (grids), ask_models -> reading's record and the seal's openings, analyse_readings -> reading's
-  export, assemble_reading_set -> audit's tables, poster -> analyse_readings (its sentences and what
-  may be released), and rehearsal where a parameter asks.
+  (grids), audit -> assemble_reading_set (what may be drawn, how it is framed), ask_models ->
+  reading's record and the seal's openings, analyse_readings -> reading's export, the blinding and
+  the seal, poster -> analyse_readings (its sentences, figures and what may be released), and
+  rehearsal where a parameter asks.
 - No two packages import each other; no module only re-exports names.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
-  openai: services/, generate_openai/. anywidget: reading/widget. SQLAlchemy: reading/. dask:
-  runner/cluster. The reading page and the analysis start without torch.
+  openai: services/, generate_openai/. anywidget: reading/widget. SQLAlchemy: reading/,
+  ask_models/recording. dask: runner/cluster, runner/execution.
+  The reading page and the analysis start without torch.
 - The server for readers (reading/server and its imports) imports neither the seal nor the draw nor
   pandas, so it cannot open the key.
-- Everything that rehearsal makes is marked `simulated` in every table, figure and report.
+- Everything that rehearsal makes is marked `simulated`: in the manifest of its run and of every
+  run that reads it, in the tables of images, readers and results, in figures and in the report.
 - A new source of images is one notebook and one helper that writes images.csv; a new parameter is
   one line of a parameters cell and the line that uses it; a new figure of the report is a
   function of report_figures, its line in publishing.draw, its title and note in

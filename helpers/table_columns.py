@@ -152,7 +152,7 @@ TABLES = {
             text("patient", "keyed hash of the patient id; missing for generated"),
             text("duplicate_group", "shared by images that are duplicates of each other"),
             text("sex", "F or M", "F", "M"),
-            text("age_band", "decade, e.g. 50-59; 90+ is one band"),
+            text("age_band", "decade, e.g. 50-59; 90+ is one band; an open band such as 50+ stays"),
             integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
             integer("bits", "bit depth of the stored pixels (1 to 16)", required=True),
@@ -208,7 +208,7 @@ TABLES = {
             text("view", "LL is lateral", *VIEWS),
             ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
             text("side", "the patient's side of the finding", *SIDES),
-            text("wording", "which wording of helpers/findings.py the prompt uses", *WORDINGS),
+            text("wording", "wording in helpers/findings.py; empty: caption", *WORDINGS),
             text("prompt", "the full prompt; empty: it is written from the earlier columns"),
             integer("count", "number of images requested", required=True),
         ],
@@ -550,7 +550,12 @@ TABLES = {
         [
             text("reader_id", "opaque id", required=True),
             integer("sequence", "1, 2, … per reader", required=True),
-            text("event", "what happened", required=True),
+            text(
+                "event",
+                "assigned, consented, registered, display, begun, shown, answered, changed, paused,"
+                " resumed, closed, locked, withdrawn or erased; missing: no answer of a model",
+                required=True,
+            ),
             text("blind_id", "the image that the event is about"),
             text("payload", "JSON"),
             text("browser_utc", "ISO 8601, the browser's clock"),
