@@ -223,8 +223,8 @@ def _compact(top: np.ndarray):
 
 
 def _cores(top: np.ndarray, labels: np.ndarray, stats: np.ndarray, largest: float):
-    """The pixels above half the height of their shape; and labels, heights and steepness of the
-    shapes that are sharp, up to `largest` of the side.
+    """The pixels above half the height of their shape, or bright ones of a shape that is too large;
+    and labels, heights and steepness of the shapes that are sharp, up to `largest` of the side.
     """
     least = min(top.shape)
     w, h, area = stats.T[2:]
@@ -244,6 +244,8 @@ def _cores(top: np.ndarray, labels: np.ndarray, stats: np.ndarray, largest: floa
     some = counts > 0
     counts = counts[some]
     edge[some] = _ranked(owner, np.hypot(*slopes), counts, counts // 2) / (8 * peak[some])
+    # A letter may hang on the bright frame of a film, by pixels that are darker than both.
+    core |= (top > 120) & (long >= largest * least)[labels]
     sharp = np.flatnonzero(edge >= 0.1)
     return core, sharp, peak[sharp], edge[sharp]
 

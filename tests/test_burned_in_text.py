@@ -282,6 +282,15 @@ def test_a_letter_that_the_edge_cuts_is_found_above_its_initials():
     assert (masked != film)[:90, 400:490][letter].mean() > 0.9
 
 
+def test_a_letter_that_hangs_on_the_bright_frame_of_a_film_is_found():
+    film = images.eight_bits(chest_xray(512, 11), 12).copy()
+    film[:, 470:490], film[:, 460:470] = 200, np.linspace(60, 190, 10)
+    film[:20], film[490:], film[:, :8] = 180, 180, 180
+    film[40:62, 440:445] = film[57:62, 440:464] = 255
+    boxes = burned_in_text.find(film, 8)
+    assert any((abs(box.mean(axis=0) * 512 - [452, 51]) < 8).all() for box in boxes)
+
+
 @pytest.mark.parametrize("strength", [0.3, 0.6])
 @pytest.mark.parametrize("seed", [11, 12])
 def test_wires_snaps_buttons_and_arrows_are_no_text(seed, strength):
