@@ -30,7 +30,7 @@ def server(tmp_path_factory):
             read=24,
             training=0,
             size=512,
-            number_of_readers=12,
+            number_of_readers=13,
             break_after=0,
             confidence="3-step",
             description_required=False,
@@ -63,6 +63,20 @@ def events(server: Server, number: int) -> list[chain.Event]:
 def opened_store(server: Server):
     folder = server.root / "outputs" / reading_studies.STUDY / "07_read_cases"
     return store.open_store(folder / "readings.sqlite")
+
+
+def test_a_long_dialog_opens_at_its_title(browser, server):
+    reader = started(browser, server, 12, height=480)
+    reader.page.keyboard.press("?")
+    title = reader.page.locator("dialog.ask h2")
+    title.wait_for()
+    assert title.bounding_box()["y"] >= 0
+    assert reader.page.evaluate(
+        "() => [document.querySelector('dialog.ask').scrollHeight > innerHeight,"
+        " document.activeElement.tagName]"
+    ) == [True, "BUTTON"]
+    reader.page.keyboard.press("Enter")
+    assert reader.page.locator("dialog.ask").count() == 0
 
 
 def touch(reader: Reader, kind: str, *fingers: tuple[int, int, int]) -> None:

@@ -67,5 +67,6 @@ export function ask(title, body, buttons, className = "") {
     );
     document.body.append(dialog);
     dialog.showModal();
+    dialog.scrollTop = 0; // The first button has the focus, which scrolls a long dialog to its end.
   });
 }
