@@ -1,6 +1,8 @@
 """The speed measurements run, compare like with like, and keep what they measured."""
 
+import json
 import os
+import subprocess
 import sys
 
 import pandas as pd
@@ -85,6 +87,20 @@ PATHS = (
     "reading 1024×1024",
     "multireader.bootstrap",
 )
+
+
+def test_the_command_measures(tmp_path):
+    tests = os.path.dirname(__file__)
+    asked = json.dumps({"training profile": SMALL["training profile"]})
+    done = subprocess.run(
+        [sys.executable, "-m", "speed", asked],
+        env=os.environ | {"PYTHONPATH": tests, "OUTPUTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr
+    speed = pd.read_csv(tmp_path / "speed" / "speed.csv")
+    assert speed["ours"].notna().all() and (tmp_path / "speed" / "speed.png").exists()
 
 
 @pytest.fixture(scope="module")
