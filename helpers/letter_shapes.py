@@ -127,14 +127,17 @@ def single_letters(grey: np.ndarray, lines: list[tuple[np.ndarray, float]]) -> l
         # The edge of the image cuts arrows and wires too: only what is plainly L or R counts there.
         if cut and (beside < 0.85 or alike < 0.8 or name not in ("L", "R")):
             continue
-        known = any((one[0] < middle).all() and (middle < one[2]).all() for one in chosen)
-        read_too = sure > 0.1 and not known
+        passes = sure + 6.7 * likely > 0
         # R is hardly ever read by mistake, however faint; L is, in the corners of bright ground.
         faint = (name == "R" and sure > -3.2) or (name == "L" and sure > -0.6 and alike > 0.74)
-        if (sure + 6.7 * likely > 0 and (plain or (read_too and _is_read(view, name)))) or (
-            faint and not known and _is_read(view, name, 0.8)
-        ):
-            chosen.append(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
+        if not (passes and plain):
+            known = any((one[0] < middle).all() and (middle < one[2]).all() for one in chosen)
+            if known or not ((passes and sure > 0.1) or faint):
+                continue
+            usual = 0.4 if name in "LR" else 0.75
+            if not _is_read(view, name, usual if passes and sure > 0.1 else 0.8):
+                continue
+        chosen.append(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
     return chosen
 
 
@@ -151,12 +154,11 @@ def _likely(lines: list[tuple[np.ndarray, float]], point: np.ndarray, away: floa
     )
 
 
-def _is_read(shape: np.ndarray, name: str, least: float = 0.0) -> bool:
+def _is_read(shape: np.ndarray, name: str, least: float) -> bool:
     margin = max(2, shape.shape[0] // 4)
     side = max(margin, (shape.shape[0] - shape.shape[1]) // 2 + margin)
     text, score = read(np.pad((255 * shape).astype(np.uint8), ((margin, margin), (side, side))))
-    read_as = text.upper().strip(".") == name
-    return read_as and score > (least or (0.4 if name in "LR" else 0.75))
+    return text.upper().strip(".") == name and score > least
 
 
 def _letter_like(grey: np.ndarray):

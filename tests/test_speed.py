@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -90,11 +91,10 @@ PATHS = (
 
 
 def test_the_command_measures(tmp_path):
-    tests = os.path.dirname(__file__)
     asked = json.dumps({"training profile": SMALL["training profile"]})
     done = subprocess.run(
         [sys.executable, "-m", "speed", asked],
-        env=os.environ | {"PYTHONPATH": tests, "OUTPUTS": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
     )

@@ -72,9 +72,7 @@ def analyse(
         "question_once": questions_once.counts(designed, said),
         "question_counts": pd.DataFrame(list(_counts(answers, questions))),
         "question_agreement": _agreements(answers, questions),
-        "question_means": pd.DataFrame(list(_means(answers, questions))).drop(
-            columns=["before", "after"], errors="ignore"
-        ),
+        "question_means": pd.DataFrame(list(_means(answers, questions))),
         "question_contrasts": pd.DataFrame(list(_contrasts(answers, designed, questions))),
     }
     found = {
