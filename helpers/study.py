@@ -64,7 +64,7 @@ def run_study(
     # Before anything is redone: a reading set that is being read must keep the runs before it.
     for run in redo:
         _refuse_begun(run, planned)
-    _preflight([step for step in steps if step.state != "finished"])
+    _preflight(steps)
     began, stale = time.monotonic(), []
     try:
         with _workplace(study) as slots:
@@ -142,10 +142,12 @@ def _begin(
 
 def _preflight(steps: list[planning.Step]) -> None:
     """Raise one error that names everything that would stop a stage (no folder, no key, a bad
-    table), before the first stage starts.
+    table) or make it ignore CASES=, before the first stage starts.
     """
     checks = (_missing_cases, _missing_api, _bad_tables)
-    missing = [sentence for step in steps for check in checks if (sentence := check(step.run))]
+    left = [step.run for step in steps if step.state != "finished"]
+    missing = [sentence for run in left for check in checks if (sentence := check(run))]
+    missing += _unread_cases([step.run for step in steps])
     if missing:
         raise runs.RunError("\n".join(missing))
 
@@ -158,6 +160,18 @@ def _missing_cases(run: runs.Run) -> str:
         return ""
     found = f", and {folder} is {'empty' if folder.is_dir() else 'not a folder'}" if folder else ""
     return f"{run.name} needs the folder of real images{found}: add CASES=<folder> to the command."
+
+
+def _unread_cases(selected: list[runs.Run]) -> list[str]:
+    """The sentence that refuses CASES= where every run of 01 draws phantoms instead."""
+    sources = {run.name: run.parameters.get("source") for run in selected}
+    drawn = [name for name, source in sources.items() if source == "phantom"]
+    if not drawn or "folder" in sources.values() or not os.environ.get("CASES"):
+        return []
+    return [
+        f"{drawn[0]} draws phantoms, so it would ignore CASES=: remove `source: phantom` from its"
+        " YAML to import that folder, or leave CASES= out."
+    ]
 
 
 def _missing_api(run: runs.Run) -> str:

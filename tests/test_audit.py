@@ -198,7 +198,9 @@ def test_images_made_elsewhere_are_compared_and_never_called_memorised(chests, t
     assert nearest["release"].all() and not nearest["copy"].any()
     assert set(rows["metric"]) == {"near_threshold", "near_false_alarms", "near_share"}
     told = copies.sentences(pool, nearest, rows)
-    assert "made elsewhere" in told[0] and "does not show memorisation" in told[0]
+    assert "was not trained here" in told[0] and "does not show memorisation" in told[0]
+    told = copies.sentences(pool, nearest.assign(near=False), rows)
+    assert "none of the" in told[0] and "memorisation" not in told[0] and "that case" not in told[0]
 
 
 def test_threshold_is_the_promised_share_of_other_patients():

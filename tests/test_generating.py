@@ -149,11 +149,12 @@ def test_a_retired_model_stops_the_run():
     assert len(server.requests) <= 2
 
 
-def test_refusals_are_recorded_and_never_asked_again():
+def test_refusals_are_recorded_and_never_asked_again(capsys):
     with ImageServer(sketch=True, script=["", "moderation"]) as server:
         made = generation(server, in_flight=1)
         ledger = generate(made)
         assert ledger["status"].value_counts().to_dict() == {"ok": 5, "refused": 1}
+        assert "Generating: 5 of 6 images, 1 refused, " in capsys.readouterr().out
         assert "moderation_blocked" in ledger.loc[ledger["status"] == "refused", "error"].item()
         assert generation(server).wanted == []
     assert len(server.requests) == 6

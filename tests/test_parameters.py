@@ -35,6 +35,15 @@ def test_schema_reads_types_defaults_and_comments(declared):
     assert declared["steps"].comment == "optimiser steps"
 
 
+def test_a_choice_may_be_empty(tmp_path):
+    cell = 'prediction: str = ""  # one of: empty, epsilon; empty: the same as the base\n'
+    notebook(tmp_path / "03_train.ipynb", cell)
+    declared = parameters.schema(tmp_path / "03_train.ipynb")
+    assert parameters.check({"prediction": ""}, declared, "here") == {"prediction": ""}
+    with pytest.raises(parameters.ParameterError, match="must be one of: empty, epsilon"):
+        parameters.check({"prediction": "empty"}, declared, "here")
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

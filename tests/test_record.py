@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from itertools import pairwise
 
 import pytest
@@ -195,6 +196,16 @@ def test_going_back(engine, opened, policy, allowed):
     readings = export(engine, opened)["readings"]
     assert readings["changes"].sum() == len([n for n in allowed if n > 0])
     assert (readings["seconds"] == 2).all(), "the time to the first answer stays"
+
+
+def test_an_export_says_whose_answers_are_in_it(engine, opened, capsys):
+    read_all(engine, opened)
+    operations.export(engine, opened, Namespace(to=str(opened.folder / "out")))
+    rows = {
+        name: (opened.folder / f"out/{name}.csv").read_text() for name in ("readings", "events")
+    }
+    assert rows["readings"].count("\n") == 1, "not locked yet"
+    assert "label" in rows["events"] and "events.csv holds all answers" in capsys.readouterr().out
 
 
 def test_a_withdrawal_leaves_the_analysis_and_an_erasure_the_record(engine, opened):

@@ -33,6 +33,8 @@ def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert folders.study_key("s", "pseudonym") == made
     assert len(made) == 32
+    folders.study_key("s", "pseudonyms")
+    assert "Made the pseudonym key of study 's'" in capsys.readouterr().out
     assert folders.study_key("s", "other") != made
 
 

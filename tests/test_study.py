@@ -652,6 +652,21 @@ def test_the_folder_of_real_images_never_stands_in_an_executed_notebook(
     assert "Doe_Jane" in "".join(capsys.readouterr()), "the terminal names it"
 
 
+def test_a_folder_of_real_images_is_not_silently_ignored(small, monkeypatch, tmp_path, capsys):
+    cell = HEAD + 'source: str = "folder"  # one of: folder, phantom'
+    notebook(small / "notebooks/03_alone.ipynb", cell, START.format(name="03_alone"))
+    (small / "params/small/03_alone.yaml").write_text("source: phantom\n")
+    monkeypatch.setenv("CASES", str(tmp_path))
+    assert run() == study.FAILED
+    said = capsys.readouterr().err
+    assert "03_alone draws phantoms, so it would ignore CASES=: remove `source: phantom`" in said
+    assert not (small / "outputs/small").exists()
+    finish("03_alone", source="phantom")
+    assert run("--only", "03_alone") == study.FAILED, "nor later"
+    finish("01_count")
+    assert run("--only", "01_count") == study.DONE, "a stage that reads no images"
+
+
 def alive(pids) -> list[int]:
     return [pid for pid in pids if psutil.pid_exists(pid)
             and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]  # fmt: skip

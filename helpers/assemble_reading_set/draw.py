@@ -68,8 +68,8 @@ def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.Dat
     05 (`audited`).
 
     Images below the reading size are left out; `.attrs` holds their numbers by run (`small`) and
-    the number `refused` as copies. If 05 found an image made elsewhere too near to a real case,
-    `made_from` names that case.
+    the number `refused` as copies. If 05 found an image of another generator too near to a real
+    case, `made_from` names that case.
     """
     nearest = audited.read("nearest.csv")
     pool = gather([run.reads(name) for name in wanted["run"].unique()])

@@ -123,7 +123,7 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
             none = f"none {stage}: too small for the reading size"
             axis.text(0.5, place, none, fontsize=8, va="center", color=colour)
     axis.axvline(0.5, color="black", lw=0.8, label="chance")
-    axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warned above")
+    axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warning threshold")
     _label_sources(axis, sources)
     axis.set(
         xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02)

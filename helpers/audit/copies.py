@@ -6,7 +6,7 @@ crops of every case find the most similar cases; those are aligned with the samp
 1 − the correlation of local structure. It ignores mirrors, negatives, windows, crops, shifts, and
 rotations of a few degrees. The threshold is calibrated on real images of other patients.
 
-Only a generator trained here can be shown to have memorised a case. Images made elsewhere are
+Only a generator trained here can be shown to have memorised a case. Images of other generators are
 compared with the real cases by the same distance; the result is called a comparison.
 """
 
@@ -90,9 +90,10 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
 
     Samples of a generator trained here are compared with its training cases, calibrated on held-out
     real images of other patients; a sample below the threshold is a `copy` and is not released.
-    Images made elsewhere are compared with all real cases, calibrated on real images of different
-    patients. The rows are `copy_threshold`, `copy_false_alarms` (expected rate on other patients,
-    with interval) and `copy_share` (Wilson interval); for a comparison they are called `near_...`.
+    Images of other generators are compared with all real cases, calibrated on real images of
+    different patients. The rows are `copy_threshold`, `copy_false_alarms` (expected rate on other
+    patients, with interval) and `copy_share` (Wilson interval); for a comparison they are called
+    `near_...`.
     `settings` has false_alarms, extractor, feature_size, framing, margin and seed.
     """
     found, rows = [], []
@@ -151,8 +152,8 @@ def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFram
 
 
 def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
-    """One sentence per source: how many copies, how many images made elsewhere that are too near to
-    a real case, or why the source could not be searched.
+    """One text per source: how many copies, how many images of a generator not trained here that
+    are too near to a real case, or why the source could not be searched.
     """
     said = []
     made = pool[pool["origin"] == "generated"]
@@ -171,12 +172,17 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
                 f"{name}: {near} of {len(own)} samples are copies of training cases; copies are not"
                 " released and cannot be drawn."
             )
+        elif not near:
+            said.append(
+                f"{name}: none of the {len(own)} images is nearer to a real case than images of"
+                " different patients usually are."
+            )
         else:
             said.append(
-                f"{name}: {near} of {len(own)} images, made elsewhere, are nearer to a real case"
-                " than images of different patients usually are. This does not show memorisation,"
-                " because the training data of that generator are unknown. 06 never draws such an"
-                " image together with that case."
+                f"{name}: {near} of {len(own)} images {'is' if near == 1 else 'are'} nearer to a"
+                " real case than images of different patients usually are. This does not show"
+                " memorisation, because the generator was not trained here and its training data"
+                " are unknown. 06 never draws such an image together with that case."
             )
     return said
 

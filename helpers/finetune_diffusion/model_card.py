@@ -23,6 +23,9 @@ def text(
     memorisation.
     """
     train = frame[frame.split == "train"]
+    losses = pd.Series(dtype=float)  # by step
+    if "validation_loss" in training:
+        losses = training.set_index("step")["validation_loss"].dropna()
     found = train.finding.fillna("").str.split("|").explode().map(findings.FINDINGS)
     page = jinja2.Template(TEMPLATE.read_text(), trim_blocks=True, keep_trailing_newline=True)
     return page.render(
@@ -37,5 +40,5 @@ def text(
         family=families.of(pipeline).name,
         prediction=families.predicts(pipeline),
         steps=int(training.step.max()) if len(training) else 0,
-        losses=training.get("validation_loss", pd.Series(dtype=float)).dropna(),
+        losses=losses,
     )

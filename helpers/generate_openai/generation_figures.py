@@ -69,7 +69,9 @@ def spend(ledger: pd.DataFrame, budget_usd: float, simulated: bool = False) -> p
         fontsize=9,
         color=COLOURS["refused"],
     )
-    left.set(xlabel="attempts, in the order of sending", ylabel="USD, added up", ylim=(0, None))
+    left.set(
+        xlabel="attempts, in the order of sending", ylabel="cumulative cost, USD", ylim=(0, None)
+    )
     counts = ledger["status"].value_counts() if len(ledger) else pd.Series({"nothing sent": 0})
     right.barh(
         counts.index,

@@ -133,8 +133,8 @@ def export(engine: Engine, opened: Setting, options: Namespace) -> None:
     for name, frame in exporting.export(engine, opened).items():
         tables.write(frame, Path(target) / f"{name}.csv", exporting.TABLES[name])
     print(
-        f"events.csv, answers.csv, readings.csv and readers.csv are in {target}. Only readers who"
-        " have locked have their answers in it."
+        f"events.csv, answers.csv, readings.csv and readers.csv are in {target}. answers.csv and"
+        " readings.csv hold the answers of readers who have locked; events.csv holds all answers."
     )
 
 

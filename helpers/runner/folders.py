@@ -68,7 +68,8 @@ def study_key(study: str, name: str) -> bytes:
     path = keys_folder(study) / name
     if not path.exists():
         write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
-        print(f"Made the {name} of study '{study}': {path} (keep it; it cannot be made again).")
+        kind = f"{name.removesuffix('s')} key"
+        print(f"Made the {kind} of study '{study}': {path} (keep it; it cannot be made again).")
     return bytes.fromhex(path.read_text())
 
 

@@ -84,9 +84,12 @@ class Parameter:
 
     @property
     def choices(self) -> list[str]:
-        """What the comment's `one of: …` allows; empty when anything of the type is allowed."""
+        """What the comment's `one of: …` allows; the word `empty` stands for "". No choices when
+        anything of the type is allowed.
+        """
         match = re.match(r"one of: ([^;]+)", self.comment)
-        return [choice.strip() for choice in match[1].split(",")] if match else []
+        named = [choice.strip() for choice in match[1].split(",")] if match else []
+        return ["" if choice == "empty" else choice for choice in named]
 
     @property
     def names(self) -> str:
@@ -187,7 +190,8 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
         if parameter.choices and checked[key] not in parameter.choices:
             raise ParameterError(
                 f"{where}: '{key}' is {value!r}, but must be one of:"
-                f" {', '.join(parameter.choices)}{_meant(str(value), parameter.choices)}."
+                f" {', '.join(choice or 'empty' for choice in parameter.choices)}"
+                f"{_meant(str(value), parameter.choices)}."
             )
     return checked
 

@@ -100,14 +100,14 @@ def sentence(table: pd.DataFrame) -> str:
         "more often than by chance" if first.low > first.chance else "not more often than by chance"
     )
     trust = (
-        f"it is right on {first.on_cases:.0%} of {first.cases} held-out cases"
+        f"it is right on {100 * first.on_cases:.0f} % of {first.cases} held-out cases"
         if first.cases
         else "no held-out case shows how far to trust it"
     )
+    seen, low, high, chance = 100 * first[["agreement", "low", "high", "chance"]].astype(float)
     return (
-        f"The classifier sees what the caption says in {first.agreement:.0%} of {first.samples}"
-        f" samples (95 % CI {first.low:.0%} to {first.high:.0%}), {above} ({first.chance:.0%});"
-        f" {trust}."
+        f"The classifier sees what the caption says in {seen:.0f} % of {first.samples} samples"
+        f" (95 % interval {low:.0f} to {high:.0f} %), {above} ({chance:.0f} %); {trust}."
     )
 
 

@@ -269,9 +269,11 @@ class Sender:
 
     def _say(self, seconds):
         got, total = len(self.settled), len(self.work.wanted)
+        without = "refused or unusable" if self.work.leaves_out else "refused"
+        lacking = f", {got - self.came} {without}" if got > self.came else ""
         left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
         self.work.run.say(
-            f"{self.work.doing}: {got} of {total} {self.work.things},"
+            f"{self.work.doing}: {self.came} of {total} {self.work.things}{lacking},"
             f" {self.work.ledger.settled_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
         )
 
