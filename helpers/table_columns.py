@@ -585,7 +585,8 @@ TABLES = {
         ],
     ),
     "planning": (
-        "Power and images needed, by number of readers; half of the images are real (06).",
+        "Power and images needed, by number of readers; the share of real images is that of the"
+        " reading set, or one half if it has one kind only (06).",
         [
             integer("readers", "number of readers", required=True),
             integer("images", "number of images in this study", required=True),
@@ -778,7 +779,7 @@ TABLES = {
         ],
     ),
     "accuracy": (
-        "Accuracy of every reader under the three policies for uncertain, and d′ (08).",
+        "Accuracy of every reader with uncertain counted in three ways, and d′ (08).",
         [
             text("reader", "R1, R2, …", required=True),
             text("stratum", STRATUM, required=True),
@@ -799,7 +800,7 @@ TABLES = {
             integer("total", "images of the denominator; for d′ and criterion all answered images"),
             integer("left_out", "uncertain answers left out"),
             integer("clusters", "different prompts and patients among them"),
-            number("chance", "expected if the reader gave the same labels to random images"),
+            number("chance", "expected if the reader's labels were shuffled among the images"),
             text("reason", "why a number is missing"),
         ],
     ),

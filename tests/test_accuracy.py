@@ -209,6 +209,12 @@ def test_answers_of_one_cluster_are_not_independent():
     assert grouped["low"] < alone["low"] and alone["high"] < grouped["high"]
     few = accuracy.share(hits[:15], clusters[:15])
     assert np.isnan(few["low"]) and few["reason"].startswith("only 3 prompts or patients")
+    truth = pd.Series([1] * 15 + [0] * 15)
+    found = accuracy.detection(
+        pd.Series(["fake"] * 30), truth, clusters=pd.Series(np.repeat(range(6), 5))
+    ).set_index("measure")
+    assert found["reason"]["sensitivity"] == "only 3 prompts", "generated images have no patient"
+    assert found["reason"]["specificity"] == "only 3 patients"
 
 
 def test_a_stratified_share_weighs_the_strata_by_their_images():

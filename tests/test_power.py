@@ -118,6 +118,10 @@ def test_a_reading_set_that_is_too_small_is_named(planned_set):
     own = table.set_index("readers").loc[6]
     assert own["images"] == 40 and own["power_area"] == pytest.approx(power)
     assert own["images_area"] > 40 and figure.startswith(b"\x89PNG")
+    # A third of the images is real: so it is in the table, and more images are needed.
+    table = planned_set(6, 20, 40, area_hoped=0.65)[0].set_index("readers")
+    assert table["power_area"][6] == pytest.approx(planning.power_of_area(0.65, 6, 20, 40))
+    assert table["images_area"][6] > planned_set(6, 30, 30, area_hoped=0.65)[0]["images_area"][1]
     assert not planned_set(8, 200, 150, 150, area_hoped=0.8)[2]
     # Two readers speak for themselves alone, and of one kind of image there is no area.
     table, _, said = planned_set(2, 20, 12, 8, area_hoped=0.6)

@@ -200,8 +200,8 @@ def test_all_labels_equal(place):
     assert found["headline"][0]["all_real"]["count"] == 6
     assert "substantial" not in text
     assert (
-        "Gwet's AC1 is 1.00 (no interval: every image shows the same agreement, so nothing says how"
-        " far it may vary), over 24 images." in text
+        "Gwet's AC1 is 1.00 (no interval: every image shows the same agreement, so its"
+        " variation cannot be estimated), over 24 images." in text
     )
     assert "Percent agreement is 100 % (95 % interval 86 to 100 %)." in text
     assert "1.00 to 1.00" not in text
@@ -528,7 +528,7 @@ def test_guessers_are_not_told_that_they_differ_from_chance(place):
     assert 0.4 < row["two_fake"]["chance"] < 0.75
     chance = texts.percent(row["two_fake"]["chance"]).replace("\u00a0", " ")
     assert f"expected by chance: {chance}" in text
-    assert "if the readers gave the same labels to random images" in text
+    assert "if each reader's labels were shuffled among the images" in text
     assert "both readers" not in text
     # All six calling an image real by chance (0.3 to the sixth) is rare, not impossible.
     assert 0 < row["all_real"]["chance"] < 0.005
@@ -788,10 +788,37 @@ def test_what_was_noticed_and_how_labels_changed_is_on_the_first_screen(place):
     assert "The share of “yes” to “Anything unusual?”" not in rest
 
 
+def test_words_for_kappa_are_those_of_the_printed_bounds():
+    for coefficient, word in (
+        (-0.02, "poor"),
+        (0.0, "slight"),
+        (0.204, "slight"),
+        (0.206, "fair"),
+        (0.404, "fair"),
+        (0.41, "moderate"),
+        (0.81, "almost perfect"),
+    ):
+        assert texts.band(coefficient) == word, coefficient
+
+
+def test_a_gallery_says_how_many_of_its_images_it_shows(ordinary):
+    title = texts.captions(ordinary[1], {"gallery_fake": 16}, 12)["gallery_fake"][0]
+    said = "Generated images identified as fake by both readers: 16, of which 12 are shown"
+    assert title == said
+    title = texts.captions(ordinary[1], {"gallery_fake": 12}, 12)["gallery_fake"][0]
+    assert title.endswith("both readers: 12")
+
+
+def test_the_plan_was_frozen_when_the_key_was_sealed(ordinary):
+    context = CONTEXT | {"openings": ["when all readers had locked their answers"]}
+    said = " ".join(texts.written(ordinary[1], context)["methods"])
+    assert "was frozen when the key was sealed and is unchanged." in said
+
+
 def test_a_key_that_was_opened_twice_is_a_sentence(ordinary):
-    openings = ["for the simulated readers", "when all readers had locked their answers"]
+    openings = ["to simulate the readers' answers", "when all readers had locked their answers"]
     context = CONTEXT | {"openings": openings, "early_openings": []}
-    page = " ".join(report.render(ordinary[1], context, {}).decode().split())
+    page = " ".join(html.unescape(report.render(ordinary[1], context, {}).decode()).split())
     said = f"The key was opened {openings[0]} and again {openings[1]}."
     assert page.count(said) == 2  # in the methods and at the end
 

@@ -76,7 +76,8 @@ def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> 
         }
         counted = {f"all_{label}": joined.all_are(chosen, label) for label in LABELS}
         for name, yes in (counted | {"two_fake": joined.at_least_two(chosen, "fake")}).items():
-            row[name] = accuracy.share(yes, None if groups is None else groups[yes.index])
+            own = None if groups is None else groups[yes.index]
+            row[name] = accuracy.share(yes, own, of=accuracy.unit(shown["truth"][images]))
             row[name]["chance"] = by_chance(labels, yes.index, name)
         said = found[(found["modality"] == modality) & (found["origin"] == origin)].head(6)
         columns = ["finding", "name", "answers", "images", "of_answers"]

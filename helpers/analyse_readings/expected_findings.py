@@ -44,8 +44,9 @@ def table(every: pd.DataFrame) -> pd.DataFrame:
         for reader in (READERS, *readers):
             own = part if reader == READERS else part[part["reader"] == reader]
             yes, no = own[own["asked"]], own[~own["asked"]]
-            hits = accuracy.share(yes["named"], yes["cluster"])
-            silent = accuracy.share(~no["named"], no["cluster"])
+            of = accuracy.unit([int(origin == "generated")])
+            hits = accuracy.share(yes["named"], yes["cluster"], of=of)
+            silent = accuracy.share(~no["named"], no["cluster"], of=of)
             rows.append(
                 {
                     "finding": finding,

@@ -192,7 +192,8 @@ def _counts(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
                 if question.kind == "findings" and not hits.any():
                     continue
                 about = {"block": block, "question": name, "origin": origin, "value": value}
-                yield about | {"text": text} | accuracy.counted(hits, rows["cluster"])
+                found = accuracy.counted(hits, rows["cluster"], accuracy.unit(rows["truth"]))
+                yield about | {"text": text} | found
 
 
 def _words(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
@@ -301,7 +302,8 @@ def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.Da
     }
     marked = answers[(answers["question"] == "unusual") & answers["block"].isin(unaware)]
     for origin, rows in marked.groupby("origin"):
-        found[origin] = accuracy.share(rows["number"] == 1, rows["cluster"])
+        of = accuracy.unit(rows["truth"])
+        found[origin] = accuracy.share(rows["number"] == 1, rows["cluster"], of=of)
     if marked["truth"].nunique() == 2:
         found["difference"] = difference(marked, marked["truth"])
         found["general"] = difference(marked, marked["truth"], general=True)

@@ -13,7 +13,7 @@ from helpers.runner import folders, parameters, runs
 # How the seal records an opening -> the end of the sentence "The key was opened …".
 OPENED = {
     "all readers locked": "when all readers had locked their answers",
-    "simulated readers": "for the simulated readers",
+    "simulated readers": "to simulate the readers' answers",
     "emergency": "in an emergency",
 }
 
@@ -26,6 +26,8 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         folders.params_folder(run.study) / "study.yaml",
         set_run.folder / "reading_set",
     )
+    for name in run.parameters.models:
+        run.reads(name)  # so that what is simulated includes the models
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
     opened = [

@@ -16,7 +16,7 @@ ORDER = ["real", "uncertain", "fake"]
 GALLERIES = {
     "gallery_real": "Generated images called real by {people}",
     "gallery_uncertain": "Images that left {people} uncertain",
-    "gallery_fake": "Generated images identified as fake by at least two readers",
+    "gallery_fake": "Generated images identified as fake by {two}",
 }
 COEFFICIENTS = {
     "percent": "Percent agreement",
@@ -88,7 +88,7 @@ def labels_by_source(per_image: pd.DataFrame) -> Figure:
             fontsize=10,
         )
         left = left + values
-    figures.percent_axis(axes, xlim=(0, 1), xlabel="share of answers (numbers: answers)", ylabel="")
+    figures.percent_axis(axes, xlim=(0, 1), xlabel="share of answers (numbers: counts)", ylabel="")
     axes.grid(False, axis="y")
     figures.legend_above(axes, 3)
     return figure
@@ -220,8 +220,8 @@ def roc_curves(roc: pd.DataFrame, titles: dict[str, str], legend: dict[str, str]
         axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=1, label="guessing: 0.5")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=title)
         axes.title.set_fontsize(9)
-        axes.set_xlabel("real images called fake,\nat least this surely", fontsize=10)
-    grid[0][0].set_ylabel("generated images called fake", fontsize=10)
+        axes.set_xlabel("false-positive rate\n(real images called fake)", fontsize=10)
+    grid[0][0].set_ylabel("true-positive rate\n(generated images called fake)", fontsize=10)
     place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "frameon": False, "fontsize": 9}
     title = "area over all images (95 % interval)"
     grid[0][-1].legend(

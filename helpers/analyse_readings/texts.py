@@ -15,7 +15,7 @@ from helpers.statistics.clusters import FEWEST
 from helpers.table_columns import LABELS
 
 KINDS = {"xray": "X-rays", "ct": "CT images"}
-BANDS = ((0.0, "poor"), (0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"))
+BANDS = ((0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"))
 UNFILLED = "enter "  # a new study's study.yaml has placeholders
 MOST_MODULES = 3  # changed modules that a sentence names
 NBSP = "\u00a0"
@@ -99,8 +99,10 @@ def area(row: dict) -> str:
 
 
 def band(coefficient: float) -> str:
-    """Landis and Koch's word for a coefficient."""
-    return next((name for edge, name in BANDS if coefficient < edge), "almost perfect")
+    """Landis and Koch's word for a coefficient as it is printed: 0.21 to 0.40 is fair."""
+    printed = float(value(coefficient).replace("−", "-"))
+    word = next((name for edge, name in BANDS if printed <= edge), "almost perfect")
+    return "poor" if printed < 0 else word
 
 
 def were(number: int, one: str = "was", several: str = "were") -> str:
@@ -111,6 +113,11 @@ def were(number: int, one: str = "was", several: str = "were") -> str:
 def everyone(readers: int) -> str:
     """both readers, all 5 readers, the only reader."""
     return {1: "the only reader", 2: "both readers"}.get(readers, f"all {readers} readers")
+
+
+def two(readers: int) -> str:
+    """both readers, at least two readers: who must agree where two are enough."""
+    return everyone(2) if readers == 2 else "at least two readers"
 
 
 def knew(design: dict) -> str:
@@ -251,10 +258,13 @@ def captions(results: dict, chosen: dict[str, int | None], most: int = 0) -> dic
     """Title and note of every figure. `chosen`: the number of images for each gallery, which shows
     at most `most` of them; None leaves the number out.
     """
-    people, galleries = everyone(results["design"]["readers"]), {}
+    readers, galleries = results["design"]["readers"], {}
+    people = everyone(readers)
     for name, count in chosen.items():
-        title = report_figures.GALLERIES[name].format(people=people)
-        number = "" if count is None else f": {f'{most} of {count}' if count > most else count}"
+        title = report_figures.GALLERIES[name].format(people=people, two=two(readers))
+        number = "" if count is None else f": {count}"
+        if count and count > most:
+            number += f", of which {most} {were(most, 'is', 'are')} shown"
         galleries[name] = title + number
     return parts("figures.md", **results, galleries=galleries)
 

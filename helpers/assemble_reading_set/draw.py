@@ -13,7 +13,9 @@ from helpers.assemble_reading_set import framing
 from helpers.runner import runs
 from helpers.runner.progress import progress
 from helpers.statistics import design
+from helpers.statistics.differences import FEW_READERS
 
+ADVISED = 6  # readers; from this number on the report also draws readers in a bootstrap
 MATCH = "match"
 ALIKE = ("original", "duplicate_group")  # two images of one set never share a value of these
 MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
@@ -310,8 +312,10 @@ def weak_points(drawn: pd.DataFrame, settings: dict, audited: dict, needed: int)
             for by, v in together.items()
         },
         f"{count} images are read, but the planned test of kappa needs {needed}.": count < needed,
-        f"Readers planned: {readers}. Conclusions about readers in general need at least 6, with"
-        " different levels of experience.": readers < 6,
+        f"Readers planned: {readers}. Conclusions about readers in general need at least"
+        f" {FEW_READERS}; {ADVISED} or more, with different levels of experience, are advised.": (
+            readers < ADVISED
+        ),
         "No image is repeated, so intra-reader agreement stays unknown (10 to 20 % repeats are"
         " usual).": (not drawn["repeat"].any()),
         "No training cases: in the first answers, readers are still getting used to the page.": (

@@ -28,6 +28,9 @@ def plan(run: runs.Run, drawn: pd.DataFrame) -> tuple[pd.DataFrame, Figure, list
     hoped = (settings.area_hoped, settings.difference_hoped)
     spread = {"reader_sd": settings.reader_sd, "correlation": settings.reader_correlation}
     spread["alpha"] = 0.05
+    real = float((read["origin"] == "real").mean())
+    # With one kind of image there is no area: the table is then that of an equal split.
+    split = {"real": real if 0 < real < 1 else 0.5}
     if shares[0] <= 0:
         raise runs.RunError(
             f"{run.name}: prevalence and uncertain_share leave no share for the answer real."
@@ -35,14 +38,16 @@ def plan(run: runs.Run, drawn: pd.DataFrame) -> tuple[pd.DataFrame, Figure, list
     try:
         planning.refuse([settings.readers], [planning.LEAST], *hoped, **spread)
         kappas = (settings.kappa_expected, settings.kappa_hoped)
-        sizes = planning.needed(counts, *hoped, kappas, shares, settings.power, **spread)
+        sizes = planning.needed(counts, *hoped, kappas, shares, settings.power, **spread, **split)
     except ValueError as error:
         what = "its parameters for sample size and power are not possible"
         raise runs.RunError(f"{run.name}: {what}: {error}.") from None
-    table = planning.powers(counts, [len(read)], *hoped, **spread).merge(sizes, on="readers")
+    table = planning.powers(counts, [len(read)], *hoped, **spread, **split).merge(
+        sizes, on="readers"
+    )
     run.write("planning.csv", table)
     figures.theme()
-    figure = figures.mark(curves(settings, len(read), counts, spread), run.simulated)
+    figure = figures.mark(curves(settings, read, counts, spread | split), run.simulated)
     plt.close(figure)
     run.write_bytes("figures/planning.png", figures.as_bytes(figure, "png"))
     return table, figure, too_small(settings, read, spread)
@@ -74,10 +79,14 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
     return sentences
 
 
-def curves(settings, images: int, counts: list[int], spread: dict) -> Figure:
+def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Figure:
     """Power over the number of images: one line per number of readers, the planned one black, with
-    a band over published spreads between readers.
+    a band over published spreads between readers. `spread`: as planning.powers takes it.
     """
+    images, real = len(read), int((read["origin"] == "real").sum())
+    label = f"images ({real} of {images} real, as in this study)"
+    if not 0 < real < images:
+        label = "images, if half of them were real"
     sizes = list(range(12, max(240, 2 * images) + 1, 4))
     hoped = (settings.area_hoped, settings.difference_hoped)
     found = planning.powers(counts, sizes, *hoped, **spread)
@@ -100,7 +109,7 @@ def curves(settings, images: int, counts: list[int], spread: dict) -> Figure:
             axes.plot(sizes, part[name], color=colours[count], linewidth=width, label=label)
         axes.axhline(settings.power, color="#888888", linewidth=1, linestyle="--")
         axes.axvline(images, color="#888888", linewidth=1, linestyle=":")
-        axes.set(ylim=(0, 1.03), xlabel="images, half of them real", title=title)
+        axes.set(ylim=(0, 1.03), xlabel=label, title=title)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     panels[0].set_ylabel("power")
     panels[0].legend(fontsize=8, loc="lower right")

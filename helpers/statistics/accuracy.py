@@ -20,6 +20,7 @@ COLUMNS = column_names("accuracy")[2:]  # those of one reader
 ENOUGH = 30  # minimum answers per truth for the ordinal d′
 SHARE_FIELDS = ("count", "total", "estimate", "low", "high", "reason")
 KINDS = {1: "generated", 0: "real"}
+EITHER = "prompt or patient"
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -27,13 +28,21 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, flo
     return cluster.wilson(count / total if total else np.nan, total, confidence)
 
 
-def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=None) -> dict:
+def unit(truth) -> str:
+    """What one cluster of images of this truth is: a prompt (generated), a patient (real)."""
+    return {(1,): "prompt", (0,): "patient"}.get((*sorted(set(truth)),), EITHER)
+
+
+def share(
+    hits, clusters=None, confidence: float = 0.95, strata=None, weights=None, of: str = EITHER
+) -> dict:
     """The share of `hits` (yes or no per answer) with Wilson's interval at the effective number of
     answers (Korn and Graubard 1998).
 
     `clusters` has one value per answer; answers of one cluster are not independent. `strata` has
     one value per answer; the estimate is then the mean over strata with `weights` (stratum ->
-    weight). Returns estimate, low, high, count, total, clusters, effective and reason.
+    weight). `of` names a cluster in the reason (see `unit`). Returns estimate, low, high, count,
+    total, clusters, effective and reason.
     """
     hits = np.asarray(hits, dtype=float)
     found = {
@@ -56,15 +65,15 @@ def share(hits, clusters=None, confidence: float = 0.95, strata=None, weights=No
     sizes = 1.0 if strata is None else np.array([weights[name] for name in names])
     found |= cluster.share(*counts, sizes, confidence)
     if (few := found["clusters"]) < cluster.FEWEST:
-        of = "image" if few == len(hits) else "prompt or patient"
+        of = "image" if few == len(hits) else of
         said = f"only one {of}" if few == 1 else f"only {few} {of.replace(' or', 's or')}s"
         found |= {"low": np.nan, "high": np.nan, "reason": said}
     return found
 
 
-def counted(hits, clusters=None) -> dict:
+def counted(hits, clusters=None, of: str = EITHER) -> dict:
     """`share` in the form of the tables: count, total, estimate, low, high and reason."""
-    found = share(hits, clusters)
+    found = share(hits, clusters, of=of)
     return {name: found[name] for name in SHARE_FIELDS}
 
 
@@ -106,7 +115,7 @@ def detection(
     for measure, (hits, inside, reason) in measures.items():
         chosen = inside.index[inside & (reason == "")]
         parts = (_at(clusters, chosen), confidence, _at(strata, chosen), weights)
-        row = share(hits[chosen], *parts)
+        row = share(hits[chosen], *parts, of=unit(kind[chosen]))
         about = {"sensitivity": left == 1, "specificity": left == 0}.get(measure, left.notna())
         row |= {"measure": measure, "reason": reason or row["reason"], "left_out": int(about.sum())}
         rows.append(row | {"chance": _chance(measure, counted, kind)})
@@ -127,7 +136,7 @@ def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
 
 
 def _chance(measure: str, counted: pd.Series, kind: pd.Series) -> float:
-    """The result of a reader who gives the same labels to random images."""
+    """The result if the labels were shuffled among the images."""
     if kind.nunique() < 2:
         return np.nan
     fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
@@ -319,7 +328,7 @@ def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> p
             "readers": answers["reader"].nunique() if "reader" in answers else pd.NA,
         }
         for label in LABELS:
-            found = share(answers["label"] == label, answers[by], confidence)
+            found = share(answers["label"] == label, answers[by], confidence, of=unit([truth]))
             measure = f"called {label}" if label != "uncertain" else label
             rows.append(
                 {"group": group, "truth": KINDS[truth], "measure": measure} | found | counted

@@ -266,7 +266,7 @@ def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool,
             low, high = cluster.wilson(round(estimate, 12), effective, confidence)
         elif scale == "atanh" and se < 1e-9:
             low = high = np.nan
-            reason = "every image shows the same agreement, so nothing says how far it may vary"
+            reason = "every image shows the same agreement, so its variation cannot be estimated"
         elif scale == "atanh" and abs(estimate) < 1:
             half = quantile * se / (1 - estimate**2)
             low, high = np.tanh(np.arctanh(estimate) + np.array([-half, half]))

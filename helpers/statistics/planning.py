@@ -4,7 +4,8 @@ python -m helpers.statistics.planning --help     plans without a study (make pla
 
 Power is that of Obuchowski and Rockette's analysis with Hillis' degrees of freedom, by the
 noncentral F distribution (Hillis, Obuchowski and Berbaum, Acad Radiol 18, 2011). The variances are
-assumed; the defaults are published values. Half of the images are real.
+assumed; the defaults are published values. Half of the images are real, unless `real` says which
+share.
 """
 
 import argparse
@@ -106,20 +107,27 @@ def power_of_difference(
 
 
 def powers(
-    readers: list[int], images: list[int], area: float, difference: float, **spread: float
+    readers: list[int],
+    images: list[int],
+    area: float,
+    difference: float,
+    real: float = 0.5,
+    **spread: float,
 ) -> pd.DataFrame:
     """Power by readers and images: columns readers, images, power_area and power_difference (of two
-    generators that share the generated half; nan below FEW_READERS readers).
+    generators that made equal numbers of the generated images; nan below FEW_READERS readers).
 
-    `spread`: reader_sd, correlation and alpha, as in `power_of_area`.
+    `real`: share of the images that are real. `spread`: reader_sd, correlation and alpha, as in
+    `power_of_area`.
     """
-    half, parts = np.asarray(images) / 2, []
+    real, made = real * np.asarray(images), (1 - real) * np.asarray(images)
+    parts = []
     for count in readers:
         part = pd.DataFrame({"readers": count, "images": images})
-        part["power_area"] = power_of_area(area, count, half, half, **spread)
+        part["power_area"] = power_of_area(area, count, real, made, **spread)
         part["power_difference"] = np.nan
         if count >= FEW_READERS:
-            two = power_of_difference(difference, area, count, half, half / 2, **spread)
+            two = power_of_difference(difference, area, count, real, made / 2, **spread)
             part["power_difference"] = two
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -138,7 +146,7 @@ def needed(
     """The smallest numbers of images that reach `power`: columns readers, images_area,
     images_difference (missing where MOST are too few), images_kappa_binary and images_kappa (of the
     `shares` of real, uncertain and fake answers; binary: fake or not). `kappas`: the kappa under
-    the null hypothesis, and the kappa to detect.
+    the null hypothesis, and the kappa to detect. `spread`: as in `powers`, also `real`.
     """
     sizes = list(range(LEAST, MOST + 1, 4))
     found = powers(readers, sizes, area, difference, alpha=alpha, **spread)
