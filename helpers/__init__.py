@@ -13,6 +13,7 @@ share is beside these folders. In the order in which a newcomer asks:
                           or, with CLUSTER=, on a cluster), progress, status, new_study
     What is on disk?
     table_columns         the columns of every table: images.csv, readings.csv, ...
+    plurals               1 image, 2 images
     files                 atomic writes, hashes, and the only clock (utc_now)
     tables                checked reading and atomic writing; tables that people fill in
     findings              the only list of findings and sides; captions and prompts from them

@@ -80,10 +80,11 @@ def run_study(
         )
         return STALE
     whole = f"Study {study!r}" if len(selected) == len(planned) else ", ".join(selected)
-    print(f"\n{whole} is complete ({time.monotonic() - began:.0f} s).")
-    for run in planned:
-        if (run.folder / "report.html").exists():
-            print(f"Report: {run.folder / 'report.html'}")
+    one = len(selected) in (1, len(planned))
+    print(f"\n{whole} {'is' if one else 'are'} complete ({time.monotonic() - began:.0f} s).")
+    for step in planning.states(planned):
+        if (path := step.run.folder / "report.html").exists():
+            print(f"Report: {path}{' (stale)' if step.state == 'stale' else ''}")
     return DONE
 
 

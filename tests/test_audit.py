@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from helpers import images
 from helpers.assemble_reading_set import framing
-from helpers.audit import copies, features, fidelity, leakage, signs
+from helpers.audit import audit_figures, copies, features, fidelity, leakage, signs
 from helpers.runner import folders, parameters
 
 SIDE, READING = 144, 112
@@ -526,6 +526,12 @@ def test_a_network_kept_without_its_pooler_gives_the_same_features_each_time(che
         features.extract(pool, asked(extractor=str(tmp_path / "classifier")), 96) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
+
+
+def test_each_figure_of_distances_names_its_source():
+    row = pd.Series({"modality": "ct", "source": "02_generate_openai: model", "estimate": 0.1})
+    figure = audit_figures.nearest_figure(pd.DataFrame({"distance": [0.2]}), row)
+    assert figure.axes[0].get_title() == "CT · 02 model"
 
 
 def test_a_missing_extractor_says_what_to_give(chests, tmp_path):

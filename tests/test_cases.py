@@ -506,5 +506,5 @@ def test_xrays_that_look_inverted_are_said_and_shown(tmp_path, study_folders, mo
         write(tmp_path / "in" / f"{number}.dcm", array, ViewPosition="PA")
     _, of = prepared(tmp_path / "in", monkeypatch)
     assert of.imported["inverted"].sum() == 1
-    assert "1 X-rays look inverted" in capsys.readouterr().out
+    assert "1 X-ray looks inverted" in capsys.readouterr().out
     assert len(case_figures.with_marks(of, "inverted")) == 1

@@ -98,6 +98,17 @@ def test_the_numbers_of_people_do_not_change_by_a_digit(analysed):
     assert re.sub(r"\s+", "", both) == re.sub(r"\s+", "", alone)
 
 
+def test_the_report_says_that_a_model_is_simulated(analysed):
+    run = runs.Run(STUDY, "08_analyse_readings", analysed[0].values, {"simulated": []})
+    model = run.folder.parent / "07_ask_models" / "manifest.json"
+    before = model.read_text()
+    model.write_text(json.dumps(json.loads(before) | {"simulated": ["model readers"]}))
+    set_run, reading = runs.load(STUDY, reading_studies.SET), runs.Run(STUDY, "07_read_cases", {})
+    told = report.context(run, set_run, reading, {"history": []})
+    model.write_text(before)
+    assert told["simulated"] == ["model readers"]
+
+
 def test_a_model_has_rows_of_its_own_with_everything(analysed):
     run, found, _, _, beside, more = analysed
     told = beside["models"]

@@ -252,6 +252,13 @@ def test_a_missing_logo_is_named_and_a_logo_stands_on_the_poster(ordinary):
     assert (corner == 0).mean() > 0.2
 
 
+def test_the_files_of_the_page_go_to_its_address_or_first_to_any_server(ordinary):
+    begun = poster_studies.begin(variant="here", address="https://example.org/lungs")
+    assert companion.next_step(begun) == "copy them to https://example.org/lungs/"
+    begun = poster_studies.begin(variant="nowhere")
+    assert "127.0.0.1" not in companion.next_step(begun)
+
+
 @pytest.mark.parametrize(
     "address", ["example.org/lungs", "ftp://example.org/", "https://a b/", "http:///x"]
 )

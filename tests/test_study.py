@@ -83,7 +83,12 @@ def test_a_changed_parameter_makes_its_run_and_those_that_read_it_stale(small, c
     assert run() == study.STALE
     assert "numbers: 4 before, 5 now" in capsys.readouterr().out
     assert results(small / "outputs") == before, "stale runs are left as they are"
+    (small / "outputs/small/02_double/report.html").touch()
+    assert run("--only", "01_count", "--only", "03_alone", "--force") == study.DONE
+    told = capsys.readouterr().out
+    assert "01_count, 03_alone are complete" in told and "report.html (stale)\n" in told
     assert run("--force") == study.DONE
+    assert "report.html (stale)" not in capsys.readouterr().out
     assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [
         0,
         2,
@@ -280,7 +285,7 @@ def test_the_remedy_of_a_refusal_redoes_the_run_with_the_values_that_were_asked_
     asked = {"words": "two; three = 1e-3", "mishap": "none"}
     with pytest.raises(runs.RunError) as error:
         finish("03_alone", **asked)
-    command = re.search("`python -m helpers.study (.*)`", str(error.value))[1]
+    command = re.search("`(?:.*/)?python[0-9.]* -m helpers.study (.*)`", str(error.value))[1]
     parsed = study.parser().parse_args(shlex.split(command))
     assert (parsed.only, parsed.force) == (["03_alone"], True)
     planned = {run.name: run for run in planning.plan("small", parsed.set)}
@@ -497,7 +502,9 @@ def test_what_is_in_force_by_hand_and_what_it_overrules(small, capsys, cells, ya
     assert said in told and (said or "in force" not in told)
 
 
-def test_a_default_that_was_edited_and_saved_but_not_committed_counts_as_typed(small, capsys):
+def test_a_default_that_was_edited_and_saved_but_not_committed_counts_as_typed(
+    small, capsys, monkeypatch
+):
     git = ["git", "-C", str(small / "notebooks"), "-c", "user.name=x", "-c", "user.email=x@x"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
@@ -508,6 +515,14 @@ def test_a_default_that_was_edited_and_saved_but_not_committed_counts_as_typed(s
     runs.start("01_count", by_hand(edited) | {"In": ["", edited]}).release()
     told = capsys.readouterr().out
     assert "numbers = 6 (typed in the notebook), not 2 (01_count.yaml)" in told
+    monkeypatch.setenv("STUDY_BATCH", "1")  # JupyterLab saves by itself: make study must say so
+    (small / "params/small/01_count.yaml").write_text("")
+    given = "# Parameters\nstudy = 'small'\nvariant = ''\nnumbers = 6\nwait = 0.5"
+    runs.start("01_count", by_hand(given) | {"In": ["", edited, given]}).release()
+    assert (
+        "uses: numbers = 6 (saved in the notebook, not committed), not 4 (default); wait = 0.5"
+        " (given by papermill or SET), not 0.0 (default)."
+    ) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

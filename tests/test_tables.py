@@ -13,7 +13,20 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import table_columns, tables
+from helpers import plurals, table_columns, tables
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "said"),
+    [
+        (1, ["image"], "1 image"),
+        (0, ["image"], "0 images"),
+        (1200, ["image is", "images are"], "1,200 images are"),
+        (1, ["image is", "images are"], "1 image is"),
+    ],
+)
+def test_one_is_not_plural(number, words, said):
+    assert plurals.counted(number, *words) == said
 
 
 def test_outputs_readme_is_printed_from_the_columns():

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import special
 from statsmodels.stats.multitest import multipletests
 
+from helpers.plurals import counted
 from helpers.statistics import drift, mixed_model
 from helpers.statistics.clusters import FEWEST
 from helpers.statistics.differences import FEW_READERS
@@ -268,7 +269,6 @@ def readers(known: pd.DataFrame, general: bool) -> dict:
     more = known["years"].astype(float) / step
     yes = known["prior_ai"].astype("boolean").fillna(False).astype(float)
     return {
-        "experience": experience
-        or [(f"{step} more year{'s' if step > 1 else ''}", "", more - more.mean())],
+        "experience": experience or [(counted(step, "more year"), "", more - more.mean())],
         "prior knowledge of AI": prior or [("yes", "no", yes)],
     }

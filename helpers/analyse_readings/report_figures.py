@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from helpers import figures
+from helpers.plurals import counted
 
 ORDER = ["real", "uncertain", "fake"]
 GALLERIES = {
@@ -32,19 +33,20 @@ COEFFICIENTS = {
 
 def reading_flow(flow: dict) -> Figure:
     """The flow from presented images to counted answers (STARD item 19)."""
-    registered = f"{flow['registered']} reader{'s' if flow['registered'] != 1 else ''} registered"
+    registered = f"{counted(flow['registered'], 'reader')} registered"
     steps = (
-        f"{flow['presentations']} presentations in the reading set",
-        f"{flow['images']} images",
+        f"{counted(flow['presentations'], 'presentation')} in the reading set",
+        counted(flow["images"], "image"),
         f"{registered}\n{flow['readers']} analysed",
         f"{flow['answers']} of {flow['expected_answers']} first answers\n"
         f"{flow['uncertain_answers']} of them “uncertain”",
     )
     left_out = {
-        0: f"Not analysed as first readings:\n{flow['training']} training cases\n"
-        f"{flow['repeats']} hidden repeats",
+        0: f"Not analysed as first readings:\n{counted(flow['training'], 'training case')}\n"
+        f"{counted(flow['repeats'], 'hidden repeat')}",
         2: f"{flow['withdrawn']} withdrew" + ": all answers left out" * bool(flow["withdrawn"]),
-        3: f"{flow['missing_answers']} not answered\n{flow['repeat_answers']} answers to repeats\n"
+        3: f"{flow['missing_answers']} not answered\n"
+        f"{counted(flow['repeat_answers'], 'answer')} to repeats\n"
         "(only for intra-reader agreement)",
     }
     heights = [0.88, 0.62, 0.37, 0.11]
@@ -159,7 +161,7 @@ def label_matrix(labels: pd.DataFrame, shown: pd.Series) -> Figure:
         )
         one = len(pairs) == 1
         panel.set(
-            title=f"{kind}\n{len(rows)} images",
+            title=f"{kind}\n{counted(len(rows), 'image')}",
             xlabel=f"label of {pairs[0][1]}" if one else "second of a pair",
             ylabel=(
                 ""

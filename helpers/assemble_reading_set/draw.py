@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers import tables
 from helpers.assemble_reading_set import framing
+from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.runner.progress import progress
 from helpers.statistics import design
@@ -256,9 +257,9 @@ def order_parts(
         middle = max(min_distance, len(group) // 3) if len(twice) else len(group) // 3
         if len(twice) and len(once) < min_distance:
             raise BlindingError(
-                f"{len(twice)} repeats at a distance of {min_distance} need {min_distance}"
-                f" {modality} images that are not repeated, but there are {len(once)}: use fewer"
-                " repeats, a smaller distance or more images."
+                f"No room for {counted(len(twice), 'repeat')} at a distance of {min_distance}:"
+                f" that needs {min_distance} {modality} images that are not repeated, and there are"
+                f" {len(once)}. Use fewer repeats, a smaller distance or more images."
             )
         middle = min(middle, len(once))
         parts = np.concatenate([np.full(middle, 2), random.choice([1, 3], len(once) - middle)])

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from helpers import figures
+from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.statistics import planning
 from helpers.statistics.differences import FEW_READERS
@@ -57,7 +58,7 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
     """One sentence per question that this design answers with less than the wanted power."""
     real = int((read["origin"] == "real").sum())
     kinds = read[read["origin"] == "generated"]["generator"].value_counts()
-    sentences, people = [], f"{settings.readers} readers"
+    sentences, people = [], counted(settings.readers, "reader")
     if real and len(kinds):
         of = (settings.area_hoped, settings.readers, real, int(kinds.sum()))
         power = float(planning.power_of_area(*of, **spread))
@@ -105,7 +106,7 @@ def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Fig
         axes.fill_between(sizes, ends[0][name], ends[1][name], color="#000000", alpha=0.12)
         for count, part in found.groupby("readers"):
             width = 2.5 if count == settings.readers else 1.3
-            label = f"{count} readers" + (" (planned)" if count == settings.readers else "")
+            label = counted(count, "reader") + (" (planned)" if count == settings.readers else "")
             axes.plot(sizes, part[name], color=colours[count], linewidth=width, label=label)
         axes.axhline(settings.power, color="#888888", linewidth=1, linestyle="--")
         axes.axvline(images, color="#888888", linewidth=1, linestyle=":")

@@ -57,18 +57,18 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
     return _done(figure, simulated)
 
 
-def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False) -> Figure:
+def nearest_figure(nearest: pd.DataFrame, threshold, simulated: bool = False) -> Figure:
     """Distances of the images of one source to their nearest real case, with the calibrated
-    threshold.
+    `threshold`: its row of quality.csv (modality, source, estimate).
     """
     figure, axis = plt.subplots(figsize=(7, 2.6))
     bars, _, _ = axis.hist(
         nearest["distance"].astype(float), bins=np.linspace(0, 1, 51), color=GENERATED, alpha=0.85
     )
-    axis.axvline(limit, color="black", ls="--")
+    axis.axvline(threshold.estimate, color="black", ls="--")
     axis.annotate(
         "too near: left of this line",
-        (limit, 0.95),
+        (threshold.estimate, 0.95),
         xycoords=("data", "axes fraction"),
         xytext=(4, 0),
         textcoords="offset points",
@@ -80,6 +80,7 @@ def nearest_figure(nearest: pd.DataFrame, limit: float, simulated: bool = False)
         ylabel="images",
         xlim=(0, 1),
         ylim=(0, max(1, bars.max()) * 1.3),
+        title=_label(threshold.modality, threshold.source).replace("\n", " "),
     )
     return _done(figure, simulated)
 

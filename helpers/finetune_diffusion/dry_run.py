@@ -19,6 +19,7 @@ from helpers.finetune_diffusion import (
     training_cases,
     training_run,
 )
+from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.runner.parameters import Record
 
@@ -97,10 +98,8 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     example = f", for example: {max(cut, key=len)[:80]}…" if cut else ""
     whole_batch = recipe.batch * recipe.accumulate * recipe.processes
     return {
-        "training images": (
-            f"{len(train)}, from {train.patient.nunique()} patients; each image is seen"
-            f" {recipe.steps * whole_batch / len(train):.1f} times"
-        ),
+        "training images": f"{len(train)}, from {counted(train.patient.nunique(), 'patient')}",
+        "times each is seen": f"{recipe.steps * whole_batch / len(train):.1f}",
         "held-out images": (
             f"{int((frame.split == 'validation').sum())}, at most {recipe.validation_images} are"
             " used"
@@ -109,7 +108,8 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
             f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()
         ),
         "captions": (
-            f"{len(captions)} different ones, {int((train.caption == '').sum())} images have none"
+            f"{len(captions)} different ones, none for"
+            f" {counted(int((train.caption == '').sum()), 'image')}"
         ),
         "captions cut": (
             f"{len(cut)} longer than {families.of(pipeline).longest(pipeline)} tokens{example}"
@@ -142,7 +142,7 @@ def about_cost(
         where = torch.cuda.get_device_name(device)
     else:
         there = psutil.virtual_memory().available
-        where = f"CPU, {torch.get_num_threads()} threads"
+        where = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     if bytes_needed > there:
         raise TrainingError(
             f"Training needs about {bytes_needed / 1e9:.1f} GB of memory, but {there / 1e9:.1f} GB"
@@ -164,7 +164,7 @@ def about_cost(
         "memory": f"about {bytes_needed / 1e9:.1f} of {there / 1e9:.0f} GB",
         "disk while training": f"about {disk / 1e9:.1f} of {free / 1e9:.0f} GB free",
         "time of the loop": (
-            f"about {minutes:.0f} minutes, {seconds_a_step:.2f} s per step"
+            f"about {counted(round(minutes), 'minute')}, {seconds_a_step:.2f} s per step"
             if seconds_a_step
             else "not measured: no GPU here"
         ),

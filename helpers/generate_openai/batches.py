@@ -15,6 +15,7 @@ from helpers.files import write_atomically
 from helpers.generate_openai import answers, service
 from helpers.generate_openai.prompts import Order
 from helpers.generate_openai.requests import Generation
+from helpers.plurals import counted
 from helpers.services import connection, retry_policy, secrets
 from helpers.services.connection import ServiceError
 from helpers.services.sending import ABOUT_THE_PROMPT
@@ -102,7 +103,7 @@ async def _submit(client, generation) -> list[str]:
         await generation.ledger.save()
         await _create(client, generation, record, part)
         texts.append(
-            f"batch {record['batch_id']} with {len(part)} request{'s' * (len(part) > 1)} was"
+            f"batch {record['batch_id']} with {counted(len(part), 'request')} was"
             " submitted; it takes up to a day"
         )
     if affordable < len(generation.wanted):

@@ -13,6 +13,7 @@ from helpers.generate_openai import answers, paid_images
 from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
 from helpers.generate_openai.service import Service
+from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.services import budget, prices, sending
 from helpers.services.connection import ServiceError
@@ -146,8 +147,8 @@ async def generate(generation: Generation) -> None:
     in_batches = sum(row["status"] == "submitted" for row in generation.ledger.rows.values())
     if in_batches:
         raise ServiceError(
-            f"{in_batches} images are waiting in a batch: set mode to batch and run again to"
-            " collect them first."
+            f"{counted(in_batches, 'image is', 'images are')} waiting in a batch: set mode to batch"
+            " and run again to collect first."
         )
     if await answers.read_again(generation):
         generation.rest()

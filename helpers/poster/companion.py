@@ -36,6 +36,13 @@ def address(run: runs.Run) -> str:
     return given if given.endswith(("/", ".html")) else f"{given}/"
 
 
+def next_step(run: runs.Run) -> str:
+    """What to do with the files of the page, as the end of a sentence."""
+    if run.parameters.address:
+        return f"copy them to {address(run)}"
+    return "copy them to a web server and redo this run with its address (parameter address)"
+
+
 def webp(grey: np.ndarray) -> bytes:
     """A grey image, (H, W) uint8, as WebP of at most SIDE pixels and LARGEST bytes."""
     picture = Image.fromarray(grey)

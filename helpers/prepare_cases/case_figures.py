@@ -13,6 +13,7 @@ from PIL import Image
 
 from helpers import figures, images
 from helpers.findings import FINDINGS
+from helpers.plurals import counted
 from helpers.prepare_cases.cases import Cases
 from helpers.table_columns import SPLITS
 
@@ -42,9 +43,9 @@ def flow(prepared: Cases) -> Figure:
     kept = imported["file_hash"].nunique()
     real = cases[cases["origin"] == "real"]
     steps = (
-        f"{kept + len(rejected):,} files found",
+        f"{counted(kept + len(rejected), 'file')} found",
         f"{kept + int((~unreadable).sum()):,} readable as images",
-        f"{kept:,} files kept\n{len(cases):,} images",
+        f"{counted(kept, 'file')} kept\n{counted(len(cases), 'image')}",
     )
     splits = real["split"].value_counts().reindex(SPLITS, fill_value=0)
     blue, heights = figures.COLOURS["real"], (0.92, 0.64, 0.36)
@@ -69,7 +70,8 @@ def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
         for reason, count in counts.head(most).items()
     ]
     if len(counts) > most:
-        lines.append(f"{counts.iloc[most:].sum():,} for {len(counts) - most} other reasons")
+        others = counted(len(counts) - most, "other reason")
+        lines.append(f"{counts.iloc[most:].sum():,} for {others}")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from helpers import findings
 from helpers.formats import volumes
+from helpers.plurals import counted
 from helpers.prepare_cases import deidentify, duplicates, importing, metadata_tables, splits
 from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import runs
@@ -134,8 +135,9 @@ def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Seri
     found = named.map(lambda name: ids.get(finder.find(name, "")))
     if lost := int((found.isna() & (named != "")).sum()):
         run.say(
-            f"Warning: {lost} generated images name an original image that is not in the folder, or"
-            " a name that several images have, so 06 cannot keep an image and its original apart."
+            f"Warning: {counted(lost, 'generated image names', 'generated images name')} an"
+            " original image that is not in the folder, or a name that several images have, so 06"
+            " cannot keep an image and its original apart."
         )
     return found
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from helpers import burned_in_text, files, table_columns
+from helpers.plurals import counted
 from helpers.prepare_cases import case_tables, deidentify, importing, layouts, review
 from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import folders, freshness, runs
@@ -127,8 +128,8 @@ def _say_what_to_look_at(run: runs.Run, pictures: pd.DataFrame) -> None:
     """Name the images that may be inverted, or whose headers do not say which side is right."""
     if suspected := int(pictures["inverted"].sum()):
         run.say(
-            f"{suspected} X-rays look inverted (bones dark, lungs bright), but no header says so."
-            " Look at them below; if they are inverted, remove them or invert their files."
+            f"{counted(suspected, 'X-ray looks', 'X-rays look')} inverted (bones dark, lungs"
+            " bright), but no header says so. Look below: remove or invert files that are inverted."
         )
     for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
         if doubt:
@@ -160,17 +161,17 @@ def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
     counts = reasons.value_counts()
     if len(counts):
         listed = "; ".join(f"{count} {reason}" for reason, count in counts.items())
-        files = "1 file was" if len(reasons) == 1 else f"{len(reasons)} files were"
+        files = counted(len(reasons), "file was", "files were")
         run.say(f"{files} left out: {listed}.")
     lost = counts[~counts.index.str.startswith(EXPECTED)]
     if lost.sum() > 0.1 * (lost.sum() + prepared.imported["file_hash"].nunique()):
         helps = [
             remedy for start, remedy in REMEDIES.items() if lost.index.str.startswith(start).any()
         ]
+        few = counted(lost.sum(), "file that may be an image was", "files that may be images were")
         run.say(
-            f"Warning: {lost.sum()} files that may be images were left out, which is more than a"
-            f" tenth. Most frequent reason: {lost.index[0]}."
-            f" {'; '.join(helps) or 'See rejected.csv'}."
+            f"Warning: {few} left out, which is more than a tenth. Most frequent reason:"
+            f" {lost.index[0]}. {'; '.join(helps) or 'See rejected.csv'}."
         )
 
 
@@ -180,9 +181,9 @@ def _say_what_is_unsure_of_patients(run: runs.Run, pictures: pd.DataFrame) -> No
     unknown = real.loc[person == "", "patient"]
     if len(unknown):
         run.say(
-            f"The patient of {len(unknown)} images is unknown. Each study, or else each file,"
-            f" counts as one patient ({unknown.nunique()}), so a patient may be in several splits."
-            " To prevent this, give a metadata table with patient_id."
+            f"The patient of {counted(len(unknown), 'image')} is unknown. Each study, or else each"
+            f" file, counts as one patient ({unknown.nunique()}), so a patient may be in several"
+            " splits. To prevent this, give a metadata table with patient_id."
         )
     stems = real["file"].map(lambda file: deidentify.person(PurePosixPath(file).stem))
     for layout, rows in real[person != ""].groupby("layout"):
@@ -225,8 +226,9 @@ def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataF
         return pictures
     review.ask(reviews, pictures[waiting])
     run.say(
-        f"{waiting.sum()} images with text wait for a decision: fill in list.csv in {reviews.name}"
-        " beside the study's keys, then redo this run."
+        f"{counted(waiting.sum(), 'image with text waits', 'images with text wait')} for a"
+        f" decision: fill in list.csv in {reviews.name} beside the study's keys, then redo this"
+        " run."
     )
     if waiting.all():
         raise CasesError(

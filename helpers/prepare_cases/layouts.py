@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import findings
+from helpers.plurals import counted
 from helpers.prepare_cases import data_sets, file_names
 from helpers.prepare_cases.file_names import CREDITS
 from helpers.prepare_cases.metadata_tables import Finder, LayoutError, one_form, read_tables
@@ -183,13 +184,14 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
             _as_generated(row)
     for (word, by_table), count in asking.items():
         raise LayoutError(
-            f"Real or generated? {count} files have '{word}' in their folder or name, "
-            + (f"and their table says {by_table}." if by_table else "which can mean either.")
+            f"Real or generated? {counted(count, 'file has', 'files have')} '{word}' in the folder"
+            " or name, "
+            + (f"and a table says {by_table}." if by_table else "which can mean either.")
             + f" Answer in the YAML of 01: origins: ['{word}:generated'] or ['{word}:real']."
         )
     return [
-        f"{count} files count as generated images, not as patients: '{word}' is in their folder"
-        f" or name (if they are real: origins: ['{word}:real'])."
+        f"{counted(count, 'file counts', 'files count')} as generated, not as patients: '{word}' is"
+        f" in the folder or name (if that is wrong: origins: ['{word}:real'])."
         for word, count in decided.items()
         if count
     ]

@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from helpers import protocol, tables
+from helpers.plurals import counted
 from helpers.reading import accounts, chain, record, setting, store
 from helpers.runner import runs
 
@@ -63,7 +64,7 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
         open_readers.append(f"{name} {task}")
     missing = opened.parameters.number_of_readers - locked - len(open_readers)
     if missing > 0:
-        open_readers.append(f"{missing} more reader{'s' if missing > 1 else ''} must be added")
+        open_readers.append(f"{counted(missing, 'more reader')} must be added")
     if not open_readers:
         return ""
     return (

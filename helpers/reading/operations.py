@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from helpers.files import utc_now
+from helpers.plurals import counted
 from helpers.reading import accounts, backup, messages, record, store
 from helpers.reading.setting import Setting
 
@@ -122,7 +123,7 @@ def export(engine: Engine, opened: Setting, options: Namespace) -> None:
     if "://" in target or target.endswith(".sqlite"):
         other = store.open_store(target)
         print(
-            f"{backup.copy(engine, other)} events copied into"
+            f"{counted(backup.copy(engine, other), 'event')} copied into"
             f" {other.url.render_as_string(hide_password=True)}."
         )
         other.dispose()
@@ -159,7 +160,10 @@ def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
         heads = {_named(options): kept if kept is None else kept.strip().lower()}
     wrong = store.verify(engine, heads)
     events = sum(reader["events"] for reader in accounts.readers(engine))
-    _say("\n".join(wrong) or f"The record is intact: {events} events, every chain unbroken.")
+    _say(
+        "\n".join(wrong)
+        or f"The record is intact: {counted(events, 'event')}, every chain unbroken."
+    )
     return 1 if wrong else 0
 
 

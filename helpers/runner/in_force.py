@@ -15,6 +15,7 @@ from pathlib import Path
 from helpers.runner import folders, parameters
 
 TYPED, GIVEN, DEFAULT = "typed in the notebook", "given by papermill or SET", "default"
+SAVED = "saved in the notebook, not committed"
 
 
 def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[str]]:
@@ -46,14 +47,17 @@ def values(notebook: Path, namespace: dict, before: dict) -> tuple[dict, list[st
     settings = folders.settings_file(now["study"], notebook.stem, now["variant"])
     from_yaml = parameters.read_run(settings, declared) if settings.is_file() else {}
     layers = [(TYPED, typed), (GIVEN, given), (settings.name, from_yaml), (DEFAULT, committed)]
+    # In a batch every value is given, and a YAML is expected to differ from the defaults.
+    expected = {*from_yaml, "study", "variant"} if os.environ.get("STUDY_BATCH") else ()
     # A default that is in the file but not yet committed is in force like any other.
     found, said = dict(executed), []
     for name in declared:
         (source, value), *rest = [(s, layer[name]) for s, layer in layers if name in layer]
         found[name] = executed[name] if source == DEFAULT else value
         other = next(((v, s) for s, v in rest if v != found[name]), None)
-        # In a batch every value is given: a YAML that differs from a default is expected there.
-        if other and not (os.environ.get("STUDY_BATCH") and other[1] == DEFAULT):
+        if other and not (other[1] == DEFAULT and name in expected):
+            if source == GIVEN and value == executed[name] != committed[name]:
+                source = SAVED
             said.append(f"{name} = {found[name]!r} ({source}), not {other[0]!r} ({other[1]})")
     return found, said
 

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from helpers import tables
 from helpers.files import utc_now, write_atomically
+from helpers.plurals import counted
 from helpers.runner import executed_code, folders, freshness, in_force, parameters, run_folder
 
 
@@ -171,7 +173,7 @@ class Run:
         self._save()
         self.finished = True
         self.release()
-        self.say(f"{self.name} is finished: {len(self.manifest['files'])} files.")
+        self.say(f"{self.name} is finished: {counted(len(self.manifest['files']), 'file')}.")
 
     def release(self) -> None:
         """Release the lock, so that another process can work on this run folder."""
@@ -275,7 +277,10 @@ def redo_command(run: Run) -> str:
         if value != in_file.get(key, schema[key].default)
     ]
     given = "".join(f" --set {shlex.quote(setting)}" for setting in sets)
-    study = f"python -m helpers.study run {run.study} --only {run.name} --force"
+    # This environment's Python, if it is in the checkout: another one may not have the packages.
+    python = Path(sys.executable)
+    python = python.relative_to(folders.ROOT) if python.is_relative_to(folders.ROOT) else "python"
+    study = f"{python} -m helpers.study run {run.study} --only {run.name} --force"
     return f"{make}{study}{given}"
 
 

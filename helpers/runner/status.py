@@ -1,5 +1,6 @@
 """Prints what make status and make verify show."""
 
+from helpers.plurals import counted
 from helpers.runner import executed_code, folders, planning, run_folder, runs
 
 
@@ -45,6 +46,6 @@ def verify(study: str) -> bool:
         run = runs.load(study, folder.name)
         differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
         bad += len(differing)
-        good = f"{len(run.manifest.get('files', []))} files as written"
+        good = f"{counted(len(run.manifest.get('files', [])), 'file')} as written"
         print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
     return not bad

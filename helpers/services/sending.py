@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter, defaultdict
 
+from helpers.plurals import counted
 from helpers.services import budget, connection, retry_policy
 from helpers.services.connection import ServiceError
 from helpers.services.work import Work
@@ -68,7 +69,8 @@ class Sender:
             return
         orders, rows = self.work.orders, self.work.ledger.rows.values()
         lost = sum(row["status"] in ("unknown", "sent") for row in rows)
-        perhaps = f" {lost} attempts have no answer and may have been billed." if lost else ""
+        some = counted(lost, "attempt has", "attempts have")
+        perhaps = f" {some} no answer and may have been billed." if lost else ""
         raise ServiceError(
             f"{len(missing)} of {len(orders)} {self.work.things} are missing,"
             f" {len(orders) - len(missing)} are safe: {self.stopped or self.last.message}.{perhaps}"
@@ -104,8 +106,8 @@ class Sender:
         except asyncio.CancelledError:
             if running:
                 self.work.run.say(
-                    f"Interrupted: waiting for {len(running)} answers that may be billed; interrupt"
-                    " again to abandon them."
+                    f"Interrupted: waiting for {counted(len(running), 'answer')} that may be"
+                    " billed; interrupt again to abandon them."
                 )
                 await asyncio.wait(running)
             raise

@@ -3,6 +3,7 @@
 sending.py sends it.
 """
 
+from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.services.connection import Connection
 from helpers.services.ledger import Ledger
@@ -47,14 +48,14 @@ class Work:
         ledger, total = self.ledger, len(self.orders)
         text = (
             f"{total} {self.things} in all, {total - self.open} already {self.elsewhere}:"
-            f" {self.open} requests to send."
+            f" {counted(self.open, 'request')} to send."
         )
         unanswered = [row for row in ledger.rows.values() if row["status"] == "unknown"]
         if unanswered:
             usd = sum(row["cost_usd"] or 0 for row in unanswered)
             text += (
-                f" {len(unanswered)} earlier attempts have no answer on record and may have been"
-                f" billed: {usd:.4f} USD are counted for them."
+                f" {counted(len(unanswered), 'earlier attempt has', 'earlier attempts have')} no"
+                f" answer on record and may have been billed: {usd:.4f} USD are counted for them."
             )
         if self.open:
             each = self.most_expensive()
