@@ -22,8 +22,6 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     """The facts of the report beside the results: the study's texts, the seal, the settings of the
     read, what is simulated.
     """
-    for name in run.parameters.models:
-        run.reads(name)  # the report says what is simulated in these runs, too
     path, reading_set = (
         folders.params_folder(run.study) / "study.yaml",
         set_run.folder / "reading_set",

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from helpers import figures, findings
 from helpers.analyse_readings import report_figures
+from helpers.plurals import counted
 from helpers.statistics import accuracy, design
 from helpers.statistics.clusters import FEWEST
 from helpers.table_columns import LABELS
@@ -157,7 +158,7 @@ def cell(row: dict) -> str:
 
 def several(number: int, what: str) -> str:
     """no training case, 1 reader, 6 readers."""
-    return f"{number or 'no'} {what}{'' if number in (0, 1) else 's'}"
+    return counted(number, what) if number else f"no {what}"
 
 
 def source(row: dict) -> str:
