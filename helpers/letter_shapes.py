@@ -47,7 +47,7 @@ def _shapes() -> tuple[np.ndarray, list[str], np.ndarray, list[tuple[int, bool]]
                 wide = float(np.log(view.shape[1] / view.shape[0]))
                 found.append((view, name, wide, (turns, mirrored)))
     shapes, names, wide, views = zip(*found)
-    return _units(shapes), list(names), np.array(wide), list(views)
+    return _units(shapes), list(names), np.array(wide, np.float32), list(views)
 
 
 def _drawn(font: str, letters: str):
@@ -175,8 +175,8 @@ def _letter_like(grey: np.ndarray):
         if not found:
             continue
         alike = _units([shape for _, shape, *_ in found]) @ vectors.T
-        own = np.log([shape.shape[1] / shape.shape[0] for _, shape, *_ in found])
-        alike -= 0.15 * np.abs(own[:, None] - wide)
+        own = np.log([shape.shape[1] / shape.shape[0] for _, shape, *_ in found], dtype=np.float32)
+        alike -= np.float32(0.15) * np.abs(own[:, None] - wide)
         best = alike.argmax(axis=1)
         for (box, shape, peak, edge), like, near in zip(found, alike.max(axis=1), best):
             if not names[near] or like < 0.55:
@@ -204,7 +204,7 @@ def _compact(top: np.ndarray):
     seen, mask = set(), (top > 26).astype(np.uint8)
     for largest in (0.3, 0.1):
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-        mask, *shapes = _cores(top, labels, stats, largest)
+        mask, *shapes = _cores(top, np.flatnonzero(mask), labels, stats, largest)
         for label, peak, edge in zip(*shapes):
             x, y, w, h, _ = stats[label]
             own = labels[y : y + h, x : x + w] == label
@@ -224,37 +224,42 @@ def _compact(top: np.ndarray):
                 yield box, np.minimum(shape / np.float32(height), 1), float(peak), float(edge)
 
 
-def _cores(top: np.ndarray, labels: np.ndarray, stats: np.ndarray, largest: float):
-    """The pixels above half the height of their shape, or bright ones of a shape that is too large;
-    and labels, heights and steepness of the shapes that are sharp, up to `largest` of the side.
+def _cores(top: np.ndarray, marked: np.ndarray, labels: np.ndarray, stats, largest: float):
+    """Of the marked pixels, those above half the height of their shape, or bright ones of a shape
+    that is too large; and labels, heights and steepness of the shapes that are sharp, up to
+    `largest` of the side.
     """
     least = min(top.shape)
     w, h, area = stats.T[2:]
     long, short = np.maximum(w, h), np.minimum(w, h)
     fits = (long >= 0.012 * least) & (long < largest * least) & (short >= 0.006 * least)
     fits &= (long < 7 * short) & (area >= 14) & (area > 0.15 * w * h)
-    inside = np.flatnonzero(fits[labels])
-    label, grey = labels.ravel()[inside], top.ravel()[inside]
+    all_labels = labels.ravel()[marked]
+    inside, label = marked[fits[all_labels]], all_labels[fits[all_labels]]
+    grey = top.ravel()[inside]
     peak, edge = np.zeros((2, len(stats)))
     peak[fits] = _ranked(label, grey, area[fits], area[fits] - area[fits] // 8 - 1)
     core = np.zeros(top.shape, np.uint8)
     core.ravel()[inside] = (grey > peak[label] / 2) & (peak[label] >= 34)
     rim = np.flatnonzero(core > cv2.erode(core, ONE))
-    slopes = [cv2.Sobel(top, cv2.CV_32F, *axis).ravel()[rim] for axis in ((1, 0), (0, 1))]
+    slopes = [cv2.Sobel(top, cv2.CV_16S, *axis).ravel()[rim] for axis in ((1, 0), (0, 1))]
     owner = labels.ravel()[rim]
     counts = np.bincount(owner, minlength=len(stats))
     some = counts > 0
     counts = counts[some]
     edge[some] = _ranked(owner, np.hypot(*slopes), counts, counts // 2) / (8 * peak[some])
     # A letter may hang on the bright frame of a film, by pixels that are darker than both.
-    core |= (top > 120) & (long >= largest * least)[labels]
+    large = marked[(long >= largest * least)[all_labels]]
+    core.ravel()[large[top.ravel()[large] > 120]] = 1
     sharp = np.flatnonzero(edge >= 0.1)
     return core, sharp, peak[sharp], edge[sharp]
 
 
 def _ranked(owner: np.ndarray, values: np.ndarray, counts: np.ndarray, ranks: np.ndarray):
-    """For each owner, in order of its number, the value that has this rank among its values."""
-    return values[np.lexsort((values, owner))][np.cumsum(counts) - counts + ranks]
+    """For each owner, in order of its number, the value that has this rank among its values, which
+    are below 4096.
+    """
+    return np.sort(4096.0 * owner + values)[np.cumsum(counts) - counts + ranks] % 4096
 
 
 def _middle(values: np.ndarray) -> float:

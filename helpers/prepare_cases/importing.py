@@ -140,7 +140,7 @@ def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[ImportedFil
     """
     count = 0 if count == 1 and len(numbers) < FEW else count
     pool, under_way = workers.executor(count, storing.__name__), {}
-    size = min(CHUNK, -(-len(numbers) // (4 * workers.width(count)))) if numbers else 1
+    size = min(CHUNK, -(-len(numbers) // (16 * workers.width(count)))) if numbers else 1
     waiting = [numbers[begin : begin + size] for begin in range(0, len(numbers), size)][::-1]
     try:
         while waiting or under_way:
