@@ -64,9 +64,11 @@ colab:
 	else echo "This checkout has no remote: the Colab cells will ask for an address" \
 		"(or give REPOSITORY=https://...)."; fi
 
-# One worker per core, each with one thread: with more threads, workers wait for one another.
+# One worker per core, each with one thread: with more threads, workers wait for one another. The
+# order of the files is that of tests/conftest.py.
+PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 test: own $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # The fast tests on every newer Python that is installed (on the PATH or from pyenv), each in its
 # own environment.
@@ -80,8 +82,7 @@ pythons:
 	echo "Python $$version:"; \
 	$(MAKE) --no-print-directory "$(VENV)-$$version/test.stamp" \
 		VENV="$(VENV)-$$version" PYTHON="$$python" \
-	&& OMP_NUM_THREADS=1 "$(VENV)-$$version/bin/python" -m pytest -n logical --dist loadfile \
-		$(FAST) || exit 1; done
+	&& OMP_NUM_THREADS=1 "$(VENV)-$$version/bin/python" -m pytest $(PARALLEL) $(FAST) || exit 1; done
 
 soak: $(VENV)/test.stamp
 	@BIN=$(BIN) sh tests/install_tools.sh soak

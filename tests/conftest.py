@@ -1,4 +1,4 @@
-"""Shared fixtures. The fast test modules run first, the browser last."""
+"""Shared fixtures. The fast test modules run first."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,22 @@ hypothesis.settings.register_profile("study", deadline=None)
 hypothesis.settings.load_profile("study")
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW_LAST = (
+SLOW_LAST = (  # the longest first, so that at the end no worker waits for another
     "test_finetune",
-    "test_sampling",
+    "test_cluster",
+    "test_whole_study",
+    "browser",
     "test_study",
-    "test_notebooks",
+    "test_families",
+    "test_sampling",
     "test_reading",
     "test_speed",
-    "browser",
+    "test_notebooks",
 )
 
 
 def pytest_collection_modifyitems(items):
-    """Fast modules first, then those that train, start kernels, servers or a browser."""
+    """Fast modules first, then those that train, or start kernels, servers or a browser."""
 
     def weight(item):
         name = str(item.path)
