@@ -80,7 +80,7 @@ def _model():
         text("provider", "openai, azure, local or rehearsal", required=True),
         text("first_utc", "ISO 8601, time of the first answer"),
         text("last_utc", "ISO 8601, time of the last answer"),
-        text("instructions_sha256", "SHA-256 of the instructions", required=True),
+        text("instructions_sha256", "SHA-256 of the file of instructions", required=True),
         text("settings", "JSON: the settings of the requests", required=True),
         integer("answered", "number of images answered", required=True),
         integer("missing", "number of images without an answer", required=True),

@@ -17,7 +17,7 @@ import pytest
 import reading_studies
 import yaml
 
-from helpers import images, licences, protocol_tables, tables
+from helpers import files, images, licences, protocol_tables, tables
 from helpers.ask_models import asking, model_service, recording, replies
 from helpers.assemble_reading_set import seal
 from helpers.reading import store
@@ -47,7 +47,7 @@ def place():
 def made(read=8, **options):
     options = {"confidence": "3-step", "cues_asked": True} | options
     folder = reading_studies.make(folders.params_folder(STUDY).parent, read=read, **options)
-    (folders.params_folder(STUDY) / "model_instructions.txt").write_text(TOLD)
+    (folders.params_folder(STUDY) / "model_instructions.txt").write_text(f"{TOLD}\n")
     return folder
 
 
@@ -105,6 +105,8 @@ def test_every_image_is_read_once_in_an_order_of_its_own(place):
     )
     begun = json.loads(found["events"].query("event == 'assigned'")["payload"].iloc[0])
     assert begun["kind"] == "model" and begun["instructions_sha256"] == model["instructions_sha256"]
+    path = folders.params_folder(STUDY) / "model_instructions.txt"
+    assert model["instructions_sha256"] == files.sha256(path), "as in the sealed plan"
 
 
 def test_the_record_is_the_one_of_people_and_shows_a_change(place):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from helpers import licences
-from helpers.poster import companion, key_figure, showing, texts
+from helpers.analyse_readings import report
+from helpers.poster import companion, key_figure, making, showing, texts
 from helpers.runner import folders, parameters, run_folder, runs
 
 
@@ -60,7 +61,7 @@ def test_every_number_is_that_of_the_results_and_what_is_simulated_is_marked(ord
     run, about, said, found = ordinary
     assert about["points"] >= 24
     assert nothing_overflows(run)
-    assert f"{found['design']['images']} images" in said["summary"][0]
+    assert f"{found['design']['images']} images" in said["summary"][1]
     assert page_of(run)["simulated"] == ["phantom cases", "readers"]
     banner = Image.open(run.folder / "poster.png").convert("RGB").getpixel((5, 5))
     assert banner == (0xB0, 0, 0x20)
@@ -159,6 +160,27 @@ def test_a_reader_who_withdrew_holds_nothing_up(place):
     _, about, said = poster_studies.poster()
     assert about["points"] >= 24
     assert "every reader who stayed had locked their answers" in " ".join(said["methods"])
+
+
+def test_the_poster_says_what_the_report_says(place):
+    poster_studies.analysed()
+    run = poster_studies.begin(gallery_images=1)
+    found = making.read_results(run)
+    found["context"]["simulated"] = ["readers"]
+    locked = "when all readers had locked their answers"
+    found["context"]["openings"] = [report.OPENED["simulated readers"], locked]
+    rows, frames = showing.read_images(run), showing.read_frames(run)
+    said = making.say(run, found, rows, making.choose(run, rows, frames), frames)
+    run.release()
+    opened = "opened to simulate the readers' answers and again when every reader had locked"
+    assert opened in " ".join(said["methods"])
+    assert "All intervals are 95 % intervals." in " ".join(said["methods"])
+    some = r"1 of the \d+ generated images .*that both readers called fake\."
+    assert re.fullmatch(some, said["fakes"][0])
+    question = poster_studies.TOLD["question"]
+    assert said["summary"][0] == f"We asked: {question}"
+    assert not any(question in text for text in said["asked"]), "readers were not asked this"
+    assert any(text.startswith("Agreement between the readers: ") for text in said["results"])
 
 
 LONG = (

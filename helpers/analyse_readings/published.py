@@ -24,7 +24,7 @@ COUNTS = {
 }
 WORDS = {
     "all_real": "labelled real by every reader",
-    "all_uncertain": "left every reader uncertain",
+    "all_uncertain": "that left every reader uncertain",
 }
 DESIGN = (
     ("readers", "2 radiologists", lambda d: f"{d['readers']} readers"),

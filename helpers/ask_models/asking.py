@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from helpers import images, protocol
+from helpers import files, images, protocol
 from helpers.ask_models import replies
 from helpers.ask_models.model_service import ModelService
 from helpers.files import utc_now, write_atomically
@@ -287,9 +287,12 @@ def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
     """
     names = "provider model reply_format temperature longest_answer detail memory"
     chosen = {name: run.parameters[name] for name in [*names.split(), "extra_body", "seed"]}
-    chosen["instructions_sha256"] = hashlib.sha256(instructions.encode()).hexdigest()
-    whole = json.dumps(chosen | {"set": commitment}, sort_keys=True)
-    return chosen | {"sha256": hashlib.sha256(whole.encode()).hexdigest()}
+    sent = {"instructions_sha256": hashlib.sha256(instructions.encode()).hexdigest()}
+    whole = json.dumps(chosen | sent | {"set": commitment}, sort_keys=True)
+    # The report gives the hash of the file, which is also the one in the sealed plan.
+    of_file = files.sha256(run.beside(run.parameters.instructions))
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    return chosen | {"instructions_sha256": of_file, "sha256": digest}
 
 
 async def read(reading: ModelReading) -> None:

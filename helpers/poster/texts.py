@@ -63,7 +63,7 @@ def card(row: dict) -> dict:
     about = "identified as" if row["origin"] == "generated" else "wrongly called"
     lines = {"all_real": f"called real by {people}", "all_uncertain": f"left {people} uncertain"}
     if row["readers"] >= 2:
-        lines["two_fake"] = f"{about} fake by at least two readers"
+        lines["two_fake"] = f"{about} fake by {texts.two(row['readers'])}"
     return {
         "origin": row["origin"],
         "title": f"{row['images']} {row['origin']} {texts.KINDS[row['modality']]}",
