@@ -193,7 +193,7 @@ def test_no_pixel_of_a_real_image_is_cut_off(pool, tmp_path, shape):
     assert cut["01_prepare_cases"] == round(1 - min(shape) ** 2 / (shape[0] * shape[1]), 4)
     summary = {"framing": "common", "cut": {"01_x": 0.25}, "too_small": {"02_x": 3}}
     told = blinding.framed(runs.Run(STUDY, "06_x", {}, {"summary": summary}))
-    assert "(cut off: 01_x 25%)" in told and told.endswith("reading size: 3 of 02_x.")
+    assert "(cut off: 01_x 25 %)" in told and told.endswith("reading size: 3 of 02_x.")
 
 
 @settings(max_examples=15, deadline=None)

@@ -9,7 +9,7 @@ import studies
 from scipy import special, stats
 
 from helpers.assemble_reading_set import planned
-from helpers.runner import runs
+from helpers.runner import parameters, runs
 from helpers.statistics import comparisons, design, multireader, planning
 
 HOPED = {"area": 0.65, "difference": 0.1}
@@ -109,14 +109,16 @@ def planned_set(tmp_path, monkeypatch):
 
 def test_a_reading_set_that_is_too_small_is_named(planned_set):
     table, figure, said = planned_set(6, 20, 12, 8, area_hoped=0.65)
-    power = planning.power_of_area(0.65, 6, 20, 20)
+    reached = float(planning.power_of_area(0.65, 6, 20, 20))
+    power = f"{100 * reached:.0f} %"
     assert (
-        f"20 real and 20 generated images a mean area of 0.65 differs from chance in {power:.0%}"
+        f"20 real and 20 generated images a mean area of 0.65 differs from chance in {power}"
         in said[0]
     )
-    assert f"{planning.power_of_difference(0.1, 0.65, 6, 20, 8):.0%}" in said[1] and len(said) == 2
+    power = 100 * planning.power_of_difference(0.1, 0.65, 6, 20, 8)
+    assert f"{power:.0f} %" in said[1] and len(said) == 2
     own = table.set_index("readers").loc[6]
-    assert own["images"] == 40 and own["power_area"] == pytest.approx(power)
+    assert own["images"] == 40 and own["power_area"] == pytest.approx(reached)
     assert own["images_area"] > 40 and figure.startswith(b"\x89PNG")
     # A third of the images is real: so it is in the table, and more images are needed.
     table = planned_set(6, 20, 40, area_hoped=0.65)[0].set_index("readers")
@@ -131,6 +133,20 @@ def test_a_reading_set_that_is_too_small_is_named(planned_set):
         planned_set(6, 20, 20, area_hoped=0.3)
     with pytest.raises(runs.RunError, match="prevalence and uncertain_share leave"):
         planned_set(6, 20, 20, prevalence=0.95)
+
+
+def test_the_axis_of_the_curves_says_what_share_is_real():
+    settings = parameters.Record(
+        **{"readers": 2, "area_hoped": 0.7, "difference_hoped": 0.1, "power": 0.8},
+        **{"reader_sd": 0.05, "reader_correlation": 0.3},
+    )
+    for real, said in (
+        (20, "images (20 of 60 real, as in this study)"),
+        (0, "images, if half of them were real"),
+    ):
+        read = pd.DataFrame({"origin": ["real"] * real + ["generated"] * (60 - real)})
+        figure = planned.curves(settings, read, [2, 6], SPREAD)
+        assert {axes.get_xlabel() for axes in figure.axes} == {said}
 
 
 @pytest.mark.soak

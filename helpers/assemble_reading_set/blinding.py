@@ -181,7 +181,7 @@ def framed(set_run: runs.Run) -> str:
     summary = set_run.manifest.get("summary", {})
     if "framing" not in summary:
         return ""
-    cut = ", ".join(f"{name} {share:.0%}" for name, share in summary["cut"].items())
+    cut = ", ".join(f"{name} {100 * share:.0f} %" for name, share in summary["cut"].items())
     small = ", ".join(f"{count} of {name}" for name, count in summary["too_small"].items())
     how = {
         "whole": "Every image is shown whole on a black square; nothing is cut off.",

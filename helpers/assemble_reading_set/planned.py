@@ -65,7 +65,8 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
         if power < settings.power:
             sentences.append(
                 f"With {people}, {real} real and {kinds.sum()} generated images a mean area of"
-                f" {settings.area_hoped:g} differs from chance in {power:.0%} of such studies."
+                f" {settings.area_hoped:g} differs from chance in {100 * power:.0f} % of such"
+                " studies."
             )
     if real and len(kinds) > 1 and settings.readers >= FEW_READERS:
         hoped = (settings.difference_hoped, settings.area_hoped)
@@ -74,8 +75,8 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
         if power < settings.power:
             sentences.append(
                 f"With {people} and {kinds.iloc[1]} images each, two generators whose mean areas"
-                f" differ by {settings.difference_hoped:g} are distinguished in {power:.0%} of such"
-                " studies."
+                f" differ by {settings.difference_hoped:g} are distinguished in {100 * power:.0f} %"
+                " of such studies."
             )
     return sentences
 
@@ -85,9 +86,9 @@ def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Fig
     a band over published spreads between readers. `spread`: as planning.powers takes it.
     """
     images, real = len(read), int((read["origin"] == "real").sum())
-    label = f"images ({real} of {images} real, as in this study)"
+    below = f"images ({real} of {images} real, as in this study)"
     if not 0 < real < images:
-        label = "images, if half of them were real"
+        below = "images, if half of them were real"
     sizes = list(range(12, max(240, 2 * images) + 1, 4))
     hoped = (settings.area_hoped, settings.difference_hoped)
     found = planning.powers(counts, sizes, *hoped, **spread)
@@ -110,7 +111,7 @@ def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Fig
             axes.plot(sizes, part[name], color=colours[count], linewidth=width, label=label)
         axes.axhline(settings.power, color="#888888", linewidth=1, linestyle="--")
         axes.axvline(images, color="#888888", linewidth=1, linestyle=":")
-        axes.set(ylim=(0, 1.03), xlabel=label, title=title)
+        axes.set(ylim=(0, 1.03), xlabel=below, title=title)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     panels[0].set_ylabel("power")
     panels[0].legend(fontsize=8, loc="lower right")
@@ -120,8 +121,8 @@ def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Fig
     return figures.stand_alone(
         figure,
         "What the reading set can show: power by images and readers",
-        f"Two-sided tests at 5 %. Dashed: the power asked for ({settings.power:.0%}); dotted: this"
-        f" study's {images} images. Readers' areas: standard deviation {settings.reader_sd:g}"
-        f"{band if general else ''}, correlation {settings.reader_correlation:g}."
-        + ("" if general else few),
+        f"Two-sided tests at 5 %. Dashed: the power asked for"
+        f" ({100 * settings.power:.0f} %); dotted: this study's {images} images. Readers' areas:"
+        f" standard deviation {settings.reader_sd:g}{band if general else ''}, correlation"
+        f" {settings.reader_correlation:g}." + ("" if general else few),
     )

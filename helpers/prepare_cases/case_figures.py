@@ -179,7 +179,7 @@ def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
         )
         worst = worst[worst["masked"] > 0]
         rows = prepared.images.set_index("image_id").loc[worst["image_id"]].reset_index()
-        return rows.assign(title=[f"{share:.1%} masked" for share in worst["masked"]])
+        return rows.assign(title=[f"{100 * share:.1f} % masked" for share in worst["masked"]])
     if column == "inverted":
         suspected = prepared.imported.loc[prepared.imported["inverted"].fillna(False), "image_id"]
         rows = prepared.images[prepared.images["image_id"].isin(suspected)].head(most)

@@ -115,7 +115,8 @@ def _store(
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < settings.min_lung_share:
         raise ImageError(
-            f"CT slice that shows little lung (less than {settings.min_lung_share:.0%} of the body)"
+            "CT slice that shows little lung (less than"
+            f" {100 * settings.min_lung_share:.0f} % of the body)"
         )
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
     policy = decisions.get(image_id, settings.burned_in_text)

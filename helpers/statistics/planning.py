@@ -198,7 +198,9 @@ def main(arguments: list[str] | None = None) -> None:
         table = found.pivot(index="images", columns="readers", values=name)
         print(f"{title}, by images (rows) and readers\n")
         print(table.map("{:.0%}".format).replace("nan%", "–").to_string(), end="\n\n")
-    print(f"Images needed for a power of {power:.0%} (–: more than {MOST}, or more readers)\n")
+    print(
+        f"Images needed for a power of {100 * power:.0f} % (–: more than {MOST}, or more readers)\n"
+    )
     print(sizes.astype(object).where(sizes.notna(), "–").to_string(index=False))
     print(
         f"\nWith fewer than {FEW_READERS} readers: for these readers alone. Every image is from"
