@@ -1259,6 +1259,31 @@ for _name in ANALYSIS:
     if all(column.name != "simulated" for column in TABLES[_name][1]):
         TABLES[_name][1].append(yes_no("simulated", "computed from simulated data"))
 
+# Files of 08's release/ whose columns are those of no other table.
+_IMAGE = (
+    *("image_id", "sha256", "modality", "view", "finding", "side", "caption", "generator"),
+    *("width", "height", "bits", "licence", "credit", "prompt_id"),
+)
+_declared = {column.name: column for column in TABLES["images"][1]}
+_once = {column.name: column for column in TABLES["reader_summary"][1]}
+TABLES |= {
+    "release/images/metadata": (
+        "One row per image of the release, as in images.csv of its source (08).",
+        [
+            text("file_name", "PNG file beside this table", required=True),
+            *(_declared[name] for name in _IMAGE),
+            yes_no("simulated", "computed from simulated data"),
+        ],
+    ),
+    "release/readers": (
+        "One row per reader, without specialty and dates (08).",
+        [
+            *(_once[name] for name in ("reader", "prior_ai", "answered", "missing", "simulated")),
+            text("years_of_experience", "up to 5, 6 to 10, 11 to 20, or over 20"),
+        ],
+    ),
+}
+
 
 def columns(name: str) -> list[Column]:
     """The declared columns of a table. Raises KeyError for an unknown table."""

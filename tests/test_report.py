@@ -103,6 +103,11 @@ def analyse(study="small", draw=False, **options):
     return run, found, frames, page, text
 
 
+def test_a_figure_without_title_and_note_is_one_sentence(ordinary):
+    with pytest.raises(LookupError, match="Figure 'new' .* add a part '## new'"):
+        publishing.finish(ordinary[0], {"new": None}, {})
+
+
 def test_an_ordinary_study(ordinary):
     run, found, frames, _, text = ordinary
     stored = json.loads((run.folder / "results.json").read_text())

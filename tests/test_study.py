@@ -2,6 +2,7 @@
 sentence.
 """
 
+import asyncio
 import errno
 import json
 import os
@@ -167,6 +168,18 @@ def test_a_failure_is_named_and_the_study_goes_on_from_there(small, capsys, mish
     assert states()["03_alone"] == "interrupted"
     (small / "params/small/03_alone.yaml").write_text("")
     assert run() == study.DONE
+
+
+def test_a_failed_cell_is_not_followed_by_an_interrupt(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        AsyncKernelManager,
+        "_async_interrupt_kernel",
+        lambda self: asked.append(self) or asyncio.sleep(0),
+    )
+    (small / "params/small/03_alone.yaml").write_text("mishap: error\n")
+    assert run("--only", "03_alone") == study.FAILED
+    assert not asked
 
 
 def test_killed_with_9_and_started_again_ends_in_the_same(small):

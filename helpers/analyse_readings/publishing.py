@@ -68,8 +68,15 @@ def draw(
 
 
 def finish(run: runs.Run, drawn: dict[str, Figure], captions: dict) -> dict[str, Figure]:
-    """The figures with title and note, marked if something is simulated."""
+    """The figures with title and note, marked if something is simulated. Raises LookupError for
+    a figure without a part in templates/figures.md.
+    """
     for name, figure in drawn.items():
+        if name not in captions:
+            raise LookupError(
+                f"Figure '{name}' has no title and note: add a part '## {name}' to"
+                " analyse_readings/templates/figures.md."
+            )
         figures.mark(figures.stand_alone(figure, *captions[name]), run.simulated)
         plt.close(figure)
     return drawn

@@ -17,6 +17,7 @@ from helpers import protocol, tables
 from helpers.analyse_readings import exports, results, texts
 from helpers.runner import runs
 from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import column_names
 
 # Licence ids of Hugging Face, and Kaggle's names for them.
 LICENCES = {
@@ -25,10 +26,7 @@ LICENCES = {
     "cc0-1.0": "CC0-1.0",
     "other": "other",
 }
-IMAGE_COLUMNS = [
-    *("image_id", "sha256", "modality", "view", "finding", "side", "caption", "generator"),
-    *("width", "height", "bits", "licence", "credit", "prompt_id"),
-]
+METADATA, READERS = "release/images/metadata", "release/readers"  # declared in table_columns
 TAGS = ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"]
 RECOMPUTE = ("recompute.py", "recompute.R")
 EXPERIENCE = ((5, "up to 5"), (10, "6 to 10"), (20, "11 to 20"), (float("inf"), "over 20"))
@@ -55,9 +53,9 @@ def write(
     inside = ["blind_id", "nearest_image_id", "run"]
     scores = scored(frames["answers"], frames["per_image"])
     parts = {
-        "images/metadata.csv": manifest.assign(simulated=simulated),
+        "images/metadata.csv": tables.check(manifest.assign(simulated=simulated), METADATA),
         "readings.csv": readings(frames["answers"]).assign(simulated=simulated),
-        "readers.csv": readers(frames["reader_summary"]),
+        "readers.csv": tables.check(readers(frames["reader_summary"]), READERS),
         "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
         "main_numbers.csv": exports.main_numbers(found).assign(simulated=simulated),
     }
@@ -81,8 +79,8 @@ def write(
 
 
 def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataFrame:
-    """The images that may be published, with columns file_name, IMAGE_COLUMNS and file (the current
-    path).
+    """The images that may be published, with the columns of release/images/metadata.csv except
+    `simulated`, and file (the current path).
 
     Only generated images; of generators trained here, only images that are known not to be near
     copies.
@@ -101,7 +99,8 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
     joined = joined[joined["image_id"].isin(wanted) & np.array(allowed, dtype=bool)]
     joined = joined.sort_values("image_id").assign(file_name=lambda t: t["image_id"] + ".png")
     joined["file"] = [folder / path for folder, path in zip(joined["folder"], joined["path"])]
-    return joined[["file_name", *IMAGE_COLUMNS, "file"]].reset_index(drop=True)
+    named = [name for name in column_names(METADATA) if name != "simulated"]
+    return joined[[*named, "file"]].reset_index(drop=True)
 
 
 def readings(answers: pd.DataFrame) -> pd.DataFrame:

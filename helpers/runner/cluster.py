@@ -6,6 +6,7 @@ eight SLURM jobs (Dask's own jobqueue.yaml says what each job gets).
 
 import functools
 import ipaddress
+import logging
 import os
 import platform
 import re
@@ -107,6 +108,8 @@ def client(where: str) -> Client:
 
 def disconnect() -> None:
     """Close what `client` opened. Tasks that nobody waits for are abandoned."""
+    # A worker that is slow to end is killed, which is no news to anybody.
+    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     client.cache_clear()
     while _opened:
         _opened.pop().close()

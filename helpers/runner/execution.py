@@ -138,15 +138,15 @@ def _without_ports(sockets: str):
 
 
 def _kernels_of(run: runs.Run):
-    """A kernel manager that ends kernels of a finished run without an interrupt. jupyter_client
-    interrupts every kernel first, and a kernel that is still answering papermill prints that as an
-    error.
+    """A kernel manager that interrupts a kernel only while a cell runs. jupyter_client interrupts
+    every kernel before it ends, and one that is still answering papermill prints that as an error.
     """
     from jupyter_client.manager import AsyncKernelManager
 
     class Kernel(AsyncKernelManager):
         async def _async_interrupt_kernel(self) -> None:
-            if not runs.load(run.study, run.name).finished:
+            failed = '"exception": true' in (run.folder / "notebook.ipynb").read_text()
+            if not failed and not runs.load(run.study, run.name).finished:
                 await super()._async_interrupt_kernel()
 
     return Kernel
