@@ -3,6 +3,8 @@
 """
 
 import random
+import sqlite3
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from helpers.analyse_readings import joined
 from helpers.findings import FINDINGS
 from helpers.reading import accounts, export, reader_state, record, setting, store
 from helpers.rehearsal import readers
-from helpers.runner import folders, parameters, runs
+from helpers.runner import folders, parameters, runs, status
 from helpers.runner.parameters import Record
 
 GAPS = {"simulated_quality_gap": 0.5, "simulated_informed_gap": 0.3}
@@ -130,6 +132,30 @@ def test_people_are_waited_for(opened):
     assert study.collect(opened).startswith(
         "reader-x has 24 of 24 images left; 1 more reader must be added"
     )
+
+
+def test_verify_says_how_a_record_was_used_after_its_run_finished(opened, capsys):
+    def verified():
+        return status.verify(opened.study, export.added_since), capsys.readouterr().out
+
+    study.collect(opened)
+    opened.finish()
+    assert "used later" not in verified()[1]
+    record = opened.folder / "readings.sqlite"
+    engine = store.open_store(record)
+    accounts.new_code(engine, accounts.readers(engine)[0]["reader_id"], 1)  # adds no event
+    engine.dispose()
+    before = record.read_bytes()
+    good, told = verified()
+    assert good and "(readings.sqlite was used later: 0 events added, all events of" in told
+    assert record.read_bytes() == before
+    with closing(sqlite3.connect(record)) as changed:
+        for (name,) in changed.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            changed.execute(f"DROP TRIGGER {name}")
+        changed.execute("UPDATE payloads SET payload = replace(payload, 'fake', 'real')")
+        changed.commit()
+    good, told = verified()
+    assert not good and "readings.sqlite has changed" in told
 
 
 def test_formulas_are_inert_in_csv():

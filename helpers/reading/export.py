@@ -3,6 +3,11 @@
 """
 
 import json
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -45,6 +50,29 @@ def collect(run: runs.Run) -> str:
         return waiting(engine, opened)
     finally:
         engine.dispose()
+
+
+def added_since(folder: Path) -> int | None:
+    """How many events a run folder's record has gained since events.csv was written; None if the
+    record does not verify or lacks one of those events. Nothing is written into the record.
+    """
+    then = tables.read(folder / "events.csv")
+    with tempfile.TemporaryDirectory() as beside:
+        copy = Path(beside) / "readings.sqlite"
+        place = f"file:{quote(str(folder / copy.name))}?mode=ro"
+        try:
+            with (
+                closing(sqlite3.connect(place, uri=True)) as kept,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                kept.backup(target)
+            engine = store.open_store(copy)
+        except (sqlite3.Error, store.StoreError):
+            return None
+        wrong, events = store.verify(engine), store.events(engine)
+        engine.dispose()
+    lost = set(then["hash"]) - {event.hash for event in events}
+    return None if wrong or lost else len(events) - len(then)
 
 
 def waiting(engine: Engine, opened: setting.Setting) -> str:

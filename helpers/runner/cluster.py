@@ -108,8 +108,6 @@ def client(where: str) -> Client:
 
 def disconnect() -> None:
     """Close what `client` opened. Tasks that nobody waits for are abandoned."""
-    # A worker that is slow to end is killed, which is no news to anybody.
-    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     client.cache_clear()
     while _opened:
         _opened.pop().close()
@@ -237,6 +235,7 @@ def _local(count: int) -> LocalCluster:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
+            silence_logs=logging.ERROR,  # Dask warns of workers that are slow to end
             preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",  # for Ctrl-C
         )
 

@@ -1,5 +1,8 @@
 """Prints what make status and make verify show."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from helpers.plurals import counted
 from helpers.runner import executed_code, folders, planning, run_folder, runs
 
@@ -36,8 +39,11 @@ def _other_code(run: runs.Run) -> str:
     return ", ".join(changed[:3]) + more
 
 
-def verify(study: str) -> bool:
-    """Compare every finished run folder with its manifest; returns whether all are as written."""
+def verify(study: str, added_since: Callable[[Path], int | None]) -> bool:
+    """Compare every finished run folder with its manifest; returns whether all are as written. A
+    record of readings may have been used later if the events of the run are unchanged in it;
+    `added_since(folder)` then says how many were added (else None).
+    """
     found = sorted(path.parent for path in folders.outputs_folder(study).glob("*/manifest.json"))
     if not found:
         raise runs.RunError(f"{folders.outputs_folder(study)} holds no runs.")
@@ -45,7 +51,14 @@ def verify(study: str) -> bool:
     for folder in found:
         run = runs.load(study, folder.name)
         differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
-        bad += len(differing)
         good = f"{counted(len(run.manifest.get('files', [])), 'file')} as written"
+        used = differing == ["readings.sqlite has changed"]
+        if used and (later := added_since(run.folder)) is not None:
+            differing = []
+            good += (
+                f" (readings.sqlite was used later: {counted(later, 'event')} added, all events of"
+                " events.csv unchanged)"
+            )
+        bad += len(differing)
         print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
     return not bad
