@@ -120,11 +120,11 @@ def histograms(prepared: Cases) -> Figure:
     for axis, column, label in zip(
         axes,
         ("side", "original_bits", "mean_grey"),
-        ("longer side, pixels", "stored depth, bits", "mean grey, share of the range"),
+        ("longer side of the file, pixels", "stored depth, bits", "mean grey, share of the range"),
     ):
         values = [cases.loc[cases["source"] == source, column].astype(float) for source in top]
         low, high = min(v.min() for v in values), max(v.max() for v in values)
-        margin = 0.5 if column == "side" else 0.005
+        margin = 8 if column == "side" else 0.005  # whole pixels on the axis if all are alike
         bins = (
             np.arange(0.5, 33.5)
             if column == "original_bits"

@@ -273,10 +273,12 @@ class Sender:
         got, total = len(self.settled), len(self.work.wanted)
         without = "refused or unusable" if self.work.leaves_out else "refused"
         lacking = f", {got - self.came} {without}" if got > self.came else ""
-        left = f", about {seconds / got * (total - got):.0f} s left" if got and got < total else ""
+        left = f", {self.flow.allowed} in flight" if got < total else ""
+        if got and got < total:
+            left += f", about {seconds / got * (total - got):.0f} s left"
         self.work.run.say(
             f"{self.work.doing}: {self.came} of {total} {self.work.things}{lacking},"
-            f" {self.work.ledger.settled_usd:.4f} USD so far, {self.flow.allowed} in flight{left}."
+            f" {self.work.ledger.settled_usd:.4f} USD so far{left}."
         )
 
 
