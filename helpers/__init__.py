@@ -67,9 +67,13 @@ What imports what
   diffusion/families.
 """
 
+import logging
 import os
 
 # Set before diffusers, transformers, peft or accelerate are imported: they advertise torchvision,
 # which is not needed, at import.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+# Where bitsandbytes is installed, diffusers imports it, and on a CPU it asks for a package that is
+# not needed.
+logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)

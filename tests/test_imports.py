@@ -3,6 +3,9 @@
 import ast
 import collections
 import graphlib
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,10 @@ def test_every_name_is_taken_from_where_it_is_made(path: Path):
         if module in TREES and f"{module}.{name}" not in MODULES:
             others = imported(TREES[module])
             assert name not in others or name in defined(TREES[module]), f"{module}.{name}"
+
+
+@pytest.mark.skipif(not find_spec("bitsandbytes"), reason="needs the extra [adamw8bit]")
+def test_bitsandbytes_says_nothing_when_it_is_imported_on_a_cpu():
+    command = [sys.executable, "-c", "import helpers, bitsandbytes"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
