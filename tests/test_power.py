@@ -74,6 +74,7 @@ def test_the_command_plans_without_a_study(capsys):
     said = capsys.readouterr().out
     power = f"{planning.power_of_area(0.65, 6, 30, 30):.0%}"
     assert power in said and "a mean area of 0.65 from 0.5" in said
+    assert "Half of the images are real" in said
     for wrong, why in (
         (["--area", "0.4"], "area must lie between 0.5 and 1"),
         (["--shares", "0.5", "0.5", "0.5"], "add up to 1"),

@@ -203,8 +203,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(sizes.astype(object).where(sizes.notna(), "–").to_string(index=False))
     print(
-        f"\nWith fewer than {FEW_READERS} readers: for these readers alone. Every image is from"
-        " a different prompt or patient,\nand no answer is missing. images_kappa: to distinguish"
+        f"\nWith fewer than {FEW_READERS} readers: for these readers alone. Half of the images"
+        " are real, every image is from\na different prompt or patient, and no answer is missing."
+        " images_kappa: to distinguish"
         f" kappa {kappas[1]:g} from {kappas[0]:g}\nby the three labels; binary: fake or not."
     )
 
