@@ -85,7 +85,12 @@ def panels(
 def percent_axis(axes: Axes, **settings) -> None:
     """Shares from 0 to 100 % from left to right; `settings` of the axes."""
     axes.set(**{"xlim": (-0.02, 1.02), **settings})
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(percents())
+
+
+def percents() -> PercentFormatter:
+    """Labels such as 80 % for shares."""
+    return PercentFormatter(1, decimals=0, symbol="\u00a0%")
 
 
 def legend_above(axes: Axes, columns: int = 2, **style) -> None:

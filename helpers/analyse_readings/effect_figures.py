@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from helpers import figures
 from helpers.analyse_readings.texts import finding_names
@@ -70,7 +70,7 @@ def over_position(course: pd.DataFrame) -> Figure:
         if measure == "accuracy":
             axes.set_ylim(0, 1)
             axes.axhline(0.5, color="#888888", linewidth=1, linestyle="--")
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter(figures.percents())
         else:
             top = np.nanmax(part[["estimate", "high"]].to_numpy(), initial=1)
             axes.set_ylim(0, 1.1 * top)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from helpers import figures
 from helpers.plurals import counted
@@ -321,5 +320,5 @@ def votes_and_distance(per_image: pd.DataFrame) -> Figure:
         ylabel="readers who called it real",
         ylim=(-0.06, 1.06),
     )
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(figures.percents())
     return figure

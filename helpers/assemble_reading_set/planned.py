@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from helpers import figures
 from helpers.plurals import counted
@@ -112,7 +111,7 @@ def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Fig
         axes.axhline(settings.power, color="#888888", linewidth=1, linestyle="--")
         axes.axvline(images, color="#888888", linewidth=1, linestyle=":")
         axes.set(ylim=(0, 1.03), xlabel=below, title=title)
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].yaxis.set_major_formatter(figures.percents())
     panels[0].set_ylabel("power")
     panels[0].legend(fontsize=8, loc="lower right")
     band = f" (band: {planning.ALIKE:g} to {planning.UNLIKE:g})"

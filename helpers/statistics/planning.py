@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, title in titles.items():
         table = found.pivot(index="images", columns="readers", values=name)
         print(f"{title}, by images (rows) and readers\n")
-        print(table.map("{:.0%}".format).replace("nan%", "–").to_string(), end="\n\n")
+        print((100 * table).map("{:.0f} %".format).replace("nan %", "–").to_string(), end="\n\n")
     print(
         f"Images needed for a power of {100 * power:.0f} % (–: more than {MOST}, or more readers)\n"
     )
