@@ -62,5 +62,6 @@ def by_source(marks: pd.DataFrame, answers: dict[str, int]) -> Figure:
         axes.set(xticks=thirds, yticks=thirds, xticklabels=[], yticklabels=[])
         axes.grid(True, color="#999999", linewidth=0.5)
         axes.set_title(textwrap.fill(name, 24), fontsize=8.5)
-    figure.colorbar(drawn, ax=every, shrink=0.8, format=figures.percents(), label="share of the answers")
+    label = "share of the answers"
+    figure.colorbar(drawn, ax=every, shrink=0.8, format=figures.percents(), label=label)
     return figure
