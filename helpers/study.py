@@ -220,7 +220,8 @@ def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
         raise runs.RunError(
             f"Somebody has begun to read {run.name}, so it is never redone; nothing was changed."
             f" For another draw, rename its YAML to {run.name.partition('.')[0]}.second.yaml and"
-            " those of 07 to 09 likewise, and change the run names inside them to match."
+            " those of 07 to 10 likewise, and name these runs in them: reading_set, readings,"
+            " models, analysis and comparison, also where a YAML does not have the key yet."
         )
 
 

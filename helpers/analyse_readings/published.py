@@ -55,7 +55,7 @@ def comparison(results: dict, xrays: int) -> pd.DataFrame:
     for (modality, measure), (count, total) in COUNTS.items():
         here, kind = generated.get(modality, {}).get(measure), texts.KINDS[modality]
         low, high = accuracy.wilson(count, total or xrays)
-        notes = [] if total else [f"our assumption: {xrays} X-rays, as in the protocol"]
+        notes = [] if total else [f"our assumption: {xrays} X-rays"]
         notes += [f"published: 2 readers; here: {read['readers']}"] * (read["readers"] != 2)
         row = {
             "what": f"{kind} {WORDS[measure]}",

@@ -108,8 +108,8 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
             f"{bits} bits: {count}" for bits, count in frame.bits.value_counts().items()
         ),
         "captions": (
-            f"{len(captions)} different ones, none for"
-            f" {counted(int((train.caption == '').sum()), 'image')}"
+            f"{len(set(captions) - {''})} different ones;"
+            f" {counted(int((train.caption == '').sum()), 'image')} without"
         ),
         "captions cut": (
             f"{len(cut)} longer than {families.of(pipeline).longest(pipeline)} tokens{example}"

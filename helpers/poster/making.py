@@ -20,7 +20,7 @@ TITLES = {
     "key": "Spot the fakes",
     "results": "Results",
     "labels_by_source": "Answers by source",
-    "roc": "How well the readers distinguished them",
+    "roc": "How well readers distinguished generated from real images",
     "samples": "Samples of generated {kinds}",
     "fakes": "Images identified as fake",
     "references": "References",

@@ -64,5 +64,8 @@ class Work:
                 f" {ledger.spent_usd:.4f} of a budget of {self.budget_usd:g} USD."
             )
             if ledger.spent_usd + each.usd * self.open > self.budget_usd:
-                text += " The budget does not cover all of them; the stage stops when it is spent."
+                text += (
+                    " By this estimate the budget does not cover all of them; the stage stops"
+                    " before it exceeds the budget."
+                )
         return text
