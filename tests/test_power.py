@@ -72,7 +72,7 @@ def test_images_needed_reach_the_power_and_four_fewer_do_not():
 def test_the_command_plans_without_a_study(capsys):
     planning.main(["--readers", "3", "6", "--images", "60", "--area", "0.65"])
     said = capsys.readouterr().out
-    power = f"{planning.power_of_area(0.65, 6, 30, 30):.0%}"
+    power = f"{100 * planning.power_of_area(0.65, 6, 30, 30):.0f} %"
     assert power in said and "a mean area of 0.65 from 0.5" in said
     assert "Half of the images are real" in said
     for wrong, why in (
