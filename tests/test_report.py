@@ -364,6 +364,14 @@ def test_items_name_sections_that_exist(ordinary):
     assert set(quoted) - {"uncertain"} and set(quoted) - {"uncertain"} <= sections
 
 
+def test_the_interval_of_repeated_answers_is_that_of_the_table(ordinary):
+    found = copy.deepcopy(ordinary[1])
+    for row in found["intra_reader"]:
+        row |= {"images": 9, "estimate": 8 / 9, "low": 0.4815, "high": 0.9857}
+    said = " ".join(texts.written(found, CONTEXT)["intra"]).replace("\u00a0", " ")
+    assert "8 of 9 repeated images (89 %; 95 % interval 48 to 99 %)" in said
+
+
 def test_methods_tell_what_was_done_and_agree_with_each_other(ordinary):
     found = copy.deepcopy(ordinary[1])
     found["model"] |= {"reason": "", "readers": "these", "spread": {"images": 1.0, "prompts": 0.5}}
@@ -597,6 +605,8 @@ def test_clusters_are_counted_and_widen_the_intervals(place):
     width = (rows["high"] - rows["low"]).iloc[0]
     low, high = accuracy.wilson(int(rows["count"].iloc[0]), 20)
     assert width > 1.2 * (high - low)
+    assert "linearisation over the images, summed within prompts and patients" in text
+    assert "This interval was checked" not in text  # the simulated images are independent
     assert plain["accuracy"].query("measure == 'sensitivity'")["clusters"].max() == 20
 
 

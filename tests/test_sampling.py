@@ -527,7 +527,7 @@ def test_caption_check_tells_obedience_from_chance(study):
     assert ignored.agreement[0] == pytest.approx(ignored.chance[0]), (
         "an answer that is always the same agrees as chance does"
     )
-    assert "not more often" in caption_check.sentence(
+    assert "not shown to be more often" in caption_check.sentence(
         ignored
     ) and "no held-out case" in caption_check.sentence(ignored)
     assert "it is unknown" in caption_check.sentence(ignored.iloc[:0])

@@ -97,7 +97,9 @@ def sentence(table: pd.DataFrame) -> str:
         )
     first = table.iloc[0]
     above = (
-        "more often than by chance" if first.low > first.chance else "not more often than by chance"
+        "which is more often than by chance"
+        if first.low > first.chance
+        else "which is not shown to be more often than by chance"
     )
     trust = (
         f"it is right on {100 * first.on_cases:.0f} % of {first.cases} held-out cases"

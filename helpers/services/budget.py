@@ -87,7 +87,10 @@ def estimate_answer(
         given = math.ceil(characters / 3) + pictures * PICTURE_TOKENS
         out = min(ANSWER_TOKENS, most_out)
         most, beside = given * UNSEEN_MARGIN, given * UNSEEN_MARGIN_BESIDE
-        basis = f"{given} tokens in (by the length of the texts), {out} out"
+        basis = (
+            f"{given} tokens in and {out} out, assumed from the length of the texts and"
+            f" {PICTURE_TOKENS} tokens per image"
+        )
     usd, reserve_usd, beside_usd = (
         (tokens * price.input_usd + answer * price.output_usd) / 1e6 + price.image("")
         for tokens, answer in ((given, out), (most, most_out), (beside, most_out))
