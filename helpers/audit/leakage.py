@@ -178,9 +178,10 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     """
     joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
     return [
-        f"{MODALITY_NAMES[row.modality]} of {row.source}: can be distinguished from real images"
-        f" without the anatomy, AUC {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}); mostly by"
-        f" {_most(leakage, row)}. Readers may succeed because of this alone."
+        f"{MODALITY_NAMES[row.modality]} images of {row.source.replace(': ', ' by ', 1)} can be"
+        " distinguished from real ones without the anatomy: AUC"
+        f" {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}), mostly by {_most(leakage, row)}."
+        " Readers may succeed because of this alone."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
 

@@ -47,7 +47,7 @@ class Work:
         """The number of requests to send and their expected cost, in a few sentences."""
         ledger, total = self.ledger, len(self.orders)
         text = (
-            f"{total} {self.things} in all, {total - self.open} already {self.elsewhere}:"
+            f"{total} {self.things} in all; {total - self.open} already {self.elsewhere}."
             f" {counted(self.open, 'request')} to send."
         )
         unanswered = [row for row in ledger.rows.values() if row["status"] == "unknown"]
