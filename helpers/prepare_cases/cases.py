@@ -104,10 +104,10 @@ def prepare(run: runs.Run) -> Cases:
     taken = sorted(progress(taking, "Importing", len(files)), key=lambda one: one.file)
     pictures = case_tables.with_metadata(taken, described, secret, run.parameters.slices)
     if not len(pictures):
-        counted = pd.Series([one.reason for one in taken]).value_counts()
+        reasons = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
             f"None of the {len(files)} files in the folder of images can be used. The most frequent"
-            f" reason: {counted.index[0]} ({counted.iloc[0]} of them)."
+            f" reason: {reasons.index[0]} ({reasons.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
@@ -134,8 +134,8 @@ def _say_what_to_look_at(run: runs.Run, pictures: pd.DataFrame) -> None:
     for doubt, rows in pictures[pictures["modality"] == "ct"].groupby("doubt"):
         if doubt:
             run.say(
-                f"{len(rows)} CT images (the first is {rows['image_id'].iloc[0]}): {doubt}. Check"
-                " below that they show the patient's right on the left and the front at the top."
+                f"{counted(len(rows), 'CT image')} (first {rows['image_id'].iloc[0]}): {doubt}."
+                " Check below that the patient's right is on the left and the front at the top."
             )
 
 
