@@ -325,7 +325,7 @@ def test_a_source_told_by_its_noise_is_warned_of_by_name(chests, tmp_path):
     pool = pd.concat([real, made], ignore_index=True)
     settings = asked(reading_size=READING, seed=1, permutations=50)
     table = leakage.measure(pool, settings)
-    assert "02_made: model" in leakage.warnings(table)[0] and (
+    assert "images of 02_made by model can be" in leakage.warnings(table)[0] and (
         "noise" in leakage.warnings(table)[0] or "spectrum" in leakage.warnings(table)[0]
     )
     small = leakage.measure(pool, settings | {"reading_size": 150})
