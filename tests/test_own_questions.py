@@ -124,12 +124,14 @@ def test_the_report_says_and_shows_all_of_it(read, tmp_path, monkeypatch):
     said = " ".join(written["own questions"] + written["asked once"])
     for part in (
         r"“Does it worry you\?”, asked in “At the end”: yes \d of 6 \(\d+.%; 95 % interval",
-        r"“How hard was it\?”, asked in “At the end”: Easy \d.*, Neither \d.*, Hard \d.* of 6 read",
+        r"“How hard was it\?”, asked in “At the end”: Easy \d.*, Neither \d.*, Hard \d.*"
+        r" of 6 readers\.",
         r"“Hospital”, asked in “Before the first part”: 6 readers wrote something",
         r"“Images in a week”.*: median 1, from 1 to 1 \(6 readers\)",
         r"the mean answer to “Quality” in “Reading test” \(1 Poor to 3 Good\) was",
         r"(No difference was shown for readers in general\. )?The share of “yes” to “Odd\?” in",
-        r"“Which\?” \(after “yes” to “Does it worry you\?”\), asked in “At the end”: \d reader",
+        r"“Which\?” \(after “yes” to “Does it worry you\?”\), asked in “At the end”: \d readers?"
+        " wrote",
         r"“What is odd\?” \(after “yes” to “Odd\?”\) in “Reading test”: \d+ answers in words",
         r"All answers to “Number of lesions” in “Reading test” were alike",
     ):

@@ -108,7 +108,8 @@ def _shares(read: pd.DataFrame, hits: pd.DataFrame) -> Iterator[dict]:
         for region in ("anywhere", *REGIONS):
             own = hits.loc[rows.index]
             yes = own.any(axis=1) if region == "anywhere" else own[region]
-            found = accuracy.counted(yes, rows["cluster"])
+            of = accuracy.unit(rows["origin"].eq("generated").astype(int))
+            found = accuracy.counted(yes, rows["cluster"], of)
             yield {"source": source, "region": region} | found
 
 
@@ -133,7 +134,9 @@ def _alike(read: pd.DataFrame, hits: pd.DataFrame) -> dict:
     own = pd.concat([read, hits], axis=1)[read["origin"] == "generated"]
     most = own.groupby("image_id")[REGIONS].sum().max(axis=1)
     clusters = own.drop_duplicates("image_id").set_index("image_id")["cluster"]
-    return {"two_alike": accuracy.counted(most >= 2, clusters.reindex(most.index))}
+    return {
+        "two_alike": accuracy.counted(most >= 2, clusters.reindex(most.index), accuracy.unit([1]))
+    }
 
 
 def counted(marks: pd.DataFrame) -> np.ndarray:

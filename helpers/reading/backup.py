@@ -2,7 +2,9 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import Engine
@@ -12,7 +14,8 @@ from helpers.reading.store import StoreError, read_only
 
 
 def backup(store: Engine, target: Path) -> Path:
-    """A consistent copy of a SQLite store into a new file while it is in use.
+    """A consistent copy of a SQLite store into a new file while it is in use. The store itself is
+    opened for reading only.
 
     Raises StoreError for PostgreSQL or a full disk.
     """
@@ -24,17 +27,18 @@ def backup(store: Engine, target: Path) -> Path:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
-    source, copied = sqlite3.connect(store.url.database), sqlite3.connect(partial)
+    place = f"file:{quote(str(store.url.database))}?mode=ro"
     try:
-        source.backup(copied)
+        with (
+            closing(sqlite3.connect(place, uri=True)) as source,
+            closing(sqlite3.connect(partial)) as copied,
+        ):
+            source.backup(copied)
     except sqlite3.Error as error:
         free = shutil.disk_usage(target.parent).free
         raise StoreError(
             f"{target} could not be written ({error}); free space: {free} bytes."
         ) from None
-    finally:
-        source.close()
-        copied.close()
     return partial.replace(target)
 
 

@@ -3,18 +3,15 @@
 """
 
 import json
-import sqlite3
 import tempfile
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine, create_engine
 
 from helpers import protocol, tables
 from helpers.plurals import counted
-from helpers.reading import accounts, chain, record, setting, store
+from helpers.reading import accounts, backup, chain, record, setting, store
 from helpers.runner import runs
 
 TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
@@ -57,17 +54,11 @@ def added_since(folder: Path) -> int | None:
     record does not verify or lacks one of those events. Nothing is written into the record.
     """
     then = tables.read(folder / "events.csv")
+    kept = create_engine(URL.create("sqlite", database=str(folder / "readings.sqlite")))
     with tempfile.TemporaryDirectory() as beside:
-        copy = Path(beside) / "readings.sqlite"
-        place = f"file:{quote(str(folder / copy.name))}?mode=ro"
         try:
-            with (
-                closing(sqlite3.connect(place, uri=True)) as kept,
-                closing(sqlite3.connect(copy)) as target,
-            ):
-                kept.backup(target)
-            engine = store.open_store(copy)
-        except (sqlite3.Error, store.StoreError):
+            engine = store.open_store(backup.backup(kept, Path(beside) / "readings.sqlite"))
+        except store.StoreError:
             return None
         wrong, events = store.verify(engine), store.events(engine)
         engine.dispose()

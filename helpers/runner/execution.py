@@ -145,7 +145,8 @@ def _kernels_of(run: runs.Run):
 
     class Kernel(AsyncKernelManager):
         async def _async_interrupt_kernel(self) -> None:
-            failed = '"exception": true' in (run.folder / "notebook.ipynb").read_text()
+            notebook = json.loads((run.folder / "notebook.ipynb").read_text())
+            failed = notebook["metadata"].get("papermill", {}).get("exception")
             if not failed and not runs.load(run.study, run.name).finished:
                 await super()._async_interrupt_kernel()
 
