@@ -1,6 +1,7 @@
 """The only list of the columns of every table on disk: their names, meanings and choices."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from helpers.findings import FINDINGS, SIDES, WORDINGS
 
@@ -19,50 +20,28 @@ class Column:
     choices, whether empty is an error.
     """
 
-    name: str
     kind: str
+    name: str
     meaning: str
     choices: tuple[str, ...] = ()
     required: bool = False
 
 
-def text(name, meaning, *choices, required=False):
-    """A column of text."""
-    return Column(name, "text", meaning, choices, required)
+text, ids = partial(Column, "text"), partial(Column, "ids")
+integer, number = partial(Column, "integer"), partial(Column, "number")
+yes_no = partial(Column, "yes/no")
 
-
-def ids(name, meaning, *choices, required=False):
-    """A column of ids that are joined by |."""
-    return Column(name, "ids", meaning, choices, required)
-
-
-def integer(name, meaning, required=False):
-    """A column of whole numbers."""
-    return Column(name, "integer", meaning, (), required)
-
-
-def number(name, meaning, required=False):
-    """A column of numbers."""
-    return Column(name, "number", meaning, (), required)
-
-
-def yes_no(name, meaning, required=False):
-    """A column of yes or no."""
-    return Column(name, "yes/no", meaning, (), required)
-
-
-def _estimate():
-    return (
-        number("estimate", "value"),
-        number("low", "lower end of the 95 % interval"),
-        number("high", "upper end of the 95 % interval"),
-    )
+ESTIMATE_COLUMNS = (
+    number("estimate", "value"),
+    number("low", "lower end of the 95 % interval"),
+    number("high", "upper end of the 95 % interval"),
+)
 
 
 def _coefficient(names="", images="number of images used", readers="number of readers used"):
     return (
         text("coefficient", names or COEFFICIENT, required=True),
-        *_estimate(),
+        *ESTIMATE_COLUMNS,
         number("se", "standard error"),
         integer("images", images),
         *([integer("readers", readers)] if readers else []),
@@ -70,43 +49,37 @@ def _coefficient(names="", images="number of images used", readers="number of re
     )
 
 
-def _model():
-    return (
-        text("reader_id", "opaque id", required=True),
-        text("kind", "who answered", "model", required=True),
-        text("label", "name of the model in the report", required=True),
-        text("model", "name of the model as requested", required=True),
-        text("answered_by", "as the service names it, several joined by |"),
-        text("provider", "openai, azure, local or rehearsal", required=True),
-        text("first_utc", "ISO 8601, time of the first answer"),
-        text("last_utc", "ISO 8601, time of the last answer"),
-        text("instructions_sha256", "SHA-256 of the file of instructions", required=True),
-        text("settings", "JSON: the settings of the requests", required=True),
-        integer("answered", "number of images answered", required=True),
-        integer("missing", "number of images without an answer", required=True),
-        number("cost_usd", "cost of all requests of this reading, USD"),
-        yes_no("simulated", "answered by the rehearsal's stand-in", required=True),
-    )
+MODEL_COLUMNS = (
+    text("reader_id", "opaque id", required=True),
+    text("kind", "who answered", choices=("model",), required=True),
+    text("label", "name of the model in the report", required=True),
+    text("model", "name of the model as requested", required=True),
+    text("answered_by", "as the service names it, several joined by |"),
+    text("provider", "openai, azure, local or rehearsal", required=True),
+    text("first_utc", "ISO 8601, time of the first answer"),
+    text("last_utc", "ISO 8601, time of the last answer"),
+    text("instructions_sha256", "SHA-256 of the file of instructions", required=True),
+    text("settings", "JSON: the settings of the requests", required=True),
+    integer("answered", "number of images answered", required=True),
+    integer("missing", "number of images without an answer", required=True),
+    number("cost_usd", "cost of all requests of this reading, USD"),
+    yes_no("simulated", "answered by the rehearsal's stand-in", required=True),
+)
 
+QUESTION_COLUMNS = (
+    text("block", "id of the block", required=True),
+    text("question", "id in questions.csv", required=True),
+)
 
-def _question():
-    return (
-        text("block", "id of the block", required=True),
-        text("question", "id in questions.csv", required=True),
-    )
-
-
-def _difference():
-    return (
-        *_estimate(),
-        number("before", "mean of the real images, or of the earlier block"),
-        number("after", "mean of the generated images, or of the later block"),
-        integer("answers", "number of answers used"),
-        integer("images", "number of images used"),
-        integer("readers", "number of readers used"),
-        text("reason", "why an interval is missing"),
-    )
-
+DIFFERENCE_COLUMNS = (
+    *ESTIMATE_COLUMNS,
+    number("before", "mean of the real images, or of the earlier block"),
+    number("after", "mean of the generated images, or of the later block"),
+    integer("answers", "number of answers used"),
+    integer("images", "number of images used"),
+    integer("readers", "number of readers used"),
+    text("reason", "why an interval is missing"),
+)
 
 MODALITIES = ("xray", "ct")
 MODALITY_NAMES = {"xray": "X-ray", "ct": "CT"}
@@ -133,25 +106,27 @@ TABLES = {
                 required=True,
             ),
             text("sha256", "SHA-256 of the PNG file", required=True),
-            text("modality", "modality of the image", *MODALITIES, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
             text("view", "PA, AP, LL (lateral) or axial"),
             text("finding", "ids from helpers/findings.py, several joined by |"),
-            text("side", "the patient's side of the finding", *SIDES),
+            text("side", "the patient's side of the finding", choices=SIDES),
             text(
                 "caption",
                 "text written from modality, view, finding and side, or the report"
                 " (captions_from_reports of 01)",
             ),
-            text("origin", "real or generated", *ORIGINS, required=True),
+            text("origin", "real or generated", choices=ORIGINS, required=True),
             text(
                 "generator",
                 "maker of a generated image: data set (01), model (02), label or run (04)",
             ),
             yes_no("simulated", "made by the rehearsal", required=True),
-            text("split", "patient-level split of the cases; missing for generated", *SPLITS),
+            text(
+                "split", "patient-level split of the cases; missing for generated", choices=SPLITS
+            ),
             text("patient", "keyed hash of the patient id; missing for generated"),
             text("duplicate_group", "shared by images that are duplicates of each other"),
-            text("sex", "F or M", "F", "M"),
+            text("sex", "F or M", choices=("F", "M")),
             text("age_band", "decade, e.g. 50-59; 90+ is one band; an open band such as 50+ stays"),
             integer("width", "pixels of the image in its own shape, without bars", required=True),
             integer("height", "pixels", required=True),
@@ -204,11 +179,15 @@ TABLES = {
         "The images that 02 requests from an image API; the file is beside the YAML of 02.",
         [
             text("prompt_id", "stable id; if empty, a hash of the prompt"),
-            text("modality", "modality of the requested image", *MODALITIES, required=True),
-            text("view", "LL is lateral", *VIEWS),
-            ids("finding", "ids from helpers/findings.py, several joined by |", *FINDINGS),
-            text("side", "the patient's side of the finding", *SIDES),
-            text("wording", "wording in helpers/findings.py; empty: caption", *WORDINGS),
+            text("modality", "modality of the requested image", choices=MODALITIES, required=True),
+            text("view", "LL is lateral", choices=VIEWS),
+            ids(
+                "finding",
+                "ids from helpers/findings.py, several joined by |",
+                choices=tuple(FINDINGS),
+            ),
+            text("side", "the patient's side of the finding", choices=SIDES),
+            text("wording", "wording in helpers/findings.py; empty: caption", choices=WORDINGS),
             text("prompt", "the full prompt; empty: it is written from the earlier columns"),
             integer("count", "number of images requested", required=True),
         ],
@@ -289,7 +268,7 @@ TABLES = {
         [
             text("metric", "name of the measure", required=True),
             text("source", "run and generator", required=True),
-            text("modality", "modality of the images", *MODALITIES),
+            text("modality", "modality of the images", choices=MODALITIES),
             integer(
                 "images",
                 "images of the source that were compared; for the thresholds and false alarms of"
@@ -342,12 +321,11 @@ TABLES = {
         "Signs outside the anatomy that give a source away (05).",
         [
             text("source", "run and generator", required=True),
-            text("modality", "modality of the images", *MODALITIES),
+            text("modality", "modality of the images", choices=MODALITIES),
             text(
                 "stage",
                 "before or after the standardisation of 06",
-                "before",
-                "after",
+                choices=("before", "after"),
                 required=True,
             ),
             text("feature", "one sign, or joint: all signs together", required=True),
@@ -368,11 +346,11 @@ TABLES = {
         ),
         [
             text("prompt_id", "unique", required=True),
-            text("modality", "modality of the images", *MODALITIES, required=True),
-            text("view", "LL is lateral", *VIEWS),
-            ids("finding", "ids of the findings, several joined by |", *FINDINGS),
-            text("side", "the patient's side of the finding", *SIDES),
-            text("wording", "how the prompt is written; empty: like captions", *WORDINGS),
+            text("modality", "modality of the images", choices=MODALITIES, required=True),
+            text("view", "LL is lateral", choices=VIEWS),
+            ids("finding", "ids of the findings, several joined by |", choices=tuple(FINDINGS)),
+            text("side", "the patient's side of the finding", choices=SIDES),
+            text("wording", "how the prompt is written; empty: like captions", choices=WORDINGS),
             text("prompt", "the full prompt; empty: it is written from the earlier columns"),
             integer("count", "images per guidance scale and number of steps", required=True),
         ],
@@ -384,15 +362,14 @@ TABLES = {
         ),
         [
             text("run", "run of 01, 02 or 04", required=True),
-            text("origin", "which images of that run", *ORIGINS, required=True),
+            text("origin", "which images of that run", choices=ORIGINS, required=True),
             text("generator", "as in images.csv; empty: any"),
-            text("modality", "modality of the images", *MODALITIES, required=True),
+            text("modality", "modality of the images", choices=MODALITIES, required=True),
             text(
                 "finding",
                 "an id; empty: any; match (real images only): each real image has, if possible, the"
                 " finding and view of one generated image",
-                "match",
-                *FINDINGS,
+                choices=("match", *FINDINGS),
             ),
             integer("count", "number of images", required=True),
             yes_no("training", "shown as warm-up or for learning; not scored", required=True),
@@ -426,7 +403,7 @@ TABLES = {
                 "choice: one option. choices: several options. scale: one step. yes/no. number: 0"
                 " to 1000. text: words. findings: several of the known findings. side: right, left"
                 " or bilateral. marks: points and boxes on the image",
-                *QUESTION_KINDS,
+                choices=QUESTION_KINDS,
                 required=True,
             ),
             text(
@@ -485,7 +462,9 @@ TABLES = {
             text("image_id", "as in images.csv", required=True),
             text("file", "relative to the folder of images"),
             integer("crops", "number of crops beside the list that show it, <image_id>_<n>.png"),
-            text("decision", "what to do; empty: not decided yet", "mask", "reject", "keep"),
+            text(
+                "decision", "what to do; empty: not decided yet", choices=("mask", "reject", "keep")
+            ),
         ],
     ),
     "reading_set": (
@@ -498,7 +477,7 @@ TABLES = {
                 "keyed hash of the file (HMAC-SHA256), which does not reveal repeats",
                 required=True,
             ),
-            text("modality", "modality of the image", *MODALITIES, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
             yes_no("training", "shown as warm-up or for learning; not scored", required=True),
             integer(
                 "part",
@@ -520,7 +499,7 @@ TABLES = {
             text(
                 "truth",
                 "of an image real or fake, of a pair the side of the generated one",
-                *("real", "fake", "left", "right"),
+                choices=("real", "fake", "left", "right"),
                 required=True,
             ),
         ],
@@ -531,8 +510,8 @@ TABLES = {
             text("blind_id", "as in reading_set.csv", required=True),
             text("image_id", "as in images.csv of its source", required=True),
             text("run", "the source run"),
-            text("modality", "modality of the image", *MODALITIES, required=True),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
             text("generator", "generator of the image; missing for real images"),
             text("finding", "ids joined by |"),
             text("view", "PA, AP, LL (lateral) or axial"),
@@ -569,11 +548,11 @@ TABLES = {
             text("reader_id", "opaque id", required=True),
             text("blind_id", "as in reading_set.csv", required=True),
             integer("position", "1, 2, … in this reader's order of the block", required=True),
-            text("label", "the answer", *LABELS, required=True),
+            text("label", "the answer", choices=LABELS, required=True),
             integer("confidence", "1 (a guess) upwards, a step of the study's scale"),
             text("description", "the lung condition in the reader's words"),
             text("findings", "ticked ids joined by |"),
-            text("side", "ticked side", *SIDES),
+            text("side", "ticked side", choices=SIDES),
             text("cues", "what made the reader decide, joined by |"),
             number(
                 "seconds",
@@ -606,14 +585,14 @@ TABLES = {
         " licence (06).",
         [
             text("run", "the source run", required=True),
-            text("origin", "the truth of its images", *ORIGINS, required=True),
+            text("origin", "the truth of its images", choices=ORIGINS, required=True),
             text("licence", "as in images.csv of the source"),
             yes_no("may_leave", "may be sent to another machine", required=True),
             yes_no("may_be_shown", "visitors of the companion page may see them", required=True),
             yes_no("may_be_released", "may be published", required=True),
         ],
     ),
-    "models": ("One row per reading of a model (07).", [*_model()]),
+    "models": ("One row per reading of a model (07).", [*MODEL_COLUMNS]),
     "missing_answers": (
         "One row per image that a model did not answer (07).",
         [
@@ -650,13 +629,17 @@ TABLES = {
         "One row per reader (07).",
         [
             text("reader_id", "opaque id", required=True),
-            text("kind", "who answered; missing: a person", "person", "model"),
+            text("kind", "who answered; missing: a person", choices=("person", "model")),
             number("years", "years of experience"),
             text("specialty", "as the reader stated"),
             yes_no("prior_ai", "prior knowledge of AI and generative models"),
             yes_no("display_steps_seen", "found both steps of the display check"),
-            text("room_light", "as the reader stated", "dark", "dimmed", "bright"),
-            text("device", "as stated", "diagnostic", "desktop", "laptop", "tablet", "phone"),
+            text("room_light", "as the reader stated", choices=("dark", "dimmed", "bright")),
+            text(
+                "device",
+                "as stated",
+                choices=("diagnostic", "desktop", "laptop", "tablet", "phone"),
+            ),
             text("consent_utc", "ISO 8601"),
             text("locked_utc", "ISO 8601; missing while the read is open"),
             text(
@@ -677,9 +660,9 @@ TABLES = {
             integer("cluster", "shared by images of one prompt or of one patient"),
             text("blind_id", "of the first presentation", required=True),
             text("run", "the source run"),
-            text("modality", "modality of the image", *MODALITIES, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
             text("view", "PA, AP, LL (lateral) or axial"),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
             text("generator", "generator of the image; missing for real images"),
             text("finding", "ids joined by |"),
             text("prompt_id", "stable id of the prompt; generated only"),
@@ -710,14 +693,14 @@ TABLES = {
             text("reader", "R1, R2, …", required=True),
             integer("presentation", "1 first, 2 the hidden repeat", required=True),
             integer("position", "in this reader's order", required=True),
-            text("origin", "the truth", *ORIGINS, required=True),
-            text("modality", "modality of the image", *MODALITIES, required=True),
-            text("label", "the answer", *LABELS, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
+            text("label", "the answer", choices=LABELS, required=True),
             integer("confidence", "1 (a guess) and up"),
             number("score", "negative: real, 0: uncertain, positive: fake; further from 0: surer"),
             text("description", "the lung condition in the reader's words"),
             text("findings", "ticked ids joined by |"),
-            text("side", "ticked side", *SIDES),
+            text("side", "ticked side", choices=SIDES),
             text("cues", "joined by |"),
             number(
                 "seconds",
@@ -786,7 +769,7 @@ TABLES = {
             text(
                 "policy",
                 "own category, wrong, dropped; none for d′",
-                *("own", "wrong", "dropped", "none"),
+                choices=("own", "wrong", "dropped", "none"),
                 required=True,
             ),
             text(
@@ -795,7 +778,7 @@ TABLES = {
                 " and criterion at the thresholds fake | rest and real | rest; dprime ordinal",
                 required=True,
             ),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "images of the numerator; missing for d′ and criterion"),
             integer("total", "images of the denominator; for d′ and criterion all answered images"),
             integer("left_out", "uncertain answers left out"),
@@ -809,7 +792,7 @@ TABLES = {
         [
             text("reader", "R1, R2, …", required=True),
             text("stratum", STRATUM, required=True),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("se", "standard error"),
             number("df", "degrees of freedom"),
             number("statistic", "test statistic against 0.5"),
@@ -841,7 +824,7 @@ TABLES = {
                 "all, or the generator whose images are beside the real ones",
                 required=True,
             ),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("se", "standard error"),
             number("df", "degrees of freedom"),
             number("statistic", "t, against 0.5"),
@@ -865,7 +848,7 @@ TABLES = {
             text("b", "the second of the two", required=True),
             number("area_a", "mean area of the first"),
             number("area_b", "mean area of the second"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("general_low", "lower end for readers in general"),
             number("general_high", "upper end for readers in general"),
             number("statistic", "t, readers in general"),
@@ -883,7 +866,7 @@ TABLES = {
             text("effect", "what may be related to right answers", required=True),
             text("level", "level whose odds are compared"),
             text("reference", "level with which they are compared"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("statistic", "t of the log odds"),
             number("df", "degrees of freedom (Satterthwaite)"),
             number("p", "two-sided p value against no effect"),
@@ -901,7 +884,7 @@ TABLES = {
                 " right to wrong answers)",
                 required=True,
             ),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("statistic", "t over the readers' slopes"),
             number("df", "degrees of freedom"),
             number("p", "two-sided p value against no change, for readers in general"),
@@ -915,7 +898,7 @@ TABLES = {
         [
             text("measure", "accuracy (share of right answers) or seconds (geometric mean)"),
             integer("fifth", "fifth of the reader's own order, 1 to 5"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("readers", "number of readers who answered in this fifth"),
             integer("answers", "number of answers used"),
         ],
@@ -925,9 +908,9 @@ TABLES = {
         [
             text("by", "property that defines the groups", required=True),
             text("group", "value of that property", required=True),
-            text("truth", "origin of the images", *ORIGINS, required=True),
+            text("truth", "origin of the images", choices=ORIGINS, required=True),
             text("measure", "called real, called fake, uncertain", required=True),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "answers with this label"),
             integer("answers", "all answers of the group to images of this origin"),
             integer("images", "different images"),
@@ -939,8 +922,8 @@ TABLES = {
     "findings_counted": (
         "Findings that readers ticked or described in words (08).",
         [
-            text("modality", "modality of the image", *MODALITIES, required=True),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
             text("finding", "id of the finding", required=True),
             text("name", "name of the finding"),
             integer("answers", "answers with this finding", required=True),
@@ -956,7 +939,7 @@ TABLES = {
         [
             text("finding", "id of the finding", required=True),
             text("name", "name of the finding"),
-            text("origin", "the truth", *ORIGINS, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
             text("reader", "R1, R2, …, or these readers (all together)", required=True),
             integer("named", "answers that tick or name it where it is expected"),
             integer("asked", "described answers to images where it is expected"),
@@ -993,9 +976,9 @@ TABLES = {
     "descriptions": (
         "Examples in the readers' words (08).",
         [
-            text("modality", "modality of the image", *MODALITIES, required=True),
-            text("origin", "the truth", *ORIGINS, required=True),
-            text("label", "the answer", *LABELS, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
+            text("label", "the answer", choices=LABELS, required=True),
             text("reader", "R1, R2, …", required=True),
             text("image_id", "as in images.csv of its source", required=True),
             text("description", "the lung condition in the reader's words", required=True),
@@ -1025,7 +1008,7 @@ TABLES = {
                 "image_id",
                 "as in images.csv of its source; of a pair left|right; missing where asked once",
             ),
-            text("origin", "the truth; missing where asked once", *TRUTHS),
+            text("origin", "the truth; missing where asked once", choices=TRUTHS),
             text("question", "id in questions.csv", required=True),
             text("value", "the answer; several joined by |", required=True),
         ],
@@ -1034,10 +1017,10 @@ TABLES = {
         "One row per pair of a forced choice, with the truth (08).",
         [
             text("block", "id of the block", required=True),
-            text("modality", "modality of both images", *MODALITIES, required=True),
+            text("modality", "modality of both images", choices=MODALITIES, required=True),
             text("left", "image_id", required=True),
             text("right", "image_id", required=True),
-            text("generated", "which is generated", "left", "right", required=True),
+            text("generated", "which is generated", choices=("left", "right"), required=True),
             text("matched", "what both have in common: finding and view, one of them, or none"),
             integer("answers", "number of readers who chose"),
             integer("correct", "number of these who picked the generated image"),
@@ -1050,7 +1033,7 @@ TABLES = {
             text("block", "id of the block", required=True),
             text("reader", "R1, R2, …, these readers, or readers in general", required=True),
             text("measure", "correct, left, or correct with a given confidence", required=True),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "choices that were correct, or of the left image"),
             integer("total", "all choices, or those with this confidence"),
             text("reason", "why an interval is missing"),
@@ -1065,8 +1048,8 @@ TABLES = {
             text("question", "id in questions.csv", required=True),
             text("image_id", "as in images.csv of its source", required=True),
             text("blind_id", "as in reading_set.csv"),
-            text("origin", "the truth", *ORIGINS, required=True),
-            text("modality", "modality of the image", *MODALITIES, required=True),
+            text("origin", "the truth", choices=ORIGINS, required=True),
+            text("modality", "modality of the image", choices=MODALITIES, required=True),
             text("source", "generator or real images, and modality", required=True),
             integer("mark", "1, 2, … of this reader on this image", required=True),
             number("x", "position of the point, or of the box's left side", required=True),
@@ -1080,14 +1063,14 @@ TABLES = {
     "mark_regions": (
         "How often answers marked a region of the images, by source (08).",
         [
-            *_question(),
+            *QUESTION_COLUMNS,
             text(
                 "source",
                 "generator or real images, and modality; or all images of one origin",
                 required=True,
             ),
             text("region", "anywhere, or a ninth of the image", required=True),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "answers with a mark there"),
             integer("total", "answers about images of this source"),
             text("reason", "why an interval is missing"),
@@ -1095,16 +1078,16 @@ TABLES = {
     ),
     "mark_agreement": (
         "Whether readers mark the same ninths of generated images (08).",
-        [*_question(), *_coefficient(images="number of ninths of images used")],
+        [*QUESTION_COLUMNS, *_coefficient(images="number of ninths of images used")],
     ),
     "question_counts": (
         "How often each option of a question was chosen, by truth (08).",
         [
-            *_question(),
-            text("origin", "the truth", *TRUTHS, required=True),
+            *QUESTION_COLUMNS,
+            text("origin", "the truth", choices=TRUTHS, required=True),
             text("value", "the option", required=True),
             text("text", "the option as readers see it"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "answers with this option"),
             integer("total", "all answers"),
             text("reason", "why an interval is missing"),
@@ -1113,14 +1096,14 @@ TABLES = {
     "question_once": (
         "How many readers gave each answer to a question that was asked once (08).",
         [
-            *_question(),
-            text("kind", "of the question", *QUESTION_KINDS, required=True),
+            *QUESTION_COLUMNS,
+            text("kind", "of the question", choices=QUESTION_KINDS, required=True),
             text(
                 "group", "all readers, or those with one answer to another question", required=True
             ),
             text("value", "option or words; of numbers: lowest, median, highest", required=True),
             text("text", "the option as readers see it"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             integer("count", "readers; missing for numbers"),
             integer("total", "readers who answered"),
             text("reason", "why an interval is missing"),
@@ -1128,25 +1111,25 @@ TABLES = {
     ),
     "question_agreement": (
         "Agreement between readers on every question with one answer (08).",
-        [*_question(), *_coefficient()],
+        [*QUESTION_COLUMNS, *_coefficient()],
     ),
     "question_means": (
         "Mean answers of these readers by truth: steps, numbers, or shares of yes or of right"
         " labels (08).",
         [
-            *_question(),
-            text("origin", "the truth", *TRUTHS, required=True),
-            *(one for one in _difference() if one.name not in ("before", "after")),
+            *QUESTION_COLUMNS,
+            text("origin", "the truth", choices=TRUTHS, required=True),
+            *(one for one in DIFFERENCE_COLUMNS if one.name not in ("before", "after")),
         ],
     ),
     "question_contrasts": (
         "Generated against real images, and a later block against an earlier one, whose id is in"
         " block (08).",
         [
-            *_question(),
+            *QUESTION_COLUMNS,
             text("contrast", "the two means compared, as a minus b", required=True),
             text("reader", "R1, …, these readers, or readers in general", required=True),
-            *_difference(),
+            *DIFFERENCE_COLUMNS,
         ],
     ),
     "checklist": (
@@ -1156,7 +1139,10 @@ TABLES = {
             text("item", "number of the item"),
             text("topic", "what the item asks for", required=True),
             text(
-                "status", "filled from the study's files, or open", "filled", "open", required=True
+                "status",
+                "filled from the study's files, or open",
+                choices=("filled", "open"),
+                required=True,
             ),
             text("text", "the answer, or where it is"),
         ],
@@ -1167,7 +1153,7 @@ TABLES = {
             text("number", "what was computed: measure, coefficient or difference", required=True),
             text("group", "images, policy for uncertain, readers, or the two compared"),
             text("reader", "R1, R2, …; missing for numbers of all readers"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
         ],
     ),
     "comparison": (
@@ -1205,7 +1191,7 @@ TABLES = {
             integer("memory", "earlier images that were sent again with each image"),
             text("approval", "section of protocol and consent that lets real images be sent"),
             text("reasons", "reasons for missing answers, with counts"),
-            *_model(),
+            *MODEL_COLUMNS,
         ],
     ),
     "model_agreement": (
@@ -1223,7 +1209,7 @@ TABLES = {
             text("measure", "accuracy, or area (under the ROC curve)", required=True),
             number("model", "the model's value"),
             number("readers_mean", "mean over the readers"),
-            *_estimate(),
+            *ESTIMATE_COLUMNS,
             number("general_low", "lower end for readers in general"),
             number("general_high", "upper end for readers in general"),
             integer("readers", "readers in the mean"),
