@@ -9,20 +9,18 @@ model draws. assemble_reading_set/framing.py frames images for the readers.
 """
 
 import functools
-import struct
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy import sparse
 
 from helpers.formats import rasters, volumes
 from helpers.formats.picture import ImageError, Picture
-from helpers.formats.windowing import luminance as luminance
-from helpers.formats.windowing import window as window
 
 BAR_LEVEL = 0.06  # share of the grey range: every pixel of a bar is darker
 BAR_LEAST = 0.015  # share of the side: narrower bars stay, because they may be a film's own edge
@@ -86,12 +84,9 @@ def read_png(path: Path) -> np.ndarray:
 def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     """The PNG file of an image, shape (H, W), uint8 (mode L) or uint16 (I;16).
 
-    No text, time or other chunk is written.
-
-    Each pixel is stored as its difference from its left neighbour. Level 1 is the fast choice:
-    compression is nine tenths of the cost of an import. With it, zlib looks only for runs: on real
-    CT and X-rays this is three times as fast as Pillow's level 1 and 2 to 4 % smaller. Raises
-    ImageError for other arrays.
+    No text, time or other chunk is written. With level 1 zlib looks only for runs: on real CT and
+    X-rays this is faster than its usual strategy, and the files are smaller. Raises ImageError for
+    other arrays.
     """
     array = np.asarray(array)
     if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
@@ -99,28 +94,10 @@ def write_png(array: np.ndarray, compress_level: int = 1) -> bytes:
             f"An image must have shape (H, W) and dtype uint8 or uint16, not {array.shape}"
             f" {array.dtype}."
         )
-    height, width = array.shape
-    depth = array.dtype.itemsize
-    stored = (
-        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">"))
-        .view(np.uint8)
-        .reshape(height, width * depth)
-    )
-    rows = np.empty((height, 1 + width * depth), np.uint8)
-    rows[:, 0] = 1  # filter type Sub
-    rows[:, 1 : 1 + depth] = stored[:, :depth]
-    np.subtract(stored[:, depth:], stored[:, :-depth], out=rows[:, 1 + depth :])
+    file = io.BytesIO()
     strategy = zlib.Z_RLE if compress_level == 1 else zlib.Z_DEFAULT_STRATEGY
-    packer = zlib.compressobj(compress_level, zlib.DEFLATED, 15, 9, strategy)
-    header = struct.pack(">IIBBBBB", width, height, 8 * depth, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks
-    )
+    Image.fromarray(array).save(file, "PNG", compress_level=compress_level, compress_type=strategy)
+    return file.getvalue()
 
 
 def padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -236,13 +213,9 @@ def contact_sheet(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
-        thumbnail = eight_bits(read_png(Path(folder) / row.path), int(row.bits))
-        wide, high = (max(1, round(n * tile / max(thumbnail.shape))) for n in thumbnail.shape[::-1])
-        sheet.paste(0, (x + 2, y + caption, x + 2 + tile, y + caption + tile))
-        sheet.paste(
-            Image.fromarray(thumbnail).resize((wide, high), Image.Resampling.BOX),
-            (x + 2 + (tile - wide) // 2, y + caption + (tile - high) // 2),
-        )
+        picture = Image.fromarray(eight_bits(read_png(Path(folder) / row.path), int(row.bits)))
+        thumbnail = ImageOps.pad(picture, (tile, tile), Image.Resampling.BOX)
+        sheet.paste(thumbnail, (x + 2, y + caption))
         mark = "simulated " if str(getattr(row, "simulated", "")) == "True" else ""
         draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
     return sheet

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import full_range, luminance, reduced
@@ -96,18 +96,12 @@ def _what(path: Path, start: bytes) -> str:
 
 def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
     values, deep = _values(picture, path)
-    turned = (
-        values if picture.format == "TIFF" else _turned(values, picture)
-    )  # Pillow turns TIFFs by itself
-    if turned.ndim == 3:
-        turned = luminance(turned)
-    pixels, depth = _as_grey(turned, deep, bits)
+    pixels, depth = _as_grey(luminance(values) if values.ndim == 3 else values, deep, bits)
     colour = values.ndim == 3 or picture.mode == "RGB"
-    kind = f"{picture.format}, {deep} bit{' colour' if colour else ''}"
     return Picture(
         pixels,
         depth,
-        kind=kind,
+        kind=f"{picture.format}, {deep} bit{' colour' if colour else ''}",
         frame=number,
         window="as stored" if deep <= bits else "full range",
         original_bits=deep,
@@ -115,10 +109,11 @@ def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
 
 
 def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
-    """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, and their depth in
-    bits.
+    """Stored values, shape (H, W) or (H, W, 3) with alpha laid on black, turned as EXIF says, and
+    their depth in bits.
     """
-    rawmode = _rawmode(picture)
+    arguments = picture.tile[0].args if picture.tile else ()
+    rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     if rawmode in (
         "RGB;16B",
         "RGB;16L",
@@ -131,10 +126,10 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
         "LA;16B",
     ):
         return _on_black(_sixteen_bit_colour(picture, path, rawmode), 65535), 16
-    picture.load()
-    if picture.mode == "1":
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L")), 8
-    if picture.mode in ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
         values = np.asarray(picture)
         if (
             picture.mode.startswith("I;16")
@@ -142,31 +137,15 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
             and picture.tag_v2.get(0x0106) == 0
         ):
             # White is zero here: Pillow inverts 8-bit images but not deeper ones.
-            values = (2 ** int(values.max()).bit_length() - 1 - values.astype(np.int32)).astype(
-                np.uint16
-            )
-        return values, (
-            8
-            if picture.mode == "L"
-            else 16
-            if picture.mode.startswith("I;16") or _sixteen(values)
-            else 32
-        )
+            white = 2 ** int(values.max()).bit_length() - 1
+            values = (white - values.astype(np.int32)).astype(np.uint16)
+        fits = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 65536
+        return values, 16 if picture.mode.startswith("I;16") or fits else 32
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _on_black(np.asarray(picture.convert("RGBA")), 255), 8
     if picture.mode == "RGB":  # Pillow's luma is `luminance`, in a quarter of the memory
         return np.asarray(picture.convert("L")), 8
     return np.asarray(picture.convert("RGB")), 8
-
-
-def _sixteen(values: np.ndarray) -> bool:
-    return np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() < 65536
-
-
-def _rawmode(picture: Image.Image) -> str:
-    arguments = picture.tile[0].args if getattr(picture, "tile", None) else ""
-    arguments = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return arguments if isinstance(arguments, str) else ""
 
 
 def _sixteen_bit_colour(picture: Image.Image, path: Path, rawmode: str) -> np.ndarray:
@@ -195,7 +174,7 @@ def _decoded(picture: Image.Image, path: Path, wanted: str, mode: str) -> np.nda
             for tile in again.tile
         ]
         again._mode = mode
-        again.load()
+        ImageOps.exif_transpose(again, in_place=True)
         return np.asarray(again)
 
 
@@ -206,16 +185,6 @@ def _on_black(colour: np.ndarray, full: int) -> np.ndarray:
     return np.floor(colour[..., :3] * alpha + 0.5).astype(colour.dtype)
 
 
-def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
-    """The image turned as its EXIF orientation says (EXIF 2.3, tag 0x0112)."""
-    orientation = picture.getexif().get(0x0112, 1)
-    if orientation in (5, 6, 7, 8):
-        values = np.swapaxes(values, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    return np.ascontiguousarray(values[:, ::-1] if orientation in (2, 3, 6, 7) else values)
-
-
 def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]:
     if deep == 8:
         return values.astype(np.uint8, copy=False), 8
@@ -223,8 +192,5 @@ def _as_grey(values: np.ndarray, deep: int, bits: int) -> tuple[np.ndarray, int]
         raise ImageError("grey values are not finite numbers")
     if deep == 32:
         return full_range(values, bits)
-    used = int(values.max())
-    kept = max(8, used.bit_length())
-    if used <= 255:
-        return values.astype(np.uint8), 8
-    return reduced(values, kept, min(kept, bits)), min(kept, bits)
+    used = max(8, int(values.max()).bit_length())
+    return reduced(values, used, min(used, bits)), min(used, bits)
