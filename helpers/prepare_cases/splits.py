@@ -1,6 +1,7 @@
 """Train, validation and test: patients and duplicates stay together; stratified and seeded."""
 
 import numpy as np
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from helpers.table_columns import SPLITS
 
@@ -25,17 +26,12 @@ def split(
             " validation_share or test_share."
         )
     names, inverse = np.unique(groups, return_inverse=True)
-    labels = sorted({label for row in strata for label in row})
-    counts = np.zeros((len(names), len(labels) + 1))  # the last column counts rows
-    place = {label: column for column, label in enumerate(labels)}
-    for group, row in zip(inverse, strata):
-        for label in row:
-            counts[group, place[label]] += 1
-        counts[group, -1] += 1
-    chosen = _assigned(
-        counts, np.array([shares[name] for name in SPLITS]), np.random.default_rng(seed)
-    )
-    return np.array(SPLITS)[chosen[inverse]] if len(groups) else np.array([], dtype=str)
+    labels = MultiLabelBinarizer().fit_transform(strata)
+    counts = np.zeros((len(names), labels.shape[1] + 1))  # the last column counts rows
+    np.add.at(counts, inverse, np.column_stack([labels, np.ones(len(labels))]))
+    wanted_shares = np.array([shares[name] for name in SPLITS])
+    chosen = _assigned(counts, wanted_shares, np.random.default_rng(seed))
+    return np.array(SPLITS)[chosen[inverse]]
 
 
 def _assigned(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -47,14 +43,13 @@ def _assigned(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) 
     shuffled = rng.permutation(len(counts))
     order = shuffled[np.argsort(-counts[shuffled, -1], kind="stable")]
     remaining = counts.sum(axis=0)
+    open_splits = np.flatnonzero(shares > 0)
     while (chosen < 0).any():
-        left = np.where(remaining[:-1] > 0.5, remaining[:-1], np.inf)
-        label = int(left.argmin()) if len(left) and np.isfinite(left.min()) else len(remaining) - 1
+        left = np.flatnonzero(remaining[:-1] > 0.5)
+        label = min(left, key=lambda one: remaining[one], default=-1)
         for group in order[(counts[order, label] > 0) & (chosen[order] < 0)]:
-            open_splits = np.flatnonzero(shares > 0)
-            keys = [(wanted[s, label], wanted[s, -1], -s) for s in open_splits]
-            chosen[group] = open_splits[max(range(len(keys)), key=keys.__getitem__)]
+            chosen[group] = max(open_splits, key=lambda s: (wanted[s, label], wanted[s, -1]))
             wanted[chosen[group]] -= counts[group]
-            remaining = remaining - counts[group]
+            remaining -= counts[group]
         remaining[label] = 0
     return chosen
