@@ -12,7 +12,6 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from helpers.formats.picture import ImageError
 from helpers.images import eight_bits
 
 CONFIDENT = 0.5  # least recognition score of words of four letters and more
@@ -60,7 +59,10 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
     from helpers import text_detection as detection
 
     grey = detection.shrunk(eight_bits(array, bits), detection.SIDE)
-    boxes = [(corners, score, _small(corners, grey)) for corners, score in detection.words(grey)]
+    boxes = [
+        (corners, score, np.prod(np.ptp(corners, axis=0)) < SMALL * grey.size)
+        for corners, score in detection.words(grey)
+    ]
     lines = [(corners, score) for corners, score, small in boxes if small]
     found = letter_shapes.single_letters(grey, lines)
     middles = np.array([corners.mean(axis=0) for corners in found]).reshape(-1, 2)
@@ -69,21 +71,16 @@ def find(array: np.ndarray, bits: int) -> list[np.ndarray]:
         line = detection.upright(grey, corners)
         if (
             (small and inside.any())
-            or _is_text(corners / grey.shape[::-1], *detection.read(line))
+            or _is_text(corners / grey.shape[::-1], small, *detection.read(line))
             or (score > LIKELY and _is_read_another_way(line, small))
         ):
             found.append(corners)
     return [corners / grey.shape[::-1] for corners in found]
 
 
-def _small(corners: np.ndarray, grey: np.ndarray) -> bool:
-    return float(np.prod(np.ptp(corners, axis=0))) < SMALL * grey.size
-
-
-def _is_text(corners: np.ndarray, text: str, score: float) -> bool:
+def _is_text(corners: np.ndarray, small: bool, text: str, score: float) -> bool:
     """Whether what was read is text: a word, or a few small letters that were surely read."""
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
-    small = float(np.prod(np.ptp(corners, axis=0))) < SMALL
     length = len(ALONE.findall(text))
     if min(sides) > THIN or not length or text.strip() in NO_LETTER:
         return False
@@ -158,8 +155,6 @@ def mask_text(array: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
 
 def crop(array: np.ndarray, bits: int, corners: np.ndarray) -> Image.Image:
     """The neighbourhood of a box, for a person to look at."""
-    if array.ndim != 2:
-        raise ImageError("a crop needs one channel")
     height, width = array.shape
     low, high = corners.min(axis=0) - 0.03, corners.max(axis=0) + 0.03
     left, top = (np.clip(low, 0, 1) * [width, height]).astype(int)
