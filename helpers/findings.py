@@ -180,11 +180,8 @@ def in_text(text: str) -> list[str]:
     text that affirms nothing and calls the lungs or the image normal gives ['no_finding'].
     """
     plain = _plain(text)
-    found = []
-    for clause in _CLAUSE.split(_NOT_A_NEGATION.sub(" ", plain)):
-        found += [
-            finding for finding in FINDINGS if finding in _WORDS and _affirms(clause, finding)
-        ]
+    clauses = _CLAUSE.split(_NOT_A_NEGATION.sub(" ", plain))
+    found = [finding for clause in clauses for finding in _WORDS if _affirms(clause, finding)]
     if found:
         return _ordered(found)
     healthy = _HEALTHY.search(_HEALTHY_PART.sub(" ", plain)) and not re.search(
@@ -194,11 +191,11 @@ def in_text(text: str) -> list[str]:
 
 
 def _affirms(clause: str, finding: str) -> bool:
-    for match in re.finditer(rf"\b(?:{_WORDS[finding]})", clause):
-        before, after = clause[: match.start()], clause[match.end() :]
-        if finding == "no_finding" or not (_denied(before) or _NEGATED_AFTER.match(after)):
-            return True
-    return False
+    return any(
+        finding == "no_finding"
+        or not (_denied(clause[: match.start()]) or _NEGATED_AFTER.match(clause[match.end() :]))
+        for match in re.finditer(rf"\b(?:{_WORDS[finding]})", clause)
+    )
 
 
 def _denied(before: str) -> bool:

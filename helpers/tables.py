@@ -50,15 +50,11 @@ def check(frame: pd.DataFrame, name: str, where: str = "") -> pd.DataFrame:
             f"{where}: unknown column '{unknown[0]}'; known are"
             f" {', '.join(c.name for c in declared)}."
         )
-    checked = {}
-    for column in declared:
-        if column.name not in frame.columns:
-            if column.required:
-                raise TableError(f"{where}: column '{column.name}' ({column.meaning}) is missing.")
-            values = pd.Series([pd.NA] * len(frame), index=frame.index)
-        else:
-            values = frame[column.name]
-        checked[column.name] = _typed(values, column, where)
+    missing = [c for c in declared if c.required and c.name not in frame.columns]
+    if missing:
+        raise TableError(f"{where}: column '{missing[0].name}' ({missing[0].meaning}) is missing.")
+    frame = frame.reindex(columns=[c.name for c in declared])
+    checked = {c.name: _typed(frame[c.name], c, where) for c in declared}
     return pd.DataFrame(checked).reset_index(drop=True)
 
 

@@ -88,7 +88,9 @@ def _dataset(path: Path):
 def _frames(dataset) -> Iterator[np.ndarray]:
     """Frames as stored values, shape (H, W) or (H, W, 3), colour already RGB."""
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
-        dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     if (
         dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
         and int(dataset.get("BitsStored") or 8) != 8
@@ -176,12 +178,6 @@ def _jpeg_of_12_bits(dataset) -> np.ndarray:
         dtype="<i2" if dataset.PixelRepresentation else "<u2",
     )
     return stored.reshape(-1, int(dataset.Rows), int(dataset.Columns))
-
-
-def _guessed_syntax(dataset) -> str:
-    if dataset.original_encoding[0]:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
 
 
 def _drawn(picture: Picture, frame, values: np.ndarray, settings) -> Picture:

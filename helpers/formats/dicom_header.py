@@ -138,24 +138,16 @@ def aspect(frame) -> float:
 def columns(dataset) -> Header:
     """The usable columns of a pydicom dataset."""
     modality = str(dataset.get("Modality") or "").strip().upper()
+    views = [item.get("CodeMeaning") or "" for item in dataset.get("ViewCodeSequence") or []]
     return Header(
         modality="ct" if modality == "CT" else "xray" if modality in XRAY_MODALITIES else modality,
-        view=_view(dataset),
+        view=str(dataset.get("ViewPosition") or " ".join(map(str, views))),
         patient_id=str(dataset.get("PatientID") or ""),
         sex=str(dataset.get("PatientSex") or ""),
         age=str(dataset.get("PatientAge") or ""),
         study=str(dataset.get("StudyInstanceUID") or ""),
         series=str(dataset.get("SeriesInstanceUID") or ""),
     )
-
-
-def _view(dataset) -> str:
-    view = str(dataset.get("ViewPosition") or "").upper()
-    if not view:
-        view = " ".join(
-            str(item.get("CodeMeaning") or "") for item in dataset.get("ViewCodeSequence") or []
-        )
-    return {"LATERAL": "LL", "RL": "LL", "LAT": "LL"}.get(view, view)
 
 
 def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> Header:
@@ -173,8 +165,15 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
         header.modality = known_modality
     elif default_modality and header.modality in UNSAID_MODALITIES:
         header.modality = default_modality
+    if not header.modality:
+        raise ImageError(
+            "DICOM without a modality; default_modality or a metadata table can state it"
+        )
     if header.modality not in ("xray", "ct"):
-        raise ImageError(_of_another_kind(header.modality))
+        code = re.sub("[^A-Z]", "", header.modality)[:6]
+        raise ImageError(
+            f"DICOM modality {code} is neither X-ray nor CT; a metadata table can state another"
+        )
     if not known_modality and not (
         UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip())
         or CHEST.search(part)
@@ -185,20 +184,11 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
         not intent and str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING
     ):
         raise ImageError("raw detector data (FOR PROCESSING), not the image that radiologists see")
-    if header.modality == "ct":
-        header.view = "axial"
-        if int(dataset.get("SamplesPerPixel") or 1) > 1:
-            raise ImageError("CT in colour: a screen capture, not a slice")
+    if header.modality == "ct" and int(dataset.get("SamplesPerPixel") or 1) > 1:
+        raise ImageError("CT in colour: a screen capture, not a slice")
     if int(dataset.Rows) * int(dataset.Columns) > MOST_PIXELS:
         raise ImageError("DICOM header asks for an impossible number of pixels")
     return header
-
-
-def _of_another_kind(modality: str) -> str:
-    if not modality:
-        return "DICOM without a modality; default_modality or a metadata table can state it"
-    code = re.sub("[^A-Z]", "", modality)[:6]
-    return f"DICOM modality {code} is neither X-ray nor CT; a metadata table can state another"
 
 
 def of_frame(dataset, number: int):

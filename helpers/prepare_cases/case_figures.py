@@ -15,7 +15,7 @@ from helpers import figures, images
 from helpers.findings import FINDINGS
 from helpers.plurals import counted
 from helpers.prepare_cases.cases import Cases
-from helpers.table_columns import SPLITS
+from helpers.table_columns import MODALITY_NAMES, SPLITS
 
 UNREADABLE = (
     "damaged",
@@ -31,7 +31,6 @@ UNREADABLE = (
     "PDF",
     "DICOM without",
 )
-LABELS = {"xray": "X-ray", "ct": "CT"}
 
 
 def flow(prepared: Cases) -> Figure:
@@ -108,7 +107,7 @@ def histograms(prepared: Cases) -> Figure:
     )
     named = cases["credit"].fillna(cases["layout"]).str.split(",").str[0].str.slice(0, 38)
     cases["source"] = (
-        cases["modality"].map(LABELS)
+        cases["modality"].map(MODALITY_NAMES)
         + ", "
         + named
         + np.where(cases["origin"] == "generated", " (generated)", "")
@@ -144,12 +143,12 @@ def split_table(prepared: Cases) -> pd.DataFrame:
     long = real.assign(finding=real["finding"].fillna("unknown").str.split("|")).explode("finding")
     table = pd.crosstab(
         [
-            long["modality"].map(LABELS),
+            long["modality"].map(MODALITY_NAMES),
             long["finding"].map(lambda name: FINDINGS.get(name, "finding unknown")),
         ],
         long["split"],
     )
-    return table.reindex(columns=["train", "validation", "test"], fill_value=0).rename_axis(
+    return table.reindex(columns=SPLITS, fill_value=0).rename_axis(
         index=["modality", "finding"], columns=None
     )
 
@@ -157,7 +156,7 @@ def split_table(prepared: Cases) -> pd.DataFrame:
 def clip_and_mask(prepared: Cases) -> pd.DataFrame:
     """What was done to the pixels, per modality: clipped by a window, masked, and by how much."""
     cases = prepared.imported.merge(prepared.images[["image_id", "modality"]], on="image_id")
-    grouped = cases.groupby(cases["modality"].map(LABELS))
+    grouped = cases.groupby(cases["modality"].map(MODALITY_NAMES))
     return pd.DataFrame(
         {
             "images": grouped.size(),

@@ -85,13 +85,16 @@ def sex(value) -> str:
     )
 
 
+VIEWS = {
+    "LL": {"ll", "rl", "lateral", "lat", "l", "llat", "rlat", "ld"},
+    "AP": {"ap", "anteroposterior", "antero"},
+    "PA": {"pa", "posteroanterior", "postero"},
+}
+
+
 def view(value, modality: str) -> str:
     """PA, AP, LL or axial; '' when unknown."""
     if modality == "ct":
         return "axial"
     words = set(re.findall("[a-z]+", str(value).lower()))
-    if words & {"ll", "rl", "lateral", "lat", "l", "llat", "rlat", "ld"}:
-        return "LL"
-    if words & {"ap", "anteroposterior", "antero"}:
-        return "AP"
-    return "PA" if words & {"pa", "posteroanterior", "postero"} else ""
+    return next((name for name, said in VIEWS.items() if words & said), "")

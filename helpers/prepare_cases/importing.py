@@ -152,15 +152,16 @@ def _parallel(job: Path, numbers: list[int], count: int) -> Iterator[ImportedFil
                 if not under_way:
                     raise
             done = wait(under_way, return_when=FIRST_COMPLETED).done
-            if lost := any(workers.died(future.exception()) for future in done):
+            if any(workers.died(future.exception()) for future in done):
                 done = wait(under_way).done
             again = []
-            for future, chunk in [(future, under_way.pop(future)) for future in done]:
+            for future in done:
+                chunk = under_way.pop(future)
                 if workers.died(future.exception()):
                     again += chunk
                 else:
                     yield from future.result()
-            if lost:
+            if again:
                 yield from _one_by_one(job, again)
                 pool.shutdown(cancel_futures=True)
                 pool = workers.executor(count, storing.__name__)

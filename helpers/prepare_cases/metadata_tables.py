@@ -2,6 +2,7 @@
 
 import bisect
 import gzip
+import itertools
 import re
 import unicodedata
 import zlib
@@ -66,10 +67,9 @@ class Finder:
     def below(self, folder: str) -> Iterator[str]:
         """The files below a folder."""
         folder = one_form(folder).strip("/") + "/"
-        for form in self.forms[bisect.bisect_left(self.forms, folder) :]:
-            if not form.startswith(folder):
-                return
-            yield self.real[form]
+        first = bisect.bisect_left(self.forms, folder)
+        inside = itertools.takewhile(lambda form: form.startswith(folder), self.forms[first:])
+        return map(self.real.get, inside)
 
     def rows(self, frame: pd.DataFrame, column: str, table: str) -> Iterator[tuple[dict, str]]:
         """The rows of a table whose column names a file that is there, each with that file."""

@@ -123,11 +123,13 @@ def _store(
     shown, masked, crops = _without_text(picture, policy)
     pixels = images.fitted(shown, settings.size, picture.bits)
     content = images.write_png(pixels)
-    stored = _written(target / f"{image_id}.png", content)
+    partial = target / f"{image_id}.part"
+    partial.write_bytes(content)
+    partial.replace(target / f"{image_id}.png")
     height, width = picture.pixels.shape
     return {
         "image_id": image_id,
-        "path": f"{target.name}/{stored.name}",
+        "path": f"{target.name}/{image_id}.png",
         "sha256": hashlib.sha256(content).hexdigest(),
         "modality": modality,
         "width": pixels.shape[1],
@@ -150,12 +152,6 @@ def _store(
         "doubt": picture.doubt or ("" if picture.hounsfield is not None else "no header"),
         "header": header,
     }
-
-
-def _written(path: Path, content: bytes) -> Path:
-    partial = path.with_suffix(".part")
-    partial.write_bytes(content)
-    return partial.replace(path)
 
 
 def looks_inverted(pixels: np.ndarray) -> bool:
