@@ -84,7 +84,8 @@ def test_a_mask_covers_its_box_and_little_more(x, y, width, height):
     ],
 )
 def test_what_counts_as_text(corners, text, score, expected):
-    assert burned_in_text._is_text(np.array(corners), text, score) == expected
+    small = np.prod(np.ptp(corners, axis=0)) < burned_in_text.SMALL
+    assert burned_in_text._is_text(np.array(corners), small, text, score) == expected
 
 
 def test_without_the_package_one_sentence_says_what_to_do(monkeypatch):
