@@ -94,19 +94,15 @@ def test_four_raters_with_gaps(name, estimate, se, digits):
     assert (found.images, found.readers) == (11 if name == "krippendorff" else 12, 4)
 
 
-@pytest.mark.parametrize(
-    ("metric", "alpha"),
-    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
-)
+@pytest.mark.parametrize(("metric", "alpha"), [("nominal", 0.743), ("ordinal", 0.815)])
 def test_krippendorff_metrics(metric, alpha):
     found = agreement.coefficients(pd.DataFrame(FOUR_RATERS), [1, 2, 3, 4, 5], metric=metric)
     assert round(found.estimate["krippendorff"], 3) == alpha
 
 
-@pytest.mark.parametrize(("metric", "alpha"), [("nominal", 0.691358), ("interval", 0.810845)])
-def test_krippendorff_three_coders(metric, alpha):
-    found = agreement.coefficients(pd.DataFrame(CODERS).T, [1, 2, 3, 4], metric=metric)
-    assert found.estimate["krippendorff"] == pytest.approx(alpha, abs=5e-7)
+def test_krippendorff_three_coders():
+    found = agreement.coefficients(pd.DataFrame(CODERS).T, [1, 2, 3, 4])
+    assert found.estimate["krippendorff"] == pytest.approx(0.691358, abs=5e-7)
 
 
 def test_sample_size():
@@ -177,15 +173,12 @@ def test_a_label_outside_the_categories_is_an_error():
         agreement.coefficients(
             pd.DataFrame({"a": ["real", "Fake"], "b": ["real", "real"]}), ["real", "fake"]
         )
-    with pytest.raises(ValueError, match="weights"):
-        agreement.coefficients(pd.DataFrame({"a": [1], "b": [1]}), [1, 2], weights="cubic")
 
 
-@pytest.mark.parametrize("weights", ["linear", "quadratic", "ordinal"])
-@pytest.mark.parametrize("metric", ["ordinal", "interval", "ratio"])
-def test_numbers_are_ordered_by_value_however_they_are_listed(weights, metric):
+@pytest.mark.parametrize("weights", ["linear", "quadratic"])
+def test_numbers_are_ordered_by_value_however_they_are_listed(weights):
     ratings = pd.DataFrame(FOUR_RATERS)
-    options = {"weights": weights, "metric": metric}
+    options = {"weights": weights, "metric": "ordinal"}
     same(
         agreement.coefficients(ratings, [1, 2, 3, 4, 5], **options),
         agreement.coefficients(ratings, [4, 1, 5, 3, 2], **options),
@@ -200,8 +193,6 @@ def test_no_warning_and_a_clear_word_for_what_cannot_be():
         pd.DataFrame({"a": [1], "b": [1]}),
     ):
         agreement.coefficients(frame, [1, 2])
-    with pytest.raises(ValueError, match="confidence is 95"):
-        agreement.coefficients(pd.DataFrame(FOUR_RATERS), [1, 2, 3, 4, 5], confidence=95)
     with pytest.raises(ValueError, match=r"reader 'a' gave 3, which"):
         agreement.coefficients(pd.DataFrame({"a": [3], "b": [1]}), [1, 2])
 
@@ -262,7 +253,7 @@ def test_an_empty_category_matters_only_where_categories_are_counted(ratings):
 
 
 @settings(max_examples=40, deadline=None)
-@given(ratings_strategy(), st.sampled_from(["identity", "linear", "quadratic", "ordinal"]))
+@given(ratings_strategy(), st.sampled_from(["identity", "linear", "quadratic"]))
 def test_never_nan_without_a_reason_and_always_in_range(ratings, weights):
     found = agreement.coefficients(ratings, LABELS, weights=weights)
     for column in ("estimate", "se", "low", "high"):

@@ -23,9 +23,9 @@ KINDS = {1: "generated", 0: "real"}
 EITHER = "prompt or patient"
 
 
-def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share; (nan, nan) for 0 of 0."""
-    return cluster.wilson(count / total if total else np.nan, total, confidence)
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; (nan, nan) for 0 of 0."""
+    return cluster.wilson(count / total if total else np.nan, total)
 
 
 def unit(truth) -> str:
@@ -33,11 +33,9 @@ def unit(truth) -> str:
     return {(1,): "prompt", (0,): "patient"}.get((*sorted(set(truth)),), EITHER)
 
 
-def share(
-    hits, clusters=None, confidence: float = 0.95, strata=None, weights=None, of: str = EITHER
-) -> dict:
-    """The share of `hits` (yes or no per answer) with Wilson's interval at the effective number of
-    answers (Korn and Graubard 1998).
+def share(hits, clusters=None, strata=None, weights=None, of: str = EITHER) -> dict:
+    """The share of `hits` (yes or no per answer) with Wilson's 95 % interval at the effective
+    number of answers (Korn and Graubard 1998).
 
     `clusters` has one value per answer; answers of one cluster are not independent. `strata` has
     one value per answer; the estimate is then the mean over strata with `weights` (stratum ->
@@ -63,7 +61,7 @@ def share(
     counts = np.zeros((2, len(names), numbers.max() + 1))
     np.add.at(counts, (slice(None), layers, numbers), np.stack([hits, np.ones(len(hits))]))
     sizes = 1.0 if strata is None else np.array([weights[name] for name in names])
-    found |= cluster.share(*counts, sizes, confidence)
+    found |= cluster.share(*counts, sizes)
     if (few := found["clusters"]) < cluster.FEWEST:
         of = "image" if few == len(hits) else of
         said = f"only one {of}" if few == 1 else f"only {few} {of.replace(' or', 's or')}s"
@@ -81,7 +79,6 @@ def detection(
     labels: pd.Series,
     truth: pd.Series,
     policy: str = "wrong",
-    confidence: float = 0.95,
     clusters: pd.Series | None = None,
     strata: pd.Series | None = None,
 ) -> pd.DataFrame:
@@ -89,12 +86,9 @@ def detection(
 
     own: the share of every label among generated and among real images. wrong, dropped:
     sensitivity, specificity, accuracy. `chance`: the same for a reader who gives these labels to
-    random images. `clusters`, `strata`: as for `share`, by image. Raises ValueError for an unknown
-    policy or label.
+    random images. `clusters`, `strata`: as for `share`, by image.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy is {policy!r}; one of: {', '.join(POLICIES)}")
-    labels, shown = _labelled(labels, truth)
+    shown, labels = truth.reindex(labels.index).astype(int), labels.dropna()
     counted = labels[labels != "uncertain"] if policy == "dropped" else labels
     kind, left = shown[counted.index], shown[labels.index.difference(counted.index)]
     lacking = {value: _lacking(value, shown, shown[labels.index], kind) for value in KINDS}
@@ -114,21 +108,12 @@ def detection(
     weights, rows = None if strata is None else strata.value_counts(), []
     for measure, (hits, inside, reason) in measures.items():
         chosen = inside.index[inside & (reason == "")]
-        parts = (_at(clusters, chosen), confidence, _at(strata, chosen), weights)
+        parts = (_at(clusters, chosen), _at(strata, chosen), weights)
         row = share(hits[chosen], *parts, of=unit(kind[chosen]))
         about = {"sensitivity": left == 1, "specificity": left == 0}.get(measure, left.notna())
         row |= {"measure": measure, "reason": reason or row["reason"], "left_out": int(about.sum())}
         rows.append(row | {"chance": _chance(measure, counted, kind)})
     return pd.DataFrame(rows).assign(policy=policy)[COLUMNS]
-
-
-def _labelled(labels: pd.Series, truth: pd.Series) -> tuple[pd.Series, pd.Series]:
-    labels, truth = pd.Series(labels), pd.Series(truth)
-    shown = truth.reindex(labels.index).astype(int)
-    labels = labels.dropna()
-    if wrong := sorted(set(labels) - set(LABELS)):
-        raise ValueError(f"label {wrong[0]!r} is none of {', '.join(LABELS)}")
-    return labels, shown
 
 
 def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
@@ -161,18 +146,15 @@ def _lacking(value: int, *truths: pd.Series) -> str:
     )[left]
 
 
-def policies(labels: pd.Series, truth: pd.Series, confidence: float = 0.95, **options):
+def policies(labels: pd.Series, truth: pd.Series, **options) -> pd.DataFrame:
     """`detection` under all three policies and `discrimination`, stacked."""
-    parts = [detection(labels, truth, policy, confidence, **options) for policy in POLICIES]
-    return pd.concat(
-        [*parts, discrimination(labels, truth, confidence, **options)], ignore_index=True
-    )
+    parts = [detection(labels, truth, policy, **options) for policy in POLICIES]
+    return pd.concat([*parts, discrimination(labels, truth, **options)], ignore_index=True)
 
 
 def discrimination(
     labels: pd.Series,
     truth: pd.Series,
-    confidence: float = 0.95,
     clusters: pd.Series | None = None,
     strata: pd.Series | None = None,
 ) -> pd.DataFrame:
@@ -186,7 +168,7 @@ def discrimination(
     truth also the equal-variance d′ by maximum likelihood. Over `strata` the mean weighted by their
     images.
     """
-    labels, shown = _labelled(labels, truth)
+    shown, labels = truth.reindex(labels.index).astype(int), labels.dropna()
     kind, rows = shown[labels.index], []
     reason = next((r for v in (0, 1) if (r := _lacking(v, shown, kind, kind))), "")
     parts = [labels.index] if strata is None else list(labels.groupby(strata).groups.values())
@@ -195,16 +177,16 @@ def discrimination(
     thresholds = {"fake | rest": labels == "fake", "real | rest": labels != "real"}
     for name, positive in thresholds.items():
         found = [_threshold(positive[part], kind[part], _at(clusters, part)) for part in parts]
-        rows += _weighted(found, sizes, ("dprime", "criterion"), name, reason, confidence)
+        rows += _weighted(found, sizes, ("dprime", "criterion"), name, reason)
     found = [_ordinal(labels[part], kind[part], _at(clusters, part)) for part in parts]
-    rows += _weighted(found, sizes, ("dprime",), "ordinal", reason, confidence)
+    rows += _weighted(found, sizes, ("dprime",), "ordinal", reason)
     groups = len(np.unique(cluster.codes(_at(clusters, labels.index), len(labels))))
     table = pd.DataFrame(rows).assign(policy="none", count=pd.NA, total=len(labels), left_out=0)
     no_skill = np.where(table["measure"].str.startswith("dprime"), 0.0, np.nan)
     return table.assign(clusters=groups, chance=no_skill)[COLUMNS]
 
 
-def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
+def _weighted(found, sizes, measures, name, reason) -> list[dict]:
     """The measures as means over strata. If a stratum has no value, its reason holds for
     the whole.
     """
@@ -221,7 +203,7 @@ def _weighted(found, sizes, measures, name, reason, confidence) -> list[dict]:
             estimate = weights @ [values[position] for values, _, _, _ in found]
             spread = weights**2 * [errors[position] ** 2 for _, errors, _, _ in found]
             df = cluster.satterthwaite(spread, [df for _, _, df, _ in found])
-            half = special.stdtrit(df, (1 + confidence) / 2) * np.sqrt(spread.sum())
+            half = special.stdtrit(df, cluster.UPPER) * np.sqrt(spread.sum())
             row |= {"estimate": estimate, "low": estimate - half, "high": estimate + half}
             row["reason"] = next((why for _, _, _, why in found if why), "")
         rows.append(row)
@@ -273,26 +255,17 @@ def _ordinal(labels: pd.Series, kind: pd.Series, clusters) -> tuple:
 
     best = optimize.minimize(unlikely, [0.0, -1.0, 0.0], method="BFGS").x
     spread = np.linalg.inv(approx_hess(best, unlikely))[2, 2]
-    inflation = 1.0
-    for value in (1, 0):
-        part = kind.index[kind == value]
-        found = share(labels[part] == "fake", _at(clusters, part))
-        inflation = max(inflation, found["total"] / found["effective"])
+    parts = [kind.index[kind == value] for value in (1, 0)]
+    found = [share(labels[part] == "fake", _at(clusters, part)) for part in parts]
+    inflation = max(1.0, *(row["total"] / row["effective"] for row in found))
     return (best[2],), (np.sqrt(max(spread, 0) * inflation),), np.inf, ""
 
 
 def scores(labels: pd.Series, confidence: pd.Series | None = None) -> pd.Series:
     """A score that runs from "real, sure" over "uncertain" (0) to "fake, sure"; without a
-    confidence, every answer counts 1.
-
-    Missing labels have no score. Raises ValueError for a label other than real, fake,
-    uncertain.
+    confidence, every answer counts 1. Missing labels have no score.
     """
     sign = labels.map({"real": -1.0, "fake": 1.0, "uncertain": 0.0}).astype(float)
-    if (labels.notna() & sign.isna()).any():
-        raise ValueError(
-            f"label {labels[labels.notna() & sign.isna()].iloc[0]!r} is none of {', '.join(LABELS)}"
-        )
     size = 1.0 if confidence is None else pd.to_numeric(confidence).astype(float).fillna(1.0)
     return sign * size
 
@@ -309,7 +282,7 @@ def roc(truth: pd.Series, score: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"threshold": threshold, "false_alarms": false_alarms, "hits": hits})
 
 
-def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> pd.DataFrame:
+def by_group(readings: pd.DataFrame, column: str) -> pd.DataFrame:
     """Shares of the labels within groups of readings, for all these readers together.
 
     `readings` has one row per answer with image_id, reader, label, truth (0, 1), `column` and
@@ -328,7 +301,7 @@ def by_group(readings: pd.DataFrame, column: str, confidence: float = 0.95) -> p
             "readers": answers["reader"].nunique() if "reader" in answers else pd.NA,
         }
         for label in LABELS:
-            found = share(answers["label"] == label, answers[by], confidence, of=unit([truth]))
+            found = share(answers["label"] == label, answers[by], of=unit([truth]))
             measure = f"called {label}" if label != "uncertain" else label
             rows.append(
                 {"group": group, "truth": KINDS[truth], "measure": measure} | found | counted

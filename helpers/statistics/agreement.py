@@ -26,9 +26,6 @@ NAMES = [
     "brennan_prediger",
     "krippendorff",
 ]
-WEIGHTS = ("identity", "linear", "quadratic", "ordinal")
-SCALES = ("identity", "atanh")
-METRICS = ("nominal", "ordinal", "interval", "ratio")
 COLUMNS = ["estimate", "se", "low", "high", "images", "readers", "reason"]
 
 
@@ -37,7 +34,6 @@ def coefficients(
     categories: list,
     weights: str = "identity",
     metric: str = "nominal",
-    confidence: float = 0.95,
     clusters=None,
     scale: str = "identity",
 ) -> pd.DataFrame:
@@ -45,24 +41,18 @@ def coefficients(
     missing allowed.
 
     Returns a DataFrame indexed by NAMES with columns estimate, se, low, high, images (that enter),
-    readers and reason (why a number is missing, else ""). `weights` (identity, linear, quadratic,
-    ordinal) is for all but krippendorff, `metric` (nominal, ordinal, interval, ratio) only for
-    krippendorff. Both use categories that are numbers by their value, and all others as steps in
-    the declared order. Standard errors divide by n(n-1) over images; intervals are t with n-1
-    degrees of freedom, cut to what is possible. `clusters` (one value per image: its prompt or
+    readers and reason (why a number is missing, else ""). `weights` (identity, linear, quadratic)
+    is for all but krippendorff, `metric` (nominal, ordinal) only for krippendorff. Both use
+    categories that are numbers by their value, and all others as steps in the declared order.
+    Standard errors divide by n(n-1) over images; 95 % intervals are t with n-1 degrees of freedom,
+    cut to what is possible. `clusters` (one value per image: its prompt or
     patient) makes both cluster-robust, n the effective number of clusters. cohen has statsmodels'
     asymptotic standard error and a normal interval (with clusters: as conger). cohen and scott use
     complete pairs. `scale` "atanh" computes t intervals on that scale, which keep their coverage in
     small studies too (percent: Wilson's at the effective number of images); an interval without
-    width is then left out. Raises ValueError for a label outside `categories`, repeated categories,
-    unknown weights, metric or scale, and a confidence that is not between 0 and 1.
+    width is then left out. Raises ValueError for a label outside `categories` and for repeated
+    categories.
     """
-    given = ((weights, WEIGHTS, "weights"), (metric, METRICS, "metric"), (scale, SCALES, "scale"))
-    for value, allowed, what in given:
-        if value not in allowed:
-            raise ValueError(f"{what} is {value!r}; one of: {', '.join(allowed)}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; it must lie between 0 and 1, such as 0.95")
     # An ordinal weight must not depend on the order in which numbers are listed; words have the
     # declared order.
     categories = sorted(categories) if _numeric(categories) else list(categories)
@@ -70,13 +60,13 @@ def coefficients(
     codes = codes[:, (codes >= 0).any(axis=0)]
     rated = (codes >= 0).any(axis=1)
     codes, numbers = codes[rated], cluster.codes(clusters, len(ratings))[rated]
-    values, matrix = _values(categories), _weight_matrix(weights, categories)
-    counts, readers = _counts(codes, len(categories)), codes.shape[1]
+    counts, matrix = _counts(codes, len(categories)), _weight_matrix(weights, categories)
+    readers, asymptotic = codes.shape[1], clusters is None and scale == "identity"
     found = {
         name: chance_corrected.linearised(counts, matrix, name, numbers, codes)
         for name in ("percent", "conger", "fleiss", "gwet", "brennan_prediger")
     }
-    found["krippendorff"] = chance_corrected.krippendorff(counts, metric, values, numbers)
+    found["krippendorff"] = chance_corrected.krippendorff(counts, metric, numbers)
     if readers == 2:
         both = (codes >= 0).all(axis=1)
         complete, tallies = codes[both], _counts(codes[both], len(categories))
@@ -90,27 +80,19 @@ def coefficients(
         are = "there is" if readers == 1 else "there are"
         reason = f"defined for two readers only, here {are} {readers}"
         found["cohen"] = found["scott"] = chance_corrected.missing(0, reason)
-    rows = []
-    for name in NAMES:
-        normal = name == "cohen" and clusters is None and scale == "identity"
-        rows.append(_row(name, found[name], readers, confidence, normal, scale))
+    rows = [
+        _row(name, found[name], readers, name == "cohen" and asymptotic, scale) for name in NAMES
+    ]
     return pd.DataFrame(rows, index=NAMES, columns=COLUMNS)
 
 
 def from_table(table, categories: list) -> pd.DataFrame:
-    """The ratings of a two-reader cross table (rows: reader_1, columns: reader_2), one row per
-    image.
-
-    Raises ValueError when the table is not categories × categories of whole numbers.
+    """The ratings of a two-reader cross table of counts (rows: reader_1, columns: reader_2), one
+    row per image.
     """
-    counts, size = np.asarray(table, dtype=float), len(categories)
-    if counts.shape != (size, size) or (counts < 0).any() or (counts % 1 != 0).any():
-        raise ValueError(
-            f"the table must be {size} × {size} counts, one row and one column per category"
-        )
-    cells = np.repeat(np.arange(counts.size), counts.astype(int).ravel())
+    one, other = np.indices(np.shape(table)).reshape(2, -1).repeat(np.ravel(table), axis=1)
     labels = np.array(list(categories), dtype=object)
-    return pd.DataFrame({"reader_1": labels[cells // size], "reader_2": labels[cells % size]})
+    return pd.DataFrame({"reader_1": labels[one], "reader_2": labels[other]})
 
 
 def pairs(ratings: pd.DataFrame, categories: list, **options) -> pd.DataFrame:
@@ -133,9 +115,8 @@ def repeats(first: pd.DataFrame, second: pd.DataFrame, categories: list, **optio
     """
     found = {}
     for reader in second.columns:
-        answers = {"first": first[reader].reindex(second.index), "second": second[reader]}
-        both = pd.DataFrame(answers).dropna()
-        found[(reader,)] = coefficients(both, categories, **options)
+        both = {"first": first[reader].reindex(second.index), "second": second[reader]}
+        found[(reader,)] = coefficients(pd.DataFrame(both).dropna(), categories, **options)
     return _stacked(found, ["reader"])
 
 
@@ -209,15 +190,6 @@ def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
     return codes
 
 
-def _values(categories: list) -> np.ndarray:
-    """Numbers for distances: the categories themselves if they are numbers, else 1, 2, … in the
-    declared order.
-    """
-    return np.array(
-        categories if _numeric(categories) else range(1, len(categories) + 1), dtype=float
-    )
-
-
 def _numeric(categories: list) -> bool:
     return all(
         isinstance(c, (int, float, np.number)) and not isinstance(c, bool) for c in categories
@@ -225,32 +197,23 @@ def _numeric(categories: list) -> bool:
 
 
 def _weight_matrix(weights: str, categories: list) -> np.ndarray:
-    values, positions = _values(categories), np.arange(len(categories))
     if weights == "identity" or len(categories) == 1:
         return np.eye(len(categories))
-    if weights == "ordinal":
-        steps = np.abs(positions[:, None] - positions) + 1.0
-        distance = steps * (steps - 1) / 2
-    else:
-        distance = np.abs(values[:, None] - values) ** (1 if weights == "linear" else 2)
+    values = np.array(categories if _numeric(categories) else range(len(categories)), dtype=float)
+    distance = np.abs(values[:, None] - values) ** {"linear": 1, "quadratic": 2}[weights]
     return 1 - distance / distance.max()
 
 
 def _counts(codes: np.ndarray, categories: int) -> np.ndarray:
     """How many readers put an image into a category, (images, categories)."""
-    flat = (np.arange(len(codes))[:, None] * (categories + 1) + codes + 1).ravel()
-    return (
-        np.bincount(flat, minlength=len(codes) * (categories + 1))
-        .reshape(len(codes), categories + 1)[:, 1:]
-        .astype(float)
-    )
+    return (codes[:, :, None] == np.arange(categories)).sum(axis=1).astype(float)
 
 
-def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool, scale: str):
+def _row(name: str, found: tuple, readers: int, normal: bool, scale: str) -> tuple:
     estimate, se, images, groups, lowest, reason = found
     low = high = np.nan
     if np.isfinite(se):
-        upper = (1 + confidence) / 2
+        upper = cluster.UPPER
         quantile = special.ndtri(upper) if normal else special.stdtrit(groups - 1, upper)
         low, high = estimate - quantile * se, estimate + quantile * se
         if not normal:
@@ -263,7 +226,7 @@ def _row(name: str, found: tuple, readers: int, confidence: float, normal: bool,
             # At most the number of pairs of answers, all taken as independent.
             most = images * readers * (readers - 1) / 2
             effective = min(spread / se**2 * few, most) if se > 1e-9 else groups
-            low, high = cluster.wilson(round(estimate, 12), effective, confidence)
+            low, high = cluster.wilson(round(estimate, 12), effective)
         elif scale == "atanh" and se < 1e-9:
             low = high = np.nan
             reason = "every image shows the same agreement, so its variation cannot be estimated"

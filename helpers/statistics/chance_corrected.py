@@ -105,7 +105,7 @@ def _chance_conger(codes: np.ndarray, weights: np.ndarray) -> tuple:
 def cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
     """Cohen's kappa of two readers, codes (images, 2), by statsmodels."""
     images, categories = len(codes), len(matrix)
-    if images == 0:
+    if not images:
         return missing(0, "no image has two ratings")
     cells = codes[:, 0] * categories + codes[:, 1]
     table = np.bincount(cells, minlength=categories**2).reshape(categories, categories)
@@ -117,7 +117,7 @@ def cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
     return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, images, -np.inf, ""
 
 
-def krippendorff(counts: np.ndarray, metric: str, values: np.ndarray, numbers: np.ndarray) -> tuple:
+def krippendorff(counts: np.ndarray, metric: str, numbers: np.ndarray) -> tuple:
     """Krippendorff's alpha over images rated at least twice; standard error as Gwet (2014, section
     5.5) linearises it.
     """
@@ -126,7 +126,7 @@ def krippendorff(counts: np.ndarray, metric: str, values: np.ndarray, numbers: n
     images, ratings = len(counts), counts.sum(axis=1)
     if images == 0:
         return missing(0, "no image has two ratings")
-    distance = _distance(metric, values, counts.sum(axis=0))
+    distance = _distance(metric, counts.sum(axis=0))
     mean = ratings.mean()
     shares = counts.sum(axis=0) / ratings.sum()
     expected = shares @ distance @ shares
@@ -145,18 +145,12 @@ def krippendorff(counts: np.ndarray, metric: str, values: np.ndarray, numbers: n
     return _estimated(estimate, linear - uncorrected, numbers, -chance / (1 - chance))
 
 
-def _distance(metric: str, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
+def _distance(metric: str, totals: np.ndarray) -> np.ndarray:
     """Krippendorff's squared difference between categories, scaled to at most 1 (alpha does not
     depend on the scale).
     """
     if metric == "nominal":
-        return 1 - np.eye(len(values))
-    if metric == "ordinal":
-        cumulative = np.cumsum(totals) - totals / 2
-        squared = (cumulative[:, None] - cumulative) ** 2
-    else:
-        squared = (values[:, None] - values) ** 2
-    if metric == "ratio":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            squared = np.nan_to_num(squared / (values[:, None] + values) ** 2)
+        return 1 - np.eye(len(totals))
+    cumulative = np.cumsum(totals) - totals / 2
+    squared = (cumulative[:, None] - cumulative) ** 2
     return squared / squared.max() if squared.max() > 0 else squared

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 FEWEST = 5  # with fewer clusters no interval is reliable
+UPPER = 0.975  # quantile at the upper end of a 95 % interval
 
 
 def codes(clusters, images: int) -> np.ndarray:
@@ -74,7 +75,7 @@ def satterthwaite(variance, df) -> np.ndarray:
     return np.divide(total, below, out=np.full(np.shape(total), np.inf), where=below > 0)[()]
 
 
-def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0, confidence: float = 0.95) -> dict:
+def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0) -> dict:
     """Shares with Wilson's intervals at the effective number of answers (Korn and Graubard 1998).
 
     `hits` of `sizes` answers, (…, strata, clusters); the share is the mean over strata by `weights`
@@ -98,8 +99,8 @@ def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0, confidence: float = 
         clustered = np.where(sandwich > 1e-15, spread / sandwich, alike)
     df = np.where(groups == total, np.inf, groups - 1.0)
     clustered = np.where(groups == 1, 1.0, np.where(groups == total, alone, clustered))
-    few = (special.ndtri(0.975) / special.stdtrit(np.maximum(df, 1), 0.975)) ** 2
-    low, high = wilson(estimate, np.clip(clustered * few, 1, alone), confidence)
+    few = (special.ndtri(UPPER) / special.stdtrit(np.maximum(df, 1), UPPER)) ** 2
+    low, high = wilson(estimate, np.clip(clustered * few, 1, alone))
     return {
         "estimate": estimate,
         "effective": np.clip(clustered, 1, alone),
@@ -110,9 +111,9 @@ def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0, confidence: float = 
     }
 
 
-def wilson(share, effective, confidence: float = 0.95) -> tuple:
-    """Wilson's interval of a share seen in `effective` independent images; nan for none."""
-    z = special.ndtri((1 + confidence) / 2)
+def wilson(share, effective) -> tuple:
+    """Wilson's 95 % interval of a share seen in `effective` independent images; nan for none."""
+    z = special.ndtri(UPPER)
     effective = np.where(np.asarray(effective) > 0, effective, np.nan)
     shrunk = 1 + z**2 / effective
     middle = (share + z**2 / (2 * effective)) / shrunk

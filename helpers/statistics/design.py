@@ -87,10 +87,6 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
     beyond that, only tables whose free images lie in at most three cells are examined, `exact` is
     False, and the true range is at least as wide. Raises ValueError for impossible counts.
     """
-    if unknown := [c for c in both if c not in categories]:
-        raise ValueError(
-            f"both names {unknown[0]!r}, which is not among the categories {list(categories)}"
-        )
     left = images - sum(both.values())
     if images < 1 or left < 0 or min(both.values(), default=0) < 0:
         raise ValueError(
@@ -98,30 +94,15 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
         )
     size = len(categories)
     known = [list(categories).index(c) * (size + 1) for c in both]
-    free = np.array([cell for cell in range(size * size) if cell not in known], dtype=int)
-    if len(free) == 0 and left:
-        raise ValueError(
-            f"both accounts for {images - left} of {images} images and no other cell is left"
-        )
-    exact = len(free) == 0 or comb(left + len(free) - 1, len(free) - 1) <= EXACT_TABLES
+    free = [cell for cell in range(size * size) if cell not in known]
+    exact = comb(left + len(free) - 1, len(free) - 1) <= EXACT_TABLES
     parts = _compositions(left, len(free)) if exact else _faces(left, len(free))
     tables = np.zeros((len(parts), size * size), dtype=np.int32)
     tables[:, known] = list(both.values())
     tables[:, free] = parts
-    values = two_reader_coefficients(tables.reshape(-1, size, size))
-    rows = {
-        name: (
-            np.nanmin(v) if np.isfinite(v).any() else np.nan,
-            np.nanmax(v) if np.isfinite(v).any() else np.nan,
-            exact,
-            len(v),
-            int(np.isnan(v).sum()),
-        )
-        for name, v in values.items()
-    }
-    return pd.DataFrame.from_dict(
-        rows, orient="index", columns=["low", "high", "exact", "tables", "undefined"]
-    )
+    values = pd.DataFrame(two_reader_coefficients(tables.reshape(-1, size, size)))
+    found = pd.DataFrame({"low": values.min(), "high": values.max()})
+    return found.assign(exact=exact, tables=len(values), undefined=values.isna().sum())
 
 
 def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
@@ -134,7 +115,7 @@ def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
     rows, columns = tables.sum(axis=2) / total[:, None], tables.sum(axis=1) / total[:, None]
     mean = (rows + columns) / 2
     own, pooled = (rows * columns).sum(axis=1), (mean**2).sum(axis=1)
-    spread = (1 - pooled) / (size - 1) if size > 1 else np.ones(len(tables))
+    spread = (1 - pooled) / (size - 1)
     corrected = observed + (1 - observed) / (2 * total)
     return {
         "percent": observed,
@@ -149,16 +130,12 @@ def two_reader_coefficients(tables: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _beyond(observed: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    possible = 1 - chance
-    return np.where(
-        possible > 1e-12, (observed - chance) / np.where(possible > 1e-12, possible, 1), np.nan
-    )
+    possible = np.where(1 - chance > 1e-12, 1 - chance, np.nan)
+    return (observed - chance) / possible
 
 
 def _compositions(total: int, parts: int) -> np.ndarray:
     """All ways to put `total` images into `parts` cells, (ways, parts)."""
-    if parts == 0:
-        return np.zeros((1, 0), dtype=np.int32)
     rows, left = np.zeros((1, 0), dtype=np.int32), np.array([total])
     for _ in range(parts - 1):
         times = left + 1
@@ -169,9 +146,9 @@ def _compositions(total: int, parts: int) -> np.ndarray:
     return np.column_stack([rows, left.astype(np.int32)])
 
 
-def _faces(total: int, parts: int, levels: int = 40) -> np.ndarray:
-    """Ways that use at most three cells, in steps that make about `levels` levels."""
-    grid = np.unique(np.linspace(0, total, min(total, levels) + 1).astype(int))
+def _faces(total: int, parts: int) -> np.ndarray:
+    """Ways that use at most three cells, in steps that make about 40 levels."""
+    grid = np.unique(np.linspace(0, total, min(total, 40) + 1).astype(int))
     first, second = np.meshgrid(grid, grid, indexing="ij")
     fits = first + second <= total
     trio = np.column_stack([first[fits], second[fits], total - first[fits] - second[fits]])

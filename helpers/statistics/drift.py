@@ -9,21 +9,23 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from helpers.statistics.clusters import UPPER
+
 FEWEST_ANSWERS = 10  # minimum answers of a reader for a slope
 FIFTHS = 5
 
 
-def slopes(answers: pd.DataFrame, outcome: str, by: str, kind: str = "kind") -> pd.DataFrame:
-    """Each reader's slope of `outcome` on `by` among images of the same `kind`, with its variance
+def slopes(answers: pd.DataFrame, outcome: str, by: str) -> pd.DataFrame:
+    """Each reader's slope of `outcome` on `by` among images of the same kind, with its variance
     (HC2: White 1980, MacKinnon and White 1985): columns slope, variance, answers; index reader.
 
-    `answers` has one row per answer and a column reader. Readers with fewer than FEWEST_ANSWERS, or
-    whose `by` does not vary, are left out.
+    `answers` has one row per answer and columns reader and kind. Readers with fewer than
+    FEWEST_ANSWERS, or whose `by` does not vary, are left out.
     """
     rows = {}
     for reader, own in answers.dropna(subset=[outcome, by]).groupby("reader"):
         columns = own[[outcome, by]].astype(float)
-        groups = own[kind].to_numpy()
+        groups = own["kind"].to_numpy()
         y, x = (columns - columns.groupby(groups).transform("mean")).to_numpy().T
         spread = (x**2).sum()
         if len(own) < FEWEST_ANSWERS or spread < 1e-9:
@@ -36,7 +38,7 @@ def slopes(answers: pd.DataFrame, outcome: str, by: str, kind: str = "kind") -> 
     return pd.DataFrame.from_dict(rows, orient="index", columns=["slope", "variance", "answers"])
 
 
-def mean_slope(found: pd.DataFrame, general: int, confidence: float = 0.95) -> dict:
+def mean_slope(found: pd.DataFrame, general: int) -> dict:
     """The mean over readers: estimate, low, high, statistic, df, p, readers, answers, reason.
 
     With at least `general` readers it holds for readers in general (t over the readers' slopes),
@@ -46,13 +48,13 @@ def mean_slope(found: pd.DataFrame, general: int, confidence: float = 0.95) -> d
     row |= {"df": np.nan, "p": np.nan, "readers": readers, "answers": int(found["answers"].sum())}
     if not readers:
         return row | {"reason": f"no reader has {FEWEST_ANSWERS} answers to compare"}
-    estimate, upper = found["slope"].mean(), (1 + confidence) / 2
-    row["estimate"], few = estimate, readers < general
+    row["estimate"] = estimate = found["slope"].mean()
+    few = readers < general
     of_each = found["variance"].sum() / readers if few else found["slope"].var()
     se, df = np.sqrt(of_each / readers), np.inf if few else readers - 1.0
     if not se > 1e-12:
         return row | {"reason": "it is the same throughout"}
-    half, statistic = special.stdtrit(df, upper) * se, estimate / se
+    half, statistic = special.stdtrit(df, UPPER) * se, estimate / se
     row |= {"low": estimate - half, "high": estimate + half, "reason": ""}
     p = 2 * special.stdtr(df, -abs(statistic))
     return row if few else row | {"statistic": statistic, "df": df, "p": p}
@@ -70,9 +72,8 @@ def course(answers: pd.DataFrame, outcome: str, general: int) -> pd.DataFrame:
     rows = []
     for number, part in known.groupby(fifth):
         means = part[outcome].astype(float).groupby(part["reader"]).mean()
-        row = {"fifth": number, "estimate": means.mean(), "low": np.nan, "high": np.nan}
-        if len(means) >= general:
-            half = special.stdtrit(len(means) - 1, 0.975) * means.std(ddof=1) / np.sqrt(len(means))
-            row |= {"low": means.mean() - half, "high": means.mean() + half}
-        rows.append(row | {"readers": len(means), "answers": len(part)})
+        readers, mean, half = len(means), means.mean(), np.nan
+        if readers >= general:
+            half = special.stdtrit(readers - 1, UPPER) * means.std(ddof=1) / np.sqrt(readers)
+        rows.append((number, mean, mean - half, mean + half, readers, len(part)))
     return pd.DataFrame(rows, columns=["fifth", "estimate", "low", "high", "readers", "answers"])

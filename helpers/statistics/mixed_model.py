@@ -35,11 +35,6 @@ class Factor:
     amount: np.ndarray
     df: float
 
-    def columns(self) -> sparse.csr_matrix:
-        """The design matrix of the effect, (answers, levels)."""
-        rows = np.arange(len(self.codes))
-        return sparse.csr_matrix((self.amount, (rows, self.codes)))
-
 
 @dataclass
 class Fit:
@@ -100,11 +95,14 @@ class _Model:
 
     def __init__(self, right, fixed, factors, restricted):
         self.right, self.restricted, self.effects = right, restricted, fixed.shape[1]
-        blocks = [factor.columns() for factor in factors.values()]
+        rows = np.arange(len(right))
+        blocks = [
+            sparse.csr_matrix((factor.amount, (rows, factor.codes))) for factor in factors.values()
+        ]
         self.columns = sparse.hstack([sparse.csr_matrix(fixed), *blocks], format="csr")
         self.sizes = [block.shape[1] for block in blocks]
-        random = np.ones(sum(self.sizes))
-        self.penalty = sparse.diags(np.r_[np.zeros(self.effects), random], format="csc")
+        penalised = np.r_[np.zeros(self.effects), np.ones(sum(self.sizes))]
+        self.penalty = sparse.diags(penalised, format="csc")
         self.state = np.zeros(self.columns.shape[1])
 
     def scaled(self, spread) -> sparse.csr_matrix:

@@ -24,13 +24,12 @@ WITHOUT_WIDTH = "nothing varies from image to image or from reader to reader"
 def multireader(
     scores: pd.DataFrame,
     truth,
-    against: float = 0.5,
     covariance: str = "delong",
     clusters=None,
     strata=None,
 ) -> pd.Series:
-    """The mean area of random readers on random images, against a value (Obuchowski-Rockette,
-    Hillis' degrees of freedom).
+    """The mean area of random readers on random images, against 0.5 (Obuchowski-Rockette, Hillis'
+    degrees of freedom).
 
     `scores`: one row per image, one column per reader; `truth`: 0 or 1 on the same index. The
     variance is (MS_R + r max(Cov2, 0)) / r, df (MS_R + r max(Cov2, 0))² / (MS_R² / (r - 1)); t,
@@ -46,11 +45,11 @@ def multireader(
     """
     table = _Table(scores, truth, clusters, strata)
     if reason := table.lacking(covariance, readers=2):
-        return _nothing(reason, **table.counts)
+        return _without_result(reason, **table.counts)
     areas, matrix, groups = table.areas(covariance)
     found = random_readers(areas, matrix, np.inf if clusters is None else groups)
     counts = table.counts | {name: found[name] for name in ("ms_reader", "cov2")}
-    return _result(*(found[name] for name in ("estimate", "se", "df")), against, **counts)
+    return _result(*(found[name] for name in ("estimate", "se", "df")), **counts)
 
 
 def random_readers(areas: np.ndarray, matrix: np.ndarray, groups=np.inf) -> dict:
@@ -59,7 +58,11 @@ def random_readers(areas: np.ndarray, matrix: np.ndarray, groups=np.inf) -> dict
     df, ms_reader and cov2, each (…).
     """
     readers = areas.shape[-1]
-    ms_reader, own = _variance(areas), np.trace(matrix, axis1=-2, axis2=-1)
+    # Areas of m and n images differ by at least 1 / (2 m n) or not at all. A smaller difference is
+    # rounding, which depends on the order.
+    variance = areas.var(axis=-1, ddof=1)
+    ms_reader = np.where(variance > 1e-24, variance, 0.0)[()]
+    own = np.trace(matrix, axis1=-2, axis2=-1)
     cov2 = (matrix.sum(axis=(-2, -1)) - own) / (readers * (readers - 1))
     shared = readers * np.maximum(cov2, 0)
     parts = np.stack(np.broadcast_arrays(readers - 1.0, groups), axis=-1)
@@ -80,33 +83,30 @@ def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd
     """
     table = _Table(scores, truth, clusters, strata)
     if reason := table.lacking(readers=1):
-        return _nothing(reason, **table.counts)
+        return _without_result(reason, **table.counts)
     areas, matrix, groups = table.areas("delong")
-    return _result(areas.mean(), np.sqrt(max(matrix.mean(), 0)), groups, 0.5, **table.counts)
+    return _result(areas.mean(), np.sqrt(max(matrix.mean(), 0)), groups, **table.counts)
 
 
-def possible(found: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for an area that stays within 0 and 1 and is reliable near them: t on the logit
-    scale (Pepe 2003). It is (nan, nan) if the standard error is zero, if the area is 0 or 1, or
-    with fewer than FEWEST real or generated images (prompts, patients).
+def possible(found: pd.Series) -> tuple[float, float]:
+    """A 95 % interval for an area that stays within 0 and 1 and is reliable near them: t on the
+    logit scale (Pepe 2003). It is (nan, nan) if the standard error is zero, if the area is 0 or 1,
+    or with fewer than FEWEST real or generated images (prompts, patients).
     """
     area, se = (np.asarray(found[name], dtype=float) for name in ("estimate", "se"))
     known = (area > 0) & (area < 1) & (se > 0) & (found.get("fewest", np.inf) >= cluster.FEWEST)
     area = np.where(known, area, np.nan)
-    half = special.stdtrit(found["df"], (1 + confidence) / 2) * se / (area * (1 - area))
-    return special.expit(special.logit(area) - half)[()], special.expit(special.logit(area) + half)[
-        ()
-    ]
+    half = special.stdtrit(found["df"], cluster.UPPER) * se / (area * (1 - area))
+    low, high = (special.expit(special.logit(area) + side * half)[()] for side in (-1, 1))
+    return low, high
 
 
-def equivalence(
-    found: pd.Series, margin: float, against: float = 0.5, alpha: float = 0.05
-) -> pd.Series:
-    """Two one-sided t tests with the degrees of freedom of `found`: is the estimate within
-    `against` ± `margin`?
+def equivalence(found: pd.Series, margin: float) -> pd.Series:
+    """Two one-sided t tests with the degrees of freedom of `found`: is the estimate within 0.5 ±
+    `margin`?
 
-    Returns p (the larger of the two), equivalent (yes or no at `alpha`), low and high (1 - 2 alpha
-    interval), margin, df and reason.
+    Returns p (the larger of the two), equivalent (yes or no at 5 %), low and high (90 % interval),
+    margin, df and reason.
     """
     if margin <= 0:
         raise ValueError("the margin of equivalence must be above 0")
@@ -120,10 +120,10 @@ def equivalence(
         "reason": found["reason"] or WITHOUT_WIDTH,
     }
     if np.isfinite(found["se"]) and found["se"] > 0:
-        away, se, spread = found["estimate"] - against, found["se"], stats.t(found["df"])
+        away, se, spread = found["estimate"] - 0.5, found["se"], stats.t(found["df"])
         p = max(spread.sf((away + margin) / se), spread.cdf((away - margin) / se))
-        half = spread.ppf(1 - alpha) * se
-        tested |= {"p": p, "equivalent": bool(p < alpha), "reason": ""}
+        half = spread.ppf(0.95) * se
+        tested |= {"p": p, "equivalent": bool(p < 0.05), "reason": ""}
         tested |= {"low": found["estimate"] - half, "high": found["estimate"] + half}
     return pd.Series(tested)
 
@@ -133,11 +133,10 @@ def bootstrap(
     truth,
     replicates: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
     clusters=None,
 ) -> pd.Series:
-    """The mean area with a percentile interval over `replicates` draws of readers and, within each
-    truth, of images (with `clusters`: of prompts and patients).
+    """The mean area with a 95 % percentile interval over `replicates` draws of readers and, within
+    each truth, of images (with `clusters`: of prompts and patients).
 
     Every score counts. Returns estimate, se, low, high, replicates, readers, images, dropped,
     incomplete, answers, reason.
@@ -153,22 +152,21 @@ def bootstrap(
         "reason": table.lacking(readers=1),
     }
     if not found["reason"]:
-        areas = bootstrap_areas(table.values, table.truth, replicates, seed, table.clusters)
-        low, high = np.nanquantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+        areas = bootstrap_areas(table.values, table.truth, table.numbers, replicates, seed)
+        low, high = np.nanquantile(areas, [1 - cluster.UPPER, cluster.UPPER])
         found |= {"estimate": table.areas("delong")[0].mean(), "low": low, "high": high}
         found["se"] = np.nanstd(areas, ddof=1)
     return pd.Series(found)
 
 
 def bootstrap_areas(
-    values: np.ndarray, truth: np.ndarray, replicates: int, seed: int, clusters=None
+    values: np.ndarray, truth: np.ndarray, numbers: np.ndarray, replicates: int, seed: int
 ) -> np.ndarray:
     """Mean areas of resampled readers and images, (replicates,).
 
-    `values` is (images, readers), nan where missing, `truth` (images,).
+    `values` is (images, readers), nan where missing, `truth` and cluster `numbers` (images,).
     """
     random = np.random.default_rng(seed)
-    numbers = cluster.codes(clusters, len(truth))
     times = np.empty((replicates, len(truth)), dtype=np.float32)
     for kind in (1, 0):
         inside = np.flatnonzero(truth == kind)
@@ -200,13 +198,11 @@ def power(
     generated: int,
     reader_sd: float = 0.05,
     correlation: float = 0.4,
-    against: float = 0.5,
     studies: int = 500,
-    alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.Series:
-    """How often a study of this size would find that `auc` differs from `against`, by simulation
-    (Roe and Metz 1997).
+    """How often a study of this size would find that `auc` differs from 0.5, by simulation (Roe and
+    Metz 1997).
 
     `reader_sd`: standard deviation of the readers' true areas; `correlation` of two readers' scores
     of the same image. Returns power, low, high (Wilson, of the simulation), mean half width of the
@@ -221,14 +217,13 @@ def power(
     own = np.sqrt(1 - correlation) * random.standard_normal((len(truth), studies, readers))
     scores = truth[:, None, None] * shift + shared + own
     found = random_readers(*roc_areas.areas(scores, truth, np.arange(len(truth)))[:2])
-    away, se = np.abs(found["estimate"] - against), found["se"]
-    half_width = special.stdtrit(found["df"], 0.975) * se
+    half_width = special.stdtrit(found["df"], cluster.UPPER) * found["se"]
     # If all readers separate the kinds perfectly, there is no standard error, and the difference
     # counts as found.
-    rejected = away > special.stdtrit(found["df"], 1 - alpha / 2) * se
+    rejected = np.abs(found["estimate"] - 0.5) > half_width
     low, high = cluster.wilson(rejected.mean(), studies)
     chance = {"power": rejected.mean(), "low": low, "high": high, "studies": studies}
-    wide = half_width[se > 1e-12]
+    wide = half_width[found["se"] > 1e-12]
     return pd.Series(chance | {"half_width": wide.mean() if len(wide) else np.nan})
 
 
@@ -239,16 +234,9 @@ class _Table:
 
     def __init__(self, scores: pd.DataFrame, truth, clusters=None, strata=None):
         images = len(scores)
-        if isinstance(truth, pd.Series) and not scores.index.equals(truth.index):
-            known = scores.index.is_unique and truth.index.is_unique and len(truth) == images
-            if not known or not scores.index.isin(truth.index).all():
-                raise ValueError(
-                    "truth must have one value for every image of the scores, on the same index"
-                )
+        if isinstance(truth, pd.Series):
             truth = truth.reindex(scores.index)
         truth = np.asarray(truth, dtype=float)
-        if len(truth) != images:
-            raise ValueError("truth must have one value for every image of the scores")
         if not np.isin(truth, (0, 1)).all():
             raise ValueError("truth must be 0 (real) or 1 (generated) for every image")
         values = scores.to_numpy(dtype=float, na_value=np.nan)
@@ -257,22 +245,23 @@ class _Table:
         able = np.minimum(rated[truth == 1].sum(axis=0), rated[truth == 0].sum(axis=0)) >= 2
         able |= not able.any()
         self.values, self.truth = values[kept][:, able], truth[kept].astype(int)
-        self.clusters = None if clusters is None else cluster.codes(clusters, images)[kept]
+        self.numbers = cluster.codes(cluster.codes(clusters, images)[kept], kept.sum())
         layers = np.zeros(images) if strata is None else pd.factorize(np.asarray(strata))[0]
-        self.strata = [layers[kept] == name for name in np.unique(layers)]
-        given = ~np.isnan(self.values)
-        self.counts = {"readers": int(able.sum()), "images": len(self.truth)}
-        self.counts |= {"dropped": int((~kept).sum()), "answers": int(given.sum())}
-        self.counts["incomplete"] = int((~given.all(axis=1)).sum())
-        numbers = cluster.codes(self.clusters, len(self.truth))
-        kinds = (len(np.unique(numbers[self.truth == kind])) for kind in (0, 1))
-        self.counts["fewest"] = min(kinds)
+        kinds, given = [self.truth == kind for kind in (0, 1)], ~np.isnan(self.values)
         # A stratum counts only if every reader has two images of each kind in it.
-        self.strata = [part for part in self.strata if self._enough(part)]
-
-    def _enough(self, part: np.ndarray) -> bool:
-        rated = ~np.isnan(self.values)
-        return all((rated & (part & (self.truth == v))[:, None]).sum(0).min() >= 2 for v in (0, 1))
+        self.strata = [
+            part
+            for part in (layers[kept] == name for name in np.unique(layers))
+            if min(given[part & kind].sum(axis=0).min() for kind in kinds) >= 2
+        ]
+        self.counts = {
+            "readers": int(able.sum()),
+            "images": len(self.truth),
+            "dropped": int((~kept).sum()),
+            "answers": int(given.sum()),
+            "incomplete": int((~given.all(axis=1)).sum()),
+            "fewest": min(len(np.unique(self.numbers[kind])) for kind in kinds),
+        }
 
     def lacking(self, covariance: str = "delong", readers: int = 1) -> str:
         """The reason why there is no analysis; empty if there is one."""
@@ -283,32 +272,24 @@ class _Table:
                 return f"fewer than two {name} images with scores"
         if not self.strata:
             return "fewer than two real or two generated images that a reader scored"
-        alone = "one reader: readers cannot be taken as random"
-        return alone if self.values.shape[1] < readers else ""
+        few = self.values.shape[1] < readers
+        return "one reader: readers cannot be taken as random" if few else ""
 
     def areas(self, covariance: str) -> tuple[np.ndarray, np.ndarray, float]:
         """The result of `areas` for this one study."""
-        numbers = cluster.codes(self.clusters, len(self.truth))
-        found = roc_areas.areas(self.values[:, None], self.truth, numbers, self.strata, covariance)
-        return tuple(part[0] for part in found)
+        study = self.values[:, None], self.truth, self.numbers, self.strata, covariance
+        return tuple(part[0] for part in roc_areas.areas(*study))
 
 
-def _variance(areas: np.ndarray) -> np.ndarray:
-    # Areas of m and n images differ by at least 1 / (2 m n) or not at all. A smaller difference is
-    # rounding, which depends on the order.
-    variance = areas.var(axis=-1, ddof=1)
-    return np.where(variance > 1e-24, variance, 0.0)[()]
-
-
-def _result(estimate: float, se: float, df: float, against: float, **more) -> pd.Series:
+def _result(estimate: float, se: float, df: float, **more) -> pd.Series:
     found = dict.fromkeys(FIELDS, np.nan) | {"estimate": estimate, "se": 0.0, "df": df}
     reason = {0: REVERSED, 1: SEPARATED}.get(estimate, WITHOUT_WIDTH)
     if se >= 1e-12:
-        statistic, half, reason = (estimate - against) / se, special.stdtrit(df, 0.975) * se, ""
+        statistic, half, reason = (estimate - 0.5) / se, special.stdtrit(df, cluster.UPPER) * se, ""
         found |= {"se": se, "statistic": statistic, "p": 2 * special.stdtr(df, -abs(statistic))}
         found |= {"low": estimate - half, "high": estimate + half}
     return pd.Series(found | more | {"reason": reason})
 
 
-def _nothing(reason: str, **more) -> pd.Series:
+def _without_result(reason: str, **more) -> pd.Series:
     return pd.Series({**dict.fromkeys(FIELDS, np.nan), **more, "reason": reason})

@@ -123,13 +123,11 @@ def powers(
     real, made = real * np.asarray(images), (1 - real) * np.asarray(images)
     parts = []
     for count in readers:
-        part = pd.DataFrame({"readers": count, "images": images})
-        part["power_area"] = power_of_area(area, count, real, made, **spread)
-        part["power_difference"] = np.nan
+        one, two = power_of_area(area, count, real, made, **spread), np.nan
         if count >= FEW_READERS:
             two = power_of_difference(difference, area, count, real, made / 2, **spread)
-            part["power_difference"] = two
-        parts.append(part)
+        part = {"readers": count, "images": images, "power_area": one, "power_difference": two}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
