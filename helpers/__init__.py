@@ -42,7 +42,7 @@ share is beside these folders. In the order in which a newcomer asks:
                           retry policy, keys (02, 07)
     diffusion/            base models and the tiny model's family (03, 04)
     statistics/           agreement (its coefficients: chance_corrected), accuracy, roc_areas,
-                          multireader, models, design: arrays and frames (08)
+                          multireader, comparisons, design: arrays and frames (08)
 
 What imports what
 - Notebooks import helpers, never the other way round. The runner imports no stage. A

@@ -18,7 +18,7 @@ from helpers.analyse_readings import joined, model_readers, report, results
 from helpers.ask_models import recording
 from helpers.assemble_reading_set import seal
 from helpers.runner import folders, parameters, runs
-from helpers.statistics import models, roc_areas
+from helpers.statistics import comparisons, roc_areas
 
 STUDY = reading_studies.STUDY
 
@@ -170,18 +170,18 @@ def simulated(random, readers=6, images=60):
 
 def test_a_difference_is_that_of_each_reader_averaged():
     truth, scores, model = simulated(np.random.default_rng(1))
-    found = models.area_difference(scores, truth, model)
+    found = comparisons.model_area(scores, truth, model)
     both = np.column_stack([model, scores])[:, None]
     areas, matrix, _ = roc_areas.areas(both, truth, np.arange(len(truth)))
     assert found["estimate"] == pytest.approx((areas[0, 0] - areas[0, 1:]).mean())
-    alone = models.area_difference(scores[[0]], truth, model)
+    alone = comparisons.model_area(scores[[0]], truth, model)
     half = (alone["high"] - alone["low"]) / 2
     se = np.sqrt(matrix[0, 0, 0] + matrix[0, 1, 1] - 2 * matrix[0, 0, 1])
     assert half / se == pytest.approx(1.96, rel=0.05)
     right = (scores > 0.5).astype(float).eq(truth, axis=0).astype(float)
     own = pd.Series((model > 0.5).astype(float) == truth).astype(float)
     right.iloc[3, 2] = own[7] = np.nan
-    found = models.accuracy_difference(right, own)
+    found = comparisons.model_accuracy(right, own)
     wanted = np.mean([(own - right[reader]).mean() for reader in right])
     assert found["estimate"] == pytest.approx(wanted)
 
@@ -191,6 +191,6 @@ def test_the_intervals_cover_what_they_should():
     random, inside = np.random.default_rng(2), []
     for _ in range(1500):
         truth, scores, model = simulated(random)
-        found = models.area_difference(scores, truth, model)
+        found = comparisons.model_area(scores, truth, model)
         inside.append(found["general_low"] <= 0 <= found["general_high"])
     assert 0.925 <= np.mean(inside) <= 0.985

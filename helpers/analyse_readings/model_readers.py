@@ -21,8 +21,7 @@ from helpers.analyse_readings import (
 )
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
-from helpers.statistics import accuracy, agreement
-from helpers.statistics import models as beside
+from helpers.statistics import accuracy, agreement, comparisons
 from helpers.statistics.differences import FEW_READERS
 from helpers.table_columns import LABELS, column_names
 
@@ -158,9 +157,9 @@ def _differences(rights: tuple, scores: tuple, truth: pd.Series, groups) -> pd.D
     """Each model minus the readers' mean: accuracy, and the area where both kinds were read."""
     rows = []
     for model in rights[0]:
-        found = {"accuracy": beside.accuracy_difference(rights[1], rights[0][model], groups)}
+        found = {"accuracy": comparisons.model_accuracy(rights[1], rights[0][model], groups)}
         if truth.nunique() == 2:
-            found["area"] = beside.area_difference(scores[1], truth, scores[0][model], groups)
+            found["area"] = comparisons.model_area(scores[1], truth, scores[0][model], groups)
         rows += [{"reader": model, "measure": name, **row} for name, row in found.items()]
     table = pd.DataFrame(rows).reindex(columns=column_names("model_differences"))
     few = table["readers"] < FEW_READERS

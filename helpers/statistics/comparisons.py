@@ -1,8 +1,12 @@
 """Compares the areas of two sets of images read by the same readers, or of two groups of readers of
-the same images. Every score counts.
+the same images, and a model with the mean of a group of readers. Every score counts.
 
 Images in both sets (the real ones beside two generators) affect both areas, so the covariance is
-over the union of the images. Truth is 0 (real) or 1 (generated).
+over the union of the images. The difference of a model is the mean over readers of the model minus
+each reader: accuracy on the images that both answered, the area of each on its own images.
+Intervals over images treat these readers as fixed; those for readers in general treat them as
+random (Obuchowski and Rockette 1995, applied to the readers' differences). Truth is 0 (real) or 1
+(generated).
 """
 
 import numpy as np
@@ -13,18 +17,20 @@ from helpers.statistics import clusters as cluster
 from helpers.statistics import multireader, roc_areas
 
 FEWEST_READERS = 3  # minimum in each of two groups
+FEW = f"fewer than {cluster.FEWEST} images, prompts or patients on one side"
+FEW_OF_MODEL = f"fewer than {cluster.FEWEST} real or generated images, prompts or patients"
+ALIKE = "the difference is the same for every image"
 
 
-def of_images(scores, truth, first, second, clusters=None, confidence: float = 0.95) -> pd.Series:
+def of_images(scores, truth, first, second, clusters=None) -> pd.Series:
     """The mean area over the images `first` minus that over `second`, for these readers and for
     readers in general.
 
     `scores` (images, readers), missing allowed; `truth` 0 or 1, `first` and `second` yes or no per
     image, `clusters` the prompt or patient of each image. Readers without two scores of each kind
     in both sets are left out. Returns area_a, area_b, estimate, low, high (these readers, random
-    images), general_low, general_high, statistic, df and p (random readers: Obuchowski and Rockette
-    1995, applied to the readers' differences), readers, images, fewest (of a kind in a set) and
-    reason.
+    images), general_low, general_high, statistic, df and p (random readers), readers, images,
+    fewest (of a kind in a set) and reason.
     """
     truth, numbers = np.asarray(truth, dtype=int), cluster.codes(clusters, len(scores))
     values = scores.to_numpy(dtype=float, na_value=np.nan)
@@ -41,7 +47,8 @@ def of_images(scores, truth, first, second, clusters=None, confidence: float = 0
             counts | {"reason": "fewer than two real or two generated images in a set"}
         )
     found = different(values[:, None, able], truth, numbers, *sets, clusters is not None)
-    return _with_intervals({name: part[0] for name, part in found.items()}, counts, confidence)
+    few = FEW if counts["fewest"] < cluster.FEWEST else ""
+    return _with_intervals(counts | {name: part[0] for name, part in found.items()}, few)
 
 
 def different(values, truth, numbers, first, second, clustered=True) -> dict:
@@ -60,28 +67,31 @@ def different(values, truth, numbers, first, second, clustered=True) -> dict:
         found.append(areas)
         groups.append(clusters)
     matrix, df = roc_areas.covariances(moved[0] - moved[1], truth, numbers, np.minimum(*groups))
-    away = found[0] - found[1]
-    row = {
-        "area_a": found[0].mean(axis=-1),
-        "area_b": found[1].mean(axis=-1),
-        "estimate": away.mean(axis=-1),
-        "se": np.sqrt(matrix.mean(axis=(-2, -1))),
-        "df": df,
-    }
+    mean = {"area_a": found[0].mean(axis=-1), "area_b": found[1].mean(axis=-1)}
+    return mean | _spread(found[0] - found[1], matrix, df, df if clustered else np.inf)
+
+
+def _spread(away, matrix, df, groups) -> dict:
+    """The mean of the differences `away` (…, readers) with its standard error and degrees of
+    freedom over images and, for several readers, over readers too; from the covariance over images
+    `matrix` (…, readers, readers).
+    """
+    found = {"estimate": away.mean(axis=-1), "df": df}
+    found["se"] = np.sqrt(np.maximum(matrix.mean(axis=(-2, -1)), 0))
     if away.shape[-1] > 1:
-        random = multireader.random_readers(away, matrix, df if clustered else np.inf)
-        row |= {"general_se": random["se"], "general_df": random["df"]}
-    return row
+        random = multireader.random_readers(away, matrix, groups)
+        found |= {"general_se": random["se"], "general_df": random["df"]}
+    return found
 
 
-def of_readers(scores, truth, first: list, second: list, clusters=None, confidence=0.95):
+def of_readers(scores, truth, first: list, second: list, clusters=None) -> pd.Series:
     """The mean area of the readers `first` minus that of the readers `second` (columns of
     `scores`), readers random in both groups; fields as `of_images`.
 
     The variance is that of the readers' areas in each group plus the part from the common images,
     with Satterthwaite's degrees of freedom.
     """
-    counts = {"readers": len(first) + len(second), "images": len(scores), "fewest": np.inf}
+    counts = {"readers": len(first) + len(second), "images": len(scores)}
     if min(len(first), len(second)) < FEWEST_READERS:
         few = f"fewer than {FEWEST_READERS} readers in a group"
         return pd.Series(counts | {"reason": few})
@@ -92,7 +102,7 @@ def of_readers(scores, truth, first: list, second: list, clusters=None, confiden
         few = "a reader scored fewer than 2 real or generated images"
         return pd.Series(counts | {"reason": few})
     found = apart(values[:, None], truth, numbers, len(first))
-    return _with_intervals({name: part[0] for name, part in found.items()}, counts, confidence)
+    return _with_intervals(counts | {name: part[0] for name, part in found.items()})
 
 
 def apart(values, truth, numbers, first: int) -> dict:
@@ -118,15 +128,68 @@ def apart(values, truth, numbers, first: int) -> dict:
     }
 
 
-def _with_intervals(found: dict, counts: dict, confidence: float) -> pd.Series:
-    """A row with intervals and p, or with the reason why they are missing."""
-    row, upper = found | counts | {"reason": ""}, (1 + confidence) / 2
-    if counts["fewest"] < cluster.FEWEST:
-        row["reason"] = f"fewer than {cluster.FEWEST} images, prompts or patients on one side"
-    for name in () if row["reason"] else ("", "general_"):
-        if not (se := row.get(f"{name}se", 0)) > 1e-12:
+def model_area(scores, truth, model, clusters=None) -> pd.Series:
+    """The model's area minus the readers' mean area.
+
+    `scores` (images, readers), `model` (images,), missing allowed; `clusters` the prompt or patient
+    of each image. Readers without two scores of each kind are left out. Returns model,
+    readers_mean, estimate, low, high (these readers), general_low, general_high (readers in
+    general; none for one reader), readers, images and reason.
+    """
+    truth, numbers = np.asarray(truth, dtype=int), cluster.codes(clusters, len(scores))
+    values = np.column_stack([model, scores]).astype(float)
+    given = ~np.isnan(values)
+    able = np.min([given[truth == kind].sum(axis=0) for kind in (0, 1)], axis=0) >= 2
+    found = {"readers": int(able[1:].sum()), "images": int(given[:, 0].sum())}
+    if not able[0] or not able[1:].any():
+        return pd.Series(found | {"reason": "fewer than two real or two generated images"})
+    kind = "delong" if clusters is None else "jackknife"
+    areas, moved, groups = roc_areas.influence(
+        values[:, None, able], truth, numbers, covariance=kind
+    )
+    matrix, df = roc_areas.covariances(moved[..., :1] - moved[..., 1:], truth, numbers, groups)
+    found |= {"model": areas[0, 0], "readers_mean": areas[0, 1:].mean()}
+    found |= _spread(areas[0, :1] - areas[0, 1:], matrix[0], df[0], df[0])
+    return _with_intervals(found, FEW_OF_MODEL if groups.min() < cluster.FEWEST else "", ALIKE)
+
+
+def model_accuracy(right, model, clusters=None) -> pd.Series:
+    """The model's accuracy minus the readers' mean accuracy; fields as `model_area`.
+
+    `right` (images, readers) and `model` (images,): 1 right, 0 wrong, missing without an answer.
+    """
+    numbers, own = cluster.codes(clusters, len(right)), np.asarray(model, dtype=float)
+    values = right.to_numpy(dtype=float, na_value=np.nan)
+    apart = own[:, None] - values
+    given = ~np.isnan(apart)
+    able = given.sum(axis=0) >= 2
+    found = {"readers": int(able.sum()), "images": int((~np.isnan(own)).sum())}
+    if not able.any():
+        return pd.Series(found | {"reason": "fewer than two images that both answered"})
+    apart, given = apart[:, able], given[:, able]
+    away = np.nanmean(apart, axis=0)
+    total = cluster.sums(np.nan_to_num((apart - away) / given.sum(axis=0)), numbers)
+    answered = numbers[given.any(axis=1)]
+    groups, df = len(np.unique(answered)), max(cluster.number(answered) - 1, 1.0)
+    matrix = groups / max(groups - 1, 1) * total.T @ total
+    both = np.where(given, values[:, able], np.nan)
+    found |= {"model": np.nanmean(own), "readers_mean": np.nanmean(both, axis=0).mean()}
+    found |= _spread(away, matrix, df, df)
+    return _with_intervals(found, FEW_OF_MODEL if groups < cluster.FEWEST else "", ALIKE)
+
+
+def _with_intervals(found: dict, few: str = "", alike: str = "") -> pd.Series:
+    """A row with intervals and p, or with the reason why they are missing: `few` images, or
+    differences that are all `alike`.
+    """
+    row = found | {"reason": few}
+    for name in ("", "general_"):
+        if few or f"{name}se" not in row:
             continue
-        half = special.stdtrit(row[f"{name}df"], upper) * se
+        if not row[f"{name}se"] > 1e-12:
+            row["reason"] = alike
+            continue
+        half = special.stdtrit(row[f"{name}df"], cluster.UPPER) * row[f"{name}se"]
         low, high = np.clip([row["estimate"] - half, row["estimate"] + half], -1, 1)
         row |= {f"{name}low": low, f"{name}high": high}
     if "general_low" in row:
