@@ -27,10 +27,7 @@ def gather(run: runs.Run) -> pd.DataFrame:
     trained_here = [
         source.name
         for source in sources
-        if any(
-            name.startswith("03_")
-            for name in freshness.references(source.study, source.notebook, source.parameters)
-        )
+        if any(name.startswith("03_") for name in source.references)
     ]
     named = pool["run"] + (": " + pool["generator"]).fillna("")
     patient, prompt = (

@@ -56,11 +56,11 @@ def nearest(samples: pd.DataFrame, cases: pd.DataFrame, apart: tuple = ()) -> pd
         one, two = (side[name].fillna("").to_numpy(dtype=str) for side in (samples, cases))
         same |= (one[:, None] == two[None]) & (one != "")[:, None]
     likeliest = _search(np.stack([small for small, _ in looked_for]), structures, ~same)
-    rows, own = [], cases["image_id"].to_numpy(dtype=object)
+    rows, names = [], cases["image_id"].to_numpy(dtype=object)
     for (sample, hashed), indices in zip(looked_for, progress(likeliest, "aligning")):
         best, distance = alignment.aligned(sample, structures[indices])
         bits = min(np.count_nonzero(hashes != one, axis=1).min() for one in hashed)
-        rows.append((own[indices[best]], distance, bits))
+        rows.append((names[indices[best]], distance, bits))
     found = pd.DataFrame(rows, columns=["nearest_image_id", "distance", "hash_distance"])
     return found.assign(image_id=samples["image_id"].to_numpy())
 
@@ -97,8 +97,7 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
     `settings` has false_alarms, extractor, feature_size, framing, margin and seed.
     """
     found, rows = [], []
-    made = pool[pool["origin"] == "generated"]
-    for (modality, source), samples in made.groupby(["modality", "source"]):
+    for modality, source, samples in fidelity.generated(pool):
         trained = bool(samples["trained_here"].all())
         cases, others = _compared(pool[pool["modality"] == modality], trained, settings["seed"])
         if cases.empty or others.empty:
@@ -108,7 +107,7 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
         table = nearest(samples, cases)
         size = fidelity.common_size(pd.concat([samples, cases]), settings)
         vectors = [features.extract(side, settings, size) for side in (samples, cases)]
-        spread = features.scale(vectors[1])[1]
+        _, spread = features.scale(vectors[1])
         table["feature_distance"] = fidelity.nearest_distance(*[one / spread for one in vectors])
         table["near"] = table["distance"] < limit
         table["copy"] = table["near"] & trained
@@ -156,8 +155,7 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
     are too near to a real case, or why the source could not be searched.
     """
     said = []
-    made = pool[pool["origin"] == "generated"]
-    for (modality, source), samples in made.groupby(["modality", "source"]):
+    for modality, source, samples in fidelity.generated(pool):
         own = nearest[nearest["image_id"].isin(samples["image_id"])]
         known = (copy_rows["source"] == source) & (copy_rows["modality"] == modality)
         near, name = int(own["near"].sum()), f"{MODALITY_NAMES[modality]} of {source}"

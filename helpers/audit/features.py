@@ -74,9 +74,12 @@ def handcrafted(picture: np.ndarray) -> np.ndarray:
     """First-order (10), layout (9), texture (20) and spectral (8) features of a square image in
     0..1, float32 of length 47.
     """
+    coarse, power = images.area_resize(picture, 3, 3), radial_power(picture, 8)
+    layout = ((coarse - coarse.mean()) / (picture.std() + 1e-6)).ravel()
+    spectrum = np.log10(power / power.sum() + 1e-8)
     return np.concatenate(
-        [_first_order(picture), _layout(picture), _texture(picture), _spectrum(picture)]
-    ).astype(np.float32)
+        [_first_order(picture), layout, _texture(picture), spectrum], dtype=np.float32
+    )
 
 
 def _first_order(picture: np.ndarray) -> list[float]:
@@ -93,11 +96,6 @@ def _first_order(picture: np.ndarray) -> list[float]:
         entropy,
         *np.percentile(values, (5, 25, 50, 75, 95)),
     ]
-
-
-def _layout(picture: np.ndarray) -> np.ndarray:
-    coarse = images.area_resize(picture, 3, 3)
-    return ((coarse - coarse.mean()) / (picture.std() + 1e-6)).ravel()
 
 
 def _texture(picture: np.ndarray) -> list[float]:
@@ -119,22 +117,9 @@ def _texture(picture: np.ndarray) -> list[float]:
         ]
     # Local binary patterns as sign counts of the four forward neighbours (Ojala 1996): how rough
     # the texture is, free of contrast.
-    inner, neighbours = (
-        picture[1:-1, 1:-1],
-        (
-            picture[1:-1, 2:],
-            picture[2:, 1:-1],
-            picture[2:, 2:],
-            picture[2:, :-2],
-        ),
-    )
-    brighter = sum((neighbour > inner).astype(np.int8) for neighbour in neighbours)
+    forward = (picture[1:-1, 2:], picture[2:, 1:-1], picture[2:, 2:], picture[2:, :-2])
+    brighter = sum((pixel > picture[1:-1, 1:-1]).astype(np.int8) for pixel in forward)
     return [*found, *(np.bincount(brighter.ravel(), minlength=5) / brighter.size)]
-
-
-def _spectrum(picture: np.ndarray, bands: int = 8) -> np.ndarray:
-    power = radial_power(picture, bands)
-    return np.log10(power / power.sum() + 1e-8)
 
 
 def radial_power(picture: np.ndarray, bands: int) -> np.ndarray:

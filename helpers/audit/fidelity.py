@@ -2,7 +2,7 @@
 the same number for real against real.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,7 @@ FEWEST = 10  # minimum number of images per side for a comparison
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003
 
 
-def measure(
-    pool: pd.DataFrame, settings: dict, replicates: int = 40, neighbours: int = 5
-) -> pd.DataFrame:
+def measure(pool: pd.DataFrame, settings: dict, replicates: int = 40) -> pd.DataFrame:
     """The table quality.csv: every generated source of `pool` (audit.gather) against real images of
     its modality.
 
@@ -29,9 +27,7 @@ def measure(
     and seed. Intervals: delete-half jackknife over patients and prompts.
     """
     rows, seed = [], settings["seed"]
-    for (modality, source), made in pool[pool["origin"] == "generated"].groupby(
-        ["modality", "source"], sort=True
-    ):
+    for modality, source, made in generated(pool):
         real = pool[(pool["origin"] == "real") & (pool["modality"] == modality)]
         sides = _equal_sides(made, real, seed)
         if min(map(len, sides)) < FEWEST:
@@ -43,18 +39,17 @@ def measure(
             found = [(side - centre) / spread for side in found]
         groups = [side["group"].to_numpy(dtype=object) for side in sides]
         table = pd.DataFrame(
-            _compare(found, groups, seed, replicates, neighbours)
-            + _diversity(sides, settings, size)
+            _compare(found, groups, seed, replicates) + _diversity(sides, settings, size)
         )
-        rows.append(
-            table.assign(
-                source=source,
-                modality=modality,
-                images=len(sides[0]),
-                extractor=features.describe(settings, size),
-            )
-        )
+        about = {"source": source, "modality": modality, "images": len(sides[0])}
+        rows.append(table.assign(**about, extractor=features.describe(settings, size)))
     return pd.concat([tables.empty("quality"), *rows], ignore_index=True)
+
+
+def generated(pool: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Modality, source and images of every generated source of `pool`."""
+    for names, made in pool[pool["origin"] == "generated"].groupby(["modality", "source"]):
+        yield *names, made
 
 
 def common_size(pool: pd.DataFrame, settings: dict) -> int:
@@ -79,19 +74,19 @@ def _equal_sides(made: pd.DataFrame, real: pd.DataFrame, seed: int) -> list[pd.D
 
 
 def _compare(
-    found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int, neighbours: int
+    found: list[np.ndarray], groups: list[np.ndarray], seed: int, replicates: int
 ) -> list[dict]:
     made, reference, baseline = found
     rows = {}
     for side, own, prefix in ((made, groups[0], ""), (baseline, groups[2], "baseline_")):
         errors = half_sample_error(
-            lambda a, b, side=side: distances(side[a], reference[b], neighbours),
+            lambda a, b, side=side: distances(side[a], reference[b]),
             own,
             groups[1],
             np.random.default_rng(seed),
             replicates,
         )
-        for name, value in distances(side, reference, neighbours).items():
+        for name, value in distances(side, reference).items():
             floor = -np.inf if name == "kernel_distance" else 0.0
             ceiling = 1.0 if name in ("precision", "recall", "coverage") else np.inf
             row = rows.setdefault(name, {"metric": name, "reference_images": len(reference)})
@@ -101,12 +96,12 @@ def _compare(
     return list(rows.values())
 
 
-def distances(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:
+def distances(made: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """All feature-distribution measures of `made` against `real`, both (n, d), by name."""
     return {
         "frechet_distance": frechet_distance(made, real),
         "kernel_distance": kernel_distance(made, real),
-        **neighbourhoods(made, real, neighbours),
+        **neighbourhoods(made, real),
     }
 
 
@@ -133,27 +128,20 @@ def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
     be below zero.
     """
 
-    def total(one, two, without_diagonal):
-        summed = sum(
-            float(((block @ two.T / two.shape[1] + 1) ** 3).sum(dtype=np.float64))
-            for block in _blocks(one)
-        )
-        return (
-            summed - float((((two**2).sum(1) / two.shape[1] + 1) ** 3).sum(dtype=np.float64))
-            if without_diagonal
-            else summed
-        )
+    # In float64, because the answer is a small difference of large sums.
+    made, real = made.astype(np.float64), real.astype(np.float64)
 
-    n, m = len(made), len(real)
-    made, real = (
-        made.astype(np.float64),
-        real.astype(np.float64),
-    )  # the answer is a small difference of large sums
-    return (
-        total(made, made, True) / (n * (n - 1))
-        + total(real, real, True) / (m * (m - 1))
-        - 2 * total(made, real, False) / (n * m)
-    )
+    def total(one, two):
+        """The kernel, summed over all pairs of rows."""
+        return sum(float(((block @ two.T / two.shape[1] + 1) ** 3).sum()) for block in _blocks(one))
+
+    # Without the pairs of a row with itself.
+    within = [
+        (total(side, side) - float((((side**2).sum(1) / side.shape[1] + 1) ** 3).sum()))
+        / (len(side) * (len(side) - 1))
+        for side in (made, real)
+    ]
+    return sum(within) - 2 * total(made, real) / (len(made) * len(real))
 
 
 def neighbourhoods(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> dict[str, float]:

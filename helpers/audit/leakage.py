@@ -8,7 +8,7 @@ from scipy import optimize, stats
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
-from helpers.audit import signs
+from helpers.audit import fidelity, signs
 from helpers.table_columns import MODALITY_NAMES, column_names
 
 WARN_ABOVE = 0.6
@@ -57,11 +57,10 @@ def separability(
     interval clustered by group (Obuchowski 1997); two-sided permutation p with whole groups
     permuted and the discriminant refitted. Empty with fewer than 3 groups per side.
     """
-    names = pd.Series(groups)
-    side = pd.Series(generated).groupby(names.to_numpy()).first()
+    side = pd.Series(generated).groupby(groups).first()
     if min(side.sum(), (~side).sum()) < FEWEST_GROUPS:
         return pd.DataFrame(columns=["feature", "auc", "low", "high", "p"])
-    codes = names.map({name: code for code, name in enumerate(side.index)}).to_numpy()
+    codes = side.index.get_indexer(groups)
     random = np.random.default_rng(seed)
     permuted = np.stack(
         [random.permutation(side.to_numpy())[codes] for _ in range(permutations)], axis=1
@@ -188,20 +187,20 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
 
 def leading(leakage: pd.DataFrame) -> list[str]:
     """One sentence per source and stage: the signs that give it away most."""
-    joint = leakage[leakage["feature"] == "joint"]
     return [
         f"{MODALITY_NAMES[row.modality]} of {row.source}, {row.stage} the standardisation: AUC"
         f" {row.auc:.2f} by all signs together, mostly by {_most(leakage, row)}."
-        for row in joint.itertuples()
+        for row in leakage[leakage["feature"] == "joint"].itertuples()
     ]
 
 
-def _most(leakage: pd.DataFrame, row, count: int = 3) -> str:
-    """The signs with the largest areas for a row's source and stage, with these areas."""
-    single = leakage[leakage["feature"] != "joint"]
-    for name in ("source", "modality", "stage"):
-        single = single[single[name] == getattr(row, name)]
-    worst = single.sort_values("auc", ascending=False).head(count)
+def _most(leakage: pd.DataFrame, row) -> str:
+    """The three signs with the largest areas for a row's source and stage, with these areas."""
+    single = leakage.query(
+        "feature != 'joint' and source == @row.source and modality == @row.modality"
+        " and stage == @row.stage"
+    )
+    worst = single.sort_values("auc", ascending=False).head(3)
     return ", ".join(f"{sign} ({auc:.2f})" for sign, auc in zip(worst["feature"], worst["auc"]))
 
 
@@ -210,8 +209,7 @@ def not_judged(pool: pd.DataFrame, leakage: pd.DataFrame) -> list[str]:
     the reason.
     """
     sentences = []
-    made = pool[pool["origin"] == "generated"]
-    for modality, source in made.groupby(["modality", "source"]).groups:
+    for modality, source, _ in fidelity.generated(pool):
         own = leakage[(leakage["source"] == source) & (leakage["modality"] == modality)]
         if own.empty:
             sentences.append(

@@ -24,7 +24,15 @@ def facts_before(pool: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in progress(list(pool.itertuples()), "facts before"):
         array = images.read_png(row.file)
-        rows.append({**file_facts(Path(row.file), array), **picture_facts(array, int(row.bits))})
+        height, width = array.shape
+        shape_and_file = {
+            "shape_width": width,
+            "shape_height": height,
+            "shape_aspect": np.log(width / height),
+            "file_bytes_per_pixel": Path(row.file).stat().st_size / array.size,
+            "file_notes": len(Image.open(row.file).info),
+        }
+        rows.append(shape_and_file | picture_facts(array, int(row.bits)))
     return pd.DataFrame(rows)
 
 
@@ -45,23 +53,11 @@ def facts_after(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     found = []
     for row, fits in zip(progress(rows, "facts after"), large):
         if fits:
-            array, bits = images.read_png(row.file), int(row.bits)
-            shown = framing.for_reading(array, bits, row.modality, depth, settings)
+            pixels = images.read_png(row.file)
+            shown = framing.for_reading(pixels, int(row.bits), row.modality, depth, settings)
         found.append(picture_facts(shown, depth) if fits else {})
     columns = list(picture_facts(np.zeros((16, 16), np.uint8), 8))
     return pd.DataFrame(found, columns=columns, dtype=float)
-
-
-def file_facts(path: Path, array: np.ndarray) -> dict[str, float]:
-    """Shape, sampling and container of a PNG file."""
-    height, width = array.shape
-    return {
-        "shape_width": width,
-        "shape_height": height,
-        "shape_aspect": np.log(width / height),
-        "file_bytes_per_pixel": path.stat().st_size / array.size,
-        "file_notes": len(Image.open(path).info),
-    }
 
 
 def picture_facts(array: np.ndarray, bits: int) -> dict[str, float]:
@@ -123,23 +119,20 @@ def _histogram(array: np.ndarray, bits: int) -> dict[str, float]:
     """Empty levels and unevenness of neighbouring levels between the 2nd and 98th percentile, and
     the clipped ends.
     """
-    levels = min(bits, 8)
     # Deep images are examined in 256 levels and, for finer combs, in their own levels.
-    coarse = (array >> (bits - levels)).ravel()
+    coarse = (array >> max(bits - 8, 0)).ravel()
     low, high = np.percentile(coarse, (2, 98)).astype(int)
-    counts = np.bincount(coarse, minlength=2**levels)[low : high + 1].astype(float)
+    counts = np.bincount(coarse)[low : high + 1].astype(float)
     smooth = ndimage.uniform_filter1d(counts, 9, mode="nearest")
     uneven = np.abs(counts - smooth).sum() / max(np.sqrt(np.maximum(smooth, 1)).sum(), 1)
-    own = np.bincount(array.ravel(), minlength=2**bits)
-    inner = own[np.flatnonzero(own)[0] : np.flatnonzero(own)[-1] + 1]
+    inner = np.bincount((array - array.min()).ravel())
     expected = np.exp(-inner.sum() / len(inner))  # empty levels of an even histogram
-    top = 2**bits - 1
     return {
         "comb_empty_levels": float((counts == 0).mean()),
         "comb_unevenness": float(np.log(uneven + 1e-3)),
         "comb_fine": float((inner == 0).mean() - expected),
         "clip_black": float((array == 0).mean()),
-        "clip_white": float((array == top).mean()),
+        "clip_white": float((array == 2**bits - 1).mean()),
     }
 
 
