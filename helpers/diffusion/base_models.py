@@ -141,7 +141,8 @@ def kind_of(base: str, revision: str) -> str:
         index = path.with_suffix("") / "model_index.json"
         if index.is_file():
             return json.loads(index.read_text())["_class_name"]
-        names = _or_model_error(base, _names, path) if path.suffix == ".safetensors" else []
+        readable = path.suffix == ".safetensors"
+        names = _or_model_error(base, safe_open, path, "pt").keys() if readable else []
         larger = any(name.startswith("conditioner.embedders.1.") for name in names)
         return "StableDiffusionXLPipeline" if larger else "StableDiffusionPipeline"
     if path.is_dir() and not (path / "model_index.json").is_file():
@@ -153,18 +154,13 @@ def kind_of(base: str, revision: str) -> str:
     return _or_model_error(base, DiffusionPipeline.load_config, place, **options)["_class_name"]
 
 
-def _names(path: Path) -> list[str]:
-    with safe_open(path, "pt") as file:
-        return list(file.keys())
-
-
 def _loaded(kind: type, base: str, revision: str, options: dict):
     path = Path(base).expanduser()
+    options = {**options, "torch_dtype": torch.float32}
     if path.is_file():
-        beside, local = path.with_suffix(""), {**options, "torch_dtype": torch.float32}
-        if beside.is_dir():
-            local |= {"config": str(beside), "local_files_only": True}
-        return _or_model_error(base, kind.from_single_file, str(path), **local)
+        if (beside := path.with_suffix("")).is_dir():
+            options |= {"config": str(beside), "local_files_only": True}
+        return _or_model_error(base, kind.from_single_file, str(path), **options)
     halved = [".fp16." in part.name for part in path.glob("*/*") if part.suffix in WEIGHTS]
     return _or_model_error(
         base,
@@ -172,7 +168,6 @@ def _loaded(kind: type, base: str, revision: str, options: dict):
         str(path) if path.is_dir() else base,
         revision=revision or None,
         variant="fp16" if halved and all(halved) else None,
-        torch_dtype=torch.float32,
         **options,
     )
 
@@ -195,8 +190,11 @@ def _or_model_error(base: str, work, *arguments, **options):
 
 def networks(pipeline) -> dict[str, torch.nn.Module]:
     """The parts of a pipeline that have weights."""
-    parts = pipeline.components.items()
-    return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+    return {
+        name: part
+        for name, part in pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
 
 
 def check_finite(pipeline, base: str) -> None:

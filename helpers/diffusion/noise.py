@@ -85,12 +85,10 @@ def flowed(
     count = process.config.num_train_timesteps
     place = (torch.special.ndtri(uniform).sigmoid() * count).long().clamp(max=count - 1)
     times, sigmas = (
-        process.timesteps.to(clean.device)[place],
-        process.sigmas.to(clean.device)[place],
+        values.to(clean.device)[place] for values in (process.timesteps, process.sigmas)
     )
     sigma = sigmas.view(-1, 1, 1, 1)
-    noisy = (1 - sigma) * clean + sigma * noise
-    return noisy, times, noise - clean, torch.ones_like(uniform)
+    return (1 - sigma) * clean + sigma * noise, times, noise - clean, torch.ones_like(uniform)
 
 
 def snr_weights(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tensor:

@@ -141,9 +141,8 @@ def tensors(
         for name, parameter in zip(names, parameters)
         for key, value in optimizer.state[parameter].items()
     }
-    lists = {"weights": parameters, **averages}
-    named = {label: dict(zip(names, values)) for label, values in lists.items()}
-    return {**named, "optimizer": moments}
+    lists = {"weights": parameters, **averages}.items()
+    return {label: dict(zip(names, values)) for label, values in lists} | {"optimizer": moments}
 
 
 def restore(folder: Path, names: list[str], parameters, optimizer, averages: dict) -> dict:
@@ -170,7 +169,6 @@ def restore(folder: Path, names: list[str], parameters, optimizer, averages: dic
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         # A count that is not a tensor in the optimiser was read back as integers.
-        whole = value.dtype == torch.int64
-        value = value.item() if whole else value.to(parameter.device)
+        value = value.item() if value.dtype == torch.int64 else value.to(parameter.device)
         optimizer.state[parameter][name.rpartition(".")[2]] = value
     return state

@@ -111,11 +111,13 @@ class Images:
 
 def token_ids(captions: list[str], tokenizer) -> torch.Tensor:
     """(n, length) token ids, padded and cut to the tokenizer's length."""
-    length = tokenizer.model_max_length
-    encoded = tokenizer(
-        captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    )
-    return encoded.input_ids
+    return tokenizer(
+        captions,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids
 
 
 @torch.no_grad()

@@ -49,17 +49,15 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         raise ModelError(
             f"The tiny model draws 32, 64, 128, 256 or 512 pixels, not {size}: change size."
         )
-    state = torch.random.get_rng_state()
-    torch.manual_seed(recipe.seed)
-    tokenizer = tokenizer_for(captions, 32)
-    text_encoder = _text_encoder(tokenizer)
-    latents = 4 if halvings <= 3 else 8
-    vae = _vae(recipe, latents, halvings + 1)
+    tokenizer, latents = tokenizer_for(captions, 32), 4 if halvings <= 3 else 8
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        text_encoder = _text_encoder(tokenizer)
+        vae = _vae(recipe, latents, halvings + 1)
+        unet = _unet(latents)
     # The posterior begins with almost no noise; otherwise a short training would mostly learn to
     # cope with it.
     torch.nn.init.constant_(vae.quant_conv.bias[latents:], -6.0)
-    unet = _unet(latents)
-    torch.random.set_rng_state(state)
     schedule = {
         "beta_start": 0.00085,
         "beta_end": 0.012,

@@ -90,9 +90,22 @@ class Trained:
         )
         return norm.nan_to_num(0.0, 0.0, 0.0) if self.halved else norm
 
+    @contextmanager
     def averaged(self):
-        """A context in which the averaged weights replace the trained ones."""
-        return swapped(self.parameters, self.ema)
+        """A context in which the averaged weights replace the trained ones, without a copy of
+        all.
+        """
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for parameter, mean in zip(self.parameters, self.ema):
+            kept = parameter.detach().clone()
+            parameter.data.copy_(mean)
+            mean.copy_(kept)
 
     def keep_best(self) -> None:
         """Remember the averaged weights as the best so far."""
@@ -158,20 +171,3 @@ def optimizer_of(parameters: list, recipe: Record) -> torch.optim.Optimizer:
             "optimizer adamw8bit needs the package bitsandbytes: pip install -e '.[adamw8bit]'."
         ) from None
     return AdamW8bit(parameters, **values)
-
-
-@contextmanager
-def swapped(parameters, average):
-    """A context in which the averaged weights replace the trained ones, without a third copy."""
-    _exchange(parameters, average)
-    try:
-        yield
-    finally:
-        _exchange(parameters, average)
-
-
-def _exchange(parameters, average):
-    for parameter, mean in zip(parameters, average):
-        kept = parameter.detach().clone()
-        parameter.data.copy_(mean)
-        mean.copy_(kept)

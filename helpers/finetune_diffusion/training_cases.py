@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from helpers.diffusion import base_models, families
-from helpers.finetune_diffusion import TrainingError, latents
+from helpers.finetune_diffusion import latents
 from helpers.runner.parameters import Record
 
 NO_CAPTION = 0  # the row of the conditions for an empty caption
@@ -43,11 +43,10 @@ def encoded(
     for name in families.of(pipeline).encoders:
         getattr(pipeline, name).to(device)
     texts = conditions(captions, pipeline, recipe, cache)
-    row = {caption: index for index, caption in enumerate(captions)}
     found = [
         Encoded(
             images.read(cases),
-            torch.tensor([row[caption] for caption in cases.caption]),
+            torch.tensor(pd.Index(captions).get_indexer(cases.caption)),
             pipeline.vae.config.scaling_factor,
         )
         for cases in both
@@ -71,11 +70,6 @@ def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFra
     """
     cases = frame[frame.split == "train"].reset_index(drop=True)
     held_out = frame[frame.split == "validation"].reset_index(drop=True)
-    if not len(cases):
-        raise TrainingError(
-            "There are no training cases: no row of the cases' images.csv has split train. Lower"
-            " validation_share and test_share of 01, or add cases."
-        )
     count = min(len(held_out), recipe.validation_images)
     spread = np.unique(np.linspace(0, len(held_out) - 1, count).round().astype(int))
     return cases, held_out.iloc[spread].reset_index(drop=True)

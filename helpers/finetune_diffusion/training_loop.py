@@ -69,8 +69,8 @@ def train(
             places = range(first, first + recipe.batch)
             clean, eps, uniform, condition = at_places(places, cases, texts, recipe, device)
             noisy, timesteps, target, weights = diffused(clean, eps, uniform, recipe.min_snr)
-            last_part = part == recipe.accumulate - 1
-            alone = nullcontext() if last_part else accelerator.no_sync(trained.denoise)
+            adding = part < recipe.accumulate - 1
+            alone = accelerator.no_sync(trained.denoise) if adding else nullcontext()
             with alone, base_models.attention(device, cases.posteriors.shape[-1]):
                 with base_models.autocast(recipe.precision):
                     noisy = noisy.to(memory_format=trained.layout)
@@ -92,11 +92,16 @@ def train(
             if not math.isfinite(mean_loss + norms) or trained.scaler.get_scale() < LEAST_SCALE:
                 began = step - loss_count // recipe.accumulate + 1
                 raise TrainingError(not_finite(folder, began, step, recipe))
-            seconds = time.monotonic() - clock
-            row = {"step": step, "epoch": step * whole_batch / len(cases.captions)}
-            row |= {"loss": mean_loss, "learning_rate": learning_rate(step, recipe)}
-            images = loss_count * recipe.batch * processes
-            course.rows.append(row | {"images_per_second": images / seconds})
+            images, seconds = loss_count * recipe.batch * processes, time.monotonic() - clock
+            course.rows.append(
+                {
+                    "step": step,
+                    "epoch": step * whole_batch / len(cases.captions),
+                    "loss": mean_loss,
+                    "learning_rate": learning_rate(step, recipe),
+                    "images_per_second": images / seconds,
+                }
+            )
             sums, loss_count = torch.zeros(2, device=device), 0
         if len(held_out.captions) and validating:
             with trained.averaged():
@@ -227,8 +232,8 @@ def grid(pipeline, prompts: list[str], recipe: Record, path: Path) -> None:
     drawn = np.stack(drawing.draw(pipeline, jobs, recipe.size, "", recipe.precision))
     for part in idle:
         part.to("cpu")
-    rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size)
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    rows = drawn.reshape(len(prompts), 4, recipe.size, recipe.size).swapaxes(1, 2)
+    sheet = rows.reshape(len(prompts) * recipe.size, 4 * recipe.size)
     files.write_atomically(path, write_png(drawing.quantised(sheet, 8)))
 
 

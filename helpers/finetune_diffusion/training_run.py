@@ -10,20 +10,24 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jinja2
 import pandas as pd
 import torch
 from accelerate import PartialState
 from peft.utils import get_peft_model_state_dict
 
-from helpers import files
+from helpers import files, findings
 from helpers.diffusion import ModelError, base_models, families
-from helpers.finetune_diffusion import TrainingError, model_card, tiny_model, training_loop
+from helpers.finetune_diffusion import TrainingError, tiny_model, training_loop
 from helpers.runner import folders, freshness, runs
 
 # checkpoints for resuming: not a result, so not hashed, and removed when the run is finished
 STATE = ".state"
+CARD = Path(__file__).parent / "templates" / "model_card.md"
 # Parameters that may change while a training is interrupted. They do not change what is learned, at
 # most the order in which the same numbers are added.
 FREE = (
@@ -159,8 +163,7 @@ def work(run: runs.Run) -> pd.DataFrame:
         grid_captions(frame),
     )
     if main:
-        card = model_card.text(run, frame, training, sources, pipeline)
-        export(run, pipeline, sources, card)
+        export(run, pipeline, sources, model_card(run, frame, training, sources, pipeline))
         (state / "training.json").write_text(training.to_json(orient="records"))
     return training
 
@@ -178,7 +181,8 @@ def base_pipeline(run: runs.Run, frame: pd.DataFrame):
             pipeline = tiny_model.build(list(cases.caption), recipe)
             decibels = tiny_model.train_vae(pipeline.vae, cases, recipe, state / "vae")
             run.say(f"The VAE reconstructs the training images with a PSNR of {decibels:.1f} dB.")
-            _replaced(state / "base", pipeline.save_pretrained)
+            with _replaced(state / "base") as folder:
+                pipeline.save_pretrained(folder)
     return base_models.load(str(state / "base"))
 
 
@@ -190,12 +194,42 @@ def loaded_base(run: runs.Run):
     return base_models.load(base_models.resolve(run.study, base), run.parameters.revision)
 
 
+def model_card(
+    run: runs.Run, frame: pd.DataFrame, training: pd.DataFrame, sources: dict[str, str], pipeline
+) -> str:
+    """The README.md of a checkpoint: data, recipe, result, licence of the base, the warning about
+    memorisation.
+    """
+    train = frame[frame.split == "train"]
+    losses = pd.Series(dtype=float)  # by step
+    if "validation_loss" in training:
+        losses = training.set_index("step")["validation_loss"].dropna()
+    found = train.finding.fillna("").str.split("|").explode().map(findings.FINDINGS)
+    page = jinja2.Template(CARD.read_text(), trim_blocks=True, keep_trailing_newline=True)
+    return page.render(
+        run=run,
+        recipe=run.parameters,
+        base=base_models.public_name(run.parameters.base),
+        train=train,
+        held_out=int((frame.split == "validation").sum()),
+        found=list(found.value_counts().items()),
+        licences=list(train.licence.fillna("not given").value_counts().items()),
+        sources=sources,
+        family=families.of(pipeline).name,
+        prediction=families.predicts(pipeline),
+        steps=int(training.step.max()) if len(training) else 0,
+        losses=losses,
+    )
+
+
 def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
     """Write checkpoint/: a diffusers pipeline or LoRA weights, the recipe and the model card;
     complete or not at all.
     """
-
-    def write(folder: str) -> None:
+    public = {"base": base_models.public_name(run.parameters.base)}
+    about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
+    about["prediction"] = families.predicts(pipeline)
+    with _replaced(run.file("checkpoint")) as folder:
         if run.parameters.method == "lora":
             layers = get_peft_model_state_dict(families.network(pipeline))
             name = f"{families.of(pipeline).network}_lora_layers"
@@ -205,24 +239,20 @@ def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
             for part in (pipeline, families.network(pipeline), pipeline.vae):
                 part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
-        public = {"base": base_models.public_name(run.parameters.base)}
-        about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
-        about["prediction"] = families.predicts(pipeline)
         text = json.dumps(about, indent=1, sort_keys=True)
-        (Path(folder) / "recipe.json").write_text(f"{text}\n")
-        (Path(folder) / "README.md").write_text(card)
-
-    _replaced(run.file("checkpoint"), write)
+        (folder / "recipe.json").write_text(f"{text}\n")
+        (folder / "README.md").write_text(card)
 
 
-def _replaced(folder: Path, write) -> None:
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A context with an empty folder, which then takes the place of `folder`."""
     staged = folder.with_name(f"{folder.name}.part")
     for leftover in (staged, folder):
         if leftover.exists():
             shutil.rmtree(leftover)
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    staged.mkdir()
-    write(str(staged))
+    staged.mkdir(parents=True)
+    yield staged
     staged.replace(folder)
 
 

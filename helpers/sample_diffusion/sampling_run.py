@@ -3,7 +3,7 @@ resumable.
 """
 
 import json
-from concurrent.futures import Future, as_completed
+from concurrent.futures import as_completed
 from functools import partial
 from pathlib import Path
 
@@ -98,33 +98,12 @@ def _draw(run: runs.Run, jobs: pd.DataFrame, bits: int) -> dict[str, str]:
         at_work = {
             pool.submit(
                 draw_shard, run.study, run.name, dict(settings), some, bits, number == 0
-            ): some
+            ): sum(map(len, some))
             for number, some in enumerate(shards)
         }
-        return _reasons(at_work, len(jobs))
-
-
-def about_model(run: runs.Run, pipeline) -> dict:
-    """The model that draws the images, saved as model.json: kind, scheduler, where it came from,
-    its licence and the sha256 of its parts.
-    """
-    settings = run.parameters
-    return {
-        "pipeline": type(pipeline).__name__,
-        "scheduler": type(getattr(pipeline, "scheduler", None)).__name__,
-        "checkpoint": base_models.public_name(settings.checkpoint),
-        "revision": settings.revision,
-        "licence": settings.licence or "not given",
-        "sha256": base_models.fingerprint(pipeline),
-    }
-
-
-def _reasons(at_work: dict[Future, list[pd.DataFrame]], total: int) -> dict[str, str]:
-    """The reason for each failed image, by image_id, after all shards are drawn."""
-    shards = as_completed(at_work)
-    drawn = (shard for shard in shards for _ in range(sum(map(len, at_work[shard]))))
-    ended = dict.fromkeys(progress(drawn, "sampled", total))
-    return {image_id: why for shard in ended for image_id, why in shard.result().items()}
+        drawn = (shard for shard in as_completed(at_work) for _ in range(at_work[shard]))
+        ended = dict.fromkeys(progress(drawn, "sampled", len(jobs)))
+        return {image_id: why for shard in ended for image_id, why in shard.result().items()}
 
 
 def draw_shard(
@@ -133,7 +112,8 @@ def draw_shard(
     """Draw and write the missing images of these batches; returns the reason for each failed image,
     by image_id.
 
-    The first shard also writes model.json and the stages of one image.
+    The first shard also writes model.json (the model, its scheduler, where it came from, its
+    licence and the sha256 of its parts) and the stages of one image.
     """
     run = runs.load(study, name, values)
     settings, reasons = run.parameters, {}
@@ -144,16 +124,23 @@ def draw_shard(
     if size % multiple:
         raise SamplingError(f"size {size} must be a multiple of {multiple}.")
     if first:
-        run.write_json("model.json", about_model(run, pipeline))
+        about = {
+            "pipeline": type(pipeline).__name__,
+            "scheduler": type(getattr(pipeline, "scheduler", None)).__name__,
+            "checkpoint": base_models.public_name(settings.checkpoint),
+            "revision": settings.revision,
+            "licence": settings.licence or "not given",
+            "sha256": base_models.fingerprint(pipeline),
+        }
+        run.write_json("model.json", about)
     drawing.to_device(pipeline, settings.precision)
     missing = [
         some
         for some in batches
         if not all((run.folder / _path(image_id)).exists() for image_id in some.image_id)
     ]
-    for some, drawn in drawing.draw_batches(
-        pipeline, progress(missing, "sampling"), size, settings.negative_prompt, settings.precision
-    ):
+    how = (size, settings.negative_prompt, settings.precision)
+    for some, drawn in drawing.draw_batches(pipeline, progress(missing, "sampling"), *how):
         for image_id, picture in zip(some.image_id, drawn):
             if reason := drawing.fault(picture):
                 reasons[image_id] = reason
@@ -165,9 +152,7 @@ def draw_shard(
     made = pd.concat(batches)
     one = made[~made.image_id.isin(reasons)].head(1)
     if first and settings.frames and len(one):
-        draw = partial(
-            drawing.draw, pipeline, one, size, settings.negative_prompt, settings.precision
-        )
+        draw = partial(drawing.draw, pipeline, one, *how)
         frames.keep(run, pipeline, one.image_id.iloc[0], draw, bits)
     return reasons
 
