@@ -108,9 +108,7 @@ def make(
             "finding": ("effusion", "nodule", "no_finding")[number % 3],
         }
     tables.write(pd.DataFrame(rows), run.folder / "reading_set/reading_set.csv")
-    study_blocks.write(run.folder / "reading_set", designed)
-    if len(telling := study_blocks.to_tell(pd.DataFrame(key), designed)):
-        telling.to_csv(run.folder / "reading_set/to_tell.csv", index=False)
+    study_blocks.write(run.folder / "reading_set", designed, pd.DataFrame(key))
     told = {
         "study": STUDY,
         "consent": "You may stop at any moment.",

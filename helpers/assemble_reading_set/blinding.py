@@ -55,9 +55,8 @@ def write_set(
         drawn = pairs.paired(
             drawn, designed, lambda said: envelope.derive(study, f"pairs {name}", said.encode())
         )
-    rows, first, repeat_of = [], {}, {}
-    presentations = list(drawn.sort_values("part").itertuples())
-    for image in progress(presentations, "blinding"):
+    rows, drawn = [], drawn.sort_values("part")
+    for image in progress(list(drawn.itertuples()), "blinding"):
         blind_id = _blind_id(image, study, name)
         content = _standardised(image, depth, settings, image.run in unmasked)
         path = folder / "images" / f"{blind_id}.png"
@@ -66,16 +65,13 @@ def write_set(
         os.utime(path, (SAME_TIME, SAME_TIME))
         checksum = envelope.derive(study, f"checksum {blind_id}", content).hex()
         rows.append((blind_id, f"images/{path.name}", checksum, image.part))
-        if image.repeat:
-            repeat_of[blind_id] = first[image.image_id, image.block]
-        first.setdefault((image.image_id, image.block), blind_id)
-    key = _key(presentations, [row[0] for row in rows], repeat_of, first)
     table = pd.DataFrame(rows, columns=["blind_id", "path", "checksum", "part"])
+    key = _key(drawn.assign(blind_id=table["blind_id"].to_numpy()))
     table = table.merge(key[["blind_id", "modality", "training", "block", "pair"]], on="blind_id")
     # Sorted by an opaque id, so that the order of the rows reveals nothing.
     tables.write(table.sort_values("blind_id"), folder / "reading_set.csv")
     if designed:
-        _write_protocol(folder, designed, key)
+        blocks.write(folder, designed, key)
     page = blocks.for_readers(study) | (texts or {})
     page |= {"size": settings["reading_size"], "bits": depth}
     content = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
@@ -83,13 +79,13 @@ def write_set(
     return tables.check(key[table_columns.column_names("key")], "key")
 
 
-def _key(presentations: list, blind_ids: list[str], repeat_of: dict, first: dict) -> pd.DataFrame:
-    """What each blind_id shows, what it repeats, and the left image of its pair."""
-    key = pd.DataFrame(presentations).assign(blind_id=blind_ids)
-    key = key.assign(repeat_of=key["blind_id"].map(repeat_of)).sort_values("blind_id")
-    left = zip(key.get("left", key["repeat_of"]), key["block"])
-    key["pair"] = pd.array([first.get(both) for both in left], dtype="string")
-    return key
+def _key(shown: pd.DataFrame) -> pd.DataFrame:
+    """What each blind_id of the presentations `shown` repeats, and the left image of its pair."""
+    first = shown.groupby(["image_id", "block"])["blind_id"].transform("first")
+    of_image = dict(zip(zip(shown["image_id"], shown["block"]), first))
+    left = zip(shown.get("left", pd.Series(pd.NA, shown.index)), shown["block"])
+    pair = pd.array([of_image.get(both) for both in left], dtype="string")
+    return shown.assign(repeat_of=first.where(shown["repeat"]), pair=pair).sort_values("blind_id")
 
 
 def _blind_id(image, study: str, name: str) -> str:
@@ -104,13 +100,6 @@ def _standardised(image, depth: int, settings: dict, masking: bool) -> bytes:
         array, _ = burned_in_text.mask_text(array, bits)
     shown = framing.for_reading(array, bits, image.modality, depth, settings)
     return images.write_png(shown, compress_level=0)
-
-
-def _write_protocol(folder: Path, designed: protocol.Protocol, key: pd.DataFrame) -> None:
-    blocks.write(folder, designed)
-    telling = blocks.to_tell(key, designed)
-    if len(telling):
-        write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
 
 
 def without_masks(study: str, names: Iterable[str]) -> set[str]:
@@ -158,8 +147,8 @@ def assemble(
     shown = {**audited.parameters, "framing": settings.framing}
     key = write_set(drawn, reading_set, run.study, shown, run.name, texts, designed)
     run.write("sources.csv", licences.sources(drawn))
-    git = run.manifest.get("git")
-    return seal.seal(key, reading_set, run.folder / "sealed", run.study, settings.readers, git)
+    sealed, git = run.folder / "sealed", run.manifest.get("git")
+    return seal.seal(key, reading_set, sealed, run.study, settings.readers, git)
 
 
 def cut_shares(drawn: pd.DataFrame, settings: dict) -> dict[str, float]:
@@ -205,8 +194,9 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
     in a reader's events, or an answer without an event. The store verifies the chain of hashes.
     """
     folder = Path(folder)
-    names = ("events", "readings", "readers")
-    events, readings, readers = (tables.read(folder / f"{name}.csv") for name in names)
+    events, readings, readers = (
+        tables.read(folder / f"{name}.csv") for name in ("events", "readings", "readers")
+    )
     answers = tables.read(folder / "answers.csv", "given_answers")
     shown = tables.read(Path(reading_set) / "reading_set.csv")["blind_id"]
     for name, rows in (("events", events), ("readings", readings), ("answers", answers)):
@@ -235,8 +225,7 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
         "events of reader {reader_id} are missing: export the tables again from the store.",
     )
     backed = pd.MultiIndex.from_frame(events[answer])
-    about_images = answers[answers["blind_id"].notna()]
-    for name, rows in (("readings", readings), ("answers", about_images)):
+    for name, rows in (("readings", readings), ("answers", answers.dropna(subset="blind_id"))):
         _refuse(
             rows[~pd.MultiIndex.from_frame(rows[answer]).isin(backed)],
             folder / f"{name}.csv",

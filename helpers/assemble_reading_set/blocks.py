@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers import protocol, protocol_tables, table_columns, tables
 from helpers.assemble_reading_set.draw import BlindingError, read_draw
+from helpers.files import write_atomically
 from helpers.runner import folders, parameters, runs
 
 # The page's own words, in every language, reach the reader before any block.
@@ -111,15 +112,17 @@ def presented(drawn: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
     groups, parts = drawn["group"].fillna("main"), []
     for block in designed.blocks:
         own = drawn[groups.isin(block.images)]
-        seen = parts and own["image_id"].isin(pd.concat(parts)["image_id"])
         warm_up = own["training"] & (not block.tell_truth)
-        parts.append(own[~(warm_up & seen)] if parts else own)
-        parts[-1] = parts[-1].assign(block=block.block)
+        seen = {image_id for part in parts for image_id in part["image_id"]}
+        again = warm_up & own["image_id"].isin(seen)
+        parts.append(own[~again].assign(block=block.block))
     return pd.concat(parts, ignore_index=True)
 
 
-def write(folder: Path, designed: protocol.Protocol) -> None:
-    """Write questions.csv and blocks.csv of a reading set for the reading host."""
+def write(folder: Path, designed: protocol.Protocol, key: pd.DataFrame) -> None:
+    """Write questions.csv and blocks.csv of a reading set for the reading host and, with blocks
+    that tell the truth, to_tell.csv.
+    """
     blocks = [asdict(block) | {"images": "|".join(block.images)} for block in designed.blocks]
     questions = [
         {
@@ -135,6 +138,8 @@ def write(folder: Path, designed: protocol.Protocol) -> None:
     ]
     tables.write(pd.DataFrame(blocks), folder / "blocks.csv")
     tables.write(pd.DataFrame(questions), folder / "questions.csv")
+    if len(telling := to_tell(key, designed)):
+        write_atomically(folder / "to_tell.csv", telling.to_csv(index=False).encode())
 
 
 def _options(question: protocol.Question) -> str | None:
@@ -147,13 +152,12 @@ def to_tell(key: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
     scored. The truth of a pair is the side of the generated image.
     """
     telling = [block.block for block in designed.blocks if block.tell_truth]
-    rows = key[key["block"].isin(telling)]
-    pairs = rows.get("pair", pd.Series(pd.NA, rows.index))
-    rows = rows[pairs.isna() | (pairs == rows["blind_id"])]
+    rows = key[key["block"].isin(telling) & (key["pair"].isna() | (key["pair"] == key["blind_id"]))]
     alone = rows["origin"].map({"real": "real", "generated": "fake"})
     side = rows["origin"].map({"real": "right", "generated": "left"})
-    truth = alone.where(pairs[rows.index].isna(), side)
-    return pd.DataFrame({"blind_id": rows["blind_id"], "truth": truth})
+    return pd.DataFrame(
+        {"blind_id": rows["blind_id"], "truth": alone.where(rows["pair"].isna(), side)}
+    )
 
 
 def for_readers(study: str) -> dict[str, str]:

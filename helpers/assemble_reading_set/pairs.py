@@ -38,19 +38,18 @@ def paired(
 
 
 def _matched_by_modality(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(generated, real) image_ids of the pairs, to their modality."""
+    """(generated, real) image_ids of the pairs, to their modality. They have as much as possible
+    in common: finding (2), view (1).
+    """
     found = {}
-    for modality, of_it in rows.sort_values("image_id").groupby("modality"):
+    rows = rows.sort_values("image_id").fillna({"finding": "", "view": ""})
+    for modality, of_it in rows.groupby("modality"):
         made, real = (of_it[of_it["origin"] == origin] for origin in ("generated", "real"))
-        found |= dict.fromkeys(_matched(made, real), modality)
+        alike = sum(
+            weight * np.equal.outer(made[name].to_numpy(), real[name].to_numpy())
+            for name, weight in (("finding", 2), ("view", 1))
+        )
+        ours, theirs = linear_sum_assignment(alike.astype(float), maximize=True)
+        pairs = zip(made["image_id"].iloc[ours], real["image_id"].iloc[theirs])
+        found |= dict.fromkeys(pairs, modality)
     return found
-
-
-def _matched(made: pd.DataFrame, real: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of image_ids that have as much as possible in common: finding (2), view (1)."""
-    alike = sum(
-        weight * np.equal.outer(made[name].fillna("").to_numpy(), real[name].fillna("").to_numpy())
-        for name, weight in (("finding", 2), ("view", 1))
-    )
-    ours, theirs = linear_sum_assignment(alike.astype(float), maximize=True)
-    return [*zip(made["image_id"].iloc[ours], real["image_id"].iloc[theirs])]
