@@ -26,8 +26,11 @@ def plan(run: runs.Run, drawn: pd.DataFrame) -> tuple[pd.DataFrame, Figure, list
     shares = (1 - fake - uncertain, uncertain, fake)
     counts = sorted({settings.readers, *COUNTS})
     hoped = (settings.area_hoped, settings.difference_hoped)
-    spread = {"reader_sd": settings.reader_sd, "correlation": settings.reader_correlation}
-    spread["alpha"] = 0.05
+    spread = {
+        "reader_sd": settings.reader_sd,
+        "correlation": settings.reader_correlation,
+        "alpha": 0.05,
+    }
     real = float((read["origin"] == "real").mean())
     # With one kind of image there is no area: the table is then that of an equal split.
     split = {"real": real if 0 < real < 1 else 0.5}
@@ -40,8 +43,9 @@ def plan(run: runs.Run, drawn: pd.DataFrame) -> tuple[pd.DataFrame, Figure, list
         kappas = (settings.kappa_expected, settings.kappa_hoped)
         sizes = planning.needed(counts, *hoped, kappas, shares, settings.power, **spread, **split)
     except ValueError as error:
-        what = "its parameters for sample size and power are not possible"
-        raise runs.RunError(f"{run.name}: {what}: {error}.") from None
+        raise runs.RunError(
+            f"{run.name}: its parameters for sample size and power are not possible: {error}."
+        ) from None
     table = planning.powers(counts, [len(read)], *hoped, **spread, **split).merge(
         sizes, on="readers"
     )
@@ -68,9 +72,8 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
                 " studies."
             )
     if real and len(kinds) > 1 and settings.readers >= FEW_READERS:
-        hoped = (settings.difference_hoped, settings.area_hoped)
-        of = (*hoped, settings.readers, real, int(kinds.iloc[1]))
-        power = float(planning.power_of_difference(*of, **spread))
+        of = (settings.difference_hoped, settings.area_hoped, settings.readers, real)
+        power = float(planning.power_of_difference(*of, int(kinds.iloc[1]), **spread))
         if power < settings.power:
             sentences.append(
                 f"With {people} and {kinds.iloc[1]} images each, two generators whose mean areas"

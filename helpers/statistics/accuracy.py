@@ -92,12 +92,15 @@ def detection(
     counted = labels[labels != "uncertain"] if policy == "dropped" else labels
     kind, left = shown[counted.index], shown[labels.index.difference(counted.index)]
     lacking = {value: _lacking(value, shown, shown[labels.index], kind) for value in KINDS}
-    general = lacking[0] or lacking[1]
     measures = {
         "sensitivity": (counted == "fake", kind == 1, lacking[1]),
         "specificity": (counted == "real", kind == 0, lacking[0]),
         # With one kind of image only, accuracy would be the same as sensitivity or specificity.
-        "accuracy": (counted == kind.map({1: "fake", 0: "real"}), kind.notna(), general),
+        "accuracy": (
+            counted == kind.map({1: "fake", 0: "real"}),
+            kind.notna(),
+            lacking[0] or lacking[1],
+        ),
     }
     if policy == "own":
         measures = {
@@ -106,31 +109,23 @@ def detection(
             for label in LABELS
         }
     weights, rows = None if strata is None else strata.value_counts(), []
+    fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
     for measure, (hits, inside, reason) in measures.items():
         chosen = inside.index[inside & (reason == "")]
         parts = (_at(clusters, chosen), _at(strata, chosen), weights)
         row = share(hits[chosen], *parts, of=unit(kind[chosen]))
         about = {"sensitivity": left == 1, "specificity": left == 0}.get(measure, left.notna())
         row |= {"measure": measure, "reason": reason or row["reason"], "left_out": int(about.sum())}
-        rows.append(row | {"chance": _chance(measure, counted, kind)})
+        # The result if the labels were shuffled among the images.
+        chance = hits.mean() if kind.nunique() == 2 else np.nan
+        if measure == "accuracy" and kind.nunique() == 2:
+            chance = fake * generated + real * (1 - generated)
+        rows.append(row | {"chance": chance})
     return pd.DataFrame(rows).assign(policy=policy)[COLUMNS]
 
 
 def _at(values: pd.Series | None, chosen: pd.Index) -> pd.Series | None:
     return None if values is None else values[chosen]
-
-
-def _chance(measure: str, counted: pd.Series, kind: pd.Series) -> float:
-    """The result if the labels were shuffled among the images."""
-    if kind.nunique() < 2:
-        return np.nan
-    fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
-    fixed = {
-        "sensitivity": fake,
-        "specificity": real,
-        "accuracy": fake * generated + real * (1 - generated),
-    }
-    return fixed[measure] if measure in fixed else (counted == measure.split(" of ")[0]).mean()
 
 
 def _lacking(value: int, *truths: pd.Series) -> str:

@@ -60,7 +60,9 @@ def coefficients(
     codes = codes[:, (codes >= 0).any(axis=0)]
     rated = (codes >= 0).any(axis=1)
     codes, numbers = codes[rated], cluster.codes(clusters, len(ratings))[rated]
-    counts, matrix = _counts(codes, len(categories)), _weight_matrix(weights, categories)
+    # How many readers put an image into a category, (images, categories).
+    counts = (codes[:, :, None] == np.arange(len(categories))).sum(axis=1).astype(float)
+    matrix = _weight_matrix(weights, categories)
     readers, asymptotic = codes.shape[1], clusters is None and scale == "identity"
     found = {
         name: chance_corrected.linearised(counts, matrix, name, numbers, codes)
@@ -69,7 +71,7 @@ def coefficients(
     found["krippendorff"] = chance_corrected.krippendorff(counts, metric, numbers)
     if readers == 2:
         both = (codes >= 0).all(axis=1)
-        complete, tallies = codes[both], _counts(codes[both], len(categories))
+        complete, tallies = codes[both], counts[both]
         found["scott"] = chance_corrected.linearised(tallies, matrix, "fleiss", numbers[both])
         found["cohen"] = (
             chance_corrected.cohen(complete, matrix, weights)
@@ -80,9 +82,7 @@ def coefficients(
         are = "there is" if readers == 1 else "there are"
         reason = f"defined for two readers only, here {are} {readers}"
         found["cohen"] = found["scott"] = chance_corrected.missing(0, reason)
-    rows = [
-        _row(name, found[name], readers, name == "cohen" and asymptotic, scale) for name in NAMES
-    ]
+    rows = [_row(n, found[n], readers, n == "cohen" and asymptotic, scale) for n in NAMES]
     return pd.DataFrame(rows, index=NAMES, columns=COLUMNS)
 
 
@@ -202,11 +202,6 @@ def _weight_matrix(weights: str, categories: list) -> np.ndarray:
     values = np.array(categories if _numeric(categories) else range(len(categories)), dtype=float)
     distance = np.abs(values[:, None] - values) ** {"linear": 1, "quadratic": 2}[weights]
     return 1 - distance / distance.max()
-
-
-def _counts(codes: np.ndarray, categories: int) -> np.ndarray:
-    """How many readers put an image into a category, (images, categories)."""
-    return (codes[:, :, None] == np.arange(categories)).sum(axis=1).astype(float)
 
 
 def _row(name: str, found: tuple, readers: int, normal: bool, scale: str) -> tuple:

@@ -78,10 +78,7 @@ def _chance_conger(codes: np.ndarray, weights: np.ndarray) -> tuple:
     images, readers = codes.shape
     if readers < 2:
         return 0.0, 0.0
-    categories = len(weights)
-    by_reader = np.stack(
-        [np.bincount(codes[codes[:, g] >= 0, g], minlength=categories) for g in range(readers)]
-    ).astype(float)
+    by_reader = (codes[:, :, None] == np.arange(len(weights))).sum(axis=0).astype(float)
     rated = by_reader.sum(axis=1)
     own = by_reader / rated[:, None]
     total = own.sum(axis=0)

@@ -56,8 +56,9 @@ def mean_slope(found: pd.DataFrame, general: int) -> dict:
         return row | {"reason": "it is the same throughout"}
     half, statistic = special.stdtrit(df, UPPER) * se, estimate / se
     row |= {"low": estimate - half, "high": estimate + half, "reason": ""}
-    p = 2 * special.stdtr(df, -abs(statistic))
-    return row if few else row | {"statistic": statistic, "df": df, "p": p}
+    if not few:
+        row |= {"statistic": statistic, "df": df, "p": 2 * special.stdtr(df, -abs(statistic))}
+    return row
 
 
 def course(answers: pd.DataFrame, outcome: str, general: int) -> pd.DataFrame:

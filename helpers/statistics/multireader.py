@@ -154,8 +154,8 @@ def bootstrap(
     if not found["reason"]:
         areas = bootstrap_areas(table.values, table.truth, table.numbers, replicates, seed)
         low, high = np.nanquantile(areas, [1 - cluster.UPPER, cluster.UPPER])
-        found |= {"estimate": table.areas("delong")[0].mean(), "low": low, "high": high}
-        found["se"] = np.nanstd(areas, ddof=1)
+        estimate, se = table.areas("delong")[0].mean(), np.nanstd(areas, ddof=1)
+        found |= {"estimate": estimate, "se": se, "low": low, "high": high}
     return pd.Series(found)
 
 
