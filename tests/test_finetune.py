@@ -21,8 +21,8 @@ from helpers.diffusion import base_models, noise
 from helpers.finetune_diffusion import (
     TrainingError,
     checkpoints,
-    recipes,
     tiny_model,
+    training_cases,
     training_loop,
     training_run,
 )
@@ -225,13 +225,13 @@ def test_stops_early_with_the_best_weights(study):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(study, monkeypatch):
-    draw = recipes.draw
+    draw = training_cases.draw
 
     def poisoned(places_of_batch, *rest):
         noise, *others = draw(places_of_batch, *rest)
         return noise * (float("nan") if places_of_batch[0] >= 4 * 4 else 1), *others
 
-    monkeypatch.setattr(training_loop, "draw", poisoned)
+    monkeypatch.setattr(training_cases, "draw", poisoned)
     with pytest.raises(
         TrainingError, match=r"not a finite number between steps 5 and 6.*learning_rate"
     ):
@@ -312,13 +312,13 @@ def test_other_cases_are_not_gone_on_with(study, monkeypatch):
 
 def test_training_is_deterministic_on_every_device(study, monkeypatch):
     seen = []
-    draw = recipes.draw
+    draw = training_cases.draw
 
     def watched(*arguments):
         seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
         return draw(*arguments)
 
-    monkeypatch.setattr(training_loop, "draw", watched)
+    monkeypatch.setattr(training_cases, "draw", watched)
     trained(study, steps=1)
     assert torch.are_deterministic_algorithms_enabled() and seen == [False]
 
@@ -341,7 +341,7 @@ def test_a_batch_holds_the_same_pictures_however_it_is_split(
         for index in range(batch)
     ]
     assert sorted(places_of_step) == list(range((step - 1) * whole, step * whole))
-    epoch = [recipes.case_in_place(place, cases, seed=1) for place in range(cases)]
+    epoch = [training_cases.case_in_place(place, cases, seed=1) for place in range(cases)]
     assert sorted(epoch) == list(range(cases)), "an epoch shows every case once"
 
 
@@ -349,14 +349,16 @@ def test_a_batch_holds_the_same_pictures_however_it_is_split(
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=6, unique=True))
 def test_randomness_belongs_to_the_place_alone(chosen):
     chosen_recipe, device = recipe(seed=3, offset_noise=0.2), torch.device("cpu")
-    together = recipes.draw(chosen, (4, 8, 8), chosen_recipe, device)
+    together = training_cases.draw(chosen, (4, 8, 8), chosen_recipe, device)
     for index, place in enumerate(chosen):
-        for many, one in zip(together, recipes.draw([place], (4, 8, 8), chosen_recipe, device)):
+        for many, one in zip(
+            together, training_cases.draw([place], (4, 8, 8), chosen_recipe, device)
+        ):
             assert torch.equal(many[index], one[0])
 
 
 def test_random_timesteps_and_dropped_captions_are_uniform():
-    eps, _, uniform, dropped = recipes.draw(
+    eps, _, uniform, dropped = training_cases.draw(
         range(4000), (1, 2, 2), recipe(caption_dropout=0.1), torch.device("cpu")
     )
     assert abs(dropped.float().mean() - 0.1) < 0.02
@@ -366,8 +368,12 @@ def test_random_timesteps_and_dropped_captions_are_uniform():
 
 
 def test_offset_noise_shifts_a_whole_picture():
-    plain = recipes.draw(range(500), (1, 8, 8), recipe(offset_noise=0.0), torch.device("cpu"))[0]
-    shifted = recipes.draw(range(500), (1, 8, 8), recipe(offset_noise=0.5), torch.device("cpu"))[0]
+    plain = training_cases.draw(
+        range(500), (1, 8, 8), recipe(offset_noise=0.0), torch.device("cpu")
+    )[0]
+    shifted = training_cases.draw(
+        range(500), (1, 8, 8), recipe(offset_noise=0.5), torch.device("cpu")
+    )[0]
     assert shifted.mean(dim=(2, 3)).std() == pytest.approx((0.5**2 + 1 / 64) ** 0.5, rel=0.1)
     assert (shifted - plain).std(dim=(2, 3)).max() < 1e-5
 
@@ -386,10 +392,12 @@ def test_min_snr_weights_are_those_of_the_paper():
 def test_learning_rate_warms_up_then_falls_or_stays():
     values = {"steps": 100, "warmup": 10, "learning_rate": 1.0}
     falling, constant = recipe(**values), recipe(**values, schedule="constant")
-    assert [recipes.learning_rate(step, falling) for step in (1, 10)] == pytest.approx([0.1, 1.0])
-    assert recipes.learning_rate(55, falling) == pytest.approx(0.505)
-    assert recipes.learning_rate(100, falling) == pytest.approx(0.01)
-    assert recipes.learning_rate(90, constant) == 1.0
+    assert [training_loop.learning_rate(step, falling) for step in (1, 10)] == pytest.approx(
+        [0.1, 1.0]
+    )
+    assert training_loop.learning_rate(55, falling) == pytest.approx(0.505)
+    assert training_loop.learning_rate(100, falling) == pytest.approx(0.01)
+    assert training_loop.learning_rate(90, constant) == 1.0
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(study):

@@ -72,13 +72,14 @@ def check(pipeline, base: str) -> None:
             )
     vae, main = pipeline.vae.config, network(pipeline).config
     wanted, there = family.widths(pipeline)
+    named = "U-Net" if family.network == "unet" else family.network
     faults = {
-        f"its {kind_of_network(family)} takes {main.in_channels} channels, its VAE makes"
+        f"its {named} takes {main.in_channels} channels, its VAE makes"
         f" {vae.latent_channels}: weights of another architecture": (
             {main.in_channels, main.out_channels} != {vae.latent_channels}
         ),
-        f"its text encoder does not fit its {kind_of_network(family)}: weights of another"
-        " architecture": wanted != there,
+        f"its text encoder does not fit its {named}: weights of another architecture": wanted
+        != there,
         f"its VAE takes {vae.in_channels} channels; grey images can be given as 1 or 3": (
             vae.in_channels not in (1, 3)
         ),
@@ -86,11 +87,6 @@ def check(pipeline, base: str) -> None:
     for fault, holds in faults.items():
         if holds:
             raise ModelError(f"{base}: {fault}.")
-
-
-def kind_of_network(family: Family) -> str:
-    """The network's name in a sentence."""
-    return "U-Net" if family.network == "unet" else family.network
 
 
 def native_size(pipeline) -> int:

@@ -71,13 +71,11 @@ def check(run: runs.Run) -> pd.DataFrame:
 
 def untrained_base(run: runs.Run, frame: pd.DataFrame):
     """The base before training: the tiny model is built untrained, any other base is loaded."""
-    recipe = run.parameters
-    if recipe.base == "tiny" and recipe.method == "lora":
+    recipe, tiny = run.parameters, run.parameters.base == "tiny"
+    if tiny and recipe.method == "lora":
         raise ModelError("method lora needs a trained base, not tiny: set method to full_text.")
-    if recipe.base == "tiny":
-        pipeline = tiny_model.build(list(frame.caption[frame.split == "train"]), recipe)
-    else:
-        pipeline = training_run.loaded_base(run)
+    captions = list(frame.caption[frame.split == "train"])
+    pipeline = tiny_model.build(captions, recipe) if tiny else training_run.loaded_base(run)
     if recipe.size % families.multiple(pipeline):
         raise ModelError(
             f"size {recipe.size} does not fit the base {recipe.base}: choose a multiple of"

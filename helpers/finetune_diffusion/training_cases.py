@@ -1,5 +1,12 @@
-"""The cases as training needs them: latents, and the conditions that their captions give."""
+"""The cases as training needs them: latents, the conditions that their captions give, their order,
+and their noise.
 
+All randomness follows from the seed and an image's position in the endless sequence of batches,
+never from a running generator. So a resumed run gives exactly the result of an uninterrupted one,
+however batches are split over accumulation and processes.
+"""
+
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +15,7 @@ import pandas as pd
 import torch
 
 from helpers.diffusion import base_models, families
+from helpers.diffusion.noise import number_from
 from helpers.finetune_diffusion import latents
 from helpers.runner.parameters import Record
 
@@ -73,3 +81,51 @@ def split(frame: pd.DataFrame, recipe: Record) -> tuple[pd.DataFrame, pd.DataFra
     count = min(len(held_out), recipe.validation_images)
     spread = np.unique(np.linspace(0, len(held_out) - 1, count).round().astype(int))
     return cases, held_out.iloc[spread].reset_index(drop=True)
+
+
+def at_places(places, cases: Encoded, texts: dict, recipe: Record, device) -> tuple:
+    """The cases at some positions of the sequence of batches: clean latents (n, C, h, w), noise of
+    that shape, places in the noise process (n,), and the conditions by name.
+    """
+    chosen = [case_in_place(place, len(cases.captions), recipe.seed) for place in places]
+    eps, posterior_noise, uniform, dropped = draw(
+        places, cases.posteriors.shape[2:], recipe, device
+    )
+    mean, deviation = cases.posteriors[chosen].to(device, non_blocking=True).unbind(1)
+    clean = (mean + deviation * posterior_noise) * cases.scaling
+    said = torch.where(dropped, NO_CAPTION, cases.captions[chosen])
+    return clean, eps, uniform, {name: table[said].to(device) for name, table in texts.items()}
+
+
+def case_in_place(place: int, cases: int, seed: int) -> int:
+    """The case at a position in the endless sequence of epochs; every epoch has its own order."""
+    epoch, position = divmod(place, cases)
+    return int(_order(epoch, cases, seed)[position])
+
+
+@functools.lru_cache(maxsize=3)
+def _order(epoch: int, cases: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(number_from("order", seed, epoch)).permutation(cases)
+
+
+def draw(places, shape, recipe: Record, device):
+    """The randomness of some positions: noise and posterior noise (n, C, h, w), position in the
+    noise process (n,) in 0..1, dropped captions (n,) bool.
+
+    Drawn on the CPU, with one generator per position: the same on every device and for every split
+    of the batch. `dropped` stays on the CPU, because captions are looked up there.
+    """
+    noise, uniform = torch.empty(len(places), 2, *shape), torch.empty(len(places), 2)
+    offset = torch.empty(len(places), shape[0], 1, 1)
+    for index, place in enumerate(places):
+        generator = torch.Generator().manual_seed(number_from("noise", recipe.seed, place))
+        torch.randn(noise[index].shape, generator=generator, out=noise[index])
+        torch.rand(2, generator=generator, out=uniform[index])
+        torch.randn(offset[index].shape, generator=generator, out=offset[index])
+    noise, offset = noise.to(device), offset.to(device)
+    return (
+        noise[:, 0] + recipe.offset_noise * offset,
+        noise[:, 1],
+        uniform[:, 0].to(device),
+        uniform[:, 1] < recipe.caption_dropout,
+    )

@@ -15,9 +15,8 @@ from accelerate.utils import broadcast
 from helpers import files
 from helpers.diffusion import base_models, families
 from helpers.finetune_diffusion import TrainingError
-from helpers.finetune_diffusion.recipes import case_in_place, draw, learning_rate
 from helpers.finetune_diffusion.trained_parts import Trained
-from helpers.finetune_diffusion.training_cases import NO_CAPTION, Encoded, encoded
+from helpers.finetune_diffusion.training_cases import Encoded, at_places, encoded
 from helpers.images import write_png
 from helpers.runner.parameters import Record
 from helpers.runner.progress import progress
@@ -166,18 +165,16 @@ class Course:
         return {"rows": self.rows, "best": self.best, "waited": self.waited}
 
 
-def at_places(places, cases: Encoded, texts: dict, recipe: Record, device) -> tuple:
-    """The cases at some positions of the sequence of batches: clean latents (n, C, h, w), noise of
-    that shape, places in the noise process (n,), and the conditions by name.
+def learning_rate(step: int, recipe: Record) -> float:
+    """The rate at step 1, 2, …: linear warm-up, then constant, or half a cosine down to 1 %
+    (Loshchilov & Hutter, 2017).
     """
-    chosen = [case_in_place(place, len(cases.captions), recipe.seed) for place in places]
-    eps, posterior_noise, uniform, dropped = draw(
-        places, cases.posteriors.shape[2:], recipe, device
-    )
-    mean, deviation = cases.posteriors[chosen].to(device, non_blocking=True).unbind(1)
-    clean = (mean + deviation * posterior_noise) * cases.scaling
-    said = torch.where(dropped, NO_CAPTION, cases.captions[chosen])
-    return clean, eps, uniform, {name: table[said].to(device) for name, table in texts.items()}
+    if step <= recipe.warmup:
+        return recipe.learning_rate * step / recipe.warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+    return recipe.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
 def progress_line(row: dict, images_left: int, device) -> str:
