@@ -107,7 +107,13 @@ def unseal(
             f"{reading_set_folder}: an image or reading_set.csv is not the one committed to before"
             " the read. Restore the folder as 06 wrote it."
         )
-    _refuse_changed_plan(Path(sealed_folder), commitment["plan"])
+    for name, digest in commitment["plan"].items():
+        path = Path(sealed_folder) / "plan" / name
+        if not path.is_file() or _plan_digest(path) != digest:
+            raise SealError(
+                f"{path} is not the plan that was frozen before the read: restore the sealed folder"
+                " as 06 wrote it."
+            )
     key = _opened(Path(sealed_folder), Path(reading_set_folder), commitment, study)
     entry = {"how": "all readers locked"}
     if open_readers:
@@ -261,16 +267,6 @@ def _plan_digest(path: Path) -> str:
     # A notebook's outputs and its parameter `study` are not part of the plan; its code and the
     # settings in force are.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
-
-
-def _refuse_changed_plan(sealed: Path, frozen: Mapping[str, str]) -> None:
-    for name, then in frozen.items():
-        path = sealed / "plan" / name
-        if not path.is_file() or _plan_digest(path) != then:
-            raise SealError(
-                f"{path} is not the plan that was frozen before the read: restore the sealed folder"
-                " as 06 wrote it."
-            )
 
 
 def _plan_notebooks() -> list[Path]:

@@ -141,11 +141,16 @@ def _by_network(pictures, extractor: str) -> np.ndarray:
     import torch  # slow to import and not needed by the default extractor
 
     torch.set_num_threads(workers.cores())
-    network, size, mean, deviation = (
-        _script(extractor)
-        if Path(extractor).suffix in (".pt", ".pth", ".ts")
-        else _transformer(extractor)
-    )
+    if Path(extractor).suffix not in (".pt", ".pth", ".ts"):
+        network, size, mean, deviation = _transformer(extractor)
+    elif Path(extractor).is_file():
+        network, size = torch.jit.load(extractor, map_location="cpu").eval(), 0
+        mean, deviation = 0.0, 1.0
+    else:
+        raise FileNotFoundError(
+            f"The extractor {extractor} does not exist: give a TorchScript file, a transformers"
+            " model or 'handcrafted'."
+        )
     found, pictures = [], iter(pictures)
     while batch := list(itertools.islice(pictures, BATCH)):
         stacked = torch.from_numpy(np.stack(batch))[:, None].expand(-1, 3, -1, -1)
@@ -156,17 +161,6 @@ def _by_network(pictures, extractor: str) -> np.ndarray:
         with torch.inference_mode():
             found.append(network((stacked - mean) / deviation).float().cpu().numpy())
     return np.concatenate(found).astype(np.float32)
-
-
-def _script(path: str):
-    import torch
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"The extractor {path} does not exist: give a TorchScript file, a transformers model or"
-            " 'handcrafted'."
-        )
-    return torch.jit.load(path, map_location="cpu").eval(), 0, 0.0, 1.0
 
 
 def _transformer(name: str):
