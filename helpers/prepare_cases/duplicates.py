@@ -128,17 +128,15 @@ def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     first, second = first.astype(np.float32), second.astype(np.float32)
     best = _correlated(first, second)
-    promising = np.flatnonzero((best > PROMISING) & (best < CORRELATION))
-    if len(promising):
+    near = (best > PROMISING) & (best < CORRELATION)
+    if near.any():
         tried = [
-            _correlated(crop(one), other)
-            for one, other in (
-                (first[promising], second[promising]),
-                (second[promising], first[promising]),
-            )
-            for crop in _crops()
+            _correlated(cropped, other)
+            for one, other in ((first[near], second[near]), (second[near], first[near]))
+            for weights in _crops()
+            for cropped in (weights @ one, one @ weights.T)
         ]
-        best[promising] = np.maximum(best[promising], np.max(tried, axis=0))
+        best[near] = np.max([best[near], *tried], axis=0)
     return best
 
 
@@ -150,16 +148,11 @@ def _correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _crops() -> list:
-    """Functions that cut a share from one side of fingerprints, shape (n, 64, 64), and enlarge the
-    rest to 64 x 64 again.
+def _crops() -> np.ndarray:
+    """Matrices, shape (10, 64, 64), that cut a share from one end of 64 pixels and enlarge the rest
+    to 64 again.
     """
-    made = []
-    for share in CROPS:
-        for start in (0, share * SIDE):
-            places = start + (np.arange(SIDE) + 0.5) * (1 - share) - 0.5
-            away = np.abs(places[:, None] - np.arange(SIDE))
-            weights = np.maximum(0, 1 - away).astype(np.float32)
-            made.append(functools.partial(np.matmul, weights))
-            made.append(functools.partial(lambda w, one: one @ w.T, weights))
-    return made
+    shares = np.array(CROPS)[:, None]
+    places = (np.arange(SIDE) + 0.5) * (1 - shares) - 0.5
+    places = np.concatenate([places, places + shares * SIDE])
+    return np.maximum(0, 1 - np.abs(places[..., None] - np.arange(SIDE))).astype(np.float32)
