@@ -119,9 +119,8 @@ def lung_share(hounsfield: np.ndarray) -> float:
     labels, count = ndimage.label(tissue)
     if not count:
         return 0.0
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    body = _enclosed(labels == sizes.argmax())
+    largest = 1 + np.bincount(labels.ravel())[1:].argmax()
+    body = _enclosed(labels == largest)
     inside = body & (small >= LUNG_HU[0]) & (small <= LUNG_HU[1])
     return float(inside.sum() / body.sum())
 

@@ -58,8 +58,7 @@ def flow(prepared: Cases) -> Figure:
     last.append((f"{len(cases) - len(real):,} generated\nelsewhere", figures.COLOURS["fake"]))
     boxes += [(0.12 + 0.25 * place, 0.08, *end) for place, end in enumerate(last)]
     arrows += [((0.18, 0.28), (0.12 + 0.25 * place, 0.14)) for place in range(len(last))]
-    figure = figures.flow_chart(boxes, arrows, 5.2)
-    return figures.mark(figure, cases["simulated"].any())
+    return figures.mark(figures.flow_chart(boxes, arrows, 5.2), cases["simulated"].any())
 
 
 def _reasons(lost: pd.DataFrame, most: int = 4) -> str:

@@ -37,8 +37,7 @@ def with_metadata(
         pictures[name] = pictures.get(name)
     for name in FROM_HEADER:
         pictures[name] = metadata[name].where(metadata[name] != "", pictures[name].fillna(""))
-    for name in FROM_TABLE:
-        pictures[name] = metadata[name]
+    pictures[list(FROM_TABLE)] = metadata[list(FROM_TABLE)]
     pictures["patient_id"] = pictures["patient_id"].where(
         pictures["patient_id"] != "", metadata["patient_in_path"]
     )
@@ -201,19 +200,16 @@ def rejected_table(
 ) -> pd.DataFrame:
     """The rows of rejected.csv: every file of which no image is kept, with the reason."""
     kept = set(pictures["file"])
+    waiting = {one.file for one in taken if any(picture["crops"] for picture in one.pictures)}
     rows = [
         {
             "file_hash": deidentify.pseudonym(secret, "file", one.file),
             "kind": one.kind,
-            "reason": _why(one),
+            "reason": "text in the pixels: waits for a decision"
+            if one.file in waiting
+            else one.reason or "CT series: other slices were chosen",
         }
         for one in taken
         if one.file not in kept
     ]
     return pd.DataFrame(rows, columns=["file_hash", "kind", "reason"]).replace("", pd.NA)
-
-
-def _why(one: ImportedFile) -> str:
-    if any(picture["crops"] for picture in one.pictures):
-        return "text in the pixels: waits for a decision"
-    return one.reason or "CT series: other slices were chosen"

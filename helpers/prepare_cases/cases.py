@@ -115,11 +115,12 @@ def prepare(run: runs.Run) -> Cases:
     pictures["inverted"] &= pictures["view"].map(lambda view: deidentify.view(view, "xray")) != "LL"
     _say_what_to_look_at(run, pictures)
     _write_names(run, taken, pictures, secret)
-    written = run.write("images.csv", case_tables.images_table(run, pictures, folder, journal))
-    imported = run.write("imported.csv", pictures[table_columns.column_names("imported")])
-    rejected = run.write("rejected.csv", case_tables.rejected_table(taken, pictures, secret))
-    _tidy(run.folder, written)
-    prepared = Cases(written, imported, rejected)
+    prepared = Cases(
+        run.write("images.csv", case_tables.images_table(run, pictures, folder, journal)),
+        run.write("imported.csv", pictures[table_columns.column_names("imported")]),
+        run.write("rejected.csv", case_tables.rejected_table(taken, pictures, secret)),
+    )
+    _tidy(run.folder, prepared.images)
     _say_what_was_left_out(run, prepared)
     return prepared
 

@@ -44,11 +44,7 @@ def person(identity) -> str:
     Case, spaces, leading zeros and a spreadsheet's '.0' are ignored. Treating two persons as one
     costs little in a split; treating one person as two spoils it.
     """
-    text = (
-        ""
-        if identity is None or identity != identity
-        else " ".join(str(identity).casefold().strip(" ^\0").split())
-    )
+    text = " ".join(str(identity).casefold().strip(" ^\0").split())
     text = re.sub(r"\.0+$", "", re.sub(r"(?:^|(?<= ))0+(?=\d)", "", text))
     return "" if re.sub(r"[^\w]|_", "", text) in PLACEHOLDERS else text
 
@@ -60,7 +56,7 @@ def age_band(age) -> str:
     Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as
     '50-59' (their middle).
     """
-    text = "" if age is None or age != age else str(age).strip().upper()
+    text = str(age).strip().upper()
     if match := re.fullmatch(r"(?:[>≥]=? ?(\d+)|(\d+) ?\+)(?: ?Y(?:(?:EA)?RS?)?)?", text):
         return f"{min(int(match[1] or match[2]), 90)}+"
     match = re.fullmatch(
@@ -79,10 +75,8 @@ def age_band(age) -> str:
 
 def sex(value) -> str:
     """F or M; '' for anything else."""
-    text = "" if value is None or value != value else str(value).strip().lower()
-    return {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}.get(
-        text, ""
-    )
+    known = {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+    return known.get(str(value).strip().lower(), "")
 
 
 VIEWS = {

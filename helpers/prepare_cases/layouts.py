@@ -131,14 +131,14 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
     for name in tables:
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
-    understood = any(map(_by_table, known.values()))
+    understood = any("table" in row for row in known.values())
     notes = [] if understood or not tables else _complain(tables, table, pairs)
     for row in [
         *file_names.folders(folder, others),
         *file_names.patterns(others, {row.get("layout") for row in known.values()}),
     ]:
         before = known.get(row["file"], {})
-        if _by_table(before) or "skip" in before:
+        if "table" in before or "skip" in before:
             row = {name: row.get(name, "") for name in ("modality", "patient_in_path")}
         known[row.get("file") or before["file"]] = {
             **row,
@@ -152,10 +152,6 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     frame = frame.fillna("").astype(str)
     frame.attrs["notes"] = notes
     return frame
-
-
-def _by_table(row: dict) -> bool:
-    return "table" in row
 
 
 def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> list[str]:
@@ -198,10 +194,10 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
 
 
 def _as_generated(row: dict) -> None:
-    credit = row.get("credit", "") if _by_table(row) else ""
+    credit = row.get("credit", "") if "table" in row else ""
     row |= {"origin": "generated", "credit": credit, "patient_id": "", "patient_in_path": ""}
     row["generator"] = row.get("generator") or credit or "elsewhere"
-    if not _by_table(row) and row.get("layout") in CREDITS:
+    if "table" not in row and row.get("layout") in CREDITS:
         row["layout"] = ""  # a data set of real images did not make it
 
 
