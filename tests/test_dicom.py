@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 from helpers import images
-from helpers.formats import dicom, windowing
-from helpers.formats.picture import ImageError
-from helpers.formats.windowing import luminance
+from helpers.formats import dicom
+from helpers.formats.picture import ImageError, luminance, window
 from helpers.prepare_cases import deidentify
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -135,7 +134,7 @@ def ours(path):
     wanted = dicom.stored_window(dataset)
     if used == "full range" or not wanted:
         return images.eight_bits(pixels, bits), ["+Wm"]
-    shown, _ = windowing.window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
+    shown, _ = window(dicom.rescaled(dataset, values), *wanted[:2], 8, wanted[2])
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), [
         "+Ww",
         str(wanted[0]),
@@ -209,7 +208,7 @@ def test_signed_values_and_rescale(tmp_path):
         bits=12,
     )
     np.testing.assert_allclose(shown.hounsfield, hounsfield.astype(float) * 2)
-    expected, _ = windowing.window(hounsfield * 2, -600, 1500, 12)
+    expected, _ = window(hounsfield * 2, -600, 1500, 12)
     np.testing.assert_array_equal(shown.pixels, expected)
     assert shown.window == "-600/1500"
 
@@ -217,7 +216,7 @@ def test_signed_values_and_rescale(tmp_path):
 def test_window_and_voi_lut_of_the_file(tmp_path):
     pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     shown = picture(write(tmp_path / "w.dcm", pixels, WindowCenter=[1000, 5], WindowWidth=[500, 5]))
-    expected, clipped = windowing.window(pixels, 1000, 500, 12)
+    expected, clipped = window(pixels, 1000, 500, 12)
     np.testing.assert_array_equal(shown.pixels, expected)
     assert shown.clipped == pytest.approx(clipped) and clipped > 0.8 and shown.window == "1000/500"
     whole = picture(tmp_path / "w.dcm", xray_window="full")

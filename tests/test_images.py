@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers import images
-from helpers.formats import windowing
-from helpers.formats.picture import ImageError
+from helpers.formats.picture import ImageError, window
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -104,7 +103,7 @@ def linear(x, center, width, high):
 )
 @settings(max_examples=60)
 def test_window_is_the_standards_formula(values, center, width, bits):
-    pixels, clipped = windowing.window(values, center, width, bits)
+    pixels, clipped = window(values, center, width, bits)
     expected = np.array(
         [[linear(int(x), center, width, 2**bits - 1) for x in row] for row in values]
     )
@@ -120,7 +119,7 @@ def test_window_is_the_standards_formula(values, center, width, bits):
     ("function", "middle"), [("LINEAR", 128), ("LINEAR_EXACT", 128), ("SIGMOID", 128)]
 )
 def test_window_functions_agree_at_the_centre(function, middle):
-    pixels, _ = windowing.window(np.array([[-1e6, 40, 1e6]]), 40, 400, 8, function)
+    pixels, _ = window(np.array([[-1e6, 40, 1e6]]), 40, 400, 8, function)
     assert pixels[0, 0] == 0 and pixels[0, 2] == 255
     assert abs(int(pixels[0, 1]) - middle) <= 1
 

@@ -13,8 +13,7 @@ from PIL import Image
 
 from helpers import images
 from helpers.formats import rasters
-from helpers.formats.picture import ImageError
-from helpers.formats.windowing import luminance
+from helpers.formats.picture import ImageError, luminance
 
 
 def read(path, **options):

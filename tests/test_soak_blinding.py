@@ -19,7 +19,7 @@ from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit import leakage, signs
 from helpers.files import write_atomically
-from helpers.formats import windowing
+from helpers.formats.picture import window
 from helpers.generate_openai import prompts
 from helpers.rehearsal import image_api_answers, phantom_ct, phantom_xray
 from helpers.runner import folders, parameters
@@ -41,7 +41,7 @@ def real(modality: str, seed: int) -> tuple[np.ndarray, int]:
     if modality == "xray":
         array = phantom_xray.xray(seed, size=SIDE)
     else:
-        array, _ = windowing.window(phantom_ct.ct_slice(seed, size=SIDE), -600, 1500, 12)
+        array, _ = window(phantom_ct.ct_slice(seed, size=SIDE), -600, 1500, 12)
     top, left = (SIDE - high) // 2, (SIDE - wide) // 2
     return array[top : top + high, left : left + wide], 12
 
@@ -64,7 +64,7 @@ def case(modality: str, seed: int) -> tuple[np.ndarray, int]:
     if modality == "xray":
         return phantom_xray.xray(seed, asked.finding, asked.side, 256, asked.view), 12
     hounsfield = phantom_ct.ct_slice(seed, asked.finding, asked.side, 256)
-    return windowing.window(hounsfield, -600, 1500, 12)[0], 12
+    return window(hounsfield, -600, 1500, 12)[0], 12
 
 
 def answer(modality: str, seed: int) -> tuple[np.ndarray, int]:

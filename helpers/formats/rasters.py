@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers.formats.picture import ImageError, Picture
-from helpers.formats.windowing import full_range, luminance, reduced
+from helpers.formats.picture import ImageError, Picture, full_range, luminance, reduced
 
 Image.MAX_IMAGE_PIXELS = 200_000_000  # larger images are refused before anything is decoded
 # Only these: Pillow would run Ghostscript on EPS, and it reads icons, fonts and arbitrary bytes as
@@ -48,31 +47,27 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
 
     `start` is the file's first bytes. Raises ImageError with the reason.
     """
-    with warnings.catch_warnings():
+    # The file is opened here: Pillow maps files that it opens itself, and then reads rotated TIFFs
+    # wrongly.
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
-        # The file is opened here: Pillow maps files that it opens itself, and then reads rotated
-        # TIFFs wrongly.
-        file = path.open("rb")
         try:
             picture = Image.open(file, formats=FORMATS)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            file.close()
             raise ImageError(_what(path, start)) from None
         try:
-            with file, picture:
-                if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                    raise ImageError(
-                        f"image of {picture.width * picture.height / 1e6:.0f} megapixels: more than"
-                        f" {Image.MAX_IMAGE_PIXELS / 1e6:.0f} are not read"
-                    )
-                pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
-                for number in range(pages - 1):
-                    picture.seek(number)
-                    yield _page(picture, path, number, bits)
-                picture.seek(pages - 1)
-                last = _page(picture, path, pages - 1, bits)
-            picture.close()  # or Pillow's copy of a large image would be held while it is used
-            yield last
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                raise ImageError(
+                    f"image of {picture.width * picture.height / 1e6:.0f} megapixels: more than"
+                    f" {Image.MAX_IMAGE_PIXELS / 1e6:.0f} are not read"
+                )
+            pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            for number in range(pages):
+                picture.seek(number)
+                page = _page(picture, path, number, bits)
+                if number == pages - 1:
+                    picture.close()  # or Pillow's copy of a large image would be held while in use
+                yield page
         except ImageError:
             raise
         except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception

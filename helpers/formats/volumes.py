@@ -2,14 +2,14 @@
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from helpers.formats.picture import ImageError, Picture
-from helpers.formats.windowing import window
+from helpers.formats.picture import ImageError, Picture, window
 
 TISSUE_HU = (
     -400
@@ -21,8 +21,6 @@ LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissu
 
 def looks_like(start: bytes) -> bool:
     """Whether a file's first bytes are NIfTI-1 or NIfTI-2, plain or gzipped."""
-    import zlib
-
     if start[:2] == b"\x1f\x8b":
         try:
             start = zlib.decompressobj(31).decompress(start, 400)
