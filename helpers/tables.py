@@ -283,8 +283,9 @@ def document() -> str:
         ]
         for column in declared:
             named = all(choice in column.meaning for choice in column.choices)
-            listed = not named and column.kind != "ids"
-            choices = f" ({', '.join(column.choices)})" if listed else ""
+            choices = (
+                f" ({', '.join(column.choices)})" if not (named or column.kind == "ids") else ""
+            )
             star = " *" if column.required else ""
             lines.append(
                 f"| {column.name}{star} | {column.kind} |"

@@ -67,13 +67,14 @@ def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
         .str.rpartition("/")[0]
         .where(pictures["kind"].str.startswith("DICOM") & (pictures["modality"] == "ct"))
     )
-    together = (
+    return (
         pictures["study"]
         .replace("", None)
         .fillna(pictures["series"].replace("", None))
         .fillna(folders)
+        .fillna(pictures["file"])
+        .astype(str)
     )
-    return together.fillna(pictures["file"]).astype(str)
 
 
 def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:

@@ -31,8 +31,9 @@ CHEXPERT_LABELS = (
 
 
 def table_row(file: str, layout: str, label: str = "", **values) -> dict:
-    """A row that a table gives."""
-    return {**file_names.described(file, layout, label, **values), "table": True}
+    """A row that a table gives. All known data sets are of real images."""
+    described = file_names.described(file, layout, label, **values)
+    return {**described, "origin": "real", "table": True}
 
 
 def _with(tables: dict[str, pd.DataFrame], *columns: str) -> list[tuple[str, pd.DataFrame]]:

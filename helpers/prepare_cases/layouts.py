@@ -126,8 +126,6 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     readers = (_own,) if pairs or table else (*data_sets.READERS, _own)
     for read in readers:
         for row in read(tables, finder, pairs):
-            if read is not _own:
-                row["origin"] = "real"
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
     for name in tables:
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
@@ -264,11 +262,8 @@ def _own(tables, finder, pairs):
         }
         named = list(finder.rows(frame, columns["file"], name)) if "file" in columns else []
         for row, file in named or ([] if pairs else _by_content(finder, frame, name)):
-            yield _own_row(
-                file,
-                name,
-                {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"},
-            )
+            values = {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"}
+            yield _own_row(file, values)
 
 
 def _by_content(finder: Finder, frame: pd.DataFrame, table: str) -> list[tuple[dict, str]]:
@@ -297,7 +292,7 @@ def _plain(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", " ", column.lower()).strip()
 
 
-def _own_row(file: str, name: str, values: dict) -> dict:
+def _own_row(file: str, values: dict) -> dict:
     modality = {
         "ct": "ct",
         "x ray": "xray",
