@@ -15,7 +15,6 @@ from helpers.reading import (
     accounts,
     messages,
     operations,
-    order,
     reader_state,
     record,
     setting,
@@ -51,9 +50,9 @@ PARAMETERS = parameters.Record(
 def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_apart(
     seed, reader, mixing
 ):
-    found = order.reading_order(PICTURES, seed, reader, mixing)
+    found = reader_state.reading_order(PICTURES, seed, reader, mixing)
     assert sorted(found) == [picture["blind_id"] for picture in PICTURES]
-    assert found == order.reading_order(PICTURES[::-1], seed, reader, mixing)
+    assert found == reader_state.reading_order(PICTURES[::-1], seed, reader, mixing)
     about = {picture["blind_id"]: picture for picture in PICTURES}
     assert [about[blind_id]["training"] for blind_id in found] == [True] * 4 + [False] * 36
     for modality in ("xray", "ct"):
@@ -70,7 +69,7 @@ def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_ap
 
 def test_readers_and_seeds_have_different_orders():
     orders = {
-        tuple(order.reading_order(PICTURES, seed, reader))
+        tuple(reader_state.reading_order(PICTURES, seed, reader))
         for seed in range(3)
         for reader in "abcdef"
     }
@@ -229,9 +228,10 @@ def test_a_withdrawal_leaves_the_analysis_and_an_erasure_the_record(engine, open
     )
 
 
-def test_status_shows_progress_without_labels(engine, opened):
+def test_status_shows_progress_without_labels(engine, opened, capsys):
     read_all(engine, opened)
-    told = operations._table(engine, opened)
+    operations.status(engine, opened, Namespace())
+    told = capsys.readouterr().out
     assert "3 of 3" in told and "summary" in told and "fake" not in told
 
 

@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from helpers import files, images, protocol
 from helpers.ask_models import replies
-from helpers.ask_models.model_service import ModelService
 from helpers.files import utc_now, write_atomically
 from helpers.reading import setting
 from helpers.runner import runs
@@ -74,7 +73,7 @@ class ModelReading(Work):
     def __init__(
         self,
         run: runs.Run,
-        service: ModelService,
+        service: connection.Connection,
         opened: setting.Setting,
         instructions: str,
         orders,
@@ -108,8 +107,11 @@ class ModelReading(Work):
             return None
         path = self._kept(row)
         kept = json.loads(path.read_text()) if path.exists() else {}
-        about = {"seconds": round(row["seconds"] or 0.0, 3), "reply.request": row["request_id"]}
-        about |= {"reply.utc": kept.get("received_utc", row["requested_utc"])}
+        about = {
+            "seconds": round(row["seconds"] or 0.0, 3),
+            "reply.request": row["request_id"],
+            "reply.utc": kept.get("received_utc", row["requested_utc"]),
+        }
         if row["status"] != "ok":
             return about | {"reason": row["error"] or "refused"}
         reply = replies.read(kept["answer"].encode())
@@ -138,8 +140,8 @@ class ModelReading(Work):
 
     def begin(self, order: Order, reserve_usd: float) -> str:
         """Enter a request in the ledger before it is sent; returns its id."""
-        request = {"model": self.service.parameters.model, "size": None, "quality": None}
-        return self.ledger.begin(order, reserve_usd, **request)
+        model = self.service.parameters.model
+        return self.ledger.begin(order, reserve_usd, model=model, size=None, quality=None)
 
     def most_expensive(self) -> budget.Estimate:
         """The expected cost of one answer, and the amount set aside for it."""
@@ -149,8 +151,10 @@ class ModelReading(Work):
             for row in self.ledger.rows.values()
             if row["model"] == parameters.model and row["output_tokens"] is not None
         ]
-        sent = self.longest, 1 + parameters.memory
-        return budget.estimate_answer(self.service.price, *sent, parameters.longest_answer, seen)
+        return budget.estimate_answer(
+            *(self.service.price, self.longest, 1 + parameters.memory),
+            *(parameters.longest_answer, seen),
+        )
 
     @functools.cached_property
     def longest(self) -> int:
@@ -222,24 +226,27 @@ class ModelReading(Work):
             if answers := (self.outcome(before) or {}).get("answers"):
                 messages += [self._shown(before)]
                 messages += [{"role": "assistant", "content": json.dumps(answers)}]
-        body = {"model": parameters.model, "messages": [*messages, self._shown(order)]}
-        body[parameters.limit_field] = parameters.longest_answer
+        body = {
+            "model": parameters.model,
+            "messages": [*messages, self._shown(order)],
+            parameters.limit_field: parameters.longest_answer,
+        }
         if parameters.temperature:
             body["temperature"] = float(parameters.temperature)
-        strict = {"name": "answers", "strict": True}
-        strict["schema"] = replies.schema(self.opened.protocol.questions_of(order.block))
-        formats = {"json_schema": {"type": "json_schema", "json_schema": strict}}
-        formats["json_object"] = {"type": "json_object"}
-        if parameters.reply_format in formats:
-            body["response_format"] = formats[parameters.reply_format]
+        if parameters.reply_format != "text":
+            body["response_format"] = {"type": parameters.reply_format}
+        if parameters.reply_format == "json_schema":
+            schema = replies.schema(self.opened.protocol.questions_of(order.block))
+            strict = {"name": "answers", "strict": True, "schema": schema}
+            body["response_format"]["json_schema"] = strict
         return body | self.service.extra_body
 
     def _shown(self, order: Order) -> dict:
         link = {"url": f"data:image/png;base64,{base64.b64encode(self.picture(order)).decode()}"}
         if self.run.parameters.detail != "auto":
             link["detail"] = self.run.parameters.detail
-        parts = [{"type": "text", "text": self.question_text(order)}]
-        return {"role": "user", "content": [*parts, {"type": "image_url", "image_url": link}]}
+        text = {"type": "text", "text": self.question_text(order)}
+        return {"role": "user", "content": [text, {"type": "image_url", "image_url": link}]}
 
     def picture(self, order: Order) -> bytes:
         """The image as every reader first sees it: its whole grey range, in its own size."""
@@ -285,13 +292,13 @@ def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
     """The instructions and settings for the model, and their SHA-256: if it differs, the reading
     is a different one. The server's address is not included.
     """
-    names = "provider model reply_format temperature longest_answer detail memory"
-    chosen = {name: run.parameters[name] for name in [*names.split(), "extra_body", "seed"]}
-    sent = {"instructions_sha256": hashlib.sha256(instructions.encode()).hexdigest()}
-    whole = json.dumps(chosen | sent | {"set": commitment}, sort_keys=True)
+    names = "provider model reply_format temperature longest_answer detail memory extra_body seed"
+    chosen = {name: run.parameters[name] for name in names.split()}
+    sent = hashlib.sha256(instructions.encode()).hexdigest()
+    whole = chosen | {"instructions_sha256": sent, "set": commitment}
     # The report gives the hash of the file, which is also the one in the sealed plan.
     of_file = files.sha256(run.beside(run.parameters.instructions))
-    digest = hashlib.sha256(whole.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
     return chosen | {"instructions_sha256": of_file, "sha256": digest}
 
 

@@ -9,19 +9,14 @@ from helpers.services.connection import ServiceError
 NOT_FURTHER = {"model", "messages", "n", "stream", "response_format", "temperature"}
 
 
-class ModelService(connection.Connection):
-    """The chat service that the parameters of a run describe."""
-
-
-def of(run: runs.Run) -> ModelService:
-    """The service of a run's parameters, with its price and its key.
+def of(run: runs.Run) -> connection.Connection:
+    """The chat service of a run's parameters, with its price and its key.
 
     Raises ServiceError for parameters that do not fit together and for a missing key, PriceError
     for a model without a price.
     """
     settings = run.parameters
-    said = "the study's own parameters set these"
-    extra = connection.extra_body(settings, NOT_FURTHER, said)
+    extra = connection.extra_body(settings, NOT_FURTHER, "the study's own parameters set these")
     price = prices.find(
         settings.model, "", settings.price_input, settings.price_output, settings.price_image
     )
@@ -33,15 +28,15 @@ def of(run: runs.Run) -> ModelService:
         run.mark_simulated("model readers")
         base_url = ModelServer().__enter__().url
     key = "" if run.finished else connection.credential(run)
-    return ModelService(settings, base_url, extra, price, key)
+    return connection.Connection(settings, base_url, extra, price, key)
 
 
-async def preflight(service: ModelService) -> str:
+async def preflight(service: connection.Connection) -> str:
     """What the service says about the model; see connection.preflight."""
     return await connection.preflight(service, ("gpt", "vl", "vision"), "sees images")
 
 
-def refuse_to_send(service: ModelService, set_run: runs.Run) -> str:
+def refuse_to_send(service: connection.Connection, set_run: runs.Run) -> str:
     """Whether the images of a reading set may go to this service, in a sentence.
 
     Raises ServiceError that names the source: real images leave this machine only if their licence

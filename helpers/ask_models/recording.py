@@ -32,17 +32,19 @@ def open_set(run: runs.Run, set_run: runs.Run) -> setting.Setting:
     designed = replace(designed, questions=kept)
     texts = setting.read_texts(folder, run.study)
     known = {name: settings[name] for name in ("seed", "mixing", "reading_set")}
-    scored = {i.blind_id: i for i in setting.read_images(folder, designed).values()}
     scored = {
         name: image
-        for name, image in scored.items()
+        for name, image in setting.read_images(folder, designed).items()
         if not (image.training or image.beside or image.second)
     }
-    opened = seal.openings(set_run.folder / "sealed")
-    opened = [entry for entry in opened if entry["how"] != "simulated readers"]
-    if opened and not run.finished:
+    openings = [
+        entry
+        for entry in seal.openings(set_run.folder / "sealed")
+        if entry["how"] != "simulated readers"
+    ]
+    if openings and not run.finished:
         raise ServiceError(
-            f"The key of {set_run.name} was opened on {opened[0]['utc'][:10]}: a model must read"
+            f"The key of {set_run.name} was opened on {openings[0]['utc'][:10]}: a model must read"
             " before that. Give it a reading set that is still sealed."
         )
     return setting.Setting(run.study, parameters.Record(known), designed, texts, scored, run.folder)
@@ -160,17 +162,20 @@ def tables_of(engine: Engine, opened: setting.Setting, reading) -> dict[str, pd.
                 "simulated": reader["simulated"],
             }
         )
-        where = {name: block for block, images in own.blocks.items() for name in images}
         missing += [
-            {"reader_id": reader_id, "block": where[e.blind_id], "blind_id": e.blind_id}
-            | {"reason": e.payload["reason"]}
-            for e in lost
+            {
+                "reader_id": reader_id,
+                "block": opened.images[event.blind_id].block,
+                "blind_id": event.blind_id,
+                "reason": event.payload["reason"],
+                "simulated": bool(reading.run.simulated),
+            }
+            for event in lost
         ]
     found["models"] = tables.check(pd.DataFrame(models), "models")
-    named = [{"simulated": bool(reading.run.simulated)} | row for row in missing]
     found["missing_answers"] = (
-        tables.check(pd.DataFrame(named), "missing_answers")
-        if named
+        tables.check(pd.DataFrame(missing), "missing_answers")
+        if missing
         else tables.empty("missing_answers")
     )
     return found

@@ -26,13 +26,12 @@ def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
     """
     width, height = PAPERS[run.parameters.paper]
     data |= {"paper": {"width": width, "height": height}, "accent": ACCENT}
+    own = {"data.json": json.dumps(data).encode(), "poster.typ": texts.FOLDER / "poster.typ"}
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
+        for name, content in (files | own).items():
             path = Path(folder) / name
             path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-        (Path(folder) / "data.json").write_text(json.dumps(data))
         page = Path(folder) / "poster.typ"
-        page.write_bytes((texts.FOLDER / "poster.typ").read_bytes())
         compiler = typst.Compiler(page, folder, [FONTS], ignore_system_fonts=True)
         found = {}
         for part in json.loads(compiler.query("<about>", field="value")):

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from helpers.files import utc, utc_now
 from helpers.reading.chain import digest
 from helpers.reading.schema import CODES, FIRST_HASH, LONGEST_ID, READERS, SESSIONS
-from helpers.reading.store import StoreError, find_reader, known_reader, read_only
+from helpers.reading.store import StoreError, known_reader, read_only
 
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0, 1, I, O: codes are read aloud and typed
 GROUPS, GROUP = 4, 5  # 20 letters out of 32: 100 bits, which nobody can guess
@@ -42,8 +42,9 @@ def add_reader(store: Engine, reader_id: str = "", simulated: bool = False) -> s
     """
     reader_id = proper_id(reader_id or f"reader-{secrets.token_hex(3)}")
     row = {"simulated": simulated, "added_utc": utc_now(), "events": 0, "head": FIRST_HASH}
+    known = sa.select(READERS).where(READERS.c.reader_id == reader_id)
     with store.begin() as connection:
-        if not find_reader(connection, reader_id):
+        if not connection.execute(known).first():
             connection.execute(READERS.insert().values(reader_id=reader_id, **row))
     return reader_id
 

@@ -35,8 +35,7 @@ def collect(run: runs.Run) -> str:
         )
     engine = store.open_store(opened.store_place)
     try:
-        wrong = store.verify(engine)
-        if wrong:
+        if wrong := store.verify(engine):
             raise store.StoreError(
                 f"The record of study '{run.study}' does not verify: {'; '.join(wrong[:3])}."
                 " Compare it with a backup."
@@ -132,12 +131,12 @@ def _answers(reader_id: str, own: record.Record, opened: setting.Setting) -> tup
             where = {"reader_id": reader_id, "block": block, "blind_id": blind_id}
             rows = list(_rows_of(answers, questions))
             given += [where | answer for answer in rows]
-            own_row = {name: answers.get(name) for name in ("seconds", "changes")}
             view = {answer["question"]: answer["value"] for answer in rows}
-            known = {name: view.get(name) for name in protocol.PUBLISHED}
-            known["poor_quality"] = view.get("poor_quality") == "true"
             if protocol.LABEL in view:
-                views.append(where | {"position": position} | own_row | known)
+                own_row = {name: answers.get(name) for name in ("seconds", "changes")}
+                own_row |= {name: view.get(name) for name in protocol.PUBLISHED}
+                own_row["poor_quality"] = view.get("poor_quality") == "true"
+                views.append(where | {"position": position} | own_row)
     return given, views
 
 
@@ -150,8 +149,8 @@ def _rows_of(answers: dict, questions: list[protocol.Question]):
 def _event_row(event: chain.Event) -> dict:
     erased = {"erased": True, "sha256": event.payload_sha256}
     payload = erased if event.payload is None else event.payload
-    row = {name: getattr(event, name) for name in ("reader_id", "sequence", "event", "hash")}
-    return row | {
+    return {
+        **{name: getattr(event, name) for name in ("reader_id", "sequence", "event", "hash")},
         "blind_id": event.blind_id or None,
         "payload": chain.payload_text(payload),
         "browser_utc": event.browser_utc or None,
@@ -191,13 +190,11 @@ def spreadsheet_safe(text: str) -> str:
 
 def check_export(frame: pd.DataFrame) -> list[str]:
     """The faults of an events.csv by itself, with the checks that the store also uses."""
-    found = []
-    for reader_id, rows in frame.groupby("reader_id"):
-        found += [
-            f"{reader_id}: {phrase}"
-            for phrase in chain.check_chain([_event(row) for row in rows.to_dict("records")])
-        ]
-    return found
+    return [
+        f"{reader_id}: {phrase}"
+        for reader_id, rows in frame.groupby("reader_id")
+        for phrase in chain.check_chain([_event(row) for row in rows.to_dict("records")])
+    ]
 
 
 def _event(row: dict) -> chain.Event:

@@ -31,10 +31,6 @@ def _number(low: float, high: float) -> dict:
     return {"type": "number", "minimum": low, "maximum": high}
 
 
-def _one_of(*choices) -> dict:
-    return {"enum": list(choices)}
-
-
 _YES_NO = {"type": "boolean"}
 # The forms that an answer can have; the question decides which of them fits.
 _VALUE = {
@@ -49,11 +45,10 @@ _VIEW = {
     "zoom": _number(0, 1000),
     "inverted": _YES_NO,
 }
-_RIGHT = {"type": "object", "properties": _VIEW, "additionalProperties": False}
 # The view of the left image of a pair, then of the right one.
 _VIEW = {
     **_VIEW,
-    "beside": _RIGHT,
+    "beside": {"type": "object", "properties": _VIEW, "additionalProperties": False},
     "linked": _YES_NO,
 }
 _ANSWER = {"seconds": _number(0, 1e6), **_VIEW}
@@ -71,8 +66,8 @@ _PAYLOADS = {
         **{name: _number(0, 1e5) for name in _SCREEN},
         **dict.fromkeys(("touch", "steps_seen", "dark_seen", "light_seen"), _YES_NO),
         "browser": _text(300),
-        "room_light": _one_of(*ROOM_LIGHTS),
-        "device": _one_of(*DEVICES),
+        "room_light": {"enum": [*ROOM_LIGHTS]},
+        "device": {"enum": [*DEVICES]},
     },
     "shown": {"milliseconds": _number(0, 1e7), **_VIEW},
     "answered": _ANSWER,
@@ -84,7 +79,7 @@ _PAYLOADS = {
 }
 _MESSAGE = {
     "id": {"type": "string", "pattern": r"\A[A-Za-z0-9_-]{8,64}\Z"},
-    "event": _one_of(*_PAYLOADS),
+    "event": {"enum": [*_PAYLOADS]},
     "blind_id": _text(64),
     "payload": {"type": "object"},
     "browser_utc": {"type": "string", "pattern": r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z"},
@@ -117,7 +112,12 @@ def clean(message, questions: Iterable[str] = ()) -> dict:
     known = {*_PAYLOADS[event], *(questions if event in ANSWERING else ())}
     payload = {key: value for key, value in sent["payload"].items() if key in known}
     _check(_check_payload[event], payload)
-    _check_clock(message["browser_utc"])
+    try:
+        moment = datetime.fromisoformat(message["browser_utc"])
+    except ValueError:
+        raise Refused("The browser's time is not a valid time.") from None
+    if not EARLIEST_CLOCK <= moment <= datetime.now(UTC) + AHEAD_OF_SERVER:
+        raise Refused("The browser's clock is years or days off: set the clock of this device.")
     return {name: sent[name] for name in _MESSAGE} | {
         "payload": {key: _plain(value) for key, value in payload.items()}
     }
@@ -130,15 +130,6 @@ def _check(rules: Callable, values) -> None:
         named = ".".join(str(part) for part in error.path[1:]) or "The message"
         sentence = f"'{named}' breaks the rule {error.rule}: {error.rule_definition}."
         raise Refused(sentence) from None
-
-
-def _check_clock(browser_utc: str) -> None:
-    try:
-        moment = datetime.fromisoformat(browser_utc)
-    except ValueError:
-        raise Refused("The browser's time is not a valid time.") from None
-    if not EARLIEST_CLOCK <= moment <= datetime.now(UTC) + AHEAD_OF_SERVER:
-        raise Refused("The browser's clock is years or days off: set the clock of this device.")
 
 
 def _plain(value):

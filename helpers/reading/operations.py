@@ -34,14 +34,13 @@ def greet(engine: Engine, opened: Setting, options: Namespace) -> None:
             "Links are shown only once: send each to one reader. DO=renew ARGS=READER makes a new"
             " one."
         )
-    texts = {name: str(opened.texts.get(name, "")) for name in ("protocol", "ethics", "contact")}
-    unwritten = [name for name, text in texts.items() if "enter the " in text]
-    if unwritten:
+    texts = ("protocol", "ethics", "contact")
+    if unwritten := [name for name in texts if "enter the " in str(opened.texts.get(name, ""))]:
         _say(
             f"Readers would see placeholders in study.yaml ({', '.join(unwritten)}): fill it in,"
             " then redo 06."
         )
-    _say(_table(engine, opened))
+    status(engine, opened, options)
 
 
 def _say(text: str) -> None:
@@ -97,10 +96,6 @@ def revoke(engine: Engine, opened: Setting, options: Namespace) -> None:
 
 def status(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Print who has read how much, without labels."""
-    _say(_table(engine, opened))
-
-
-def _table(engine: Engine, opened: Setting) -> str:
     codes = accounts.code_states(engine)
     to_read = {image.blind_id for image in opened.items if not image.training}
     lines = [f"{'reader':<16}{'read':>10}  {'phase':<14}{'code':<9}last seen"]
@@ -112,7 +107,7 @@ def _table(engine: Engine, opened: Setting) -> str:
         phase = own.phase if kept else "not begun"
         read = f"{len(to_read & own.answers.keys()):>4} of {len(to_read):<3}"
         lines.append(f"{name:<16}{read}  {phase:<14}{codes[name]:<9}{seen}")
-    return "\n".join(lines)
+    _say("\n".join(lines))
 
 
 def export(engine: Engine, opened: Setting, options: Namespace) -> None:
@@ -154,10 +149,8 @@ def back_up(engine: Engine, opened: Setting, options: Namespace) -> None:
 
 def verify(engine: Engine, opened: Setting, options: Namespace) -> int:
     """Check every chain; with READER and --hash, also check the hash that this reader kept."""
-    heads = {}
-    if options.reader or options.hash is not None:
-        kept = options.hash
-        heads = {_named(options): kept if kept is None else kept.strip().lower()}
+    kept = options.hash and options.hash.strip().lower()
+    heads = {_named(options): kept} if options.reader or kept is not None else {}
     wrong = store.verify(engine, heads)
     events = sum(reader["events"] for reader in accounts.readers(engine))
     _say(

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from helpers.reading import accounts, reader_state, store
-from helpers.reading.setting import Setting, decoded
-from helpers.reading.widget import STATIC, ReadingPage
+from helpers.reading.setting import STATIC, Setting, decoded
+from helpers.reading.widget import ReadingPage
 
 READER = "practice"
 
@@ -42,15 +42,16 @@ class PracticePage(ReadingPage):
             return 200, self.begin(), []
         reader = (self.engine, self.setting, READER)
         try:
-            if path == "reading/settings":
-                return 200, self.opened.page, []
-            if path == "reading/state":
-                reader_state.enter(*reader)
-                return 200, reader_state.state(*reader), []
-            if path == "reading/image":
-                return self._image(body["id"])
-            if path == "reading/record":
-                return self._record(body)
+            match path:
+                case "reading/settings":
+                    return 200, self.opened.page, []
+                case "reading/state":
+                    reader_state.enter(*reader)
+                    return 200, reader_state.state(*reader), []
+                case "reading/image":
+                    return self._image(body["id"])
+                case "reading/record":
+                    return self._record(body)
         except store.Refused as refusal:
             return 422, {"saved": False, "error": str(refusal)}, []
         return 404, {}, []
@@ -64,7 +65,7 @@ class PracticePage(ReadingPage):
     def _record(self, body: dict) -> tuple[int, dict, list[bytes]]:
         message = body.get("message")
         if isinstance(message, dict) and message.get("event") == "locked":
-            digest = accounts.code_digest(body.get("code") or "")
+            digest = accounts.code_digest(body.get("code"))
             if accounts.code_holder(self.engine, digest) != READER:
                 return 403, {"saved": False, "error": "code"}, []
         kept = reader_state.receive(self.engine, self.setting, READER, message)

@@ -1,10 +1,11 @@
-"""One reader at the store: the reader's position, and the receipt of one message.
+"""One reader at the store: the reader's order and position, and the receipt of one message.
 
 Everything the server does for a reader goes through here.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
@@ -12,12 +13,34 @@ from sqlalchemy import Engine
 
 from helpers import protocol
 from helpers.files import utc_now
-from helpers.reading import accounts, messages, order, record, store
+from helpers.reading import accounts, messages, record, store
 from helpers.reading.setting import Setting
 
 FETCHED_AHEAD = 2  # images that a page loads before their turn
 KEPT_BACK = ("salt", "reason", "changes", "utc")  # fields of an answer that the page gets back
 _FOLDED: WeakKeyDictionary[Engine, dict[str, record.Record]] = WeakKeyDictionary()
+
+
+def reading_order(
+    images: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed", block: str = ""
+) -> list[str]:
+    """blind_ids of a block in a reader's own order: training cases first, then the read.
+
+    `images` have blind_id, modality, training and part. Images are shuffled only within the parts
+    in which 06 put first presentations (1), images without repeat (2) and repeats (3). So repeats
+    keep their distance, and this code does not need to know which images they are. `mixing` is
+    "mixed" or "blocked" (one modality after the other, in random order).
+    """
+    drawn = random.Random(f"{seed}/{reader_id}/{block}")
+    ordered = sorted(images, key=lambda image: image["blind_id"])
+    blocks = sorted({image["modality"] for image in ordered})
+    drawn.shuffle(blocks)
+
+    def place(image: Mapping) -> tuple:
+        block = blocks.index(image["modality"]) if mixing == "blocked" else 0
+        return (not image["training"], block, image["part"], drawn.random())
+
+    return [image["blind_id"] for image in sorted(ordered, key=place)]
 
 
 def enter(
@@ -41,7 +64,7 @@ def enter(
                 "block": block.block,
                 "lock": block.lock,
                 "tell_truth": block.tell_truth,
-                "images": order.reading_order(
+                "images": reading_order(
                     [vars(i) for i in setting.items if i.block == block.block],
                     *(seed, reader_id, mixing, block.block),
                 ),
@@ -85,7 +108,7 @@ def state(
     block = own.place[0]
     here = own.blocks.get(block, [])
     read, training = _parted(setting, here)
-    coming = _coming(own)
+    coming = own.waiting[1 : 1 + FETCHED_AHEAD]
     truth = {}
     if block in own.truth_told:
         answered = [blind_id for blind_id in here if blind_id in own.answers]
@@ -157,13 +180,6 @@ def _parted(setting: Setting, images: list[str]) -> tuple[list[str], list[str]]:
     return [blind_id for blind_id in images if blind_id not in warm_up], warm_up
 
 
-def _coming(own: record.Record) -> list[str]:
-    block, what = own.place
-    images = own.blocks[block] if what == "read" else []
-    waiting = [blind_id for blind_id in images if blind_id not in own.answers]
-    return waiting[1 : 1 + FETCHED_AHEAD]
-
-
 def _described(setting: Setting, blind_id: str, own: record.Record) -> dict:
     image = setting.images[blind_id]
     read, training = _parted(setting, own.blocks[image.block])
@@ -181,7 +197,7 @@ def may_fetch(engine: Engine, setting: Setting, reader_id: str, blind_id: str) -
     own = read_record(engine, reader_id)
     reading = own.phase in ("registration", "display", "read", "close", "summary")
     open_now = record.may_see(own, setting.parameters.going_back)
-    near = [*open_now, *_coming(own)]
+    near = [*open_now, *own.waiting[: 1 + FETCHED_AHEAD]]
     return reading and blind_id in [*near, *(setting.images[one].beside for one in near)]
 
 

@@ -82,11 +82,16 @@ class Record:
         return names[-1] if names else "", "summary"
 
     @property
-    def current(self) -> str:
-        """The next image to be answered; '' when there is none."""
+    def waiting(self) -> list[str]:
+        """The images of the block that is being read which have no answer, in order."""
         block, what = self.place
         images = self.blocks[block] if what == "read" else []
-        return next((blind_id for blind_id in images if blind_id not in self.answers), "")
+        return [blind_id for blind_id in images if blind_id not in self.answers]
+
+    @property
+    def current(self) -> str:
+        """The next image to be answered; '' when there is none."""
+        return next(iter(self.waiting), "")
 
     @property
     def phase(self) -> str:

@@ -5,10 +5,11 @@ Every route serves only the asking reader's own data.
 
 import asyncio
 import json
+from typing import NoReturn
 from urllib.parse import urlparse
 
 from jupyter_server.auth.decorator import allow_unauthenticated
-from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.handlers import JupyterHandler, PublicStaticFileHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado import web
 from voila.static_file_handler import MultiStaticFileHandler
@@ -75,19 +76,28 @@ class ReaderHandler(Strict, JupyterHandler):
         """The id of the reader who is signed in."""
         return self.current_user.username
 
-    def signed_out(self) -> bool:
-        """Whether nobody is signed in; if so, the answer is sent."""
+    def refuse_signed_out(self) -> None:
+        """Refuse with 401 if nobody is signed in."""
         if self.current_user is None:
             self.refuse(401, "signed out")
-        return self._finished
 
-    def over_limit(self, limit: identity.RateLimit, key: str) -> bool:
-        """Whether this key must wait; if so, the answer is sent."""
-        wait = limit.wait(key)
-        if wait:
+    def refuse_over_limit(self, limit: identity.RateLimit, key: str) -> None:
+        """Refuse with 429 if this key must wait."""
+        if wait := limit.wait(key):
             self.set_header("Retry-After", str(int(wait) + 1))
             self.refuse(429, "wait")
-        return self._finished
+
+    async def refuse_wrong_code(self, code, key: str, reader_id: str = "") -> str:
+        """The digest of a code. Refuses with 403 a code that is not valid, or is not that of
+        `reader_id` if given; with 429 after too many wrong codes for `key`.
+        """
+        limit, digest = self.reading_app.code_limit, accounts.code_digest(code)
+        self.refuse_over_limit(limit, key)
+        holder = await self.identity_provider.ask(accounts.code_holder, digest)
+        if not holder or reader_id not in ("", holder):
+            limit.count(key)
+            self.refuse(403, "code")
+        return digest
 
     async def run(self, function, *arguments):
         """Call the store about this reader.
@@ -100,19 +110,20 @@ class ReaderHandler(Strict, JupyterHandler):
         except store.Refused as refusal:
             return self.refuse(422, str(refusal))
 
-    def refuse(self, status: int, sentence: str) -> None:
-        """Answer with an error status and its reason."""
+    def refuse(self, status: int, sentence: str) -> NoReturn:
+        """Answer with an error status and its reason, and end the request here."""
         self.set_status(status)
-        self.finish({"saved": False, "error": sentence})
+        raise web.Finish({"saved": False, "error": sentence})
 
-    def body(self):
-        """The JSON body. Raises 400 or 413."""
+    def body(self) -> dict:
+        """The JSON object of the body. Refuses with 400, 413 or 422."""
         if len(self.request.body) > LARGEST_BODY:
             raise web.HTTPError(413)
         try:
-            return json.loads(self.request.body)
+            sent = json.loads(self.request.body)
         except (ValueError, RecursionError):
             raise web.HTTPError(400) from None
+        return sent if isinstance(sent, dict) else self.refuse(422, "The message is not an object.")
 
     def get_login_url(self) -> str:
         """The address of the sign-in page."""
@@ -143,15 +154,10 @@ class SignIn(ReaderHandler):
     @allow_unauthenticated
     async def post(self) -> None:
         """Begin a session for the reader of a code; 403 for a wrong code, 429 after too many."""
-        sent, limit, address = self.body(), self.reading_app.code_limit, identity.address_of(self)
-        if self.over_limit(limit, address):
-            return None
-        digest = accounts.code_digest(sent.get("code", "") if isinstance(sent, dict) else "")
-        if not await self.identity_provider.ask(accounts.code_holder, digest):
-            limit.count(address)
-            return self.refuse(403, "code")
+        code = self.body().get("code")
+        digest = await self.refuse_wrong_code(code, identity.address_of(self))
         await self.identity_provider.sign_in(self, digest)
-        return self.finish({"signed_in": True})
+        self.finish({"signed_in": True})
 
 
 class SignOut(ReaderHandler):
@@ -170,12 +176,9 @@ class State(ReaderHandler):
     @allow_unauthenticated
     async def get(self) -> None:
         """The reader's state as JSON."""
-        if self.signed_out():
-            return
+        self.refuse_signed_out()
         await self.run(reader_state.enter)
-        state = None if self._finished else await self.run(reader_state.state)
-        if not self._finished:
-            self.finish(state)
+        self.finish(await self.run(reader_state.state))
 
 
 class Settings(ReaderHandler):
@@ -184,8 +187,8 @@ class Settings(ReaderHandler):
     @allow_unauthenticated
     def get(self) -> None:
         """The settings and words of the page as JSON."""
-        if not self.signed_out():
-            self.finish(self.reading_app.setting.page)
+        self.refuse_signed_out()
+        self.finish(self.reading_app.setting.page)
 
 
 class Record(ReaderHandler):
@@ -196,36 +199,19 @@ class Record(ReaderHandler):
     @allow_unauthenticated
     async def post(self) -> None:
         """Receive a message: 200 when saved, 422 when not accepted, 401, 403, 429 or 503 else."""
+        self.refuse_signed_out()
         messages = self.reading_app.message_limit
-        if self.signed_out() or self.over_limit(messages, self.reader_id):
-            return None
+        self.refuse_over_limit(messages, self.reader_id)
         messages.count(self.reader_id)
         sent = self.body()
-        if not isinstance(sent, dict):
-            return self.refuse(422, "The message is not an object.")
         if sent.get("reader", self.reader_id) != self.reader_id:
-            return self.refuse(401, "another reader has signed in")
+            self.refuse(401, "another reader has signed in")
         message = sent.get("message")
-        locking = isinstance(message, dict) and message.get("event") == "locked"
-        if locking and not await self.own_code(sent.get("code")):
-            return None
+        if isinstance(message, dict) and message.get("event") == "locked":  # signed with the code
+            own = f"lock {self.reader_id}", self.reader_id
+            await self.refuse_wrong_code(sent.get("code"), *own)
         kept = await self.run(reader_state.receive, message)
-        state = None if self._finished else await self.run(reader_state.state)
-        return None if self._finished else self.finish({**kept, "state": state})
-
-    async def own_code(self, code) -> bool:
-        """Whether the lock is signed with the reader's own code; attempts are limited as for
-        sign-in.
-        """
-        limit, key = self.reading_app.code_limit, f"lock {self.reader_id}"
-        if self.over_limit(limit, key):
-            return False
-        digest = accounts.code_digest(code if isinstance(code, str) else "")
-        own = await self.identity_provider.ask(accounts.code_holder, digest) == self.reader_id
-        if not own:
-            limit.count(key)
-            self.refuse(403, "code")
-        return own
+        self.finish(kept | {"state": await self.run(reader_state.state)})
 
 
 class Pixels(ReaderHandler):
@@ -234,19 +220,18 @@ class Pixels(ReaderHandler):
     @allow_unauthenticated
     async def get(self, study: str, reader_id: str, blind_id: str) -> None:
         """The pixels of an image; 403 if this reader may not load it now."""
-        if self.signed_out():
-            return None
+        self.refuse_signed_out()
         app = self.reading_app
         if study != app.setting.study or reader_id != self.reader_id:
-            return self.refuse(403, "not yours")
+            self.refuse(403, "not yours")
         if not await self.run(reader_state.may_fetch, blind_id):
-            return None if self._finished else self.refuse(403, "not now")
+            self.refuse(403, "not now")
         width, height, wide, pixels = await asyncio.get_running_loop().run_in_executor(
             app.pool, decoded, app.setting.images[blind_id].path
         )
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-Picture", f"{width} {height} {wide}")
-        return self.finish(pixels)
+        self.finish(pixels)
 
     def compute_etag(self) -> None:
         """No tag: one made from the content would be the same for a repeat."""
@@ -269,22 +254,8 @@ class Health(ReaderHandler):
         self.finish({"ok": self.get_status() == 200})
 
 
-class Assets(ReaderHandler, web.StaticFileHandler):
+class Assets(Strict, PublicStaticFileHandler):
     """Scripts and styles of the page; no study data among them."""
-
-    def initialize(self, path: str) -> None:
-        """The folder of the files."""
-        web.StaticFileHandler.initialize(self, path)
-
-    @allow_unauthenticated
-    async def get(self, path: str, include_body: bool = True) -> None:
-        """One file."""
-        await web.StaticFileHandler.get(self, path, include_body)
-
-    @allow_unauthenticated
-    async def head(self, path: str) -> None:
-        """The headers of one file."""
-        await self.get(path, include_body=False)
 
     def set_extra_headers(self, path: str) -> None:
         """Let browsers ask for newer files each time."""

@@ -81,11 +81,14 @@ class Setting:
         """All that the page and its kernels get about the study before any block. It has no truth,
         and of the blocks only the first title. The questions of a block come with the state.
         """
-        texts = {name: self.texts.get(name, "") for name in PAGE_TEXTS}
-        chosen = {name: self.parameters[name] for name in PAGE_PARAMETERS}
-        own = {"title": self.protocol.blocks[0].title, "bits": self.texts.get("bits", 0)}
-        own["about_you"] = protocol.for_page(self.protocol.questions_of(protocol.READER))
-        return {**texts, **chosen, **own, "words": page_words(self.texts.get("language") or "en")}
+        return {
+            **{name: self.texts.get(name, "") for name in PAGE_TEXTS},
+            **{name: self.parameters[name] for name in PAGE_PARAMETERS},
+            "title": self.protocol.blocks[0].title,
+            "bits": self.texts.get("bits", 0),
+            "about_you": protocol.for_page(self.protocol.questions_of(protocol.READER)),
+            "words": page_words(self.texts.get("language") or "en"),
+        }
 
 
 def page_words(language: str) -> dict:
@@ -229,9 +232,17 @@ def _image(folder: Path, where: str, row: dict) -> BlindImage:
             f"{where}: {row['path']} is not in the reading set: copy reading_set/ again."
         )
     training = row["training"].lower() == "true"
-    part = int(row.get("part") or (0 if training else 1))
-    known = row["block"], row["truth"], row["beside"], _second(row)
-    return BlindImage(row["blind_id"], path, row["modality"], training, part, *known)
+    return BlindImage(
+        row["blind_id"],
+        path,
+        row["modality"],
+        training,
+        part=int(row.get("part") or (0 if training else 1)),
+        block=row["block"],
+        truth=row["truth"],
+        beside=row["beside"],
+        second=_second(row),
+    )
 
 
 @functools.lru_cache(maxsize=8)  # readers of a study often look at the same images

@@ -154,17 +154,13 @@ def read_only(store: Engine):
 # --- events
 
 
-def find_reader(connection, reader_id: str, locked: bool = False):
-    """The reader's row, or None for an unknown reader. If `locked`, it stays locked until the
-    transaction ends.
+def known_reader(connection, reader_id: str, locked: bool = False):
+    """The reader's row. If `locked`, it stays locked until the transaction ends.
+
+    Raises StoreError for an unknown reader.
     """
     query = sa.select(READERS).where(READERS.c.reader_id == reader_id)
-    return connection.execute(query.with_for_update() if locked else query).first()
-
-
-def known_reader(connection, reader_id: str, locked: bool = False):
-    """The reader's row. Raises StoreError for an unknown reader."""
-    reader = find_reader(connection, reader_id, locked)
+    reader = connection.execute(query.with_for_update() if locked else query).first()
     if reader is None:
         raise StoreError(f"There is no reader '{reader_id}': DO=status lists the readers.")
     return reader
@@ -226,10 +222,7 @@ def events(store: Engine, reader_id: str = "", after: int = 0) -> list[chain.Eve
 
 
 def _events(connection, condition) -> list[chain.Event]:
-    both = (PAYLOADS.c.reader_id == EVENTS.c.reader_id) & (PAYLOADS.c.sequence == EVENTS.c.sequence)
-    query = (
-        sa.select(EVENTS, PAYLOADS.c.payload).join(PAYLOADS, both, isouter=True).where(condition)
-    )
+    query = sa.select(EVENTS, PAYLOADS.c.payload).outerjoin_from(EVENTS, PAYLOADS).where(condition)
     rows = connection.execute(query.order_by(EVENTS.c.reader_id, EVENTS.c.sequence)).mappings()
     return [
         chain.Event(

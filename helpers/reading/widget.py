@@ -7,8 +7,6 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-STATIC = Path(__file__).resolve().parent / "static"
-
 
 class ReadingPage(anywidget.AnyWidget):
     """The page of one study. It knows no reader, no answer and no truth.
@@ -17,7 +15,7 @@ class ReadingPage(anywidget.AnyWidget):
     browser are ignored: answers go to the server with the reader's own session.
     """
 
-    _esm = STATIC / "widget.js"
+    _esm = Path(__file__).resolve().parent / "static" / "widget.js"
     settings = traitlets.Dict(read_only=True).tag(sync=True)
     words = traitlets.Dict(read_only=True).tag(sync=True)
     # The page's own files, where no server is.

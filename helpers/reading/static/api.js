@@ -23,12 +23,10 @@ export class Server {
 
   // {status, data, wait}; status 0 if no answer came in time.
   async call(path, body, limit = LIMIT) {
-    const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), limit);
+    const headers = { "X-Reading": "1" };
+    const request = { headers, signal: AbortSignal.timeout(limit), cache: "no-store" };
+    const sent = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
     try {
-      const headers = { "X-Reading": "1" };
-      const request = { headers, signal: abort.signal, cache: "no-store" };
-      const sent = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
       const answer = await fetch(this.base + path, { ...request, ...sent });
       const data = await answer.json().catch(() => ({}));
       const apart = Date.parse(answer.headers.get("Date")) - Date.now();
@@ -36,8 +34,6 @@ export class Server {
       return { status: answer.status, data, wait: Number(answer.headers.get("Retry-After")) || 0 };
     } catch {
       return { status: 0, data: {}, wait: 0 };
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -60,10 +56,8 @@ export class Server {
   async image(study, id) {
     const place = [study, this.reader, id].map(encodeURIComponent).join("/");
     for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
-      const abort = new AbortController();
-      const timer = setTimeout(() => abort.abort(), IMAGE_LIMIT);
       try {
-        const request = { signal: abort.signal, cache: "no-store" };
+        const request = { signal: AbortSignal.timeout(IMAGE_LIMIT), cache: "no-store" };
         const answer = await fetch(`${this.base}reading/image/${place}`, request);
         if (!answer.ok && answer.status < 500) return null;
         if (answer.ok) {
@@ -73,8 +67,6 @@ export class Server {
         }
       } catch {
         // tried again below
-      } finally {
-        clearTimeout(timer);
       }
       await pause(wait);
     }

@@ -17,12 +17,13 @@ export class Reading {
     this.films.begin();
     this.marks = this.panel.fields.entries.map(({ marks }) => marks).filter(Boolean);
     for (const marks of this.marks) marks.attach(this.viewer);
-    this.keys = (event) => press(this, event);
+    this.listening = new AbortController();
+    const { signal } = this.listening;
     // A reload hides the page for a moment too: only a page that stays hidden is paused.
-    this.hide = () => document.hidden && setTimeout(() => document.hidden && this.pause(), 400);
-    document.addEventListener("keydown", this.keys);
-    document.addEventListener("visibilitychange", this.hide);
-    window.addEventListener("pagehide", (this.away = () => this.keepTime()));
+    const hide = () => document.hidden && setTimeout(() => document.hidden && this.pause(), 400);
+    document.addEventListener("keydown", (event) => press(this, event), { signal });
+    document.addEventListener("visibilitychange", hide, { signal });
+    window.addEventListener("pagehide", () => this.keepTime(), { signal });
     changing ? this.change(changing) : this.next();
     if (app.state.paused) this.pause(false);
   }
@@ -32,9 +33,7 @@ export class Reading {
   }
 
   leave() {
-    document.removeEventListener("keydown", this.keys);
-    document.removeEventListener("visibilitychange", this.hide);
-    window.removeEventListener("pagehide", this.away);
+    this.listening.abort();
   }
 
   build() {
@@ -80,22 +79,15 @@ export class Reading {
       h("footer", {}, menu(this.app)),
     );
     const under = h("div", { className: "under" }, this.windowText);
-    const stage = { className: "stage", "aria-label": tools.label };
+    const about = { className: "stage", "aria-label": tools.label };
+    const stage = h("section", about, bar, this.films.node, under);
     const onclick = (event) => this.clicked(event);
-    this.app.root.replaceChildren(
-      h(
-        "div",
-        { className: "read", onclick },
-        h("section", stage, bar, this.films.node, under),
-        panel,
-      ),
-    );
+    this.app.root.replaceChildren(h("div", { className: "read", onclick }, stage, panel));
   }
 
   // After a click the keys work again: Enter saves, and does not press the same button again.
-  clicked(event) {
-    const pressed = event.detail && event.target.closest(".choice, .tool");
-    if (pressed && !document.querySelector("dialog[open]"))
+  clicked({ detail, target }) {
+    if (detail && target.closest(".choice, .tool") && !document.querySelector("dialog[open]"))
       this.canvas.focus({ preventScroll: true });
   }
 
@@ -140,13 +132,10 @@ export class Reading {
   }
 
   // Begin an image's turn. Anything that the previous image still waits for is ignored. Returns
-  // the number of the turn.
+  // the id of the turn's message. It is made once: a double click is the same message.
   take(id, changing) {
-    this.current = id;
-    this.changing = changing;
-    this.message = newId(); // made once for this image: a double click is the same message
-    this.draws = (this.draws ?? 0) + 1;
-    return this.draws;
+    Object.assign(this, { current: id, changing, message: newId() });
+    return this.message;
   }
 
   // Put an image on the screen; the clock starts when it is painted. again: the page has just asked
@@ -157,7 +146,7 @@ export class Reading {
     const ready = this.films.loading.hidden
       ? coming.map((one) => one.ready)
       : await Promise.all(coming);
-    if (turn !== this.draws) return undefined;
+    if (turn !== this.message) return undefined;
     if (!ready.every(Boolean)) return this.notOpen(id, turn, again);
     this.films.cover("");
     this.films.show(ready);
@@ -168,14 +157,14 @@ export class Reading {
   // reader's position has changed.
   async notOpen(id, turn, again) {
     await this.app.outbox.empty(2000);
-    if (turn !== this.draws) return undefined;
+    if (turn !== this.message) return undefined;
     if (again && !this.app.outbox.waiting.length) return this.films.cover(this.words.no_image);
     if (!this.changing) await this.app.lookAgain();
-    return turn === this.draws ? this.see(id, turn, true) : undefined;
+    return turn === this.message ? this.see(id, turn, true) : undefined;
   }
 
   painted(id, turn) {
-    if (turn !== this.draws) return;
+    if (turn !== this.message) return;
     this.seconds = this.changing ? 0 : Number(this.app.kept.get("-seconds", id) ?? 0);
     this.since = this.paused ? 0 : performance.now();
     const milliseconds = Math.round(performance.now());
