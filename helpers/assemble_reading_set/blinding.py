@@ -72,8 +72,8 @@ def write_set(
     tables.write(table.sort_values("blind_id"), folder / "reading_set.csv")
     if designed:
         blocks.write(folder, designed, key)
-    page = blocks.for_readers(study) | (texts or {})
-    page |= {"size": settings["reading_size"], "bits": depth}
+    shown = {"size": settings["reading_size"], "bits": depth}
+    page = blocks.for_readers(study) | (texts or {}) | shown
     content = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     write_atomically(folder / "study.json", content.encode())
     return tables.check(key[table_columns.column_names("key")], "key")

@@ -45,8 +45,8 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
         some = quality[quality["metric"] == metric]
         places = [sources.index(source) for source in zip(some["modality"], some["source"])]
         for shift, ends, colour, label in sides:
-            style = {"ends": ends, "label": label, "markersize": 6}
-            figures.intervals(axis, np.array(places) + shift, some, colour, **style)
+            heights = np.array(places) + shift
+            figures.intervals(axis, heights, some, colour, ends=ends, label=label, markersize=6)
         axis.set_title(NAMES[metric], fontsize=9)
         if metric.endswith("_distance") and some["high"].max() > 200:
             axis.set_xscale("symlog", linthresh=10)  # one poor source must not squeeze the others
@@ -118,10 +118,9 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
     for shift, stage, colour in ((-0.14, "before", GREY), (0.14, "after", GENERATED)):
         own = joint[joint["stage"] == stage].set_index(["modality", "source"]).reindex(sources)
         places = np.arange(len(sources)) + shift
-        style = {"ends": ("auc", "low", "high"), "label": f"{stage} standardisation"}
-        figures.intervals(axis, places, own, colour, **style)
+        label, none = f"{stage} standardisation", f"none {stage}: too small for the reading size"
+        figures.intervals(axis, places, own, colour, ends=("auc", "low", "high"), label=label)
         for place in places[own["auc"].isna()]:
-            none = f"none {stage}: too small for the reading size"
             axis.text(0.5, place, none, fontsize=8, va="center", color=colour)
     axis.axvline(0.5, color="black", lw=0.8, label="chance")
     axis.axvline(warn_above, color="black", lw=0.8, ls=":", label="warning threshold")
@@ -181,8 +180,14 @@ def _label_sources(axis: Axes, sources: list[tuple[str, str]]) -> None:
 def _legend(figure: Figure, axis: Axes) -> None:
     """Each label once, below the figure."""
     named = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    place = {"loc": "outside lower center", "ncols": 4, "fontsize": 9, "frameon": False}
-    figure.legend(named.values(), named.keys(), **place)
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=4,
+        fontsize=9,
+        frameon=False,
+    )
 
 
 def _done(figure: Figure, simulated: bool) -> Figure:

@@ -151,8 +151,7 @@ def restore(folder: Path, names: list[str], parameters, optimizer, averages: dic
 
     Raises CheckpointError when it belongs to another model.
     """
-    found = latest(folder)
-    if found is None:
+    if (found := latest(folder)) is None:
         return {}
     groups, state = found
     if set(groups["weights"]) != set(names):

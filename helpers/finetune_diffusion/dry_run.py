@@ -48,7 +48,6 @@ def check(run: runs.Run) -> pd.DataFrame:
     rows = about_data(frame, recipe, pipeline)
     condition = training_cases.conditions([""], pipeline, recipe, run.folder.parent / ".cache")
     seconds_a_step, peak = trial(pipeline, recipe, device, condition)
-    texts = sum(value.nbytes for value in condition.values())
     # Grids need all parts, but no gradients or activations.
     peak = max(peak, sum(p.nbytes for part in parts for p in part.parameters()))
     # Free this process's memory before training begins, which may run in other processes.
@@ -57,7 +56,7 @@ def check(run: runs.Run) -> pd.DataFrame:
     torch.cuda.empty_cache()
     needed = peak + trained * bytes_beside(recipe, device)
     if device.type == "cpu":
-        needed += texts * frame.caption.nunique()
+        needed += sum(value.nbytes for value in condition.values()) * frame.caption.nunique()
     rows |= about_cost(run, seconds_a_step, needed, trained, device)
     plan = pd.DataFrame(rows.items(), columns=["what", "value"])
     run.write_bytes("plan.json", (plan.to_json(orient="records", indent=1) + "\n").encode())

@@ -80,7 +80,7 @@ def train(
             loss_count += 1
         sums[1] += trained.update(step, learning_rate(step, recipe))
 
-        last = step == recipe.steps
+        course.step, last = step, step == recipe.steps
         validating, saving = (
             last or step % every == 0 for every in (recipe.validate_every, recipe.checkpoint_every)
         )
@@ -121,7 +121,7 @@ def train(
             accelerator.wait_for_everyone()
         if saving or stop:
             if accelerator.is_main_process:
-                trained.save(folder, step, course.state())
+                trained.save(folder, step, vars(course))
             accelerator.wait_for_everyone()
         if measuring:
             clock = time.monotonic()
@@ -159,10 +159,6 @@ class Course:
     def over(self, recipe: Record) -> bool:
         """Whether the held-out loss has not fallen for as long as `patience` allows."""
         return self.waited >= recipe.patience > 0
-
-    def state(self) -> dict:
-        """What a checkpoint keeps of it, beside its step."""
-        return {"rows": self.rows, "best": self.best, "waited": self.waited}
 
 
 def learning_rate(step: int, recipe: Record) -> float:

@@ -227,8 +227,12 @@ def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
     complete or not at all.
     """
     public = {"base": base_models.public_name(run.parameters.base)}
-    about = {**public, "base_sha256": sources, "recipe": {**run.parameters, **public}}
-    about["prediction"] = families.predicts(pipeline)
+    about = {
+        **public,
+        "base_sha256": sources,
+        "recipe": {**run.parameters, **public},
+        "prediction": families.predicts(pipeline),
+    }
     with _replaced(run.file("checkpoint")) as folder:
         if run.parameters.method == "lora":
             layers = get_peft_model_state_dict(families.network(pipeline))
@@ -239,8 +243,7 @@ def export(run: runs.Run, pipeline, sources: dict[str, str], card: str) -> None:
             for part in (pipeline, families.network(pipeline), pipeline.vae):
                 part.register_to_config(_name_or_path="")
             pipeline.save_pretrained(folder)
-        text = json.dumps(about, indent=1, sort_keys=True)
-        (folder / "recipe.json").write_text(f"{text}\n")
+        (folder / "recipe.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
         (folder / "README.md").write_text(card)
 
 

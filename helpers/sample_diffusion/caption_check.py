@@ -83,8 +83,7 @@ def agreement(
         interval = binomtest(hits, count).proportion_ci()
         chance = float(np.mean([(seen == label).mean() for label in prompted[mine]]))
         trust = float(right[cases].mean()) if cases.any() else np.nan
-        known = int(cases.sum())
-        rows.append((what, count, hits / count, *interval, chance, known, trust))
+        rows.append((what, count, hits / count, *interval, chance, int(cases.sum()), trust))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -118,8 +118,12 @@ def editor(pipeline, jobs: pd.DataFrame, size: int, options: dict) -> tuple:
         return values
 
     stock.prepare_latents = lambda image, timestep, *_, **__: noised(timestep[:1])
-    arguments = {**options, "image": pixels, "strength": float(jobs.strength.iloc[0])}
-    arguments["callback_on_step_end"] = outside_as_it_was
+    arguments = {
+        **options,
+        "image": pixels,
+        "strength": float(jobs.strength.iloc[0]),
+        "callback_on_step_end": outside_as_it_was,
+    }
     taken = inspect.signature(stock.__call__).parameters
     given = {key: value for key, value in arguments.items() if key in taken and key != "latents"}
     kept, soft = cases[:, 0].numpy(), masks[:, 0].numpy()

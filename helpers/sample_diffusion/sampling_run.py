@@ -65,16 +65,13 @@ def draw_missing(
     if settings.strength:
         jobs = inpainting.with_sources(run, jobs, prompts, of)
     jobs = jobs.sort_values(["guidance", "steps"], kind="stable").reset_index(drop=True)
-    reasons = _draw(run, jobs, bits)
-    failed = jobs[jobs.image_id.isin(reasons)].reset_index(drop=True)
+    reasons = jobs.image_id.map(_draw(run, jobs, bits))
     columns = ["image_id", "prompt_id", "replicate", "seed"]
-    failed = failed[columns].assign(reason=failed.image_id.map(reasons))
-    made = jobs[~jobs.image_id.isin(failed.image_id)].assign(
-        checkpoint=base_models.public_name(settings.checkpoint)
-    )
+    failed = jobs[columns].assign(reason=reasons).dropna(subset="reason")
+    made = jobs[reasons.isna()].assign(checkpoint=base_models.public_name(settings.checkpoint))
     if made.empty:
         raise SamplingError(
-            f"All {len(jobs)} images failed ({failed.reason[0]}): use another checkpoint, or"
+            f"All {len(jobs)} images failed ({failed.reason.iloc[0]}): use another checkpoint, or"
             " precision fp32."
         )
     kept = [name for name in ("image_id", "prompt_id", "made_from") if name in made]

@@ -76,8 +76,11 @@ def _spread(away, matrix, df, groups) -> dict:
     freedom over images and, for several readers, over readers too; from the covariance over images
     `matrix` (…, readers, readers).
     """
-    found = {"estimate": away.mean(axis=-1), "df": df}
-    found["se"] = np.sqrt(np.maximum(matrix.mean(axis=(-2, -1)), 0))
+    found = {
+        "estimate": away.mean(axis=-1),
+        "se": np.sqrt(np.maximum(matrix.mean(axis=(-2, -1)), 0)),
+        "df": df,
+    }
     if away.shape[-1] > 1:
         random = multireader.random_readers(away, matrix, groups)
         found |= {"general_se": random["se"], "general_df": random["df"]}

@@ -123,8 +123,13 @@ def equivalence(found: pd.Series, margin: float) -> pd.Series:
         away, se, spread = found["estimate"] - 0.5, found["se"], stats.t(found["df"])
         p = max(spread.sf((away + margin) / se), spread.cdf((away - margin) / se))
         half = spread.ppf(0.95) * se
-        tested |= {"p": p, "equivalent": bool(p < 0.05), "reason": ""}
-        tested |= {"low": found["estimate"] - half, "high": found["estimate"] + half}
+        tested |= {
+            "p": p,
+            "equivalent": bool(p < 0.05),
+            "low": found["estimate"] - half,
+            "high": found["estimate"] + half,
+            "reason": "",
+        }
     return pd.Series(tested)
 
 
@@ -286,8 +291,13 @@ def _result(estimate: float, se: float, df: float, **more) -> pd.Series:
     reason = {0: REVERSED, 1: SEPARATED}.get(estimate, WITHOUT_WIDTH)
     if se >= 1e-12:
         statistic, half, reason = (estimate - 0.5) / se, special.stdtrit(df, cluster.UPPER) * se, ""
-        found |= {"se": se, "statistic": statistic, "p": 2 * special.stdtr(df, -abs(statistic))}
-        found |= {"low": estimate - half, "high": estimate + half}
+        found |= {
+            "se": se,
+            "statistic": statistic,
+            "low": estimate - half,
+            "high": estimate + half,
+            "p": 2 * special.stdtr(df, -abs(statistic)),
+        }
     return pd.Series(found | more | {"reason": reason})
 
 
