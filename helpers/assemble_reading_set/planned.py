@@ -61,26 +61,26 @@ def too_small(settings, read: pd.DataFrame, spread: dict) -> list[str]:
     """One sentence per question that this design answers with less than the wanted power."""
     real = int((read["origin"] == "real").sum())
     kinds = read[read["origin"] == "generated"]["generator"].value_counts()
-    sentences, people = [], counted(settings.readers, "reader")
+    people, powers = counted(settings.readers, "reader"), {}
     if real and len(kinds):
         of = (settings.area_hoped, settings.readers, real, int(kinds.sum()))
-        power = float(planning.power_of_area(*of, **spread))
-        if power < settings.power:
-            sentences.append(
-                f"With {people}, {real} real and {kinds.sum()} generated images a mean area of"
-                f" {settings.area_hoped:g} differs from chance in {100 * power:.0f} % of such"
-                " studies."
-            )
+        found = (
+            f"With {people}, {real} real and {kinds.sum()} generated images a mean area of"
+            f" {settings.area_hoped:g} differs from chance"
+        )
+        powers[found] = float(planning.power_of_area(*of, **spread))
     if real and len(kinds) > 1 and settings.readers >= FEW_READERS:
         of = (settings.difference_hoped, settings.area_hoped, settings.readers, real)
-        power = float(planning.power_of_difference(*of, int(kinds.iloc[1]), **spread))
-        if power < settings.power:
-            sentences.append(
-                f"With {people} and {kinds.iloc[1]} images each, two generators whose mean areas"
-                f" differ by {settings.difference_hoped:g} are distinguished in {100 * power:.0f} %"
-                " of such studies."
-            )
-    return sentences
+        found = (
+            f"With {people} and {kinds.iloc[1]} images each, two generators whose mean areas"
+            f" differ by {settings.difference_hoped:g} are distinguished"
+        )
+        powers[found] = float(planning.power_of_difference(*of, int(kinds.iloc[1]), **spread))
+    return [
+        f"{found} in {100 * power:.0f} % of such studies."
+        for found, power in powers.items()
+        if power < settings.power
+    ]
 
 
 def curves(settings, read: pd.DataFrame, counts: list[int], spread: dict) -> Figure:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers.diffusion import base_models, families
+from helpers.diffusion import families
 from helpers.diffusion.noise import number_from
 from helpers.finetune_diffusion import latents
 from helpers.runner.parameters import Record
@@ -60,8 +60,7 @@ def encoded(
         for cases in both
     ]
     if device.type == "cuda":
-        for part in base_models.networks(pipeline).values():
-            part.to("cpu")
+        pipeline.to("cpu")
     return *found, texts
 
 

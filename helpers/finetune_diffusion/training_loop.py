@@ -134,8 +134,7 @@ def train(
             break
 
     trained.end(len(held_out.captions) > 0)
-    for part in base_models.networks(pipeline).values():
-        part.to("cpu")
+    pipeline.to("cpu")
     return pd.DataFrame(course.rows)
 
 

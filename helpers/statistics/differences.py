@@ -17,14 +17,13 @@ def difference(rows: pd.DataFrame, side: pd.Series | None, general: bool = False
     readers too (Cameron, Gelbach and Miller, J Bus Econ Stat 2011), with the degrees of freedom of
     the smaller number.
     """
-    compared = side is not None
-    side = side if compared else pd.Series(1, index=rows.index)
-    values, later = rows["number"].to_numpy(float), side.to_numpy() == 1
+    values = rows["number"].to_numpy(float)
+    later = np.full(len(rows), True) if side is None else side.to_numpy() == 1
     means = [values[chosen].mean() if chosen.any() else np.nan for chosen in (~later, later)]
     influence = np.where(later, 1, -1) * (values - np.where(later, means[1], means[0]))
     influence = influence / np.where(later, max(later.sum(), 1), max((~later).sum(), 1))
     groups, people = cluster.codes(rows["cluster"], len(rows)), pd.factorize(rows["reader"])[0]
-    found = {"before": means[0], "after": means[1]} if compared else {}
+    found = {} if side is None else {"before": means[0], "after": means[1]}
     found |= {
         "answers": len(rows),
         "images": rows["image_id"].nunique(),
