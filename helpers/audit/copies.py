@@ -72,14 +72,8 @@ def threshold(others: np.ndarray, false_alarms: float) -> tuple[float, float, tu
     A distance below the threshold is called a copy. The threshold is the k-th smallest distance, k
     the largest with k / (n + 1) at most `false_alarms`, and at least 1: a new image of another
     patient falls below it with probability k / (n + 1), Beta(k, n + 1 − k) over calibration sets.
-    Raises ValueError if there are no such images.
     """
     ordered = np.sort(np.asarray(others, dtype=float))
-    if not len(ordered):
-        raise ValueError(
-            "No held-out real images of other patients: no threshold can be calibrated without"
-            " them."
-        )
     k = max(1, int(false_alarms * (len(ordered) + 1)))
     low, high = stats.beta(k, len(ordered) + 1 - k).ppf([0.025, 0.975])
     return float(ordered[k - 1]), k / (len(ordered) + 1), (float(low), float(high))

@@ -39,7 +39,7 @@ def measure(pool: pd.DataFrame, settings: dict, replicates: int = 40) -> pd.Data
             found = [(side - centre) / spread for side in found]
         groups = [side["group"].to_numpy(dtype=object) for side in sides]
         table = pd.DataFrame(
-            _compare(found, groups, seed, replicates) + _diversity(sides, settings, size)
+            [*_compare(found, groups, seed, replicates), _diversity(sides, settings, size)]
         )
         about = {"source": source, "modality": modality, "images": len(sides[0])}
         rows.append(table.assign(**about, extractor=features.describe(settings, size)))
@@ -219,30 +219,26 @@ def half_sample_error(
     return values.std().to_dict()
 
 
-def _diversity(sides: list[pd.DataFrame], settings: dict, size: int) -> list[dict]:
+def _diversity(sides: list[pd.DataFrame], settings: dict, size: int) -> dict:
     row = {"metric": "ms_ssim_within", "reference_images": len(sides[2])}
-    row["estimate"], row["low"], row["high"], pairs = within_source(sides[0], settings, size)
-    row["baseline"], row["baseline_low"], row["baseline_high"], _ = within_source(
+    row["estimate"], row["low"], row["high"] = within_source(sides[0], settings, size)
+    row["baseline"], row["baseline_low"], row["baseline_high"] = within_source(
         sides[2], settings, size
     )
-    return [row] if pairs > 1 else []
+    return row
 
 
-def within_source(
-    pool: pd.DataFrame, settings: dict, size: int, most: int = 200
-) -> tuple[float, float, float, int]:
-    """Mean MS-SSIM over disjoint random pairs of one source with a t interval and the number of
-    pairs; higher is less diverse.
+def within_source(pool: pd.DataFrame, settings: dict, size: int) -> tuple[float, float, float]:
+    """Mean MS-SSIM over disjoint random pairs of one source, at most 200, with the ends of a t
+    interval; higher is less diverse.
     """
     rows = list(pool.itertuples())
     order = np.random.default_rng(settings["seed"]).permutation(len(rows))
-    pairs = min(len(order) // 2, most)
+    pairs = min(len(order) // 2, 200)
     shown = [features.as_read(rows[index], settings, size) for index in order[: 2 * pairs]]
     values = np.array([ms_ssim(one, two) for one, two in zip(shown[::2], shown[1::2])])
-    error = np.nan
-    if pairs > 1:
-        error = values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1)
-    return float(values.mean()), float(values.mean() - error), float(values.mean() + error), pairs
+    error = values.std(ddof=1) / np.sqrt(pairs) * stats.t.ppf(0.975, pairs - 1)
+    return float(values.mean()), float(values.mean() - error), float(values.mean() + error)
 
 
 def ms_ssim(one: np.ndarray, two: np.ndarray) -> float:

@@ -50,8 +50,7 @@ def coefficients(
     asymptotic standard error and a normal interval (with clusters: as conger). cohen and scott use
     complete pairs. `scale` "atanh" computes t intervals on that scale, which keep their coverage in
     small studies too (percent: Wilson's at the effective number of images); an interval without
-    width is then left out. Raises ValueError for a label outside `categories` and for repeated
-    categories.
+    width is then left out. Raises ValueError for a label outside `categories`.
     """
     # An ordinal weight must not depend on the order in which numbers are listed; words have the
     # declared order.
@@ -174,8 +173,6 @@ def _population(joint: np.ndarray) -> pd.Series:
 
 def _codes(ratings: pd.DataFrame, categories: list) -> np.ndarray:
     """Category numbers, (images, readers), -1 where missing."""
-    if len(set(categories)) != len(categories) or not categories:
-        raise ValueError("categories must be a non-empty list without repetition")
     values = ratings.to_numpy(dtype=object)
     missing = pd.isna(values)
     codes = pd.Index(categories).get_indexer(values.ravel()).reshape(values.shape)
@@ -197,7 +194,7 @@ def _numeric(categories: list) -> bool:
 
 
 def _weight_matrix(weights: str, categories: list) -> np.ndarray:
-    if weights == "identity" or len(categories) == 1:
+    if weights == "identity":
         return np.eye(len(categories))
     values = np.array(categories if _numeric(categories) else range(len(categories)), dtype=float)
     distance = np.abs(values[:, None] - values) ** {"linear": 1, "quadratic": 2}[weights]

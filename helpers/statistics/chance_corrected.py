@@ -35,8 +35,7 @@ def linearised(
     codes: np.ndarray | None = None,
 ) -> tuple:
     """A Gwet-type coefficient with its linearised variance (Gwet 2014, sections 2.6 and 5.5)."""
-    images, categories = counts.shape
-    ratings = counts.sum(axis=1)
+    images, ratings = len(counts), counts.sum(axis=1)
     several = ratings >= 2
     if not several.any():
         return missing(images, "no image has two ratings")
@@ -46,7 +45,7 @@ def linearised(
     observed = agreement[several].mean()
     chance, per_image = _chance(name, counts / ratings[:, None], weights, codes)
     if np.isclose(chance, 1, atol=1e-12):
-        return missing(images, ONE_CATEGORY if categories > 1 else "only one category is declared")
+        return missing(images, ONE_CATEGORY)
     estimate = (observed - chance) / (1 - chance)
     linear = images / several.sum() * (agreement - chance * several) / (1 - chance)
     linear = linear - 2 * (1 - estimate) * (per_image - chance) / (1 - chance)
@@ -60,8 +59,6 @@ def _chance(name: str, shares: np.ndarray, weights: np.ndarray, codes: np.ndarra
     categories, mean = len(weights), shares.mean(axis=0)
     if name == "fleiss":
         return mean @ weights @ mean, shares @ ((weights + weights.T) / 2 @ mean)
-    if name == "gwet" and categories == 1:
-        return 1.0, 0.0
     if name == "gwet":
         scale = weights.sum() / (categories * (categories - 1))
         return scale * (mean @ (1 - mean)), scale * (shares @ (1 - mean))
@@ -76,8 +73,6 @@ def _chance_conger(codes: np.ndarray, weights: np.ndarray) -> tuple:
     distribution.
     """
     images, readers = codes.shape
-    if readers < 2:
-        return 0.0, 0.0
     by_reader = (codes[:, :, None] == np.arange(len(weights))).sum(axis=0).astype(float)
     rated = by_reader.sum(axis=1)
     own = by_reader / rated[:, None]

@@ -85,13 +85,9 @@ def bounds(images: int, both: dict, categories: list) -> pd.DataFrame:
     other counts are free. Returns columns low, high, exact, tables (count), undefined (those
     without a value), one row per coefficient. All tables are enumerated up to EXACT_TABLES of them;
     beyond that, only tables whose free images lie in at most three cells are examined, `exact` is
-    False, and the true range is at least as wide. Raises ValueError for impossible counts.
+    False, and the true range is at least as wide.
     """
     left = images - sum(both.values())
-    if images < 1 or left < 0 or min(both.values(), default=0) < 0:
-        raise ValueError(
-            f"{sum(both.values())} images labelled alike by both cannot be among {images}"
-        )
     size = len(categories)
     known = [list(categories).index(c) * (size + 1) for c in both]
     free = [cell for cell in range(size * size) if cell not in known]
