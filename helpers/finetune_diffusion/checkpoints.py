@@ -33,7 +33,6 @@ def save(
     CheckpointError when the disk is full or a value is not finite; then the old checkpoints are
     kept.
     """
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     final, staged = folder / f"{PREFIX}{step:08d}", folder / f"part-{step:08d}"
     if is_whole(final):
@@ -66,7 +65,7 @@ def _write(folder: Path, step: int, tensors: dict, state: dict) -> None:
     for name, group in tensors.items():
         # These are copies, because an optimiser may share memory between its states.
         group = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in group.items()}
-        if not _finite(group):
+        if not all(tensor.isfinite().all() for tensor in group.values()):
             raise CheckpointError(
                 f"The {name} of step {step} hold values that are not finite, so no checkpoint"
                 " was written; the last good one is kept. Lower learning_rate or set precision"
@@ -107,15 +106,10 @@ def latest(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict] | No
     for path in sorted(Path(folder).glob(f"{PREFIX}*"), reverse=True):
         if is_whole(path):
             tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-            if all(map(_finite, tensors.values())):
-                return tensors, json.loads((path / "state.json").read_text())
+            return tensors, json.loads((path / "state.json").read_text())
         print(f"{path.name} is damaged: continuing from the checkpoint before it.", flush=True)
         shutil.rmtree(path, ignore_errors=True)
     return None
-
-
-def _finite(group: dict[str, torch.Tensor]) -> bool:
-    return all(tensor.isfinite().all() for tensor in group.values())
 
 
 def is_whole(path: Path) -> bool:

@@ -97,6 +97,7 @@ def train(
                     "step": step,
                     "epoch": step * whole_batch / len(cases.captions),
                     "loss": mean_loss,
+                    "validation_loss": math.nan,
                     "learning_rate": learning_rate(step, recipe),
                     "images_per_second": images / seconds,
                 }

@@ -201,9 +201,6 @@ def model_card(
     memorisation.
     """
     train = frame[frame.split == "train"]
-    losses = pd.Series(dtype=float)  # by step
-    if "validation_loss" in training:
-        losses = training.set_index("step")["validation_loss"].dropna()
     found = train.finding.fillna("").str.split("|").explode().map(findings.FINDINGS)
     page = jinja2.Template(CARD.read_text(), trim_blocks=True, keep_trailing_newline=True)
     return page.render(
@@ -217,8 +214,8 @@ def model_card(
         sources=sources,
         family=families.of(pipeline).name,
         prediction=families.predicts(pipeline),
-        steps=int(training.step.max()) if len(training) else 0,
-        losses=losses,
+        steps=int(training.step.max()),
+        losses=training.set_index("step").validation_loss.dropna(),
     )
 
 
