@@ -43,7 +43,6 @@ def write_set(
     sets of a study: the same image gets a different blind_id in each set and in each block. Raises
     ImageError for an image smaller than reading_size.
     """
-    folder = Path(folder)
     # The depth of the image with the lowest depth: a higher one would distinguish the others.
     depth = min(
         images.effective_bits(images.read_png(file), int(bits))
@@ -193,7 +192,6 @@ def import_readings(folder: Path, reading_set: Path) -> dict[str, pd.DataFrame]:
     Raises BlindingError for another set's images, an unknown reader, a second final answer, a gap
     in a reader's events, or an answer without an event. The store verifies the chain of hashes.
     """
-    folder = Path(folder)
     events, readings, readers = (
         tables.read(folder / f"{name}.csv") for name in ("events", "readings", "readers")
     )

@@ -274,13 +274,11 @@ def names_of_generation(
 def concerns(designed: protocol.Protocol, consent: str) -> list[str]:
     """What the design requires of those responsible for it, one sentence each."""
     unaware = [block for block in designed.blocks if block.unaware]
-    later = [block for block in designed.blocks if block.after_days]
-    last = designed.blocks[-1]
     found = {
         "Readers are not told at first what the study is about: the ethics board must allow such"
         " incomplete disclosure and the debriefing that follows.": unaware,
         "No part without images follows the last read: readers who were kept unaware must be"
-        " debriefed before they lock.": unaware and last.images,
+        " debriefed before they lock.": unaware and designed.blocks[-1].images,
         "An unaware part has no lock: its answers could still be changed by readers who know.": (
             [block for block in unaware if block.images and not block.lock]
         ),
@@ -288,7 +286,8 @@ def concerns(designed: protocol.Protocol, consent: str) -> list[str]:
             f"consent.txt names no days, weeks or months, but the part “{block.title}” opens"
             f" {block.after_days:g} days after the previous one: readers must know this when they"
             " agree.": not LENGTHS_OF_TIME.search(consent)
-            for block in later
+            for block in designed.blocks
+            if block.after_days
         },
     }
     return [sentence for sentence, holds in found.items() if holds]

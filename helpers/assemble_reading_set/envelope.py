@@ -34,15 +34,15 @@ def encrypt(plain: bytes, commitment: dict, study: str) -> bytes:
     # The nonce follows from the secret and all sealed content, so it is never used for two
     # contents.
     nonce = hmac.digest(secret, b"nonce\0" + _bound_to(commitment) + plain, "sha256")[:12]
-    box = AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment))
-    envelope = {
-        "cipher": CIPHER,
-        "locked_by": "passphrase" if phrase else "seal",
-        "salt": salt.hex(),
-        "nonce": nonce.hex(),
-        "box": box.hex(),
-    }
-    return _as_written(envelope)
+    return _as_written(
+        {
+            "cipher": CIPHER,
+            "locked_by": "passphrase" if phrase else "seal",
+            "salt": salt.hex(),
+            "nonce": nonce.hex(),
+            "box": AESGCM(secret).encrypt(nonce, plain, _bound_to(commitment)).hex(),
+        }
+    )
 
 
 def _as_written(envelope: dict) -> bytes:

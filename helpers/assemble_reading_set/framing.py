@@ -75,8 +75,8 @@ def for_reading(
     # Only the tails become black and white, so their shares are the same in every image.
     grey = np.where((grey > 0) & (grey < 1), 1 + np.floor(grey * (top_level - 1)), grey * top_level)
     top, bottom, left, right = images.padding(grey.shape)
-    canvas = np.pad(grey, ((top, bottom), (left, right)))
-    return canvas.astype(np.uint8 if depth <= 8 else np.uint16)
+    grey = np.pad(grey, ((top, bottom), (left, right)))
+    return grey.astype(np.uint8 if depth <= 8 else np.uint16)
 
 
 def levelled(grey: np.ndarray, around: np.ndarray, modality: str) -> np.ndarray:

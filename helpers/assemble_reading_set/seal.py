@@ -117,8 +117,8 @@ def unseal(
     key = _opened(Path(sealed_folder), Path(reading_set_folder), commitment, study)
     entry = {"how": "all readers locked"}
     if open_readers:
-        how = {"how": "simulated readers"} if simulated else {"how": "emergency"}
-        entry = how | {"reason": emergency.strip(), "state": open_readers}
+        how = "simulated readers" if simulated else "emergency"
+        entry = {"how": how, "reason": emergency.strip(), "state": open_readers}
     key.attrs["unsealed"] = _record(Path(sealed_folder), entry)
     return key
 
@@ -152,18 +152,17 @@ def fingerprint(reading_set: Path) -> str:
     """One SHA-256 over reading_set.csv, the protocol's tables and every image. It shows
     damage to a copy, but not which images are repeats.
     """
-    folder = Path(reading_set)
-    rows = tables.read(folder / "reading_set.csv").sort_values("blind_id")
+    rows = tables.read(reading_set / "reading_set.csv").sort_values("blind_id")
     if rows["pair"].isna().all():
         rows = rows.drop(columns="pair")  # older sets were sealed without pairs.csv
     whole = hashlib.sha256(rows.to_csv(index=False).encode())
-    designed = [name for name in PROTOCOL if (folder / name).exists()]
+    designed = [name for name in PROTOCOL if (reading_set / name).exists()]
     for path in [*designed, *rows["path"]]:
         try:
-            whole.update((folder / path).read_bytes())
+            whole.update((reading_set / path).read_bytes())
         except FileNotFoundError:
             raise SealError(
-                f"{folder / path} is missing: copy the whole reading set again."
+                f"{reading_set / path} is missing: copy the whole reading set again."
             ) from None
     return whole.hexdigest()
 
