@@ -168,12 +168,12 @@ def _draw_rows(
                 f" {row['run']}, but only {len(free)} are left: ask for fewer or make more."
             )
             continue
-        like = taken[(taken["origin"] == "generated") & (taken["modality"] == row["modality"])]
-        like = like[like["group"] == row["group"]]
-        matched = row["finding"] == MATCH
-        chosen = _matched(free, like, row["count"]) if matched else free.head(row["count"])
-        chosen = chosen.assign(group=row["group"])
-        taken = pd.concat([taken, chosen], ignore_index=True)
+        chosen = free.head(row["count"])
+        if row["finding"] == MATCH:
+            alike = (taken["modality"] == row["modality"]) & (taken["group"] == row["group"])
+            like = taken[alike & (taken["origin"] == "generated")]
+            chosen = _matched(free, like, row["count"])
+        taken = pd.concat([taken, chosen.assign(group=row["group"])], ignore_index=True)
     if short:
         raise BlindingError("\n".join(short))
     return taken
