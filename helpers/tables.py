@@ -283,9 +283,8 @@ def document() -> str:
         ]
         for column in declared:
             named = all(choice in column.meaning for choice in column.choices)
-            choices = (
-                f" ({', '.join(column.choices)})" if not (named or column.kind == "ids") else ""
-            )
+            listed = not named and column.kind != "ids"
+            choices = f" ({', '.join(column.choices)})" if listed else ""
             star = " *" if column.required else ""
             lines.append(
                 f"| {column.name}{star} | {column.kind} |"
