@@ -188,5 +188,7 @@ def refusal(questions: Iterable[Question], answers: Mapping, size: float = math.
 
 def for_page(questions: Iterable[Question]) -> list[dict]:
     """The questions as the page is given them: nothing of other blocks."""
-    rows = (asdict(question) for question in questions)
-    return [{name: value for name, value in row.items() if name != "blocks"} for row in rows]
+    return [
+        {name: value for name, value in asdict(question).items() if name != "blocks"}
+        for question in questions
+    ]

@@ -152,12 +152,16 @@ def paragraphs(text: str) -> str:
 def _question(row: Mapping, everywhere: tuple, known: set[str], note: Callable) -> Question:
     name, kind = row["id"], row["kind"]
     proper = re.fullmatch(ID, name) and name not in OWN_FIELDS
-    names = ", ".join(sorted(OWN_FIELDS))
-    note(name and not proper, f"an id has small letters, digits and _, and is none of {names}.")
+    note(
+        name and not proper,
+        f"an id has small letters, digits and _, and is none of {', '.join(sorted(OWN_FIELDS))}.",
+    )
     blocks = _parts(row, "block") or everywhere
     for block in blocks:
-        absent = f"there is no block '{block}'; known: {', '.join(sorted(known))}."
-        note(block not in known, absent)
+        note(
+            block not in known,
+            f"there is no block '{block}'; known: {', '.join(sorted(known))}.",
+        )
     note(kind and kind not in QUESTION_KINDS, f"kind must be one of {', '.join(QUESTION_KINDS)}.")
     when = row.get("shown_when") or ""
     other, _, value = (part.strip() for part in when.partition("="))
@@ -177,8 +181,10 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
             note(one not in FINDINGS, f"'{one}' is not a finding in helpers/findings.py.")
         return tuple((one, FINDINGS.get(one, one)) for one in given or FINDINGS)
     if kind == "scale":
-        wrong = not 2 <= len(given) <= MOST_STEPS
-        note(wrong, f"a scale needs 2 to {MOST_STEPS} options, its steps from low to high.")
+        note(
+            not 2 <= len(given) <= MOST_STEPS,
+            f"a scale needs 2 to {MOST_STEPS} options, its steps from low to high.",
+        )
         return tuple((str(number), text) for number, text in enumerate(given, 1))
     wants = kind in ("choice", "choices")
     note(wants and len(given) < 2, f"a {kind} needs options, like a=First|b=Second.")
@@ -186,8 +192,10 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
     note(without and given, f"a {kind} has no options.")
     pairs = [(one.partition("=")[0].strip(), one.rpartition("=")[2].strip()) for one in given]
     values = [value for value, _ in pairs]
-    whole = all(value and text for value, text in pairs)
-    note(not whole, "every option has a value and a text, like a=First.")
+    note(
+        not all(value and text for value, text in pairs),
+        "every option has a value and a text, like a=First.",
+    )
     for place, value in enumerate(values):
         note(value in values[:place], f"option '{value}' appears twice.")
     return () if without else tuple(pairs)
@@ -218,8 +226,11 @@ def _check_question(question: Question, protocol: Protocol, note: Callable) -> N
         note(question.id == LABEL and block.pairs, f"{shows} pairs, but it is about one image.")
     single = {block.block for block in protocol.blocks if block.images and not block.pairs}
     for block in {*question.blocks} - single if question.kind == MARKS else ():
-        part = f"part “{titles.get(block, block)}”"
-        note(True, f"it is asked in {part}, which shows no single image to mark.")
+        note(
+            True,
+            f"it is asked in part “{titles.get(block, block)}”, which shows no single image to"
+            " mark.",
+        )
 
 
 def _when(question: Question, note: Callable, protocol: Protocol) -> Question:
@@ -263,5 +274,7 @@ def _check_all(protocol: Protocol, of_blocks: Callable, of_questions: Callable) 
             block.pairs and WHICH not in ids[name],
             f"{part} must ask '{WHICH}' ({name}), because blocks.csv has pairs there.",
         )
-    labelled = any(LABEL in ids[block.block] for block in protocol.scored())
-    of_questions(not labelled, f"no block asks '{LABEL}' of images that are scored; 08 needs it.")
+    of_questions(
+        not any(LABEL in ids[block.block] for block in protocol.scored()),
+        f"no block asks '{LABEL}' of images that are scored; 08 needs it.",
+    )
