@@ -63,7 +63,7 @@ def origin(text: str) -> tuple[str, str]:
     """
     said: dict[str, str] = {}
     for part in text.split("/"):
-        spelled = UNSAID.sub(" ", _spelled(part))
+        spelled = UNSAID.sub(" ", _words(part))
         words = re.findall("[a-z]+", NOT_GENERATED.sub("real", spelled))
         words_found = {
             name: next((word for word in words if pattern.fullmatch(word)), "")
@@ -80,7 +80,7 @@ def origin(text: str) -> tuple[str, str]:
     )
 
 
-def _spelled(text: str) -> str:
+def _words(text: str) -> str:
     """Lower case without accents; capitals and signs that separate words become spaces."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[^A-Za-z]+", " ", plain).lower()
@@ -148,25 +148,18 @@ def patterns(files: list[str], with_table: set[str]) -> Iterator[dict]:
     `with_table` only the patient.
     """
     for file in files:
-        for layout, pattern in PATTERNS.items():
-            if match := pattern.search(file):
-                parts = match.groupdict()
-                patient = prefixed(layout.split()[0].split("-")[0].lower(), parts["patient"])
-                if layout in with_table:
-                    yield {"file": file, "patient_id": patient}
-                    break
-                yield described(
-                    file,
-                    layout,
-                    modality="xray",
-                    patient_id=patient,
-                    view=parts.get("view") or "",
-                    credit=CREDITS[layout],
-                )
-                break
-        else:
-            if patient := _patient_in_path(file):
-                yield {"file": file, "patient_in_path": patient}
+        layout = next((name for name, pattern in PATTERNS.items() if pattern.search(file)), "")
+        if layout:
+            parts = PATTERNS[layout].search(file).groupdict()
+            patient = prefixed(layout.split()[0].split("-")[0].lower(), parts["patient"])
+            values = {"view": parts.get("view") or "", "credit": CREDITS[layout]}
+            yield (
+                {"file": file, "patient_id": patient}
+                if layout in with_table
+                else described(file, layout, modality="xray", patient_id=patient, **values)
+            )
+        elif patient := _patient_in_path(file):
+            yield {"file": file, "patient_in_path": patient}
 
 
 def _patient_in_path(file: str) -> str:

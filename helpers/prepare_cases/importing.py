@@ -125,12 +125,8 @@ def _resumed(journal: Path, mark: str, target: Path) -> dict[str, ImportedFile]:
         os.truncate(prints, stored * PRINT_BYTES)
     else:
         _private(prints, "wb").close()
-    temporary = journal.with_suffix(".part")
-    with _private(temporary, "w") as record:
-        record.writelines(
-            [mark + "\n", *(json.dumps(asdict(taken)) + "\n" for taken in done.values())]
-        )
-    temporary.replace(journal)
+    kept = [mark, *(json.dumps(asdict(taken)) for taken in done.values()), ""]
+    files.write_atomically(journal, "\n".join(kept).encode(), mode=0o600)
     return done
 
 

@@ -123,8 +123,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     tables = read_tables(folder, others, table)
     pairs, finder = _mapping(settings.columns), Finder(others)
     known: dict[str, dict] = {}
-    readers = (_own,) if pairs or table else (*data_sets.READERS, _own)
-    for read in readers:
+    for read in (_own,) if pairs or table else (*data_sets.READERS, _own):
         for row in read(tables, finder, pairs):
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
     for name in tables:
