@@ -176,12 +176,13 @@ def as_far_as_understood(path: Path, name: str) -> tuple[pd.DataFrame, list[tupl
     known, mistakes = {}, []
     for title in frame.columns:
         if column := declared.get(_plain(title)):
-            cells = known[column.name] = []
-            for place, (row, cell) in enumerate(frame[title].items()):
-                value, wrong = _understood(cell, column)
-                cells.append(value)
-                if wrong:
-                    mistakes.append((place, f"{path} row {row}, column '{column.name}'{wrong}"))
+            understood = [_understood(cell, column) for cell in frame[title]]
+            known[column.name] = [value for value, _ in understood]
+            mistakes += [
+                (place, f"{path} row {row}, column '{column.name}'{wrong}")
+                for place, (row, (_, wrong)) in enumerate(zip(frame.index, understood))
+                if wrong
+            ]
         elif near := _nearest(_plain(title), absent):
             said = f"column '{title}' is not known; did you mean '{absent.pop(near).name}'?"
             mistakes.append((-1, f"{path}: {said}"))

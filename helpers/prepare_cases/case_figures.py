@@ -68,8 +68,9 @@ def _reasons(lost: pd.DataFrame, most: int = 4) -> str:
         for reason, count in counts.head(most).items()
     ]
     if len(counts) > most:
-        others = counted(len(counts) - most, "other reason")
-        lines.append(f"{counts.iloc[most:].sum():,} for {others}")
+        lines.append(
+            f"{counts.iloc[most:].sum():,} for {counted(len(counts) - most, 'other reason')}"
+        )
     return "\n".join(lines)
 
 

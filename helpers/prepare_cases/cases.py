@@ -162,8 +162,7 @@ def _say_what_was_left_out(run: runs.Run, prepared: Cases) -> None:
     counts = reasons.value_counts()
     if len(counts):
         listed = "; ".join(f"{count} {reason}" for reason, count in counts.items())
-        files = counted(len(reasons), "file was", "files were")
-        run.say(f"{files} left out: {listed}.")
+        run.say(f"{counted(len(reasons), 'file was', 'files were')} left out: {listed}.")
     lost = counts[~counts.index.str.startswith(EXPECTED)]
     if lost.sum() > 0.1 * (lost.sum() + prepared.imported["file_hash"].nunique()):
         helps = [
