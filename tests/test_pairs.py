@@ -13,6 +13,7 @@ from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import pairs as analysed
 from helpers.analyse_readings import questions, report, texts
 from helpers.assemble_reading_set import blocks, envelope, seal
+from helpers.reading import setting
 
 SINGLE = reading_studies.BLOCK | {"block": "single"}
 PAIRS = reading_studies.BLOCK | {"block": "pairs", "order": 2, "images": "pairs", "pairs": "true"}
@@ -212,6 +213,14 @@ def test_a_set_without_pairs_keeps_the_fingerprint_that_it_was_sealed_with(study
     assert text[0].endswith(",pair")
     (made / "reading_set.csv").write_text("\n".join(row.rpartition(",")[0] for row in text) + "\n")
     assert seal.fingerprint(made) == then, "as a set from before there were pairs"
+
+
+def test_a_damaged_table_of_pairs_is_named_in_a_sentence(study_folders):
+    made = reading_studies.make(study_folders, 2, blocks=[SINGLE, PAIRS], asked=[LABEL, WHICH])
+    table = made / "reading_set.csv"
+    table.write_text(table.read_text().replace("blind_id", "blind", 1))
+    with pytest.raises(setting.SettingError, match="row 1: no valid blind_id"):
+        setting.load(reading_studies.STUDY)
 
 
 def test_the_report_says_what_was_found_of_pairs(tmp_path, monkeypatch):

@@ -177,15 +177,10 @@ def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindIma
     if not (rows := _rows(table)):
         raise _absent(table)
     truths = {row["blind_id"]: row["truth"] for row in _rows(folder / "to_tell.csv")}
-    beside = {row["pair"]: row["blind_id"] for row in rows if row.get("pair") and _second(row)}
-    rows = [
-        row
-        | {
-            "truth": truths.get(row.get("blind_id"), ""),
-            "beside": beside.get(row.get("blind_id"), ""),
-        }
-        for row in rows
-    ]
+    beside = {row["pair"]: row.get("blind_id") for row in rows if _second(row)}
+    for row in rows:
+        row["truth"] = truths.get(row.get("blind_id"), "")
+        row["beside"] = beside.get(row.get("blind_id"), "")
     images = [_image(folder, f"{table} row {number}", row) for number, row in enumerate(rows, 1)]
     known = {block.block for block in designed.blocks}
     if strange := [image.block for image in images if image.block not in known]:
@@ -205,7 +200,7 @@ def read_images(folder: Path, designed: protocol.Protocol) -> dict[str, BlindIma
 
 
 def _second(row: dict) -> bool:
-    return row.get("pair", "") not in ("", row["blind_id"])
+    return row.get("pair") not in (None, "", row.get("blind_id"))
 
 
 def _rows(path: Path) -> list[dict]:
