@@ -13,7 +13,7 @@ from helpers import protocol, tables
 from helpers.ask_models import asking
 from helpers.assemble_reading_set import seal
 from helpers.files import utc_now
-from helpers.reading import accounts, export, reader_state, record, setting, store
+from helpers.reading import accounts, export, reader_state, setting, store
 from helpers.runner import parameters, runs
 from helpers.services.connection import ServiceError
 
@@ -135,10 +135,8 @@ def tables_of(engine: Engine, opened: setting.Setting, reading) -> dict[str, pd.
         )
     found, models, missing = export.export(engine, opened), [], []
     costs = pd.DataFrame(reading.ledger.rows.values(), columns=["image_id", "cost_usd"])
-    for reader in found["readers"].to_dict("records"):
-        reader_id = reader["reader_id"]
-        kept = store.events(engine, reader_id)
-        first, own = kept[0].payload, record.fold(kept)
+    for reader, kept, own in reader_state.every_record(engine):
+        reader_id, first = reader["reader_id"], kept[0].payload
         lost = [event for event in kept if event.event == MISSING]
         named = [answer["reply.model"] for answer in own.answers.values() if answer["reply.model"]]
         received = [event.payload["reply.utc"] for event in kept if "reply.utc" in event.payload]

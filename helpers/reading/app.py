@@ -86,8 +86,10 @@ class ReadingServer(Voila):
         """Load no configuration: nothing on this machine changes how readers are served."""
 
     def say_trouble(self, error: Exception) -> None:
-        """Log in one line why the record cannot be read or written."""
-        self.log.error("The record cannot be read or written: %s.", store.trouble(error))
+        """Log in one line why the record cannot be read or written; raise any other error."""
+        if not (why := store.trouble(error)):
+            raise error
+        self.log.error("The record cannot be read or written: %s.", why)
 
     async def check_health(self) -> None:
         """Write to the store as an answer would be written. Simultaneous requests share one

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, create_engine
 
 from helpers import protocol, tables
 from helpers.plurals import counted
-from helpers.reading import accounts, backup, chain, record, setting, store
+from helpers.reading import accounts, backup, chain, reader_state, record, setting, store
 from helpers.runner import runs
 
 TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
@@ -71,9 +71,8 @@ def waiting(engine: Engine, opened: setting.Setting) -> str:
     """
     open_readers, locked, states = [], 0, accounts.code_states(engine)
     to_read = {image.blind_id for image in opened.items if not image.training}
-    for reader in accounts.readers(engine):
+    for reader, _, own in reader_state.every_record(engine):
         name = reader["reader_id"]
-        own = record.fold(store.events(engine, name))
         locked += own.phase == "locked"
         if own.phase in ("locked", "withdrawn", "erased") or states[name] == "revoked":
             continue
@@ -96,9 +95,7 @@ def export(engine: Engine, opened: setting.Setting) -> dict[str, pd.DataFrame]:
     with one row per question and with one row per image; and the readers.
     """
     rows = {name: [] for name in TABLES}
-    for reader in accounts.readers(engine):
-        kept = store.events(engine, reader["reader_id"])
-        own = record.fold(kept)
+    for reader, kept, own in reader_state.every_record(engine):
         rows["events"] += [_event_row(event) for event in kept]
         rows["readers"].append(_reader_row(reader, own))
         if own.phase == "locked":

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from jupyter_server.auth import Authorizer, IdentityProvider, User
 from tornado import web
 
-from helpers.reading import accounts, store
+from helpers.reading import accounts
 
 WRONG_CODES, WINDOW_SECONDS = 5, 60.0
 MOST_KEYS = 10_000  # keys that a rate limit remembers: many addresses must not fill the memory
@@ -90,8 +90,6 @@ class ReaderIdentity(IdentityProvider):
         try:
             return await loop.run_in_executor(app.pool, function, app.engine, *arguments)
         except Exception as error:
-            if not store.trouble(error):
-                raise
             app.say_trouble(error)
             raise web.HTTPError(503) from None
 

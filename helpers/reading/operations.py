@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from helpers.files import utc_now
 from helpers.plurals import counted
-from helpers.reading import accounts, backup, messages, record, store
+from helpers.reading import accounts, backup, messages, reader_state, store
 from helpers.reading.setting import Setting
 
 LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
@@ -99,10 +99,8 @@ def status(engine: Engine, opened: Setting, options: Namespace) -> None:
     codes = accounts.code_states(engine)
     to_read = {image.blind_id for image in opened.items if not image.training}
     lines = [f"{'reader':<16}{'read':>10}  {'phase':<14}{'code':<9}last seen"]
-    for reader in accounts.readers(engine):
+    for reader, kept, own in reader_state.every_record(engine):
         name = reader["reader_id"]
-        kept = store.events(engine, name)
-        own = record.fold(kept)
         seen = kept[-1].server_utc[:16].replace("T", " ") if kept else "never"
         phase = own.phase if kept else "not begun"
         read = f"{len(to_read & own.answers.keys()):>4} of {len(to_read):<3}"

@@ -48,19 +48,16 @@ class PracticePage(ReadingPage):
                 case "reading/state":
                     reader_state.enter(*reader)
                     return 200, reader_state.state(*reader), []
+                case "reading/image" if reader_state.may_fetch(*reader, body["id"]):
+                    *form, pixels = decoded(self.setting.images[body["id"]].path)
+                    return 200, {"form": form}, [pixels]
                 case "reading/image":
-                    return self._image(body["id"])
+                    return 403, {}, []
                 case "reading/record":
                     return self._record(body)
         except store.Refused as refusal:
             return 422, {"saved": False, "error": str(refusal)}, []
         return 404, {}, []
-
-    def _image(self, blind_id: str) -> tuple[int, dict, list[bytes]]:
-        if not reader_state.may_fetch(self.engine, self.setting, READER, blind_id):
-            return 403, {}, []
-        width, height, wide, pixels = decoded(self.setting.images[blind_id].path)
-        return 200, {"form": [width, height, wide]}, [pixels]
 
     def _record(self, body: dict) -> tuple[int, dict, list[bytes]]:
         message = body.get("message")

@@ -5,7 +5,7 @@ Everything the server does for a reader goes through here.
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from helpers import protocol
 from helpers.files import utc_now
-from helpers.reading import accounts, messages, record, store
+from helpers.reading import accounts, chain, messages, record, store
 from helpers.reading.setting import Setting
 
 FETCHED_AHEAD = 2  # images that a page loads before their turn
@@ -94,6 +94,13 @@ def read_record(engine: Engine, reader_id: str) -> record.Record:
         return record.fold(store.events(engine, reader_id))
     kept[reader_id] = own
     return own
+
+
+def every_record(engine: Engine) -> Iterator[tuple[dict, list[chain.Event], record.Record]]:
+    """Every reader (see accounts.readers) with the events and the record that results from them."""
+    for reader in accounts.readers(engine):
+        events = store.events(engine, reader["reader_id"])
+        yield reader, events, record.fold(events)
 
 
 def state(

@@ -247,8 +247,6 @@ class Health(ReaderHandler):
         try:
             await self.reading_app.check_health()
         except Exception as error:
-            if not store.trouble(error):
-                raise
             self.reading_app.say_trouble(error)
             self.set_status(503)
         self.finish({"ok": self.get_status() == 200})

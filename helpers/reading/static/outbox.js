@@ -6,7 +6,7 @@ import { newId, now, pause } from "./api.js";
 const REFUSED = [400, 413, 422];
 
 export class Outbox {
-  // on: {saved(message, state), refused(message, reason), signedOut(), changed(waiting, trouble)}
+  // on: {saved(message, state), refused(), signedOut(), changed(waiting, trouble)}
   constructor(server, kept, on) {
     Object.assign(this, { server, kept, on });
     Object.assign(this, { pumping: false, stopped: false, trouble: "", count: 0 });
@@ -25,8 +25,7 @@ export class Outbox {
   }
 
   has(event, blindId) {
-    const same = ({ message }) => message.event === event && message.blind_id === blindId;
-    return this.waiting.some(same);
+    return this.waiting.some(({ message: m }) => m.event === event && m.blind_id === blindId);
   }
 
   changed() {
@@ -39,8 +38,7 @@ export class Outbox {
     let wait = 250;
     while (this.waiting.length && !this.stopped) {
       const entry = this.waiting[0];
-      const answer = await this.server.record(entry.message);
-      const { status, data } = answer;
+      const { status, data, wait: asked } = await this.server.record(entry.message);
       if (status === 200 && data.saved && data.id === entry.message.id) {
         this.drop(entry);
         wait = 250;
@@ -48,14 +46,14 @@ export class Outbox {
         this.on.saved(entry.message, data.state);
       } else if (REFUSED.includes(status)) {
         this.drop(entry);
-        this.on.refused(entry.message, data.error ?? "");
+        this.on.refused();
       } else if (status === 401) {
         this.stopped = true;
         this.on.signedOut();
       } else {
         this.trouble = status === 0 ? "connection" : "server";
         this.changed();
-        await pause(Math.max(wait, answer.wait * 1000));
+        await pause(Math.max(wait, asked * 1000));
         wait = Math.min(wait * 2, 4000);
       }
       this.changed();
