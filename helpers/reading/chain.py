@@ -58,7 +58,9 @@ def _tie(salt: str, message_id: str) -> str:
 
 
 def check_chain(record: list[Event]) -> list[str]:
-    """All faults in one reader's events, in order: sequence, payload digests, hashes."""
+    """All faults in one reader's events, in order: sequence, payload digests, hashes, and message
+    ids (with another id, a repeated message would not be recognised).
+    """
     found, before = [], FIRST_HASH
     erased_at = max((event.sequence for event in record if event.event == ERASED), default=0)
     for number, event in enumerate(record, 1):
@@ -74,13 +76,6 @@ def check_chain(record: list[Event]) -> list[str]:
         if chained(before, event) != event.hash:
             found.append(f"event {number}: does not fit the hash chain")
         before = event.hash
-    return found
-
-
-def untied(record: list[Event]) -> list[str]:
-    """Events whose message id was changed, so that a repeated message would not be recognised."""
-    found = []
-    for event in record:
         salt, _, tie = str((event.payload or {}).get("salt", "")).partition(".")
         if tie and event.message_id and tie != _tie(salt, event.message_id):
             found.append(f"event {event.sequence}: the message id was changed")

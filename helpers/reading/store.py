@@ -301,7 +301,7 @@ def verify(store: Engine, heads: dict[str, str] | None = None) -> list[str]:
 
 def _wrong(record: list[chain.Event], reader, kept_hash: str | None) -> list[str]:
     """All faults of one reader's record; `reader` is the row of the table of readers."""
-    found = chain.check_chain(record) + chain.untied(record)
+    found = chain.check_chain(record)
     if reader is None and not record:
         return ["is unknown, although a hash was given"]
     if reader is None:
