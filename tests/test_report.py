@@ -14,7 +14,7 @@ import studies
 
 from helpers import figures, tables
 from helpers.analyse_readings import (
-    expected_findings,
+    descriptions,
     joined,
     primary_measure,
     published,
@@ -701,7 +701,12 @@ def test_no_tag_at_the_end_of_a_line_swallows_the_end_of_a_paragraph(path):
 
 def test_every_item_of_the_checklists_is_a_row(ordinary):
     template = folders.ROOT / "helpers/analyse_readings/templates/checklist.md"
-    items = re.findall(r"^([\w -]+? \| \S+) \|", template.read_text(), re.M)
+    parts = re.split(r"^## (.+)$", template.read_text(), flags=re.M)
+    items = [
+        f"{guideline} | {item}"
+        for guideline, said in zip(parts[1::2], parts[2::2])
+        for item in re.findall(r"^- (\S+) \|", said, re.M)
+    ]
     rows = pd.read_csv(ordinary[0].folder / "tables" / "checklist.csv", dtype=str)
     assert (rows["guideline"] + " | " + rows["item"]).tolist() == items
 
@@ -748,7 +753,7 @@ def test_findings_seen_because_they_were_asked_for(planted):
         rows = images.merge(pd.DataFrame({"reader": [f"R{n}" for n in range(1, 7)]}), how="cross")
         share = 0.2 + planted * rows["asked"]
         rows["number"] = (random.random(len(rows)) < share).astype(float)
-        found = expected_findings.compared(rows, rows["asked"])
+        found = descriptions.compared(rows, rows["asked"])
         hits += found["low"] <= planted <= found["high"]
     assert hits >= 0.85 * studies_made
 

@@ -237,8 +237,10 @@ def fill(name: str, **values) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a text. Empty lines separate them; other line breaks become spaces."""
-    lines = (SPACES.sub(" ", part).strip() for part in re.split(r"\n\s*\n", text))
+    """The paragraphs of a text. Empty lines separate them, and "- " begins the next item of a list;
+    other line breaks become spaces.
+    """
+    lines = (SPACES.sub(" ", part).strip() for part in re.split(r"\n\s*\n|\n(?=- )", text))
     return [re.sub(r"\s+([,;:)]|\.(?=\s|$))", r"\1", line) for line in lines if line]
 
 
@@ -275,16 +277,17 @@ def checklist(results: dict, context: dict) -> list[dict]:
     text.
     """
     rows = []
-    for line in paragraphs(fill("checklist.md", **results, context=context)):
-        guideline, item, topic, text = (part.strip() for part in line.split("|", 3))
-        filled = bool(text) and not text.startswith(UNFILLED)
-        rows.append(
-            {
-                "guideline": guideline,
-                "item": item,
-                "topic": topic,
-                "status": "filled" if filled else "open",
-                "text": text if filled else "",
-            }
-        )
+    for guideline, items in parts("checklist.md", **results, context=context).items():
+        for line in items:
+            item, topic, text = (part.strip() for part in line[2:].split("|", 2))
+            filled = bool(text) and not text.startswith(UNFILLED)
+            rows.append(
+                {
+                    "guideline": guideline,
+                    "item": item,
+                    "topic": topic,
+                    "status": "filled" if filled else "open",
+                    "text": text if filled else "",
+                }
+            )
     return rows
