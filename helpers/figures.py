@@ -39,9 +39,9 @@ def theme() -> None:
             "svg.fonttype": "none",
             "svg.hashsalt": "study",
             "image.cmap": "gray",
+            "figure.constrained_layout.use": True,
         },
     )
-    plt.rcParams["figure.constrained_layout.use"] = True
 
 
 def stand_alone(figure: Figure, title: str, note: str) -> Figure:

@@ -19,26 +19,18 @@ CLOSED = re.compile(r"\bN[CD]\b|NON-?COMMERCIAL|NO-?DERIV")
 USES = {"leave": "LEAVE", "shown": "BE SHOWN", "released": "BE RELEASED"}
 
 
-def _stated(licence, use: str) -> bool | None:
-    """What the licence itself says about a use; None if it says nothing."""
-    said = re.search(rf"\bMAY (NOT )?{USES[use]}\b", "" if pd.isna(licence) else licence.upper())
-    return None if said is None else not said[1]
-
-
 def may(use: str, licence, origin: str = "real") -> bool:
     """Whether an image of this licence (text, or missing) may `leave` this machine, be `shown` to
     visitors or be `released`. Real images are never released. Images generated for the study may be
     used in each way unless their licence says otherwise.
     """
-    stated = _stated(licence, use)
-    if origin == "generated":
-        return stated is not False
-    if use == "released":
-        return False
-    if stated is not None:
-        return stated
     said = "" if pd.isna(licence) else licence.upper()
-    return bool(OPEN.match(said)) and not CLOSED.search(said)
+    stated = re.search(rf"\bMAY (NOT )?{USES[use]}\b", said)
+    if origin != "generated" and use == "released":
+        return False
+    if stated:
+        return not stated[1]
+    return origin == "generated" or (bool(OPEN.match(said)) and not CLOSED.search(said))
 
 
 def sources(images: pd.DataFrame) -> pd.DataFrame:
