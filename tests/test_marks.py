@@ -11,7 +11,7 @@ import reading_studies
 from test_report import CONTEXT, analyse
 
 from helpers import figures, protocol, protocol_tables, tables
-from helpers.analyse_readings import mark_figures, marks, questions, report, texts
+from helpers.analyse_readings import marks, questions, report, texts
 
 WHERE = {"id": "where", "text": "Mark what looks generated", "kind": "marks"}
 WHERE |= {"options": "texture=Texture", "shown_when": "label=fake"}
@@ -87,7 +87,7 @@ def test_marks_are_a_table_a_map_and_an_agreement():
     chance = found_in(0.5, 0)[1]["mark_agreement"].set_index("coefficient")["estimate"]
     assert chance["fleiss"] < 0.8
     assert found["marks"][0]["two_alike"]["count"] == 20
-    assert mark_figures.most_alike(more["marks"], 3) == ["i1", "i11", "i13"]
+    assert marks.most_alike(more["marks"], 3) == ["i1", "i11", "i13"]
     assert not any(row["question"] == "where" for row in found["own_questions"]["counts"])
     assert json.loads(more["question_answers"].query("question == 'where'")["value"].iloc[0])
 
@@ -108,13 +108,11 @@ def test_the_report_says_and_shows_what_was_marked(tmp_path, monkeypatch):
         captions["marks_read_where_images"][0]
         == "Marks on the images on which most readers marked the same place"
     )
-    pictures = {
-        image: np.full((20, 20), 0.5) for image in mark_figures.most_alike(more["marks"], 5)
-    }
+    pictures = {image: np.full((20, 20), 0.5) for image in marks.most_alike(more["marks"], 5)}
     figures.theme()
-    drawn = mark_figures.on_images(more["marks"], pictures, 6)
+    drawn = marks.on_images(more["marks"], pictures, 6)
     assert "6 of 6 readers marked" in drawn.axes[0].get_title("left")
-    shares = mark_figures.by_source(more["marks"], found["marks"][0]["answers_by_source"])
+    shares = marks.by_source(more["marks"], found["marks"][0]["answers_by_source"])
     assert [axes.get_title("left") for axes in shares.axes[:2]] == [
         "CT images by a model",
         "real CT images",

@@ -19,7 +19,6 @@ def describe(key, shown, readers, labels, confidence) -> dict:
     sources = shown.assign(generator=shown["generator"].fillna(""))
     of_source = sources.groupby(["modality", "origin", "generator"]).size()
     real = shown["truth"] == 0
-    beside = {by: shown[by] for by in ("modality", "finding", "view")}
     return {
         "images": len(shown),
         "real": int(real.sum()),
@@ -27,7 +26,10 @@ def describe(key, shown, readers, labels, confidence) -> dict:
         "patients": int(shown["cluster"][real].nunique()),
         "prompts": int(shown["cluster"][~real].nunique()),
         "clustered": image_sets.clusters(shown) is not None,
-        "imbalance": {by: design.imbalance(shown["truth"], v) for by, v in beside.items()},
+        "imbalance": {
+            by: design.imbalance(shown["truth"], shown[by])
+            for by in ("modality", "finding", "view")
+        },
         "by_source": of_source.rename("images").reset_index().to_dict("records"),
         "repeats": int((key["repeat_of"].notna() & ~training).sum()),
         "training": int(training.sum()),
@@ -40,19 +42,16 @@ def describe(key, shown, readers, labels, confidence) -> dict:
     }
 
 
-def flow(key, readers, answers, shown) -> dict:
-    """Counts of the flow diagram, from presentations to answers that count."""
-    training = key["training"].fillna(False).astype(bool)
-    people, first = len(joined.not_withdrawn(readers)), answers[answers["presentation"] == 1]
-    expected = len(shown) * people
+def flow(design: dict, key, readers, answers) -> dict:
+    """Counts of the flow diagram, from presentations to answers that count; `design`: describe."""
+    first = answers[answers["presentation"] == 1]
+    expected = design["images"] * design["readers"]
     return {
         "presentations": len(key),
-        "training": int(training.sum()),
-        "repeats": int((key["repeat_of"].notna() & ~training).sum()),
-        "images": len(shown),
+        **{name: design[name] for name in ("training", "repeats", "images")},
         "registered": len(readers),
-        "withdrawn": len(readers) - people,
-        "readers": people,
+        "withdrawn": len(readers) - design["readers"],
+        "readers": design["readers"],
         "expected_answers": expected,
         "answers": len(first),
         "missing_answers": expected - len(first),
@@ -80,8 +79,8 @@ def headline(labels: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame) -> 
             row[name] = accuracy.share(yes, own, of=accuracy.unit(shown["truth"][images]))
             row[name]["chance"] = by_chance(labels, yes.index, name)
         said = found[(found["modality"] == modality) & (found["origin"] == origin)].head(6)
-        columns = ["finding", "name", "answers", "images", "of_answers"]
-        rows.append(row | {"conditions": said[columns].to_dict("records")})
+        said = said[["finding", "name", "answers", "images", "of_answers"]]
+        rows.append(row | {"conditions": said.to_dict("records")})
     return rows
 
 

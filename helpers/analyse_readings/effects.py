@@ -51,20 +51,28 @@ def changes(first: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Tables drift (accuracy and time over position, time against being right) and drift_course
     (both in each fifth of the read).
     """
-    rows = []
-    for measure, (outcome, by) in ORDER.items():
-        found = drift.mean_slope(drift.slopes(first, outcome, by), FEW_READERS)
-        if outcome == "time":
-            found |= {name: np.exp(found[name]) for name in ("estimate", "low", "high")}
-        rows.append({"measure": measure} | found)
-    parts = []
-    for measure, outcome in (("accuracy", "right"), ("seconds", "time")):
-        part = drift.course(first[first["share"].notna()], outcome, FEW_READERS)
-        if outcome == "time":
-            part = part.assign(**{n: np.exp(part[n]) for n in ("estimate", "low", "high")})
-        parts.append(part.assign(measure=measure))
-    course = pd.concat(parts, ignore_index=True)
-    return {"drift": pd.DataFrame(rows)[column_names("drift")], "drift_course": course}
+    slopes = pd.DataFrame(
+        [
+            {"measure": measure, "outcome": outcome}
+            | drift.mean_slope(drift.slopes(first, outcome, by), FEW_READERS)
+            for measure, (outcome, by) in ORDER.items()
+        ]
+    )
+    known = first[first["share"].notna()]
+    course = pd.concat(
+        [
+            drift.course(known, outcome, FEW_READERS).assign(measure=measure, outcome=outcome)
+            for measure, outcome in (("accuracy", "right"), ("seconds", "time"))
+        ],
+        ignore_index=True,
+    )
+    for table in (slopes, course):
+        of_time = table["outcome"] == "time", ["estimate", "low", "high"]
+        table.loc[of_time] = np.exp(table.loc[of_time].astype(float))
+    return {
+        "drift": slopes[column_names("drift")],
+        "drift_course": course.drop(columns="outcome"),
+    }
 
 
 def model(first: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
@@ -82,14 +90,12 @@ def model(first: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     if not reason:
         fixed = np.column_stack([*base(known, general), *(c for *_, c in columns)])
         right = known["right"].to_numpy(dtype=float)
-        factors = shared(known, general, fixed)
         try:
-            fit = mixed_model.logistic(right, fixed, factors)
+            fit = mixed_model.logistic(right, fixed, shared(known, general, fixed))
             about["spread"] = fit.spread
-            ahead = fixed.shape[1] - len(columns)
             rows = [
-                dict(zip(("effect", "level", "reference"), said)) | ratio(fit, ahead + place)
-                for place, (*said, _) in enumerate(columns)
+                dict(zip(("effect", "level", "reference"), said)) | ratio(fit, place)
+                for place, (*said, _) in enumerate(columns, fixed.shape[1] - len(columns))
             ] + rows
         except mixed_model.NoFit as error:
             reason = str(error)
@@ -142,8 +148,9 @@ def base(known: pd.DataFrame, general: bool) -> list[np.ndarray]:
     if not general:
         dummies = pd.get_dummies(known["reader"]).to_numpy(dtype=float)
         own = list((dummies[:, :-1] - dummies[:, -1:]).T)
-        both = known["truth"].nunique() == 2
-        columns += own + [c * (known["truth"].to_numpy() - 0.5) for c in own if both]
+        columns += own
+        if known["truth"].nunique() == 2:
+            columns += [c * (known["truth"].to_numpy() - 0.5) for c in own]
     return columns
 
 
@@ -204,12 +211,11 @@ def design(known: pd.DataFrame, general: bool) -> tuple[list[tuple], list[dict]]
         if effect not in reasons
         for place, (level, reference, _) in enumerate(parts)
     ]
-    left = [
+    return chosen, [
         {"effect": effect, "level": "", "reference": "", "reason": reasons[effect]}
         for effect in wanted
         if effect in reasons
     ]
-    return chosen, left
 
 
 def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, str]:
@@ -220,8 +226,8 @@ def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str
     def replaced(effect: str, others: Iterable[str]) -> bool:
         there = np.column_stack([readers, *(columns[other] for other in others)])
         more = np.column_stack([there, columns[effect]])
-        gained = np.linalg.matrix_rank(more) - np.linalg.matrix_rank(there)
-        return gained < columns[effect].shape[1]
+        needed = np.linalg.matrix_rank(there) + columns[effect].shape[1]
+        return np.linalg.matrix_rank(more) < needed
 
     found = {}
     for effect in columns:
@@ -247,8 +253,8 @@ def levels(values: pd.Series, images: pd.Series, inside=None, reference="") -> l
         kept.append(RARE)
         values = values.where(~values.isin(rare), RARE)
     if len(kept) < 2:
-        few = f"only one level has {FEWEST} images or more"
-        return few if len(counts) > 1 else "it does not vary"
+        varies = len(counts) > 1
+        return f"only one level has {FEWEST} images or more" if varies else "it does not vary"
     reference = reference if reference in kept else kept[0]
     return [(name, reference, (values == name).astype(float)) for name in kept if name != reference]
 

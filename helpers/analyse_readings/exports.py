@@ -40,7 +40,13 @@ def main_numbers(found: dict) -> pd.DataFrame:
         for row in found["areas"]
         if row["stratum"] == image_sets.OVERALL
     ]
-    rows += _many_readers(found)
+    these, general = (found["multireader"][f"{whose} all"] for whose in ("these", "general"))
+    rows.append(("mean area", "these readers", "", _shown(these)))
+    if general["readers"] >= FEW_READERS:
+        method = found["settings"]["covariance"]
+        group, p = f"readers in general, {method}", found["multireader"][method]["p"]
+        rows.append(("mean area", group, "", _shown(general)))
+        rows.append(("p of the mean area", group, "", {"estimate": p}))
     for row in found["comparisons"]:
         if row["by"] == "prior knowledge of AI":
             continue
@@ -59,17 +65,6 @@ def main_numbers(found: dict) -> pd.DataFrame:
     return table[table["estimate"].notna()].reset_index(drop=True)
 
 
-def _many_readers(found: dict) -> list[tuple]:
-    these, general = (found["multireader"][f"{whose} all"] for whose in ("these", "general"))
-    rows = [("mean area", "these readers", "", _shown(these))]
-    if general["readers"] >= FEW_READERS:
-        method = found["settings"]["covariance"]
-        group, p = f"readers in general, {method}", found["multireader"][method]["p"]
-        rows.append(("mean area", group, "", _shown(general)))
-        rows.append(("p of the mean area", group, "", {"estimate": p}))
-    return rows
-
-
 def _shown(row: dict) -> dict:
     low, high = row.get("shown") or (None, None)
     return {"estimate": row["estimate"], "low": low, "high": high}
@@ -81,10 +76,15 @@ def imrmc(scores: pd.DataFrame, simulated) -> str:
     """
     truth = scores.drop_duplicates("case").sort_values("case")
     generated, readers = int(truth["truth"].sum()), scores["reader"].nunique()
-    counted = {"N0": len(truth) - generated, "N1": generated, "NR": readers, "NM": 1}
     lines = [f"SIMULATED {', '.join(simulated)}"] if simulated else []
-    lines += ["0 is a real and 1 a generated image; a higher score means more surely generated."]
-    lines += [f"{name}:{number}" for name, number in counted.items()] + ["BEGIN DATA:"]
+    lines += [
+        "0 is a real and 1 a generated image; a higher score means more surely generated.",
+        f"N0:{len(truth) - generated}",
+        f"N1:{generated}",
+        f"NR:{readers}",
+        "NM:1",
+        "BEGIN DATA:",
+    ]
     lines += [f"-1,{case},truth,{kind}" for case, kind in zip(truth["case"], truth["truth"])]
     lines += [
         f"{reader},{case},1,{score:g}"
@@ -106,14 +106,11 @@ def rjafroc(scores: pd.DataFrame, simulated) -> bytes:
     truth = truth.assign(**columns).reset_index(drop=True)
     truth["Paradigm"] = pd.Series(["ROC", "FCTRL"]).reindex(truth.index)
     ids, target = ["ReaderID", "ModalityID", "CaseID"], io.BytesIO()
+    rated = rated.assign(FP_Rating=rated["score"], TP_Rating=rated["score"])
     sheets = {
         "TRUTH": truth[["CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm"]],
-        "FP": rated[rated["truth"] == 0].rename(columns={"score": "FP_Rating"})[
-            [*ids, "FP_Rating"]
-        ],
-        "TP": rated[rated["truth"] == 1].rename(columns={"score": "TP_Rating"})[
-            [*ids, "LesionID", "TP_Rating"]
-        ],
+        "FP": rated.loc[rated["truth"] == 0, [*ids, "FP_Rating"]],
+        "TP": rated.loc[rated["truth"] == 1, [*ids, "LesionID", "TP_Rating"]],
     }
     with pd.ExcelWriter(target, engine="xlsxwriter") as book:
         # The file has the same bytes every time.

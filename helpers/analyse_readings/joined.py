@@ -112,13 +112,11 @@ def answers(key: pd.DataFrame, readings: pd.DataFrame, readers: pd.DataFrame) ->
         raise AnalysisError(
             "No reader who has not withdrawn has answered any image: there is nothing to analyse."
         )
-    names = reader_names(readers)
     joined = joined.assign(
-        reader=joined["reader_id"].map(names), truth=(joined["origin"] == "generated").astype(int)
+        reader=joined["reader_id"].map(reader_names(readers)),
+        truth=(joined["origin"] == "generated").astype(int),
     )
-    joined = joined.sort_values(
-        ["reader", "position"], key=lambda c: c.str[1:].astype(int) if c.name == "reader" else c
-    )
+    joined = joined.sort_values(["reader_id", "position"])  # in the order of the readers' names
     return joined.assign(
         presentation=joined.groupby(["reader_id", "image_id"]).cumcount() + 1
     ).reset_index(drop=True)
@@ -138,21 +136,21 @@ def images(key: pd.DataFrame) -> pd.DataFrame:
     read = key[~key["training"].fillna(False).astype(bool) & key["repeat_of"].isna()]
     real = read["origin"] == "real"
     cluster = ("patient " + read["patient"]).where(real, "prompt " + read["prompt_id"])
-    table = read.assign(truth=(~real).astype(int), cluster=cluster.fillna(read["image_id"]))
-    return table.set_index("image_id").sort_index()
+    read = read.assign(truth=(~real).astype(int), cluster=cluster.fillna(read["image_id"]))
+    return read.set_index("image_id").sort_index()
 
 
 def wide(
     joined: pd.DataFrame,
     images: pd.Index,
     value: str = "label",
+    *,
+    readers: list[str],
     presentation: int = 1,
-    readers: list | None = None,
 ) -> pd.DataFrame:
     """One row per image, one column per reader (all of `readers`, also those without an answer)."""
     chosen = joined[joined["presentation"] == presentation]
     table = chosen.pivot(index="image_id", columns="reader", values=value)
-    readers = readers or sorted(joined["reader"].unique(), key=lambda name: int(name[1:]))
     return table.reindex(index=images, columns=readers).rename_axis(columns=None)
 
 
@@ -167,7 +165,17 @@ def per_image(
     """
     first = joined[joined["presentation"] == 1]
     groups = first.groupby("image_id")
-    who, what = ["blind_id", "run", "modality", "view"], ["finding", "prompt_id", "simulated"]
+    kept = [
+        "blind_id",
+        "run",
+        "modality",
+        "view",
+        "origin",
+        "generator",
+        "finding",
+        "prompt_id",
+        "simulated",
+    ]
     votes = pd.crosstab(first["image_id"], first["label"])
     votes = votes.reindex(index=shown.index, columns=LABELS, fill_value=0).add_prefix("votes_")
     of_image = {
@@ -178,7 +186,7 @@ def per_image(
         "descriptions": groups.apply(_described),
     }
     table = (
-        shown[[*who, "origin", "generator", *what]]
+        shown[kept]
         .join(votes)
         .assign(
             readers=votes.sum(axis=1),
@@ -189,22 +197,16 @@ def per_image(
     table.insert(0, "case", range(1, len(table) + 1))
     table.insert(1, "cluster", pd.factorize(shown["cluster"])[0] + 1)
     if nearest is not None:
-        trained_here = nearest[nearest["trained_here"].fillna(True)]  # elsewhere: a comparison
-        known = trained_here.drop_duplicates("image_id").set_index("image_id")
-        for column in ("nearest_image_id", "distance", "copy"):
-            table[column] = known[column].reindex(shown.index)
+        known = nearest[nearest["trained_here"].fillna(True)]  # elsewhere: a comparison
+        known = known.drop_duplicates("image_id").set_index("image_id")
+        table = table.join(known[["nearest_image_id", "distance", "copy"]])
     return table.reset_index()
 
 
 def _tally(cues: pd.Series) -> str:
-    counts = cues.dropna().str.split("|").explode().value_counts()
-    return (
-        "|".join(
-            f"{cue}:{count}"
-            for cue, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        )
-        or pd.NA
-    )
+    counts = cues.dropna().str.split("|").explode().value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    return "|".join(f"{cue}:{count}" for cue, count in counts.items()) or pd.NA
 
 
 def _described(group: pd.DataFrame) -> str:

@@ -1,14 +1,18 @@
-"""Analyses the marks on the images: how many readers marked which place, whether they agree, and
-where each source is marked.
+"""Analyses and draws the marks on the images: how many readers marked which place, whether they
+agree, and where each source is marked.
 """
 
 import json
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 
-from helpers import protocol
+from helpers import figures, protocol
 from helpers.analyse_readings import results, texts
 from helpers.statistics import accuracy, agreement
 
@@ -18,6 +22,10 @@ REGIONS[4] = "central"
 RADIUS = 0.06  # share of the side: the radius that a point marks
 CELLS = 60  # cells along each side of the maps
 BY_IMAGE = ["reader", "image_id"]
+HEAT = LinearSegmentedColormap.from_list(
+    "marks", [(1, 0.8, 0, 0), (1, 0.6, 0, 0.45), (1, 0.35, 0, 0.65), (0.9, 0, 0, 0.85)]
+)
+ACROSS = 4
 
 
 def analyse(
@@ -38,13 +46,9 @@ def analyse(
             read = _read(answers[answers["block"] == block.block], key)
             drawn = _drawn(read, answers, where, size)
             hits = _by_region(read, drawn)
-            own = {
-                "marks": drawn.drop(columns="cluster"),
-                "mark_regions": pd.DataFrame(_shares(read, hits)),
-                "mark_agreement": _agreement(read, hits),
-            }
-            for name, table in own.items():
-                frames[name].append(table.assign(**where))
+            frames["marks"].append(drawn.drop(columns="cluster").assign(**where))
+            frames["mark_regions"].append(pd.DataFrame(_shares(read, hits)).assign(**where))
+            frames["mark_agreement"].append(_agreement(read, hits).assign(**where))
             about = {
                 "answers": len(read),
                 "readers": int(read["reader"].nunique()),
@@ -59,8 +63,7 @@ def analyse(
             found.append(where | about)
     if not found:
         return {}, {}
-    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
-    return {"marks": found}, tables
+    return {"marks": found}, {n: pd.concat(f, ignore_index=True) for n, f in frames.items()}
 
 
 def _read(answers: pd.DataFrame, key: pd.DataFrame) -> pd.DataFrame:
@@ -83,13 +86,11 @@ def _drawn(read: pd.DataFrame, answers: pd.DataFrame, about: dict, size: int) ->
     ]
     columns = [*BY_IMAGE, "mark", "cue", "x", "y", "width", "height"]
     table = pd.DataFrame(rows, columns=columns).merge(read, on=BY_IMAGE)
-    middle = (
-        (table[at] + table[side] / 2).clip(0, 0.999)
+    column, row = (
+        ((table[at] + table[side] / 2).clip(0, 0.999) * 3).astype(int)
         for at, side in (("x", "width"), ("y", "height"))
     )
-    column, row = ((values * 3).astype(int) for values in middle)
-    regions = [REGIONS[place] for place in 3 * row + column]
-    return table.assign(region=regions)
+    return table.assign(region=[REGIONS[place] for place in 3 * row + column])
 
 
 def _by_region(read: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
@@ -156,3 +157,55 @@ def counted(marks: pd.DataFrame) -> np.ndarray:
             seen |= np.hypot(x - mark.x, y - mark.y) <= RADIUS if point else inside
         total += seen
     return total
+
+
+def most_alike(marks: pd.DataFrame, most: int) -> list[str]:
+    """The image_ids on which most readers marked the same place; among equals, those that most
+    readers marked.
+    """
+    places = {
+        image: (counted(own).max(), own["reader"].nunique())
+        for image, own in marks.groupby("image_id")
+    }
+    return sorted(places, key=lambda image: (*(-n for n in places[image]), image))[:most]
+
+
+def on_images(marks: pd.DataFrame, pictures: dict[str, np.ndarray], readers: int) -> Figure:
+    """The marks on the images; colour: how many readers marked that place. `pictures`: grey values
+    from 0 to 1 by image_id.
+    """
+    figure, every = figures.panels(len(pictures), ACROSS, (2.05, 2.45))
+    maps = {image: counted(marks[marks["image_id"] == image]) for image in pictures}
+    top = max(heat.max() for heat in maps.values())
+    for axes, (image, picture) in zip(every.flat, pictures.items()):
+        own = marks[marks["image_id"] == image]
+        axes.axis("off")
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0))
+        axes.imshow(maps[image], cmap=HEAT, vmin=0, vmax=top, extent=(0, 1, 1, 0))
+        for mark in own.itertuples():
+            style = {"fill": False, "edgecolor": "#56B4E9", "linewidth": 0.8}
+            point = mark.width == mark.height == 0
+            box = Rectangle((mark.x, mark.y), mark.width, mark.height, **style)
+            axes.add_patch(Circle((mark.x, mark.y), RADIUS / 2, **style) if point else box)
+        said = f"{own['reader'].nunique()} of {readers} readers marked"
+        said += f",\n{maps[image].max()} at one place"
+        axes.set_title(f"{own['origin'].iloc[0]}\n{said}", fontsize=8.5)
+    return figure
+
+
+def by_source(marks: pd.DataFrame, answers: dict[str, int]) -> Figure:
+    """Where each source is marked, as the share of its `answers` (source -> number)."""
+    sources = sorted(answers)
+    figure, every = figures.panels(len(sources), ACROSS, (2.05, 2.6))
+    shares = {name: counted(marks[marks["source"] == name]) / answers[name] for name in sources}
+    top = max(max(share.max() for share in shares.values()), 0.01)
+    for axes, name in zip(every.flat, sources):
+        drawn = axes.imshow(shares[name], cmap="Oranges", vmin=0, vmax=top, extent=(0, 1, 1, 0))
+        thirds = [1 / 3, 2 / 3]
+        axes.set(xticks=thirds, yticks=thirds, xticklabels=[], yticklabels=[])
+        axes.grid(True, color="#999999", linewidth=0.5)
+        axes.set_title(textwrap.fill(name, 24), fontsize=8.5)
+    figure.colorbar(
+        drawn, ax=every, shrink=0.8, format=figures.percents(), label="share of the answers"
+    )
+    return figure

@@ -46,8 +46,8 @@ def analyse(
     labels, scores = _wide(tables["answers"], shown.index, people)
     names = list(about["reader"])
     model_labels, model_scores = _wide(answers, shown.index, names)
-    groups, policy = image_sets.clusters(shown), run.parameters.uncertain
-    policy = "wrong" if policy == "own" else policy
+    groups = image_sets.clusters(shown)
+    policy = run.parameters.uncertain.replace("own", "wrong")
     right, model_right = (_right(part, shown["truth"], policy) for part in (labels, model_labels))
     frames = {
         "model_readings": about,
@@ -63,8 +63,8 @@ def analyse(
     frames["model_readings"] = about.reindex(columns=[*column_names("model_readings"), "simulated"])
     kept = {name.removeprefix("model_"): results.records(frame) for name, frame in frames.items()}
     del kept["answers"]
-    no_majority = int(majority(labels).isna().sum())
-    return {"models": results.plain(kept | {"no_majority": no_majority, "policy": policy})}, frames
+    kept |= {"no_majority": int(majority(labels).isna().sum()), "policy": policy}
+    return {"models": results.plain(kept)}, frames
 
 
 def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -90,8 +90,7 @@ def _answers(run, set_run, key, main) -> tuple[pd.DataFrame, pd.DataFrame]:
         ]
         sent = model_run.parameters
         rows = rows.assign(run=name, memory=sent.memory, approval=sent.approval or pd.NA)
-        readings = questions.of_block(back["readings"], main)
-        own = joined.answers(key, readings, back["readers"])
+        own = joined.answers(key, questions.of_block(back["readings"], main), back["readers"])
         own["reader"] = own["reader_id"].map(rows.set_index("reader_id")["reader"])
         about.append(rows)
         given.append(results.answer_table(own))
@@ -126,9 +125,9 @@ def _wide(answers: pd.DataFrame, images: pd.Index, readers: list) -> tuple:
 
 def _right(labels: pd.DataFrame, truth: pd.Series, policy: str) -> pd.DataFrame:
     """1 for a right label, 0 for a wrong one, missing without (dropped: for "uncertain" too)."""
-    wanted = truth.map({1: "fake", 0: "real"})
     counted = labels.mask(labels == "uncertain") if policy == "dropped" else labels
-    return counted.eq(wanted, axis=0).astype(float).mask(counted.isna())
+    right = counted.eq(truth.map({1: "fake", 0: "real"}), axis=0)
+    return right.astype(float).mask(counted.isna())
 
 
 def majority(labels: pd.DataFrame) -> pd.Series:
@@ -136,8 +135,8 @@ def majority(labels: pd.DataFrame) -> pd.Series:
     frequent.
     """
     votes = pd.DataFrame({label: (labels == label).sum(axis=1) for label in LABELS})
-    level = votes.eq(votes.max(axis=1), axis=0).sum(axis=1) > 1
-    return votes.idxmax(axis=1).mask(level)
+    most = votes.eq(votes.max(axis=1), axis=0)
+    return votes.idxmax(axis=1).mask(most.sum(axis=1) > 1)
 
 
 def _agreement(models: pd.DataFrame, readers: pd.DataFrame, groups) -> pd.DataFrame:
@@ -162,8 +161,7 @@ def _differences(rights: tuple, scores: tuple, truth: pd.Series, groups) -> pd.D
             found["area"] = comparisons.model_area(scores[1], truth, scores[0][model], groups)
         rows += [{"reader": model, "measure": name, **row} for name, row in found.items()]
     table = pd.DataFrame(rows).reindex(columns=column_names("model_differences"))
-    few = table["readers"] < FEW_READERS
-    table.loc[few, ["general_low", "general_high"]] = np.nan
+    table.loc[table["readers"] < FEW_READERS, ["general_low", "general_high"]] = np.nan
     return table
 
 
@@ -186,8 +184,7 @@ def _consistency(about, labels, answers, shown, groups) -> pd.DataFrame:
     )
     again = results.intra_reader(answers, shown.index, list(labels))
     again = again[again["coefficient"].isin(SHOWN)].assign(over="hidden repeats", readers=2)
-    table = pd.concat([*frames, again], ignore_index=True)
-    return table[column_names("model_consistency")]
+    return pd.concat([*frames, again], ignore_index=True)[column_names("model_consistency")]
 
 
 def overall(rows: list[dict], **wanted) -> list[dict]:

@@ -57,7 +57,7 @@ def analyse(
         own, said = (table[table["block"] == block.block] for table in (compared, chosen))
         if not len(said):
             continue
-        about = {
+        row = {
             "block": block.block,
             "title": block.title,
             "linked": block.linked,
@@ -67,9 +67,9 @@ def analyse(
             "generated_left": int((own["generated"] == "left").sum()),
             "matched": own["matched"].value_counts().to_dict(),
             "clusters": own["cluster"].nunique(),
+            "shares": shares[shares["block"] == block.block].to_dict("records"),
         }
-        rows = shares[shares["block"] == block.block].to_dict("records")
-        blocks.append(about | {"shares": rows})
+        blocks.append(row)
     votes = chosen.groupby("blind_id").agg(
         answers=(CORRECT, "size"), correct=(CORRECT, "sum"), called_left=(LEFT, "sum")
     )
@@ -92,20 +92,19 @@ def _shares(designed, chosen: pd.DataFrame, answers: pd.DataFrame) -> Iterator[d
             found = accuracy.share(rows[measure], rows["cluster"])
             yield _row(block, THESE, measure, found)
             general = difference(rows.assign(number=rows[measure] * 1.0), None, general=True)
-            counted = {name: found[name] for name in ("count", "total")}
-            yield _row(block, GENERAL, measure, general | counted)
+            general |= {name: found[name] for name in ("count", "total")}
+            yield _row(block, GENERAL, measure, general)
         sure = next((one for one in designed.questions_of(block) if one.id == "confidence"), None)
         given = answers[(answers["block"] == block) & (answers["question"] == "confidence")]
         steps = rows.merge(given[["blind_id", "reader", "number"]], on=["blind_id", "reader"])
         for step, own in steps.groupby("number_y"):
-            text = dict(sure.options)[f"{step:g}"]
-            found = accuracy.share(own[CORRECT], own["cluster"])
-            yield _row(block, THESE, f"{CORRECT}, confidence {text}", found)
+            measure = f"{CORRECT}, confidence {dict(sure.options)[f'{step:g}']}"
+            yield _row(block, THESE, measure, accuracy.share(own[CORRECT], own["cluster"]))
 
 
 def _row(block: str, reader: str, measure: str, found: dict) -> dict:
-    about = {name: found[name] for name in accuracy.SHARE_FIELDS}
-    return {"block": block, "reader": reader, "measure": measure} | about
+    row = {"block": block, "reader": reader, "measure": measure}
+    return row | {name: found[name] for name in accuracy.SHARE_FIELDS}
 
 
 def figure(blocks: list[dict], areas: list[dict]) -> Figure:
@@ -124,8 +123,11 @@ def figure(blocks: list[dict], areas: list[dict]) -> Figure:
             places = rows["reader"].map(names.index)
             figures.intervals(axes, places, rows, "black")
             if measure == CORRECT:
-                style = {"mfc": "none", "color": figures.COLOURS["generated"]}
-                axes.plot(rows["reader"].map(single).astype(float), places, "D", **style)
+                alone, colour = (
+                    rows["reader"].map(single).astype(float),
+                    figures.COLOURS["generated"],
+                )
+                axes.plot(alone, places, "D", mfc="none", color=colour)
             axes.axvline(0.5, color="#999999", linestyle=":", linewidth=1)
             axes.set_yticks(range(len(names)), names if measure == CORRECT else [])
             figures.percent_axis(axes, xlim=(0, 1), ylim=(len(names) - 0.5, -0.5), title=title)

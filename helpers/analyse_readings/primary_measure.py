@@ -47,16 +47,18 @@ def measure(settings, found: dict, labels: pd.DataFrame, shown: pd.DataFrame, gr
     these, general = (found["multireader"][f"{who} all"] for who in ("these", "general"))
     if name == "accuracy":
         said = labels.eq("fake").astype(float).where(labels.notna())
-        options = {"clusters": groups}
-        these = with_shown(multireader.these_readers(said, shown["truth"], **options))
-        options["covariance"] = settings.covariance
-        general = with_shown(multireader.multireader(said, shown["truth"], **options))
+        these = with_shown(multireader.these_readers(said, shown["truth"], clusters=groups))
+        general = with_shown(
+            multireader.multireader(
+                said, shown["truth"], clusters=groups, covariance=settings.covariance
+            )
+        )
     enough = general["readers"] >= FEW_READERS and pd.notna(general.get("shown", [None])[0])
     chosen = general if enough else these
     row |= {n: chosen[n] for n in ("estimate", "readers", "images", "answers", "reason")}
     low, high = chosen.get("shown", (None, None))
-    p = general["p"] if enough else None
-    return row | {"low": low, "high": high, "general": bool(enough), "p": p}
+    row |= {"low": low, "high": high, "general": bool(enough)}
+    return row | {"p": general["p"] if enough else None}
 
 
 def with_shown(row: pd.Series) -> dict:

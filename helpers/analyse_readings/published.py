@@ -74,16 +74,15 @@ def comparison(results: dict, xrays: int) -> pd.DataFrame:
     return pd.DataFrame(rows + facts)
 
 
-def bounds(
-    images: int = 20, both: dict | None = None, fake: tuple[int, ...] = (5, 8, 10)
-) -> pd.DataFrame:
-    """The range of agreement on the CT images that the published counts allow, for given numbers
-    and for any number that both called fake.
+def bounds() -> pd.DataFrame:
+    """The range of agreement on the CT images that the published counts allow, for 5, 8, 10 and
+    for any number that both called fake.
     """
-    both = both or {"real": 3, "uncertain": 2}
+    real, images = COUNTS["ct", "all_real"]
+    both = {"real": real, "uncertain": COUNTS["ct", "all_uncertain"][0]}
     found = {"any": design.bounds(images, both, LABELS)}
-    for count in fake:
-        found[str(count)] = design.bounds(images, both | {"fake": count}, LABELS)
+    for fake in (5, 8, 10):
+        found[str(fake)] = design.bounds(images, both | {"fake": fake}, LABELS)
     return pd.concat(found, names=["both_fake", "coefficient"]).reset_index()
 
 
@@ -95,10 +94,10 @@ def figure(table: pd.DataFrame) -> Figure:
         (0.14, "#000000", "D", "published", ("published_share", "published_low", "published_high")),
         (-0.14, COLOURS["fake"], "o", "this study", ("share", "low", "high")),
     ):
-        style = {"label": label, "markersize": 7}
-        intervals(axes, rows.index + shift, rows, colour, marker, columns, **style)
-    label = "share of the generated images (95 % interval)"
-    percent_axis(axes, yticks=rows.index, yticklabels=rows["what"], xlabel=label)
+        places = rows.index + shift
+        intervals(axes, places, rows, colour, marker, columns, label=label, markersize=7)
+    axes.set_yticks(rows.index, rows["what"])
+    percent_axis(axes, xlabel="share of the generated images (95 % interval)")
     legend_above(axes)
     plt.close(drawn)
     return drawn
@@ -110,25 +109,25 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
     """
     drawn, axes = plt.subplots(figsize=(8.2, 4.2))
     names = [name for name in COEFFICIENTS if name != "percent"][::-1]
-    styles = {"any": ("#BBBBBB", 9), "5": ("#56B4E9", 5), "8": ("#0072B2", 5), "10": ("#000000", 5)}
-    shifts = {"any": 0.0, "5": -0.2, "8": 0.0, "10": 0.2}
-    for both_fake, part in table.groupby("both_fake", sort=False):
-        colour, width = styles.get(both_fake, ("#E69F00", 5))
-        rows = part.set_index("coefficient").reindex(names).astype({"low": float, "high": float})
-        places = np.arange(len(names)) + shifts.get(both_fake, 0)
-        number = "any number" if both_fake == "any" else both_fake
-        style = {"color": colour, "linewidth": width, "label": f"{number} called fake by both"}
-        axes.hlines(places, rows["low"], rows["high"], **style)
+    for both_fake, said, colour, width, shift in (
+        ("any", "any number", "#BBBBBB", 9, 0.0),
+        ("5", "5", "#56B4E9", 5, -0.2),
+        ("8", "8", "#0072B2", 5, 0.0),
+        ("10", "10", "#000000", 5, 0.2),
+    ):
+        rows = table[table["both_fake"] == both_fake].set_index("coefficient").reindex(names)
+        rows = rows.astype({"low": float, "high": float})
+        places, label = np.arange(len(names)) + shift, f"{said} called fake by both"
+        axes.hlines(places, rows["low"], rows["high"], color=colour, linewidth=width, label=label)
         # A range of a single point would be invisible.
         axes.plot(rows["low"], places, "|", color=colour, markersize=width)
     measured = pd.DataFrame(results["agreement"]).set_index(["group", "coefficient"])["estimate"]
     group = "ct generated" if "ct generated" in measured.index else "ct"
     if group in measured.index:
-        here = measured[group].astype(float).reindex(names)
-        style = {"markersize": 8, "label": "this study, generated CT"}
-        axes.plot(here, np.arange(len(names)), "o", color=COLOURS["fake"], **style)
-    ticks = {"yticks": range(len(names)), "yticklabels": [COEFFICIENTS[name] for name in names]}
-    axes.set(**ticks, xlim=(-1.05, 1.05), xlabel="agreement that the published counts allow")
+        here, label = measured[group].astype(float).reindex(names), "this study, generated CT"
+        axes.plot(here, range(len(names)), "o", color=COLOURS["fake"], markersize=8, label=label)
+    axes.set_yticks(range(len(names)), [COEFFICIENTS[name] for name in names])
+    axes.set(xlim=(-1.05, 1.05), xlabel="agreement that the published counts allow")
     legend_above(axes, fontsize=9)
     plt.close(drawn)
     return drawn

@@ -14,11 +14,9 @@ from matplotlib.figure import Figure
 from helpers import figures, images
 from helpers.analyse_readings import (
     answer_figures,
-    effect_figures,
-    expected_findings,
+    descriptions,
     image_sets,
     joined,
-    printing,
     report,
     report_figures,
     results,
@@ -48,15 +46,19 @@ def draw(
         "findings": report_figures.findings_counted(tables["findings_counted"]),
         "times": report_figures.reading_times(tables["answers"]),
         "flow": report_figures.reading_flow(found["flow"]),
-    } | effect_figures.draw(tables)
+    } | answer_figures.model_and_course(tables)
     if len(expected := tables["findings_asked"]):
-        together = expected[expected["reader"] == expected_findings.READERS]
-        drawn["findings_asked"] = answer_figures.expected_findings(together)
+        drawn["findings_asked"] = answer_figures.expected_findings(
+            expected[expected["reader"] == descriptions.READERS]
+        )
     if labels.shape[1] > 1:
         drawn["label_matrix"] = report_figures.label_matrix(labels, kinds.sort_values())
     if found["design"]["real"] and found["design"]["generated"]:
-        areas = [row for row in found["areas"] if row["stratum"] == image_sets.OVERALL]
-        legend = {row["reader"]: f"{row['reader']}: {texts.area(row)}" for row in areas}
+        legend = {
+            row["reader"]: f"{row['reader']}: {texts.area(row)}"
+            for row in found["areas"]
+            if row["stratum"] == image_sets.OVERALL
+        }
         panels = {row["source"]: _panel(row) for row in found["source_areas"]}
         drawn["roc"] = report_figures.roc_curves(tables["roc"], panels, legend)
     if "distance" in rows and rows["distance"].notna().any():
@@ -85,13 +87,16 @@ def finish(run: runs.Run, drawn: dict[str, Figure], captions: dict) -> dict[str,
 def _answered(found: dict, tables: dict[str, pd.DataFrame]) -> tuple:
     whole = tables["accuracy"].query("stratum == 'all' and policy == 'own'")
     shares = whole[whole["measure"].str.startswith("fake of")]
-    areas = tables["areas"].query("stratum == 'all'")
     general, these = (found["multireader"][f"{who} all"] for who in ("general", "these"))
     if these["estimate"] is None:
         return shares, None, {}
     enough = general["readers"] >= FEW_READERS and general["shown"][0] is not None
     low, high = (general if enough else these)["shown"]
-    return shares, areas, {"estimate": these["estimate"], "low": low, "high": high}
+    return (
+        shares,
+        tables["areas"].query("stratum == 'all'"),
+        {"estimate": these["estimate"], "low": low, "high": high},
+    )
 
 
 def _panel(row: dict) -> str:
@@ -104,14 +109,11 @@ def chosen_images(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, list[st
     """The images of the three published galleries (two for a single reader); `rows` indexed by
     image_id, `labels` one column per reader.
     """
-    complete = labels.dropna()
+    real, uncertain = (joined.all_are(labels, label) for label in ("real", "uncertain"))
     generated = rows["origin"] == "generated"
-    all_of = {
-        label: complete.index[(complete == label).all(axis=1)] for label in ("real", "uncertain")
-    }
     chosen = {
-        "gallery_real": [image for image in all_of["real"] if generated[image]],
-        "gallery_uncertain": list(all_of["uncertain"]),
+        "gallery_real": [image for image in real.index[real] if generated[image]],
+        "gallery_uncertain": list(uncertain.index[uncertain]),
     }
     if labels.shape[1] > 1:
         chosen["gallery_fake"] = list(rows.index[generated & (rows["votes_fake"] >= 2)])
@@ -150,15 +152,11 @@ def write(
     path = run.folder / "report.html"
     if run.finished:
         return path
-    simulated = bool(run.simulated)
-    items = pd.DataFrame(texts.checklist(found, context))
-    for name, frame in {**tables, "checklist": items}.items():
-        marked = (
-            frame
-            if "simulated" in frame or name == "per_image"
-            else frame.assign(simulated=simulated)
-        )
-        run.write(f"tables/{name}.csv", marked)
+    tables = tables | {"checklist": pd.DataFrame(texts.checklist(found, context))}
+    for name, frame in tables.items():
+        if "simulated" not in frame and name != "per_image":
+            frame = frame.assign(simulated=bool(run.simulated))
+        run.write(f"tables/{name}.csv", frame)
     drawings = {}
     for name, figure in drawn.items():
         drawings[name] = {kind: figures.as_bytes(figure, kind) for kind in ("png", "svg", "pdf")}
@@ -168,5 +166,5 @@ def write(
     about = {"study": run.study, "simulated": run.simulated, "context": kept}
     run.write_bytes("results.json", results.as_json(found | about))
     run.write_bytes("report.html", report.render(found, context, drawings))
-    run.write_bytes("report.pdf", printing.pdf(found, context, drawings))
+    run.write_bytes("report.pdf", report.pdf(found, context, drawings))
     return path

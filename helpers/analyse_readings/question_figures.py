@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers import figures, protocol
-from helpers.analyse_readings import mark_figures, pairs, publishing, questions_once, texts
+from helpers.analyse_readings import marks, pairs, publishing, questions_once, texts
 from helpers.analyse_readings.questions import TRUTH
 from helpers.runner import runs
 
@@ -16,27 +16,25 @@ from helpers.runner import runs
 def draw(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
     """The figures of these results, marked if something is simulated."""
     results = found["own_questions"]
-    means = pd.DataFrame(results["means"])
-    if len(means):
-        means = means[(means["question"] != "label") & (means["origin"] != "pair")]
-        about = [results["asked"][row.block][row.question] for row in means.itertuples()]
-        scales = [one["steps"] if one["kind"] == "scale" else one["kind"] for one in about]
-        means = means.assign(scale=scales)
-    changes = pd.DataFrame(results["contrasts"])
+    means = [
+        row for row in results["means"] if row["question"] != "label" and row["origin"] != "pair"
+    ]
+    changes = pd.DataFrame([row for row in results["contrasts"] if row["contrast"] != TRUTH])
     if len(changes):
-        changes = changes[changes["contrast"] != TRUTH]
         each = changes.groupby(["question", "contrast"], sort=False)
         changes = each.filter(lambda rows: np.ptp(rows[["before", "after"]].to_numpy()) > 0)
+    once = [
+        row
+        for row in results["once"]
+        if row["group"] == questions_once.ALL and row["count"] is not None and row["kind"] != "text"
+    ]
     drawn = {}
-    if len(means):
-        drawn["questions_by_truth"] = by_truth(means, results)
+    if means:
+        drawn["questions_by_truth"] = by_truth(pd.DataFrame(means), results)
     if len(changes):
         drawn["block_changes"] = from_block_to_block(changes, results)
-    if len(once := pd.DataFrame(results["once"])):
-        once = once[(once["group"] == questions_once.ALL) & once["count"].notna()]
-        once = once[once["kind"] != "text"]
-    if len(once):
-        drawn["questions_once"] = answered_once(once, results)
+    if once:
+        drawn["questions_once"] = answered_once(pd.DataFrame(once), results)
     if "difference" in results["noticed"]:
         drawn["noticed"] = while_unaware(results["noticed"])
     if "pairs" in found:
@@ -46,19 +44,19 @@ def draw(run: runs.Run, found: dict, tables: dict[str, pd.DataFrame]) -> dict[st
         if len(own):
             name = f"marks_{one['block']}_{one['question']}"
             drawn[f"{name}_images"] = on_images(own, one, run)
-            drawn[f"{name}_sources"] = mark_figures.by_source(own, one["answers_by_source"])
+            drawn[f"{name}_sources"] = marks.by_source(own, one["answers_by_source"])
     return publishing.finish(run, drawn, texts.captions(found, {}))
 
 
-def on_images(marks: pd.DataFrame, one: dict, run: runs.Run) -> Figure:
+def on_images(drawn: pd.DataFrame, one: dict, run: runs.Run) -> Figure:
     """The images on which most readers marked the same place, as the readers saw them, with all
     their marks.
     """
-    chosen = mark_figures.most_alike(marks, run.parameters.gallery_images)
+    chosen = marks.most_alike(drawn, run.parameters.gallery_images)
     set_run = runs.load(run.study, run.parameters.reading_set)
-    shown = marks.drop_duplicates("image_id").set_index("image_id").loc[chosen, "blind_id"]
+    shown = drawn.drop_duplicates("image_id").set_index("image_id").loc[chosen, "blind_id"]
     pictures = dict(zip(chosen, publishing.pictures(shown, set_run)))
-    return mark_figures.on_images(marks, pictures, one["readers"])
+    return marks.on_images(drawn, pictures, one["readers"])
 
 
 def _named(results: dict, block: str, question: str) -> str:
@@ -71,9 +69,11 @@ def _named(results: dict, block: str, question: str) -> str:
 
 def by_truth(means: pd.DataFrame, results: dict) -> Figure:
     """The mean answer to real and to generated images, with 95 % intervals: one row per question
-    and block, one panel per `scale` (number of steps, yes/no, number). `results`: own_questions.
+    and block, one panel per scale (number of steps, yes/no, number). `results`: own_questions.
     """
-    kinds = dict([*means.groupby("scale", sort=False)])
+    about = [results["asked"][row.block][row.question] for row in means.itertuples()]
+    scales = [one["steps"] if one["kind"] == "scale" else one["kind"] for one in about]
+    kinds = dict([*means.groupby(pd.Series(scales, means.index, dtype=object), sort=False)])
     counts = [len(rows[["block", "question"]].drop_duplicates()) for rows in kinds.values()]
     size = (8.2, 0.9 * len(kinds) + 0.3 + 0.65 * sum(counts))
     figure, panels = plt.subplots(len(kinds), 1, figsize=size, height_ratios=counts, squeeze=False)
@@ -81,8 +81,8 @@ def by_truth(means: pd.DataFrame, results: dict) -> Figure:
         rows = part[["block", "question"]].drop_duplicates().to_records(index=False).tolist()
         for shift, origin in ((-0.12, "real"), (0.12, "generated")):
             own = part[part["origin"] == origin].set_index(["block", "question"])
-            places, style = np.arange(len(rows)) + shift, {"label": f"{origin} images"}
-            figures.intervals(axes, places, own.reindex(rows), figures.COLOURS[origin], **style)
+            places, label = np.arange(len(rows)) + shift, f"{origin} images"
+            figures.intervals(axes, places, own.reindex(rows), figures.COLOURS[origin], label=label)
         names = [_named(results, *row) for row in rows]
         axes.set_yticks(range(len(rows)), names, fontsize=8.5)
         axes.set(ylim=(len(rows) - 0.5, -0.5))
@@ -108,7 +108,7 @@ def from_block_to_block(changes: pd.DataFrame, results: dict) -> Figure:
             if row["reader"].startswith("R"):
                 values = [row["before"], row["after"]]
                 axes.plot([0, 1], values, color="#999999", marker="o", markersize=3, linewidth=1)
-        whole = rows[rows["reader"] == "these readers"].iloc[0]
+        whole = rows[rows["reader"] == pairs.THESE].iloc[0]
         axes.plot([0, 1], [whole["before"], whole["after"]], color="black", marker="o", linewidth=3)
         one = results["asked"][earlier][question]
         title = "share of right labels" if question == "label" else one["text"]
@@ -128,8 +128,9 @@ def answered_once(once: pd.DataFrame, results: dict) -> Figure:
     kinds = dict([*once.groupby(["block", "question"], sort=False)])
     counts = [len(rows) for rows in kinds.values()]
     size = (8.2, 0.9 + 0.5 * len(kinds) + 0.27 * sum(counts))
-    shape = {"height_ratios": counts, "squeeze": False, "sharex": True}
-    figure, panels = plt.subplots(len(kinds), 1, figsize=size, **shape)
+    figure, panels = plt.subplots(
+        len(kinds), 1, figsize=size, height_ratios=counts, squeeze=False, sharex=True
+    )
     for axes, ((block, question), rows) in zip(panels[:, 0], kinds.items()):
         places, ends = range(len(rows)), rows[["estimate", "low", "high"]].astype(float)
         axes.barh(places, ends["estimate"], color="#9db4c0", height=0.7)
@@ -138,8 +139,8 @@ def answered_once(once: pd.DataFrame, results: dict) -> Figure:
         numbers = zip(names, rows["count"].astype(int), rows["total"])
         axes.set_yticks(places, [f"{name}: {n} of {of}" for name, n, of in numbers], fontsize=8.5)
         axes.set(ylim=(len(rows) - 0.4, -0.6))
-        title = texts.quoted(results["asked"][block][question])
-        title = textwrap.shorten(title, 70, placeholder=" …")
+        asked = texts.quoted(results["asked"][block][question])
+        title = textwrap.shorten(asked, 70, placeholder=" …")
         axes.set_title(f"{title}\n“{results['titles'][block]}”", fontsize=8.5, loc="left")
         axes.grid(False, axis="y")
         figures.percent_axis(axes, xlim=(0, 1))

@@ -12,7 +12,6 @@ from helpers.analyse_readings import joined, marks, pairs, questions_once, resul
 from helpers.statistics import accuracy, agreement
 from helpers.statistics.differences import difference
 
-READERS, GENERAL = "these readers", "readers in general"
 TRUTH = "generated minus real"
 EXAMPLES = 3  # in the readers' own words, of a question and origin
 NUMBERED = ("scale", "yes/no", "number")
@@ -92,17 +91,13 @@ def analyse(
 
 def _blocks(designed: protocol.Protocol, answers: pd.DataFrame) -> list[dict]:
     """Each block with the number of its images, and of those that an earlier one showed."""
-    read = {
-        block.block: {*answers.loc[answers["block"] == block.block, "image_id"]}
-        for block in designed.blocks
-    }
     rows, earlier = [], set()
     for block in designed.blocks:
-        own = read[block.block]
+        own = {*answers.loc[answers["block"] == block.block, "image_id"]}
         about = {"block": block.block, "title": block.title, "images": len(own)}
         about["again"] = len(own & earlier)
-        chosen = ("unaware", "tell_truth", "after_days", "pairs")
-        rows.append(about | {name: getattr(block, name) for name in chosen})
+        about |= {n: getattr(block, n) for n in ("unaware", "tell_truth", "after_days", "pairs")}
+        rows.append(about)
         earlier |= own
     return rows
 
@@ -163,15 +158,13 @@ def scored(
     both = compared.assign(image_id=compared["left"] + "|" + compared["right"], origin="pair")
     rows = given[given["reader_id"].isin(names) & given["blind_id"].notna()]
     rows = rows.merge(pd.concat([alone[kept], both[kept]]), on="blind_id")
-    said = rows["value"].map({"true": 1.0, "false": 0.0})
-    steps = pd.to_numeric(rows["value"], errors="coerce").astype(float)
+    number = pd.to_numeric(rows["value"].replace({"true": "1", "false": "0"}), errors="coerce")
     right = (rows["value"] == "fake") == (rows["origin"] == "generated")
     right &= rows["value"] != "uncertain"
-    number = said.astype(float).fillna(steps)
     return rows.assign(
         reader=rows["reader_id"].map(names),
         truth=rows["origin"].map({"real": 0.0, "generated": 1.0}),
-        number=number.mask(rows["question"] == protocol.LABEL, right.astype(float)),
+        number=number.astype(float).mask(rows["question"] == protocol.LABEL, right.astype(float)),
     )
 
 
@@ -202,11 +195,9 @@ def _words(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
         if question.kind != "text" or name == "description":  # has examples of its own
             continue
         for origin, rows in _of(answers, block, name).groupby("origin"):
-            different = rows.drop_duplicates("value").sort_values(
-                "value", key=lambda v: -v.str.len()
-            )
             about = {"block": block, "question": name, "origin": origin, "answers": len(rows)}
-            for row in different.head(EXAMPLES).itertuples():
+            rows = rows.drop_duplicates("value").sort_values("value", key=lambda v: -v.str.len())
+            for row in rows.head(EXAMPLES).itertuples():
                 yield about | {"reader": row.reader, "value": row.value}
 
 
@@ -278,8 +269,8 @@ def _everyone(rows: pd.DataFrame, side: pd.Series, about: dict) -> Iterator[dict
         own = rows["reader"] == reader
         if side[own].nunique() == 2:
             yield about | {"reader": reader} | difference(rows[own], side[own])
-    yield about | {"reader": READERS} | difference(rows, side)
-    yield about | {"reader": GENERAL} | difference(rows, side, general=True)
+    yield about | {"reader": pairs.THESE} | difference(rows, side)
+    yield about | {"reader": pairs.GENERAL} | difference(rows, side, general=True)
 
 
 def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.DataFrame) -> dict:
@@ -302,8 +293,9 @@ def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.Da
     }
     marked = answers[(answers["question"] == "unusual") & answers["block"].isin(unaware)]
     for origin, rows in marked.groupby("origin"):
-        of = accuracy.unit(rows["truth"])
-        found[origin] = accuracy.share(rows["number"] == 1, rows["cluster"], of=of)
+        found[origin] = accuracy.share(
+            rows["number"] == 1, rows["cluster"], of=accuracy.unit(rows["truth"])
+        )
     if marked["truth"].nunique() == 2:
         found["difference"] = difference(marked, marked["truth"])
         found["general"] = difference(marked, marked["truth"], general=True)
@@ -311,6 +303,6 @@ def noticed(designed, answers: pd.DataFrame, given: pd.DataFrame, readers: pd.Da
 
 
 def _share(count: int, total: int) -> dict:
-    low, high = accuracy.wilson(count, total)
+    ends = accuracy.wilson(count, total)
     share = count / total if total else None
-    return dict(zip(accuracy.SHARE_FIELDS, (count, total, share, low, high, "")))
+    return dict(zip(accuracy.SHARE_FIELDS, (count, total, share, *ends, "")))

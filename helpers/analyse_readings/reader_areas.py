@@ -35,8 +35,8 @@ def within(found: pd.Series) -> pd.DataFrame:
 def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
     """A reader's area with an interval that stays between 0 and 1, one row."""
     found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
-    row = within(found).assign(dropped=int(score.isna().sum()))
-    return row.drop(columns=["readers", "incomplete", "answers", "fewest"])
+    row = within(found.drop(["readers", "incomplete", "answers", "fewest"]))
+    return row.assign(dropped=int(score.isna().sum()))
 
 
 def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
@@ -46,31 +46,26 @@ def compared(scores: pd.DataFrame, shown: pd.DataFrame, readers: pd.DataFrame) -
     better).
     """
     rows, groups, truth = [], image_sets.clusters(shown), shown["truth"]
-    pairs = [
-        (by, a, b)
-        for by in ("modality", "generator")
-        for a, b in combinations(sorted(shown[by].dropna().unique()), 2)
-    ]
-    for by, a, b in pairs:
-        sets = [shown[by].eq(name).fillna(False).astype(bool) for name in (a, b)]
-        if by == "generator":
-            sets = [image_sets.beside_real(shown, own) for own in sets]
-        found = comparisons.of_images(scores, truth, *sets, groups)
-        if by == "generator" and (sets[0] ^ sets[1])[truth == 0].any():
-            found = found.reindex(["area_a", "area_b", "estimate", "readers", "images"])
-            found["reason"] = "the two did not make images of the same modalities"
-        rows.append({"by": by, "a": a, "b": b} | found.to_dict())
-    people = joined.not_withdrawn(readers).sort_values("reader_id")
-    names = np.array(list(joined.reader_names(readers).values()))
-    knew = [people["prior_ai"].eq(yes).fillna(False).to_numpy(bool) for yes in (True, False)]
-    sides = [[n for n in names[those] if scores[n].notna().any()] for those in knew]
+    for by in ("modality", "generator"):
+        for a, b in combinations(sorted(shown[by].dropna().unique()), 2):
+            sets = [shown[by].eq(name).fillna(False).astype(bool) for name in (a, b)]
+            if by == "generator":
+                sets = [image_sets.beside_real(shown, own) for own in sets]
+            found = comparisons.of_images(scores, truth, *sets, groups)
+            if by == "generator" and (sets[0] ^ sets[1])[truth == 0].any():
+                found = found.reindex(["area_a", "area_b", "estimate", "readers", "images"])
+                found["reason"] = "the two did not make images of the same modalities"
+            rows.append({"by": by, "a": a, "b": b} | found.to_dict())
+    knew = readers.set_index("reader_id")["prior_ai"].rename(joined.reader_names(readers))
+    answering = scores.columns[scores.notna().any()]
+    sides = [[n for n in answering if pd.notna(knew[n]) and knew[n] == y] for y in (True, False)]
     if all(sides):
         found = comparisons.of_readers(scores, truth, *sides, groups)
-        by = {"by": "prior knowledge of AI", "a": "yes", "b": "no"}
-        rows.append(by | found.to_dict())
+        rows.append({"by": "prior knowledge of AI", "a": "yes", "b": "no"} | found.to_dict())
     table = pd.DataFrame(rows).reindex(columns=column_names("comparisons"))
-    few = table["readers"] < FEW_READERS
-    table.loc[few, ["general_low", "general_high", "statistic", "df", "p"]] = np.nan
+    table.loc[
+        table["readers"] < FEW_READERS, ["general_low", "general_high", "statistic", "df", "p"]
+    ] = np.nan
     return effects.adjusted(table)
 
 
@@ -83,16 +78,16 @@ def many_readers(settings, scores: pd.DataFrame, shown: pd.DataFrame) -> dict:
         name: multireader.multireader(scores, truth, covariance=name, clusters=groups)
         for name in multireader.COVARIANCES
     }
-    chosen = found[settings.covariance]
-    found["equivalence"] = multireader.equivalence(chosen, settings.margin)
+    found["equivalence"] = multireader.equivalence(found[settings.covariance], settings.margin)
     found["bootstrap"] = multireader.bootstrap(
         scores, truth, settings.replicates, settings.seed, clusters=groups
     )
     for name, part, options in image_sets.strata(shown):
         own = scores.loc[part.index], part["truth"]
         found[f"these {name}"] = multireader.these_readers(*own, **options)
-        options = options | {"covariance": settings.covariance}
-        found[f"general {name}"] = multireader.multireader(*own, **options)
+        found[f"general {name}"] = multireader.multireader(
+            *own, **options, covariance=settings.covariance
+        )
     return {name: with_shown(row) for name, row in found.items()}
 
 
@@ -105,8 +100,8 @@ def study_power(settings, scores: pd.DataFrame, truth: pd.Series) -> list[dict]:
     if min(real, generated) < 2 or readers < FEW_READERS or settings.power_studies == 0:
         return []
     size = {"readers": readers, "real": real, "generated": generated}
-    options = {"studies": settings.power_studies, "seed": settings.seed}
+    options = size | {"studies": settings.power_studies, "seed": settings.seed}
     return [
-        size | {"auc": auc, **multireader.power(auc, **size, **options).to_dict()}
+        size | {"auc": auc, **multireader.power(auc, **options).to_dict()}
         for auc in (0.6, 0.7, 0.8)
     ]

@@ -28,6 +28,8 @@ LICENCES = {
 }
 METADATA, READERS = "release/images/metadata", "release/readers"  # declared in table_columns
 TAGS = ["medical", "radiology", "chest-xray", "ct", "synthetic", "reader-study"]
+# Kinds of numpy types, and Kaggle's names for them; all others are strings.
+TYPES = {"b": "boolean", "i": "integer", "f": "number"}
 RECOMPUTE = ("recompute.py", "recompute.R")
 EXPERIENCE = ((5, "up to 5"), (10, "6 to 10"), (20, "11 to 20"), (float("inf"), "over 20"))
 
@@ -50,13 +52,14 @@ def write(
     for image in manifest.to_dict("records"):
         run.write_bytes(f"release/images/{image['file_name']}", image["file"].read_bytes())
     manifest, simulated = manifest.drop(columns="file"), bool(run.simulated)
-    inside = ["blind_id", "nearest_image_id", "run"]
     scores = scored(frames["answers"], frames["per_image"])
     parts = {
         "images/metadata.csv": tables.check(manifest.assign(simulated=simulated), METADATA),
         "readings.csv": readings(frames["answers"]).assign(simulated=simulated),
         "readers.csv": tables.check(readers(frames["reader_summary"]), READERS),
-        "per_image.csv": frames["per_image"].drop(columns=inside, errors="ignore"),
+        "per_image.csv": frames["per_image"].drop(
+            columns=["blind_id", "nearest_image_id", "run"], errors="ignore"
+        ),
         "main_numbers.csv": exports.main_numbers(found).assign(simulated=simulated),
     }
     for name, prepared in WHERE_ASKED.items():
@@ -86,17 +89,15 @@ def image_manifest(per_image: pd.DataFrame, sources: list[runs.Run]) -> pd.DataF
     copies.
     """
     chosen = per_image[per_image["origin"] == "generated"]
-    copies = (
-        chosen["copy"].fillna(False).astype(bool)
-        if "copy" in chosen
-        else pd.Series(False, index=chosen.index)
-    )
-    wanted = set(chosen.loc[~copies, "image_id"])
+    if "copy" in chosen:
+        chosen = chosen[~chosen["copy"].fillna(False).astype(bool)]
     rows = [source.read("images.csv").assign(folder=source.folder) for source in sources]
     joined = pd.concat(rows or [tables.empty("images").assign(folder=None)], ignore_index=True)
-    kinds = zip(joined["licence"], joined["origin"])
-    allowed = [rule.may("released", licence, origin) for licence, origin in kinds]
-    joined = joined[joined["image_id"].isin(wanted) & np.array(allowed, dtype=bool)]
+    allowed = [
+        rule.may("released", licence, origin)
+        for licence, origin in zip(joined["licence"], joined["origin"])
+    ]
+    joined = joined[joined["image_id"].isin(chosen["image_id"]) & np.array(allowed, dtype=bool)]
     joined = joined.sort_values("image_id").assign(file_name=lambda t: t["image_id"] + ".png")
     joined["file"] = [folder / path for folder, path in zip(joined["folder"], joined["path"])]
     named = [name for name in column_names(METADATA) if name != "simulated"]
@@ -155,11 +156,13 @@ def scored(answers: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     (integers), truth, score.
     """
     first = answers[answers["presentation"] == 1]
-    case = first["image_id"].map(images.set_index("image_id")["case"])
-    reader = first["reader"].str[1:].astype(int)
-    truth = (first["origin"] == "generated").astype(int)
-    table = pd.DataFrame({"case": case, "reader": reader, "truth": truth, "score": first["score"]})
-    return table.sort_values(["reader", "case"])
+    columns = {
+        "case": first["image_id"].map(images.set_index("image_id")["case"]),
+        "reader": first["reader"].str[1:].astype(int),
+        "truth": (first["origin"] == "generated").astype(int),
+        "score": first["score"],
+    }
+    return pd.DataFrame(columns).sort_values(["reader", "case"])
 
 
 def readers(summary: pd.DataFrame) -> pd.DataFrame:
@@ -178,8 +181,12 @@ def data_card(
 ) -> str:
     """README.md with the YAML header of a Hugging Face dataset card."""
     title, licence = _title(context), run.parameters.licence
-    pictures = [{"config_name": "images", "data_dir": "images", "default": True}]
-    files = [name for name in parts if "/" not in name]
+    configs = [{"config_name": "images", "data_dir": "images", "default": True}][: len(manifest)]
+    configs += [
+        {"config_name": name.removesuffix(".csv"), "data_files": name}
+        for name in parts
+        if "/" not in name
+    ]
     header = {
         "license": licence,
         "pretty_name": title,
@@ -187,11 +194,16 @@ def data_card(
         "task_categories": ["image-classification"],
         "tags": TAGS + ["simulated"] * bool(run.simulated),
         "size_categories": ["n<1K" if len(manifest) < 1000 else "1K<n<10K"],
-        "configs": pictures[: len(manifest)]
-        + [{"config_name": name.removesuffix(".csv"), "data_files": name} for name in files],
+        "configs": configs,
     }
-    about = {"title": title, "licence": licence, "images": len(manifest), "design": found["design"]}
-    page = texts.fill("data_card.md", simulated=run.simulated, **about)
+    page = texts.fill(
+        "data_card.md",
+        simulated=run.simulated,
+        title=title,
+        licence=licence,
+        images=len(manifest),
+        design=found["design"],
+    )
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n{page}\n"
 
 
@@ -219,7 +231,12 @@ def kaggle(run: runs.Run, context: dict, parts: dict) -> str:
         {
             "path": name,
             "description": f"{len(frame)} rows",
-            "schema": {"fields": [{"name": c, "type": _kind(frame[c])} for c in frame]},
+            "schema": {
+                "fields": [
+                    {"name": c, "type": TYPES.get(t.kind, "string")}
+                    for c, t in frame.dtypes.items()
+                ]
+            },
         }
         for name, frame in parts.items()
     ]
@@ -235,11 +252,3 @@ def kaggle(run: runs.Run, context: dict, parts: dict) -> str:
         "resources": resources,
     }
     return json.dumps(page, indent=1, ensure_ascii=False) + "\n"
-
-
-def _kind(column: pd.Series) -> str:
-    if pd.api.types.is_bool_dtype(column):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(column):
-        return "integer"
-    return "number" if pd.api.types.is_float_dtype(column) else "string"

@@ -1,9 +1,16 @@
-"""Writes report.html: one page that needs no other file, made only from the results."""
+"""Writes report.html, one page that needs no other file, made only from the results, and
+report.pdf, the same page that typst lays out for print.
+"""
 
 import base64
 import json
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
 
+import matplotlib
 import pandas as pd
+import typst
 
 from helpers.analyse_readings import primary_measure, texts
 from helpers.analyse_readings.report_figures import GALLERIES
@@ -16,16 +23,16 @@ OPENED = {
     "simulated readers": "to simulate the readers' answers",
     "emergency": "in an emergency",
 }
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+TIME = 946684800  # one date for every report: the same study gives the same file
 
 
 def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: dict) -> dict:
     """The facts of the report beside the results: the study's texts, the seal, the settings of the
     read, what is simulated.
     """
-    path, reading_set = (
-        folders.params_folder(run.study) / "study.yaml",
-        set_run.folder / "reading_set",
-    )
+    path = folders.params_folder(run.study) / "study.yaml"
+    reading_set, sealed = set_run.folder / "reading_set", set_run.folder / "sealed"
     for name in run.parameters.models:
         run.reads(name)  # so that what is simulated includes the models
     commitment = seal.read_commitment(reading_set)
@@ -48,14 +55,13 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "committed_utc": commitment["committed_utc"],
         "planned_readers": commitment["readers"],
         "plan_changes": (
-            seal.plan_changes(reading_set, run.study)
-            + seal.settings_changed(set_run.folder / "sealed", run)
+            seal.plan_changes(reading_set, run.study) + seal.settings_changed(sealed, run)
         ),
         "openings": opened,
         "early_openings": [
             how for how, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
         ],
-        "primary_named": primary_measure.named_before(set_run.folder / "sealed", run),
+        "primary_named": primary_measure.named_before(sealed, run),
         "framed": blinding.framed(set_run),
         "frozen": seal.frozen(reading_set),
         "git": run.manifest.get("git", {}),
@@ -93,13 +99,12 @@ def render(results: dict, context: dict, figures: dict[str, dict], files: bool =
 def agreement_rows(rows: list[dict]) -> list[dict]:
     """The agreement table, with a note on images with only one answer."""
     paired = {r["group"]: r["images"] for r in rows if r["coefficient"] == "krippendorff"}
-    once = [row["images"] - paired[row["group"]] for row in rows]
-    notes = [f"{count} with one answer only" if count > 0 else "" for count in once]
-    return [
-        row | {"reason": row["reason"] or note}
-        for row, note in zip(rows, notes)
-        if " " not in row["group"]
-    ]
+    noted = []
+    for row in rows:
+        once = row["images"] - paired[row["group"]]
+        note = f"{once} with one answer only" if once > 0 else ""
+        noted.append(row | {"reason": row["reason"] or note})
+    return [row for row in noted if " " not in row["group"]]
 
 
 def accuracy_tables(results: dict) -> dict:
@@ -110,12 +115,13 @@ def accuracy_tables(results: dict) -> dict:
     frame["cell"] = [texts.cell(row) for row in results["accuracy"]]
     frame["name"] = frame["measure"].map(measure_name)
     frame["column"] = frame["policy"].replace({"none": "own"})
-    overall = frame[frame["stratum"] == "all"]
     chosen = frame[frame["policy"].isin([results["settings"]["uncertain"], "none"])]
     strata = list(dict.fromkeys(frame["stratum"]))
     named = {"all": "all images", "xray": "X-ray", "ct": "CT"}
     return {
-        "accuracy_rows": _pivot(overall, "column", ["wrong", "dropped", "own"]),
+        "accuracy_rows": _pivot(
+            frame[frame["stratum"] == "all"], "column", ["wrong", "dropped", "own"]
+        ),
         "strata_rows": _pivot(chosen, "stratum", strata),
         "strata": [named.get(name, name) for name in strata],
     }
@@ -137,3 +143,31 @@ def measure_name(measure: str) -> str:
     name, _, threshold = measure.partition(" ")
     threshold = threshold.replace(" | ", " against the ")
     return {"dprime": "d′"}.get(name, name) + (f" ({threshold})" if threshold else "")
+
+
+def pdf(results: dict, context: dict, figures: dict[str, dict]) -> bytes:
+    """The report on A4. `figures`: bytes by name and format; see `render`."""
+    page = render(results, context, figures, files=True).decode()
+    main = page[page.index("<main>") : page.index("</main>") + len("</main>")]
+    data = {
+        "main": nodes(ElementTree.fromstring(main)),
+        "simulated": context["simulated"],
+        "title": context["study_texts"].get("title", context["study"]),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, picture in figures.items():
+            (Path(folder) / f"{name}.svg").write_bytes(picture["svg"])
+        (Path(folder) / "report.json").write_text(json.dumps(data))
+        source = Path(folder) / "report.typ"
+        source.write_bytes((texts.FOLDER / "report.typ").read_bytes())
+        compiler = typst.Compiler(source, folder, [FONTS], ignore_system_fonts=True)
+        return compiler.compile(format="pdf", timestamp=TIME)
+
+
+def nodes(element: ElementTree.Element) -> dict:
+    """An element of the page: tag, attributes, and `parts`, its texts and elements in order."""
+    parts = [element.text]
+    for child in element:
+        parts += [nodes(child), child.tail]
+    parts = [texts.SPACES.sub(" ", p) if isinstance(p, str) else p for p in parts if p]
+    return {"tag": element.tag, "class": "", **element.attrib, "parts": parts}

@@ -1,7 +1,7 @@
 """The figures of the report, one function each."""
 
 import textwrap
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,11 +32,10 @@ COEFFICIENTS = {
 
 def reading_flow(flow: dict) -> Figure:
     """The flow from presented images to counted answers (STARD item 19)."""
-    registered = f"{counted(flow['registered'], 'reader')} registered"
     steps = (
         f"{counted(flow['presentations'], 'presentation')} in the reading set",
         counted(flow["images"], "image"),
-        f"{registered}\n{flow['readers']} analysed",
+        f"{counted(flow['registered'], 'reader')} registered\n{flow['readers']} analysed",
         f"{flow['answers']} of {flow['expected_answers']} first answers\n"
         f"{flow['uncertain_answers']} of them “uncertain”",
     )
@@ -134,7 +133,7 @@ def label_matrix(labels: pd.DataFrame, shown: pd.Series) -> Figure:
     figure, axes = plt.subplots(
         1, len(kinds), figsize=(1.2 + 2.6 * len(kinds), 3.3), squeeze=False, sharey=True
     )
-    pairs = [(a, b) for i, a in enumerate(labels) for b in labels.columns[i + 1 :]]
+    pairs = list(combinations(labels, 2))
     most = max((shown == kind).sum() for kind in kinds) * max(len(pairs), 1) / 2
     for panel, kind in zip(axes[0], kinds):
         rows = labels[(shown == kind).reindex(labels.index)]
@@ -203,18 +202,21 @@ def roc_curves(roc: pd.DataFrame, titles: dict[str, str], legend: dict[str, str]
             curve = roc[(roc["reader"] == reader) & (roc["source"] == source)]
             if not len(curve):
                 continue
-            look = {
-                "color": figures.READERS[number % len(figures.READERS)],
-                "marker": "o",
-                "markersize": 3,
-                "linestyle": ["-", "--", "-.", ":"][number % 4],
-            }
-            axes.plot(curve["false_alarms"], curve["hits"], linewidth=1.2, label=text, **look)
+            axes.plot(
+                curve["false_alarms"],
+                curve["hits"],
+                linewidth=1.2,
+                label=text,
+                color=figures.READERS[number % len(figures.READERS)],
+                marker="o",
+                markersize=3,
+                linestyle=["-", "--", "-.", ":"][number % 4],
+            )
             ends = ([0, *curve["false_alarms"].sort_values()], [0, *curve["hits"].sort_values()])
             hits.append(np.interp(alarms, *ends))
         if len(hits) > 1:
-            mean = {"color": "black", "linewidth": 2.6, "label": "mean of the readers"}
-            axes.plot(alarms, np.mean(hits, axis=0), **mean)
+            mean, label = np.mean(hits, axis=0), "mean of the readers"
+            axes.plot(alarms, mean, color="black", linewidth=2.6, label=label)
         if not hits:
             no_curve = "no curve: real and generated\nimages are both needed"
             axes.text(0.5, 0.55, no_curve, ha="center", color="#666666")
@@ -223,10 +225,14 @@ def roc_curves(roc: pd.DataFrame, titles: dict[str, str], legend: dict[str, str]
         axes.title.set_fontsize(9)
         axes.set_xlabel("false-positive rate\n(real images called fake)", fontsize=10)
     grid[0][0].set_ylabel("true-positive rate\n(generated images called fake)", fontsize=10)
-    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "frameon": False, "fontsize": 9}
-    title = "area over all images (95 % interval)"
     grid[0][-1].legend(
-        *grid[0][0].get_legend_handles_labels(), title=title, title_fontsize=9, **place
+        *grid[0][0].get_legend_handles_labels(),
+        title="area over all images (95 % interval)",
+        title_fontsize=9,
+        fontsize=9,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        frameon=False,
     )
     return figure
 
@@ -239,15 +245,15 @@ def subgroup_shares(table: pd.DataFrame) -> Figure:
     called = table[shown].reset_index(drop=True)
     group = called["group"].astype(str).replace(figures.NAMES).str.slice(0, 34)
     called = called.assign(row=called["by"] + ": " + group)
-    rows = list(dict.fromkeys(called["row"]))[::-1]
+    rows = list(called["row"].unique())[::-1]
     figure, axes = plt.subplots(figsize=(8.2, 1.1 + 0.36 * max(len(rows), 1)))
     for shift, truth, marker in ((0.13, "generated", "o"), (-0.13, "real", "s")):
         part = called[called["truth"] == truth]
         places = [rows.index(row) + shift for row in part["row"]]
         colour, label = figures.COLOURS[truth], f"{truth} images"
         figures.intervals(axes, places, part, colour, marker, label=label)
-    label = 'share of answers that were "fake" (95 % interval)'
-    figures.percent_axis(axes, yticks=range(len(rows)), yticklabels=rows, xlabel=label)
+    axes.set_yticks(range(len(rows)), rows)
+    figures.percent_axis(axes, xlabel='share of answers that were "fake" (95 % interval)')
     figures.legend_above(axes)
     return figure
 
@@ -265,12 +271,16 @@ def findings_counted(table: pd.DataFrame) -> Figure:
         for shift, origin in ((0.19, "generated"), (-0.19, "real")):
             own = part[part["origin"] == origin].set_index("name")["share"]
             if len(own):
-                places = np.arange(len(names)) + shift
-                style = {"color": figures.COLOURS[origin], "label": f"{origin} images"}
-                panel.barh(places, own.reindex(names).fillna(0), height=0.36, **style)
-        ticks = {"yticks": range(len(names)), "yticklabels": names}
+                panel.barh(
+                    np.arange(len(names)) + shift,
+                    own.reindex(names).fillna(0),
+                    height=0.36,
+                    color=figures.COLOURS[origin],
+                    label=f"{origin} images",
+                )
+        panel.set_yticks(range(len(names)), names)
         title = figures.NAMES[modality]
-        figures.percent_axis(panel, **ticks, title=title, xlabel="share of answers", xlim=None)
+        figures.percent_axis(panel, title=title, xlabel="share of answers", xlim=None)
         panel.grid(False, axis="y")
     axes[0][0].legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=2, frameon=False)
     return figure
@@ -283,14 +293,13 @@ def reading_times(answers: pd.DataFrame) -> Figure:
     )
     figure, axes = plt.subplots(figsize=(8.2, 3.4))
     if len(timed):
-        palette = {label: figures.COLOURS[label] for label in ORDER}
         sns.boxplot(
             timed,
             x="reader",
             y="seconds",
             hue="label",
             hue_order=ORDER,
-            palette=palette,
+            palette=figures.COLOURS,
             ax=axes,
             fliersize=3,
             linewidth=1,
@@ -309,11 +318,11 @@ def votes_and_distance(per_image: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(6.2, 3.6))
     share = known["votes_real"].astype(float) / known["readers"].astype(float)
     copies = known["copy"].fillna(False).astype(bool)
-    far = {"color": figures.COLOURS["fake"], "alpha": 0.7, "label": "no copy"}
-    axes.plot(known.loc[~copies, "distance"], share[~copies], "o", **far)
+    colour, far = figures.COLOURS["fake"], known.loc[~copies, "distance"]
+    axes.plot(far, share[~copies], "o", color=colour, alpha=0.7, label="no copy")
     if copies.any():
-        near = {"color": "black", "markersize": 9, "label": "near copy of a training case"}
-        axes.plot(known.loc[copies, "distance"], share[copies], "X", **near)
+        near, label = known.loc[copies, "distance"], "near copy of a training case"
+        axes.plot(near, share[copies], "X", color="black", markersize=9, label=label)
         axes.legend()
     axes.set(
         xlabel="distance to the nearest training case (smaller: more similar)",

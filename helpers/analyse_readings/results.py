@@ -12,7 +12,6 @@ from helpers.analyse_readings import (
     counts,
     descriptions,
     effects,
-    expected_findings,
     image_sets,
     joined,
     primary_measure,
@@ -48,20 +47,21 @@ def analyse(
     scores = labels.apply(lambda column: accuracy.scores(column, confidence[column.name]))
     tables = make_tables(settings, answers, shown, readers, labels, scores, nearest)
     tables["subgroups"] = subgroups(answers, shown, fields)
-    saw = expected_findings.pairs(descriptions.seen(answers), answers, shown)
-    tables["findings_asked"] = expected_findings.table(saw)
+    saw = descriptions.expected(descriptions.seen(answers), answers, shown)
+    tables["findings_asked"] = descriptions.expected_table(saw)
     first = effects.first_answers(answers, shown, settings.uncertain)
     tables["model_effects"], model = effects.model(first)
     tables |= effects.changes(first)
+    design = counts.describe(key, shown, readers, labels, confidence)
     results = {
-        "design": counts.describe(key, shown, readers, labels, confidence),
-        "flow": counts.flow(key, readers, answers, shown),
+        "design": design,
+        "flow": counts.flow(design, key, readers, answers),
         "headline": counts.headline(labels, shown, tables["findings_counted"]),
         "multireader": (areas := reader_areas.many_readers(settings, scores, shown)),
         "primary": primary_measure.measure(
             settings, {"multireader": areas, **tables}, labels, shown, image_sets.clusters(shown)
         ),
-        "asked_for": expected_findings.summary(saw, answers),
+        "asked_for": descriptions.expected_summary(saw, answers),
         "model": model,
         "power": reader_areas.study_power(settings, scores, shown["truth"]),
         "fooled": counts.fooled(tables["per_image"])
@@ -121,25 +121,30 @@ def without_few(table: pd.DataFrame) -> pd.DataFrame:
     """The table without intervals from fewer than FEW_IMAGES images; percent keeps its Wilson
     interval.
     """
-    few = (
-        table["low"].notna() & (table["images"] < FEW_IMAGES) & (table["coefficient"] != "percent")
-    )
+    few = table["low"].notna() & (table["images"] < FEW_IMAGES)
+    few &= table["coefficient"] != "percent"
     return without_interval(table, few, f"fewer than {FEW_IMAGES} images")
 
 
 def without_interval(table: pd.DataFrame, where: pd.Series, reason: str) -> pd.DataFrame:
     """The table with the reason in place of the interval in some rows."""
-    ends = {name: table[name].mask(where) for name in ("low", "high")}
-    return table.assign(**ends, reason=table["reason"].mask(where, reason))
+    hidden = table[["low", "high"]].mask(where)
+    return table.assign(**hidden, reason=table["reason"].mask(where, reason))
 
 
 def weighted_table(labels: pd.DataFrame, groups) -> pd.DataFrame:
     """All images with the labels as an order real, uncertain, fake: linear and quadratic weights,
     ordinal alpha.
     """
-    options = {"categories": ["real", "uncertain", "fake"], "metric": "ordinal", "clusters": groups}
     frames = {
-        weights: agreement.coefficients(labels, weights=weights, scale="atanh", **options)
+        weights: agreement.coefficients(
+            labels,
+            ["real", "uncertain", "fake"],
+            weights=weights,
+            metric="ordinal",
+            clusters=groups,
+            scale="atanh",
+        )
         for weights in ("linear", "quadratic")
     }
     return without_few(pd.concat(frames, names=["weights", "coefficient"]).reset_index())
@@ -191,10 +196,11 @@ def subgroups(
     """
     first = answers[answers["presentation"] == 1]
     years = pd.cut(first["years"].astype(float), [-1, 5, 10, 20, 100], labels=BANDS)
+    fields = pd.DataFrame() if fields is None else fields
     personal = {
         "experience": years,
         "prior knowledge of AI": first["prior_ai"].map({True: "yes", False: "no"}),
-        **{name: first["reader"].map(fields[name]) for name in (() if fields is None else fields)},
+        **{name: first["reader"].map(fields[name]) for name in fields},
     }
     groups = {
         "modality": first["modality"],
@@ -246,14 +252,10 @@ def plain(value):
         return [plain(v) for v in value]
     if value is None or value is pd.NA or value is pd.NaT:
         return None
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        value = float(value)
-        return value if math.isfinite(value) else "inf" if value > 0 else None
-    return str(value)
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value if isinstance(value, (bool, int, float)) else str(value)
 
 
 def as_json(results: dict) -> bytes:
