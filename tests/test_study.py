@@ -343,7 +343,7 @@ def test_interrupt_and_run_all_in_the_same_kernel(small):
     first = runs.start("01_count", namespace)
     assert runs.start("01_count", namespace).folder == first.folder
     for _ in range(2):  # the cell was interrupted while it looked at the inputs
-        broken = mock.patch.object(runs.Run, "_save", side_effect=KeyboardInterrupt)
+        broken = mock.patch.object(runs.Run, "write_json", side_effect=KeyboardInterrupt)
         with broken, pytest.raises(KeyboardInterrupt):
             runs.start("01_count", namespace)
     again = runs.start("01_count", namespace)
@@ -397,7 +397,7 @@ def test_plain_papermill_checks_the_same(small):
 
 def test_two_at_once_is_one_sentence(small, monkeypatch):
     first = runs.begin("small", "01_count", {"numbers": 4, "wait": 0.0})
-    monkeypatch.setattr(runs._take_lock, "__defaults__", (0.3,))
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.3)
     with pytest.raises(runs.RunError, match="being worked on by another process"):
         runs.begin("small", "01_count", {"numbers": 4, "wait": 0.0})
     first.release()

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from helpers.files import sha256, write_atomically
 from helpers.runner import folders, freshness, run_folder
-from helpers.runner.runs import RunError
+from helpers.runner.runs import RunError, lock
 
 # A worker gets these variables from here. The number of threads changes the last bits of a result,
 # and Dask gives its workers one thread. No secret is handed on: a worker has its own.
@@ -51,16 +51,8 @@ def session(where: str, study: str) -> Iterator[Client]:
     """
     folder = folders.outputs_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".cluster.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RunError(f"Study '{study}' runs on a cluster already: wait until it ends.") from None
-    except OSError as error:
-        raise RunError(
-            f"{folder} cannot be locked ({error.strerror}): set OUTPUTS=<a folder on another"
-            " drive>."
-        ) from None
+    busy = f"Study '{study}' runs on a cluster already: wait until it ends."
+    held = lock(folder / ".cluster.lock", busy)
     try:
         opened = client(where)
         address = os.environ["CLUSTER"] = opened.scheduler.address
@@ -69,7 +61,7 @@ def session(where: str, study: str) -> Iterator[Client]:
         opened.wait_for_workers(1)
         _refuse_open(opened)
         try:
-            opened.run(_check_worker, _about(), lock.lock_file)
+            opened.run(_check_worker, _about(), held.lock_file)
         except (ImportError, AttributeError) as error:
             raise OtherCode(
                 f"A worker cannot run this checkout's code ({error}): start it from this checkout,"
@@ -79,7 +71,7 @@ def session(where: str, study: str) -> Iterator[Client]:
     finally:
         os.environ["CLUSTER"] = where
         disconnect()
-        lock.release()
+        held.release()
 
 
 @functools.cache
@@ -202,19 +194,19 @@ def _check_code(expected: dict) -> None:
             )
 
 
-def _check_worker(expected: dict, lock: str) -> None:
+def _check_worker(expected: dict, held: str) -> None:
     _check_code(expected)
-    if not Path(lock).exists():
+    if not Path(held).exists():
         raise RunError(
-            f"The worker on {platform.node()} does not see {Path(lock).parent}: the folder of"
+            f"The worker on {platform.node()} does not see {Path(held).parent}: the folder of"
             " OUTPUTS must be shared by all machines, under the same path."
         )
     try:
-        FileLock(lock).acquire(blocking=False).lock.release()
+        FileLock(held).acquire(blocking=False).lock.release()
     except Timeout:
         return
     raise RunError(
-        f"{Path(lock).parent} does not lock files between machines, so two machines could work on"
+        f"{Path(held).parent} does not lock files between machines, so two machines could work on"
         " one run. Set OUTPUTS=<a folder on a file system that does>, such as NFS 4."
     )
 

@@ -21,6 +21,8 @@ from helpers.files import utc_now, write_atomically
 from helpers.plurals import counted
 from helpers.runner import executed_code, folders, freshness, in_force, parameters, run_folder
 
+PATIENCE_SECONDS = 10.0  # for a run folder that another process has locked
+
 
 class RunError(RuntimeError):
     """A run that cannot start or be read; the message says what to do."""
@@ -35,7 +37,7 @@ class Run:
     values: dict = field(repr=False)
     manifest: dict = field(default_factory=dict)
     finished: bool = False
-    _lock: object = None
+    _lock: FileLock | None = None
     _namespace: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -89,7 +91,7 @@ class Run:
         """Mark this run, and every run that will read it, as based on simulated data."""
         if what not in self.manifest.setdefault("simulated", []):
             self.manifest["simulated"].append(what)
-            self._save()
+            self.write_json("manifest.json", self.manifest)
 
     def file(self, relative: str) -> Path:
         """A path in the run folder, its parent folders made."""
@@ -170,7 +172,7 @@ class Run:
                 "cores": os.cpu_count(),
             },
         )
-        self._save()
+        self.write_json("manifest.json", self.manifest)
         self.finished = True
         self.release()
         self.say(f"{self.name} is finished: {counted(len(self.manifest['files']), 'file')}.")
@@ -179,12 +181,6 @@ class Run:
         """Release the lock, so that another process can work on this run folder."""
         if self._lock is not None:
             self._lock.release()
-            self._lock = None
-
-    def _save(self) -> None:
-        if not self.finished:
-            content = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
-            write_atomically(self.folder / "manifest.json", content.encode())
 
 
 def start(notebook: str, namespace: dict) -> Run:
@@ -233,7 +229,9 @@ def begin(study: str, name: str, values: dict) -> Run:
         run.say(f"{name} is finished: showing what is there.")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
-    _take_lock(run)
+    busy = f"{name} of study '{study}' is being worked on by another process"
+    # A kernel whose runner was killed needs a moment to notice and go.
+    run._lock = lock(run.folder / ".lock", f"{busy}: wait for it or stop it.", PATIENCE_SECONDS)
     try:
         _open(run, wanted, changes)
     except BaseException:  # interrupted: the next process need not wait for this kernel
@@ -261,7 +259,7 @@ def _open(run: Run, wanted: dict, changes: list[str]) -> None:
     run.manifest.update(
         status="running", git=run_folder.git(), seed=run.values.get("seed"), **wanted
     )
-    run._save()
+    run.write_json("manifest.json", run.manifest)
 
 
 def redo_command(run: Run) -> str:
@@ -302,22 +300,19 @@ def load(study: str, name: str, values: dict | None = None) -> Run:
     return run
 
 
-def _take_lock(run: Run, patience: float = 10.0) -> None:
-    """One process at a time in a run folder.
+def lock(path: Path, busy: str, patience: float = 0.0) -> FileLock:
+    """The lock on a file, held by one process at a time, taken within `patience` seconds.
 
-    A kernel whose runner was killed needs a moment to notice and go. Raises RunError.
+    Raises RunError: `busy` if another process keeps it, else why the folder cannot be locked.
     """
-    lock = FileLock(run.folder / ".lock", thread_local=False)
+    held = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=patience, poll_interval=0.2)
+        held.acquire(timeout=patience, poll_interval=0.2)
     except Timeout:
-        raise RunError(
-            f"{run.name} of study '{run.study}' is being worked on by another process: wait for it"
-            " or stop it."
-        ) from None
+        raise RunError(busy) from None
     except OSError as error:
         raise RunError(
-            f"{run.folder} cannot be locked against a second process ({error.strerror}): set"
+            f"{path.parent} cannot be locked against a second process ({error.strerror}): set"
             " OUTPUTS=<a folder on a drive that supports locks>."
         ) from None
-    run._lock = lock
+    return held
