@@ -25,9 +25,11 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     """
     inputs = {}
     for name in references(study, notebook, values):
-        inputs[name] = _finished_files(study, name)
-    for path in _files_beside(study, notebook, values):
-        inputs[path.name] = sha256(path)
+        path = folders.outputs_folder(study) / name / "manifest.json"
+        manifest = json.loads(path.read_text()) if path.exists() else {}
+        finished = manifest.get("status") == "finished"
+        inputs[name] = digest(manifest["files"]) if finished else ""
+    inputs |= {path.name: sha256(path) for path in _files_beside(study, notebook, values)}
     if values.get("source") == "folder":
         folder = folders.cases_folder(study)
         inputs["cases folder"] = folder_digest(folder) if folder and folder.is_dir() else ""
@@ -46,12 +48,6 @@ def code_digest(notebook: Path) -> str:
             if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
         ]
     )
-
-
-def _finished_files(study: str, name: str) -> str:
-    path = folders.outputs_folder(study) / name / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {}
-    return digest(manifest["files"]) if manifest.get("status") == "finished" else ""
 
 
 def stale_reasons(manifest: dict, now_wanted: dict) -> list[str]:

@@ -38,14 +38,13 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
         )
     chosen = parameters.read_set(settings, [path.stem for path in files])
     planned = [
-        runs.Run(study, path.stem, _values(study, path, chosen.get(path.stem, {})))
-        for path in files
+        runs.Run(study, path.stem, _values(path, chosen.get(path.stem, {}))) for path in files
     ]
     _check_references(planned)
     return planned
 
 
-def _values(study: str, path: Path, chosen: dict) -> dict:
+def _values(path: Path, chosen: dict) -> dict:
     notebook = path.stem.partition(".")[0]
     declared = parameters.schema(folders.NOTEBOOKS / f"{notebook}.ipynb")
     given = parameters.read_run(path, declared)
@@ -58,35 +57,27 @@ def _values(study: str, path: Path, chosen: dict) -> dict:
 
 
 def _check_references(planned: list[runs.Run]) -> None:
-    names = [run.name for run in planned]
+    by_name = {run.name: run for run in planned}
     for run in planned:
         for name in run.references:
-            if name not in names and not runs.load(run.study, name).finished:
+            if name not in by_name and not runs.load(run.study, name).finished:
                 raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which is not a run of this"
-                    f" study{parameters.nearest(name, names)}."
+                    f" study{parameters.nearest(name, by_name)}."
                 )
             if name >= run.name:
                 raise runs.RunError(
                     f"params/{run.study}/{run.name}.yaml reads '{name}', which does not run before"
                     " it."
                 )
-    reading = [name for name in names if name.startswith(READING_STAGE)]
+    reading = [run for run in planned if is_reading(run)]
     if len(reading) > 1:
-        raise runs.RunError(
-            f"A study must have exactly one reading stage; this one has {' and '.join(reading)}."
-        )
-    _check_readers(planned)
-
-
-def _check_readers(planned: list[runs.Run]) -> None:
-    by_name = {run.name: run for run in planned}
-    for run in filter(is_reading, planned):
+        named = " and ".join(run.name for run in reading)
+        raise runs.RunError(f"A study must have exactly one reading stage; this one has {named}.")
+    for run in reading:
         set_run = by_name.get(run.parameters.get("reading_set", ""))
-        invited, wanted = (
-            run.parameters.get("number_of_readers", 0),
-            (set_run.parameters.get("readers", 0) if set_run else 0),
-        )
+        invited = run.parameters.get("number_of_readers", 0)
+        wanted = set_run.parameters.get("readers", 0) if set_run else 0
         if invited < wanted:
             raise runs.RunError(
                 f"{set_run.name} plans {wanted} readers (readers), but {run.name} invites {invited}"
