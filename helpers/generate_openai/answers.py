@@ -75,25 +75,23 @@ def _decoded(text, wrong: str) -> bytes:
         raise Unusable(f"the answer is {wrong} base64 that decodes ({error})") from None
 
 
-def fetch_url(url, base_url: str, trust_env: bool, tries: int = 4) -> bytes:
+def fetch_url(url, base_url: str, trust_env: bool) -> bytes:
     """Download an image that was answered by URL, absolute or relative to `base_url`. It is paid
-    for, so this is tried several times.
+    for, so this is tried four times.
 
     Raises Unusable.
     """
     whole = urljoin(base_url, str(url))
     if not whole.startswith(("http://", "https://")):
         raise Unusable("a url that is not http")
-    for attempt in range(tries):
+    for wait_seconds in (0.5, 1, 2, 0):
         try:
             response = httpx2.get(whole, follow_redirects=True, timeout=120.0, trust_env=trust_env)
             return response.raise_for_status().content
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            if attempt == tries - 1:
-                said = f"{type(error).__name__}: {error}".splitlines()[0].strip(": ")
-                raise Unusable(f"its url could not be fetched ({said})") from None
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
+            said = f"{type(error).__name__}: {error}".splitlines()[0].strip(": ")
+            time.sleep(wait_seconds)
+    raise Unusable(f"its url could not be fetched ({said})")
 
 
 async def keep(
@@ -108,17 +106,16 @@ async def keep(
         answer = await asyncio.to_thread(read, content, lambda url: _fetch(service, url))
         usage = answer.usage
         found = await asyncio.to_thread(provenance.examine, answer.content)
-    except (Unusable, provenance.UnusableImage) as error:
-        action = getattr(error, "action", "unusable")
-        settled |= charge(generation, order.size, usage or getattr(error, "usage", None), False)
-        if action == "unusable":
+    except Unusable as error:
+        settled |= charge(generation, order.size, usage or error.usage, False)
+        if error.action == "unusable":
             kept = secrets.clean_bytes(content)
             path = generation.paid / "unusable" / f"{request_id}.bin"
             await asyncio.to_thread(write_atomically, path, kept)
         failed = "failed" if "cost_usd" in settled else "unknown"
-        status = "refused" if action == "refused" else failed
+        status = "refused" if error.action == "refused" else failed
         generation.ledger.settle(request_id, status, **settled, error=str(error))
-        return retry_policy.Verdict(action, str(error))
+        return retry_policy.Verdict(error.action, str(error))
     return await _store(generation, order, request_id, answer, found, headers, settled)
 
 
@@ -133,9 +130,9 @@ async def read_again(generation) -> int:
         if not order or paid_images.on_disk(generation.paid, order.image_id):
             continue
         try:
-            answer = read(path.read_bytes(), _nothing)
+            answer = read(path.read_bytes(), _not_again)
             found = provenance.examine(answer.content)
-        except (Unusable, provenance.UnusableImage):
+        except Unusable:
             continue
         answer = replace(answer, usage=answer.usage or row)
         await _store(generation, order, path.stem, answer, found, {}, {})
@@ -189,5 +186,5 @@ def _fetch(service: Service, url) -> bytes:
     )
 
 
-def _nothing(url) -> bytes:
+def _not_again(url) -> bytes:
     raise Unusable("its url is not requested a second time")

@@ -129,9 +129,8 @@ def summary(ledger: pd.DataFrame, made: pd.DataFrame, folder):
     """The stage in one row: images, refusals, attempts, total USD, USD per image, and content
     credentials found and verified.
     """
-    names = made["image_id"]
-    records = [json.loads((folder / "paid" / f"{name}.json").read_text()) for name in names]
-    credentials = [record["c2pa"] for record in records]
+    sidecars = [folder / "paid" / f"{name}.json" for name in made["image_id"]]
+    credentials = [json.loads(path.read_text())["c2pa"] for path in sidecars]
     usd = float(ledger["cost_usd"].sum())
     row = {
         "images": len(made),

@@ -8,33 +8,31 @@ import struct
 
 from PIL import Image, UnidentifiedImageError
 
+from helpers.services.connection import Unusable
+
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 # The network is not used: only what the file itself carries is verified.
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
 
-class UnusableImage(ValueError):
-    """Bytes that are not a complete PNG, JPEG or WebP."""
-
-
 def examine(content: bytes) -> dict:
     """Format, width, height, sha256 and content credentials of an image file.
 
-    Raises UnusableImage when it doesn't decode.
+    Raises Unusable when it is not a complete PNG, JPEG or WebP.
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
             picture.load()
             kind, (width, height) = picture.format, picture.size
     except UnidentifiedImageError:
-        raise UnusableImage("not a readable image") from None
+        raise Unusable("not a readable image") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise UnusableImage(f"does not decode: {error}") from None
+        raise Unusable(f"does not decode: {error}") from None
     if kind not in SUFFIXES:
-        raise UnusableImage(f"is {kind}, not PNG, JPEG or WebP")
+        raise Unusable(f"is {kind}, not PNG, JPEG or WebP")
     if not _ends(content, kind):
-        raise UnusableImage(f"is a {kind} without its end")
+        raise Unusable(f"is a {kind} without its end")
     return {
         "format": kind,
         "width": width,

@@ -127,8 +127,8 @@ class Ledger:
         self._saved = self._changes
 
     def _content(self) -> bytes:
-        names = [column.name for column in table_columns.columns("ledger")]
         buffer = io.StringIO(newline="")
+        names = table_columns.column_names("ledger")
         writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows.values())

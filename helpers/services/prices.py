@@ -3,6 +3,7 @@
 Prices are never guessed: a model that is not in the table needs its price as a parameter.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -146,5 +147,4 @@ def area(size: str) -> int:
         raise PriceError(
             f"size must be WIDTHxHEIGHT in pixels, such as 1024x1024, or auto; it is '{size}'."
         )
-    width, _, height = size.partition("x")
-    return int(width) * int(height)
+    return math.prod(map(int, size.split("x")))
