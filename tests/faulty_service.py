@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from helpers.rehearsal import image_api, image_api_batches, model_api
+from helpers.rehearsal import image_api, model_api
 from helpers.rehearsal import image_api_answers as answers
 
 SHARED = (
@@ -294,7 +294,7 @@ class ImageServer(image_api.ImageServer):
         if len(lines) <= most:
             return
         self.files[name] = ("input.jsonl", b"".join(lines[:most]))
-        image_api_batches._work(self, batch)
+        self.work(batch)
         late = [{"custom_id": json.loads(line)["custom_id"], "response": None, "error": EXPIRED}
                 for line in lines[most:]]  # fmt: skip
         batch["status"], batch["error_file_id"] = "expired", f"file-{uuid.uuid4().hex}"

@@ -12,7 +12,7 @@ from faulty_service import ImageServer
 from generations import EACH, elsewhere, generate, generation, on_disk  # noqa: F401
 
 from helpers.generate_openai import batches, service
-from helpers.rehearsal import image_api_batches
+from helpers.rehearsal import image_api
 from helpers.services import connection, retry_policy
 
 
@@ -183,14 +183,14 @@ def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):
 
 
 def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twice(monkeypatch):
-    begin = image_api_batches._begin
+    begin = image_api.ImageServer.begin
     with ImageServer(sketch=True) as server:
         monkeypatch.setattr(
-            image_api_batches, "_begin", lambda api, request: begin(api, request) and (1 / 0)
+            image_api.ImageServer, "begin", lambda api, request: begin(api, request) and (1 / 0)
         )
         with pytest.raises(connection.ServiceError):
             visit(generation(server, mode="batch"))
-        monkeypatch.setattr(image_api_batches, "_begin", begin)
+        monkeypatch.setattr(image_api.ImageServer, "begin", begin)
         made = generation(server, mode="batch")
         assert made.wanted == []
         visit(made)
@@ -198,14 +198,14 @@ def test_a_batch_whose_creation_was_cut_off_is_looked_for_and_not_submitted_twic
 
 
 def test_an_answer_502_leaves_open_whether_a_batch_was_created(monkeypatch):
-    post = image_api_batches.post
+    post = image_api.ImageServer.post
 
     def gateway(api, path, *rest):
         status, answer = post(api, path, *rest)
         return (502, {"detail": "bad gateway"}) if path == "/v1/batches" else (status, answer)
 
     with ImageServer(sketch=True) as server:
-        monkeypatch.setattr(image_api_batches, "post", gateway)
+        monkeypatch.setattr(image_api.ImageServer, "post", gateway)
         with pytest.raises(connection.ServiceError, match="not certain"):
             visit(generation(server, mode="batch"))
         made = generation(server, mode="batch")

@@ -59,11 +59,12 @@ class Patient:
         habitus = _habitus(person, pose, self.sex, self.view, self.finding)
         # Use plain floats: a numpy float64 would widen every image to double precision.
         self.p = {name: float(value) for name, value in habitus.items()}
-        trees = (
-            _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side)
-            for k, side in enumerate((-1, 1))
+        self.vessels = np.concatenate(
+            [
+                _vessel_tree(np.random.default_rng([self.seed, 3, k]), self, side)
+                for k, side in enumerate((-1, 1))
+            ]
         )
-        self.vessels = np.concatenate([*trees])
         self.lesions = _lesions(np.random.default_rng([self.seed, 4, self.visit]), self)
 
     @property

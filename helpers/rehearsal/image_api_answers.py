@@ -8,10 +8,10 @@ import re
 import struct
 import time
 import uuid
-import zlib
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from helpers import findings
 
@@ -128,16 +128,17 @@ def painted(grey: np.ndarray, width: int, height: int) -> bytes:
         "RGB", [picture, picture, picture.point(lambda value: min(255, value + 2))]
     )
     buffer = io.BytesIO()
-    coloured.save(buffer, "PNG", compress_level=1)
-    return with_credentials(buffer.getvalue())
+    coloured.save(buffer, "PNG", compress_level=1, pnginfo=credentials())
+    return buffer.getvalue()
 
 
-def _imagined(modality, finding, side, seed, size=288):
+def _imagined(modality, finding, side, seed):
     """A phantom as a generator would paint it: no detector noise, edges too soft, contrast too
     high.
     """
     from helpers.rehearsal import anatomy, phantom_ct, phantom_xray
 
+    size = 288
     finding = finding if finding in anatomy.FINDINGS else "no_finding"
     if modality == "xray":
         grey = phantom_xray.xray(seed % 2**31, finding, side, size).astype(np.float32) / 4095
@@ -149,28 +150,20 @@ def _imagined(modality, finding, side, seed, size=288):
     return np.asarray(picture.resize((size // 2, size // 2), Image.Resampling.BOX))
 
 
-def with_credentials(png: bytes) -> bytes:
-    """The PNG with a JUMBF box in a caBX chunk, where C2PA puts content credentials. The claim is
+def credentials() -> PngInfo:
+    """A PNG's caBX chunk with a JUMBF box, where C2PA puts content credentials. The claim is
     simulated and not signed.
     """
-    label = b"c2pa\x00"
-    description = _box(
-        b"jumd",
-        bytes.fromhex("63327061001100108000 00AA00389B71".replace(" ", "")) + b"\x03" + label,
-    )
+    kind = bytes.fromhex("63327061 0011 0010 8000 00AA00389B71")
+    description = _box(b"jumd", kind + b"\x03c2pa\x00")
     claim = _box(
         b"json",
         b'{"claim_generator": "rehearsal image API", "digital_source_type":'
         b' "trainedAlgorithmicMedia"}',
     )
-    manifest = _box(b"jumb", description + claim)
-    chunk = (
-        struct.pack(">I", len(manifest))
-        + b"caBX"
-        + manifest
-        + struct.pack(">I", zlib.crc32(b"caBX" + manifest))
-    )
-    return png[:33] + chunk + png[33:]
+    chunk = PngInfo()
+    chunk.add(b"caBX", _box(b"jumb", description + claim))
+    return chunk
 
 
 def _box(kind, content):

@@ -6,29 +6,17 @@ The patient's right is on the image's left. Everything follows from a seed.
 """
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.files import write_atomically
+from helpers.files import sha256, write_atomically
 from helpers.rehearsal.anatomy import CLEAN_SIDE, FINDINGS
 from helpers.rehearsal.phantom_ct import ct_slice
 from helpers.rehearsal.phantom_xray import FIELD_MM, xray
 
-METADATA = (
-    "file",
-    "modality",
-    "origin",
-    "finding",
-    "patient_id",
-    "sex",
-    "age",
-    "view",
-    "licence",
-    "credit",
-    "sha256",
-)
 LABELS = {
     "no_finding": "No Finding",
     "effusion": "Effusion",
@@ -39,7 +27,6 @@ LABELS = {
     "cardiomegaly": "Cardiomegaly",
 }
 SHARES = (0.34, 0.15, 0.13, 0.13, 0.09, 0.07, 0.09)
-CREDIT = "rehearsal phantom, no patient"
 DX, CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -50,8 +37,8 @@ def write_cases(
 
     DICOM X-rays (one to three per patient), CT slices (two per patient) and metadata.csv.
     Idempotent: existing files are kept, so an interrupted call can be repeated. Returns the
-    metadata, whose columns are METADATA. A side is given in the label as hospitals do: "Effusion
-    (left)".
+    metadata, one row per file (file, modality, origin, finding, patient_id, sex, age, view,
+    licence, credit, sha256). A side is given in the label as hospitals do: "Effusion (left)".
     """
     folder = Path(folder)
     if (folder / "metadata.csv").exists():
@@ -63,19 +50,17 @@ def write_cases(
         visits = 2 if modality == "ct" else 1 + int(chance.choice(3, p=(0.5, 0.28, 0.22)))
         person = seed * 100_003 + number
         rows += [_write_case(folder, modality, person, visit, size) for visit in range(visits)]
-    frame = pd.DataFrame(rows, columns=list(METADATA)).astype(str)
+    frame = pd.DataFrame(rows).astype(str)
     write_atomically(folder / "metadata.csv", frame.to_csv(index=False).encode())
     return frame
 
 
-def _write_case(folder, modality, person, visit, size):
+def _write_case(folder, modality, person, visit, size) -> dict:
+    """Write one image unless it is there; returns its row of metadata.csv."""
     rng = np.random.default_rng([person, 9])
     finding, side = str(rng.choice(FINDINGS, p=SHARES)), str(rng.choice(["left", "right"]))
-    sex, age, view = (
-        str(rng.choice(["F", "M"])),
-        int(rng.integers(21, 92)),
-        str(rng.choice(["PA", "AP"], p=(0.65, 0.35))),
-    )
+    sex, age = str(rng.choice(["F", "M"])), int(rng.integers(21, 92))
+    view = str(rng.choice(["PA", "AP"], p=(0.65, 0.35)))
     # Most people return with the same finding; some have recovered.
     if visit and rng.random() < 0.3:
         finding = "no_finding"
@@ -95,20 +80,19 @@ def _write_case(folder, modality, person, visit, size):
         _write(folder / file, _dicom(pixels, modality, patient))
     shown = CLEAN_SIDE.get(finding, side)
     label = LABELS[finding] + (f" ({shown})" if shown else "")
-    digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-    return [
-        file,
-        modality,
-        "real",
-        label,
-        patient["id"],
-        sex,
-        age,
-        patient["view"],
-        "MIT (simulated)",
-        CREDIT,
-        digest,
-    ]
+    return {
+        "file": file,
+        "modality": modality,
+        "origin": "real",
+        "finding": label,
+        "patient_id": patient["id"],
+        "sex": sex,
+        "age": age,
+        "view": patient["view"],
+        "licence": "MIT (simulated)",
+        "credit": "rehearsal phantom, no patient",
+        "sha256": sha256(folder / file),
+    }
 
 
 def _write(path, content):
@@ -119,7 +103,12 @@ def _write(path, content):
     path.with_suffix(".part").replace(path)
 
 
-def _tags(pixels, modality, patient, uid) -> dict:
+def _dicom(pixels, modality, patient) -> bytes:
+    """A DICOM file with 12 bits stored in 16, MONOCHROME2; a CT's stored values are HU + 1024."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
     both = {
         "SOPClassUID": DX if modality == "xray" else CT,
         "SOPInstanceUID": uid,
@@ -164,22 +153,9 @@ def _tags(pixels, modality, patient, uid) -> dict:
             "WindowWidth": 1500,
         },
     }
-    return {**both, **own[modality]}
-
-
-def _dicom(pixels, modality, patient) -> bytes:
-    """A DICOM file with 12 bits stored in 16, MONOCHROME2; a CT's stored values are HU + 1024."""
-    import io
-
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    uid = f"2.25.{int(hashlib.sha256(f'{patient}'.encode()).hexdigest()[:30], 16)}"
     data = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
-    for name, value in _tags(pixels, modality, patient, uid).items():
+    for name, value in (both | own[modality]).items():
         setattr(data, name, value)
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
-    data.file_meta.MediaStorageSOPInstanceUID = uid
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()
     data.save_as(buffer, enforce_file_format=True)

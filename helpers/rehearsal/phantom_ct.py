@@ -80,12 +80,12 @@ def _tissues(patient, x, y, z, step):
     hu = hu + _body(patient, x, y, z, wall, step) * (
         MUSCLE - FAT + 14 * noise(patient.seed, x.shape[1], 60)
     )
-    layers = [(patient.cage(x, flat), -40)]
-    layers += [(patient.mediastinum(x, flat), -12)]
-    layers += [(span, LIVER) for span in patient.abdomen(x, flat)]
-    layers += [
-        (span, p["contrast_hu"])
-        for span in (patient.heart(x, flat), *patient.aorta(x, flat), *patient.hila(x, flat))
+    blood = (patient.heart(x, flat), *patient.aorta(x, flat), *patient.hila(x, flat))
+    layers = [
+        (patient.cage(x, flat), -40),
+        (patient.mediastinum(x, flat), -12),
+        *((span, LIVER) for span in patient.abdomen(x, flat)),
+        *((span, p["contrast_hu"]) for span in blood),
     ]
     inside = _filled(patient.cage(x, flat), y, step)
     for span, value in layers:
@@ -109,9 +109,10 @@ def _lung_mask(patient, x, y, z, step):
     flat = np.full(x.shape, z, np.float32)
     middle, half = patient.cage(x, flat)
     mask = _filled((middle, half - 3), y, step)
-    others = [patient.heart(x, flat), patient.mediastinum(x, flat), patient.spine(x, flat)]
     for span in (
-        *others,
+        patient.heart(x, flat),
+        patient.mediastinum(x, flat),
+        patient.spine(x, flat),
         *patient.aorta(x, flat),
         *patient.hila(x, flat),
         *patient.abdomen(x, flat),

@@ -37,7 +37,7 @@ def xray(
     rng = np.random.default_rng([seed, 5, visit])
     path = resized(_organ_path(patient, *_frontal_grid(patient, min(size, COARSE))), size)
     x, z = _frontal_grid(patient, size)
-    path += MU_WATER * _vessel_path(patient, x, z, size) + MU_BONE * patient.p["bone"] * _bone_path(
+    path += MU_WATER * _vessel_path(patient, size) + MU_BONE * patient.p["bone"] * _bone_path(
         patient, x, z
     )
     primary = np.exp(-path)
@@ -165,7 +165,7 @@ def _tube(x, z, start, end, radius):
     return 2 * np.sqrt(np.clip(radius**2 - distance2, 0, None))
 
 
-def _vessel_path(patient, x, z, size):
+def _vessel_path(patient, size):
     """Path through the pulmonary vessels: their mass spread along their course, then blurred to
     their width.
     """
