@@ -148,7 +148,13 @@ def _preflight(steps: list[planning.Step]) -> None:
     checks = (_missing_cases, _missing_api, _bad_tables)
     left = [step.run for step in steps if step.state != "finished"]
     missing = [sentence for run in left for check in checks if (sentence := check(run))]
-    missing += _unread_cases([step.run for step in steps])
+    sources = {step.run.name: step.run.parameters.get("source") for step in steps}
+    drawn = [name for name, source in sources.items() if source == "phantom"]
+    if drawn and "folder" not in sources.values() and os.environ.get("CASES"):
+        missing.append(
+            f"{drawn[0]} draws phantoms, so it would ignore CASES=: remove `source: phantom` from"
+            " its YAML to import that folder, or leave CASES= out."
+        )
     if missing:
         raise runs.RunError("\n".join(missing))
 
@@ -161,18 +167,6 @@ def _missing_cases(run: runs.Run) -> str:
         return ""
     found = f", and {folder} is {'empty' if folder.is_dir() else 'not a folder'}" if folder else ""
     return f"{run.name} needs the folder of real images{found}: add CASES=<folder> to the command."
-
-
-def _unread_cases(selected: list[runs.Run]) -> list[str]:
-    """The sentence that refuses CASES= where every run of 01 draws phantoms instead."""
-    sources = {run.name: run.parameters.get("source") for run in selected}
-    drawn = [name for name, source in sources.items() if source == "phantom"]
-    if not drawn or "folder" in sources.values() or not os.environ.get("CASES"):
-        return []
-    return [
-        f"{drawn[0]} draws phantoms, so it would ignore CASES=: remove `source: phantom` from its"
-        " YAML to import that folder, or leave CASES= out."
-    ]
 
 
 def _missing_api(run: runs.Run) -> str:
