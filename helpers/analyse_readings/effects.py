@@ -225,9 +225,8 @@ def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str
 
     def replaced(effect: str, others: Iterable[str]) -> bool:
         there = np.column_stack([readers, *(columns[other] for other in others)])
-        more = np.column_stack([there, columns[effect]])
         needed = np.linalg.matrix_rank(there) + columns[effect].shape[1]
-        return np.linalg.matrix_rank(more) < needed
+        return np.linalg.matrix_rank(np.column_stack([there, columns[effect]])) < needed
 
     found = {}
     for effect in columns:
@@ -253,8 +252,8 @@ def levels(values: pd.Series, images: pd.Series, inside=None, reference="") -> l
         kept.append(RARE)
         values = values.where(~values.isin(rare), RARE)
     if len(kept) < 2:
-        varies = len(counts) > 1
-        return f"only one level has {FEWEST} images or more" if varies else "it does not vary"
+        few = f"only one level has {FEWEST} images or more"
+        return few if len(counts) > 1 else "it does not vary"
     reference = reference if reference in kept else kept[0]
     return [(name, reference, (values == name).astype(float)) for name in kept if name != reference]
 

@@ -14,8 +14,9 @@ def clusters(shown: pd.DataFrame) -> pd.Series | None:
 
 def per_reader(values: pd.DataFrame, truth: pd.Series, measure, **options) -> pd.DataFrame:
     """`measure(column, truth)` for every reader, stacked with a column reader."""
-    frames = [measure(values[r], truth, **options).assign(reader=r) for r in values]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return pd.concat(
+        [measure(values[r], truth, **options).assign(reader=r) for r in values], ignore_index=True
+    )
 
 
 def by_source(scores: pd.DataFrame, shown: pd.DataFrame, measure) -> pd.DataFrame:
@@ -40,11 +41,13 @@ def beside_real(shown: pd.DataFrame, own: pd.Series) -> pd.Series:
 
 def by_stratum(values: pd.DataFrame, shown: pd.DataFrame, measure) -> pd.DataFrame:
     """`per_reader` over all images, over each modality, and stratified over modality."""
-    frames = [
-        per_reader(values.loc[part.index], part["truth"], measure, **options).assign(stratum=name)
-        for name, part, options in strata(shown)
-    ]
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(
+        [
+            per_reader(values.loc[p.index], p["truth"], measure, **options).assign(stratum=name)
+            for name, p, options in strata(shown)
+        ],
+        ignore_index=True,
+    )
 
 
 def strata(shown: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict]]:
@@ -65,11 +68,10 @@ def image_groups(shown: pd.DataFrame) -> dict[str, pd.Series]:
     """Sets of images whose agreement is reported separately: all, by modality, by origin, by both
     (if they exist).
     """
-    chosen = {OVERALL: pd.Series(True, index=shown.index)}
     modalities = sorted(shown["modality"].unique(), reverse=True)
     origins = sorted(shown["origin"].unique())
-    for modality in modalities:
-        chosen[modality] = shown["modality"] == modality
+    chosen = {OVERALL: pd.Series(True, index=shown.index)}
+    chosen |= {modality: shown["modality"] == modality for modality in modalities}
     for origin in origins if len(origins) > 1 else []:
         chosen[origin] = shown["origin"] == origin
         for modality in modalities if len(modalities) > 1 else []:

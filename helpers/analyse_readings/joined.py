@@ -61,10 +61,8 @@ def fields(designed: protocol.Protocol, said: pd.DataFrame) -> pd.DataFrame:
     for question in designed.questions_of(protocol.READER):
         if question.kind == "choice":
             given = own[own["question"] == question.id].set_index("reader")["value"]
-            options = dict(question.options)
-            found[question.text] = given.map(options).astype(
-                pd.CategoricalDtype(list(options.values()), ordered=True)
-            )
+            order = pd.CategoricalDtype([text for _, text in question.options], ordered=True)
+            found[question.text] = given.map(dict(question.options)).astype(order)
     return pd.DataFrame(found)
 
 

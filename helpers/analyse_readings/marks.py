@@ -56,7 +56,7 @@ def analyse(
                 "images": int(read["image_id"].nunique()),
                 "answers_by_source": read["source"].value_counts().to_dict(),
                 "text": question.text,
-                **_alike(read, hits),
+                "two_alike": _two_alike(read, hits),
                 "regions": frames["mark_regions"][-1].to_dict("records"),
                 "agreement": frames["mark_agreement"][-1].to_dict("records"),
             }
@@ -130,14 +130,12 @@ def _agreement(read: pd.DataFrame, hits: pd.DataFrame) -> pd.DataFrame:
     return results.without_few(found.rename_axis("coefficient").reset_index())
 
 
-def _alike(read: pd.DataFrame, hits: pd.DataFrame) -> dict:
+def _two_alike(read: pd.DataFrame, hits: pd.DataFrame) -> dict:
     """The generated images on which at least two readers marked the same region."""
     own = pd.concat([read, hits], axis=1)[read["origin"] == "generated"]
     most = own.groupby("image_id")[REGIONS].sum().max(axis=1)
     clusters = own.drop_duplicates("image_id").set_index("image_id")["cluster"]
-    return {
-        "two_alike": accuracy.counted(most >= 2, clusters.reindex(most.index), accuracy.unit([1]))
-    }
+    return accuracy.counted(most >= 2, clusters.reindex(most.index), accuracy.unit([1]))
 
 
 def counted(marks: pd.DataFrame) -> np.ndarray:

@@ -44,8 +44,7 @@ def analyse(
     about, answers = _answers(run, set_run, own_key, main)
     people = [row["reader"] for row in found["readers"]]
     labels, scores = _wide(tables["answers"], shown.index, people)
-    names = list(about["reader"])
-    model_labels, model_scores = _wide(answers, shown.index, names)
+    model_labels, model_scores = _wide(answers, shown.index, list(about["reader"]))
     groups = image_sets.clusters(shown)
     policy = run.parameters.uncertain.replace("own", "wrong")
     right, model_right = (_right(part, shown["truth"], policy) for part in (labels, model_labels))

@@ -138,5 +138,5 @@ def could_show(table: pd.DataFrame, results: dict) -> list[str]:
     numbers.
     """
     kappa = table[table["coefficient"] == "cohen"].set_index("both_fake").to_dict("index")
-    said = texts.fill("published.md", kappa=kappa, real=results["design"]["real"])
-    return texts.paragraphs(said)
+    real = results["design"]["real"]
+    return texts.paragraphs(texts.fill("published.md", kappa=kappa, real=real))

@@ -125,16 +125,18 @@ def pictures(blind_ids: Iterable[str], set_run: runs.Run) -> list[np.ndarray]:
     folder = set_run.folder / "reading_set"
     paths = set_run.read("reading_set/reading_set.csv").set_index("blind_id")["path"]
     depth = 2 ** json.loads((folder / "study.json").read_text())["bits"] - 1
-    read = (images.read_png(folder / paths[blind_id]) for blind_id in blind_ids)
-    return [array.astype(np.float32) / depth for array in read]
+    return [
+        images.read_png(folder / paths[blind_id]).astype(np.float32) / depth
+        for blind_id in blind_ids
+    ]
 
 
 def _shown(rows: pd.DataFrame, set_run: runs.Run) -> tuple[list[np.ndarray], list[str]]:
-    sources = [source if isinstance(source, str) else "real" for source in rows["generator"]]
-    short = [source if len(source) <= 22 else f"{source[:21]}…" for source in sources]
-    return pictures(rows["blind_id"], set_run), [
-        f"{figures.NAMES[modality]}\n{source}" for modality, source in zip(rows["modality"], short)
-    ]
+    captions = []
+    for modality, source in zip(rows["modality"], rows["generator"].fillna("real")):
+        short = source if len(source) <= 22 else f"{source[:21]}…"
+        captions.append(f"{figures.NAMES[modality]}\n{short}")
+    return pictures(rows["blind_id"], set_run), captions
 
 
 def write(

@@ -84,8 +84,8 @@ def analyse(
         "words": list(_words(answers, questions)),
         "titles": designed.titles(),
         "asked": _described(designed),
+        "noticed": noticed(designed, answers, given, readers),
     }
-    found["noticed"] = noticed(designed, answers, given, readers)
     return results.plain({"own_questions": found} | paired | marked), tables
 
 
@@ -179,14 +179,13 @@ def _counts(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
         if question.kind in ("text", "number", protocol.MARKS):
             continue
         for origin, rows in _of(answers, block, name).groupby("origin"):
-            chosen = rows["value"].str.split("|")
+            chosen, of = rows["value"].str.split("|"), accuracy.unit(rows["truth"])
             for value, text in offered.items():
                 hits = chosen.map(lambda values, value=value: value in values).astype(bool)
                 if question.kind == "findings" and not hits.any():
                     continue
                 about = {"block": block, "question": name, "origin": origin, "value": value}
-                found = accuracy.counted(hits, rows["cluster"], accuracy.unit(rows["truth"]))
-                yield about | {"text": text} | found
+                yield about | {"text": text} | accuracy.counted(hits, rows["cluster"], of)
 
 
 def _words(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
@@ -216,7 +215,7 @@ def _agreements(answers: pd.DataFrame, questions: dict) -> pd.DataFrame:
         values = [value for value, _ in question.options] or ["true", "false"]
         if wide.shape[1] < 2:
             continue
-        found = agreement.coefficients(
+        table = agreement.coefficients(
             wide.astype(float) if scale else wide,
             [int(value) for value in values] if scale else values,
             weights="quadratic" if scale else "identity",
@@ -224,11 +223,9 @@ def _agreements(answers: pd.DataFrame, questions: dict) -> pd.DataFrame:
             clusters=groups.reindex(wide.index),
             scale="atanh",
         )
-        frames.append(
-            found.rename_axis("coefficient").reset_index().assign(block=block, question=name)
-        )
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    return results.without_few(table) if frames else table
+        table = results.without_few(table.rename_axis("coefficient").reset_index())
+        frames.append(table.assign(block=block, question=name))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _numeric(answers: pd.DataFrame, block: str, name: str) -> pd.DataFrame:

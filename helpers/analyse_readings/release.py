@@ -123,16 +123,17 @@ def _anonymous(once: pd.DataFrame) -> pd.DataFrame:
 
 def _without_people(found: dict, frames: dict[str, pd.DataFrame]) -> dict:
     """The results without what would identify a person when there are few readers."""
-    readers = [
-        {k: v for k, v in row.items() if k not in ("years", "specialty")}
-        for row in found["readers"]
-    ]
-    subgroups = [
-        row
-        for row in found["subgroups"]
-        if row["by"] in results.GROUPS or row["readers"] >= FEW_READERS
-    ]
-    shared = found | {"readers": readers, "subgroups": subgroups}
+    shared = found | {
+        "readers": [
+            {k: v for k, v in row.items() if k not in ("years", "specialty")}
+            for row in found["readers"]
+        ],
+        "subgroups": [
+            row
+            for row in found["subgroups"]
+            if row["by"] in results.GROUPS or row["readers"] >= FEW_READERS
+        ],
+    }
     if "own_questions" in found:
         once = results.records(_anonymous(frames["question_once"]))
         shared["own_questions"] = found["own_questions"] | {"once": once}
@@ -227,19 +228,6 @@ def kaggle(run: runs.Run, context: dict, parts: dict) -> str:
     title = title if len(title) <= 50 else title[:51].rsplit(" ", 1)[0][:50]
     title = title if len(title) >= 6 else f"Reader study {title}"
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50].strip("-")
-    resources = [
-        {
-            "path": name,
-            "description": f"{len(frame)} rows",
-            "schema": {
-                "fields": [
-                    {"name": c, "type": TYPES.get(t.kind, "string")}
-                    for c, t in frame.dtypes.items()
-                ]
-            },
-        }
-        for name, frame in parts.items()
-    ]
     about = f"SIMULATED: {', '.join(simulated)}. " if simulated else ""
     page = {
         "title": title,
@@ -249,6 +237,18 @@ def kaggle(run: runs.Run, context: dict, parts: dict) -> str:
         "keywords": ["image", "healthcare", "radiology"],
         "isPrivate": True,
         "description": f"{about}See README.md.",
-        "resources": resources,
+        "resources": [
+            {
+                "path": name,
+                "description": f"{len(frame)} rows",
+                "schema": {
+                    "fields": [
+                        {"name": column, "type": TYPES.get(kind.kind, "string")}
+                        for column, kind in frame.dtypes.items()
+                    ]
+                },
+            }
+            for name, frame in parts.items()
+        ],
     }
     return json.dumps(page, indent=1, ensure_ascii=False) + "\n"

@@ -75,11 +75,12 @@ def render(results: dict, context: dict, figures: dict[str, dict], files: bool =
     pictures = {}
     for name, picture in figures.items():
         encoded = base64.b64encode(picture["png"]).decode()
-        source = f"{name}.svg" if files else f"data:image/png;base64,{encoded}"
-        # CSS pixels: half of the stored pixels (the header's first number), so that text has the
-        # same size in all figures.
-        width = int.from_bytes(picture["png"][16:20], "big") // 2
-        pictures[name] = {"src": source, "width": width}
+        pictures[name] = {
+            "src": f"{name}.svg" if files else f"data:image/png;base64,{encoded}",
+            # CSS pixels: half of the stored pixels (the header's first number), so that text has
+            # the same size in all figures.
+            "width": int.from_bytes(picture["png"][16:20], "big") // 2,
+        }
     return texts.fill(
         "report.html",
         **results,

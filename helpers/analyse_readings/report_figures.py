@@ -67,13 +67,12 @@ def labels_by_source(per_image: pd.DataFrame) -> Figure:
     shares = counts.div(counts.sum(axis=1), axis=0)
     shares.index = counts.index = [textwrap.fill(name, 26) for name in shares.index]
     figure, axes = plt.subplots(figsize=(8.2, 0.9 + 0.55 * max(len(shares), 1)))
-    left = 0 * shares.sum(axis=1)
+    before = shares.cumsum(axis=1).shift(axis=1, fill_value=0)
     for label in ORDER:
-        values = shares[f"votes_{label}"]
         bars = axes.barh(
             shares.index,
-            values,
-            left=left,
+            shares[f"votes_{label}"],
+            left=before[f"votes_{label}"],
             color=figures.COLOURS[label],
             label=f"called {label}",
             edgecolor="white",
@@ -87,7 +86,6 @@ def labels_by_source(per_image: pd.DataFrame) -> Figure:
             weight="bold",
             fontsize=10,
         )
-        left = left + values
     figures.percent_axis(axes, xlim=(0, 1), xlabel="share of answers (numbers: counts)", ylabel="")
     axes.grid(False, axis="y")
     figures.legend_above(axes, 3)

@@ -80,8 +80,7 @@ def count(part: dict, what: str = "", more: str = "") -> str:
         if part["low"] is not None
         else f"no interval: {part['reason']}"
     )
-    share = percent(part["estimate"])
-    return f"{part['count']} of {part['total']}{what} ({share}; {held}{more})"
+    return f"{part['count']} of {part['total']}{what} ({percent(part['estimate'])}; {held}{more})"
 
 
 def estimate(row: dict, low: str = "low", high: str = "high") -> str:
@@ -262,9 +261,8 @@ def captions(results: dict, chosen: dict[str, int | None], most: int = 0) -> dic
     at most `most` of them; None leaves the number out.
     """
     readers, galleries = results["design"]["readers"], {}
-    people = everyone(readers)
     for name, count in chosen.items():
-        title = report_figures.GALLERIES[name].format(people=people, two=two(readers))
+        title = report_figures.GALLERIES[name].format(people=everyone(readers), two=two(readers))
         number = "" if count is None else f": {count}"
         if count and count > most:
             number += f", of which {most} {were(most, 'is', 'are')} shown"
