@@ -244,6 +244,12 @@ def test_several_processes_write_at_once(engine):
     assert store.verify(engine) == []
 
 
+def test_only_postgresql_is_opened_by_url(tmp_path):
+    """SQLite opened by URL would commit every statement by itself, not every answer as a whole."""
+    with pytest.raises(store.StoreError, match="write postgresql://"):
+        store.open_store(f"sqlite:///{tmp_path / 'readings.sqlite'}")
+
+
 def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
     for number in range(3):
         store.append(engine, "reader-a", message(number))

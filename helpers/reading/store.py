@@ -29,15 +29,12 @@ from helpers.reading.schema import (
     triggers,
 )
 
-_SETTINGS = {
-    "sqlite": (
-        "PRAGMA journal_mode=WAL",
-        "PRAGMA synchronous=FULL",
-        "PRAGMA foreign_keys=ON",
-        "PRAGMA secure_delete=ON",
-    ),
-    "postgresql": ("SET lock_timeout = '2s'",),  # nobody waits for a lock for ever
-}
+_SQLITE_SETTINGS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",
+)
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "davfs", "beegfs", "gpfs"),
     *("vboxsf", "prl_fs", "drvfs", "fuse.sshfs", "fuse.rclone", "fuse.gcsfuse", "fuse.s3fs"),
@@ -56,14 +53,13 @@ class Refused(ValueError):
 
 
 def open_store(place: str | Path) -> Engine:
-    """The store at a path (SQLite) or a database URL; made when absent.
+    """The store at a path (SQLite) or a database URL (PostgreSQL); made when absent.
 
     Raises StoreError on a network file system, where SQLite's locks cannot be relied on, for a
     database that does not answer, and for a record of an earlier version (which is not changed).
     """
     engine = _by_url(str(place)) if "://" in str(place) else _by_path(Path(place).absolute())
     shown = engine.url.render_as_string(hide_password=True)
-    sa.event.listen(engine, "connect", _settings(engine.dialect.name))
     try:
         known = sa.inspect(engine)
         if known.has_table("readers") and "simulated" not in {
@@ -87,13 +83,21 @@ def open_store(place: str | Path) -> Engine:
 
 def _by_url(url: str) -> Engine:
     scheme, rest = url.split("://", 1)
-    scheme = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
     try:
-        return sa.create_engine(f"{scheme}://{rest}", pool_pre_ping=True)
-    except (exc.ArgumentError, ModuleNotFoundError, ValueError):
+        if scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
+            raise ValueError  # the settings and transactions of any other database are not known
+        engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+    except (exc.ArgumentError, ValueError):
         raise StoreError(
             "The database URL is not valid: write postgresql://user:password@host/database."
         ) from None
+
+    @sa.event.listens_for(engine, "connect")
+    def settle(connection, _):
+        connection.execute("SET lock_timeout = '2s'")  # nobody waits for a lock for ever
+        connection.commit()
+
+    return engine
 
 
 def _by_path(path: Path) -> Engine:
@@ -107,25 +111,18 @@ def _by_path(path: Path) -> Engine:
     url = sa.URL.create("sqlite", database=str(path))
     engine = sa.create_engine(url, connect_args={"timeout": 2, "check_same_thread": False})
 
+    @sa.event.listens_for(engine, "connect")
+    def settle(connection, _):
+        connection.isolation_level = None  # transactions begin below, before the first read
+        for statement in _SQLITE_SETTINGS:
+            connection.execute(statement)
+
     @sa.event.listens_for(engine, "begin")
     def begin(connection):
         reading = connection.get_execution_options().get("reading")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
-
-
-def _settings(dialect: str):
-    def apply(connection, _):
-        if dialect == "sqlite":
-            connection.isolation_level = None  # transactions begin above, before the first read
-        cursor = connection.cursor()
-        for statement in _SETTINGS.get(dialect, ()):
-            cursor.execute(statement)
-        cursor.close()
-        connection.commit()
-
-    return apply
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
