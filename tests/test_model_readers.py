@@ -365,7 +365,7 @@ def test_an_answer_is_checked_against_the_questions(said, given):
 )  # fmt: skip
 def test_an_answer_of_another_shape_is_no_answer(content):
     with pytest.raises(connection.Unusable):
-        replies.answers(replies.read(content).text, asked())
+        replies.answers(replies.read(content)[0], asked())
 
 
 # --- kills

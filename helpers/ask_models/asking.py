@@ -114,10 +114,10 @@ class ModelReading(Work):
         }
         if row["status"] != "ok":
             return about | {"reason": row["error"] or "refused"}
-        reply = replies.read(kept["answer"].encode())
+        text, model = replies.read(kept["answer"].encode())
         return about | {
-            "reply.model": reply.model,
-            "answers": replies.answers(reply.text, self.opened.protocol.questions_of(order.block)),
+            "reply.model": model,
+            "answers": replies.answers(text, self.opened.protocol.questions_of(order.block)),
         }
 
     def _kept(self, row: dict) -> Path:
@@ -194,7 +194,7 @@ class ModelReading(Work):
         status, verdict = "ok", retry_policy.Verdict("done")
         try:
             questions = self.opened.protocol.questions_of(order.block)
-            replies.answers(replies.read(content).text, questions)
+            replies.answers(replies.read(content)[0], questions)
         except connection.Unusable as error:
             status = "refused" if error.action == "refused" else "failed"
             verdict = retry_policy.Verdict(error.action, str(error))

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 
 from helpers import protocol
 from helpers.services import secrets
@@ -13,14 +12,6 @@ DECLINED = re.compile(
     r"|cannot (?:assist|help|provide)|as an ai)\b",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One reply of a chat completion: its text, the model that the service names, tokens used."""
-
-    text: str
-    model: str
 
 
 def schema(questions: list[protocol.Question]) -> dict:
@@ -60,8 +51,8 @@ def usage(content: bytes) -> dict:
     return counted if isinstance(counted, dict) else {}
 
 
-def read(content: bytes) -> Reply:
-    """The text of a chat completion. Raises Unusable."""
+def read(content: bytes) -> tuple[str, str]:
+    """The text of a chat completion, and the model that the service names. Raises Unusable."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -83,7 +74,7 @@ def read(content: bytes) -> Reply:
         raise Unusable("cut off: it was longer than longest_answer")
     if not isinstance(text, str) or not text.strip():
         raise Unusable("empty", "empty")
-    return Reply(text, str(body.get("model") or ""))
+    return text, str(body.get("model") or "")
 
 
 def answers(text: str, questions: list[protocol.Question]) -> dict:

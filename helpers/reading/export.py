@@ -14,8 +14,12 @@ from helpers.plurals import counted
 from helpers.reading import accounts, backup, chain, reader_state, record, setting, store
 from helpers.runner import runs
 
-TABLES = {"events": "events", "answers": "given_answers", "readings": "readings"}
-TABLES |= {"readers": "readers"}  # file -> its declaration in table_columns
+TABLES = {  # file -> its declaration in table_columns
+    "events": "events",
+    "answers": "given_answers",
+    "readings": "readings",
+    "readers": "readers",
+}
 
 
 def collect(run: runs.Run) -> str:
