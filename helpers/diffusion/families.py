@@ -84,9 +84,8 @@ def check(pipeline, base: str) -> None:
             vae.in_channels not in (1, 3)
         ),
     }
-    for fault, holds in faults.items():
-        if holds:
-            raise ModelError(f"{base}: {fault}.")
+    if found := [fault for fault, holds in faults.items() if holds]:
+        raise ModelError(f"{base}: {found[0]}.")
 
 
 def native_size(pipeline) -> int:

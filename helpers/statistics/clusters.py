@@ -39,11 +39,10 @@ def connected(*keys: pd.Series) -> np.ndarray:
     """Group number of every row, (rows,): rows that share a value of any key, directly or through
     others, form one group. A missing value is never shared.
     """
-    rows, pairs = pd.Series(np.arange(len(keys[0]))), []
-    for key in keys:
-        first = rows.groupby(key.to_numpy()).transform("min")
-        pairs.append(np.column_stack([rows, first.fillna(rows)]))
-    return linked(np.concatenate(pairs).astype(int), len(rows))
+    rows = pd.Series(np.arange(len(keys[0])))
+    firsts = (rows.groupby(key.to_numpy()).transform("min").fillna(rows) for key in keys)
+    pairs = np.concatenate([np.column_stack([rows, first]) for first in firsts])
+    return linked(pairs.astype(int), len(rows))
 
 
 def number(numbers: np.ndarray) -> float:

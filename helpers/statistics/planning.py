@@ -222,9 +222,8 @@ def refuse(readers, images, area, difference, reader_sd, correlation, alpha) -> 
             min(readers) >= 1 and min(images) >= LEAST
         ),
     }
-    for sentence, holds in possible.items():
-        if not holds:
-            raise ValueError(sentence)
+    if wrong := [sentence for sentence, holds in possible.items() if not holds]:
+        raise ValueError(wrong[0])
 
 
 if __name__ == "__main__":

@@ -54,10 +54,8 @@ def covariances(moved, truth, numbers, groups) -> tuple:
     """Covariance over images (studies, readers, readers) and degrees of freedom (studies) from the
     results of `influence`.
     """
-    parts = []
-    for kind in (0, 1):
-        total = np.moveaxis(cluster.sums(moved[truth == kind], numbers[truth == kind]), 0, -1)
-        parts.append(total @ np.swapaxes(total, -1, -2))
+    sums = [cluster.sums(moved[truth == kind], numbers[truth == kind]) for kind in (0, 1)]
+    parts = [np.moveaxis(total, 0, -1) @ np.moveaxis(total, 0, -2) for total in sums]
     spread = np.stack([part.mean(axis=(-2, -1)) for part in parts], axis=-1)
     return sum(parts), cluster.satterthwaite(spread, np.moveaxis(groups - 1.0, 0, -1))
 
