@@ -8,7 +8,7 @@ from test_sampling import sampled, study  # noqa: F401 (a fixture)
 
 from helpers import images
 from helpers.runner import runs
-from helpers.sample_diffusion import frames
+from helpers.sample_diffusion import drawing
 
 
 def test_one_sample_from_noise_to_itself(study):  # noqa: F811
@@ -39,5 +39,5 @@ def test_a_pipeline_without_latents_of_its_vae_keeps_none(vae, tmp_path):
         pipeline.scheduler.step(None, 1, torch.zeros(1, 3, 8, 8))
 
     run = runs.Run("t", "04_sample_diffusion", {"frames": 3})
-    frames.keep(run, pipeline, "s1", draw, 8)
+    drawing.keep_stages(run, pipeline, "s1", draw, 8)
     assert not run.folder.exists()

@@ -14,7 +14,7 @@ from helpers.diffusion import ModelError, base_models, families
 from helpers.files import sha256
 from helpers.runner import freshness, runs, workers
 from helpers.runner.progress import progress
-from helpers.sample_diffusion import drawing, frames, inpainting
+from helpers.sample_diffusion import drawing, inpainting
 from helpers.sample_diffusion.sampling_prompts import SamplingError
 
 
@@ -150,7 +150,7 @@ def draw_shard(
     one = made[~made.image_id.isin(reasons)].head(1)
     if first and settings.frames and len(one):
         draw = partial(drawing.draw, pipeline, one, *how)
-        frames.keep(run, pipeline, one.image_id.iloc[0], draw, bits)
+        drawing.keep_stages(run, pipeline, one.image_id.iloc[0], draw, bits)
     return reasons
 
 
