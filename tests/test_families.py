@@ -31,7 +31,7 @@ from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import (
     dry_run,
     latents,
-    recipes,
+    training_cases,
     training_run,
 )
 from helpers.runner import folders, runs
@@ -154,14 +154,14 @@ def test_one_step_is_that_of_the_published_script(bases, name):
     run = trained(bases[name], f"{name}-step", **values)
     frame = training_run.read_cases(run)
     cases = frame[frame.split == "train"].reset_index(drop=True)
-    chosen = cases.iloc[[recipes.case_in_place(place, len(cases), 0) for place in range(3)]]
+    chosen = cases.iloc[[training_cases.case_in_place(place, len(cases), 0) for place in range(3)]]
     pixels = [
         torch.from_numpy(images.read_png(row.file).astype(np.float32) / 4095 * 2 - 1)
         for row in chosen.itertuples()
     ]
     pixels = torch.stack(pixels)[:, None].expand(-1, 3, -1, -1)
     shape = (4, 8, 8)
-    eps, posterior, uniform, _ = recipes.draw(range(3), shape, recipe(), torch.device("cpu"))
+    eps, posterior, uniform, _ = training_cases.draw(range(3), shape, recipe(), torch.device("cpu"))
     pipeline = STOCK[name].from_pretrained(bases[name])
     network = families.network(pipeline)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)

@@ -26,7 +26,6 @@ from helpers.diffusion import base_models, families, noise
 from helpers.files import sha256
 from helpers.finetune_diffusion import (
     latents,
-    recipes,
     trained_parts,
     training_cases,
     training_loop,
@@ -140,7 +139,7 @@ def plain_loop(pipeline, frame: pd.DataFrame, recipe: Record) -> float:
     rng = np.random.default_rng(0)
     began = time.perf_counter()
     for step in range(1, recipe.steps + 1):
-        optimizer.param_groups[0]["lr"] = recipes.learning_rate(step, recipe)
+        optimizer.param_groups[0]["lr"] = training_loop.learning_rate(step, recipe)
         rows = train.iloc[rng.integers(0, len(train), recipe.batch)]
         grey = [
             np.asarray(
