@@ -19,7 +19,8 @@ from pydicom import uid
 
 from helpers import images
 from helpers.formats import dicom
-from helpers.formats.picture import ImageError, luminance, window
+from helpers.formats.picture import ImageError
+from helpers.formats.windowing import luminance, window
 from helpers.prepare_cases import deidentify
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers import images
-from helpers.formats.picture import ImageError, window
+from helpers.formats.picture import ImageError
+from helpers.formats.windowing import window
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 

@@ -12,7 +12,7 @@ from test_report import CONTEXT, analyse
 from helpers import protocol_tables, study, tables
 from helpers.analyse_readings import pairs as analysed
 from helpers.analyse_readings import questions, report, texts
-from helpers.assemble_reading_set import blocks, envelope, seal
+from helpers.assemble_reading_set import blocks, envelope, pairs, seal
 from helpers.reading import setting
 
 SINGLE = reading_studies.BLOCK | {"block": "single"}
@@ -70,7 +70,7 @@ def secret(said: str) -> bytes:
 
 @pytest.mark.parametrize("count", [7, 8])
 def test_pairs_are_matched_and_sides_balanced(study_folders, count):
-    found = blocks.paired(presented(count), DESIGNED, secret)
+    found = pairs.paired(presented(count), DESIGNED, secret)
     sides = []
     for left, both in found.groupby("left"):
         assert sorted(both["origin"]) == ["generated", "real"] and both["modality"].nunique() == 1
@@ -79,18 +79,18 @@ def test_pairs_are_matched_and_sides_balanced(study_folders, count):
     assert len(sides) == 2 * count, "every image is in one pair"
     balance = pd.DataFrame(sides, columns=["modality", "left"]).groupby("modality")["left"].sum()
     assert ((balance - count / 2).abs() < 1).all() and abs(balance.sum() - count) < 1
-    again = blocks.paired(presented(count, seed=1), DESIGNED, secret)
+    again = pairs.paired(presented(count, seed=1), DESIGNED, secret)
     assert {*again["left"]} == {*found["left"]}, "the order of the rows changes nothing"
-    other = blocks.paired(presented(count), DESIGNED, lambda said: secret(f"other {said}"))
+    other = pairs.paired(presented(count), DESIGNED, lambda said: secret(f"other {said}"))
     assert {*other["left"]} != {*found["left"]}, "who has not the seal cannot know the sides"
 
 
 def test_what_cannot_be_matched_is_paired_all_the_same(study_folders):
     shown = presented(4, finding="effusion")
     shown.loc[shown["origin"] == "real", "finding"] = "hernia"
-    assert blocks.paired(shown, DESIGNED, secret)["left"].notna().all()
+    assert pairs.paired(shown, DESIGNED, secret)["left"].notna().all()
     twice = pd.concat([shown, shown.iloc[:1].assign(repeat=True)], ignore_index=True)
-    assert len(blocks.paired(twice, DESIGNED, secret)) == len(shown), "no repeats in pairs"
+    assert len(pairs.paired(twice, DESIGNED, secret)) == len(shown), "no repeats in pairs"
 
 
 def test_unequal_numbers_are_found_before_anything_is_drawn():

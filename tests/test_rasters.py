@@ -13,7 +13,8 @@ from PIL import Image
 
 from helpers import images
 from helpers.formats import rasters
-from helpers.formats.picture import ImageError, luminance
+from helpers.formats.picture import ImageError
+from helpers.formats.windowing import luminance
 
 
 def read(path, **options):

@@ -15,6 +15,7 @@ from helpers.reading import (
     accounts,
     messages,
     operations,
+    order,
     reader_state,
     record,
     setting,
@@ -50,9 +51,9 @@ PARAMETERS = parameters.Record(
 def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_apart(
     seed, reader, mixing
 ):
-    found = reader_state.reading_order(PICTURES, seed, reader, mixing)
+    found = order.reading_order(PICTURES, seed, reader, mixing)
     assert sorted(found) == [picture["blind_id"] for picture in PICTURES]
-    assert found == reader_state.reading_order(PICTURES[::-1], seed, reader, mixing)
+    assert found == order.reading_order(PICTURES[::-1], seed, reader, mixing)
     about = {picture["blind_id"]: picture for picture in PICTURES}
     assert [about[blind_id]["training"] for blind_id in found] == [True] * 4 + [False] * 36
     for modality in ("xray", "ct"):
@@ -69,7 +70,7 @@ def test_every_order_is_whole_reproducible_and_keeps_training_first_and_parts_ap
 
 def test_readers_and_seeds_have_different_orders():
     orders = {
-        tuple(reader_state.reading_order(PICTURES, seed, reader))
+        tuple(order.reading_order(PICTURES, seed, reader))
         for seed in range(3)
         for reader in "abcdef"
     }

@@ -19,7 +19,7 @@ from helpers import images
 from helpers.assemble_reading_set import framing
 from helpers.audit import leakage, signs
 from helpers.files import write_atomically
-from helpers.formats.picture import window
+from helpers.formats.windowing import window
 from helpers.generate_openai import prompts
 from helpers.rehearsal import image_api_answers, phantom_ct, phantom_xray
 from helpers.runner import folders, parameters

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import burned_in_text, images, licences, protocol, table_columns, tables
-from helpers.assemble_reading_set import blocks, envelope, framing, seal
+from helpers.assemble_reading_set import blocks, envelope, framing, pairs, seal
 from helpers.assemble_reading_set.draw import BlindingError
 from helpers.files import write_atomically
 from helpers.runner import folders, run_folder, runs
@@ -51,7 +51,7 @@ def write_set(
     unmasked = without_masks(study, drawn["run"])
     drawn = blocks.presented(drawn, designed) if designed else drawn.assign(block=MAIN)
     if designed:
-        drawn = blocks.paired(
+        drawn = pairs.paired(
             drawn, designed, lambda said: envelope.derive(study, f"pairs {name}", said.encode())
         )
     rows, drawn = [], drawn.sort_values("part")

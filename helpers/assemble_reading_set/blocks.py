@@ -1,16 +1,14 @@
-"""What a study's blocks require of the draw and of its texts: the images of each block, the pairs
-of a forced choice, and that no earlier text reveals what an unaware block holds back.
+"""What a study's blocks require of the draw and of its texts: the images of each block, and that no
+earlier text reveals what an unaware block holds back.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
 from helpers import protocol, protocol_tables, table_columns, tables
 from helpers.assemble_reading_set.draw import BlindingError, read_draw
@@ -119,50 +117,6 @@ def presented(drawn: pd.DataFrame, designed: protocol.Protocol) -> pd.DataFrame:
         again = warm_up & own["image_id"].isin(seen)
         parts.append(own[~again].assign(block=block.block))
     return pd.concat(parts, ignore_index=True)
-
-
-def paired(
-    shown: pd.DataFrame, designed: protocol.Protocol, secret: Callable[[str], bytes]
-) -> pd.DataFrame:
-    """The presentations (blocks.presented) with `left`: the image_id of the left image of their
-    pair, missing if an image is shown alone. Hidden repeats are not shown in pairs.
-
-    In each modality the generated image is on the left in half of the pairs. `secret` decides which
-    pairs, and nobody without the study's seal can compute it.
-    """
-    shown = shown.assign(left=pd.Series(pd.NA, index=shown.index, dtype="string"))
-    for block in designed.blocks:
-        if not block.pairs:
-            continue
-        shown = shown[(shown["block"] != block.block) | ~shown["repeat"]].copy()
-        for _, rows in shown[shown["block"] == block.block].groupby("training"):
-            found = _matched_by_modality(rows)
-            drawn = {pair: secret(f"side {block.block} {'|'.join(pair)}") for pair in found}
-            # Sides are balanced within a modality; with odd numbers, one modality balances another.
-            ordered = sorted(found, key=lambda pair: (found[pair], drawn[pair]))
-            first = secret(f"first side {block.block}")[0] % 2
-            for number, (made, real) in enumerate(ordered, first):
-                here = rows.index[rows["image_id"].isin([made, real])]
-                shown.loc[here, "left"] = made if number % 2 else real
-    return shown
-
-
-def _matched_by_modality(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(generated, real) image_ids of the pairs, to their modality. They have as much as possible
-    in common: finding (2), view (1).
-    """
-    found = {}
-    rows = rows.sort_values("image_id").fillna({"finding": "", "view": ""})
-    for modality, of_it in rows.groupby("modality"):
-        made, real = (of_it[of_it["origin"] == origin] for origin in ("generated", "real"))
-        alike = sum(
-            weight * np.equal.outer(made[name].to_numpy(), real[name].to_numpy())
-            for name, weight in (("finding", 2), ("view", 1))
-        )
-        ours, theirs = linear_sum_assignment(alike.astype(float), maximize=True)
-        pairs = zip(made["image_id"].iloc[ours], real["image_id"].iloc[theirs])
-        found |= dict.fromkeys(pairs, modality)
-    return found
 
 
 def write(folder: Path, designed: protocol.Protocol, key: pd.DataFrame) -> None:

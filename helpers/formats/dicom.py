@@ -23,14 +23,8 @@ from pydicom.uid import (
 )
 
 from helpers.formats import dicom_header
-from helpers.formats.picture import (
-    ImageError,
-    Picture,
-    full_range,
-    luminance,
-    reduced,
-    window,
-)
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import full_range, luminance, reduced, window
 
 AIR_HU = -1000
 JPEG_2000 = "1.2.840.10008.1.2.4.9"  # as these transfer syntaxes begin

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers.formats.picture import ImageError, Picture, full_range, luminance, reduced
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import full_range, luminance, reduced
 
 Image.MAX_IMAGE_PIXELS = 200_000_000  # larger images are refused before anything is decoded
 # Only these: Pillow would run Ghostscript on EPS, and it reads icons, fonts and arbitrary bytes as

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from helpers.formats.picture import ImageError, Picture, window
+from helpers.formats.picture import ImageError, Picture
+from helpers.formats.windowing import window
 
 TISSUE_HU = (
     -400

@@ -1,11 +1,10 @@
-"""One reader at the store: the reader's order and position, and the receipt of one message.
+"""One reader at the store: the reader's position, and the receipt of one message.
 
 Everything the server does for a reader goes through here.
 """
 
 import json
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
@@ -14,33 +13,12 @@ from sqlalchemy import Engine
 from helpers import protocol
 from helpers.files import utc_now
 from helpers.reading import accounts, chain, messages, record, store
+from helpers.reading.order import reading_order
 from helpers.reading.setting import Setting
 
 FETCHED_AHEAD = 2  # images that a page loads before their turn
 KEPT_BACK = ("salt", "reason", "changes", "utc")  # fields of an answer that the page gets back
 _FOLDED: WeakKeyDictionary[Engine, dict[str, record.Record]] = WeakKeyDictionary()
-
-
-def reading_order(
-    images: Iterable[Mapping], seed: int, reader_id: str, mixing: str = "mixed", block: str = ""
-) -> list[str]:
-    """blind_ids of a block in a reader's own order: training cases first, then the read.
-
-    `images` have blind_id, modality, training and part. Images are shuffled only within the parts
-    in which 06 put first presentations (1), images without repeat (2) and repeats (3). So repeats
-    keep their distance, and this code does not need to know which images they are. `mixing` is
-    "mixed" or "blocked" (one modality after the other, in random order).
-    """
-    drawn = random.Random(f"{seed}/{reader_id}/{block}")
-    ordered = sorted(images, key=lambda image: image["blind_id"])
-    blocks = sorted({image["modality"] for image in ordered})
-    drawn.shuffle(blocks)
-
-    def place(image: Mapping) -> tuple:
-        block = blocks.index(image["modality"]) if mixing == "blocked" else 0
-        return (not image["training"], block, image["part"], drawn.random())
-
-    return [image["blind_id"] for image in sorted(ordered, key=place)]
 
 
 def enter(
