@@ -64,9 +64,9 @@ colab:
 	else echo "This checkout has no remote: the Colab cells will ask for an address" \
 		"(or give REPOSITORY=https://...)."; fi
 
-# One worker more than cores, because many tests wait: for a browser, a heartbeat, an answer. Each
+# Two workers more than cores, because many tests wait: for a browser, a heartbeat, an answer. Each
 # has one thread, or they would wait for one another. tests/conftest.py gives the files' order.
-PARALLEL = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+PARALLEL = -n $$(($$(getconf _NPROCESSORS_ONLN) + 2)) --dist loadfile --no-loadscope-reorder
 test: own $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 

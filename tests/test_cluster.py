@@ -201,13 +201,16 @@ def begun_study(name: str) -> None:
     folder = folders.params_folder(name)
     folder.mkdir()
     write_cases(name)
-    quick = QUICK | {"steps": 12}
+    quick = QUICK | {"steps": 8}
     (folder / "03_finetune_diffusion.yaml").write_text(
         "".join(f"{key}: {json.dumps(value)}\n" for key, value in quick.items())
     )
     sampling = 'shards: 4\nsteps: ["3"]\nbatch: 2\nprecision: fp32\nframes: 3\n'
     (folder / "04_sample_diffusion.yaml").write_text(sampling)
-    shutil.copy(ROOT / "params/rehearsal/sampling_prompts.csv", folder)
+    (folder / "sampling_prompts.csv").write_text(
+        "prompt_id,modality,view,finding,side,wording,count\n"
+        "normal,xray,PA,no_finding,,caption,8\neffusion,xray,PA,effusion,left,caption,8\n"
+    )
 
 
 def test_the_printed_commands_start_a_cluster_with_tls(small, tmp_path, monkeypatch, capfd):

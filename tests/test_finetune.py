@@ -104,7 +104,7 @@ def killed_and_resumed(study, variant, moments, **values):
 
 def assert_survives_kills(study, *kills):
     """One run for each row of moments, each killed at all of them."""
-    values = {"steps": 12, "checkpoint_every": 3, "validate_every": 6, "vae_steps": 6}
+    values = {"steps": 8, "checkpoint_every": 2, "validate_every": 4, "vae_steps": 4}
     undisturbed = trained(study, "whole", **values)
     for number, moments in enumerate(kills):
         run = killed_and_resumed(study, f"killed{number}", moments, **values)
@@ -156,9 +156,10 @@ def test_twenty_kills_at_random_moments(study):
 
 
 def test_two_processes_equal_one_with_twice_the_batch(study):
-    one = trained(study, "one", batch=4, processes=1)
-    two = trained(study, "two", batch=2, processes=2)
-    split = trained(study, "split", batch=2, accumulate=2)
+    few = {"steps": 4, "checkpoint_every": 4, "vae_steps": 2}
+    one = trained(study, "one", batch=4, processes=1, **few)
+    two = trained(study, "two", batch=2, processes=2, **few)
+    split = trained(study, "split", batch=2, accumulate=2, **few)
     for other in (two, split):
         for name, tensor in weights(one).items():
             torch.testing.assert_close(weights(other)[name], tensor, rtol=0, atol=2e-4, msg=name)
