@@ -91,3 +91,18 @@ def test_writes_that_come_together_are_one_and_none_returns_before_it_is_on_disk
 
     asyncio.run(many())
     assert len(writes) < 20 and len(Ledger(ledger.path).rows) == 20
+
+
+def test_a_ledger_is_saved_from_one_event_loop_after_another(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.csv")
+
+    async def two_at_once():
+        async def one(number):
+            ledger.begin(order(number), 0.1, model="m", size="1024x1024", quality="low")
+            await ledger.save()
+
+        await asyncio.gather(one(0), one(1))
+
+    asyncio.run(two_at_once())
+    asyncio.run(two_at_once())
+    assert len(Ledger(ledger.path).rows) == 4

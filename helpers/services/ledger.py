@@ -29,7 +29,7 @@ class Ledger:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.rows: dict[str, dict] = {}
-        self._lock = asyncio.Lock()
+        self._loop = self._lock = None
         self._changes = self._saved = 0
         if self.path.exists():
             for row in tables.read(self.path).astype(object).to_dict("records"):
@@ -113,7 +113,9 @@ class Ledger:
         """Return once everything entered so far is on disk; attempts at the same time share one
         write.
         """
-        wanted = self._changes
+        wanted, loop = self._changes, asyncio.get_running_loop()
+        if loop is not self._loop:  # a lock belongs to one event loop, a ledger to several
+            self._loop, self._lock = loop, asyncio.Lock()
         async with self._lock:
             if self._saved >= wanted:
                 return
