@@ -129,7 +129,15 @@ def test_an_address_with_or_without_its_version_and_slash(given):
 
 @pytest.mark.parametrize(
     ("provider", "base_url", "says"),
-    [("local", "", "needs base_url"), ("local", "127.0.0.1:8000/v1", "http://")],
+    [
+        ("local", "", "needs base_url"),
+        ("local", "127.0.0.1:8000/v1", "http://"),
+        ("local", "http://localhost:abc/v1", "base_url must be an address"),
+        ("local", "http://127.0.0.1:99999/v1", "base_url must be an address"),
+        ("local", "http://:8000", "base_url must be an address"),
+        ("local", "http://[::1", "base_url must be an address"),
+        ("local", "http://exa\tmple.org", "base_url must be an address"),
+    ],
 )
 def test_an_address_that_cannot_be_one_is_refused(provider, base_url, says):
     with pytest.raises(connection.ServiceError, match=says):
@@ -316,6 +324,8 @@ def test_answers_with_an_image_however_it_is_encoded():
     said += [{"url": data}, {"b64_json": url_safe.rstrip("=")}]
     for item in said:
         assert answers.read(json.dumps({"data": [item]}).encode(), None).content == image
+        for first in ([], [None], [{"b64_json": ""}]):
+            assert answers.read(json.dumps({"data": [*first, item]}).encode(), None).images == 1
     assert answers.read(image, None).content == image
     assert answers.read(encoded.encode(), None).content == image
     body = {

@@ -57,6 +57,8 @@ def test_published_prices_of_an_image():
         ({"input_tokens": None, "output_tokens": None}, (None, None)),
         ({"output_tokens": -1}, (None, None)),
         ({"output_tokens": [196]}, (None, None)),
+        ({"output_tokens": 10**400}, (None, None)),
+        ({"output_tokens": 10**30}, (None, None)),
         ({}, (None, None)),
         (None, (None, None)),
     ],

@@ -1,6 +1,7 @@
 """Failures are judged as the provider's pages and compatible servers word them."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,8 @@ def test_a_refusal_is_known_by_code_type_or_words_in_whatever_coat(status, answe
         (401, body(None, None, "The key was flagged"), "stop"),
         (402, {"detail": "no credit left"}, "stop"),
         (400, body(None, "string_above_max_length", "the prompt is too long"), "rejected"),
+        (403, "<!DOCTYPE html><html><h1>Blocked by content filter</h1></html>", "rejected"),
+        (403, {"detail": "<html><p>This site violates a policy</p></html>"}, "rejected"),
     ],
 )
 def test_the_same_words_about_something_else_are_no_refusal(status, answer, action):
@@ -185,6 +188,24 @@ def test_retry_after(headers, seconds):
     assert retry_policy.retry_after_seconds(headers) == seconds
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+@pytest.mark.parametrize("ends", ["", " GMT", " -0000"])
+def test_a_date_without_a_zone_is_in_utc_on_every_machine(monkeypatch, zone, ends):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    headers = {"retry-after": f"Sat, 28 Nov 2026 16:00:00{ends}"}
+    headers["date"] = "Sat, 28 Nov 2026 15:59:30 GMT"
+    assert retry_policy.retry_after_seconds(headers) == 30
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_page_of_a_gateway_is_told_by_its_words():
+    page = "<html><head><title>502 Bad Gateway</title><style>h1 {x}</style></head><h1>nginx</h1>"
+    said = retry_policy.describe(page)
+    assert said == "502 Bad Gateway nginx"
+
+
 def test_retry_after_as_a_date():
     assert retry_policy.retry_after_seconds({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert retry_policy.retry_after_seconds({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e6
@@ -214,6 +235,11 @@ def test_the_number_in_flight_stays_between_one_and_the_most(events, most):
     for event in events:
         flow.answered() if event == "answered" else flow.throttled(event)
         assert 1 <= flow.allowed <= most
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_at_least_one_request_may_run(most):
+    assert retry_policy.InFlight(most).allowed == 1, "none would wait for ever"
 
 
 def test_the_number_in_flight_comes_back_when_answers_come():

@@ -101,6 +101,36 @@ def test_different_prompts_that_fail_alike_stop_the_run_with_the_setting_that_he
     assert "set quality to auto" in said and "again" not in said
 
 
+@pytest.mark.parametrize("bad", [(404, {}), (405, {}), (307, b"", {"Location": "/v2/images"})])
+def test_a_wrong_address_is_named_and_no_redirect_is_followed(bad):
+    with answering(bad, among=WORDS) as (address, seen):
+        said = generate(at(address, in_flight=2))
+        assert len(seen) <= 6 and {each["path"] for each in seen} == {"/v1/images/generations"}
+    assert "set base_url to the address of the API" in said
+
+
+@pytest.mark.parametrize("bad", [(400, b"[" * 200_000), (400, b'{"detail": "cut \\ud83d"}')])
+def test_an_error_that_cannot_be_read_or_written_is_one_of_the_service(bad):
+    with answering(bad) as (address, _):
+        made = at(address)
+        assert generate(made) == ""
+    rows = made.ledger.frame().query("prompt == @BAD")
+    assert rows["status"].iloc[-1] == "refused" and rows["error"].str.startswith("400").all()
+
+
+def test_several_images_are_all_charged_and_the_first_is_kept():
+    def answer(path, headers, request):
+        item = {"b64_json": base64.b64encode(png()).decode()}
+        return 200, {"data": [item, item, item]}
+
+    with serving(images_only(answer)) as (address, _):
+        made = at(address, price_image=0.25)
+        assert generate(made) == "" and len(on_disk(made)) == len(WORDS)
+    rows = made.ledger.frame()
+    assert rows["cost_usd"].eq(0.75).all()
+    assert rows["error"].str.startswith("3 images came, the first is kept").all()
+
+
 def test_what_failed_before_is_asked_for_last():
     with answering((403, {"error": {"message": "no"}}), among=WORDS[:3]) as (address, seen):
         generate(at(address, in_flight=1))
@@ -246,6 +276,26 @@ def test_a_key_echoed_by_a_refused_list_or_an_address_is_taken_out(monkeypatch):
     with pytest.raises(connection.ServiceError, match="address alone") as caught:
         service.of(run_of(base_url="https://me:secret@gateway.example/v1?key=abc"))
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["1", "0", "file", "bytes", "png", "none"])
+def test_a_short_key_leaves_what_is_kept_readable(monkeypatch, key):
+    monkeypatch.setattr(secrets, "_in_use", set())
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with answering((200, {"data": []})) as (address, _):
+        made = at(address, provider="local", price_image=0.0, ask_again=0)
+        generate(made)
+        assert len(on_disk(made)) == len(WORDS) - 1
+    assert secrets.clean_bytes(b'{"sure": 1, "file": "none", "grey": 0}').startswith(b'{"sure": 1')
+
+
+@pytest.mark.parametrize("key", ["“sk-abcdefghijkl”", "sk-abcdefgh\nsecond", "schlüssel-1234"])
+def test_what_cannot_be_a_key_is_not_sent_and_not_shown(monkeypatch, key):
+    monkeypatch.setattr(secrets, "_in_use", set())
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(connection.ServiceError, match="The key in OPENAI_API_KEY has") as refused:
+        service.of(run_of())
+    assert key not in str(refused.value) and "second" not in str(refused.value)
 
 
 def test_a_short_key_is_no_part_of_other_words(monkeypatch):

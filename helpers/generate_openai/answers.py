@@ -28,6 +28,7 @@ class Answer:
     content: bytes
     usage: dict | None
     effective: dict
+    images: int = 1  # the answer may hold more than were asked for; the first is kept
 
 
 def read(content: bytes, fetch) -> Answer:
@@ -39,18 +40,19 @@ def read(content: bytes, fetch) -> Answer:
         return Answer(content, None, {})
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         # An earlier version of this study kept the base64 text alone.
         return Answer(_decoded(content.decode("ascii", "replace"), "neither JSON nor"), None, {})
     if not isinstance(body, dict):
         raise Unusable("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None
     data = body.get("data")
-    item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else None
-    encoded, url = (item or {}).get("b64_json"), (item or {}).get("url")
-    if not encoded and not url:
-        what = "empty data" if item is None else "neither b64_json nor url"
+    items = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    made = [one for one in items if one.get("b64_json") or one.get("url")]
+    if not made:
+        what = "neither b64_json nor url" if items else "empty data"
         raise connection.nothing_in(body, what, usage)
+    encoded, url = made[0].get("b64_json"), made[0].get("url")
     try:
         if encoded or str(url).startswith("data:"):
             content = _decoded(encoded or url, "not")
@@ -59,8 +61,8 @@ def read(content: bytes, fetch) -> Answer:
     except Unusable as error:
         raise Unusable(str(error), usage=usage) from None
     effective = {key: body[key] for key in EFFECTIVE if body.get(key) is not None}
-    effective |= {key: item[key] for key in ("revised_prompt",) if item.get(key)}
-    return Answer(content, usage, effective)
+    effective |= {key: made[0][key] for key in ("revised_prompt",) if made[0].get(key)}
+    return Answer(content, usage, effective, len(made))
 
 
 def _decoded(text, wrong: str) -> bytes:
@@ -107,7 +109,7 @@ async def keep(
         usage = answer.usage
         found = await asyncio.to_thread(provenance.examine, answer.content)
     except Unusable as error:
-        settled |= charge(generation, order.size, usage or error.usage, False)
+        settled |= charge(generation, order.size, usage or error.usage, 0)
         if error.action == "unusable":
             kept = secrets.clean_bytes(content)
             path = generation.paid / "unusable" / f"{request_id}.bin"
@@ -144,8 +146,10 @@ async def read_again(generation) -> int:
 
 async def _store(generation, order, request_id, answer, found, headers, settled):
     service = generation.service
-    settled |= charge(generation, order.size, answer.usage, True)
+    settled |= charge(generation, order.size, answer.usage, answer.images)
     notes = []
+    if answer.images > 1:
+        notes.append(f"{answer.images} images came, the first is kept")
     size = f"{found['width']}x{found['height']}"
     if "x" in order.size and size != order.size:
         notes.append(f"another size than asked for: {size}")
@@ -164,9 +168,9 @@ async def _store(generation, order, request_id, answer, found, headers, settled)
     return retry_policy.Verdict("done")
 
 
-def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
-    """Ledger fields that follow from what the service counted; without a cost where it cannot be
-    known.
+def charge(generation, size: str, usage: dict | None, imaged: int) -> dict:
+    """Ledger fields that follow from what the service counted and the number of images that came;
+    without a cost where it cannot be known.
 
     The cost follows from the tokens counted (an image of 0 tokens means that the count is missing),
     or from the price per image.
@@ -176,7 +180,7 @@ def charge(generation, size: str, usage: dict | None, imaged: bool) -> dict:
     if price.by_tokens:
         known = out if imaged else out is not None
     counted = {"input_tokens": given, "output_tokens": out}
-    cost = prices.cost(price, size, given, out, generation.batch)
+    cost = prices.cost(price, size, given, out, generation.batch, max(1, imaged))
     return counted | ({"cost_usd": cost} if known else {})
 
 

@@ -59,7 +59,7 @@ def write_paid(paid: Path, record: dict, content: bytes) -> None:
     """Write the record first, then the bytes. So an image on disk always has its record, and a
     record without an image was billed and lost.
     """
-    text = secrets.clean(json.dumps(record, indent=1, sort_keys=True)) + "\n"
+    text = secrets.clean(json.dumps(record, indent=1, sort_keys=True), secrets.LONG) + "\n"
     write_atomically(paid / f"{record['image_id']}.json", text.encode())
     write_atomically(paid / record["file"], content)
 

@@ -29,7 +29,7 @@ FIELDS = {
     "model": "set model to a name that it lists",
 }
 LEFT = {
-    "rejected": "Reword or remove that prompt, or correct the parameter that is named.",
+    "rejected": "Reword or remove that prompt, or correct what the message names.",
     "unusable": "The answers are kept in paid/unusable.",
 }
 

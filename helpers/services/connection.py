@@ -53,7 +53,9 @@ class Connection:
         """The asynchronous client. Its `retries` are only for requests that cost nothing: a
         timed-out image would be paid for twice.
         """
-        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback)
+        # A redirect would carry images, or Azure's key, to an address that nobody has named.
+        follows = bool(retries) and self.parameters.provider != "azure"
+        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback, follow_redirects=follows)
         common = {
             "api_key": self.credential or "none",
             "max_retries": retries,
@@ -112,12 +114,12 @@ def address(settings) -> str:
         # belongs to it.
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
     base_url = base_url.strip().rstrip("/")
-    if base_url and not base_url.startswith(("http://", "https://")):
+    if base_url and not _is_address(base_url):
         raise ServiceError(
-            "base_url must begin with http:// or https://, as in http://127.0.0.1:8000/v1; it is"
-            f" '{secrets.clean(base_url)}'."
+            "base_url must be an address that begins with http:// or https://, as in"
+            f" http://127.0.0.1:8000/v1; it is '{secrets.clean(base_url)}'."
         )
-    if secrets.clean(base_url) != base_url:
+    if secrets.clean(base_url, secrets.LONG) != base_url:
         raise ServiceError(
             "base_url must be an address alone, without user, password, key or query: put a key"
             " into the environment and Azure's api-version into api_version."
@@ -139,10 +141,20 @@ def address(settings) -> str:
     return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Reading the port raises ValueError for one that cannot be.
+        proper = text.startswith(("http://", "https://")) and parts.port != 0
+    except ValueError:
+        return False
+    return proper and bool(parts.hostname) and not any(map(str.isspace, text))
+
+
 def credential(run: runs.Run) -> str:
     """The key from the environment or .keys/<study>/. Your own server needs no key.
 
-    Raises ServiceError without one.
+    Raises ServiceError without one, and for a text that cannot be sent as one.
     """
     provider = run.parameters.provider
     name = "AZURE_OPENAI_API_KEY" if provider == "azure" else "OPENAI_API_KEY"
@@ -154,6 +166,11 @@ def credential(run: runs.Run) -> str:
             f"No key for provider {provider}: set the environment variable {name} or put the key"
             f" into {folders.keys_folder(run.study) / name}. For your own server set provider:"
             " local and base_url; provider: rehearsal needs neither key nor address."
+        )
+    if not (found.isascii() and found.isprintable()):
+        raise ServiceError(
+            f"The key in {name} has several lines, or quotation marks or letters that no key has:"
+            " copy it again."
         )
     return found
 
@@ -277,7 +294,7 @@ def _failed(error: openai.APIStatusError) -> Failed:
     """An error answer, judged from its whole body: the client shows only what is inside "error"."""
     try:
         body = json.loads(error.response.content)
-    except (ValueError, openai.OpenAIError):
+    except (ValueError, RecursionError, openai.OpenAIError):
         body = error.body or str(error)
     verdict = retry_policy.judge_status(error.status_code, body, error.response.headers)
     return Failed(verdict, billed=verdict.action == "again")

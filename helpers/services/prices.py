@@ -122,16 +122,18 @@ def tokens(usage: dict | None) -> tuple[int | None, int | None]:
 
 def _count(value) -> int | None:
     try:
-        return int(value) if not isinstance(value, bool) and int(value) >= 0 else None
+        return int(value) if not isinstance(value, bool) and 0 <= int(value) < 1e12 else None
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def cost(price: Price, size: str, given: int | None, out: int | None, batch: bool) -> float:
+def cost(
+    price: Price, size: str, given: int | None, out: int | None, batch: bool, images: int = 1
+) -> float:
     """The cost of one answer, USD, from its input and output tokens: all output tokens at the image
-    rate, plus the price per image if there is one.
+    rate, plus the price of each of its images if there is one.
     """
-    usd = price.image(size)
+    usd = price.image(size) * images
     usd += (price.input_usd * (given or 0) + price.output_usd * (out or 0)) / 1e6
     return usd * (BATCH_DISCOUNT if batch else 1)
 

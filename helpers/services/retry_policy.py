@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from helpers.services import secrets
@@ -51,6 +52,9 @@ NO_REFUSAL = re.compile(
     r"|unavailable|temporar|timed? ?out|overloaded|rate limit|too many requests|quota",
     re.IGNORECASE,
 )
+# A page of a proxy or gateway: whatever it says, no safety system has seen the prompt.
+PAGE = re.compile(r"<(?:!doctype|html|head)\b", re.IGNORECASE)
+TAG = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 FLAGS = re.compile(r"flagged|filtered|nsfw|blocked|refus|unsafe|violat", re.IGNORECASE)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 
@@ -90,7 +94,7 @@ def is_refusal(body) -> bool:
     """Whether an answer says that a safety system refused the prompt or its image: by code, type,
     words or a flag anywhere in it.
     """
-    leaves = list(_leaves(body))
+    leaves = [(key, said) for key, said in _leaves(body) if not PAGE.search(said)]
     codes = [said for key, said in leaves if key in ("code", "type") and not said.isdigit()]
     if any(REFUSAL.search(code) and not NO_REFUSAL.search(code) for code in codes):
         return True
@@ -115,6 +119,7 @@ def describe(body) -> str:
     code = next((found[key] for key in ("code", "type") if not found.get(key, "0").isdigit()), "")
     names = ("message", "msg", "detail", "error", "title", "reason", "")
     said = next((found[key] for key in names if key in found), str(body or ""))
+    said = TAG.sub(" ", said) if PAGE.search(said) else said
     return " ".join(secrets.clean(f"{code} {said}").split())[:500]
 
 
@@ -181,16 +186,19 @@ def _number(value: str | None) -> float | None:
 
 def _seconds_until(moment: str | None, now: str | None) -> float:
     """Seconds from `now` (the service's own clock if it states it) to `moment`; 0 if that is not a
-    date.
+    date: then our own back-off applies.
     """
+    until = _date(moment)
+    return max(0.0, (until - (_date(now) or datetime.now(UTC))).total_seconds()) if until else 0.0
+
+
+def _date(text: str | None) -> datetime | None:
+    """The moment that a header names, in UTC where it names no zone; None if it is not a date."""
     try:
-        until = parsedate_to_datetime(moment)
+        moment = parsedate_to_datetime(text)
     except (TypeError, ValueError):
-        return 0.0  # an unreadable Retry-After is ignored; our own back-off applies
-    try:
-        return max(0.0, (until - parsedate_to_datetime(now)).total_seconds())
-    except (TypeError, ValueError):
-        return max(0.0, until.timestamp() - time.time())
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def wait_seconds(failures: int, retry_after: float, chance: random.Random) -> float:
@@ -209,7 +217,7 @@ class InFlight:
     """
 
     def __init__(self, most: int):
-        self.most = self.allowed = most
+        self.most = self.allowed = max(1, most)  # with 0 nothing would ever be sent
         self._answers = 0
 
     def throttled(self, under_way: int) -> None:

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from helpers.runner import folders
 
+# A shorter key is part of ordinary words and numbers; files are kept readable.
+LONG = 8
 KEY_LIKE = re.compile(r"\bsk-[\w-]{12,}|\bAIza[\w-]{30,}|(?i:(?<=bearer ))[\w.~+/=-]{8,}")
 # Scheme, user and password, host and path, and the rest: a signed address is signed in its query.
 ADDRESS = re.compile(r"(https?://)(?:[^\s/@\"'<>]+@)?([^\s?#\"'<>\\]+)(?:[?#][^\s\"'<>)\\]*)?")
@@ -27,19 +29,23 @@ def find(variable: str, study: str) -> str:
     return key
 
 
-def clean(text: str) -> str:
-    """The text without keys, and its addresses without user, password and query."""
+def clean(text: str, least: int = 4) -> str:
+    """The text without keys of at least `least` characters, without halves of characters (which no
+    file can hold), and its addresses without user, password and query.
+    """
+    text = text.encode(errors="replace").decode()
     for key in sorted(_in_use, key=len, reverse=True):
-        # A short key may be part of an ordinary word.
-        whole = re.escape(key) if len(key) > 7 else rf"(?<!\w){re.escape(key)}(?!\w)"
-        text = re.sub(whole, "[key]", text)
+        whole = re.escape(key) if len(key) >= LONG else rf"(?<!\w){re.escape(key)}(?!\w)"
+        text = re.sub(whole, "[key]", text) if len(key) >= least else text
     return ADDRESS.sub(r"\1\2", KEY_LIKE.sub("[key]", text))
 
 
 def clean_bytes(content: bytes) -> bytes:
-    """`clean` for an answer that is kept as received; from an image only keys are removed."""
+    """`clean` for an answer that is kept as received: without long keys; from an image only these
+    are removed.
+    """
     if content.lstrip().startswith((b"{", b"[")):
-        return clean(content.decode("latin-1")).encode("latin-1")
+        return clean(content.decode("latin-1"), LONG).encode("latin-1")
     for key in _in_use:
-        content = content.replace(key.encode(), b"[key]") if len(key) > 7 else content
+        content = content.replace(key.encode(), b"[key]") if len(key) >= LONG else content
     return content

@@ -168,7 +168,9 @@ class Sender:
             named = [
                 hint for name, hint in self.work.fields.items() if re.search(rf"\b{name}\b", words)
             ]
-            remedy = f"What may help: {(named or ['correct the parameter that is named'])[0]}."
+            if re.match(r"3\d\d|404|405", words):
+                named.append("set base_url to the address of the API, such as https://…/v1")
+            remedy = f"What may help: {(named or ['correct what the message names'])[0]}."
         self.stop(f"several different {self.work.groups} failed in the same way ({words})", remedy)
 
     def _due(self) -> float:
