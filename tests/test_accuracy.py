@@ -217,6 +217,24 @@ def test_answers_of_one_cluster_are_not_independent():
     assert found["reason"]["specificity"] == "only 3 patients"
 
 
+def test_a_few_prompts_with_most_images_count_as_few():
+    hits, uneven = np.tile([1, 0], 10), np.r_[np.zeros(16), 1, 2, 3, 4]
+    found = accuracy.share(hits, uneven)
+    assert found["clusters"] == 5 and np.isnan(found["low"])
+    assert found["reason"] == "most answers are to images of few prompts or patients"
+    assert np.isfinite(accuracy.share(hits, np.repeat(range(5), 4))["low"])
+    scores, truth = study()
+    prompts = pd.Series(np.arange(len(truth)), index=truth.index).mask(truth == 1, -1)
+    one = multireader.multireader(scores, truth, clusters=prompts)
+    assert one["fewest"] == 1 and one["se"] > 0 and not one["reason"]
+    assert np.isnan(multireader.possible(one)).all()
+    labels = pd.Series(np.where(scores["R0"] > 0, "fake", "real"), truth.index)
+    found = accuracy.policies(labels, truth, clusters=prompts).query("policy in ('wrong', 'none')")
+    reasons = found.set_index("measure")["reason"]
+    assert (reasons[["sensitivity", "accuracy", "dprime fake | rest"]] == "only one prompt").all()
+    assert reasons["specificity"] == ""
+
+
 def test_a_stratified_share_weighs_the_strata_by_their_images():
     labels = pd.Series(["fake"] * 9 + ["real"] * 9 + ["fake"] * 11 + ["real"] * 11)
     truth = pd.Series([1] * 12 + [0] * 6 + [1] * 2 + [0] * 20)

@@ -28,7 +28,7 @@ def share(hit, rated, groups):
     counts = [cluster.sums((values & rated) * 1.0, groups) for values in (hit, rated)]
     counts = [part.sum(axis=-1) if part.ndim == 3 else part for part in counts]
     found = cluster.share(*(part.T[:, None, :] for part in counts))
-    few = found["clusters"] < cluster.FEWEST
+    few = found["equal"] < cluster.FEWEST
     return found | {"count": counts[0].sum(axis=0), "total": counts[1].sum(axis=0), "few": few}
 
 

@@ -45,7 +45,9 @@ def main_numbers(found: dict) -> pd.DataFrame:
     if general["readers"] >= FEW_READERS:
         method = found["settings"]["covariance"]
         group, p = f"readers in general, {method}", found["multireader"][method]["p"]
-        rows.append(("mean area", group, "", _shown(general)))
+        told = _shown(general)
+        rows.append(("mean area", group, "", told))
+        p = p if told["low"] is not None else None  # the report has both or neither
         rows.append(("p of the mean area", group, "", {"estimate": p}))
     for row in found["comparisons"]:
         if row["by"] == "prior knowledge of AI":

@@ -8,8 +8,7 @@ import pandas as pd
 from helpers.analyse_readings import joined
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
-from helpers.statistics import multireader
-from helpers.statistics.clusters import FEWEST
+from helpers.statistics import comparisons, multireader
 from helpers.statistics.differences import FEW_READERS
 
 GUESSING = {"area": 0.5, "accuracy": 0.5, "agreement": 0.0}
@@ -67,5 +66,5 @@ def with_shown(row: pd.Series) -> dict:
         return row.to_dict()
     shown, reason = multireader.possible(row), row["reason"]
     if not reason and math.isnan(shown[0]):
-        reason = f"fewer than {FEWEST} images, prompts or patients on one side"
+        reason = comparisons.FEW
     return row.to_dict() | {"shown": shown, "reason": reason}

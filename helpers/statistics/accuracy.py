@@ -62,9 +62,13 @@ def share(hits, clusters=None, strata=None, weights=None, of: str = EITHER) -> d
     np.add.at(counts, (slice(None), layers, numbers), np.stack([hits, np.ones(len(hits))]))
     sizes = 1.0 if strata is None else np.array([weights[name] for name in names])
     found |= cluster.share(*counts, sizes)
-    if (few := found["clusters"]) < cluster.FEWEST:
+    if found.pop("equal") < cluster.FEWEST:
+        few = found["clusters"]
         of = "image" if few == len(hits) else of
-        said = f"only one {of}" if few == 1 else f"only {few} {of.replace(' or', 's or')}s"
+        all_of = of.replace(" or", "s or") + "s"
+        said = f"only one {of}" if few == 1 else f"only {few} {all_of}"
+        if few >= cluster.FEWEST:
+            said = f"most answers are to images of few {all_of}"
         found |= {"low": np.nan, "high": np.nan, "reason": said}
     return found
 
@@ -120,6 +124,8 @@ def detection(
         chance = hits.mean() if kind.nunique() == 2 else np.nan
         if measure == "accuracy" and kind.nunique() == 2:
             chance = fake * generated + real * (1 - generated)
+            if clusters is not None and (few := rows[1]["reason"] or rows[0]["reason"]):
+                row |= {"low": np.nan, "high": np.nan, "reason": few}
         rows.append(row | {"chance": chance})
     return pd.DataFrame(rows).assign(policy=policy)[COLUMNS]
 
@@ -212,7 +218,7 @@ def _threshold(positive: pd.Series, kind: pd.Series, clusters) -> tuple:
     if positive.nunique() < 2:
         return (), (), np.inf, "every answer lies on one side of this threshold"
     parts = [kind.index[kind == value] for value in (0, 1)]
-    found = [share(positive[part], _at(clusters, part)) for part in parts]
+    found = [share(positive[p], _at(clusters, p), of=unit(kind[p])) for p in parts]
     counted = "count", "total", "effective", "df"
     dprime, criterion, se, df = log_linear(*(np.array([r[n] for r in found]) for n in counted))
     reason = next((row["reason"] for row in found if row["reason"]), "")

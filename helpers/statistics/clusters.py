@@ -4,13 +4,16 @@ Variances are sandwich estimates over clusters (Liang and Zeger 1986), degrees o
 Satterthwaite's. With one image per cluster, every formula becomes that for independent images.
 """
 
+from math import ceil
+
 import numpy as np
 import pandas as pd
 from scipy import special
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-FEWEST = 5  # with fewer clusters no interval is reliable
+FEWEST = 5  # with fewer clusters, counted by `equal`, no interval is reliable
+FEW = f"fewer than {FEWEST} images, prompts or patients of equal weight"
 UPPER = 0.975  # quantile at the upper end of a 95 % interval
 
 
@@ -54,6 +57,14 @@ def number(numbers: np.ndarray) -> float:
     return max(float(sizes.sum() ** 2 / (sizes**2).sum()), min(len(sizes), 2.0))
 
 
+def equal(numbers: np.ndarray) -> int:
+    """Kish's effective number of clusters, rounded up: a few clusters that hold most images count
+    as few.
+    """
+    sizes = np.unique(numbers, return_counts=True)[1]
+    return ceil(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
+
+
 def sums(influence: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Sums of influence values (images, …) within clusters, (clusters, …)."""
     present = pd.factorize(numbers)[0]
@@ -79,7 +90,7 @@ def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0) -> dict:
 
     `hits` of `sizes` answers, (…, strata, clusters); the share is the mean over strata by `weights`
     (strata,). Returns estimate, effective (before the correction for few clusters), df, clusters,
-    low, high, each (…).
+    low, high, equal (see `equal`), each (…).
     """
     of_stratum, of_cluster = sizes.sum(axis=-1), sizes.sum(axis=-2)
     total, groups = of_stratum.sum(axis=-1), (of_cluster > 0).sum(axis=-1)
@@ -96,15 +107,16 @@ def share(hits: np.ndarray, sizes: np.ndarray, weights=1.0) -> dict:
         # Without any spread, all answers of a cluster are taken as equal.
         alike = total**2 / (of_cluster**2).sum(axis=-1)
         clustered = np.where(sandwich > 1e-15, spread / sandwich, alike)
-    df = np.where(groups == total, np.inf, groups - 1.0)
+    df = np.where(groups == total, np.inf, np.maximum(groups - 1.0, 1.0))
     clustered = np.where(groups == 1, 1.0, np.where(groups == total, alone, clustered))
-    few = (special.ndtri(UPPER) / special.stdtrit(np.maximum(df, 1), UPPER)) ** 2
+    few = (special.ndtri(UPPER) / special.stdtrit(df, UPPER)) ** 2
     low, high = wilson(estimate, np.clip(clustered * few, 1, alone))
     return {
         "estimate": estimate,
         "effective": np.clip(clustered, 1, alone),
         "df": df,
         "clusters": groups,
+        "equal": np.ceil(alike),
         "low": low,
         "high": high,
     }

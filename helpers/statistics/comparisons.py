@@ -17,8 +17,7 @@ from helpers.statistics import clusters as cluster
 from helpers.statistics import multireader, roc_areas
 
 FEWEST_READERS = 3  # minimum in each of two groups
-FEW = f"fewer than {cluster.FEWEST} images, prompts or patients on one side"
-FEW_OF_MODEL = f"fewer than {cluster.FEWEST} real or generated images, prompts or patients"
+FEW = f"{cluster.FEW} on one side"
 ALIKE = "the difference is the same for every image"
 
 
@@ -36,11 +35,13 @@ def of_images(scores, truth, first, second, clusters=None) -> pd.Series:
     values = scores.to_numpy(dtype=float, na_value=np.nan)
     sets = [np.asarray(chosen, dtype=bool) for chosen in (first, second)]
     kinds = [chosen & (truth == kind) for chosen in sets for kind in (0, 1)]
-    able = np.min([(~np.isnan(values[kind])).sum(axis=0) for kind in kinds], axis=0) >= 2
+    given = ~np.isnan(values)
+    able = np.min([given[kind].sum(axis=0) for kind in kinds], axis=0) >= 2
+    rated = given[:, able].any(axis=1)
     counts = {
         "readers": int(able.sum()),
         "images": int((sets[0] | sets[1]).sum()),
-        "fewest": min(len(np.unique(numbers[kind])) for kind in kinds),
+        "fewest": min(cluster.equal(numbers[kind & rated]) for kind in kinds),
     }
     if not able.any():
         return pd.Series(
@@ -105,7 +106,9 @@ def of_readers(scores, truth, first: list, second: list, clusters=None) -> pd.Se
         few = "a reader scored fewer than 2 real or generated images"
         return pd.Series(counts | {"reason": few})
     found = apart(values[:, None], truth, numbers, len(first))
-    return _with_intervals(counts | {name: part[0] for name, part in found.items()})
+    kinds = [given.any(axis=1) & (truth == kind) for kind in (0, 1)]
+    few = FEW if min(cluster.equal(numbers[kind]) for kind in kinds) < cluster.FEWEST else ""
+    return _with_intervals(counts | {name: part[0] for name, part in found.items()}, few)
 
 
 def apart(values, truth, numbers, first: int) -> dict:
@@ -153,7 +156,9 @@ def model_area(scores, truth, model, clusters=None) -> pd.Series:
     matrix, df = roc_areas.covariances(moved[..., :1] - moved[..., 1:], truth, numbers, groups)
     found |= {"model": areas[0, 0], "readers_mean": areas[0, 1:].mean()}
     found |= _spread(areas[0, :1] - areas[0, 1:], matrix[0], df[0], df[0])
-    return _with_intervals(found, FEW_OF_MODEL if groups.min() < cluster.FEWEST else "", ALIKE)
+    kinds = [numbers[given[:, 0] & (truth == kind)] for kind in (0, 1)]
+    few = FEW if min(groups.min(), *map(cluster.equal, kinds)) < cluster.FEWEST else ""
+    return _with_intervals(found, few, ALIKE)
 
 
 def model_accuracy(right, model, clusters=None) -> pd.Series:
@@ -178,7 +183,8 @@ def model_accuracy(right, model, clusters=None) -> pd.Series:
     both = np.where(given, values[:, able], np.nan)
     found |= {"model": np.nanmean(own), "readers_mean": np.nanmean(both, axis=0).mean()}
     found |= _spread(away, matrix, df, df)
-    return _with_intervals(found, FEW_OF_MODEL if groups < cluster.FEWEST else "", ALIKE)
+    few = cluster.FEW if cluster.equal(answered) < cluster.FEWEST else ""
+    return _with_intervals(found, few, ALIKE)
 
 
 def _with_intervals(found: dict, few: str = "", alike: str = "") -> pd.Series:

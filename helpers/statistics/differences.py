@@ -31,7 +31,7 @@ def difference(rows: pd.DataFrame, side: pd.Series | None, general: bool = False
         "estimate": means[1] - means[0] if (~later).any() else means[1],
     }
     variance, number = cluster.variance(influence, groups), len(set(groups))
-    reason = "" if number >= cluster.FEWEST else f"only {number} prompts and patients"
+    reason = "" if cluster.equal(groups) >= cluster.FEWEST else cluster.FEW
     if general:
         both = pd.factorize(pd.MultiIndex.from_arrays([groups, people]))[0]
         of_readers, each = cluster.variance(influence, people), cluster.variance(influence, both)

@@ -91,7 +91,7 @@ def these_readers(scores: pd.DataFrame, truth, clusters=None, strata=None) -> pd
 def possible(found: pd.Series) -> tuple[float, float]:
     """A 95 % interval for an area that stays within 0 and 1 and is reliable near them: t on the
     logit scale (Pepe 2003). It is (nan, nan) if the standard error is zero, if the area is 0 or 1,
-    or with fewer than FEWEST real or generated images (prompts, patients).
+    or with fewer than FEWEST real or generated images (prompts, patients), see `clusters.equal`.
     """
     area, se = (np.asarray(found[name], dtype=float) for name in ("estimate", "se"))
     known = (area > 0) & (area < 1) & (se > 0) & (found.get("fewest", np.inf) >= cluster.FEWEST)
@@ -265,7 +265,7 @@ class _Table:
             "dropped": int((~kept).sum()),
             "answers": int(given.sum()),
             "incomplete": int((~given.all(axis=1)).sum()),
-            "fewest": min(len(np.unique(self.numbers[kind])) for kind in kinds),
+            "fewest": min(cluster.equal(self.numbers[kind]) for kind in kinds),
         }
 
     def lacking(self, covariance: str = "delong", readers: int = 1) -> str:

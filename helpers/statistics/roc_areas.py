@@ -36,7 +36,7 @@ def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple
             own = placed[truth[part] == kind]
             given = ~np.isnan(own)
             groups = _groups(given, numbers[inside])
-            scale = np.sqrt(groups / (groups - 1.0))
+            scale = np.sqrt(groups / np.maximum(groups - 1.0, 1.0))
             if covariance == "jackknife":
                 scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
             change = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
@@ -57,7 +57,8 @@ def covariances(moved, truth, numbers, groups) -> tuple:
     sums = [cluster.sums(moved[truth == kind], numbers[truth == kind]) for kind in (0, 1)]
     parts = [np.moveaxis(total, 0, -1) @ np.moveaxis(total, 0, -2) for total in sums]
     spread = np.stack([part.mean(axis=(-2, -1)) for part in parts], axis=-1)
-    return sum(parts), cluster.satterthwaite(spread, np.moveaxis(groups - 1.0, 0, -1))
+    df = np.maximum(groups - 1.0, 1.0)
+    return sum(parts), cluster.satterthwaite(spread, np.moveaxis(df, 0, -1))
 
 
 def _placements(values: np.ndarray, truth: np.ndarray) -> np.ndarray:

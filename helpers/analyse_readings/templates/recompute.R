@@ -31,12 +31,12 @@ share <- function(hits, clusters) {
   few <- 1
   df <- Inf
   if (groups < total) {
-    df <- groups - 1
-    sandwich <- sum(in_clusters(hits - estimate, clusters)^2) / total^2 * groups / max(df, 1)
+    df <- max(groups - 1, 1)
+    sandwich <- sum(in_clusters(hits - estimate, clusters)^2) / total^2 * groups / df
     spread <- estimate * (1 - estimate) * total / (total - 1)
     alike <- total^2 / sum(sizes^2)
     effective <- if (groups == 1) 1 else if (sandwich > 1e-15) spread / sandwich else alike
-    few <- (Z / qt(0.975, max(df, 1)))^2
+    few <- (Z / qt(0.975, df))^2
   }
   held <- wilson(estimate, min(max(effective * few, 1), total))
   list(told = c(estimate, held), effective = min(max(effective, 1), total), df = df)
@@ -52,7 +52,7 @@ spread_of <- function(influence, clusters) {
   sizes <- in_clusters(rep(1, length(influence)), clusters)^2
   groups <- nrow(total)
   effective <- max(sum(sizes)^2 / sum(sizes^2), min(groups, 2))
-  c(sqrt(groups / (groups - 1) * sum(total^2)), effective)
+  c(sqrt(groups / max(groups - 1, 1) * sum(total^2)), effective)
 }
 
 # A coefficient with the standard error of its linearisation (Gwet 2014), and the effective number
@@ -99,7 +99,7 @@ agreement <- function(labels, clusters, group, clustered) {
   counts <- matrix(counts, ncol = length(LABELS))
   rated <- rowSums(counts)
   several <- rated >= 2
-  if (length(unique(clusters)) < 2 || !any(several)) return()
+  if (!any(several)) return()
   readers <- ncol(labels)
   images <- nrow(labels)
   alike <- rowSums(counts * (counts - 1)) / ifelse(several, rated * (rated - 1), 1)
@@ -129,7 +129,7 @@ agreement <- function(labels, clusters, group, clustered) {
   for (name in names(found)) {
     estimate <- found[[name]][1]
     se <- found[[name]][2]
-    t <- qt(0.975, found[[name]][3] - 1)
+    t <- if (found[[name]][3] > 1) qt(0.975, found[[name]][3] - 1) else NA
     if (name == "percent") {
       spread <- estimate * (1 - estimate)
       most <- images * readers * (readers - 1) / 2
@@ -195,7 +195,7 @@ influence <- function(scores, truth, clusters, jackknife = FALSE) {
     for (kind in 1:2) {
       own <- images[[kind]]
       number <- length(unique(clusters[own]))
-      scale <- sqrt(number / (number - 1))
+      scale <- sqrt(number / max(number - 1, 1))
       if (jackknife) scale <- scale^2 * sqrt(1 - 1 / length(unique(clusters)))
       moved[own, g] <- scale * (placed[[kind]] - areas[g]) / length(own)
       groups[kind] <- min(groups[kind], number)
@@ -207,7 +207,7 @@ influence <- function(scores, truth, clusters, jackknife = FALSE) {
 covariance <- function(moved, truth, clusters, groups) {
   parts <- lapply(0:1, function(kind)
     crossprod(in_clusters(moved[truth == kind, , drop = FALSE], clusters[truth == kind])))
-  list(matrix = parts[[1]] + parts[[2]], df = satterthwaite(sapply(parts, mean), groups - 1))
+  list(matrix = parts[[1]] + parts[[2]], df = satterthwaite(sapply(parts, mean), pmax(groups - 1, 1)))
 }
 
 # Standard error and degrees of freedom over random readers and images (Obuchowski and Rockette

@@ -45,13 +45,13 @@ def share(hits, clusters):
     sizes = in_clusters(np.ones(total), clusters)
     groups, effective, few, df = len(sizes), float(total), 1.0, np.inf
     if groups < total:
-        df = groups - 1.0
+        df = max(groups - 1.0, 1.0)
         sandwich = (in_clusters(hits - estimate, clusters) ** 2).sum() / total**2
-        sandwich *= groups / max(df, 1)
+        sandwich *= groups / df
         spread = estimate * (1 - estimate) * total / (total - 1)
         alike = total**2 / (sizes**2).sum()
         effective = 1.0 if groups == 1 else spread / sandwich if sandwich > 1e-15 else alike
-        few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, max(df, 1))) ** 2
+        few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, df)) ** 2
     held = wilson(estimate, np.clip(effective * few, 1, total))
     return estimate, *held, np.clip(effective, 1, total), df
 
@@ -85,7 +85,7 @@ def spread_of(influence, clusters):
     total = in_clusters(influence / len(influence), clusters)
     sizes = in_clusters(np.ones(len(influence)), clusters) ** 2
     effective = max(sizes.sum() ** 2 / (sizes**2).sum(), min(len(sizes), 2))
-    return np.sqrt(len(total) / (len(total) - 1) * (total**2).sum()), effective
+    return np.sqrt(len(total) / max(len(total) - 1, 1) * (total**2).sum()), effective
 
 
 def agreement(labels, clusters, group):
@@ -95,7 +95,7 @@ def agreement(labels, clusters, group):
     counts = np.stack([(labels == label).sum(axis=1) for label in LABELS], axis=1).astype(float)
     rated, readers = counts.sum(axis=1), labels.shape[1]
     several = rated >= 2
-    if len(np.unique(clusters)) < 2 or not several.any():
+    if not several.any():
         return
     pairs = np.where(several, rated * (rated - 1), 1)
     alike = (counts * (counts - 1)).sum(axis=1) / pairs
@@ -217,7 +217,7 @@ def influence(scores, truth, clusters, jackknife=False):
         areas.append(above.mean())
         for kind, images, placed in ((0, real, above.mean(axis=0)), (1, made, above.mean(axis=1))):
             number = len(np.unique(clusters[images]))
-            scale = np.sqrt(number / (number - 1))
+            scale = np.sqrt(number / max(number - 1, 1))
             if jackknife:
                 scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(clusters)))
             moved[images, column] = scale * (placed - above.mean()) / len(images)
@@ -229,7 +229,7 @@ def covariance(moved, truth, clusters, groups):
     """The covariance of the readers' areas over images, and its degrees of freedom."""
     parts = [in_clusters(moved[truth == kind], clusters[truth == kind]) for kind in (0, 1)]
     parts = [part.T @ part for part in parts]
-    df = satterthwaite([part.mean() for part in parts], [number - 1 for number in groups])
+    df = satterthwaite([part.mean() for part in parts], [max(n - 1, 1) for n in groups])
     return parts[0] + parts[1], df
 
 
