@@ -344,6 +344,9 @@ def test_the_schema_follows_the_questions():
         ({"label": "real", "sure": 1, "cues": ["a", "a"]}, None),
         ({"label": ["real"], "sure": 1}, None),
         ([1], None),
+        ({"label": "Real", "sure": 1}, {"label": "real"}),
+        ({"label": "REAL", "sure": 1, "cues": ["B", "a"]}, {"label": "real", "cues": ["b", "a"]}),
+        ({"label": "Real!", "sure": 1}, None),
         ({"label": "real", "sure": float("nan")}, None),
     ],
 )
@@ -354,6 +357,69 @@ def test_an_answer_is_checked_against_the_questions(said, given):
     else:
         found = replies.answers(json.dumps(said), asked())
         assert given.items() <= found.items() and "more" not in found
+
+
+RIGHT = '{"label": "real", "sure": 2}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{RIGHT}\n```",
+        f"<think>The set {{x}} is odd.</think>{RIGHT}",
+        f"{RIGHT}\nNote: {{none}}",
+        f'{{"label": "fake", "sure": 1}} No, I was wrong: {RIGHT}',
+        f'{RIGHT} {{"tokens": 3}}',
+        f'{{"a": {{"b": 1}}}}{RIGHT}',
+    ],
+)
+def test_the_answer_is_found_among_thoughts(text):
+    assert replies.answers(text, asked()) == {"label": "real", "sure": 2}
+
+
+@pytest.mark.parametrize("text", ["I’m unable to assist.", "I'm not able to read X-rays."])
+def test_a_refusal_in_short_is_one(text):
+    with pytest.raises(connection.Unusable) as refused:
+        replies.answers(text, asked())
+    assert refused.value.action == "refused"
+
+
+@pytest.mark.parametrize("name", ["m\ud800", "m\x00", "m" * 5000])
+def test_whatever_a_server_calls_its_model_the_answers_are_kept(place, monkeypatch, name):
+    answer = chat_server.completion(json.dumps(chat_server.ANSWER), model=name)
+    monkeypatch.setitem(chat_server.ANSWERS, "odd", lambda: (200, answer))
+    with chat_server.chat(lambda number, picture: "odd") as server:
+        found = read(base_url=server.url)
+    assert found["models"]["answered"].item() == 8
+    said = found["models"]["answered_by"].item()
+    assert said.startswith("m") and said.isprintable() and len(said) <= 200
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"temperature": text} for text in ("warm", "0,2", "nan", "-1")),
+        *({"repeats": 0}, {"repeats": -1}, {"memory": -1}),
+    ],
+)
+def test_a_setting_that_cannot_be_one_is_refused_before_anything_is_sent(place, values):
+    with (
+        chat_server.chat() as server,
+        pytest.raises(connection.ServiceError, match=f"{min(values)} must be|memory 0 or more"),
+    ):
+        read(base_url=server.url, **values)
+    assert not server.raw
+
+
+def test_instructions_saved_by_another_editor(place):
+    path = folders.params_folder(STUDY) / "model_instructions.txt"
+    path.write_bytes(f"{TOLD}\r\n".encode("utf-8-sig"))
+    with chat_server.chat() as server:
+        read(base_url=server.url)
+    assert server.bodies[0]["messages"][0]["content"] == TOLD
+    path.write_bytes("Röntgen".encode("latin-1"))
+    with pytest.raises(connection.ServiceError, match="not UTF-8"):
+        opened(label="second")
 
 
 @pytest.mark.parametrize(

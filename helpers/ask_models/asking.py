@@ -10,6 +10,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ FIELDS = {
     "max_completion_tokens": "set limit_field to max_tokens",
     "max_tokens": "set limit_field to max_completion_tokens",
     "image_url": "set model to one that accepts images",
-    "model": "set model to a name that it lists",
+    "model": "set model to one that it lists and that sees images",
 }
 NAMES = {"xray": "Chest X-ray", "ct": "CT slice of the chest"}
 TEMPLATES = Environment(
@@ -231,7 +232,7 @@ class ModelReading(Work):
             "messages": [*messages, self._shown(order)],
             parameters.limit_field: parameters.longest_answer,
         }
-        if parameters.temperature:
+        if parameters.temperature.strip():
             body["temperature"] = float(parameters.temperature)
         if parameters.reply_format != "text":
             body["response_format"] = {"type": parameters.reply_format}
@@ -291,7 +292,16 @@ def orders(
 def settings(run: runs.Run, instructions: str, commitment: str) -> dict:
     """The instructions and settings for the model, and their SHA-256: if it differs, the reading
     is a different one. The server's address is not included.
+
+    Raises ServiceError for a setting that cannot be one.
     """
+    given = run.parameters
+    if given.repeats < 1 or given.memory < 0:
+        raise connection.ServiceError("repeats must be 1 or more, and memory 0 or more.")
+    if not re.fullmatch(r"\s*(\d+(\.\d*)?\s*)?", given.temperature, re.ASCII):
+        raise connection.ServiceError(
+            f"temperature must be a number such as 0.2, or empty; it is '{given.temperature}'."
+        )
     names = "provider model reply_format temperature longest_answer detail memory extra_body seed"
     chosen = {name: run.parameters[name] for name in names.split()}
     sent = hashlib.sha256(instructions.encode()).hexdigest()

@@ -51,10 +51,15 @@ def open_set(run: runs.Run, set_run: runs.Run) -> setting.Setting:
 
 
 def instructions(run: runs.Run, opened: setting.Setting) -> str:
-    """The text for the model. Raises ServiceError when it is empty, or names generation although an
-    unaware block must not.
+    """The text for the model. Raises ServiceError when it is empty or not UTF-8, or names
+    generation although an unaware block must not.
     """
-    text = run.beside(run.parameters.instructions).read_text(encoding="utf-8").strip()
+    try:
+        text = run.beside(run.parameters.instructions).read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ServiceError(
+            f"{run.parameters.instructions} is not UTF-8: save it in that encoding."
+        ) from None
     if not text:
         raise ServiceError(
             f"{run.parameters.instructions} is empty: write the instructions for the model."

@@ -8,7 +8,8 @@ from helpers.services import secrets
 from helpers.services.connection import Unusable, nothing_in
 
 DECLINED = re.compile(
-    r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|am (?:not able|unable)|won(?:'|’)t)"
+    r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|won(?:'|’)t)"
+    r"|i(?:(?:'|’)| a)m (?:not able|unable)"
     r"|cannot (?:assist|help|provide)|as an ai)\b",
     re.IGNORECASE,
 )
@@ -74,7 +75,7 @@ def read(content: bytes) -> tuple[str, str]:
         raise Unusable("cut off: it was longer than longest_answer")
     if not isinstance(text, str) or not text.strip():
         raise Unusable("empty", "empty")
-    return text, str(body.get("model") or "")
+    return text, _short(body.get("model") or "")
 
 
 def answers(text: str, questions: list[protocol.Question]) -> dict:
@@ -82,15 +83,16 @@ def answers(text: str, questions: list[protocol.Question]) -> dict:
 
     Fields that the study does not ask for are dropped, as for the page. Raises Unusable.
     """
-    inside = text[text.find("{") : text.rfind("}") + 1]  # local servers put ``` around it
-    try:
-        found = json.loads(inside)
-    except (ValueError, RecursionError):
+    objects = _objects(text)
+    if not objects:
         declined = DECLINED.search(text)
         raise Unusable(
             f"{'refused' if declined else 'no JSON object'}: {_short(text)}",
             "refused" if declined else "unusable",
-        ) from None
+        )
+    # The final answer may come after a draft, or among other objects.
+    ids = {question.id for question in questions}
+    found = max(reversed(objects), key=lambda one: len(ids & one.keys()))
     given: dict = {}
     for question in questions:
         value = _plain(found.get(question.id), question)
@@ -101,13 +103,37 @@ def answers(text: str, questions: list[protocol.Question]) -> dict:
     return given
 
 
+def _objects(text: str) -> list[dict]:
+    """The JSON objects in a text, which local models surround with ``` or with their thoughts."""
+    found, place, decoder = [], text.find("{"), json.JSONDecoder()
+    while place >= 0:
+        try:
+            value, end = decoder.raw_decode(text, place)
+            found.append(value)
+        except ValueError:
+            end = place + 1
+        except RecursionError:
+            break
+        place = text.find("{", end)
+    return found
+
+
 def _plain(value, question: protocol.Question):
+    if isinstance(value, list):
+        return [_plain(one, question) for one in value]
     if isinstance(value, str):
         # Control characters would not be in an answer from the page either.
         value = "".join(c if c.isprintable() or c in "\n\t" else " " for c in value).strip()
-        return value[: protocol.LONGEST_TEXT] if question.kind == "text" else value
+        if question.kind == "text":
+            return value[: protocol.LONGEST_TEXT]
+        # Without structured output a model may write Real where the study offers real.
+        names = {name.casefold(): name for name, _ in question.options}
+        texts = {text.casefold(): name for name, text in question.options}
+        exact = value in names.values()
+        return value if exact else (texts | names).get(value.casefold(), value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _short(text) -> str:
-    return secrets.clean(" ".join(str(text).split()))[:200]
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    return secrets.clean(" ".join(printable.split()))[:200]
