@@ -32,6 +32,10 @@ NAMES_GENERATION = re.compile(
     r"|simulat(?:ed|ions?)|authentic(?:ity)?|genuine|unaware)\b",
     re.IGNORECASE,
 )
+CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069"
+    r"\ud800-\udfff\ufffe\uffff]"
+)
 OLD_SET = (
     "was made before questions.csv and blocks.csv. Commit 3aa5acd is the last that reads it: use it"
     " to continue a read that has begun (nothing was changed), or make a new set with 06."
@@ -79,7 +83,9 @@ class Question:
             return True
         other, wanted = self.shown_when
         given = answers.get(other)
-        return wanted in (given if isinstance(given, list) else [as_text(given)])
+        if isinstance(given, list):
+            return wanted in given
+        return not empty(given) and wanted == as_text(given)
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,11 @@ class Protocol:
 def empty(value) -> bool:
     """Whether a value is no answer."""
     return value is None or value == "" or value == []
+
+
+def plain_text(text: str) -> str:
+    """Text without control characters and without surrounding spaces."""
+    return CONTROL.sub(" ", text).strip()
 
 
 def as_text(value) -> str:

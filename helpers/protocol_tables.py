@@ -21,6 +21,7 @@ from helpers.protocol import (
     Block,
     Protocol,
     Question,
+    plain_text,
 )
 from helpers.table_columns import LABELS, QUESTION_KINDS
 
@@ -190,7 +191,7 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
     note(wants and len(given) < 2, f"a {kind} needs options, like a=First|b=Second.")
     without = kind in ("text", "number", "yes/no")
     note(without and given, f"a {kind} has no options.")
-    pairs = [(one.partition("=")[0].strip(), one.rpartition("=")[2].strip()) for one in given]
+    pairs = [(plain_text(one.partition("=")[0]), one.rpartition("=")[2].strip()) for one in given]
     values = [value for value, _ in pairs]
     note(
         not all(value and text for value, text in pairs),

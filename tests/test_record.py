@@ -10,7 +10,7 @@ import reading_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import protocol_tables
+from helpers import protocol, protocol_tables
 from helpers.reading import (
     accounts,
     messages,
@@ -111,9 +111,9 @@ def test_text_keeps_its_words_and_loses_control_characters(text):
         "browser_utc": "2026-01-01T00:00:00.000Z",
     }
     kept = messages.clean(message, ["description"])["payload"]["description"]
-    assert not messages._CONTROL.search(kept)
+    assert not protocol.CONTROL.search(kept)
     kept.encode()
-    if not messages._CONTROL.search(text):
+    if not protocol.CONTROL.search(text):
         assert kept == text.strip()
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from helpers import protocol
 from helpers.files import utc_now
 from helpers.plurals import counted
-from helpers.reading import accounts, backup, messages, reader_state, store
+from helpers.reading import accounts, backup, reader_state, store
 from helpers.reading.setting import Setting
 
 LOCAL = ("://127.0.0.1", "://[::1]", "://localhost")
@@ -163,7 +164,7 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
     analysis.
     """
     reader_id = _named(options)
-    reason = messages.plain_text(options.reason)[:500] or "stated to the study team"
+    reason = protocol.plain_text(options.reason)[:500] or "stated to the study team"
     payload = {"reason": reason, "by": "study team"}
     message = {"id": f"team-{uuid.uuid4()}", "event": "withdrawn", "payload": payload}
     store.append(engine, reader_id, message)
@@ -178,7 +179,7 @@ def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
 
     Earlier backups are not changed.
     """
-    reason = messages.plain_text(options.reason)[:500]
+    reason = protocol.plain_text(options.reason)[:500]
     if not reason:
         raise store.StoreError("An erasure needs a reason, which is recorded: add --reason '…'.")
     store.erase(engine, _named(options), reason)

@@ -8,6 +8,8 @@ const SHARES = {
   light: [0.5, 1],
 };
 
+const within = (value, least, most) => Math.min(Math.max(value, least), most);
+
 // Prepare a fetched image. Its first window is its whole grey range, as for every image (06 gives
 // all images one grey scale). It is drawn once off the screen.
 export function prepare({ values, width, height }, bits) {
@@ -48,7 +50,6 @@ export class Viewer {
     this.changed = changed;
     this.pointers = new Map();
     this.picture = null;
-    this.frames = [];
     this.overlays = []; // what is drawn over the image
     this.marker = null; // handles a drag that marks instead of setting the window
     this.listen();
@@ -87,16 +88,17 @@ export class Viewer {
 
   window(dx, dy) {
     if (!this.picture) return;
-    const step = this.picture.top / Math.max(this.canvas.clientHeight, 200);
-    const width = Math.max(this.high - this.low + dx * step * 1.5, 2);
-    const center = (this.low + this.high) / 2 + dy * step;
+    const { top } = this.picture;
+    const step = top / Math.max(this.canvas.clientHeight, 200);
+    const width = within(this.high - this.low + dx * step * 1.5, 2, 2 * top);
+    const center = within((this.low + this.high) / 2 + dy * step, -top, 2 * top);
     this.low = center - width / 2;
     this.high = center + width / 2;
     this.ask();
   }
 
   zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
-    const zoom = Math.min(Math.max(this.zoom * factor, 0.1), 50);
+    const zoom = within(this.zoom * factor, 0.1, 50);
     const [middleX, middleY] = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
     this.panX = x - middleX - ((x - middleX - this.panX) * zoom) / this.zoom;
     this.panY = y - middleY - ((y - middleY - this.panY) * zoom) / this.zoom;
@@ -131,10 +133,9 @@ export class Viewer {
   // The pixel of the image at a place on the screen; outside the image, its nearest edge.
   pixelAt(x, y) {
     const { left, top, scale, ratio } = this.placed();
-    const within = (value, most) => Math.min(Math.max(value, 0), most);
     return {
-      x: within((x * ratio - left) / scale, this.picture.width),
-      y: within((y * ratio - top) / scale, this.picture.height),
+      x: within((x * ratio - left) / scale, 0, this.picture.width),
+      y: within((y * ratio - top) / scale, 0, this.picture.height),
     };
   }
 
@@ -200,7 +201,6 @@ export class Viewer {
   }
 
   draw() {
-    const began = performance.now();
     const { canvas, ctx, picture } = this;
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.fillStyle = "#000";
@@ -216,8 +216,6 @@ export class Viewer {
       for (const overlay of this.overlays)
         overlay(ctx, (x, y) => [left + x * scale, top + y * scale], ratio);
     }
-    this.frames.push(performance.now() - began);
-    if (this.frames.length > 500) this.frames.splice(0, 250);
     this.changed?.(this);
   }
 
