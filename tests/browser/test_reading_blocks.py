@@ -319,3 +319,29 @@ def test_two_hundred_answers_over_blocks_under_faults(browser, tmp_path):
         read_blocks_under_faults(browser, server, 100, seed=4, every=7)
     finally:
         server.stop()
+
+
+def test_what_is_written_in_a_form_stays_when_a_late_acknowledgement_arrives(browser, tmp_path):
+    server = serve(tmp_path, read=1, training=0, blocks=BLOCKS, asked=ASKED, number_of_readers=1)
+    try:
+        reader = Reader(browser, link(server, 0))
+        reader.open()
+        reader.come_to_the_display_check(prior_ai=False)
+        reader.check_display()
+        reader.shown()
+        reader.saved()
+        page = reader.page
+        first_answer(reader)
+        go_on(reader, "This part is done")
+        reader.saved()
+        reader.context.route("**/reading/record", lambda route: (route.fetch(), route.abort()))
+        page.click("button.primary")
+        page.wait_for_selector(".saved[data-state=trouble]")
+        page.reload()
+        go_on(reader, "Before you go on")
+        page.fill("#remark", "words that nobody wants to write twice")
+        reader.context.unroute("**/reading/record")
+        reader.saved()
+        assert page.input_value("#remark") == "words that nobody wants to write twice"
+    finally:
+        server.stop()

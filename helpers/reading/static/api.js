@@ -1,6 +1,8 @@
-// Talk to the server: every call has a time limit, so a half-open connection is noticed.
+// Talk to the server: every call has a time limit, so a half-open connection is noticed. On a slow
+// network the limit grows.
 const LIMIT = 3000;
 const IMAGE_LIMIT = 30000;
+const LONGEST = 240000;
 const A_DAY = 86400000;
 
 export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -18,21 +20,25 @@ export class Server {
   constructor(base) {
     this.base = base;
     this.login = `${base}login`;
+    this.limit = LIMIT;
     this.reader = undefined; // known once the state has come
   }
 
   // {status, data, wait}; status 0 if no answer came in time.
-  async call(path, body, limit = LIMIT) {
+  async call(path, body, limit = this.limit) {
     const headers = { "X-Reading": "1" };
     const request = { headers, signal: AbortSignal.timeout(limit), cache: "no-store" };
     const sent = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
+    const began = performance.now();
     try {
       const answer = await fetch(this.base + path, { ...request, ...sent });
       const data = await answer.json().catch(() => ({}));
+      this.limit = Math.max(LIMIT, 3 * (performance.now() - began));
       const apart = Date.parse(answer.headers.get("Date")) - Date.now();
       offset = Math.abs(apart) > A_DAY ? apart : 0;
       return { status: answer.status, data, wait: Number(answer.headers.get("Retry-After")) || 0 };
-    } catch {
+    } catch ({ name }) {
+      if (name === "TimeoutError") this.limit = Math.min(2 * limit, LONGEST);
       return { status: 0, data: {}, wait: 0 };
     }
   }
@@ -55,9 +61,10 @@ export class Server {
   // it.
   async image(study, id) {
     const place = [study, this.reader, id].map(encodeURIComponent).join("/");
+    let limit = IMAGE_LIMIT;
     for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
       try {
-        const request = { signal: AbortSignal.timeout(IMAGE_LIMIT), cache: "no-store" };
+        const request = { signal: AbortSignal.timeout(limit), cache: "no-store" };
         const answer = await fetch(`${this.base}reading/image/${place}`, request);
         if (!answer.ok && answer.status < 500) return null;
         if (answer.ok) {
@@ -66,7 +73,7 @@ export class Server {
           if (image) return image;
         }
       } catch {
-        // tried again below
+        limit = Math.min(2 * limit, LONGEST);
       }
       await pause(wait);
     }

@@ -12,7 +12,7 @@ import { prepare } from "./viewer.js";
 const LOOK_AGAIN = 20000; // milliseconds between two checks that the read is still open
 
 // Every screen gets this object: functions of the page and, once they exist, server, settings,
-// words, state (the reader's position), root, kept, outbox and screen.
+// words, state (the reader's position), root, kept, outbox, screen and shown (its place).
 export const app = { images: new Map(), show, fetchImage, lookAgain, openAnswer, blockOf, both };
 let beginning = null;
 let mounted = null;
@@ -66,7 +66,7 @@ async function put(page) {
   app.root = h("div", about);
   app.kept ??= new Kept(settings.study, state.reader);
   app.outbox = new Outbox(app.server, app.kept, {
-    saved: (message, next) => follow(next, message),
+    saved: follow,
     refused: () => lookAgain(words.read.refused),
     signedOut,
     changed: (count, trouble) => app.screen?.waiting?.(count, trouble),
@@ -82,31 +82,30 @@ async function put(page) {
 }
 
 // The server has sent the reader's new position.
-function follow(state, message) {
-  const before = app.state.phase;
+function follow(state) {
   app.state = { ...app.state, ...state };
   fetchAhead();
   // Messages of an earlier page are still being sent: wait before showing the first screen
   if (!app.screen) return;
-  const reading = app.screen instanceof Reading;
-  const same = reading && app.screen.block.number === app.state.block.number;
-  if (same && app.state.phase === "read") app.screen.follow(message);
-  else if (before !== app.state.phase || !reading) {
-    if (!app.outbox.waiting.length || app.state.phase !== "read") show();
-  }
+  const reading = app.state.phase === "read";
+  if (app.shown !== place(app.state)) !(reading && app.outbox.waiting.length) && show();
+  else if (reading) app.screen.follow();
 }
 
+// What decides on the screen. As long as it stays, a form keeps what is written in it.
+const place = ({ phase, block }) => `${phase} ${block.number}`;
+
 // Ask for the reader's position. notice: the reason; without one, the screen changes only with the
-// phase.
+// position.
 async function lookAgain(notice = "") {
-  const before = app.state.phase;
   const answer = await app.server.state();
   const another = answer.status === 200 && answer.data.reader !== app.server.reader;
   if (answer.status === 401 || another) return app.outbox.stopped || signedOut();
-  if (answer.status !== 200 || (!notice && answer.data.phase === before)) return undefined;
+  const same = answer.status === 200 && app.shown === place(answer.data);
+  if (answer.status !== 200 || (!notice && same)) return undefined;
   app.state = answer.data;
   show();
-  if (answer.data.phase === before) app.screen.notice?.(notice);
+  if (same) app.screen.notice?.(notice);
 }
 
 async function signedOut() {
@@ -122,6 +121,7 @@ function show() {
   app.screen?.leave?.();
   document.title = app.state.block.title ?? document.title;
   app.root.replaceChildren();
+  app.shown = place(app.state);
   app.screen = phase === "read" ? new Reading(app) : screens[phase](app);
   app.screen.waiting?.(app.outbox.waiting.length, app.outbox.trouble);
 }

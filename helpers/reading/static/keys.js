@@ -15,8 +15,8 @@ export async function help(reading) {
 
 // Do what a pressed key asks for.
 export function press(reading, event) {
-  if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey)
-    return;
+  const { ctrlKey, metaKey, altKey, isComposing } = event; // an input method takes its own keys
+  if (document.querySelector("dialog[open]") || ctrlKey || metaKey || altKey || isComposing) return;
   const writing = event.target.matches("textarea, input");
   if (event.key === "Escape" && writing) return event.target.blur();
   if (event.key === "Enter" && !event.shiftKey && (writing || !event.target.matches("button"))) {

@@ -6,17 +6,19 @@ import { newId, now, pause } from "./api.js";
 const REFUSED = [400, 413, 422];
 
 export class Outbox {
-  // on: {saved(message, state), refused(), signedOut(), changed(waiting, trouble)}
+  // on: {saved(state), refused(), signedOut(), changed(waiting, trouble)}
   constructor(server, kept, on) {
     Object.assign(this, { server, kept, on });
-    Object.assign(this, { pumping: false, stopped: false, trouble: "", count: 0 });
+    Object.assign(this, { pumping: false, stopped: false, trouble: "" });
     this.waiting = kept.ids("").map((key) => ({ key, message: kept.get("", key) }));
   }
 
   put(event, blindId = "", payload = {}, id = newId()) {
     if (this.waiting.some((entry) => entry.message.id === id)) return;
     const message = { id, event, blind_id: blindId, payload, browser_utc: now() };
-    const key = `${String(Date.now()).padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
+    // The keys keep the order, also when the device's clock is set back.
+    const last = parseInt(this.waiting.at(-1)?.key ?? 0, 10);
+    const key = `${String(Math.max(Date.now(), last + 1)).padStart(15, "0")}-${id}`;
     // The page says that the message is not stored; it is sent all the same.
     if (!this.kept.put("", key, message)) this.trouble = "storage";
     this.waiting.push({ key, message });
@@ -43,7 +45,9 @@ export class Outbox {
         this.drop(entry);
         wait = 250;
         this.trouble = "";
-        this.on.saved(entry.message, data.state);
+        this.on.saved(data.state);
+      } else if (REFUSED.includes(status) && entry.message.browser_utc > now()) {
+        entry.message.browser_utc = now(); // the device's clock was wrong, as its answer shows
       } else if (REFUSED.includes(status)) {
         this.drop(entry);
         this.on.refused();
