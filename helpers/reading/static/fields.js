@@ -140,10 +140,11 @@ export class Fields {
     }
   }
 
-  // The first question that still needs an answer.
+  // The first question that still needs an answer, or has a number that it does not take.
   missing() {
     const given = this.get();
-    const lacks = ({ id, required }) => required && !(id in given);
-    return this.entries.find((entry) => lacks(entry.question) && this.shown(entry, given));
+    const lacks = ({ question: { id, required }, node }) =>
+      (required && !(id in given)) || node.querySelector(":invalid");
+    return this.entries.find((entry) => lacks(entry) && this.shown(entry, given));
   }
 }

@@ -268,11 +268,12 @@ export function locked(app) {
   const { head: hash, reader: id } = app.state;
   if (!app.outbox.waiting.length) app.kept.clear();
   const head = h("code", { className: "head", text: hash });
+  const copied = () => (copy.textContent = words.copied);
   const select = () => getSelection().selectAllChildren(head);
-  const copy = button(words.copy, async () => {
-    await navigator.clipboard?.writeText(hash).catch(select);
-    copy.textContent = words.copied;
-  });
+  // The browser has no clipboard for pages without TLS.
+  const copy = button(words.copy, () =>
+    navigator.clipboard ? navigator.clipboard.writeText(hash).then(copied, select) : select(),
+  );
   const print = button(words.print, () => window.print());
   const who = p(fill(words.reader, { id }));
   return sheet(app, "locked", words.title, p(words.body), who, head, row(copy, print));
