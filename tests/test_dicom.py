@@ -354,6 +354,7 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
         "SharedFunctionalGroupsSequence": sequence(
             PixelValueTransformationSequence=sequence(RescaleSlope=1, RescaleIntercept=-2048),
             PlaneOrientationSequence=sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+            PixelMeasuresSequence=sequence(PixelSpacing=[1, 2]),
         ),
         "PerFrameFunctionalGroupsSequence": [
             sequence(PlanePositionSequence=sequence(ImagePositionPatient=[0, 0, 5 * k]))[0]
@@ -373,6 +374,7 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
     )
     assert [one.header.position for one in shown] == [0, 5, 10]
     np.testing.assert_array_equal([one.hounsfield for one in shown], stack)
+    assert shown[0].pixels.shape == (64, 128)
 
 
 @pytest.mark.parametrize(
@@ -493,6 +495,7 @@ def odd(path, **texts):
         ("2047", "-5", "full range"),
         ("-9000", "200", "full range"),
         ("9000", "200", "full range"),
+        ("2047", "1e9", "full range"),
     ],
 )
 def test_a_window_that_cannot_be_read_or_used_is_the_full_range(tmp_path, center, width, used):
@@ -520,7 +523,10 @@ def test_tags_that_are_missing_are_what_the_rest_implies(tmp_path, missing, how)
     np.testing.assert_array_equal(picture(tmp_path / "b.dcm").pixels, expected)
 
 
-@pytest.mark.parametrize("written", ["", " MONOCHROME1 ", "monochrome2", None])
+@pytest.mark.parametrize(
+    "written",
+    ["", " MONOCHROME1 ", "monochrome2", None, "MONOCHROME 2", "MONOCHROME_1", "GRAYSCALE"],
+)
 def test_photometric_interpretation_oddly_written(tmp_path, written):
     path = write(tmp_path / "a.dcm", chest_xray(96, 5), photometric=written or "MONOCHROME2")
     expected = picture(write(tmp_path / "b.dcm", chest_xray(96, 5))).pixels
@@ -552,6 +558,34 @@ def test_more_bits_than_the_header_says_never_wrap(tmp_path, said):
     expected = picture(write(tmp_path / "a.dcm", chest_xray(96, 5))).pixels
     shown = picture(write(tmp_path / "b.dcm", chest_xray(96, 5), bits=said))
     np.testing.assert_array_equal(shown.pixels, expected)
+
+
+@pytest.mark.parametrize("stated", [None, 0])
+def test_frames_that_the_header_does_not_count_are_read(tmp_path, stated):
+    stack = np.stack([chest_xray(seed=seed) for seed in range(3)])
+    dataset = pydicom.dcmread(write(tmp_path / "a.dcm", stack))
+    dataset.NumberOfFrames = stated
+    dataset.save_as(tmp_path / "b.dcm")
+    counted, uncounted = (dicom_files.read(tmp_path / name) for name in ("a.dcm", "b.dcm"))
+    assert len(uncounted) == 3
+    for one, other in zip(counted, uncounted):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "content"),
+    [
+        ([4096, 0, 8], np.arange(4096) * 16),
+        ([4096, 0, 12], np.arange(100)),
+        ([256, 0, 12], np.arange(256)),
+        ([4096, 0, 12], np.full(4096, 7)),
+    ],
+)
+def test_a_voi_lut_that_cannot_be_used_is_the_full_range(tmp_path, descriptor, content):
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = descriptor, content.astype("<u2").tobytes()
+    shown = picture(write(tmp_path / "a.dcm", chest_xray(), VOILUTSequence=[table]))
+    assert shown.window == "full range" and len(np.unique(shown.pixels)) > 100
 
 
 def test_presentation_lut_shape_inverse_turns_grey_round(tmp_path):
@@ -624,6 +658,7 @@ def test_patient_orientation_of_an_xray_is_heeded(tmp_path, says, turn):
         ({"PixelAspectRatio": [2, 1]}, (96, 48)),
         ({"PixelSpacing": [0.1, 0.2]}, (48, 96)),
         ({"ImagerPixelSpacing": [0.2, 0.15]}, (96, 72)),
+        ({"NominalScannedPixelSpacing": [0.2, 0.15]}, (96, 72)),
         ({"PixelSpacing": [0.2, 0.2]}, (96, 96)),
         ({"PixelSpacing": [0, 0.2]}, (96, 96)),
     ],

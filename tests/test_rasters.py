@@ -178,7 +178,7 @@ def test_every_page_of_a_tiff_is_read(tmp_path):
         ("a.zip", b"PK\x03\x04" + b"\0" * 50, "zip archive"),
         ("a.pdf", b"%PDF-1.7\n", "PDF"),
         ("a.bin", bytes(range(256)), "not an image"),
-        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged image"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged or unsupported image"),
     ],
 )
 def test_what_is_no_picture_says_what_it_is(tmp_path, name, content, reason):
@@ -242,6 +242,22 @@ def test_exif_orientation_is_obeyed_once_in_every_format(tmp_path, suffix):
     stored = Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90)
     stored.save(tmp_path / f"a.{suffix}", exif=exif)
     assert np.abs(read(tmp_path / f"a.{suffix}").pixels.astype(int) - upright).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "png", "bmp"])
+def test_a_resolution_that_differs_across_and_down_gives_square_pixels(tmp_path, suffix):
+    Image.fromarray(FLAT).save(tmp_path / f"a.{suffix}", dpi=(300, 150))
+    assert read(tmp_path / f"a.{suffix}").pixels.shape == (96, 48)
+    Image.fromarray(FLAT).save(tmp_path / f"b.{suffix}", dpi=(300, 300))
+    assert read(tmp_path / f"b.{suffix}").pixels.shape == (96, 96)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_resolution_is_that_of_the_stored_rows(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(FLAT).save(tmp_path / f"a.{suffix}", dpi=(300, 150), exif=exif)
+    assert read(tmp_path / f"a.{suffix}").pixels.shape == (48, 96)
 
 
 @pytest.mark.parametrize("name", ["a.eps", "a.ico", "a.pdf"])

@@ -86,9 +86,20 @@ def test_volumes_that_are_no_chest_ct_say_so(tmp_path):
 
 
 def test_a_volume_is_known_by_its_content_not_its_name(tmp_path):
-    path, stack = volume(tmp_path)
-    path.rename(tmp_path / "IM0001")
-    np.testing.assert_array_equal(volumes.axial(tmp_path / "IM0001")[0], stack)
+    for stored, name in (("v.nii.gz", "IM0001"), ("v.nii.gz", "a.nii"), ("v.nii", "b.nii.gz")):
+        path, stack = volume(tmp_path, name=stored)
+        path.rename(tmp_path / name)
+        np.testing.assert_array_equal(volumes.axial(tmp_path / name)[0], stack)
+
+
+def test_a_tilted_gantry_does_not_change_the_shape_of_pixels(tmp_path):
+    path, _ = volume(tmp_path)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = np.array([[np.sqrt(3), -1], [1, np.sqrt(3)]]) / 2  # by 30 degrees
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, turn @ image.affine), tmp_path / "t.nii")
+    height, width = dicom_files.read(tmp_path / "t.nii")[0].pixels.shape
+    assert height == width
 
 
 def test_missing_values_lie_outside_the_field_of_view(tmp_path):

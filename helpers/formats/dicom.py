@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,9 @@ NATIVE = (
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.5",
 )
-USELESS_WINDOW = 0.9  # share of pixels black or white above which a window does not fit the values
+# A window does not fit the values when more than this share of pixels is black or white, or when
+# the pixels take up less than this share of the grey range.
+USELESS_CLIPPED, USELESS_RANGE = 0.9, 0.1
 
 
 def looks_like(start: bytes) -> bool:
@@ -279,9 +282,9 @@ def grey(
     """One X-ray frame as grey values, white dense, whatever MONOCHROME it is: (pixels, bits, window
     used, share clipped).
 
-    `xray_window` 'file' takes the file's first VOI LUT or window. With 'full', without a window, or
-    if the window shows almost nothing, the range from the darkest to the brightest value is taken
-    and nothing is clipped. Padding is black.
+    `xray_window` 'file' takes the file's first VOI LUT or window. With 'full', or where neither
+    shows much, the range from the darkest to the brightest value is taken and nothing is clipped.
+    Padding is black.
     """
     modality_values, outside = rescaled(dataset, values), padding(dataset, values)
     if outside.any():
@@ -289,12 +292,13 @@ def grey(
     depth = min(bits, max(int(dataset.get("BitsStored") or 16), 8))
     pixels, used, clipped = None, "full range", 0.0
     if xray_window == "file" and dataset.get("VOILUTSequence"):
-        pixels, depth = _looked_up(dataset, modality_values, bits)
-        used = "VOI LUT"
-    elif xray_window == "file" and (wanted := stored_window(dataset)):
+        with suppress(Exception):  # pydicom fails in many ways on a table that is no table
+            pixels, depth = _looked_up(dataset, modality_values, bits)
+            used = "VOI LUT"
+    if xray_window == "file" and pixels is None and (wanted := stored_window(dataset)):
         pixels, clipped = window(modality_values, *wanted[:2], depth, wanted[2])
         used = f"{wanted[0]:g}/{wanted[1]:g}"
-    if pixels is None or np.isin(pixels, (0, 2**depth - 1)).mean() > USELESS_WINDOW:
+    if pixels is None or _shows_little(pixels, 2**depth - 1):
         pixels, depth = full_range(modality_values, bits)
         used, clipped = "full range", 0.0
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
@@ -302,6 +306,11 @@ def grey(
         pixels = (2**depth - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
     pixels[outside] = 0
     return pixels, depth, used, clipped
+
+
+def _shows_little(pixels: np.ndarray, white: int) -> bool:
+    clipped = np.isin(pixels, (0, white)).mean()
+    return clipped > USELESS_CLIPPED or np.ptp(pixels) < USELESS_RANGE * white
 
 
 def _looked_up(dataset, modality_values: np.ndarray, bits: int) -> tuple[np.ndarray, int]:

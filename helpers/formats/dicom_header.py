@@ -31,6 +31,7 @@ FOR_PROCESSING = (
     "1.2.840.10008.5.1.4.1.1.1.3.1",
 )
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+ITEM = b"\xfe\xff\x00\xe0"  # with which encapsulated pixel data begins
 # Where enhanced multi-frame objects store what single frames have at the top level (PS3.3 C.7.6.16
 # and C.8.15).
 FUNCTIONAL_GROUPS = (
@@ -38,6 +39,7 @@ FUNCTIONAL_GROUPS = (
     "FrameVOILUTSequence",
     "PlanePositionSequence",
     "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
     "CTImageFrameTypeSequence",
 )
 
@@ -88,16 +90,20 @@ def complete(dataset) -> None:
     empty or malformed.
     """
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
-    places = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    photometric = re.sub(r"^(?:MONOCHROM|GR[AE]Y).*?([12]?)$", r"MONOCHROME\1", photometric)
+    photometric += "2" if photometric == "MONOCHROME" else ""
+    frames = int(dataset.get("NumberOfFrames") or 0)
+    places = int(dataset.Rows) * int(dataset.Columns) * max(frames, 1)
     given = {
         name: int(dataset.get(name) or 0)
         for name in ("SamplesPerPixel", "BitsAllocated", "BitsStored")
     }
     samples = given["SamplesPerPixel"] or (3 if photometric.startswith(("RGB", "YBR")) else 1)
-    each = 8 * len(dataset.get("PixelData") or b"") // max(places * samples, 1)  # bits, if native
+    content = dataset.get("PixelData") or b""
+    each = 8 * len(content) // max(places * samples, 1)  # bits, if native
     allocated = given["BitsAllocated"] or (8 if each < 16 else 16 if each < 32 else 32)
     if not given["SamplesPerPixel"] and not photometric and each >= 3 * allocated:
-        samples = 3
+        samples, each = 3, each // 3
     high = dataset.get("HighBit")
     stored = given["BitsStored"] or (allocated if high in (None, "") else int(high) + 1)
     dataset.SamplesPerPixel, dataset.BitsAllocated = samples, allocated
@@ -107,6 +113,8 @@ def complete(dataset) -> None:
     dataset.PhotometricInterpretation = photometric or ("RGB" if samples == 3 else "MONOCHROME2")
     if samples == 3 and dataset.get("PlanarConfiguration") in (None, ""):
         dataset.PlanarConfiguration = 0
+    if not frames:
+        dataset.NumberOfFrames = 1 if content.startswith(ITEM) else max(each // allocated, 1)
 
 
 def directions(frame, modality: str) -> list[str]:
@@ -128,7 +136,12 @@ def directions(frame, modality: str) -> list[str]:
 
 def aspect(frame) -> float:
     """Height of a pixel over its width; 1 when the header does not say."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+    for name in (
+        "PixelSpacing",
+        "ImagerPixelSpacing",
+        "NominalScannedPixelSpacing",
+        "PixelAspectRatio",
+    ):
         values = numbers(frame, name)
         if len(values) == 2 and None not in values and min(values) > 0:
             return values[0] / values[1]

@@ -3,12 +3,13 @@
 Pillow silently opens 16-bit colour as 8-bit; here it keeps its 16 bits.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from helpers.formats.picture import ImageError, Picture
 from helpers.formats.windowing import full_range, luminance, reduced
@@ -24,6 +25,7 @@ NOT_IMAGES = {
     b"Rar!": "rar archive",
     b"7z\xbc\xaf": "7z archive",
 }
+CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")  # bytes that texts do not have
 TEXT = (
     "csv",
     "tsv",
@@ -65,7 +67,9 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
             pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
             for number in range(pages):
                 picture.seek(number)
+                aspect = _aspect(picture)
                 page = _page(picture, path, number, bits)
+                page.aspect = aspect
                 if number == pages - 1:
                     picture.close()  # or Pillow's copy of a large image would be held while in use
                 yield page
@@ -82,12 +86,23 @@ def _what(path: Path, start: bytes) -> str:
         if start.startswith(magic):
             return f"{name}, not an image: unpack it if it holds images"
     if start[:8].startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF")):
-        return "damaged image: its header cannot be read"
+        return "damaged or unsupported image: its header cannot be read"
     return (
         "text, not an image"
-        if path.suffix[1:].lower() in TEXT or b"\x00" not in start
+        if path.suffix[1:].lower() in TEXT or not CONTROL.search(start)
         else "not an image"
     )
+
+
+def _aspect(picture: Image.Image) -> float:
+    """Height of a pixel over its width, from the resolutions that the file states; 1 without."""
+    info = picture.info
+    stated = info.get("dpi") or info.get("aspect") or info.get("jfif_density") or (1, 1)
+    across, down = map(float, stated)
+    # Asking a PNG for its EXIF would decode it.
+    if picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+        across, down = down, across
+    return across / down if across > 0 and down > 0 else 1.0
 
 
 def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:

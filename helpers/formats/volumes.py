@@ -1,7 +1,6 @@
 """NIfTI volumes and the lung in CT slices: which slices show it, and how much of it."""
 
 import gzip
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ TISSUE_HU = (
     -400
 )  # between lung (about -850) and soft tissue (about 50), as in the usual lung thresholding
 NO_AFFINE = "NIfTI without affine"
-NAMED = re.compile(r"\.(nii|nii\.gz|hdr|img)$", re.IGNORECASE)
 LUNG_HU = (-970, -500)  # gas in bowel and airways is darker, fat and soft tissue brighter
 
 
@@ -74,22 +72,25 @@ def axial(path: Path) -> tuple[np.ndarray, float, str]:
     """
     import nibabel
 
-    image = nibabel.load(path) if NAMED.search(path.name) else _unnamed(path)
+    try:
+        image = nibabel.load(path)
+    except nibabel.filebasedimages.ImageFileError:
+        image = _misnamed(path)
     doubt = "" if image.header["qform_code"] or image.header["sform_code"] else NO_AFFINE
     if not _turns(image.affine):
         other = image.header.get_qform()
         doubt = "NIfTI with a broken sform; its qform is used" if _turns(other) else NO_AFFINE
         other = other if _turns(other) else np.diag([-1, -1, 1, 1])
         image = type(image)(image.dataobj, other)
-    image = nibabel.as_closest_canonical(image)
     if len(image.shape) < 3 or np.prod(image.shape[3:]) != 1:
         raise ImageError(f"NIfTI with {len(image.shape)} dimensions, not a volume")
+    image = nibabel.as_closest_canonical(image)
     values = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
     volume = np.ascontiguousarray(values[::-1, ::-1].transpose(2, 1, 0))
     known = np.isfinite(volume)
     if not known.all():
         volume[~known] = volume[known].min() if known.any() else 0  # outside the field of view
-    wide, high = np.abs(image.affine[:3, :3]).max(axis=0)[:2]
+    wide, high = np.linalg.norm(image.affine[:3, :2], axis=0)
     return volume, float(high / wide), doubt
 
 
@@ -98,8 +99,8 @@ def _turns(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
-def _unnamed(path: Path):
-    """A NIfTI image whose name does not end as nibabel wants it."""
+def _misnamed(path: Path):
+    """A NIfTI image whose name does not end as its content wants it."""
     import nibabel
 
     content = path.read_bytes()
