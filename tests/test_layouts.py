@@ -3,6 +3,7 @@ to do.
 """
 
 import gzip
+import re
 import unicodedata
 
 import conftest
@@ -440,6 +441,15 @@ def test_tables_as_spreadsheets_save_them(tmp_path, encoding, ends):
         ("Morgan_Hogan/organ.png", ""),
         ("degenerative/1.png", ""),
         ("Michigan/vegan_001.png", ""),
+        ("ChatGPT Image 12. Apr 2025, 10_15_00.png", "generated"),
+        ("gpt-image-1/1.png", "generated"),
+        ("SynthCXR/1.png", "generated"),
+        ("CTGAN/1.png", "generated"),
+        ("künstlich/1.png", "generated"),
+        ("générées/1.png", "generated"),
+        ("FLUX.1-dev/1.png", "?"),
+        ("simulations/1.png", "?"),
+        ("imagen_001.png", ""),
     ],
 )
 def test_names_that_say_where_an_image_comes_from(name, expected):
@@ -481,6 +491,56 @@ def test_what_names_leave_open_is_a_question_with_its_answer(tmp_path, contents,
         assert set(pictures["origin"]) == {answer}
     with pytest.raises(LayoutError, match="origins: .* must read"):
         described(tmp_path, contents, origins=[f"{word}-real"])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,label\n1.png,FAKE\n2.png,Real\n",
+        "file,finding,type\n1.png,Mass,synthetic\n2.png,Mass,real\n",
+        "file,is_fake\n1.png,1\n2.png,0\n",
+        "file,is_fake\n1.png,1.0\n2.png,0.0\n",
+        "file;Real\n1.png;nein\n2.png;ja\n",
+        "file,generator\n1.png,RoentGen\n2.png,\n",
+        "file,label\n1.png,synthetic COVID\n2.png,Normal\n",
+        "Image Index,Finding Labels,origin\n1.png,Mass,generated\n2.png,Mass,real\n",
+    ],
+)
+def test_a_table_that_says_generated_in_another_way_is_understood(tmp_path, table):
+    frame = described(tmp_path, {"1.png": b"", "2.png": b"", "t.csv": table})
+    assert frame.loc["1.png", "origin"] == "generated" and frame.loc["1.png", "generator"]
+    assert frame.loc["2.png", "origin"] in ("real", "")
+
+
+def test_an_origin_that_is_neither_is_a_question(tmp_path):
+    contents = {"1.png": b"", "t.csv": "file,origin\n1.png,Human\n"}
+    with pytest.raises(LayoutError, match=r"Real or generated\?.*a table.*'human:real'"):
+        described(tmp_path, contents)
+    assert described(tmp_path, contents, origins=["human:real"]).loc["1.png", "origin"] == "real"
+    contents["t.csv"] = "file,origin\n1.png,real\n1.png,generated\n"
+    with pytest.raises(LayoutError, match="contradict each other"):
+        described(tmp_path, contents)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("file;Befund\n1.png;Mass\n2.png;Mass\n", "No column of findings.*file, Befund"),
+        ("file;finding\n1.png;Erguss\n2.png;-\n", "labels of 2 of 2 files name no finding"),
+        ("file,finding,patient_id\n1.png,Mass,1\n1.png,Mass,2\n", "1 file more than one patient"),
+    ],
+)
+def test_what_a_table_leaves_unsaid_is_told(tmp_path, table, says):
+    frame = described(tmp_path, {"1.png": b"", "2.png": b"", "t.csv": table})
+    (note,) = frame.attrs["notes"]
+    assert re.search(says, note)
+
+
+def test_a_table_whose_file_column_names_nothing_is_told_so(tmp_path):
+    contents = {"001.png": b"", "metadata.csv": "file,finding\n1,Mass\n"}
+    with pytest.raises(LayoutError, match="its column 'file' must hold the files' paths") as error:
+        described(tmp_path, contents)
+    assert "closest" not in str(error.value)
 
 
 def test_a_denied_class_keeps_its_modality(tmp_path):

@@ -43,14 +43,18 @@ LEFTOVER = re.compile(
 )
 # Words of a folder's or file's name that say where its images come from.
 GENERATED = re.compile(
-    r"(?:ai)?generat(?:ed|ive)|aigc|synth|synthetics?|synthesi[sz]ed|synthetisch\w*"
-    r"|sintetic[oa]s?|synthetiques?|generiert\w*|generad[oa]s?|generees?|fake[sd]?|deepfakes?"
-    r"|(?:generated|synthetic|fake)"
+    r"(?:ai)?generat(?:ed|ive|[aio])|aigc|synth|synthetics?|synthesi[sz]ed|synthetisch\w*"
+    r"|sintetic[oa]s?|synthetiques?|generiert\w*|ge(?:ne)?rad[oa]s?|genere(?:es?|s)|gegenereerd\w*"
+    r"|ku?e?nstlich\w*|fake[sd]?|deepfakes?|gefalscht\w*|gefaelscht\w*"
+    r"|(?:generated|synth(?:etic)?|fake)"
     r"(?:images?|imgs?|pics?|data|xrays?|cts?|cxrs?|chest|lungs?|scans?)"
-    r"|(?:dc|w|style|cycle|pro|pg|big|ac|c|ls|lap|info|sn|sr|pix|med|msg)?gans?"
-    r"|dalle|midjourney|stablediffusion|sdxl"
+    r"|(?:dc|w|style|cycle|pro|pg|big|ac|c|ls|lap|info|sn|sr|pix|med|msg|ct|cxr|xray|chest)?gans?"
+    r"|dalle|midjourney|stablediffusion|sdxl|chatgpt|gpt|openai|maisi"
 )
-UNDECIDED = re.compile(r"samples?|sampled|generations?|sd|diffusion|ddpm|ldm|simulated|artificial")
+UNDECIDED = re.compile(
+    r"samples?|sampled|generations?|sd|diffusion|dd[ip]m|ldm|vae|flux|simulat(?:ed|ions?)"
+    r"|artificiel\w*|artificial"
+)
 REAL = re.compile(r"reals?|authentic|genuine")
 # These say nothing about the origin: "without" such a word, or a header's "samples per pixel".
 UNSAID = re.compile(rf"\b(?:non?|not|without) (?:{UNDECIDED.pattern})\b|\bsamples? per \w+")

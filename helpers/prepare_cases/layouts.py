@@ -20,7 +20,9 @@ from helpers.prepare_cases import data_sets, file_names
 from helpers.prepare_cases.file_names import CREDITS
 from helpers.prepare_cases.metadata_tables import Finder, LayoutError, one_form, read_tables
 from helpers.table_columns import ORIGINS
+from helpers.tables import SAID
 
+ORIGIN_FOUND = " origin"  # no title begins with a space
 COLUMNS = (
     "file",
     "layout",
@@ -123,13 +125,21 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     tables = read_tables(folder, others, table)
     pairs, finder = _mapping(settings.columns), Finder(others)
     known: dict[str, dict] = {}
+    claimed = set()
     for read in (_own,) if pairs or table else (*data_sets.READERS, _own):
         for row in read(tables, finder, pairs):
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
+            claimed.add((row["layout"], row["file"], row.get("patient_id")))
     for name in tables:
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
     understood = any("table" in row for row in known.values())
     notes = [] if understood or not tables else _complain(tables, table, pairs)
+    several = Counter((layout, file) for layout, file, patient in claimed if patient)
+    if files_of_several := sum(count > 1 for count in several.values()):
+        notes.append(
+            f"Warning: a table gives {counted(files_of_several, 'file', 'files')} more than one"
+            " patient; the first one counts."
+        )
     for row in [
         *file_names.folders(folder, others),
         *file_names.patterns(others, {row.get("layout") for row in known.values()}),
@@ -141,7 +151,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
             **row,
             **{name: value for name, value in before.items() if value},
         }
-    notes += _origins(others, known, settings.origins)
+    notes += _of_findings(known, tables) + _origins(others, known, settings.origins)
     known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
     frame = pd.DataFrame(
         [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
@@ -149,6 +159,26 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     frame = frame.fillna("").astype(str)
     frame.attrs["notes"] = notes
     return frame
+
+
+def _of_findings(known: dict[str, dict], tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Say it where a user's table gives most of its files no finding."""
+    rows = [row for row in known.values() if row.get("layout") == "plain CSV"]
+    labelled = [row for row in rows if row["label"]]
+    lost = sum(not (row["finding"] or row["origin"]) for row in labelled)
+    if rows and not labelled:
+        titles = ", ".join(next(iter(tables.values())).columns[:12])
+        return [
+            f"No column of findings was recognised (columns: {titles}): captions name none. Name"
+            " the column with columns: ['yours:finding']."
+        ]
+    if lost > len(labelled) / 2:
+        return [
+            f"Warning: the labels of {lost} of {counted(len(labelled), 'file', 'files')} name no"
+            " finding that the study knows, so their captions name none: use words of"
+            " helpers/findings.py."
+        ]
+    return []
 
 
 def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> list[str]:
@@ -165,7 +195,9 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
     for file in files:
         row = known.setdefault(file, {"file": file})
         said, word = file_names.origin(file)
-        by_table = row.get("origin", "")
+        by_table = row.get("origin") or ""
+        if by_table not in ("", *ORIGINS):
+            said, word, by_table = "?", by_table, ""
         if word in answered:
             said = by_table = row["origin"] = answered[word]
         if "skip" in row or not said or said == by_table == "real":
@@ -177,8 +209,8 @@ def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> li
             _as_generated(row)
     for (word, by_table), count in asking.items():
         raise LayoutError(
-            f"Real or generated? {counted(count, 'file has', 'files have')} '{word}' in the folder"
-            " or name, "
+            f"Real or generated? {counted(count, 'file has', 'files have')} '{word}' in the"
+            " folder, the name or a table, "
             + (f"and a table says {by_table}." if by_table else "which can mean either.")
             + f" Answer in the YAML of 01: origins: ['{word}:generated'] or ['{word}:real']."
         )
@@ -200,10 +232,16 @@ def _as_generated(row: dict) -> None:
 
 def _together(before: dict, row: dict) -> dict:
     """Merge two rows of one layout about one file: the second fills gaps of the first, and the
-    findings of both are kept. A row of another layout is ignored.
+    findings of both are kept. A row of another layout is ignored, unless it says that the image is
+    generated. Raises LayoutError where they contradict each other on that.
     """
     if before.get("layout") != row["layout"]:
-        return before
+        return row if row["origin"] == "generated" else before
+    if before["origin"] and row["origin"] and before["origin"] != row["origin"]:
+        raise LayoutError(
+            "Real or generated? Two rows about the same file contradict each other"
+            f" ('{before['origin']}' and '{row['origin']}'): correct the metadata table."
+        )
     filled = row | {name: value for name, value in before.items() if value}
     filled["finding"] = "|".join(findings.from_label(f"{before['finding']}|{row['finding']}"))
     if {before["side"], row["side"]} == {"left", "right"}:
@@ -236,14 +274,22 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
             f"The metadata table '{name}' has no column '{missing[0]}' that `columns` names; it"
             f" has: {columns}."
         )
+    guessed = _guessed(tables[name])
+    others = [_plain(title) for title in tables[name].columns if title not in guessed.values()]
     near = [
         f"'{theirs}' ({ours})"
         for ours, names in SYNONYMS.items()
-        for theirs in difflib.get_close_matches(names[0], map(_plain, tables[name].columns), 1, 0.5)
+        if ours not in guessed
+        for theirs in difflib.get_close_matches(names[0], others, 1, 0.6)
     ]
+    needs = (
+        f"its column '{guessed['file']}' must hold the files' paths below the folder, or their"
+        " whole names"
+        if "file" in guessed
+        else "it needs a column 'file' with paths below the folder"
+    )
     sentence = (
-        f"The metadata table '{name}' names no file that exists: it needs a column 'file' with"
-        f" paths below the folder; it has: {columns}."
+        f"The metadata table '{name}' names no file that exists: {needs}; it has: {columns}."
         + (f" The closest columns: {', '.join(near)}." if near else "")
         + " Name the right columns with columns: ['yours:file', 'yours:patient_id']."
     )
@@ -259,10 +305,30 @@ def _own(tables, finder, pairs):
             **_guessed(frame),
             **{ours: theirs for ours, theirs in pairs.items() if theirs in frame.columns},
         }
+        if "origin" not in columns:
+            columns["origin"] = ORIGIN_FOUND
+            frame = frame.assign(**{ORIGIN_FOUND: _said_of_origin(frame, columns.get("file"))})
         named = list(finder.rows(frame, columns["file"], name)) if "file" in columns else []
         for row, file in named or ([] if pairs else _by_content(finder, frame, name)):
             values = {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"}
             yield _own_row(file, values)
+
+
+def _said_of_origin(frame: pd.DataFrame, file: str | None) -> pd.Series | str:
+    """What the rows say of the origin where no column is called so: a column whose cells all do
+    ('fake', 'real'), one that is called 'fake' and says yes or no, or a generator; '' without.
+    """
+    for title in frame.columns.drop(file or []):
+        cells = {cell: file_names.origin(cell)[0] for cell in frame[title].unique() if cell}
+        asked, _ = file_names.origin(title)
+        answers = {cell: SAID.get(re.sub(r"\.0$", "", cell.casefold())) for cell in cells}
+        if asked in ORIGINS and None not in answers.values():
+            other = next(one for one in ORIGINS if one != asked)
+            cells = {cell: asked if yes else other for cell, yes in answers.items()}
+        if cells and set(cells.values()) <= set(ORIGINS):
+            return frame[title].map(cells).fillna("")
+    makers = next((title for title in frame if _plain(title) == "generator"), None)
+    return frame[makers].map(lambda name: "generated" if name else "") if makers else ""
 
 
 def _by_content(finder: Finder, frame: pd.DataFrame, table: str) -> list[tuple[dict, str]]:
@@ -305,6 +371,9 @@ def _own_row(file: str, values: dict) -> dict:
         re.sub(r"[^a-z]+", " ", values.get("modality", "").lower()).strip(), ""
     )
     said = values.pop("origin", "").lower()
+    label = values.get("finding", "")
+    if not said and len(label.split()) < 4:  # "synthetic COVID"; longer ones may be a report
+        said = "generated" if file_names.origin(label)[0] == "generated" else ""
     origin = file_names.origin(said)[0].strip("?") or {"ai": "generated", "patient": "real"}.get(
         said
     )
@@ -313,7 +382,7 @@ def _own_row(file: str, values: dict) -> dict:
         side, side if side in findings.SIDES else ""
     )
     row = data_sets.table_row(file, "plain CSV", values.pop("finding", ""), side=side, **values)
-    row["origin"] = origin
+    row["origin"] = origin or said
     if origin == "generated":
         row["generator"] = values.get("generator") or values.get("credit") or "elsewhere"
     return row
