@@ -52,6 +52,10 @@ def test_a_choice_may_be_empty(tmp_path):
         ({"steps": 3.5}, "'steps' must be int"),
         ({"steps": True}, "'steps' must be int"),
         ({"learning_rate": "1e-4"}, "a number like 1e-4 needs a dot"),
+        ({"learning_rate": float("nan")}, "'learning_rate' must be float, not nan"),
+        ({"learning_rate": float("inf")}, "'learning_rate' must be float, not inf"),
+        ({"method": False}, "must be str, not False (a text that YAML would read otherwise needs"),
+        ({"targets": "to_q"}, '(its items in quotes: ["to_q"])'),
         ({"method": "lorra"}, "one of: full, lora (did you mean 'lora'?)"),
         ({"ema": "yes please"}, "'ema' must be bool"),
         ({"targets": [1, 2]}, "'targets' must be list"),
@@ -68,7 +72,7 @@ def test_what_does_not_fit_names_file_and_key(declared, values, said):
 
 @given(
     steps=st.integers(),
-    rate=st.floats(allow_nan=False) | st.integers(-5, 5),
+    rate=st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5),
     targets=st.lists(st.text()),
 )
 def test_what_fits_passes_unchanged(tmp_path_factory, steps, rate, targets):
@@ -99,14 +103,28 @@ def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
         ("- a\n- b", "lines `key: value`"),
         ("a: {b: 1}", "scalar or a list"),
         ("a:", "leave a line out"),
+        ("a: 1\nb: 2\na: 3", "line 3: not valid YAML ('a' is there twice)."),
+        ('a: 1\n"a": 3', "line 2: not valid YAML ('a' is there twice)."),
+        ("a: 010", "line 1: not valid YAML (010 means 8 in YAML: write 8, or use quotes)."),
+        ("a: [b, 1:30]", "(1:30 means 90 in YAML: write 90, or use quotes)."),
+        ("a: 1\0", "not valid YAML (unacceptable character #x0000"),
+        ("a: 1".encode("utf-16"), "x.yaml is not UTF-8: save it in that encoding."),
+        ("# Größe".encode("latin-1"), "x.yaml is not UTF-8: save it in that encoding."),
     ],
 )
 def test_bad_yaml_is_one_sentence(tmp_path, text, said):
-    (tmp_path / "x.yaml").write_text(text)
+    (tmp_path / "x.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(parameters.ParameterError) as error:
         parameters.read_yaml(tmp_path / "x.yaml")
     assert said in str(error.value)
-    assert str(tmp_path / "x.yaml") in str(error.value)
+    assert str(tmp_path / "x.yaml") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_date_and_a_number_in_quotes_are_texts_and_other_numbers_what_they_look_like(tmp_path):
+    text = "\ufeffa: 2026-11-28\nb: '010'\nc: [0, -7, 1_000, 0x10, 0.5]"
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    found = parameters.read_yaml(tmp_path / "x.yaml")
+    assert found == {"a": "2026-11-28", "b": "010", "c": [0, -7, 1000, 16, 0.5]}
 
 
 def test_set_takes_the_run_with_or_without_its_title():
@@ -123,3 +141,5 @@ def test_set_takes_the_run_with_or_without_its_title():
         parameters.read_set(["01_prepare_case.seed=7"], names)
     with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):
         parameters.read_set(["seed"], names)
+    with pytest.raises(parameters.ParameterError, match=r"not valid YAML \(010 means 8 in YAML"):
+        parameters.read_set(["01.seed=010"], names)

@@ -22,6 +22,7 @@ import difflib
 import functools
 import io
 import json
+import math
 import re
 import tokenize
 from dataclasses import dataclass
@@ -181,8 +182,11 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
             hint = ""
             if parameter.type is float and isinstance(value, str):
                 hint = " (in YAML a number like 1e-4 needs a dot: 1.0e-4)"
-            elif parameter.type is list and isinstance(value, list):
-                hint = f" (its items in quotes: {json.dumps([str(item) for item in value])})"
+            elif parameter.type is str:
+                hint = " (a text that YAML would read otherwise needs quotes)"
+            elif parameter.type is list:
+                items = value if isinstance(value, list) else [value]
+                hint = f" (its items in quotes: {json.dumps([str(item) for item in items])})"
             raise ParameterError(
                 f"{where}: '{key}' must be {parameter.type.__name__}, not {value!r}{hint};"
                 f" {parameter.comment}."
@@ -199,8 +203,10 @@ def check(values: dict, declared: dict[str, Parameter], where: str) -> dict:
 def _typed(value, kind: type):
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind or (
-        kind is list and not all(isinstance(item, str) for item in value)
+    if (
+        type(value) is not kind
+        or (kind is list and not all(isinstance(item, str) for item in value))
+        or (kind is float and not math.isfinite(value))  # nan differs from itself: always stale
     ):
         raise TypeError
     return value
@@ -216,19 +222,47 @@ def _meant(word: str, known) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: a key may stand only once, 010 is not 8, and a date is a text."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if key.value in keys[:number]:
+                self._refuse(f"'{key.value}' is there twice", key)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node):
+        value = super().construct_yaml_int(node)
+        if re.match(r"[-+]?0[_0-7]|.*:", node.value):
+            self._refuse(f"{node.value} means {value} in YAML: write {value}, or use quotes", node)
+        return value
+
+    def _refuse(self, problem: str, node: yaml.Node):
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return getattr(error, "problem", None) or str(error).partition("\n")[0]
+
+
 def read_yaml(path: Path) -> dict:
     """A flat YAML file: scalars and lists of strings. Raises ParameterError."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except FileNotFoundError:
         raise ParameterError(f"{path} does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ParameterError(f"{path} is not UTF-8: save it in that encoding.") from None
+    except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" line {line + 1}" if line is not None else ""
-        raise ParameterError(
-            f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)})."
-        ) from None
+        raise ParameterError(f"{path}{at}: not valid YAML ({_problem(error)}).") from None
     if not isinstance(values, dict):
         raise ParameterError(f"{path}: must consist of lines `key: value`.")
     for key, value in values.items():
@@ -288,9 +322,7 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
                 f"SET '{setting}': no run of this study is named '{run}'{nearest(run, names)}."
             )
         try:
-            chosen.setdefault(matching[0], {})[key] = yaml.safe_load(value) if value else ""
+            chosen.setdefault(matching[0], {})[key] = yaml.load(value, _Loader) if value else ""
         except yaml.YAMLError as error:
-            raise ParameterError(
-                f"SET '{setting}': not valid YAML ({getattr(error, 'problem', error)})."
-            ) from None
+            raise ParameterError(f"SET '{setting}': not valid YAML ({_problem(error)}).") from None
     return chosen
