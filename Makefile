@@ -16,7 +16,8 @@ export CASES OUTPUTS KEYS PARAMS CLUSTER
 unexport PYTHONDONTWRITEBYTECODE
 quoted = '$(subst ','\'',$(1))'
 RUN_STUDY = $(BIN)/python -m helpers.study run $(call quoted,$(STUDY))
-SETTINGS = $(if $(SET),--set $(call quoted,$(SET))) $(if $(FORCE),--force)
+SETTING = $(if $(SET),--set $(call quoted,$(SET)))
+SETTINGS = $(SETTING) $(if $(filter-out 0 no false,$(FORCE)),--force)
 POSTER = $(call quoted,$(or $(ONLY),10_make_poster))
 
 .PHONY: study status verify plan reader poster new lab colab test pythons soak speed gpu lint help own
@@ -30,7 +31,7 @@ help:
 	@head -2 Makefile
 
 status verify: own
-	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY))
+	@$(BIN)/python -m helpers.study $@ $(call quoted,$(STUDY)) $(if $(filter status,$@),$(SETTING))
 
 # Needs no study: make plan ARGS='--readers 6 8 --images 80 120 --area 0.65'
 plan: own
