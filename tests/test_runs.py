@@ -3,13 +3,14 @@ nothing.
 """
 
 import stat
+from unittest import mock
 
 import pandas as pd
 import pytest
 from conftest import notebook
 
 from helpers import tables
-from helpers.runner import folders, runs
+from helpers.runner import folders, parameters, run_folder, runs
 from helpers.runner.progress import progress
 
 
@@ -86,11 +87,81 @@ def test_an_unfinished_run_is_not_read(run):
     second.release()
 
 
+@pytest.mark.parametrize("name", ["PARAMS", "OUTPUTS", "KEYS"])
+def test_a_relative_folder_or_one_at_home_is_the_same_wherever_a_kernel_runs(
+    monkeypatch, tmp_path, name
+):
+    found = {
+        "PARAMS": lambda: folders.params_folder("s"),
+        "OUTPUTS": lambda: folders.outputs_folder("s"),
+        "KEYS": lambda: folders.keys_folder("s"),
+    }[name]
+    monkeypatch.setattr(folders, "ROOT", tmp_path / "checkout")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")  # as in JupyterLab
+    for given, place in (("a b/c", "checkout/a b/c"), ("~/x", "home/x"), ("", "checkout")):
+        monkeypatch.setenv(name, given)
+        assert found().is_relative_to(tmp_path / place)
+    monkeypatch.setenv("CASES", "real")
+    assert folders.cases_folder("s") == tmp_path / "checkout/real"
+
+
+@pytest.mark.parametrize("content", ["", "12", "zz" * 32, "ab" * 31])
+def test_a_damaged_key_is_never_used(study_folders, content):
+    folders.study_key("s", "pseudonyms")
+    (folders.keys_folder("s") / "pseudonyms").write_text(content)
+    with pytest.raises(parameters.ParameterError, match="pseudonyms is damaged: restore it"):
+        folders.study_key("s", "pseudonyms")
+
+
 def test_a_damaged_manifest_is_one_sentence(run):
     run.release()
     (run.folder / "manifest.json").write_text('{"status": "fin')
     with pytest.raises(runs.RunError, match="is damaged"):
         runs.load("s", "01_prepare_cases")
+    after = {"seed": 1, "cases": run.name}
+    for content in (b"", b"[]", b"null", b"\xff\xfe", b'{"status": "finished"}'):
+        (run.folder / "manifest.json").write_bytes(content)
+        opened = runs.begin("s", "02_generate_openai", after)  # a notebook that reads the run
+        with pytest.raises(runs.RunError, match="is damaged"):
+            opened.reads(run.name)
+        opened.release()
+
+
+def test_files_without_their_manifest_are_made_again_but_nothing_paid_or_read_is_lost(run, capsys):
+    run.write_json("image1.json", 1)
+    run.write_json("paid/image1.json", 1)
+    run.release()
+    (run.folder / "manifest.json").unlink()
+    again = runs.begin("s", "01_prepare_cases", {"seed": 2})
+    assert "has files but no manifest" in capsys.readouterr().out
+    assert set(run_folder.hashes(again.folder)) == {"paid/image1.json"}
+    again.release()
+    (run.folder / "manifest.json").unlink()
+    for name in ("readings.sqlite", "export.csv"):  # readers were invited before the run began
+        (run.folder / name).touch()
+    runs.begin("s", "01_prepare_cases", {"seed": 2}).release()
+    assert set(run_folder.hashes(run.folder)) >= {"readings.sqlite", "export.csv"}
+
+
+def test_a_run_that_another_process_finishes_while_this_one_waits_is_shown(run, monkeypatch):
+    run.write_json("image1.json", 1)
+    monkeypatch.setattr(runs, "lock", lambda *_: run.finish() or mock.Mock())
+    after = runs.begin("s", "01_prepare_cases", {"seed": 1})
+    assert after.finished and runs.load("s", run.name).finished
+
+
+def test_verify_names_a_table_that_was_emptied_or_is_no_table_any_more(run):
+    for name in ("a.csv", "b.csv"):
+        run.write_bytes(name, b"x\n1\n")
+    run.finish()
+    (run.folder / "a.csv").write_bytes(b"")
+    (run.folder / "b.csv").write_bytes(b"\xff\x00,\n1,2,3\n")
+    assert run_folder.differing(run.folder, run.manifest) == [
+        "a.csv has changed",
+        "b.csv has changed",
+    ]
 
 
 def test_progress_in_a_batch_is_plain_lines_with_the_time_left(monkeypatch, capsys):

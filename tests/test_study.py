@@ -303,6 +303,8 @@ def test_the_remedy_of_a_refusal_redoes_the_run_with_the_values_that_were_asked_
     assert (parsed.only, parsed.force) == (["03_alone"], True)
     planned = {run.name: run for run in planning.plan("small", parsed.set)}
     assert planned["03_alone"].parameters == asked
+    moved = shlex.join(f"{name}={small / name.lower()}" for name in ("PARAMS", "OUTPUTS", "KEYS"))
+    assert f"run `{moved} " in str(error.value), "or another study would be redone"
 
 
 @pytest.mark.parametrize("value", [1e-05, 0.5, True, -3, "", "yes", "2027-06-30", ["a", "b: c"]])
@@ -488,6 +490,8 @@ def by_hand(*cells, **variables):
     [
         ([], "", 4, ""),
         ([], "numbers: 2", 2, "numbers = 2 (01_count.yaml), not 4 (default)"),
+        (["study = 'small'; numbers = 4; wait = 0.0"], "numbers: 2", 4, "numbers = 4 (typed in the"
+         " notebook), not 2 (01_count.yaml)"),
         (["# Parameters\nnumbers = 3"], "numbers: 2", 3, "numbers = 3 (given by papermill or SET)"
          ", not 2 (01_count.yaml)"),
         (["numbers = 9"], "numbers: 2", 9, "numbers = 9 (typed in the notebook), not 2 "
@@ -564,6 +568,51 @@ def test_a_variable_changed_after_the_start_is_refused_until_it_acts(small, used
     assert said in str(error.value) and "run the cell with runs.start again" in str(error.value)
     assert not list(opened.folder.glob("x*"))
     opened.release()
+
+
+def test_a_list_that_is_changed_in_place_after_the_start_is_refused(small):
+    path = small / "notebooks/01_count.ipynb"
+    line = 'kinds: list = [\\"a\\"]  # any\\nwait: float'
+    path.write_text(path.read_text().replace("wait: float", line, 1))
+    cell = CELL.replace("wait: float", 'kinds: list = ["a"]  # any\nwait: float')
+    namespace = {}
+    exec(cell, namespace)
+    opened = runs.start("01_count", namespace | {"In": ["", cell]})
+    opened._namespace["kinds"].append("b")
+    with pytest.raises(runs.RunError, match=r"'kinds' is \['a', 'b'\] in this notebook now"):
+        opened.finish()
+    assert opened.values["kinds"] == manifest(opened.folder)["parameters"]["kinds"] == ["a"]
+    opened.release()
+
+
+def test_what_a_refused_start_would_have_used_is_not_taken_for_typed(small):
+    (small / "params/small/01_count.yaml").write_text("numbers: 2\n")
+    finish("01_count")
+    namespace = by_hand()
+    (small / "params/small/01_count.yaml").write_text("numbers: 5\n")
+    with pytest.raises(runs.RunError, match="numbers: 2 before, 5 now"):
+        runs.start("01_count", namespace)
+    (small / "params/small/01_count.yaml").write_text("numbers: 2\n")
+    assert runs.start("01_count", namespace).finished
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "a b", "x/y", "a.b", "x{y}", "x\n"])
+def test_a_variant_that_names_another_folder_makes_none(small, name):
+    before = sorted(small.rglob("*"))
+    with pytest.raises(parameters.ParameterError, match="use letters, digits, - and _"):
+        runs.start("01_count", by_hand(f"variant = {name!r}"))
+    assert sorted(small.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["01_count.yml", "01_count.b.YAML", "study.yml"])
+def test_a_settings_file_with_another_ending_is_not_silently_left_out(small, capsys, name):
+    (small / "params/small" / name).touch()
+    (small / "params/small/._01_count.yaml").touch()  # of an archive that macOS made
+    assert run("--only", "03_alone") == study.FAILED
+    said = capsys.readouterr().err
+    assert f"{name}: the name must be <notebook>.yaml" in said and said.count("\n") == 1
+    (small / "params/small" / name).unlink()
+    assert planning.plan("small", [])[0].name == "01_count"
 
 
 def test_a_value_typed_after_the_start_acts_when_the_start_cell_runs_again(small):

@@ -140,9 +140,8 @@ def environment() -> dict[str, str | None]:
     """The environment of a task: the study's folders and the number of threads; None for a variable
     that is not set.
     """
-    names = ("PARAMS", "OUTPUTS", "KEYS")
-    roots = {n: str(Path(os.environ.get(n) or folders.ROOT / d).resolve()) for n, d in
-             zip(names, ("params", "outputs", ".keys"))}  # fmt: skip
+    usual = {"PARAMS": "params", "OUTPUTS": "outputs", "KEYS": ".keys"}
+    roots = {name: str(folders.placed(name, folder).resolve()) for name, folder in usual.items()}
     own = {name: os.environ.get(name) for name in (*HANDED_ON, *THREADS)}
     return roots | own | {"CLUSTER": None}  # tasks submit no tasks
 

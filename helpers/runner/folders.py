@@ -1,6 +1,7 @@
 """Where parameters, outputs and secrets of a study are.
 
-PARAMS=, OUTPUTS= and KEYS= move them.
+PARAMS=, OUTPUTS= and KEYS= move them. A relative path begins at the checkout, whatever the working
+folder of a kernel or a command is.
 """
 
 import os
@@ -13,12 +14,19 @@ from helpers.runner.parameters import ParameterError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = "services"  # folder in params/ with settings of image services; not a study
-NOTEBOOKS = Path(os.environ.get("NOTEBOOKS") or ROOT / "notebooks")
+
+
+def placed(variable: str, usual: str) -> Path:
+    """The folder that an environment variable names, else the usual one of this checkout."""
+    return ROOT / Path(os.environ.get(variable) or usual).expanduser()
+
+
+NOTEBOOKS = placed("NOTEBOOKS", "notebooks")
 
 
 def params_folder(study: str) -> Path:
     """params/<study>/ of this checkout (elsewhere by PARAMS=)."""
-    return Path(os.environ.get("PARAMS") or ROOT / "params") / _named(study)
+    return placed("PARAMS", "params") / _named(study)
 
 
 def _named(study: str) -> str:
@@ -45,32 +53,41 @@ def existing(study: str) -> Path:
 
 
 def settings_file(study: str, notebook: str, variant: str) -> Path:
-    """params/<study>/<notebook>[.<variant>].yaml, whether it is there or not."""
+    """params/<study>/<notebook>[.<variant>].yaml, whether it is there or not.
+
+    Raises ParameterError for a variant that cannot be part of a folder's name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", variant):
+        raise ParameterError(
+            f"A variant cannot be named '{variant}': use letters, digits, - and _."
+        )
     return params_folder(study) / f"{notebook}{'.' if variant else ''}{variant}.yaml"
 
 
 def outputs_folder(study: str) -> Path:
     """outputs/<study>/ (elsewhere by OUTPUTS=)."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs") / _named(study)
+    return placed("OUTPUTS", "outputs") / _named(study)
 
 
 def keys_folder(study: str) -> Path:
     """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
-    folder = Path(os.environ.get("KEYS") or ROOT / ".keys") / _named(study)
+    folder = placed("KEYS", ".keys") / _named(study)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
 def study_key(study: str, name: str) -> bytes:
     """The 32 secret bytes in .keys/<study>/<name> (mode 0600). If absent, they are made and their
-    path is printed.
+    path is printed. Raises ParameterError for a damaged file.
     """
     path = keys_folder(study) / name
     if not path.exists():
         write_atomically(path, secrets.token_bytes(32).hex().encode(), mode=0o600)
         kind = f"{name.removesuffix('s')} key"
         print(f"Made the {kind} of study '{study}': {path} (keep it; it cannot be made again).")
-    return bytes.fromhex(path.read_text())
+    if not re.fullmatch(r"[0-9a-f]{64}\s*", text := path.read_text(errors="replace")):
+        raise ParameterError(f"{path} is damaged: restore it from your copy of .keys/.")
+    return bytes.fromhex(text)
 
 
 def cases_folder(study: str) -> Path | None:
@@ -80,7 +97,7 @@ def cases_folder(study: str) -> Path | None:
     """
     remembered = keys_folder(study) / "cases_folder"
     if os.environ.get("CASES"):
-        folder = Path(os.environ["CASES"]).expanduser().resolve()
+        folder = placed("CASES", "").resolve()
         if folder.is_dir() and (not remembered.exists() or remembered.read_text() != str(folder)):
             write_atomically(remembered, str(folder).encode(), mode=0o600)
         return folder

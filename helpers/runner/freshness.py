@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers import tables
 from helpers.files import sha256
-from helpers.runner import folders, parameters
+from helpers.runner import folders, parameters, run_folder
 
 RUN_NAME = re.compile(r"^\d\d_[a-z0-9_]+(\.[A-Za-z0-9_-]+)?$")
 
@@ -25,8 +25,7 @@ def wanted(study: str, notebook: Path, values: dict) -> dict:
     """
     inputs = {}
     for name in references(study, notebook, values):
-        path = folders.outputs_folder(study) / name / "manifest.json"
-        manifest = json.loads(path.read_text()) if path.exists() else {}
+        manifest = run_folder.manifest(folders.outputs_folder(study) / name) or {}
         finished = manifest.get("status") == "finished"
         inputs[name] = digest(manifest["files"]) if finished else ""
     inputs |= {path.name: sha256(path) for path in _files_beside(study, notebook, values)}

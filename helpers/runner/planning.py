@@ -27,10 +27,11 @@ def plan(study: str, settings: list[str]) -> list[runs.Run]:
     Everything is checked before anything runs. Raises parameters.ParameterError or runs.RunError.
     """
     folder = folders.existing(study)
-    files = sorted(path for path in folder.glob("*.yaml") if path.name != "study.yaml")
+    found = (path for path in folder.glob("[!.]*.*") if path.name != "study.yaml")
+    files = sorted(path for path in found if path.suffix.casefold() in (".yaml", ".yml"))
     if not files:
         raise runs.RunError(f"{folder} has no YAML files: add one <notebook>.yaml per run.")
-    misnamed = [path for path in files if not freshness.RUN_NAME.match(path.stem)]
+    misnamed = [p for p in files if p.suffix != ".yaml" or not freshness.RUN_NAME.match(p.stem)]
     if misnamed:
         raise runs.RunError(
             f"{misnamed[0]}: the name must be <notebook>.yaml or <notebook>.<variant>.yaml, for"

@@ -3,6 +3,7 @@ and the code and packages that made it.
 """
 
 import fnmatch
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -35,6 +36,18 @@ PACKAGES = (
     "pydicom",
     "pillow",
 )
+
+
+def manifest(folder: Path) -> dict | None:
+    """The manifest of a run folder: empty if there is none, None if it is damaged."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        return None
+    whole = isinstance(found, dict) and (found.get("status") != "finished" or "files" in found)
+    return found if whole else None
 
 
 def clear(folder: Path) -> None:
@@ -79,14 +92,22 @@ def settle(folder: Path) -> None:
             store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run folder that its manifest lists, by path."""
+    relative = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        name.as_posix(): sha256(path)
+        for name, path in relative.items()
+        if not any(fnmatch.fnmatch(part, left) for part in name.parts for left in NOT_HASHED)
+    }
+
+
 def files(folder: Path) -> list[dict]:
     """Path, SHA-256, size and rows of every file of a run folder that its manifest lists."""
     entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        relative = path.relative_to(folder)
-        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in NOT_HASHED):
-            continue
-        entry = {"path": relative.as_posix(), "sha256": sha256(path), "bytes": path.stat().st_size}
+    for name, digest in hashes(folder).items():
+        path = folder / name
+        entry = {"path": name, "sha256": digest, "bytes": path.stat().st_size}
         if path.suffix == ".csv":
             entry["rows"] = len(pd.read_csv(path, dtype=str))
         entries.append(entry)
@@ -95,15 +116,11 @@ def files(folder: Path) -> list[dict]:
 
 def differing(folder: Path, manifest: dict) -> list[str]:
     """What differs between a finished run folder and its manifest, one phrase each."""
-    now = {entry["path"]: entry for entry in files(folder)}
-    then = {entry["path"]: entry for entry in manifest.get("files", [])}
+    now = hashes(folder)
+    then = {entry["path"]: entry["sha256"] for entry in manifest.get("files", [])}
     found = [f"{path} is missing" for path in then if path not in now]
     found += [f"{path} is not in the manifest" for path in now if path not in then]
-    found += [
-        f"{path} has changed"
-        for path in then
-        if path in now and now[path]["sha256"] != then[path]["sha256"]
-    ]
+    found += [f"{path} has changed" for path in then if now.get(path, then[path]) != then[path]]
     return sorted(found)
 
 

@@ -5,6 +5,7 @@ its inputs and its notebook are still the same. An interrupted run continues; a 
 redone unasked.
 """
 
+import copy
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ from helpers.files import utc_now, write_atomically
 from helpers.plurals import counted
 from helpers.runner import executed_code, folders, freshness, in_force, parameters, run_folder
 
+MOVED = ("PARAMS", "OUTPUTS", "KEYS")  # the folders of a study that the environment can move
 PATIENCE_SECONDS = 10.0  # for a run folder that another process has locked
 
 
@@ -202,9 +204,11 @@ def start(notebook: str, namespace: dict) -> Run:
     if said:
         print(f"Parameters that this run uses: {'; '.join(said)}.", flush=True)
     folders.existing(values["study"])
-    namespace.update(values)
+    # A list that the notebook changes in place has to differ from the run's.
+    copied = copy.deepcopy(values)
     study, variant = values.pop("study"), values.pop("variant")
     run = begin(study, f"{notebook}.{variant}" if variant else notebook, values)
+    namespace.update(copied)  # not before: after a refusal, only what somebody typed is typed
     run._namespace = namespace
     _started[notebook] = run
     return run
@@ -231,22 +235,35 @@ def begin(study: str, name: str, values: dict) -> Run:
     run.folder.mkdir(parents=True, exist_ok=True)
     busy = f"{name} of study '{study}' is being worked on by another process"
     # A kernel whose runner was killed needs a moment to notice and go.
-    run._lock = lock(run.folder / ".lock", f"{busy}: wait for it or stop it.", PATIENCE_SECONDS)
+    held = lock(run.folder / ".lock", f"{busy}: wait for it or stop it.", PATIENCE_SECONDS)
     try:
-        _open(run, wanted, changes)
+        run = load(study, name, values)  # again: another process may have changed it until now
+        if not run.finished:
+            _open(run, wanted)
+            run._lock = held
+            return run
     except BaseException:  # interrupted: the next process need not wait for this kernel
-        run.release()
+        held.release()
         raise
-    return run
+    held.release()
+    return begin(study, name, values)
 
 
-def _open(run: Run, wanted: dict, changes: list[str]) -> None:
+def _open(run: Run, wanted: dict) -> None:
+    changes = freshness.stale_reasons(run.manifest, wanted)
     for leftover in run.folder.rglob(".*.part"):  # of a write that was killed
         leftover.unlink()
-    if run.manifest and changes:
+    # A record may be there before its run has begun: readers can be invited earlier.
+    lost = not run.manifest and not (run.folder / "readings.sqlite").exists()
+    if changes or (lost and run_folder.hashes(run.folder)):
+        why = (
+            f"was interrupted, and then its settings changed ({changes[0]})"
+            if changes
+            else "has files but no manifest, so nobody knows their settings"
+        )
         run.say(
-            f"{run.name} was interrupted, and then its settings changed ({changes[0]}). Its files"
-            " are made again, except paid images, answers and training state."
+            f"{run.name} {why}. Its files are made again, except paid images, answers and training"
+            " state."
         )
         run_folder.clear(run.folder)
         run.manifest = {}
@@ -278,19 +295,17 @@ def redo_command(run: Run) -> str:
     # This environment's Python, if it is in the checkout: another one may not have the packages.
     python = Path(sys.executable)
     python = python.relative_to(folders.ROOT) if python.is_relative_to(folders.ROOT) else "python"
+    moved = (f"{name}={shlex.quote(os.environ[name])} " for name in MOVED if os.environ.get(name))
     study = f"{python} -m helpers.study run {run.study} --only {run.name} --force"
-    return f"{make}{study}{given}"
+    return f"{make}{''.join(moved)}{study}{given}"
 
 
 def load(study: str, name: str, values: dict | None = None) -> Run:
     """A run as it stands on disk, without touching it. `finished` is what its manifest says."""
     path = folders.outputs_folder(study) / name / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        manifest = {}
-    except json.JSONDecodeError:
-        raise RunError(f"{path} is damaged: move the run folder away and run it again.") from None
+    manifest = run_folder.manifest(path.parent)
+    if manifest is None:
+        raise RunError(f"{path} is damaged: move the run folder away and run it again.")
     if "pretended" in manifest:
         raise RunError(f"{path} {parameters.OLD_STUDY}")
     run = Run(
