@@ -19,6 +19,8 @@ from helpers.files import write_atomically
 from helpers.table_columns import DTYPES, TABLES, Column, columns
 
 SEPARATORS = (",", ";", "\t", "|")
+NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"<")  # workbooks of two kinds, web pages
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d+")  # what spreadsheets make of ids with many digits
 SAID = {
     **dict.fromkeys(("true", "yes", "y", "1", "wahr", "ja", "vrai", "oui"), True),
     **dict.fromkeys(("false", "no", "n", "0", "falsch", "nein", "faux", "non"), False),
@@ -92,6 +94,8 @@ def spreadsheet(content: bytes) -> pd.DataFrame:
     The separator is one of SEPARATORS, perhaps named by a `sep=` line; the text is UTF-8, UTF-16 or
     in the Windows code page of western Europe. Raises ValueError for text that is not a table.
     """
+    if content.startswith(NO_TEXT):
+        raise ValueError("it is a workbook or a web page, not text")
     text = _decoded(content)
     declared_separator = re.match(r"""\s*["']?sep=(.)["']?[ \t]*[\r\n]+""", text, re.IGNORECASE)
     text = text[declared_separator.end() :] if declared_separator else text
@@ -175,7 +179,10 @@ def as_far_as_understood(path: Path, name: str) -> tuple[pd.DataFrame, list[tupl
     absent = {key: column for key, column in declared.items() if key not in titles}
     known, mistakes = {}, []
     for title in frame.columns:
-        if column := declared.get(_plain(title)):
+        again = declared.get(_plain(re.sub(r"\.\d+$", "", title)))
+        if again and again.name in known:
+            mistakes.append((-1, f"{path}: column '{again.name}' is there twice."))
+        elif column := declared.get(_plain(title)):
             understood = [_understood(cell, column) for cell in frame[title]]
             known[column.name] = [value for value, _ in understood]
             mistakes += [
@@ -199,7 +206,7 @@ def _understood(cell: str, column: Column):
     if not cell:
         return pd.NA, " is empty." if column.required else ""
     choices = {_plain(choice): choice for choice in column.choices}
-    number = re.fullmatch(r"(-?\d+)(?:[.,]0{1,2})?", cell)
+    number = re.fullmatch(r"(-?\d{1,15})(?:[.,]0{1,2})?", cell)
     if column.kind == "integer" and number:
         return int(number[1]), ""
     if column.kind == "number" and re.fullmatch(r"-?\d*[.,]?\d+(e-?\d+)?", cell, re.IGNORECASE):
@@ -207,7 +214,8 @@ def _understood(cell: str, column: Column):
     if column.kind == "yes/no" and cell.casefold() in SAID:
         return SAID[cell.casefold()], ""
     if column.kind == "text" and not choices:
-        return cell, ""
+        rounded = ROUNDED.fullmatch(cell)
+        return cell, f": '{cell}' was rounded: format the column as text." if rounded else ""
     parts = re.split(r"[|;,+]", cell) if column.kind == "ids" else [cell]
     parts = [_plain(part) for part in parts if part.strip()]
     wrong = [part for part in parts if part not in choices]
@@ -226,7 +234,9 @@ def _plain(text: str) -> str:
 
 
 def _nearest(word: str, known) -> str:
-    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.7)), "")
+    inside = [one for one in known if one and one in word]
+    near = difflib.get_close_matches(word, list(known), 1, 0.7)
+    return near[0] if near else max(inside, key=len, default="")
 
 
 def read(path: Path, name: str = "") -> pd.DataFrame:

@@ -155,6 +155,14 @@ def test_a_wrong_decision_is_named(tmp_path):
         review.decisions(tmp_path)
 
 
+def test_decisions_are_not_lost_to_another_title_or_to_a_spreadsheets_numbers(tmp_path):
+    (tmp_path / "list.csv").write_text("image_id;Entscheidung\na;mask\n")
+    with pytest.raises(tables.TableError, match=r"list\.csv: column 'decision' is missing"):
+        review.decisions(tmp_path)
+    (tmp_path / "list.csv").write_text("image_id;decision\n1234567890;mask\n")
+    assert review.decisions(tmp_path) == {"001234567890": "mask"}
+
+
 def marker(turn, frame):
     """An X-ray with a letter, framed or not, that lies or is mirrored."""
     patch = Image.new("L", (40, 44), 90 if frame else 0)

@@ -180,6 +180,11 @@ def test_a_table_is_read_however_a_spreadsheet_saved_it(tmp_path, how, separator
         ("modality,", "modalty,", r"column 'modalty' is not known; did you mean 'modality'\?"),
         (",count", ",n", r"column 'count' .* is missing"),
         (",3\n", ',"3\n', r"cannot be read as a table"),
+        (",10\n", ",99999999999999999999\n", r"row 2, .*'9+' is not a whole number"),
+        ("effusion", "Pleural effusion", r"row 2, column 'finding': .* did you mean 'effusion'\?"),
+        ("xray", "X-ray image", r"row 2, column 'modality': .* did you mean 'xray'\?"),
+        (",side,", ",Finding,", r"column 'finding' is there twice"),
+        ("p1,", "1.23E+11,", r"row 2, column 'prompt_id': '1.23E\+11' was rounded: format"),
         ("p2,", "p2,a,b,c,d,e,f,g,h,", r"row 3 is too long"),
     ],
 )
@@ -195,3 +200,10 @@ def test_what_is_no_table_is_one_sentence(tmp_path, content):
     (tmp_path / "draw.csv").write_bytes(content)
     with pytest.raises(tables.TableError, match=r"draw\.csv"):
         tables.filled_in(tmp_path / "draw.csv", "draw")
+
+
+def test_a_workbook_named_csv_is_called_a_workbook(tmp_path):
+    for content in (b"PK\x03\x04\x14\0\6\0", b"\xd0\xcf\x11\xe0\xa1\xb1", b"<html><table>"):
+        (tmp_path / "draw.csv").write_bytes(content)
+        with pytest.raises(tables.TableError, match=r"draw\.csv .*workbook or a web page.*CSV"):
+            tables.filled_in(tmp_path / "draw.csv", "draw")

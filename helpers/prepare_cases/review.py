@@ -16,11 +16,19 @@ def decisions(folder: Path) -> dict[str, str]:
     """The decisions in `folder`/list.csv: image id -> mask, reject or keep; rows without a decision
     still wait. Raises tables.TableError for a list that cannot be read.
     """
-    path = folder / "list.csv"
-    if not path.is_file():
-        return {}
-    listed = tables.filled_in(path, "review").dropna(subset="decision")
+    listed = _listed(folder / "list.csv").dropna(subset="decision")
     return dict(zip(listed["image_id"], listed["decision"]))
+
+
+def _listed(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return tables.empty("review")
+    listed = tables.filled_in(path, "review")
+    if "decision" not in " ".join(tables.read_spreadsheet(path).columns).lower():
+        raise tables.TableError(f"{path}: column 'decision' is missing.")
+    # A spreadsheet drops the zeros with which an id of digits begins.
+    digits = listed["image_id"].str.isdigit()
+    return listed.assign(image_id=listed["image_id"].mask(digits, listed["image_id"].str.zfill(12)))
 
 
 def ask(folder: Path, waiting: pd.DataFrame) -> None:
@@ -34,7 +42,7 @@ def ask(folder: Path, waiting: pd.DataFrame) -> None:
             files.write_atomically(
                 folder / f"{row['image_id']}_{number}.png", base64.b64decode(crop), mode=0o600
             )
-    listed = tables.filled_in(path, "review") if path.is_file() else tables.empty("review")
+    listed = _listed(path)
     new = waiting[~waiting["image_id"].isin(listed["image_id"])]
     new = new[["image_id", "file"]].assign(crops=new["crops"].map(len), decision="")
     content = pd.concat([listed, new]).to_csv(index=False)
