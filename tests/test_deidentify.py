@@ -87,6 +87,8 @@ def test_view(value, modality, expected):
         ("AbC-1 ", "abc-1"),
         ("nih 00012", "nih 12"),
         (7, "7"),
+        ("Müller-7", "Mu\u0308ller-7"),
+        ("\uff11\uff12", "12"),
     ],
 )
 def test_one_person_under_two_spellings(same):

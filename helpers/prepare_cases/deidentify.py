@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import unicodedata
 
 
 def pseudonym(secret: bytes, kind: str, value: str, length: int = 16) -> str:
@@ -41,10 +42,11 @@ def person(identity) -> str:
     """A patient id in one normal form, so that a person has the same id everywhere; '' for
     placeholders.
 
-    Case, spaces, leading zeros and a spreadsheet's '.0' are ignored. Treating two persons as one
-    costs little in a split; treating one person as two spoils it.
+    Case, spaces, Unicode forms, leading zeros and a spreadsheet's '.0' are ignored. Treating two
+    persons as one costs little in a split; treating one person as two spoils it.
     """
-    text = " ".join(str(identity).casefold().strip(" ^\0").split())
+    text = unicodedata.normalize("NFKC", str(identity).casefold())
+    text = " ".join(text.strip(" ^\0").split())
     text = re.sub(r"\.0+$", "", re.sub(r"(?:^|(?<= ))0+(?=\d)", "", text))
     return "" if re.sub(r"[^\w]|_", "", text) in PLACEHOLDERS else text
 
