@@ -8,6 +8,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
+import simulated_reads as simulated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -290,6 +291,29 @@ def test_every_score_counts_also_of_images_that_lack_one():
     assert (found.images, found.incomplete, found.dropped, found.answers) == (17, 2, 0, 48)
     silent = multireader.multireader(scores.assign(R9=np.nan), truth)
     assert (silent.readers, silent.estimate) == (3, multireader.multireader(scores, truth).estimate)
+
+
+def test_what_strata_leave_out_does_not_count():
+    scores, truth = study(readers=3, real=20, generated=20, seed=4)
+    modality = pd.Series(np.where(np.arange(40) % 20 < 12, "xray", "ct"), truth.index)
+    gaps = scores.mask((modality == "ct") & (np.arange(40) > 20), axis=0)
+    found = multireader.these_readers(gaps, truth, strata=modality)
+    xray = modality == "xray"
+    alone = multireader.these_readers(scores[xray], truth[xray])
+    for name in ("estimate", "se", "df", "images", "answers"):
+        assert found[name] == pytest.approx(alone[name])
+
+
+def test_few_images_in_each_stratum_widen_the_interval():
+    random, kinds = np.random.default_rng(6), [(18, 2), (2, 18)]
+    truth = np.concatenate([np.repeat([0, 1], kind) for kind in kinds])
+    scores = simulated.reads(random, np.full((1000, 2), 1.2), truth, np.arange(40))
+    strata = [np.arange(40) < 20, np.arange(40) >= 20]
+    areas, matrix, df = roc_areas.areas(scores, truth, np.arange(40), strata)
+    found = {"estimate": areas.mean(-1), "se": np.sqrt(matrix.mean((-2, -1))), "df": df}
+    low, high = multireader.possible(found)
+    true = simulated.area(np.array([1.2]))
+    assert ((low <= true) & (true <= high))[np.isfinite(low)].mean() >= 0.92
 
 
 def test_with_one_image_per_cluster_nothing_changes_but_the_degrees_of_freedom():

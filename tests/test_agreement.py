@@ -191,6 +191,8 @@ def test_no_warning_and_a_clear_word_for_what_cannot_be():
         pd.DataFrame({"a": [1], "b": [1]}),
     ):
         agreement.coefficients(frame, [1, 2])
+    one = agreement.coefficients(pd.DataFrame({"a": [1], "b": [2]}), [1, 2], scale="atanh")
+    assert (one.reason[["percent", "cohen", "gwet"]] == "one image: no standard error").all()
     with pytest.raises(ValueError, match=r"reader 'a' gave 3, which"):
         agreement.coefficients(pd.DataFrame({"a": [3], "b": [1]}), [1, 2])
 

@@ -96,6 +96,10 @@ def test_too_few_have_a_reason():
         "fewer than 5"
         in comparisons.of_images(scores, TRUTH, images, ~images | (TRUTH == 0))["reason"]
     )
+    answered = pd.DataFrame(np.random.default_rng(5).integers(-3, 4, (80, 7)).astype(float))
+    answered.loc[2:, 6] = np.nan
+    found = comparisons.of_readers(answered, TRUTH, [0, 1, 2], [3, 4, 5, 6])
+    assert found["readers"] == 6 and found["p"] > 0, "readers of too few images are left out"
     random, tiny = np.random.default_rng(3), np.r_[:4, 76:80]
     scores = pd.DataFrame(random.integers(-3, 4, (80, 6)).astype(float)).loc[tiny]
     found = comparisons.of_readers(scores, TRUTH[tiny], [0, 1, 2], [3, 4, 5])

@@ -161,12 +161,12 @@ def test_what_cannot_be_told_apart_is_left_out_with_its_reason():
     assert "fewer than 10" in effects.model(always)[1]["reason"]
 
 
-def said(first):
+def said(first, registered=None):
     """The report's sentences on the model and on drift."""
     table, about = effects.model(first)
     found = {"model": about, "model_effects": table.to_dict("records")}
     found["drift"] = effects.changes(first)["drift"].to_dict("records")
-    found["design"] = {"readers": first["reader"].nunique()}
+    found["design"] = {"readers": registered or first["reader"].nunique()}
     return " ".join(texts.paragraphs(texts.fill("model.md", **results.plain(found))))
 
 
@@ -180,7 +180,11 @@ AWKWARD = {
     ),
     "no positions": (
         lambda t: t.assign(share=np.nan),
-        "could not be fitted: no answer has a known position",
+        "could not be fitted: no reader has several answers with known positions",
+    ),
+    "none counts": (
+        lambda t: t.assign(right=np.nan),
+        "could not be fitted: all answers are “uncertain” and left out",
     ),
     "one source": (lambda t: t[t["truth"] == 1], "Not in the model: source (it does not vary)"),
     "one modality": (lambda t: t[t["modality"] == "ct"], "modality (it does not vary)"),
@@ -202,6 +206,16 @@ def test_awkward_studies_are_answered_by_a_sentence(case):
     text = said(change(study(np.random.default_rng(9), PLANTED, readers=5, images=64)))
     assert expected in text and "nan" not in text and "None" not in text
     assert ("these 1" not in text) and ("this reader" in text) == (case == "one reader")
+
+
+def test_readers_without_answers_are_not_counted_and_shares_stay_possible():
+    first = study(np.random.default_rng(9), NOTHING, readers=3, images=12)
+    late = first["share"] > 0.5
+    table = effects.changes(first.assign(right=late.astype(float)))["drift"].set_index("measure")
+    assert table.loc["accuracy over position", "estimate"] == 1 and table["low"].notna().all()
+    assert table.loc["accuracy over position", "high"] == 1
+    text = said(first[first["reader"] != "R2"], registered=3)
+    assert "for these 2 readers" in text and "these 3" not in text
 
 
 def test_a_fit_that_does_not_converge_is_none(monkeypatch):

@@ -628,6 +628,18 @@ def test_missing_answers_are_said_first_and_all_given_ones_count(place):
     assert f"6 readers, 40 images, {general['answers']} answers" in first
 
 
+def test_what_is_left_out_is_said(place):
+    _, _, _, _, text = analyse(
+        readers=3,
+        per={"xray": (0, 6), "ct": (6, 0)},
+        skips=lambda reader, position: reader == 2 and position > 1,
+        answer=lambda reader, image, random: "uncertain",
+    )
+    assert "but areas under the ROC curve only those of the 2 readers with two answers" in text
+    assert "only real or only generated, among modalities of two or more images: CT, X-ray" in text
+    assert "can see, apart from the confidence" not in text, "it does not count for uncertain"
+
+
 def test_what_rests_on_one_person_is_not_generalised(place):
     _, _, frames, _, text = analyse()
     rows = frames["subgroups"].query("by in ('experience', 'prior knowledge of AI')")

@@ -16,6 +16,7 @@ from helpers.table_columns import column_names
 FEW_ANSWERS = 10  # minimum numbers of right and of wrong answers
 RARE = "the rarer ones"  # name for all levels of an effect with few images
 BIAS = "readers' bias towards “fake” or “real”"  # name of a random effect
+ENDS = ["estimate", "low", "high"]
 ORDER = {
     "accuracy over position": ("right", "share"),
     "time over position": ("time", "share"),
@@ -66,9 +67,10 @@ def changes(first: pd.DataFrame) -> dict[str, pd.DataFrame]:
         ],
         ignore_index=True,
     )
-    for table in (slopes, course):
-        of_time = table["outcome"] == "time", ["estimate", "low", "high"]
-        table.loc[of_time] = np.exp(table.loc[of_time].astype(float))
+    for table, lowest in ((slopes, -1), (course, 0)):
+        told, timed = table[ENDS].astype(float), table["outcome"] == "time"
+        # A line through few answers may lead out of the range of shares.
+        table[ENDS] = np.exp(told).where(timed, told.clip(lowest, 1), axis=0)
     return {
         "drift": slopes[column_names("drift")],
         "drift_course": course.drop(columns="outcome"),
@@ -77,14 +79,16 @@ def changes(first: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def model(first: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     """Odds ratios of right answers (table model_effects), and the facts of the model: answers,
-    readers ("random", or "these" with fewer than FEW_READERS), spread (standard deviations of the
+    readers ("random", or "these" with fewer than FEW_READERS), number_of_readers, spread (standard deviations of the
     random effects in log odds) and reason (why there is no model).
     """
     known = first[first["right"].notna() & first["share"].notna()]
-    general = known["reader"].nunique() >= FEW_READERS
+    number = known["reader"].nunique()
+    general = number >= FEW_READERS
     about = {"answers": len(known), "readers": "random" if general else "these", "spread": {}}
+    about["number_of_readers"] = number
     columns, rows = [], []
-    if not (reason := lacking(known)):
+    if not (reason := lacking(known, first)):
         columns, rows = design(known, general)
         reason = "" if columns else "no effect has levels that differ"
     if not reason:
@@ -112,14 +116,17 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def lacking(known: pd.DataFrame) -> str:
-    """The reason why no model is possible; empty if it is possible."""
+def lacking(known: pd.DataFrame, first: pd.DataFrame) -> str:
+    """The reason why no model is possible; empty if it is possible. `first`: all first answers."""
     right = int(known["right"].sum())
+    if first["share"].isna().all():
+        return "no reader has several answers with known positions"
+    if known.empty:
+        return "all answers are “uncertain” and left out"
     if known["reader"].nunique() < 2:
         return (
-            "one reader: no image has two answers, so images and chance cannot be separated"
-            if len(known)
-            else "no answer has a known position in its reader's order"
+            "one reader with answers that count: no image has two of them, so images and chance"
+            " cannot be separated"
         )
     if min(right, len(known) - right) < FEW_ANSWERS:
         return f"fewer than {FEW_ANSWERS} right or {FEW_ANSWERS} wrong answers"

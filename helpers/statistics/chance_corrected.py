@@ -10,6 +10,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from helpers.statistics import clusters as cluster
 
+ONE_IMAGE = "one image: no standard error"
 ONE_CATEGORY = "all ratings are in one category"
 
 
@@ -21,8 +22,8 @@ def missing(images: int, reason: str) -> tuple:
 def _estimated(estimate: float, influence: np.ndarray, numbers: np.ndarray, lowest: float) -> tuple:
     groups = len(np.unique(numbers))
     if groups < 2:
-        one = "image" if len(numbers) == 1 else "prompt or patient"
-        return estimate, np.nan, len(numbers), groups, lowest, f"one {one}: no standard error"
+        reason = ONE_IMAGE if len(numbers) == 1 else "one prompt or patient: no standard error"
+        return estimate, np.nan, len(numbers), groups, lowest, reason
     se = np.sqrt(cluster.variance(influence / len(numbers), numbers))
     return estimate, se, len(numbers), cluster.number(numbers), lowest, ""
 
@@ -105,6 +106,8 @@ def cohen(codes: np.ndarray, matrix: np.ndarray, weights: str) -> tuple:
         return missing(images, ONE_CATEGORY)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table, weights=None if weights == "identity" else 1 - matrix)
+    if images == 1:
+        return float(found.kappa), np.nan, 1, 1, -np.inf, ONE_IMAGE
     # At perfect agreement the variance is zero, and rounding may make it negative.
     return float(found.kappa), float(np.sqrt(max(found.var_kappa, 0))), images, images, -np.inf, ""
 

@@ -90,21 +90,21 @@ def _spread(away, matrix, df, groups) -> dict:
 
 def of_readers(scores, truth, first: list, second: list, clusters=None) -> pd.Series:
     """The mean area of the readers `first` minus that of the readers `second` (columns of
-    `scores`), readers random in both groups; fields as `of_images`.
+    `scores`), readers random in both groups; fields as `of_images`. Readers without two scores of
+    each kind are left out.
 
     The variance is that of the readers' areas in each group plus the part from the common images,
     with Satterthwaite's degrees of freedom.
     """
+    truth, numbers = np.asarray(truth, dtype=int), cluster.codes(clusters, len(scores))
+    able = np.min([scores[truth == kind].notna().sum() for kind in (0, 1)], axis=0) >= 2
+    first, second = ([r for r in group if r in scores.columns[able]] for group in (first, second))
     counts = {"readers": len(first) + len(second), "images": len(scores)}
     if min(len(first), len(second)) < FEWEST_READERS:
         few = f"fewer than {FEWEST_READERS} readers in a group"
         return pd.Series(counts | {"reason": few})
-    truth, numbers = np.asarray(truth, dtype=int), cluster.codes(clusters, len(scores))
     values = scores[[*first, *second]].to_numpy(dtype=float, na_value=np.nan)
     given = ~np.isnan(values)
-    if min(given[truth == kind].sum(axis=0).min() for kind in (0, 1)) < 2:
-        few = "a reader scored fewer than 2 real or generated images"
-        return pd.Series(counts | {"reason": few})
     found = apart(values[:, None], truth, numbers, len(first))
     kinds = [given.any(axis=1) & (truth == kind) for kind in (0, 1)]
     few = FEW if min(cluster.equal(numbers[kind]) for kind in kinds) < cluster.FEWEST else ""

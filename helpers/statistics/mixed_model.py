@@ -72,7 +72,7 @@ def logistic(
     spread = np.sqrt(best.x)
     for name, width in zip(factors, spread):
         if width > 0.99 * WIDEST:
-            raise NoFit(f"too few answers to estimate how far {name} differ")
+            raise NoFit(f"too few answers to estimate the spread of {name}")
     if not best.success:
         raise NoFit(f"the search did not converge ({best.message})")
     model.unlikely(spread)

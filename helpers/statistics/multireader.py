@@ -259,6 +259,11 @@ class _Table:
             for part in (layers[kept] == name for name in np.unique(layers))
             if min(given[part & kind].sum(axis=0).min() for kind in kinds) >= 2
         ]
+        if self.strata:
+            inside = np.any(self.strata, axis=0)
+            self.values, self.truth = self.values[inside], self.truth[inside]
+            self.numbers, given = self.numbers[inside], given[inside]
+            self.strata, kinds = [p[inside] for p in self.strata], [k[inside] for k in kinds]
         self.counts = {
             "readers": int(able.sum()),
             "images": len(self.truth),

@@ -17,17 +17,23 @@ def areas(values, truth, numbers, strata=None, covariance="delong") -> tuple:
     themselves only, (images,) yes or no.
     """
     found, moved, groups = influence(values, truth, numbers, strata, covariance)
-    return found, *covariances(moved, truth, numbers, groups)
+    matrix, df = covariances(moved, truth, numbers, groups[:2])
+    if len(groups) > 2:  # each stratum's few images or clusters leave their own degrees of freedom
+        cells = np.full(len(truth), -1)
+        for place, part in enumerate(strata):
+            cells[part] = 2 * place + truth[part]
+        df = covariances(moved, cells, numbers, groups)[1]
+    return found, matrix, df
 
 
 def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple:
     """Areas (studies, readers), the influence of every image on them (images, studies, readers),
-    and the number of clusters of real and of generated images (2, studies); arguments as for
-    `areas`.
+    and the number of clusters of real and of generated images, stratum by stratum (2 × strata,
+    studies); arguments as for `areas`.
     """
     strata = [np.ones(len(truth), dtype=bool)] if strata is None else strata
     pairs = [(truth[part] == 1).sum() * (truth[part] == 0).sum() for part in strata]
-    found, moved = 0.0, np.zeros(values.shape)
+    found, moved, counts = 0.0, np.zeros(values.shape), []
     for part, weight in zip(strata, np.array(pairs) / sum(pairs)):
         placed = _placements(values[part], truth[part])
         found = found + weight * np.nanmean(placed[truth[part] == 1], axis=0)
@@ -35,26 +41,22 @@ def influence(values, truth, numbers, strata=None, covariance="delong") -> tuple
             inside = np.flatnonzero(part)[truth[part] == kind]
             own = placed[truth[part] == kind]
             given = ~np.isnan(own)
-            groups = _groups(given, numbers[inside])
+            groups = (cluster.sums(given.astype(float), numbers[inside]) > 0).sum(axis=0)
+            counts.append(groups.min(axis=-1))
             scale = np.sqrt(groups / np.maximum(groups - 1.0, 1.0))
             if covariance == "jackknife":
                 scale = scale**2 * np.sqrt(1 - 1 / len(np.unique(numbers)))
             change = (own - np.nanmean(own, axis=0)) / given.sum(axis=0)
             moved[inside] = np.nan_to_num(weight * scale * change)
-    rated = ~np.isnan(values)
-    kinds = [_groups(rated[truth == kind], numbers[truth == kind]).min(-1) for kind in (0, 1)]
-    return found, moved, np.array(kinds)
+    return found, moved, np.array(counts)
 
 
-def _groups(given: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    return (cluster.sums(given.astype(float), numbers) > 0).sum(axis=0)
-
-
-def covariances(moved, truth, numbers, groups) -> tuple:
+def covariances(moved, kinds, numbers, groups) -> tuple:
     """Covariance over images (studies, readers, readers) and degrees of freedom (studies) from the
-    results of `influence`.
+    results of `influence`; `kinds` (images,) 0, 1, …: independent parts, one for each of `groups`.
     """
-    sums = [cluster.sums(moved[truth == kind], numbers[truth == kind]) for kind in (0, 1)]
+    parts = [kinds == kind for kind in range(len(groups))]
+    sums = [cluster.sums(moved[part], numbers[part]) for part in parts]
     parts = [np.moveaxis(total, 0, -1) @ np.moveaxis(total, 0, -2) for total in sums]
     spread = np.stack([part.mean(axis=(-2, -1)) for part in parts], axis=-1)
     df = np.maximum(groups - 1.0, 1.0)
