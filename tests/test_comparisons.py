@@ -103,7 +103,7 @@ def test_too_few_have_a_reason():
     random, tiny = np.random.default_rng(3), np.r_[:4, 76:80]
     scores = pd.DataFrame(random.integers(-3, 4, (80, 6)).astype(float)).loc[tiny]
     found = comparisons.of_readers(scores, TRUTH[tiny], [0, 1, 2], [3, 4, 5])
-    assert found["reason"] == comparisons.FEW and "p" not in found
+    assert found["reason"] == clusters.FEW_ON_A_SIDE and "p" not in found
     assert clusters.FEWEST == 5
 
 

@@ -79,8 +79,8 @@ def changes(first: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def model(first: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     """Odds ratios of right answers (table model_effects), and the facts of the model: answers,
-    readers ("random", or "these" with fewer than FEW_READERS), number_of_readers, spread (standard deviations of the
-    random effects in log odds) and reason (why there is no model).
+    readers ("random", or "these" with fewer than FEW_READERS), number_of_readers, spread (standard
+    deviations of the random effects in log odds) and reason (why there is no model).
     """
     known = first[first["right"].notna() & first["share"].notna()]
     number = known["reader"].nunique()

@@ -8,7 +8,8 @@ import pandas as pd
 from helpers.analyse_readings import joined
 from helpers.assemble_reading_set import seal
 from helpers.runner import runs
-from helpers.statistics import comparisons, multireader
+from helpers.statistics import multireader
+from helpers.statistics.clusters import FEW_ON_A_SIDE
 from helpers.statistics.differences import FEW_READERS
 
 GUESSING = {"area": 0.5, "accuracy": 0.5, "agreement": 0.0}
@@ -66,5 +67,5 @@ def with_shown(row: pd.Series) -> dict:
         return row.to_dict()
     shown, reason = multireader.possible(row), row["reason"]
     if not reason and math.isnan(shown[0]):
-        reason = comparisons.FEW
+        reason = FEW_ON_A_SIDE
     return row.to_dict() | {"shown": shown, "reason": reason}

@@ -17,7 +17,6 @@ from helpers.statistics import clusters as cluster
 from helpers.statistics import multireader, roc_areas
 
 FEWEST_READERS = 3  # minimum in each of two groups
-FEW = f"{cluster.FEW} on one side"
 ALIKE = "the difference is the same for every image"
 
 
@@ -48,8 +47,8 @@ def of_images(scores, truth, first, second, clusters=None) -> pd.Series:
             counts | {"reason": "fewer than two real or two generated images in a set"}
         )
     found = different(values[:, None, able], truth, numbers, *sets, clusters is not None)
-    few = FEW if counts["fewest"] < cluster.FEWEST else ""
-    return _with_intervals(counts | {name: part[0] for name, part in found.items()}, few)
+    counts |= {name: part[0] for name, part in found.items()}
+    return _with_intervals(counts, _few(counts["fewest"]))
 
 
 def different(values, truth, numbers, first, second, clustered=True) -> dict:
@@ -107,7 +106,7 @@ def of_readers(scores, truth, first: list, second: list, clusters=None) -> pd.Se
     given = ~np.isnan(values)
     found = apart(values[:, None], truth, numbers, len(first))
     kinds = [given.any(axis=1) & (truth == kind) for kind in (0, 1)]
-    few = FEW if min(cluster.equal(numbers[kind]) for kind in kinds) < cluster.FEWEST else ""
+    few = _few(*(cluster.equal(numbers[kind]) for kind in kinds))
     return _with_intervals(counts | {name: part[0] for name, part in found.items()}, few)
 
 
@@ -157,8 +156,7 @@ def model_area(scores, truth, model, clusters=None) -> pd.Series:
     found |= {"model": areas[0, 0], "readers_mean": areas[0, 1:].mean()}
     found |= _spread(areas[0, :1] - areas[0, 1:], matrix[0], df[0], df[0])
     kinds = [numbers[given[:, 0] & (truth == kind)] for kind in (0, 1)]
-    few = FEW if min(groups.min(), *map(cluster.equal, kinds)) < cluster.FEWEST else ""
-    return _with_intervals(found, few, ALIKE)
+    return _with_intervals(found, _few(groups.min(), *map(cluster.equal, kinds)), ALIKE)
 
 
 def model_accuracy(right, model, clusters=None) -> pd.Series:
@@ -185,6 +183,10 @@ def model_accuracy(right, model, clusters=None) -> pd.Series:
     found |= _spread(away, matrix, df, df)
     few = cluster.FEW if cluster.equal(answered) < cluster.FEWEST else ""
     return _with_intervals(found, few, ALIKE)
+
+
+def _few(*sides: float) -> str:
+    return cluster.FEW_ON_A_SIDE if min(sides) < cluster.FEWEST else ""
 
 
 def _with_intervals(found: dict, few: str = "", alike: str = "") -> pd.Series:

@@ -293,7 +293,9 @@ class _Table:
 
 def _result(estimate: float, se: float, df: float, **more) -> pd.Series:
     found = dict.fromkeys(FIELDS, np.nan) | {"estimate": estimate, "se": 0.0, "df": df}
-    reason = {0: REVERSED, 1: SEPARATED}.get(estimate, WITHOUT_WIDTH)
+    few = more["fewest"] < cluster.FEWEST
+    reason = cluster.FEW_ON_A_SIDE if few else WITHOUT_WIDTH
+    reason = {0: REVERSED, 1: SEPARATED}.get(estimate, reason)
     if se >= 1e-12:
         statistic, half, reason = (estimate - 0.5) / se, special.stdtrit(df, cluster.UPPER) * se, ""
         found |= {
