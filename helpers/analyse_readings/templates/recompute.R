@@ -303,8 +303,13 @@ FOUND <- new.env()
 keep <- function(number, group, reader, values)
   assign(paste(number, group, reader, sep = " @ "), as.numeric(values), envir = FOUND)
 
-read <- function(folder, name)
-  read.csv(file.path(folder, name), na.strings = "", check.names = FALSE, encoding = "UTF-8")
+# A table. Names stay text, also those that look like a number.
+read <- function(folder, name) {
+  path <- file.path(folder, name)
+  header <- names(read.csv(path, nrows = 1, check.names = FALSE))
+  kinds <- ifelse(header %in% c("image_id", "generator"), "character", NA)
+  read.csv(path, na.strings = "", check.names = FALSE, encoding = "UTF-8", colClasses = kinds)
+}
 
 recompute <- function(folder) {
   readings <- read(folder, "readings.csv")

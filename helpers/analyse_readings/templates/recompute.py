@@ -17,6 +17,8 @@ from scipy import stats
 
 LABELS = ["real", "fake", "uncertain"]
 CLOSE = 1e-6
+TABLES = "readings.csv", "readers.csv", "per_image.csv"
+NAMES = dict.fromkeys(("image_id", "generator"), str)
 
 
 def wilson(share, effective):
@@ -320,11 +322,15 @@ def differences(scores, truth, images, clusters, clustered):
             yield (name, f"{by}: {a} minus {b}", ""), (away.mean(), *held)
 
 
+def read(path):
+    """A table. Names stay text, also those that look like a number or a missing value."""
+    return pd.read_csv(path, dtype=NAMES, keep_default_na=False, na_values=[""])
+
+
 def recompute(folder):
     """All numbers, (number, group, reader) -> (estimate, low, high)."""
-    readings = pd.read_csv(folder / "readings.csv")
-    people = pd.read_csv(folder / "readers.csv")["reader"].tolist()
-    images = pd.read_csv(folder / "per_image.csv").set_index("image_id").sort_index()
+    readings, people, images = (read(folder / name) for name in TABLES)
+    people, images = people["reader"].tolist(), images.set_index("image_id").sort_index()
     first = readings[readings["presentation"] == 1]
     sign = first["label"].map({"real": -1.0, "fake": 1.0, "uncertain": 0.0})
     first = first.assign(score=sign * first["confidence"].fillna(1.0))
@@ -356,7 +362,7 @@ def recompute(folder):
 
 def main(folder):
     """Print whether each reported number agrees; returns the exit code."""
-    reported = pd.read_csv(folder / "main_numbers.csv", keep_default_na=True)
+    reported = read(folder / "main_numbers.csv")
     reported["reader"] = reported["reader"].fillna("")
     found, wrong = recompute(folder), 0
     for row in reported.itertuples(index=False):
