@@ -138,7 +138,7 @@ def test_a_dropped_reader_and_a_cut_record_are_found_by_the_hashes_that_readers_
     raw.close()
     assert store.verify(engine, heads) == [
         "reader-a: the hash that the reader kept is not in the record",
-        "reader-b: is unknown, although a hash was given",
+        "reader-b: is not a reader of the study",
     ]
 
 

@@ -92,10 +92,20 @@ class Setting:
 
 
 def page_words(language: str) -> dict:
-    """All words of the page: static/texts.<language>.json, or English if there is no such file."""
+    """All words of the page: static/texts.<language>.json; what it or its file lacks is English."""
+    english = json.loads((STATIC / "texts.en.json").read_text(encoding="utf-8"))
     own = STATIC / f"texts.{language}.json"
     proper = re.fullmatch(r"[a-z]{2}", language) and own.exists()
-    return json.loads((own if proper else STATIC / "texts.en.json").read_text(encoding="utf-8"))
+    return _completed(json.loads(own.read_text(encoding="utf-8-sig")) if proper else {}, english)
+
+
+def _completed(own: Mapping, english: Mapping) -> dict:
+    return {
+        name: _completed(own.get(name, {}), words)
+        if isinstance(words, dict)
+        else own.get(name, words)
+        for name, words in english.items()
+    }
 
 
 def load(study: str, reading_set: Path | None = None, values: Mapping | None = None) -> Setting:

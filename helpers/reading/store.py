@@ -300,7 +300,7 @@ def _wrong(record: list[chain.Event], reader, kept_hash: str | None) -> list[str
     """All faults of one reader's record; `reader` is the row of the table of readers."""
     found = chain.check_chain(record)
     if reader is None and not record:
-        return ["is unknown, although a hash was given"]
+        return ["is not a reader of the study"]
     if reader is None:
         return [*found, "has events but is not a reader of the study"]
     first = (record[0].payload if record else None) or {}
