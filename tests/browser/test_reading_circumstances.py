@@ -2,12 +2,15 @@
 large type, other scripts. No answer is lost, refused or sent by accident.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import reading_studies
 from reading_browser import Reader
 from test_reading_page import link, record, serve
+
+from helpers.reading import setting
 
 LABEL = {"id": "label", "text": "This image is", "kind": "choice", "required": "true"}
 LABEL |= {"options": "real=Real|fake=Fake|uncertain=Uncertain"}
@@ -205,3 +208,92 @@ def test_a_slow_network_delays_the_read_and_no_more(browser, server):
     reader.shown(shown)
     reader.saved()
     assert [*answers(server, 12)] == [shown]
+
+
+def test_keys_do_nothing_where_nothing_is_asked(browser, tmp_path):
+    asked = [
+        {"id": "odd", "text": "Odd?", "kind": "yes/no", "required": "true"},
+        {"id": "what", "text": "What?", "kind": "choice", "options": "big|small"},
+        {"id": "much", "text": "How much?", "kind": "scale", "options": "Little|Much"},
+        {"id": "sure", "text": "Sure", "kind": "yes/no"},
+        {"id": "where", "text": "Where?", "kind": "marks"},
+    ]
+    asked = [asked[0], *(row | {"shown_when": "odd=yes"} for row in asked[1:]), LABEL]
+    running = serve(tmp_path, read=2, training=0, number_of_readers=1, asked=asked)
+    try:
+        reader = Reader(browser, link(running, 0))
+        reader.open()
+        page = reader.page
+        page.check("#agree")
+        page.click("button.primary")
+        page.click("button.primary")
+        page.click("button.primary")
+        reader.check_display()
+        reader.shown()
+        page.keyboard.type("b1qm")
+        assert page.locator("canvas.marking").count() == 0
+        page.click(".choice[data-value=true]")
+        assert page.locator(".answer [aria-pressed=true]").all_inner_texts() == ["Yes"]
+        assert not page.is_checked("#sure")
+        page.keyboard.type("b1q")
+        assert page.locator(".answer [aria-pressed=true]").all_inner_texts() == [
+            "Yes",
+            "big",
+            "Little",
+        ]
+        assert page.is_checked("#sure")
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(("width", "height"), [(720, 450), (640, 360), (512, 384), (844, 390)])
+def test_with_large_type_the_answer_and_the_image_have_room(browser, server, width, height):
+    """Windows of 1440 × 900, 1280 × 720 and 1024 × 768 at 200 %, and a phone held sideways."""
+    reader = Reader(browser, link(server, 0))
+    reader.open()
+    page = reader.page
+    reader.shown() if page.locator("canvas").count() else reader.register()
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(300)
+    assert page.locator(".answer").bounding_box()["height"] >= 100
+    box = page.locator("canvas.picture").bounding_box()
+    assert min(box["width"], box["height"]) >= 200
+    save = page.locator("button.save").bounding_box()
+    assert save["y"] + save["height"] <= height
+
+
+def test_a_screen_reader_is_told_the_image_and_its_place(browser, server):
+    reader = Reader(browser, link(server, 0))
+    reader.open()
+    reader.shown() if reader.page.locator("canvas").count() else reader.register()
+    name = reader.page.inner_text(".progress")
+    assert reader.page.get_by_role("img", name=name, exact=True).count() == 1
+
+
+def test_a_text_from_right_to_left_begins_on_the_right(browser, tmp_path):
+    asked = [LABEL | {"text": "هل تبدو هذه الصورة حقيقية؟ (اختر واحدة)."}]
+    block = reading_studies.BLOCK | {"title": "دراسة (1).", "instructions": asked[0]["text"]}
+    running = serve(tmp_path, read=2, training=0, number_of_readers=1, asked=asked, blocks=[block])
+    try:
+        reader = Reader(browser, link(running, 0))
+        reader.open()
+        first, last = reader.page.locator(".study").evaluate(
+            """(node) => [0, node.firstChild.length - 1].map((at) => {
+              const range = document.createRange();
+              range.setStart(node.firstChild, at);
+              range.setEnd(node.firstChild, at + 1);
+              return range.getBoundingClientRect().right - node.getBoundingClientRect().right })"""
+        )
+        assert last < first and first > -3, "the first letter at the right edge, the stop behind"
+    finally:
+        running.stop()
+
+
+def test_a_translation_that_lacks_a_word_has_the_english_one(monkeypatch, tmp_path):
+    (tmp_path / "texts.en.json").write_text((setting.STATIC / "texts.en.json").read_text())
+    own = {"language": "yy", "page": {"sign_in": "Entrer"}}
+    (tmp_path / "texts.yy.json").write_text("\ufeff" + json.dumps(own), encoding="utf-8")
+    monkeypatch.setattr(setting, "STATIC", tmp_path)
+    words = setting.page_words("yy")
+    assert (words["language"], words["page"]["sign_in"]) == ("yy", "Entrer")
+    assert words["page"]["cancel"] == "Cancel" and words["told"]["title"] == "What it is"

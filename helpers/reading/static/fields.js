@@ -8,6 +8,7 @@ const TOOL_KEYS = "adhiqspxz"; // keys of the image's tools and fields: no optio
 
 const empty = (value) =>
   value === undefined || value === "" || (Array.isArray(value) && !value.length);
+const closed = (node) => node.closest("[hidden]"); // a key does nothing where nothing is asked
 const said = (value) => (Array.isArray(value) ? value : [String(value ?? "")]);
 
 export class Fields {
@@ -36,35 +37,32 @@ export class Fields {
     const short = !this.form && kind === "choice" && offered.length <= 3;
     const className =
       { scale: "steps-of", choice: short ? "labels" : "", "yes/no": "" }[kind] ?? "small";
-    const titled = kind === "choice" ? this.letters(offered) : offered;
+    const pick = (one) => closed(group.node) || (group.set([one]), this.changed());
+    const titled = kind === "choice" ? this.letters(offered, pick) : offered;
+    if (kind === "scale") this.digits(offered, pick);
     const group = choices(question.text, titled, { many, changed: this.changed, className });
-    if (kind === "scale") this.digits(group, offered);
     return {
       node: this.field(question, group.node, kind === "side" ? "inline" : ""),
       get: () => (many ? group.get() : group.get().map(value)[0]),
       set: (given) => group.set(empty(given) ? [] : said(given)),
-      pick: (one) => (group.set([one]), this.changed()),
     };
   }
 
   // The first choice of a page is picked by letters: each option gets its first free letter.
-  letters(offered) {
+  letters(offered, pick) {
     if (this.lettered || this.form) return offered;
     this.lettered = true;
-    const pick = (one) => () =>
-      this.entries.find(({ question }) => question.kind === "choice").pick(one);
     return offered.map(([value, text]) => {
       const free = (one) => /[a-z]/.test(one) && !TOOL_KEYS.includes(one) && !this.keys[one];
       const key = [...text.toLowerCase()].find(free);
-      if (key) this.keys[key] = [pick(value), text];
+      if (key) this.keys[key] = [() => pick(value), text];
       return [value, text, key?.toUpperCase()];
     });
   }
 
-  digits(group, offered) {
+  digits(offered, pick) {
     if (this.keys[1] || this.form) return;
-    for (const [value, text] of offered)
-      this.keys[value] = [() => (group.set([value]), this.changed()), text];
+    for (const [value, text] of offered) this.keys[value] = [() => pick(value), text];
   }
 
   text(question) {
@@ -86,7 +84,7 @@ export class Fields {
 
   tick(question) {
     const box = h("input", { type: "checkbox", id: question.id, onchange: this.changed });
-    const turn = () => ((box.checked = !box.checked), this.changed());
+    const turn = () => closed(box) || ((box.checked = !box.checked), this.changed());
     if (!this.form) this.keys.q ??= [turn, question.text];
     const label = h("label", { className: "tick" }, box, question.text);
     const node = h("div", { className: "field" }, label);
@@ -95,7 +93,7 @@ export class Fields {
 
   onImage(question) {
     const marks = new Marks(question, this.words.marks, () => this.changed());
-    this.keys.m ??= [() => marks.turn(), question.text];
+    this.keys.m ??= [() => closed(marks.node) || marks.turn(), question.text];
     return {
       marks,
       node: this.field(question, marks.node),

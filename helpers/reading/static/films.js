@@ -40,8 +40,8 @@ export class Films {
   }
 
   film(name, n) {
-    const label = name || this.words.tools.label;
-    const canvas = h("canvas", { className: "picture", tabIndex: 0, "aria-label": label });
+    const about = { className: "picture", role: "img", tabIndex: 0, "aria-label": name };
+    const canvas = h("canvas", about);
     const touched = () => this.activate(this.viewers[n]);
     for (const event of ["pointerdown", "wheel", "focus"]) canvas.addEventListener(event, touched);
     const named = { className: "name", "aria-hidden": true };

@@ -183,6 +183,7 @@ export class Reading {
     const editable = this.last();
     const other = state.pictures[editable];
     this.progress.textContent = this.changing ? fill(this.words.changing, { n }) : words;
+    if (!this.block.pairs) this.canvas.ariaLabel = words;
     this.kind.textContent = about.training ? `${kind}, ${this.words.not_scored}` : kind;
     Object.assign(this.meter, { max: of, value: n - 1, ariaLabel: words });
     this.back.textContent = this.changing ? this.words.earlier : this.words.previous;
