@@ -121,12 +121,17 @@ _WORDS = {
     ),
 }
 _NEGATION = re.compile(
-    r"\b(?:no|not|without|absent|absence of|free of|negative for|denies|neither|nor|rule[sd]?"
-    r" out|exclud\w+|resolved|never)\b"
+    r"\b(?:non(?= $)|no|not|without|absent|absence of|free of|negative for|denies|neither|nor"
+    r"|rule[sd]? out|exclud\w+|resolved|never)\b"
 )
 _NEGATED_AFTER = re.compile(
     r"^[\w ]{0,40}?\b(?:(?:is|are|was|were) )?(?:absent|excluded|ruled out|not"
     r" (?:seen|present|identified|visible)|resolved)\b"
+    r"|^[ \d]*(?:(?:is|was|test|tested) )?neg(?:ative)?\b"
+)
+# "Effusion: none." denies; "lungs: no effusion" begins a new clause.
+_ANSWERED = re.compile(
+    r"[:=] *(?:no|none|nil|absent|negative|not (?:seen|present))(?= *(?:[.;,|\n]|$))"
 )
 _NOT_A_NEGATION = re.compile(
     r"\b(?:no change|not excluded|not ruled out|cannot be (?:excluded|ruled out)|can not be"
@@ -147,8 +152,9 @@ _HEALTHY_PART = re.compile(
 
 def _plain(text) -> str:
     """Lower case, no accents, punctuation other than clause ends as spaces."""
-    folded = unicodedata.normalize("NFKD", str(text)).encode("ascii", "ignore").decode().lower()
-    return re.sub(r" +", " ", re.sub(r"[_/\\\-]+", " ", folded)).strip()
+    folded = unicodedata.normalize("NFKD", str(text)).encode("ascii", "ignore").decode()
+    folded = re.sub(r"(?<=[a-z])(?=[A-Z])|[_/\\\-]+", " ", folded)  # also "ViralPneumonia"
+    return re.sub(r" +", " ", folded).lower().strip()
 
 
 def _ordered(found) -> list[str]:
@@ -179,7 +185,7 @@ def in_text(text: str) -> list[str]:
     A denial holds to the end of its clause, as in NegEx (Chapman et al., J Biomed Inform 2001). A
     text that affirms nothing and calls the lungs or the image normal gives ['no_finding'].
     """
-    plain = _plain(text)
+    plain = _ANSWERED.sub(" absent", _plain(text))
     clauses = _CLAUSE.split(_NOT_A_NEGATION.sub(" ", plain))
     found = [finding for clause in clauses for finding in _WORDS if _affirms(clause, finding)]
     if found:

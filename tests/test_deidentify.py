@@ -46,6 +46,11 @@ def test_pseudonyms_depend_on_secret_and_value(first, second, secret, other):
         ("unknown", ""),
         ("50-59", "50-59"),
         ("0", "0-9"),
+        ("12.03.1956", ""),
+        ("56,0", "50-59"),
+        ("50–59", "50-59"),
+        ("56 Jahre", "50-59"),
+        ("24 months", "0-9"),
     ],
 )
 def test_age_bands(age, band):
@@ -58,7 +63,8 @@ def test_all_above_89_are_one_band(age):
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("Male", "M"), ("f", "F"), ("w", "F"), ("O", ""), ("", ""), (None, "")]
+    ("value", "expected"),
+    [("Male", "M"), ("f", "F"), ("w", "F"), ("männlich", "M"), ("O", ""), ("", ""), (None, "")],
 )
 def test_sex(value, expected):
     assert deidentify.sex(value) == expected
@@ -72,6 +78,7 @@ def test_sex(value, expected):
         ("LATERAL", "xray", "LL"),
         ("LL", "xray", "LL"),
         ("frontal", "xray", ""),
+        ("p.a.", "xray", "PA"),
         ("", "ct", "axial"),
     ],
 )

@@ -355,6 +355,9 @@ def test_kaggle_folders_are_x_rays_wherever_they_were_unpacked(tmp_path):
         ("COVID-CT/CT_NonCOVID/1.png", ""),
         ("COVID-CT/CT_COVID/1.png", "covid19"),
         ("COVID-19_Dataset/unsorted/1.png", ""),
+        ("COVID/COVID_negative/1.png", ""),
+        ("covid/covid-neg/1.png", ""),
+        ("CXR/BacterialPneumonia/1.png", "pneumonia"),
         ("train/No Finding/1.png", "no_finding"),
         ("train/PNEUMONIA/person17_virus_42.jpeg", "pneumonia"),
         ("Massachusetts General Hospital/1.png", ""),
@@ -400,11 +403,13 @@ def test_a_patient_named_in_the_path_is_told(tmp_path):
         "train/PNEUMONIA/person17_virus_42.jpeg",
         "test/PNEUMONIA/person17_bacteria_1.jpeg",
         "Patient_3/a.png",
+        "sub-01/anat/1.png",
     ]
     assert described(tmp_path, dict.fromkeys(names, "")).loc[names, "patient_in_path"].tolist() == [
         "person 17",
         "person 17",
         "patient 3",
+        "sub 1",
     ]
 
 

@@ -32,6 +32,9 @@ PLACEHOLDERS = {
     "na",
     "noid",
     "noname",
+    "redacted",
+    "anonymisiert",
+    "anonyme",
     "missing",
     "xxx",
     "xxxx",
@@ -58,12 +61,12 @@ def age_band(age) -> str:
     Reads 56, '56', '56.0', '56Y', DICOM's '056Y', '018M', '003W', '010D', '90+' and ranges such as
     '50-59' (their middle).
     """
-    text = str(age).strip().upper()
+    text = str(age).strip().upper().replace(",", ".").replace("–", "-")
     if match := re.fullmatch(r"(?:[>≥]=? ?(\d+)|(\d+) ?\+)(?: ?Y(?:(?:EA)?RS?)?)?", text):
         return f"{min(int(match[1] or match[2]), 90)}+"
     match = re.fullmatch(
-        r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)\s*(?:-|TO)?\s*(\d+(?:\.\d+)?)?"
-        r"\s*\+?\s*(Y|YR|YRS|YEARS?|M|W|D)?",
+        r"(?:>|>=|<)?\s*(\d+(?:\.\d+)?)(?:\s*(?:-|TO)\s*(\d+(?:\.\d+)?))?"
+        r"\s*\+?\s*([YMWD])?(?:RS?|EARS?|O|ONTHS?|EEKS?|AYS?)?(?:JAHRE?|ANS)?",
         text,
     )
     if not match:
@@ -77,8 +80,12 @@ def age_band(age) -> str:
 
 def sex(value) -> str:
     """F or M; '' for anything else."""
-    known = {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
-    return known.get(str(value).strip().lower(), "")
+    known = {
+        "F": ("f", "female", "w", "woman", "weiblich", "frau", "femme"),
+        "M": ("m", "male", "man", "männlich", "mann", "homme"),
+    }
+    said = unicodedata.normalize("NFC", str(value).strip().lower())
+    return next((sex for sex, words in known.items() if said in words), "")
 
 
 VIEWS = {
@@ -92,5 +99,5 @@ def view(value, modality: str) -> str:
     """PA, AP, LL or axial; '' when unknown."""
     if modality == "ct":
         return "axial"
-    words = set(re.findall("[a-z]+", str(value).lower()))
+    words = set(re.findall("[a-z]+", str(value).lower().replace(".", "")))
     return next((name for name, said in VIEWS.items() if words & said), "")

@@ -24,13 +24,14 @@ PATTERNS = {
     "MIMIC-CXR-JPG": re.compile(r"(?:^|/)p(?P<patient>\d{8})/s\d{8}/[0-9a-f-]{44}\.(?:jpg|dcm)$"),
 }
 PATIENT = re.compile(
-    r"(?:^|[/_\- ])(person|patient|subject|pat)[_\- ]?(\d+)(?=[/_\-. ])", re.IGNORECASE
+    r"(?:^|[/_\- ])(person|patient|subject|subj?|sub|pat)[_\- ]?(\d+)(?=[/_\-. ])", re.IGNORECASE
 )
 MASKS = re.compile(
     r"(?:^|[^a-z])(?:(?:left|right|lung|manual)[_\- ]?)?masks?$|^segmentations?$", re.IGNORECASE
 )
 DENIED = re.compile(
-    r"(?:^|[^a-z])non?(?:[^a-z]|(?=covid|pneumonia|tb))(?!.*(?:finding|abnormal|disease))",
+    r"(?:^|[^a-z])non?(?:[^a-z]|(?=covid|pneumonia|tb))(?!.*(?:finding|abnormal|disease))"
+    r"|[a-z\d][_\- ]neg(?:ative)?s?(?![a-z])",
     re.IGNORECASE,
 )
 DATA_SET = re.compile(
@@ -177,7 +178,8 @@ def _patient_in_path(file: str) -> str:
 def _folder_modality(parts: tuple[str, ...]) -> str:
     """The modality in the name of the nearest folder that has one: xray, ct; '' when none does."""
     for part in reversed(parts):
-        words = set(re.split(r"[^a-z0-9]+", re.sub(r"x[-_ ]?ray", "xray", part.lower())))
+        spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower()  # also "covidCT"
+        words = set(re.split(r"[^a-z0-9]+", re.sub(r"x[-_ ]?ray", "xray", spelled)))
         if words & {"xray", "xrays", "cxr", "radiography", "radiographs"}:
             return "xray"
         if words & {"ct", "cts"}:
