@@ -638,6 +638,10 @@ def test_what_is_left_out_is_said(place):
     assert "but areas under the ROC curve only those of the 2 readers with two answers" in text
     assert "only real or only generated, among modalities of two or more images: CT, X-ray" in text
     assert "can see, apart from the confidence" not in text, "it does not count for uncertain"
+    _, _, _, _, text = analyse(study="no-real-ct", per={"xray": (6, 6), "ct": (0, 12)})
+    assert "Over the 12 images of a modality with answers of every reader to both kinds" in text
+    assert "12 images); only modalities with two answers of every reader to each kind" in text
+    assert "CT with CT" not in text
 
 
 def test_what_rests_on_one_person_is_not_generalised(place):
