@@ -521,6 +521,13 @@ def test_beside_the_published_study(place):
         "0.14 to 0.36 if both called 5 fake" in sentence
         for sentence in published.could_show(published.bounds(), found)
     )
+    for per, group in (({"ct": (6, 6)}, "generated"), ({"ct": (0, 12)}, "ct")):
+        _, found, _, _, _ = analyse(study=f"only-{group}", per=per)
+        plain = json.loads(results.as_json(found))
+        axes = published.bounds_figure(published.bounds(), plain).axes[0]
+        line = next(x for x in axes.lines if x.get_label() == "this study, generated CT")
+        own = pd.DataFrame(plain["agreement"]).set_index(["group", "coefficient"])["estimate"]
+        assert own[group]["fleiss"] in line.get_xdata()
 
 
 def guess(reader, image, random):

@@ -122,8 +122,11 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
         # A range of a single point would be invisible.
         axes.plot(rows["low"], places, "|", color=colour, markersize=width)
     measured = pd.DataFrame(results["agreement"]).set_index(["group", "coefficient"])["estimate"]
-    group = "ct generated" if "ct generated" in measured.index else "ct"
-    if group in measured.index:
+    # Where one modality or one kind of image was read, the generated CT images have a shorter name.
+    groups = ["ct generated"]
+    groups += ["generated"] * ("xray" not in measured.index)
+    groups += ["ct"] * (results["design"]["real"] == 0)
+    for group in [group for group in groups if group in measured.index][:1]:
         here, label = measured[group].astype(float).reindex(names), "this study, generated CT"
         axes.plot(here, range(len(names)), "o", color=COLOURS["fake"], markersize=8, label=label)
     axes.set_yticks(range(len(names)), [COEFFICIENTS[name] for name in names])
