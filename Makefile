@@ -54,15 +54,16 @@ lab: own
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 # Writes the address of this checkout's remote (or REPOSITORY=) into the notebooks' Colab cell. A
-# user name or token in the address is left out.
+# user name or token in the address is left out, and so is a folder of this machine.
 REPOSITORY ?= $(shell git config --get remote.origin.url)
 colab:
 	@address=$$(printf '%s' $(call quoted,$(REPOSITORY)) \
-		| sed -E 's#^(ssh://)?git@([^:/]+)[:/]#https://\2/#; s#^(https?://)[^/@]*@#\1#'); \
+		| sed -E 's#^(ssh://)?[^@/:]+@([^:/]+)(:[0-9]+/|[:/])#https://\2/#; s#^(https?://)[^/]*@#\1#' \
+		| grep -E '^https?://[A-Za-z0-9./_~%:+-]+$$'); \
 	sed -i.before -E "s#^( *\"repository = \\\\\").*(\\\\\"  \# @param)#\1$$address\2#" \
 		notebooks/*.ipynb && rm notebooks/*.before; \
 	if [ "$$address" ]; then echo "The Colab cells install from $$address."; \
-	else echo "This checkout has no remote: the Colab cells will ask for an address" \
+	else echo "This checkout has no remote that Colab can reach: its cells will ask for an address" \
 		"(or give REPOSITORY=https://...)."; fi
 
 # Two workers more than cores, because many tests wait: for a browser, a heartbeat, an answer. Each

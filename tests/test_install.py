@@ -217,6 +217,12 @@ def test_the_colab_cell_does_nothing_elsewhere(clean, tmp_path):
         ("git@github.com:some/study.git", "https://github.com/some/study.git"),
         ("ssh://git@git.example.org/some/study", "https://git.example.org/some/study"),
         ("https://me:secret@example.org/study.git", "https://example.org/study.git"),
+        ("https://me:pass@secret@example.org/study", "https://example.org/study"),
+        ("ssh://git@example.org:2222/some/study", "https://example.org/some/study"),
+        ("alice@example.org:study.git", "https://example.org/study.git"),
+        ("/srv/secret/study.git", ""),
+        ("file:///home/secret/study", ""),
+        ("https://example.org/a&b#secret", ""),
         ("", ""),
     ],
 )
@@ -228,6 +234,22 @@ def test_the_address_in_the_colab_cells_is_that_of_the_remote(tmp_path, remote, 
     for path in (folder / "notebooks").iterdir():
         cell = "".join(json.loads(path.read_text())["cells"][1]["source"])
         assert f'\nrepository = "{address}"  # @param' in cell and "secret" not in cell
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "left_out"),
+    [
+        (["study", "FORCE=0"], [], "--force"),
+        (["study", "FORCE=no", "ONLY=01_a 02_b"], ["--only '01_a' --only '02_b'"], "--force"),
+        (["study", "FORCE=1", "SET=01.words=it's"], ["--force", "--set '01.words=it'\\''s'"], "!"),
+        (["status", "SET=01.seed=7"], ["--set '01.seed=7'"], "--force"),
+        (["verify", "SET=01.seed=7"], ["study verify 'rehearsal'"], "--set"),
+    ],
+)
+def test_make_hands_on_what_it_is_given(command, given, left_out):
+    said = subprocess.run(["make", "-n", *command], cwd=ROOT, capture_output=True, text=True)
+    line = next(line for line in said.stdout.splitlines() if "-m helpers.study" in line)
+    assert all(part in said.stdout for part in given) and left_out not in line
 
 
 def test_an_environment_is_not_silently_pointed_at_another_checkout(tmp_path):
