@@ -170,6 +170,21 @@ def test_a_failure_is_named_and_the_study_goes_on_from_there(small, capsys, mish
     assert run() == study.DONE
 
 
+def test_a_disk_that_is_full_is_one_sentence_when_the_notebook_cannot_be_written(small, capsys):
+    """The notebook is left half written, as papermill leaves it."""
+
+    def full(_, path):
+        Path(path).write_text('{"cells": [')
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with mock.patch("papermill.iorw.LocalHandler.write", lambda _, text, path: full(text, path)):
+        assert run("--only", "03_alone") == study.FAILED
+    said = capsys.readouterr().err
+    assert "The disk is full: free some space or set OUTPUTS=" in said and said.count("\n") == 1
+    assert not (small / "outputs/small/03_alone/notebook.ipynb").exists()
+    assert run("--only", "03_alone") == study.DONE
+
+
 def test_a_failed_cell_is_not_followed_by_an_interrupt(small, monkeypatch):
     asked = []
     monkeypatch.setattr(

@@ -145,8 +145,10 @@ def _kernels_of(run: runs.Run):
 
     class Kernel(AsyncKernelManager):
         async def _async_interrupt_kernel(self) -> None:
-            notebook = json.loads((run.folder / "notebook.ipynb").read_text())
-            failed = notebook["metadata"].get("papermill", {}).get("exception")
+            failed = None
+            with contextlib.suppress(OSError, ValueError):  # half written: the disk is full
+                notebook = json.loads((run.folder / "notebook.ipynb").read_text())
+                failed = notebook["metadata"].get("papermill", {}).get("exception")
             if not failed and not runs.load(run.study, run.name).finished:
                 await super()._async_interrupt_kernel()
 
@@ -180,13 +182,16 @@ def _remedy(error: str) -> str:
 
 def _strip_paths(output: Path, cases: Path | None) -> None:
     """Remove absolute paths, which can contain people's names: papermill notes them in the
-    notebook's metadata, and errors name the folder of real images.
+    notebook's metadata, and errors name the folder of real images. A notebook that is only half
+    written, because the disk is full, goes.
     """
     import nbformat
 
-    if not output.exists():
+    try:
+        notebook = nbformat.read(output, as_version=4)
+    except (FileNotFoundError, ValueError):
+        output.unlink(missing_ok=True)
         return
-    notebook = nbformat.read(output, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
