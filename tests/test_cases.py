@@ -340,6 +340,11 @@ def test_folders_that_cannot_become_cases_say_what_to_do(
         prepared(tmp_path / "in", monkeypatch)
 
 
+def test_a_modality_that_is_none_is_named(tmp_path, study_folders, monkeypatch):
+    with pytest.raises(cases.CasesError, match="default_modality: 'X-ray' must be xray, ct or"):
+        prepared(hospital(tmp_path / "in", 1), monkeypatch, default_modality="X-ray")
+
+
 def test_no_folder_named_says_how_to_name_one(study_folders):
     with pytest.raises(cases.CasesError, match="CASES="):
         cases.prepare(begun("s"))

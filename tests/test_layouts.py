@@ -275,7 +275,8 @@ def test_one_name_in_two_folders_is_told_apart_or_left_alone(tmp_path):
             {"metadata_table": "other.csv"},
             "'other.csv' is not in the folder",
         ),
-        ("Bild,finding\na.png,mass\n", {"columns": ["Picture:file"]}, "no column 'Picture'"),
+        ("Bild,finding\na.png,mass\n", {"columns": ["Picture:file"]}, "has the column 'Picture'"),
+        ("file,Befund\na.png,mass\n", {"columns": ["Befunde:finding"]}, "the column 'Befunde'"),
         ("Bild,finding\na.png,mass\n", {"columns": ["Bild-file"]}, "must read yours:ours"),
         ('file,finding\na.png,"mass\n', {}, "cannot be read"),
         ("", {}, "cannot be read"),
@@ -577,6 +578,13 @@ def test_a_table_is_known_by_what_it_names(tmp_path, title):
     table = f"{title},diagnosis\n" + "".join(f"img{n},mass\n" for n in range(4))
     frame = described(tmp_path, {f"img{n}.png": b"" for n in range(4)} | {"list.csv": table})
     assert (frame["finding"] == "mass").sum() == 4
+
+
+def test_a_renamed_finding_leaves_the_files_found_by_what_the_table_names(tmp_path):
+    table = "Aufnahme;Befund\n" + "".join(f"{n}.png;Mass\n" for n in range(4))
+    contents = {f"{n}.png": b"" for n in range(4)} | {"liste.csv": table}
+    frame = described(tmp_path, contents, columns=["Befund:finding"])
+    assert frame["finding"].tolist() == ["mass"] * 4 + [""]
 
 
 def test_a_table_that_names_nothing_is_said_with_the_nearest_columns(tmp_path):

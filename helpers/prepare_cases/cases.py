@@ -80,6 +80,10 @@ def prepare(run: runs.Run) -> Cases:
         there = Cases(*(run.read(f"{name}.csv") for name in ("images", "imported", "rejected")))
         _say_what_was_left_out(run, there)
         return there
+    if run.parameters.default_modality not in ("", *table_columns.MODALITIES):
+        raise CasesError(
+            f"default_modality: '{run.parameters.default_modality}' must be xray, ct or empty."
+        )
     _refuse_legible_names(run.parameters)
     folder = source_folder(run)
     files = importing.files_below(folder)

@@ -124,6 +124,12 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     others = [file for file in files if file not in leftover]
     tables = read_tables(folder, others, table)
     pairs, finder = _mapping(settings.columns), Finder(others)
+    titles = [*dict.fromkeys(title for frame in tables.values() for title in frame.columns)]
+    if titles and (missing := [theirs for theirs in pairs.values() if theirs not in titles]):
+        raise LayoutError(
+            f"No metadata table has the column '{missing[0]}' that `columns` names; columns there:"
+            f" {', '.join(titles[:12])}."
+        )
     known: dict[str, dict] = {}
     claimed = set()
     for read in (_own,) if pairs or table else (*data_sets.READERS, _own):
@@ -151,7 +157,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
             **row,
             **{name: value for name, value in before.items() if value},
         }
-    notes += _of_findings(known, tables) + _origins(others, known, settings.origins)
+    notes += _of_findings(known, titles) + _origins(others, known, settings.origins)
     known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
     frame = pd.DataFrame(
         [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
@@ -161,16 +167,15 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     return frame
 
 
-def _of_findings(known: dict[str, dict], tables: dict[str, pd.DataFrame]) -> list[str]:
+def _of_findings(known: dict[str, dict], titles: list[str]) -> list[str]:
     """Say it where a user's table gives most of its files no finding."""
     rows = [row for row in known.values() if row.get("layout") == "plain CSV"]
     labelled = [row for row in rows if row["label"]]
     lost = sum(not (row["finding"] or row["origin"]) for row in labelled)
     if rows and not labelled:
-        titles = ", ".join(next(iter(tables.values())).columns[:12])
         return [
-            f"No column of findings was recognised (columns: {titles}): captions name none. Name"
-            " the column with columns: ['yours:finding']."
+            f"No column of findings was recognised (columns: {', '.join(titles[:12])}): captions"
+            " name none. Name the column with columns: ['yours:finding']."
         ]
     if lost > len(labelled) / 2:
         return [
@@ -268,12 +273,6 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
     """
     name = wanted or min(tables, key=lambda name: (name != "metadata.csv", name.count("/"), name))
     columns = ", ".join(tables[name].columns[:12])
-    missing = [theirs for theirs in pairs.values() if theirs not in tables[name].columns]
-    if missing:
-        raise LayoutError(
-            f"The metadata table '{name}' has no column '{missing[0]}' that `columns` names; it"
-            f" has: {columns}."
-        )
     guessed = _guessed(tables[name])
     others = [_plain(title) for title in tables[name].columns if title not in guessed.values()]
     near = [
@@ -309,7 +308,7 @@ def _own(tables, finder, pairs):
             columns["origin"] = ORIGIN_FOUND
             frame = frame.assign(**{ORIGIN_FOUND: _said_of_origin(frame, columns.get("file"))})
         named = list(finder.rows(frame, columns["file"], name)) if "file" in columns else []
-        for row, file in named or ([] if pairs else _by_content(finder, frame, name)):
+        for row, file in named or ([] if "file" in pairs else _by_content(finder, frame, name)):
             values = {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"}
             yield _own_row(file, values)
 
