@@ -400,6 +400,14 @@ def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_place_that_cannot_be_written_is_named(server):
+    (server.root / "file").write_text("in the way")
+    for command in ("backup", "export"):
+        done = server.command(command, "--to", str(server.root / "file" / "below"))
+        assert done.returncode == 1 and str(server.root / "file") in done.stderr
+        assert "Traceback" not in done.stderr and "store does not answer" not in done.stderr
+
+
 def test_a_backup_is_restored_as_its_message_says_after_a_kill(server):
     told, before = server.command("backup").stdout, server.command("status").stdout
     assert server.command("add", "lost").returncode == 0

@@ -139,7 +139,7 @@ def _holder(store: Engine, chosen, now: str | None = None) -> str:
         return connection.execute(sa.select(CODES.c.reader_id).where(chosen & valid)).scalar() or ""
 
 
-def code_states(store: Engine, now: str | None = None) -> dict[str, str]:
+def code_states(store: Engine) -> dict[str, str]:
     """By reader: valid, expired, revoked or none, of the latest code."""
     states = {reader["reader_id"]: "none" for reader in readers(store)}
     with read_only(store) as connection:
@@ -148,7 +148,7 @@ def code_states(store: Engine, now: str | None = None) -> dict[str, str]:
                 "revoked"
                 if row.revoked_utc
                 else "valid"
-                if row.expires_utc > (now or utc_now())
+                if row.expires_utc > utc_now()
                 else "expired"
             )
     return states

@@ -25,7 +25,6 @@ from helpers.runner.folders import study_key
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
 CULL_SECONDS = 90
-LARGEST_REQUEST = 1_000_000
 MOST_MESSAGES = 400  # per minute and reader: two per image, plus pages, pauses and widgets
 EXTENSIONS = [
     "@voila-dashboards/widgets-manager8",
@@ -134,7 +133,7 @@ class ReadingServer(Voila):
 
     def listen(self) -> None:
         """Serve on the port until Ctrl-C, then stop."""
-        self.app.listen(self.port, self.ip, max_body_size=LARGEST_REQUEST)
+        self.app.listen(self.port, self.ip, max_body_size=1_000_000)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self.kernel_manager.keep_warm)
         print(

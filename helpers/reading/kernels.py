@@ -16,7 +16,6 @@ from helpers.runner.folders import ROOT
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 PAGE = "READING_PAGE"
 VISITOR: ContextVar[str] = ContextVar("VISITOR")  # the reader for whom a kernel is being started
-WARM_UP = "from helpers.reading import page"
 STUBS = "stubs"  # folder of modules that kernels find before the installed ones
 MOST_KERNELS = 2  # per reader: each tab has one, and an earlier tab works without one
 # Errors in a kernel are neither sent to a browser nor written to the server's log.
@@ -104,7 +103,7 @@ class ReaderKernels(AsyncMappingKernelManager):
         try:
             await client.wait_for_ready(timeout=60)
             reply = await client.execute_interactive(
-                WARM_UP, store_history=False, silent=True, timeout=60
+                "from helpers.reading import page", store_history=False, silent=True, timeout=60
             )
             return reply["content"]["status"] == "ok"
         except (RuntimeError, TimeoutError):

@@ -147,9 +147,8 @@ class SignIn(ReaderHandler):
         """The sign-in page."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         page = self.reading_app.setting.page
-        given = json.dumps({"title": page["title"], "words": page["words"]})
-        text = (STATIC / "signin.html").read_text()
-        self.finish(text.replace("{{given}}", given.replace("<", "\\u003c")))
+        given = json.dumps({"title": page["title"], "words": page["words"]}).replace("<", "\\u003c")
+        self.finish((STATIC / "signin.html").read_text().replace("{{given}}", given))
 
     @allow_unauthenticated
     async def post(self) -> None:

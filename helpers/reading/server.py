@@ -124,7 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     except known as error:
         print(error, file=sys.stderr)
     except (exc.SQLAlchemyError, OSError) as error:
-        why = store.trouble(error) or "the database refused the request"
+        of_file = isinstance(error, OSError) and str(error)  # such as a folder for a backup
+        why = of_file or store.trouble(error) or "the database refused the request"
         print(f"Nothing was done: {why}. Correct this and try again.", file=sys.stderr)
     return 1
 

@@ -40,7 +40,6 @@ NETWORK_FILE_SYSTEMS = (
     *("vboxsf", "prl_fs", "drvfs", "fuse.sshfs", "fuse.rclone", "fuse.gcsfuse", "fuse.s3fs"),
     *("fuse.glusterfs", "fuse.davfs", "fuse.vmhgfs"),
 )
-LAST_THAT_READS_EARLIER_RECORDS = "64a37d2"
 SECONDS_FOR_ERASING = 5  # time for other connections to release the log
 
 
@@ -67,8 +66,7 @@ def open_store(place: str | Path) -> Engine:
         }:
             raise StoreError(
                 f"The record in {shown} was begun by an earlier version: commit"
-                f" {LAST_THAT_READS_EARLIER_RECORDS} is the last that reads it. Nothing in it was"
-                " changed."
+                " 64a37d2 is the last that reads it. Nothing in it was changed."
             )
         with engine.begin() as connection:
             metadata.create_all(connection)

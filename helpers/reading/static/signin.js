@@ -31,20 +31,18 @@ function fromLink() {
   return send(linked);
 }
 
-// An earlier wish to sign out from this device, which had to wait, is over.
-function enter() {
-  for (const name of Object.keys(localStorage))
-    if (name.startsWith("reading-leaving/")) localStorage.removeItem(name);
-  location.replace("./");
-}
-
 async function send(value) {
   go.disabled = true;
   problem.textContent = "";
   try {
     const request = { method: "POST", headers: { "X-Reading": "1" } };
     const answer = await fetch("login", { ...request, body: JSON.stringify({ code: value }) });
-    if (answer.ok) return enter();
+    if (answer.ok) {
+      // An earlier wish to sign out from this device, which had to wait, is over.
+      for (const name of Object.keys(localStorage))
+        if (name.startsWith("reading-leaving/")) localStorage.removeItem(name);
+      return location.replace("./");
+    }
     const wait = fill(words.wait, { seconds: answer.headers.get("Retry-After") });
     problem.textContent = { 429: wait, 403: words.wrong }[answer.status] ?? words.trouble;
   } catch {
