@@ -191,7 +191,8 @@ def _options(row: Mapping, kind: str, note: Callable) -> tuple[tuple[str, str], 
     note(wants and len(given) < 2, f"a {kind} needs options, like a=First|b=Second.")
     without = kind in ("text", "number", "yes/no")
     note(without and given, f"a {kind} has no options.")
-    pairs = [(plain_text(one.partition("=")[0]), one.rpartition("=")[2].strip()) for one in given]
+    parts = [[part.strip() for part in one.split("=", 1)] for one in given]
+    pairs = [(plain_text(both[0]), both[-1]) for both in parts]
     values = [value for value, _ in pairs]
     note(
         not all(value and text for value, text in pairs),

@@ -101,6 +101,12 @@ def test_every_kind_takes_its_own_answers_and_no_other():
         assert "does not offer this answer" in protocol.refusal(asked, whole | wrong)
 
 
+def test_the_text_of_an_option_may_have_an_equals_sign():
+    asked = SCALE | {"kind": "choice", "options": "low=Score < 5|high=Score >= 5"}
+    options = built([LABEL, asked]).questions[-1].options
+    assert options == (("low", "Score < 5"), ("high", "Score >= 5"))
+
+
 @pytest.mark.parametrize(
     "said", ["odd=true", "odd=yes", "odd = YES", "level=Resident", "quality=good"]
 )
