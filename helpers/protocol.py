@@ -166,12 +166,11 @@ def _is_mark(value, cues: set[str], size: float) -> bool:
     """Whether this is a point or box (x, y, w, h) within an image, with a cue or ""."""
     if not isinstance(value, dict) or value.keys() != {"x", "y", "w", "h", "cue"}:
         return False
-    numbers = [value[name] for name in "xywh"]
+    x, y, w, h = numbers = [value[name] for name in "xywh"]
     if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         return False
-    x, y, w, h = numbers
-    cue = value["cue"]
-    inside = min(numbers) >= 0 and max(x + w, y + h) <= size + 0.01  # the page rounds to 0.01
+    cue, end = value["cue"], size + 0.01  # the page rounds to 0.01
+    inside = 0 <= x <= x + w <= end and 0 <= y <= y + h <= end  # false for NaN
     return inside and isinstance(cue, str) and (not cue or cue in cues)
 
 

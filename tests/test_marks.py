@@ -32,6 +32,13 @@ def test_marks_where_nothing_can_be_marked_are_refused(row, said):
         protocol_tables.build([LABEL, WHERE | row], [reading_studies.BLOCK], "s")
 
 
+@pytest.mark.parametrize("at", [(1, float("nan"), 0, 0), (1, 1, float("nan"), 0), (-1, 1, 2, 0)])
+def test_a_mark_that_lies_nowhere_on_the_image_is_no_answer(at):
+    where = DESIGNED.questions[-1]
+    assert where.accepts([dict(zip("xywh", (1, 1, 0, 0)), cue="")], SIZE)
+    assert not where.accepts([dict(zip("xywh", at), cue="")], SIZE)
+
+
 def marked(random, there: float, readers: int = 6, images: int = 40):
     """Readers who call generated images fake and mark them: a share `there` of the points lies in
     the lower left ninth; real images are marked by nobody.
