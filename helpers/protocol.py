@@ -27,9 +27,10 @@ PUBLISHED = {LABEL, "poor_quality", "confidence", "description", "findings", "si
 MANY = ("choices", "findings")
 # Words that reveal that images are generated; readers of an `unaware` block must not see any.
 NAMES_GENERATION = re.compile(
-    r"\b(?:real|fakes?|faked|deep ?fakes?|generat(?:e[ds]?|ing|ions?|ive|ors?)"
-    r"|synthe(?:tic(?:ally)?|si[sz]ed?)|artificial(?:ly)?|ai|a\.i\.|gans?|dall[-·]?e|diffusion"
-    r"|simulat(?:ed|ions?)|authentic(?:ity)?|genuine|unaware)\b",
+    r"\b(?:real|unreal|realis(?:tic|m)|(?:deep[- ]?)?fak(?:es?|ed|ing)|forged|fabricated"
+    r"|generat(?:e[ds]?|ing|ions?|ive|ors?)|synthe(?:tics?|tically|sis|si[sz]e[ds]?|si[sz]ing)"
+    r"|artificial(?:ly)?|ai|a\.i\.|gans?|(?:chat)?gpt|dall[-·]?e|diffusion|machine learning"
+    r"|(?:machine|computer)[- ]made|simulat(?:e[ds]?|ions?)|authentic(?:ity)?|genuine|unaware)\b",
     re.IGNORECASE,
 )
 CONTROL = re.compile(

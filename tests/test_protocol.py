@@ -181,6 +181,10 @@ def test_all_that_does_not_fit_is_said_at_once_before_the_first_stage(study_fold
         ({"contact": "AI group"}, "its contact: 'AI'"),
         ({"title": "Real or not"}, "part “Real or not”: 'Real'"),
         ({"text": "Does it look generated?"}, "question 'quality': 'generated'"),
+        ({"text": "How realistic is it?"}, "question 'quality': 'realistic'"),
+        ({"consent": "Some are computer-made."}, "consent.txt: 'computer-made'"),
+        ({"consent": "We study image synthesis."}, "consent.txt: 'synthesis'"),
+        ({"contact": "ChatGPT team"}, "its contact: 'ChatGPT'"),
     ],
 )
 def test_what_names_generation_too_early_is_found(change, said):
