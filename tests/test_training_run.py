@@ -69,6 +69,16 @@ def test_the_dry_run_says_what_will_be_needed(outputs):
         ({"origin": "generated"}, {}, "There are no training cases"),
         ({}, {"size": 64}, "30 of 30 images are smaller than size 64"),
         ({}, {"size": 48}, "48"),
+        *(
+            ({}, {name: value}, f"{name} is {value}: it must be 1 or more")
+            for name in ("steps", "batch", "accumulate", "processes", "channels", "vae_batch")
+            for value in (0, -1)
+        ),
+        *(
+            ({}, {f"{name}_every": 0}, f"{name}_every is 0: it must be 1 or more")
+            for name in ("log", "validate", "checkpoint")
+        ),
+        ({}, {"learning_rate": -1.0e-5}, "learning_rate is -1e-05"),
     ],
 )
 def test_cases_that_cannot_be_trained_on(outputs, changes, values, says):

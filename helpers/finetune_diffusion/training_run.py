@@ -35,15 +35,24 @@ FREE = (
     *("base_licence", "compile", "gradient_checkpointing", "batch", "accumulate", "processes"),
 )
 
+AT_LEAST_ONE = (
+    *("steps", "batch", "accumulate", "processes", "channels", "vae_batch"),
+    *("log_every", "validate_every", "checkpoint_every"),
+)
+
 
 def read_cases(run: runs.Run) -> pd.DataFrame:
     """The real cases that `run` trains on: images.csv of its cases run with columns file (path) and
     caption from the column that the parameter captions names.
 
-    Raises TrainingError for a caption column that isn't there, no training cases, and images
-    smaller than the size.
+    Raises TrainingError for a count below 1, a caption column that isn't there, no training cases,
+    and images smaller than the size.
     """
     settings = run.parameters
+    if wrong := [name for name in AT_LEAST_ONE if settings[name] < 1]:
+        raise TrainingError(f"{wrong[0]} is {settings[wrong[0]]}: it must be 1 or more.")
+    if settings.learning_rate < 0:
+        raise TrainingError(f"learning_rate is {settings.learning_rate:g}: it must be 0 or more.")
     cases = run.reads(settings.cases)
     frame = cases.read("images.csv")
     if settings.captions not in frame.columns:
