@@ -564,3 +564,22 @@ def test_quantisation_keeps_range_and_depth():
         grey = drawing.quantised(ramp, bits)
         assert grey.min() == 0 and grey.max() == 2**bits - 1
         assert grey.dtype == (np.uint8 if bits == 8 else np.uint16)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"steps": [text]} for text in ("0", "-3", "2.5", "abc")),
+        *({"guidance": [text]} for text in ("x", "nan", "inf")),
+        *({"steps": []}, {"guidance": []}),
+        *({name: value} for name in ("batch", "shards") for value in (0, -1)),
+        *({"bits": value} for value in (-1, 3, 20)),
+        {"frames": -1},
+        *({"size": value} for value in (-8, 4, 7)),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_drawn_are_refused_in_one_sentence(study, values):
+    variant = "".join(filter(str.isalnum, str(values)))
+    with pytest.raises(SamplingError, match=f"{min(values)} .*must be"):
+        sampled(study, f"refused{variant}", **values)

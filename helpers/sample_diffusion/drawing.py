@@ -3,6 +3,7 @@ stages of one from noise to lung, for the poster's page (10).
 """
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,12 +48,20 @@ def plan(prompts: pd.DataFrame, run: runs.Run) -> pd.DataFrame:
 
     `prompts` has prompt_id, prompt and count. The seed follows from study, prompt and replicate, so
     that settings are compared on the same noise. Returns image_id, prompt_id, prompt, replicate,
-    seed, scheduler, steps, guidance.
+    seed, scheduler, steps, guidance. Raises SamplingError for steps and scales that are none.
     """
     parameters = run.parameters
-    # At 1 and below, stock pipelines draw without guidance: one row, not two.
-    guidance = dict.fromkeys(max(float(scale), 1.0) for scale in parameters.guidance)
-    steps = dict.fromkeys(int(number) for number in parameters.steps)
+    try:
+        # At 1 and below, stock pipelines draw without guidance: one row, not two.
+        guidance = dict.fromkeys(max(float(scale), 1.0) for scale in parameters.guidance)
+        steps = dict.fromkeys(int(number) for number in parameters.steps)
+    except ValueError:
+        guidance, steps = {}, {}
+    if not guidance or not all(map(math.isfinite, guidance)) or min(steps, default=0) < 1:
+        raise SamplingError(
+            f"guidance {list(parameters.guidance)} must be numbers, such as ['4'], and steps"
+            f" {list(parameters.steps)} must be whole numbers of 1 or more, such as ['25']."
+        )
     settings = pd.MultiIndex.from_product([guidance, steps], names=["guidance", "steps"])
     jobs = prompts.loc[prompts.index.repeat(prompts["count"]), ["prompt_id", "prompt"]]
     jobs["replicate"] = jobs.groupby("prompt_id").cumcount()

@@ -53,8 +53,11 @@ def draw_missing(
     settings = run.parameters
     if run.finished:
         return run.read("images.csv"), run.read("samples.csv"), run.read("failures.csv")
-    if settings.shards < 1:
-        raise SamplingError(f"shards is {settings.shards}: it must be 1 or more.")
+    for name, least in (("shards", 1), ("batch", 1), ("frames", 0)):
+        if settings[name] < least:
+            raise SamplingError(f"{name} is {settings[name]}: it must be {least} or more.")
+    if settings.bits not in (0, *range(8, 17)):
+        raise SamplingError(f"bits is {settings.bits}: it must be 8 to 16, or 0 as in the cases.")
     if freshness.RUN_NAME.match(settings.checkpoint):
         # This process, not the workers, marks whether the images are simulated.
         run.reads(settings.checkpoint)
@@ -118,7 +121,8 @@ def draw_shard(
     size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
     if type(pipeline).__name__ in families.FAMILIES:
         size = size or families.native_size(pipeline)
-    if size % multiple:
+        multiple = max(8, multiple)  # as stock pipelines demand
+    if size < 0 or size % multiple:
         raise SamplingError(f"size {size} must be a multiple of {multiple}.")
     if first:
         about = {
