@@ -199,6 +199,11 @@ TOLD = {
         "references": [f"Author {n}. A title. A journal 2020; {n}: 1–2." for n in range(1, 8)],
     },
     "markup": {"title": 'A #panic("x") *title* <b>with</b> $x$ & “marks” // \\ []'},
+    "long_addresses": {
+        "references": [f"A. https://example.org/{'x/' * 60}"],
+        "contact": f"https://example.org/{'y' * 300}",
+    },
+    "numbers": {"title": 2026, "contact": 123, "protocol": 7},
     "other_letters": {"authors": ["Žofia Ünğ (1)", "Ωμέγα Ψ (2)"], "title": "Ist das echt? Größe"},
 }
 
@@ -254,6 +259,8 @@ def test_texts_that_fit_at_no_readable_size_are_refused_in_one_sentence(ordinary
     [
         ({"authors": [{"name": "A"}]}, "'authors' must be a list of texts"),
         ({"affiliations": 7}, "'affiliations' must be a list of texts"),
+        ({"title": ["a", "b"]}, "'title' must be one text"),
+        ({"contact": ["a", "b"]}, "'contact' must be one text"),
     ],
 )
 def test_a_bad_list_is_named(told, said, ordinary):
@@ -275,6 +282,14 @@ def test_a_missing_logo_is_named_and_a_logo_stands_on_the_poster(ordinary):
     assert (corner == 0).mean() > 0.2
 
 
+@pytest.mark.parametrize("name", ["logo.png", "logo.svg", "logo.tiff"])
+def test_a_damaged_logo_is_one_sentence(name, ordinary):
+    poster_studies.tell(logos=[name])
+    (folders.params_folder("small") / name).write_bytes(b"<svg")
+    with pytest.raises(runs.RunError, match="a logo must be a whole PNG, JPEG, WebP or SVG"):
+        poster_studies.poster(variant="damaged")
+
+
 def test_the_files_of_the_page_go_to_its_address_or_first_to_any_server(ordinary):
     begun = poster_studies.begin(variant="here", address="https://example.org/lungs")
     assert companion.next_step(begun) == "copy them to https://example.org/lungs/"
@@ -283,7 +298,11 @@ def test_the_files_of_the_page_go_to_its_address_or_first_to_any_server(ordinary
 
 
 @pytest.mark.parametrize(
-    "address", ["example.org/lungs", "ftp://example.org/", "https://a b/", "http:///x"]
+    "address",
+    [
+        *("example.org/lungs", "ftp://example.org/", "https://a b/", "http:///x"),
+        f"https://example.org/{'a' * 3000}",
+    ],
 )
 def test_an_address_that_no_phone_opens_is_refused(address, ordinary):
     with pytest.raises(runs.RunError, match="whole address"):

@@ -28,10 +28,11 @@ def address(run: runs.Run) -> str:
     Raises RunError for an address that a phone cannot open.
     """
     given = run.parameters.address or PREVIEW
-    if not re.fullmatch(r"https?://[^\s/]+\S*", given):
+    # A longer one would be a code too fine for a camera.
+    if not re.fullmatch(r"https?://[^\s/]+\S*", given) or len(given) > 300:
         raise runs.RunError(
-            f"{run.name}: address is {given!r}; give the whole address of the companion page, for"
-            " example https://example.org/lungs/."
+            f"{run.name}: address is {given!r}; give the whole address of the companion page, of"
+            " at most 300 characters, for example https://example.org/lungs/."
         )
     return given if given.endswith(("/", ".html")) else f"{given}/"
 

@@ -22,7 +22,7 @@ def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
     `data` is read by templates/poster.typ; `files` are the images and figures that it names. In the
     result, "figure" is the position of the key figure as shares of the page's width and height,
     "points" the size of the text, and "address" the content of the QR code. Raises RunError when
-    the study's texts fit at no readable size.
+    the study's texts fit at no readable size, or a logo cannot be read.
     """
     width, height = PAPERS[run.parameters.paper]
     data |= {"paper": {"width": width, "height": height}, "accent": ACCENT}
@@ -34,7 +34,14 @@ def write(run: runs.Run, data: dict, files: dict[str, bytes | Path]) -> dict:
         page = Path(folder) / "poster.typ"
         compiler = typst.Compiler(page, folder, [FONTS], ignore_system_fonts=True)
         found = {}
-        for part in json.loads(compiler.query("<about>", field="value")):
+        try:
+            about = json.loads(compiler.query("<about>", field="value"))
+        except RuntimeError as error:
+            raise runs.RunError(
+                f"{run.name}: the poster cannot be typeset ({error}): a logo must be a whole PNG,"
+                " JPEG, WebP or SVG file."
+            ) from None
+        for part in about:
             found |= part
         if not found["size"]:
             raise runs.RunError(

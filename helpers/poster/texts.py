@@ -10,6 +10,7 @@ from jinja2 import FileSystemLoader
 from helpers.analyse_readings import texts
 from helpers.runner import parameters, runs
 
+TEXTS = ("title", "question", "contact", "protocol", "ethics")
 LISTS = ("authors", "affiliations", "references", "logos")
 FOLDER = Path(__file__).parent / "templates"
 # The same placeholders and number formats as in the report's texts.
@@ -20,17 +21,15 @@ def study_texts(run: runs.Run) -> dict:
     """study.yaml with every key that the poster uses: title, question, contact, protocol, ethics
     and the lists authors ("Name (1, 2)"), affiliations, references and logos.
 
-    Raises ParameterError for a list with items that are not texts, RunError for a missing logo.
+    Raises ParameterError for a list in place of a text or with items that are not texts, RunError
+    for a missing logo.
     """
     path = run.beside(run.parameters.texts)
-    given = {
-        "title": run.study,
-        "question": "",
-        "contact": "",
-        "protocol": "",
-        "ethics": "",
-        **parameters.read_yaml(path),
-    }
+    given = {**dict.fromkeys(TEXTS, ""), "title": run.study, **parameters.read_yaml(path)}
+    for name in TEXTS:
+        if isinstance(given[name], list):
+            raise parameters.ParameterError(f"{path}: '{name}' must be one text, not a list.")
+        given[name] = texts.printable(str(given[name])).strip()
     for name in LISTS:
         value = given.get(name, [])
         value = [value] if isinstance(value, str) else value
@@ -39,11 +38,7 @@ def study_texts(run: runs.Run) -> dict:
                 f"{path}: '{name}' must be a list of texts, one per line that begins with “- ”."
             )
         given[name] = [texts.printable(item).strip() for item in value]
-    given["logos"] = [run.beside(name) for name in given["logos"]]
-    return {
-        name: texts.printable(value).strip() if isinstance(value, str) else value
-        for name, value in given.items()
-    }
+    return given | {"logos": [run.beside(name) for name in given["logos"]]}
 
 
 def sections(found: dict, study_texts: dict, **known) -> dict[str, list[str]]:
