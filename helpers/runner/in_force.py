@@ -87,17 +87,13 @@ def _history(namespace: dict, declared: dict) -> tuple[dict, dict, set]:
         if re.match(r"# Parameters\s*\n", source):
             given |= {name: v for name, v in lines.items() if not name.startswith("PAPERMILL_")}
             assigned -= given.keys()
-        elif len(declared.keys() & _annotated(source)) * 2 > len(declared):
+        elif sum(s.is_annotated() and s.get_name() in declared for s in symbols) * 2 > len(
+            declared
+        ):
             cell, given, assigned = {n: v for n, v in lines.items() if n in declared}, {}, set()
         else:
             assigned |= {s.get_name() for s in symbols if s.is_assigned()} & declared.keys()
     return cell, given, assigned
-
-
-def _annotated(source: str) -> set[str]:
-    """The names that a cell declares with a type, as a parameters cell does."""
-    lines = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
-    return {line.target.id for line in lines if isinstance(line.target, ast.Name)}
 
 
 def _literals(source: str, namespace: dict) -> dict:
