@@ -16,13 +16,9 @@ import pandas as pd
 
 from helpers import findings
 from helpers.plurals import counted
-from helpers.prepare_cases import data_sets, file_names
-from helpers.prepare_cases.file_names import CREDITS
+from helpers.prepare_cases import data_sets, deidentify, file_names, origins
 from helpers.prepare_cases.metadata_tables import Finder, LayoutError, one_form, read_tables
-from helpers.table_columns import ORIGINS
-from helpers.tables import SAID
 
-ORIGIN_FOUND = " origin"  # no title begins with a space
 COLUMNS = (
     "file",
     "layout",
@@ -135,17 +131,12 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     for read in (_own,) if pairs or table else (*data_sets.READERS, _own):
         for row in read(tables, finder, pairs):
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
-            claimed.add((row["layout"], row["file"], row.get("patient_id")))
+            claimed.add((row["layout"], row["file"], deidentify.person(row.get("patient_id", ""))))
     for name in tables:
         known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
     understood = any("table" in row for row in known.values())
     notes = [] if understood or not tables else _complain(tables, table, pairs)
-    several = Counter((layout, file) for layout, file, patient in claimed if patient)
-    if files_of_several := sum(count > 1 for count in several.values()):
-        notes.append(
-            f"Warning: a table gives {counted(files_of_several, 'file', 'files')} more than one"
-            " patient; the first one counts."
-        )
+    notes += _doubts(titles, claimed)
     for row in [
         *file_names.folders(folder, others),
         *file_names.patterns(others, {row.get("layout") for row in known.values()}),
@@ -157,7 +148,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
             **row,
             **{name: value for name, value in before.items() if value},
         }
-    notes += _of_findings(known, titles) + _origins(others, known, settings.origins)
+    notes += _of_findings(known, titles) + origins.decide(others, known, settings.origins)
     known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
     frame = pd.DataFrame(
         [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
@@ -165,6 +156,23 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     frame = frame.fillna("").astype(str)
     frame.attrs["notes"] = notes
     return frame
+
+
+def _doubts(titles: list[str], claimed: set[tuple]) -> list[str]:
+    """What tables say twice: the patient of a file, given (layout, file, person), or a column."""
+    notes = []
+    several = Counter((layout, file) for layout, file, patient in claimed if patient)
+    if files_of_several := sum(count > 1 for count in several.values()):
+        notes.append(
+            f"Warning: a table gives {counted(files_of_several, 'file', 'files')} more than one"
+            " patient; the first one counts."
+        )
+    ours = {_plain(one) for names in SYNONYMS.values() for one in names}
+    for title in titles:
+        first, dot, number = title.rpartition(".")  # as tables.spreadsheet names a second column
+        if dot and number.isdigit() and first in titles and _plain(first) in ours:
+            notes.append(f"Warning: a table has the column '{first}' twice; the first one counts.")
+    return notes
 
 
 def _of_findings(known: dict[str, dict], titles: list[str]) -> list[str]:
@@ -184,55 +192,6 @@ def _of_findings(known: dict[str, dict], titles: list[str]) -> list[str]:
             " helpers/findings.py."
         ]
     return []
-
-
-def _origins(files: list[str], known: dict[str, dict], answers: list[str]) -> list[str]:
-    """Let folder and file names decide the origin of images, and say so. Raises LayoutError with a
-    question where they do not decide or contradict a table.
-    """
-    answered = dict(str(pair).rpartition(":")[::2] for pair in answers)
-    if set(answered.values()) - set(ORIGINS):
-        raise LayoutError(
-            f"origins: {answers} must read word:real or word:generated, for example"
-            " samples:generated."
-        )
-    decided, asking = Counter(), Counter()
-    for file in files:
-        row = known.setdefault(file, {"file": file})
-        said, word = file_names.origin(file)
-        by_table = row.get("origin") or ""
-        if by_table not in ("", *ORIGINS):
-            said, word, by_table = "?", by_table, ""
-        if word in answered:
-            said = by_table = row["origin"] = answered[word]
-        if "skip" in row or not said or said == by_table == "real":
-            continue
-        if (said == "?" and not by_table) or {said, by_table} == set(ORIGINS):
-            asking[word, by_table] += 1
-        elif said == "generated" or by_table == "generated":
-            decided[word] += not by_table
-            _as_generated(row)
-    for (word, by_table), count in asking.items():
-        raise LayoutError(
-            f"Real or generated? {counted(count, 'file has', 'files have')} '{word}' in the"
-            " folder, the name or a table, "
-            + (f"and a table says {by_table}." if by_table else "which can mean either.")
-            + f" Answer in the YAML of 01: origins: ['{word}:generated'] or ['{word}:real']."
-        )
-    return [
-        f"{counted(count, 'file counts', 'files count')} as generated, not as patients: '{word}' is"
-        f" in the folder or name (if that is wrong: origins: ['{word}:real'])."
-        for word, count in decided.items()
-        if count
-    ]
-
-
-def _as_generated(row: dict) -> None:
-    credit = row.get("credit", "") if "table" in row else ""
-    row |= {"origin": "generated", "credit": credit, "patient_id": "", "patient_in_path": ""}
-    row["generator"] = row.get("generator") or credit or "elsewhere"
-    if "table" not in row and row.get("layout") in CREDITS:
-        row["layout"] = ""  # a data set of real images did not make it
 
 
 def _together(before: dict, row: dict) -> dict:
@@ -305,29 +264,12 @@ def _own(tables, finder, pairs):
             **{ours: theirs for ours, theirs in pairs.items() if theirs in frame.columns},
         }
         if "origin" not in columns:
-            columns["origin"] = ORIGIN_FOUND
-            frame = frame.assign(**{ORIGIN_FOUND: _said_of_origin(frame, columns.get("file"))})
+            columns["origin"] = origins.FOUND
+            frame = frame.assign(**{origins.FOUND: origins.said_by(frame, columns.get("file"))})
         named = list(finder.rows(frame, columns["file"], name)) if "file" in columns else []
         for row, file in named or ([] if "file" in pairs else _by_content(finder, frame, name)):
             values = {ours: row[theirs] for ours, theirs in columns.items() if ours != "file"}
             yield _own_row(file, values)
-
-
-def _said_of_origin(frame: pd.DataFrame, file: str | None) -> pd.Series | str:
-    """What the rows say of the origin where no column is called so: a column whose cells all do
-    ('fake', 'real'), one that is called 'fake' and says yes or no, or a generator; '' without.
-    """
-    for title in frame.columns.drop(file or []):
-        cells = {cell: file_names.origin(cell)[0] for cell in frame[title].unique() if cell}
-        asked, _ = file_names.origin(title)
-        answers = {cell: SAID.get(re.sub(r"\.0$", "", cell.casefold())) for cell in cells}
-        if asked in ORIGINS and None not in answers.values():
-            other = next(one for one in ORIGINS if one != asked)
-            cells = {cell: asked if yes else other for cell, yes in answers.items()}
-        if cells and set(cells.values()) <= set(ORIGINS):
-            return frame[title].map(cells).fillna("")
-    makers = next((title for title in frame if _plain(title) == "generator"), None)
-    return frame[makers].map(lambda name: "generated" if name else "") if makers else ""
 
 
 def _by_content(finder: Finder, frame: pd.DataFrame, table: str) -> list[tuple[dict, str]]:
