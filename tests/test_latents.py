@@ -9,6 +9,7 @@ import torch
 from small_training import picture, recipe
 
 from helpers import images
+from helpers.diffusion import families
 from helpers.files import sha256
 from helpers.finetune_diffusion import latents, tiny_model
 
@@ -130,7 +131,7 @@ def test_concurrent_writers_leave_whole_entries(tmp_path):
 
 def test_captions_that_would_be_cut_are_found(pipeline):
     long = "chest X-ray " * 30
-    assert latents.too_long(["chest X-ray", long], pipeline) == [long]
+    assert families.too_long(["chest X-ray", long], pipeline) == [long]
     assert latents.token_ids([long], pipeline.tokenizer).shape == (
         1,
         pipeline.tokenizer.model_max_length,

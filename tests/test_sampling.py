@@ -163,6 +163,16 @@ def test_what_is_missing_is_drawn_again_to_the_same_bits(study):
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+def test_a_prompt_of_which_the_model_reads_only_the_beginning_is_said(study, tmp_path, capsys):
+    table = tmp_path / "prompts.csv"
+    rows = f"long,xray,PA,no_finding,{'chest X-ray ' * 30},2\nshort,xray,PA,no_finding,chest,1\n"
+    table.write_text(f"prompt_id,modality,view,finding,prompt,count\n{rows}")
+    values = {"steps": ["2"], "batch": 1, "shards": 2, "precision": "fp32", "frames": 0}
+    run = begin("04_sample_diffusion", study, "long", **values)
+    sampling_run.draw_missing(run, sampling_prompts.read_prompts(table, "xray"))
+    assert capsys.readouterr().out.count("1 prompt is longer than the model reads") == 1
+
+
 def test_shards_draw_what_one_run_draws(study):
     whole = pictures(*sampled(study, "whole")[:2])
     parts = pictures(*sampled(study, "shards", shards=3)[:2])

@@ -82,7 +82,7 @@ def test_the_shapes_of_a_finished_run_are_asked_for_recorded_and_kept(tmp_path):
         origin="real", sha256="0", width=[419, 512], height=[512, 400], bits=8, simulated=True
     )
     tables.write(rows, cases / "images.csv")
-    manifest = {"study": "s", "run": cases.name, "status": "finished", "parameters": {}}
+    manifest = {"run": cases.name, "status": "finished", "parameters": {}, "files": []}
     write_atomically(cases / "manifest.json", json.dumps(manifest).encode())
     with ImageServer(sketch=True) as server:
         values = {"cases": "01_prepare_cases", "image_size": 512, "quality": "low"}

@@ -213,5 +213,5 @@ def draw(run: runs.Run, found: dict) -> dict[str, Figure]:
         axis.set(xlim=(0, 1), xlabel=title, yticks=range(len(names)), yticklabels=names)
     for tick, name in zip(axes[0].get_yticklabels(), names):
         tick.set_color(COLOUR if name in own else INK)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
     return publishing.finish(run, {"models": figure}, texts.captions(found, {}))

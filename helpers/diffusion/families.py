@@ -6,7 +6,7 @@ latents, by the names of `predict`'s arguments.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -86,6 +86,16 @@ def check(pipeline, base: str) -> None:
     }
     if found := [fault for fault, holds in faults.items() if holds]:
         raise ModelError(f"{base}: {found[0]}.")
+
+
+def too_long(captions: Iterable[str], pipeline) -> list[str]:
+    """The captions of which the pipeline reads only the first tokens."""
+    tokenizer, longest = pipeline.tokenizer, of(pipeline).longest(pipeline)
+    return [
+        caption
+        for caption in captions
+        if len(tokenizer(caption, truncation=False).input_ids) > longest
+    ]
 
 
 def native_size(pipeline) -> int:

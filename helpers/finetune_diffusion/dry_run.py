@@ -13,7 +13,6 @@ import torch
 from helpers.diffusion import ModelError, base_models, families
 from helpers.finetune_diffusion import (
     TrainingError,
-    latents,
     tiny_model,
     trained_parts,
     training_cases,
@@ -91,7 +90,7 @@ def about_data(frame: pd.DataFrame, recipe: Record, pipeline) -> dict[str, str]:
     """
     train = frame[frame.split == "train"]
     captions = sorted(set(train.caption))
-    cut = latents.too_long(captions, pipeline)
+    cut = families.too_long(captions, pipeline)
     example = f", for example: {max(cut, key=len)[:80]}…" if cut else ""
     whole_batch = recipe.batch * recipe.accumulate * recipe.processes
     return {

@@ -156,13 +156,3 @@ def of_captions(captions: list[str], pipeline, size: int, cache: Path) -> dict[s
     }
     beside = family.beside(pipeline, size).items()
     return condition | {name: value.expand(len(captions), -1) for name, value in beside}
-
-
-def too_long(captions: list[str], pipeline) -> list[str]:
-    """The captions that the pipeline would truncate."""
-    tokenizer, longest = pipeline.tokenizer, families.of(pipeline).longest(pipeline)
-    return [
-        caption
-        for caption in captions
-        if len(tokenizer(caption, truncation=False).input_ids) > longest
-    ]

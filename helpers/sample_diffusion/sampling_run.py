@@ -12,6 +12,7 @@ import pandas as pd
 from helpers import findings, images
 from helpers.diffusion import ModelError, base_models, families
 from helpers.files import sha256
+from helpers.plurals import counted
 from helpers.runner import freshness, runs, workers
 from helpers.runner.progress import progress
 from helpers.sample_diffusion import drawing, inpainting
@@ -103,25 +104,36 @@ def _draw(run: runs.Run, jobs: pd.DataFrame, bits: int) -> dict[str, str]:
         }
         drawn = (shard for shard in as_completed(at_work) for _ in range(at_work[shard]))
         ended = dict.fromkeys(progress(drawn, "sampled", len(jobs)))
-        return {image_id: why for shard in ended for image_id, why in shard.result().items()}
+        reasons, cut = {}, set()
+        for shard in ended:
+            failed, prompts_cut = shard.result()
+            reasons |= failed
+            cut |= prompts_cut
+    if cut:
+        run.say(
+            f"{counted(len(cut), 'prompt is', 'prompts are')} longer than the model reads, so it"
+            f" does not know the end, for example: {max(cut, key=len)[:80]}…"
+        )
+    return reasons
 
 
 def draw_shard(
     study: str, name: str, values: dict, batches: list[pd.DataFrame], bits: int, first: bool
-) -> dict[str, str]:
+) -> tuple[dict[str, str], set[str]]:
     """Draw and write the missing images of these batches; returns the reason for each failed image,
-    by image_id.
+    by image_id, and the prompts that are too long for the model.
 
     The first shard also writes model.json (the model, its scheduler, where it came from, its
     licence and the sha256 of its parts) and the stages of one image.
     """
     run = runs.load(study, name, values)
-    settings, reasons = run.parameters, {}
+    settings, reasons, cut = run.parameters, {}, set()
     pipeline = load(run)
     size, multiple = settings.size, getattr(pipeline, "vae_scale_factor", 1)
     if type(pipeline).__name__ in families.FAMILIES:
         size = size or families.native_size(pipeline)
         multiple = max(8, multiple)  # as stock pipelines demand
+        cut.update(families.too_long(pd.concat(batches).prompt.unique(), pipeline))
     if size < 0 or size % multiple:
         raise SamplingError(f"size {size} must be a multiple of {multiple}.")
     if first:
@@ -155,7 +167,7 @@ def draw_shard(
     if first and settings.frames and len(one):
         draw = partial(drawing.draw, pipeline, one, *how)
         drawing.keep_stages(run, pipeline, one.image_id.iloc[0], draw, bits)
-    return reasons
+    return reasons, cut
 
 
 def _path(image_id: str) -> str:
