@@ -3,6 +3,7 @@ large type, other scripts. No answer is lost, refused or sent by accident.
 """
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,7 +31,7 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 13}
+    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 15}
     running = serve(tmp_path_factory.mktemp("circumstances"), asked=ASKED, **given)
     yield running
     running.stop()
@@ -208,6 +209,43 @@ def test_a_slow_network_delays_the_read_and_no_more(browser, server):
     reader.shown(shown)
     reader.saved()
     assert [*answers(server, 12)] == [shown]
+
+
+def test_an_image_that_stays_silent_is_asked_for_again_within_seconds(browser, server):
+    reader, asked = Reader(browser, link(server, 13)), set()
+    reader.page.route(
+        "**/reading/image/**",
+        lambda route: (
+            route.continue_() if route.request.url in asked else asked.add(route.request.url)
+        ),
+    )
+    reader.open()
+    began = time.monotonic()
+    reader.register()
+    assert asked and time.monotonic() - began < 20
+
+
+def test_an_image_that_arrives_slowly_is_asked_for_once(browser, server):
+    slow = """const direct = window.fetch; window.fetch = async (to, how) => {
+      const answer = await direct(to, how);
+      if (!String(to).includes("/image/")) return answer;
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      const part = Math.ceil(bytes.length / 3);
+      let n = 0;
+      const pull = async (on) => {
+        await new Promise((done) => setTimeout(done, 1800));
+        on.enqueue(bytes.slice(n * part, ++n * part));
+        if (n === 3) on.close();
+      };
+      return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), answer);
+    }"""
+    asked = []
+    reader = Reader(browser, link(server, 14))
+    reader.page.on("request", lambda one: "/image/" in one.url and asked.append(one.url))
+    reader.page.add_init_script(slow)
+    reader.open()
+    reader.register()
+    assert asked and len(asked) == len(set(asked))
 
 
 def test_keys_do_nothing_where_nothing_is_asked(browser, tmp_path):

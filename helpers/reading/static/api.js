@@ -1,7 +1,6 @@
-// Talk to the server: every call has a time limit, so a half-open connection is noticed. On a slow
-// network the limit grows.
+// Talk to the server. What stays silent for too long is given up and asked for again, because a
+// network that dropped leaves connections half-open. On a slow network the limit grows.
 const LIMIT = 3000;
-const IMAGE_LIMIT = 30000;
 const LONGEST = 240000;
 const A_DAY = 86400000;
 
@@ -61,22 +60,39 @@ export class Server {
   // it.
   async image(study, id) {
     const place = [study, this.reader, id].map(encodeURIComponent).join("/");
-    let limit = IMAGE_LIMIT;
+    let { limit } = this;
     for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
       try {
-        const request = { signal: AbortSignal.timeout(limit), cache: "no-store" };
-        const answer = await fetch(`${this.base}reading/image/${place}`, request);
+        const [answer, bytes] = await heard(`${this.base}reading/image/${place}`, limit);
         if (!answer.ok && answer.status < 500) return null;
-        if (answer.ok) {
-          const form = answer.headers.get("X-Picture").split(" ").map(Number);
-          const image = decode(await answer.arrayBuffer(), ...form);
-          if (image) return image;
-        }
-      } catch {
-        limit = Math.min(2 * limit, LONGEST);
+        const form = answer.headers.get("X-Picture")?.split(" ").map(Number);
+        const image = form && decode(bytes, ...form);
+        if (image) return image;
+      } catch ({ name }) {
+        if (name === "TimeoutError") limit = Math.min(2 * limit, LONGEST);
       }
       await pause(wait);
     }
+  }
+}
+
+// An answer and its bytes. An image may take long: it is given up if none of it arrives for `limit`
+// milliseconds.
+async function heard(address, limit) {
+  const stop = new AbortController();
+  const silent = () => stop.abort(new DOMException("", "TimeoutError"));
+  let timer = setTimeout(silent, limit);
+  const transform = (part, on) => {
+    clearTimeout(timer);
+    timer = setTimeout(silent, limit);
+    on.enqueue(part);
+  };
+  try {
+    const answer = await fetch(address, { signal: stop.signal, cache: "no-store" });
+    const body = answer.body.pipeThrough(new TransformStream({ transform }));
+    return [answer, await new Response(body).arrayBuffer()];
+  } finally {
+    clearTimeout(timer);
   }
 }
 
