@@ -236,6 +236,20 @@ def test_a_few_prompts_with_most_images_count_as_few():
     assert reasons["specificity"] == ""
 
 
+def test_a_stratum_of_few_prompts_that_decides_the_area_counts_as_few():
+    """Without the weights, the interval covered .920 in 1,200 simulated studies of this shape."""
+    prompts = np.r_[np.repeat(range(10), 2), np.arange(20) + 100]
+    prompts = np.r_[prompts, np.repeat(range(20, 23), 18), np.arange(54) + 200]
+    truth = np.repeat([1, 0, 1, 0], [20, 20, 54, 54])
+    modality = np.repeat(["xray", "ct"], [40, 108])
+    scores = pd.DataFrame({"R0": np.random.default_rng(0).integers(0, 5, 148) + truth})
+    options = {"clusters": prompts, "strata": modality}
+    found = multireader.these_readers(scores, truth, **options)
+    assert found["fewest"] == 4 and np.isnan(multireader.possible(found)).all()
+    even = multireader.these_readers(scores, truth, **options | {"strata": prompts % 2})
+    assert even["fewest"] > 4 and np.isfinite(multireader.possible(even)).all()
+
+
 def test_a_stratified_share_weighs_the_strata_by_their_images():
     labels = pd.Series(["fake"] * 9 + ["real"] * 9 + ["fake"] * 11 + ["real"] * 11)
     truth = pd.Series([1] * 12 + [0] * 6 + [1] * 2 + [0] * 20)

@@ -58,11 +58,11 @@ def number(numbers: np.ndarray) -> float:
     return max(float(sizes.sum() ** 2 / (sizes**2).sum()), min(len(sizes), 2.0))
 
 
-def equal(numbers: np.ndarray) -> int:
-    """Kish's effective number of clusters, rounded up: a few clusters that hold most images count
-    as few.
+def equal(numbers: np.ndarray, weights: np.ndarray | None = None) -> int:
+    """Kish's effective number of clusters, rounded up: a few clusters that hold most images, or
+    most of the images' `weights`, count as few.
     """
-    sizes = np.unique(numbers, return_counts=True)[1]
+    sizes = np.bincount(pd.factorize(numbers)[0], weights).astype(float)
     return ceil(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
 
 

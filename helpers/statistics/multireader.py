@@ -264,13 +264,18 @@ class _Table:
             self.values, self.truth = self.values[inside], self.truth[inside]
             self.numbers, given = self.numbers[inside], given[inside]
             self.strata, kinds = [p[inside] for p in self.strata], [k[inside] for k in kinds]
+        # An image weighs as much as the number of images that it is compared with.
+        weights = np.ones(len(self.truth))
+        for part in self.strata:
+            for kind, other in (kinds, kinds[::-1]):
+                weights[part & kind] = (part & other).sum()
         self.counts = {
             "readers": int(able.sum()),
             "images": len(self.truth),
             "dropped": int((~kept).sum()),
             "answers": int(given.sum()),
             "incomplete": int((~given.all(axis=1)).sum()),
-            "fewest": min(cluster.equal(self.numbers[kind]) for kind in kinds),
+            "fewest": min(cluster.equal(self.numbers[kind], weights[kind]) for kind in kinds),
         }
 
     def lacking(self, covariance: str = "delong", readers: int = 1) -> str:
