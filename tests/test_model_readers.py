@@ -434,6 +434,12 @@ def test_an_answer_of_another_shape_is_no_answer(content):
         replies.answers(replies.read(content)[0], asked())
 
 
+@pytest.mark.parametrize("parts", [['{"label":', ' "real"}'], [{"text": '{"label": "real"}'}]])
+def test_an_answer_in_parts_is_read(parts):
+    body = {"choices": [{"message": {"content": parts}}]}
+    assert json.loads(replies.read(json.dumps(body).encode())[0]) == {"label": "real"}
+
+
 # --- kills
 
 

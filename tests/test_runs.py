@@ -2,6 +2,8 @@
 nothing.
 """
 
+import os
+import shutil
 import stat
 from unittest import mock
 
@@ -10,7 +12,7 @@ import pytest
 from conftest import notebook
 
 from helpers import tables
-from helpers.runner import folders, parameters, run_folder, runs
+from helpers.runner import folders, parameters, run_folder, runs, status, workers
 from helpers.runner.progress import progress
 
 
@@ -162,6 +164,29 @@ def test_verify_names_a_table_that_was_emptied_or_is_no_table_any_more(run):
         "a.csv has changed",
         "b.csv has changed",
     ]
+
+
+def test_verify_names_a_run_that_is_missing_altogether(run, capsys):
+    run.write_json("image1.json", 1)
+    run.finish()
+    after = runs.begin("s", "02_generate_openai", {"cases": run.name})
+    after.reads(run.name)
+    after.finish()
+    assert status.verify("s", lambda _: None)
+    shutil.rmtree(run.folder)
+    capsys.readouterr()
+    assert not status.verify("s", lambda _: None)
+    said = "02_generate_openai: 01_prepare_cases, which it was made from, is missing"
+    assert capsys.readouterr().out.strip() == said
+
+
+@pytest.mark.parametrize(("set_to", "taken"), [("3", 3), ("2,1", 2), (" 4 ", 4)])
+def test_the_outer_number_of_threads_counts(monkeypatch, set_to, taken):
+    monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    assert workers.cores() == taken
+    for odd in ("", "many", "0", "-1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", odd)
+        assert workers.cores() == len(os.sched_getaffinity(0))
 
 
 def test_progress_in_a_batch_is_plain_lines_with_the_time_left(monkeypatch, capsys):

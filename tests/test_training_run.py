@@ -69,6 +69,7 @@ def test_the_dry_run_says_what_will_be_needed(outputs):
         ({"origin": "generated"}, {}, "There are no training cases"),
         ({}, {"size": 64}, "30 of 30 images are smaller than size 64"),
         ({}, {"size": 48}, "48"),
+        ({}, {"channels": 4}, "1 or 3 channels, not 4"),
         *(
             ({}, {name: value}, f"{name} is {value}: it must be 1 or more")
             for name in ("steps", "batch", "accumulate", "processes", "channels", "vae_batch")

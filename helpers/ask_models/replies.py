@@ -67,7 +67,8 @@ def read(content: bytes) -> tuple[str, str]:
         raise nothing_in(body, "no choices")
     ended, text = choice.get("finish_reason"), message.get("content")
     if isinstance(text, list):  # a list of parts, as some servers send it
-        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        texts = [part.get("text", "") if isinstance(part, dict) else part for part in text]
+        text = "".join(map(str, texts))
     if message.get("refusal") or ended == "content_filter":
         said = message.get("refusal") or "content_filter"
         raise Unusable(f"refused: {_short(said)}", "refused")

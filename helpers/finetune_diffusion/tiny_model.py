@@ -41,7 +41,7 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
 
     Its VAE halves the image until 8 x 8 latents are left; its tokenizer knows the words of the
     captions and of the study's findings and spells all others in bytes. Raises ModelError for a
-    size that is not 8 * 2**n.
+    size that is not 8 * 2**n, or channels that are not 1 or 3.
     """
     size = recipe.size
     halvings = size.bit_length() - LATENT_SIDE.bit_length()
@@ -49,6 +49,8 @@ def build(captions: list[str], recipe: Record) -> StableDiffusionPipeline:
         raise ModelError(
             f"The tiny model draws 32, 64, 128, 256 or 512 pixels, not {size}: change size."
         )
+    if recipe.channels not in (1, 3):
+        raise ModelError(f"The tiny model has 1 or 3 channels, not {recipe.channels}.")
     tokenizer, latents = tokenizer_for(captions, 32), 4 if halvings <= 3 else 8
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.plurals import counted
-from helpers.runner import executed_code, folders, planning, run_folder, runs
+from helpers.runner import executed_code, folders, freshness, planning, run_folder, runs
 
 
 def show(study: str, settings: list[str]) -> None:
@@ -47,9 +47,10 @@ def verify(study: str, added_since: Callable[[Path], int | None]) -> bool:
     found = sorted(path.parent for path in folders.outputs_folder(study).glob("*/manifest.json"))
     if not found:
         raise runs.RunError(f"{folders.outputs_folder(study)} holds no runs.")
-    bad = 0
+    bad, names = 0, {folder.name for folder in found}
     for folder in found:
         run = runs.load(study, folder.name)
+        made_from = run.manifest.get("inputs", {})
         differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
         good = f"{counted(len(run.manifest.get('files', [])), 'file')} as written"
         used = differing == ["readings.sqlite has changed"]
@@ -59,6 +60,11 @@ def verify(study: str, added_since: Callable[[Path], int | None]) -> bool:
                 f" (readings.sqlite was used later: {counted(later, 'event')} added, all events of"
                 " events.csv unchanged)"
             )
+        differing += [
+            f"{name}, which it was made from, is missing"
+            for name, files in made_from.items()
+            if files and freshness.RUN_NAME.match(name) and name not in names
+        ]
         bad += len(differing)
         print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
     return not bad

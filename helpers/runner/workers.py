@@ -30,8 +30,11 @@ def died(error: BaseException | None) -> bool:
 
 
 def cores() -> int:
-    """How many cores this process may use (OMP_NUM_THREADS limits them)."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
+    """How many cores this process may use. OMP_NUM_THREADS limits them; it may be a list, a number
+    for each level, and what is no number is ignored, as by OpenMP.
+    """
+    outer = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return (outer.isdecimal() and int(outer)) or len(os.sched_getaffinity(0))
 
 
 def width(count: int) -> int:
