@@ -84,12 +84,11 @@ def _history(namespace: dict, declared: dict) -> tuple[dict, dict, set]:
             symbols = symtable.symtable(source, "cell", "exec").get_symbols()
         except (SyntaxError, ValueError):
             continue
+        typed = {s.get_name() for s in symbols if s.is_annotated()} & declared.keys()
         if re.match(r"# Parameters\s*\n", source):
             given |= {name: v for name, v in lines.items() if not name.startswith("PAPERMILL_")}
             assigned -= given.keys()
-        elif sum(s.is_annotated() and s.get_name() in declared for s in symbols) * 2 > len(
-            declared
-        ):
+        elif len(typed) > len(declared) / 2:  # the parameters cell, possibly edited
             cell, given, assigned = {n: v for n, v in lines.items() if n in declared}, {}, set()
         else:
             assigned |= {s.get_name() for s in symbols if s.is_assigned()} & declared.keys()

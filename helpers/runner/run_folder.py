@@ -92,14 +92,19 @@ def settle(folder: Path) -> None:
             store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def listed(folder: Path) -> list[str]:
+    """The paths of a run folder's files that belong into its manifest."""
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [
+        name.as_posix()
+        for name in names
+        if not any(fnmatch.fnmatch(part, left) for part in name.parts for left in NOT_HASHED)
+    ]
+
+
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a run folder that its manifest lists, by path."""
-    relative = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {
-        name.as_posix(): sha256(path)
-        for name, path in relative.items()
-        if not any(fnmatch.fnmatch(part, left) for part in name.parts for left in NOT_HASHED)
-    }
+    return {name: sha256(folder / name) for name in listed(folder)}
 
 
 def files(folder: Path) -> list[dict]:

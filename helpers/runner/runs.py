@@ -255,7 +255,7 @@ def _open(run: Run, wanted: dict) -> None:
         leftover.unlink()
     # A record may be there before its run has begun: readers can be invited earlier.
     lost = not run.manifest and not (run.folder / "readings.sqlite").exists()
-    if changes or (lost and run_folder.hashes(run.folder)):
+    if changes or (lost and run_folder.listed(run.folder)):
         why = (
             f"was interrupted, and then its settings changed ({changes[0]})"
             if changes
