@@ -251,7 +251,11 @@ def subgroup_shares(table: pd.DataFrame) -> Figure:
         colour, label = figures.COLOURS[truth], f"{truth} images"
         figures.intervals(axes, places, part, colour, marker, label=label)
     axes.set_yticks(range(len(rows)), rows)
-    figures.percent_axis(axes, xlabel='share of answers that were "fake" (95 % interval)')
+    below, ends = (
+        'share of answers that were "fake" (95 % interval)',
+        (-0.6, max(len(rows), 1) - 0.4),
+    )
+    figures.percent_axis(axes, xlabel=below, ylim=ends)
     figures.legend_above(axes)
     return figure
 
