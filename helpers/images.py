@@ -207,17 +207,18 @@ def contact_sheet(
         )
         return sheet
     texts = frame[titles].fillna("").tolist() if isinstance(titles, str) else list(titles)
-    columns, caption = min(columns, len(frame)), 16
+    marked = [str(getattr(row, "simulated", "")) == "True" for row in frame.itertuples()]
+    columns, caption = min(columns, len(frame)), 30 if any(marked) else 16
     rows = -(-len(frame) // columns)
     sheet = Image.new("L", (columns * (tile + 4), rows * (tile + caption + 4)), 255)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for place, (row, text) in enumerate(zip(frame.itertuples(), texts)):
+    for place, (row, text, mark) in enumerate(zip(frame.itertuples(), texts, marked)):
         x, y = place % columns * (tile + 4), place // columns * (tile + caption + 4)
         picture = Image.fromarray(eight_bits(read_png(Path(folder) / row.path), int(row.bits)))
         thumbnail = ImageOps.pad(picture, (tile, tile), Image.Resampling.BOX)
         sheet.paste(thumbnail, (x + 2, y + caption))
-        mark = "simulated " if str(getattr(row, "simulated", "")) == "True" else ""
-        draw.text((x + 3, y + 2), _shortened(mark + str(text), draw, font, tile), fill=0, font=font)
+        said = _shortened(str(text), draw, font, tile) + mark * "\nsimulated"
+        draw.multiline_text((x + 3, y + 2), said, fill=0, font=font, spacing=2)
     return sheet
 
 
