@@ -129,15 +129,21 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def flow_chart(boxes: list[tuple], arrows: list[tuple], height: float = 5.4) -> Figure:
-    """Draw boxes (x, y, text, colour of the border) and arrows (x and y of both ends) on a field
-    that is 1 wide and 1 high.
+    """Draw boxes (x, y, text, colour of the border) on a field that is 1 wide and 1 high, and
+    arrows, each from a box or a point (x, y) to a box; a box is given by its number.
     """
     figure, axes = plt.subplots(figsize=(8.2, height))
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.axis("off")
-    for start, end in arrows:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#888888"})
+    edges = []
     for x, y, text, colour in boxes:
         style = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": colour}
-        axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=style)
+        drawn = axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=style)
+        edges.append(drawn.get_bbox_patch())
+    for start, end in arrows:
+        style = {"arrowstyle": "-|>", "color": "#888888", "patchB": edges[end], "shrinkB": 3}
+        if isinstance(start, int):
+            style |= {"patchA": edges[start], "shrinkA": 3}
+            start = boxes[start][:2]
+        axes.annotate("", boxes[end][:2], start, arrowprops=style)
     return figure

@@ -50,9 +50,8 @@ def reading_flow(flow: dict) -> Figure:
     heights = [0.88, 0.62, 0.37, 0.11]
     boxes = [(0.24, y, text, "#444444") for y, text in zip(heights, steps)]
     boxes += [(0.78, heights[step], text, "#BBBBBB") for step, text in left_out.items()]
-    arrows = [((0.24, y - 0.06), (0.24, below + 0.08)) for y, below in pairwise(heights)]
-    arrows += [((0.45, heights[step]), (0.57, heights[step])) for step in left_out]
-    return figures.flow_chart(boxes, arrows)
+    beside = [(step, len(steps) + place) for place, step in enumerate(left_out)]
+    return figures.flow_chart(boxes, [*pairwise(range(len(steps))), *beside])
 
 
 def labels_by_source(per_image: pd.DataFrame) -> Figure:

@@ -49,15 +49,15 @@ def flow(prepared: Cases) -> Figure:
     splits = real["split"].value_counts().reindex(SPLITS, fill_value=0)
     blue, heights = figures.COLOURS["real"], (0.92, 0.64, 0.36)
     boxes = [(0.18, y, text, blue) for y, text in zip(heights, steps)]
-    arrows = [((0.18, y - 0.06), (0.18, y - 0.22)) for y in heights[:2]]
+    arrows = [(0, 1), (1, 2)]
     for y, lost in zip((0.78, 0.5), (rejected[unreadable], rejected[~unreadable])):
         if len(lost):
+            arrows.append(((0.18, y), len(boxes)))
             boxes.append((0.7, y, _reasons(lost), "#BBBBBB"))
-            arrows.append(((0.18, y), (0.41, y)))
     last = [(f"{splits[name]:,} {name}", blue) for name in SPLITS]
     last.append((f"{len(cases) - len(real):,} generated\nelsewhere", figures.COLOURS["fake"]))
+    arrows += [(2, len(boxes) + place) for place in range(len(last))]
     boxes += [(0.12 + 0.25 * place, 0.08, *end) for place, end in enumerate(last)]
-    arrows += [((0.18, 0.28), (0.12 + 0.25 * place, 0.14)) for place in range(len(last))]
     return figures.mark(figures.flow_chart(boxes, arrows, 5.2), cases["simulated"].any())
 
 
