@@ -490,6 +490,18 @@ def test_an_answer_on_disk_whose_line_was_not_settled_is_not_asked_for_again(pla
     assert len(server.raw) == 8 and found["ledger"]["status"].eq("ok").all()
 
 
+def test_a_ledger_that_was_lost_is_written_again_from_the_paid_answers(place):
+    with chat_server.chat() as server:
+        run, _, reading = opened(base_url=server.url)
+        asyncio.run(asking.read(reading))
+        reading.ledger.path.unlink()
+        run.release()
+        found = read(base_url=server.url)
+    assert len(server.raw) == 8
+    assert found["ledger"]["output_tokens"].tolist() == [60] * 8
+    assert found["ledger"]["status"].eq("ok").all()
+
+
 def test_an_answer_that_was_deleted_is_asked_for_again(place):
     with chat_server.chat() as server:
         run, _, reading = opened(base_url=server.url)

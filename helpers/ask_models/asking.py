@@ -23,7 +23,7 @@ from helpers.reading import setting
 from helpers.runner import runs
 from helpers.services import budget, connection, prices, retry_policy, secrets, sending
 from helpers.services.ledger import LOST
-from helpers.services.work import Work
+from helpers.services.work import Work, record
 
 OWN_FIELDS = {"model", "messages"}  # the client would parse a schema, 15 ms per request
 LEFT = {"unusable": "The answers are kept in paid/."}
@@ -106,8 +106,7 @@ class ModelReading(Work):
         """
         if (row := self.over.get(order.image_id)) is None:
             return None
-        path = self._kept(row)
-        kept = json.loads(path.read_text()) if path.exists() else {}
+        kept = record(self._kept(row))
         about = {
             "seconds": round(row["seconds"] or 0.0, 3),
             "reply.request": row["request_id"],
@@ -206,9 +205,9 @@ class ModelReading(Work):
         """Settle an attempt from the answer that a killed process put on disk, else as perhaps
         billed.
         """
-        path, order = self._kept(row), self.by_id.get(row["image_id"])
-        if path.exists() and order:
-            self._settle(order, json.loads(path.read_text()))
+        kept, order = record(self._kept(row)), self.by_id.get(row["image_id"])
+        if kept and order:
+            self._settle(order, kept)
         else:
             self.ledger.settle(row["request_id"], "unknown", error=LOST)
 

@@ -16,7 +16,7 @@ from helpers.generate_openai import answers, service
 from helpers.generate_openai.prompts import Order
 from helpers.generate_openai.requests import Generation
 from helpers.plurals import counted
-from helpers.services import connection, retry_policy, secrets
+from helpers.services import connection, retry_policy, secrets, work
 from helpers.services.connection import ServiceError
 from helpers.services.sending import ABOUT_THE_PROMPT
 
@@ -65,7 +65,7 @@ async def _collect_all(client, generation) -> list[str]:
     """
     waiting = []
     for path in sorted((generation.paid / "batches").glob("*.json")):
-        record = json.loads(path.read_text())
+        record = work.record(path)
         if record["status"] not in ("collected", "never created"):
             waiting.append(await _collect(client, generation, record))
     await generation.ledger.save()

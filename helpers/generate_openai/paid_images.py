@@ -16,16 +16,14 @@ from helpers.generate_openai import provenance, shapes
 from helpers.runner import runs
 from helpers.runner.progress import progress
 from helpers.services import secrets
+from helpers.services.work import record
 
 
 def on_disk(paid: Path, image_id: str) -> Path | None:
     """The image as received, if it was paid for and arrived whole."""
-    sidecar = paid / f"{image_id}.json"
-    if not sidecar.is_file():
-        return None
-    record = json.loads(sidecar.read_text())
-    image = paid / record["file"]
-    return image if image.is_file() and image.stat().st_size == record["bytes"] else None
+    kept = record(paid / f"{image_id}.json")
+    image = paid / kept.get("file", "")
+    return image if image.is_file() and image.stat().st_size == kept["bytes"] else None
 
 
 def sidecar(service, order, request_id: str, headers: dict, answer, found: dict) -> dict:
@@ -55,13 +53,13 @@ def sidecar(service, order, request_id: str, headers: dict, answer, found: dict)
     }
 
 
-def write_paid(paid: Path, record: dict, content: bytes) -> None:
+def write_paid(paid: Path, about: dict, content: bytes) -> None:
     """Write the record first, then the bytes. So an image on disk always has its record, and a
     record without an image was billed and lost.
     """
-    text = secrets.clean(json.dumps(record, indent=1, sort_keys=True), secrets.LONG) + "\n"
-    write_atomically(paid / f"{record['image_id']}.json", text.encode())
-    write_atomically(paid / record["file"], content)
+    text = secrets.clean(json.dumps(about, indent=1, sort_keys=True), secrets.LONG) + "\n"
+    write_atomically(paid / f"{about['image_id']}.json", text.encode())
+    write_atomically(paid / about["file"], content)
 
 
 def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
@@ -81,7 +79,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
             copy = shapes.exact(grey(received), order.ratio, run.parameters.image_size)
             run.write_bytes(relative, images.write_png(copy))
         height, width = images.read_png(path).shape
-        record = json.loads((run.folder / "paid" / f"{order.image_id}.json").read_text())
+        kept = record(run.folder / "paid" / f"{order.image_id}.json")
         names = ("image_id", "modality", "view", "finding", "side", "caption", "prompt_id")
         rows.append(
             {
@@ -92,7 +90,7 @@ def study_copies(run: runs.Run, orders: list) -> pd.DataFrame:
                 "height": height,
                 "bits": 8,
                 "origin": "generated",
-                "generator": record["request"]["model"],
+                "generator": kept["request"]["model"],
                 "simulated": run.parameters.provider == "rehearsal",
                 "licence": run.parameters.licence or pd.NA,
             }

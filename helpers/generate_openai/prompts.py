@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,8 @@ def read_prompts(path: Path) -> pd.DataFrame:
             ids = [part for part in row["finding"].split("|") if part]
             captions.append(findings.caption(row["modality"], row["view"], ids, row["side"]))
             written.append(
-                row["prompt"]
+                # The ledger, a CSV file, cannot keep a carriage return alone.
+                re.sub(r"\r(?!\n)", "\n", row["prompt"])
                 if row["prompt"].strip()
                 else findings.prompt(
                     row["modality"], row["view"], ids, row["side"], row["wording"] or "caption"

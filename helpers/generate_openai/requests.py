@@ -5,8 +5,6 @@ ledger.csv; after its answer paid/<image_id>.json (request and answer), then
 paid/<image_id>.<suffix> byte for byte as received, then the settled line.
 """
 
-import json
-import shutil
 from collections import Counter
 
 from helpers.generate_openai import answers, paid_images
@@ -18,7 +16,7 @@ from helpers.runner import runs
 from helpers.services import budget, prices, sending
 from helpers.services.connection import ServiceError
 from helpers.services.ledger import LOST
-from helpers.services.work import Work
+from helpers.services.work import Work, record
 
 # What to change when a service does not accept a field of the request.
 FIELDS = {
@@ -78,6 +76,11 @@ class Generation(Work):
         """The image as received, or None."""
         return paid_images.on_disk(self.paid, order.image_id)
 
+    @property
+    def answer_bytes(self) -> int:
+        """The most bytes that one wanted image may have: three a pixel."""
+        return 3 * max(prices.area(order.size) for order in self.wanted)
+
     def begin(self, order: Order, reserve_usd: float, status: str = "sent") -> str:
         """Enter a request in the ledger before it is sent; returns its id."""
         request = {"size": self.service.size(order), "quality": self.service.quality}
@@ -123,15 +126,14 @@ class Generation(Work):
         """Settle an attempt from the answer that a killed process put on disk, else as perhaps
         billed.
         """
-        name, sidecar = row["request_id"], self.paid / f"{row['image_id']}.json"
-        record = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-        if record.get("request_id") != name:
+        name, kept = row["request_id"], record(self.paid / f"{row['image_id']}.json")
+        if kept.get("request_id") != name:
             self.ledger.settle(name, "unknown", error=LOST)
         elif paid_images.on_disk(self.paid, row["image_id"]):
-            self.ledger.settle(name, "ok", **record["settled"])
+            self.ledger.settle(name, "ok", **kept["settled"])
         else:
             lost = {"error": "answered and billed, but lost before it was on disk"}
-            self.ledger.settle(name, "unknown", **record["settled"] | lost)
+            self.ledger.settle(name, "unknown", **kept["settled"] | lost)
 
 
 async def generate(generation: Generation) -> None:
@@ -153,20 +155,4 @@ async def generate(generation: Generation) -> None:
     if await answers.read_again(generation):
         generation.rest()
     if generation.wanted:
-        _check_space(generation)
         await sending.serve(generation)
-
-
-def _check_space(generation: Generation) -> None:
-    each, left = generation.most_expensive(), generation.budget_usd - generation.ledger.spent_usd
-    count = len(generation.wanted)
-    if each.usd:
-        count = min(count, max(0, int(left / each.usd)))
-    generation.paid.mkdir(parents=True, exist_ok=True)
-    needed = count * 3 * max(prices.area(order.size) for order in generation.wanted)
-    free = shutil.disk_usage(generation.paid).free
-    if free < needed:
-        raise ServiceError(
-            f"The images may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: free some"
-            " space or set OUTPUTS to another drive."
-        )

@@ -32,7 +32,7 @@ class Ledger:
         self._loop = self._lock = None
         self._changes = self._saved = 0
         if self.path.exists():
-            for row in tables.read(self.path).astype(object).to_dict("records"):
+            for row in _read(self.path).astype(object).to_dict("records"):
                 self.rows[row["request_id"]] = {
                     key: None if pd.isna(value) else value for key, value in row.items()
                 }
@@ -88,6 +88,13 @@ class Ledger:
         self._changes += 1
         return request_id
 
+    def restore(self, request_id: str, record: dict) -> None:
+        """Give an attempt that has just begun the id and the time of a paid answer (`record`)
+        whose line was lost.
+        """
+        known = {"request_id": record["request_id"], "requested_utc": record["received_utc"]}
+        self.rows[record["request_id"]] = self.rows.pop(request_id) | known
+
     def settle(self, request_id: str, status: str, **answer) -> None:
         """Enter the outcome of an attempt.
 
@@ -135,6 +142,16 @@ class Ledger:
         writer.writeheader()
         writer.writerows(self.rows.values())
         return buffer.getvalue().encode()
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return tables.read(path)
+    except tables.TableError as error:
+        raise tables.TableError(
+            f"{error} The ledger is damaged: restore it from a backup, or move it away; then the"
+            " answers in paid/ are counted again, and other attempts are forgotten."
+        ) from None
 
 
 def _unanswered(row: dict) -> bool:

@@ -26,6 +26,7 @@ FAILED_ALIKE, FAILED_ALIKE_LATER = 3, 10
 PAID_FOR_NOTHING = 2  # new requests after complete but useless answers
 ABOUT_THE_PROMPT = {400, 413, 422, 451}
 AGAIN = "Run the stage again to continue."
+SPACE = "Free some space, then run the stage again."
 
 
 async def serve(work: Work) -> None:
@@ -33,6 +34,7 @@ async def serve(work: Work) -> None:
     every open request has been settled.
     """
     sender = Sender(work)
+    work.check_space()
     async with work.service.client() as client:
         await sender.serve(client)
     with contextlib.suppress(OSError):  # with a full disk, the error says what stopped the run
@@ -267,7 +269,7 @@ class Sender:
             return task.result()
         if isinstance(error, OSError):
             said = f"the run folder cannot be written ({error.strerror or error})"
-            return retry_policy.Verdict("stop", said)
+            return retry_policy.Verdict("stop", said, remedy=SPACE)
         self.unforeseen = self.unforeseen or error
         return retry_policy.Verdict("stop", f"an unexpected error ({error!r})")
 
@@ -293,7 +295,7 @@ async def attempt(client, work, order, request_id: str) -> retry_policy.Verdict:
     try:
         content, headers = await work.send(client, order, request_id)
         seconds = time.monotonic() - began
-        verdict = await work.keep(order, request_id, content, headers, seconds)
+        verdict = await _keep(work, order, request_id, content, headers, seconds)
     except connection.Failed as error:
         verdict = error.verdict
         settled = {"seconds": time.monotonic() - began, "error": str(error)}
@@ -304,3 +306,21 @@ async def attempt(client, work, order, request_id: str) -> retry_policy.Verdict:
             ledger.settle(request_id, status, cost_usd=0.0, **settled)
     await ledger.save()
     return verdict
+
+
+async def _keep(work, *answer) -> retry_policy.Verdict:
+    """Keep a paid answer. If it cannot be written, it waits in memory for space on the disk, as
+    long as `patience_seconds`.
+    """
+    until, said = time.monotonic() + work.run.parameters.patience_seconds, False
+    while True:
+        try:
+            return await work.keep(*answer)
+        except OSError as error:
+            if time.monotonic() > until:
+                raise
+            if not said:
+                why = error.strerror or error
+                work.run.say(f"A paid answer cannot be written ({why}): free some space.")
+            said = True
+            await asyncio.sleep(1)

@@ -3,10 +3,25 @@
 sending.py sends it.
 """
 
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
 from helpers.plurals import counted
 from helpers.runner import runs
-from helpers.services.connection import Connection
+from helpers.services.connection import Connection, ServiceError
 from helpers.services.ledger import Ledger
+
+
+def record(path: Path) -> dict:
+    """A record in paid/, {} if there is none. Raises ServiceError for one that is damaged."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        raise ServiceError(
+            f"{path} is damaged: restore it from a backup, or delete it and pay for it again."
+        ) from None
 
 
 class Work:
@@ -22,6 +37,7 @@ class Work:
     """
 
     leaves_out = False
+    answer_bytes = 100_000  # the most that one answer may have
 
     def __init__(self, run: runs.Run, service: Connection, orders: list):
         self.run, self.service, self.orders = run, service, orders
@@ -30,9 +46,15 @@ class Work:
         self.ledger = Ledger(run.folder / "ledger.csv")
 
     def resume(self) -> None:
-        """Settle the attempts that a killed process left open, and recompute the missing orders."""
-        rows = () if self.run.finished else self.ledger.rows.values()
-        left_open = [row for row in rows if row["status"] == "sent"]
+        """Settle the attempts that a killed process left open, and paid answers that the ledger
+        does not have; recompute the missing orders.
+        """
+        rows = {} if self.run.finished else self.ledger.rows
+        for path in [] if self.run.finished else sorted(self.paid.glob("*.json")):
+            kept = record(path)
+            if kept["request_id"] not in rows and (order := self.by_id.get(kept["image_id"])):
+                self.ledger.restore(self.begin(order, 0.0), kept)
+        left_open = [row for row in rows.values() if row["status"] == "sent"]
         for row in left_open:
             self.settle_open(row)
         if left_open:
@@ -42,6 +64,29 @@ class Work:
     def leave_out(self, order, request_id: str, verdict) -> bool:
         """Whether this order, which has used up its attempts, is settled without an answer."""
         return False
+
+    def check_space(self) -> None:
+        """Raises ServiceError if the answers could not be kept: they would be paid for and lost."""
+        each, count = self.most_expensive().usd, len(self.wanted)
+        if each:
+            left = self.budget_usd - self.ledger.spent_usd
+            count = min(count, max(0, int(left / each)))
+        help_text = "free some space or set OUTPUTS to another drive"
+        try:
+            self.paid.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.paid) as file:
+                file.write(bytes(self.answer_bytes))
+        except OSError as error:
+            raise ServiceError(
+                f"Nothing is sent, because {self.paid} cannot hold an answer ({error.strerror}):"
+                f" {help_text}."
+            ) from None
+        needed, free = count * self.answer_bytes, shutil.disk_usage(self.paid).free
+        if free < needed:
+            raise ServiceError(
+                f"The {self.things} may take {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are"
+                f" free: {help_text}."
+            )
 
     def plan(self) -> str:
         """The number of requests to send and their expected cost, in a few sentences."""
