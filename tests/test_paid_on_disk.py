@@ -93,7 +93,7 @@ def test_a_ledger_cut_off_anywhere_is_damaged_or_completed_from_what_was_paid():
         made = generation(server, 3)
         whole = generate(made)
         content = made.ledger.path.read_bytes()
-        for cut in (None, *range(0, len(content), 5)):
+        for cut in (None, *range(0, len(content), 5), *range(len(content) - 40, len(content))):
             made.ledger.path.unlink()
             if cut is not None:
                 made.ledger.path.write_bytes(content[:cut])

@@ -17,6 +17,7 @@ from helpers.files import utc_now, write_atomically
 from helpers.services import secrets
 
 OPEN = ("sent", "submitted")  # no answer is recorded yet; submitted: waiting in a batch
+STATUSES = {*OPEN, "ok", "refused", "unusable", "failed", "unknown"}
 LOST = "no answer is on record: may have been billed"
 
 
@@ -146,7 +147,10 @@ class Ledger:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return tables.read(path)
+        found = tables.read(path)
+        if wrong := set(found["status"]) - STATUSES:
+            raise tables.TableError(f"{path}: '{wrong.pop()}' is no status.")
+        return found
     except tables.TableError as error:
         raise tables.TableError(
             f"{error} The ledger is damaged: restore it from a backup, or move it away; then the"
