@@ -282,6 +282,40 @@ def test_a_missing_logo_is_named_and_a_logo_stands_on_the_poster(ordinary):
     assert (corner == 0).mean() > 0.2
 
 
+@pytest.mark.parametrize("count", [4, 5, 12, 20])
+def test_any_number_of_logos_leaves_the_title_its_room(count, ordinary):
+    for number in range(count):
+        name = f"logo{number}.png"
+        Image.new("L", (300, 200), 90).save(folders.params_folder("small") / name)
+    poster_studies.tell(logos=[f"logo{number}.png" for number in range(count)])
+    run, about, _ = poster_studies.poster(variant=f"logos{count}")
+    assert about["points"] >= 24 and nothing_overflows(run)
+    page = grey(run)
+    head = page[int(0.03 * page.shape[0]) : int(0.12 * page.shape[0])]
+    edge, half = int(0.022 * page.shape[1]), page.shape[1] // 2
+    assert head[:, :edge].min() == head[:, -edge:].min() == 255
+    assert (head[:, :half] == 90).mean() < 0.001 < 0.05 < (head[:, half:] == 90).mean()
+
+
+def test_a_character_that_no_font_has_is_named(ordinary):
+    poster_studies.tell(authors=["\U00016b00 Zhang (1)"])
+    with pytest.raises(runs.RunError, match="no font on this machine .*\U00016b00"):
+        poster_studies.poster(variant="boxes")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "marks"),
+    [
+        ("Ann Author (1, 2)", "Ann Author", "1, 2"),
+        ("Ann Author", "Ann Author", ""),
+        ("Carl (Jr.) Author (2)", "Carl (Jr.) Author", "2"),
+        ("Carl (Jr.) Author", "Carl (Jr.) Author", ""),
+    ],
+)
+def test_the_marks_of_an_author_are_the_last_in_brackets(text, name, marks):
+    assert making.author(text) == {"name": name, "marks": marks}
+
+
 @pytest.mark.parametrize("name", ["logo.png", "logo.svg", "logo.tiff"])
 def test_a_damaged_logo_is_one_sentence(name, ordinary):
     poster_studies.tell(logos=[name])

@@ -1,6 +1,7 @@
 """The content of the poster and the companion page, from a finished analysis."""
 
 import json
+import re
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -155,8 +156,8 @@ def section(name: str, said: list[str], modalities: list[str], **parts) -> dict:
 
 def author(text: str) -> dict:
     """ "A. Name (1, 2)" as name and marks of affiliations."""
-    name, _, marks = text.removesuffix(")").partition(" (")
-    return {"name": name, "marks": marks}
+    name, marks = re.fullmatch(r"(.*?)(?: \(([^()]*)\))?", text.strip()).groups()
+    return {"name": name, "marks": marks or ""}
 
 
 def draw(run: runs.Run, found: dict) -> dict[str, bytes]:
