@@ -3,6 +3,7 @@ from elsewhere.
 """
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 from scipy import linalg, ndimage
 from sklearn.metrics import roc_auc_score
 
-from helpers import images
+from helpers import audit, images
 from helpers.assemble_reading_set import framing
 from helpers.audit import audit_figures, copies, features, fidelity, leakage, signs
 from helpers.runner import folders, parameters
@@ -199,6 +200,10 @@ def test_images_made_elsewhere_are_compared_and_never_called_memorised(chests, t
     assert set(rows["metric"]) == {"near_threshold", "near_false_alarms", "near_share"}
     told = copies.sentences(pool, nearest, rows)
     assert "was not trained here" in told[0] and "does not show memorisation" in told[0]
+    quality = pd.concat([rows, rows.assign(metric="frechet")])
+    tables_of = {"nearest.csv": nearest, "quality.csv": quality}
+    again = audit.judge_copies(SimpleNamespace(finished=True, read=tables_of.get), pool)
+    assert copies.sentences(pool, *again) == told, "a finished run says the same"
     told = copies.sentences(pool, nearest.assign(near=False), rows)
     assert "none of the" in told[0] and "memorisation" not in told[0] and "that case" not in told[0]
 

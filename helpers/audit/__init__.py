@@ -42,12 +42,12 @@ def gather(run: runs.Run) -> pd.DataFrame:
 
 
 def judge_copies(run: runs.Run, pool: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two tables: nearest.csv and the copy rows of quality.csv. copies.judge makes them; on a
-    finished run they are read.
+    """Two tables: nearest.csv and the rows of quality.csv about copies and near images. copies.judge
+    makes them; on a finished run they are read.
     """
     if run.finished:
         quality = run.read("quality.csv")
-        return run.read("nearest.csv"), quality[quality["metric"].str.startswith("copy_")]
+        return run.read("nearest.csv"), quality[quality["metric"].str.match("copy_|near_")]
     nearest, rows = copies.judge(pool, run.parameters)
     return run.write("nearest.csv", nearest), tables.check(rows, "quality")
 
