@@ -571,6 +571,56 @@ def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monk
     assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [
         "08_analyse_readings.ipynb was changed after the reading set was sealed"
     ]
+    path.write_text(looked_at)
+    path = notebooks / "09_compare_with_paper.ipynb"
+    path.write_text(path.read_text().replace("xrays: int = 20", "xrays: int = 30"))
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == [
+        "xrays of 09_compare_with_paper was 20 and is 30"
+    ]
+
+
+def analysis(name="08_analyse_readings", **values):
+    """A run of 08 with the notebook's defaults but for `values`."""
+    declared = parameters.schema(folders.NOTEBOOKS / "08_analyse_readings.ipynb")
+    return runs.Run(STUDY, name, {key: one.default for key, one in declared.items()} | values)
+
+
+def test_an_analysis_added_later_is_held_to_the_one_that_was_planned(pool, tmp_path):
+    folder = tmp_path / "params" / STUDY
+    (folder / "08_analyse_readings.yaml").write_text("primary: accuracy\n")
+    (folder / "08_analyse_readings.second.yaml").write_text(
+        "primary: agreement\nreading_set: 06_assemble_reading_set.second\n"
+    )
+    sealed_set(pool, tmp_path)
+    later, sealed = "08_analyse_readings.later", tmp_path / "sealed"
+    second = {"reading_set": "06_assemble_reading_set.second"}
+    assert seal.planned(sealed, analysis(later))["primary"] == "accuracy"
+    assert seal.planned(sealed, analysis(later, **second))["primary"] == "agreement"
+    (sealed / "plan" / f"{later}.yaml").write_text("primary: area\n")
+    assert seal.planned(sealed, analysis(later))["primary"] == "accuracy", "smuggled in"
+
+
+def test_a_default_changed_in_the_frozen_notebook_is_refused(pool, tmp_path):
+    sealed_set(pool, tmp_path)
+    frozen = tmp_path / "sealed/plan/08_analyse_readings.ipynb"
+    original = frozen.read_text()
+    frozen.write_text(original.replace("margin: float = 0.1 ", "margin: float = 0.2 "))
+    assert frozen.read_text() != original
+    with pytest.raises(envelope.SealError, match="not the plan"):
+        opened(tmp_path)
+    frozen.write_text(original)
+    opened(tmp_path)
+
+
+def test_the_digest_of_code_is_the_same_in_every_version_of_python(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        "def said(name: str, wide=3) -> str:\n"
+        '    """Words."""\n'
+        "    return f\"{name:<{wide}} {'none' if name is None else name!r}\"\n"
+    )
+    digest = "005063bb117e1afae030d10bdf90387369f6d9f013e9cc3105c22647dc11b8e5"
+    assert executed_code._read(module, 1)[0] == digest
 
 
 @pytest.mark.parametrize("repeats", [-0.1, 7])

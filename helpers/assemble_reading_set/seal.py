@@ -54,6 +54,7 @@ def seal(
         "presentations": len(key),
         "readers": int(readers),
         "plan": freeze_plan(study, sealed),
+        "defaults": {path.name: _defaults(path) for path in _plan_notebooks()},
         "blocks": _blocks(Path(reading_set)),
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
@@ -108,8 +109,12 @@ def unseal(
             " the read. Restore the folder as 06 wrote it."
         )
     for name, digest in commitment["plan"].items():
-        path = Path(sealed_folder) / "plan" / name
-        if not path.is_file() or _plan_digest(path) != digest:
+        path, defaults = Path(sealed_folder) / "plan" / name, commitment.get("defaults", {})
+        if (
+            not path.is_file()
+            or _plan_digest(path) != digest
+            or (name in defaults and _defaults(path) != defaults[name])
+        ):
             raise SealError(
                 f"{path} is not the plan that was frozen before the read: restore the sealed folder"
                 " as 06 wrote it."
@@ -226,26 +231,41 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
     }
-    return [
+    changes = [
         phrase
         for part, found in now.items()
         for phrase in executed_code.changes(then[part], found, SINCE)
     ]
+    for path in _plan_notebooks()[1:]:  # settings_changed compares what 08 uses
+        before, found = then.get("defaults", {}).get(path.name, {}), _defaults(path)
+        changes += [
+            f"{key} of {path.stem} was {value!r} and is {found[key]!r}"
+            for key, value in before.items()
+            if value != found.get(key, value)
+        ]
+    return changes
 
 
 def planned(sealed: Path, run: runs.Run) -> dict:
     """The parameters of an analysis in the frozen plan: the notebook's defaults and the settings of
-    the run; empty without a frozen notebook.
+    the run; empty without a frozen notebook. An analysis that was added later is held to one that
+    was planned for the same reading set.
     """
-    plan = Path(sealed) / "plan"
-    notebook, settings = plan / run.notebook.name, plan / f"{run.name}.yaml"
-    if not notebook.is_file():
+    plan, stem = Path(sealed) / "plan", run.notebook.stem
+    if not (plan / run.notebook.name).is_file():
         return {}
-    declared = parameters.schema(notebook)
-    defaults = {key: parameter.default for key, parameter in declared.items()}
-    if not settings.is_file():
-        return defaults
-    return defaults | parameters.check(parameters.read_yaml(settings), declared, str(settings))
+    declared = parameters.schema(plan / run.notebook.name)
+    defaults = _defaults(plan / run.notebook.name)
+    # A file that was put into the folder later is not part of the plan.
+    frozen = sorted(read_commitment(Path(sealed).parent / "reading_set")["plan"])
+    for name in (f"{run.name}.yaml", f"{stem}.yaml", *frozen):
+        if name in frozen and name.startswith(stem) and name.endswith(".yaml"):
+            path = plan / name
+            found = defaults | parameters.check(parameters.read_yaml(path), declared, str(path))
+            same_set = found.get("reading_set") == run.parameters.get("reading_set")
+            if name == f"{run.name}.yaml" or same_set:
+                return found
+    return defaults
 
 
 def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
@@ -266,6 +286,12 @@ def _plan_digest(path: Path) -> str:
     # A notebook's outputs and its parameter `study` are not part of the plan; its code and the
     # settings in force are.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
+
+
+def _defaults(notebook: Path) -> dict:
+    """The parameters of a notebook, but for those that only say which run is looked at."""
+    declared = parameters.schema(notebook).items()
+    return {key: one.default for key, one in declared if key not in ("study", "variant")}
 
 
 def _plan_notebooks() -> list[Path]:

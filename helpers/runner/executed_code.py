@@ -65,7 +65,21 @@ def _read(path: Path, changed_ns: int) -> tuple[str, set[str]]:
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return freshness.digest(ast.unparse(tree)), names
+    return freshness.digest(_plain(tree)), names
+
+
+def _plain(node):
+    """A syntax tree as JSON, the same in every version of Python: ast.unparse writes f-strings
+    differently since 3.12, which also adds fields, and empty parts to f-strings.
+    """
+    if isinstance(node, list):
+        return [_plain(part) for part in node]
+    if isinstance(node, ast.JoinedStr):
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: _plain(part) for name, part in ast.iter_fields(node) if part not in (None, [])}
+    return [type(node).__name__, fields]
 
 
 def _imports(tree: ast.Module) -> set[str]:
