@@ -172,6 +172,29 @@ def test_an_image_too_near_to_a_real_one_is_never_drawn_with_it(pool):
         assert not any({image, pairs.get(image)} <= drawn for image in drawn)
 
 
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"made1": {"made_from": "real1", "near": "real2"}},
+        {"made1": {"duplicate_group": "m"}, "made2": {"made_from": "real2", "duplicate_group": "m"}},
+        {"made1": {"made_from": "made2"}, "made2": {"made_from": "real2"}},
+    ],
+    ids=["another case is nearer", "the duplicate of one made from it", "over two steps"],
+)
+def test_whatever_connects_two_images_keeps_them_apart(links):
+    ids = ["made1", "made2", "real1", "real2", "real3"]
+    frame = pd.DataFrame([{"image_id": name} | links.get(name, {}) for name in ids])
+    frame = frame.reindex(
+        columns=["image_id", "made_from", "near", "duplicate_group", "patient", "prompt_id"]
+    )
+    frame["run"] = frame["origin"] = [*["generated"] * 2, *["real"] * 3]
+    frame = frame.assign(modality="xray", finding="", view="", generator="").convert_dtypes()
+    every = wanted(("generated", "generated", "xray", 1), ("real", "real", "xray", 1))
+    pairs = [set(drawn_at_random(frame, every, 0, 0, n)["image_id"]) for n in range(20)]
+    linked = {"made1", "made2"} if "made2" in links else {"made1"}
+    assert not any(pair & linked and "real2" in pair for pair in pairs)
+
+
 @pytest.mark.parametrize("shape", [(60, 48), (48, 60), (60, 60), (60, 20)])
 def test_no_pixel_of_a_real_image_is_cut_off(pool, tmp_path, shape):
     """A border of one bright pixel all round, portrait, landscape, square: it is there, whole."""

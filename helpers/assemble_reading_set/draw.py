@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from helpers import tables
 from helpers.assemble_reading_set import framing
@@ -18,7 +20,7 @@ from helpers.statistics.differences import FEW_READERS
 
 ADVISED = 6  # readers; from this number on the report also draws readers in a bootstrap
 MATCH = "match"
-ALIKE = ("original", "duplicate_group")  # two images of one set never share a value of these
+LINKS = ("made_from", "near", "duplicate_group")  # no set holds two images that these connect
 MATCHED = ("none", "view", "finding", "finding and view")  # 2 for the finding, 1 for the view
 
 
@@ -77,9 +79,8 @@ def candidates(run: runs.Run, audited: runs.Run, wanted: pd.DataFrame) -> pd.Dat
     nearest = audited.read("nearest.csv")
     pool = gather([run.reads(name) for name in wanted["run"].unique()])
     near = nearest[nearest["near"].fillna(False) & ~nearest["copy"]].set_index("image_id")
-    pool["made_from"] = pool["made_from"].fillna(
-        pool["image_id"].map(near["nearest_image_id"]).astype("string")
-    )
+    pool["near"] = pool["image_id"].map(near["nearest_image_id"]).astype("string")
+    pool["made_from"] = pool["made_from"].fillna(pool["near"])
     copies = nearest.loc[~nearest["release"], "image_id"]
     allowed = drawable(pool, copies)
     settings = {**audited.parameters, "framing": run.parameters.framing}
@@ -118,7 +119,7 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, settings: dict) -> pd.DataFra
     shuffled = _with_originals(pool.sort_values("image_id")).iloc[random.permutation(len(pool))]
     shuffled = shuffled.reset_index(drop=True)
     training = _draw_rows(shuffled, wanted[wanted["training"]], spare_prompts=True)
-    apart = _related(shuffled, training, (*ALIKE, "patient", "prompt_id"))
+    apart = _related(shuffled, training, ("original", "patient", "prompt_id"))
     read = _draw_rows(shuffled[~apart].reset_index(drop=True), wanted[~wanted["training"]])
     again = [
         image
@@ -131,13 +132,17 @@ def draw(pool: pd.DataFrame, wanted: pd.DataFrame, settings: dict) -> pd.DataFra
 
 
 def _with_originals(pool: pd.DataFrame) -> pd.DataFrame:
-    """Adds `original`: the image that a generated one was made from, else the image itself. Such a
-    pair counts as near-duplicates, together with the original's near-duplicates.
+    """Adds `original`, one number for all images that LINKS connect, over several steps too: an
+    image, what it was made from, the case that 05 found it too near to, and their near-duplicates.
     """
-    groups = pool.set_index("image_id")["duplicate_group"]
-    original = pool["made_from"].fillna(pool["image_id"])
-    inherited = original.map(groups[~groups.index.duplicated()])
-    return pool.assign(original=original, duplicate_group=inherited.fillna(pool["duplicate_group"]))
+    ids = pool["image_id"].astype("string")
+    ends = [pool[name].astype("string") for name in LINKS if name in pool]
+    links = pd.concat([pd.DataFrame({"one": ids, "other": end}) for end in ends]).dropna()
+    codes, names = pd.factorize(pd.concat([ids, links["one"], links["other"]]))
+    _, one, other = np.split(codes, [len(ids), len(ids) + len(links)])
+    graph = sparse.coo_array((np.ones(len(links)), (one, other)), (len(names),) * 2)
+    families = csgraph.connected_components(graph, directed=False)[1]
+    return pool.assign(original=families[codes[: len(ids)]])
 
 
 def _draw_rows(
@@ -152,7 +157,7 @@ def _draw_rows(
     )
     short = []
     for row in matched_last:
-        fits = ~_related(shuffled, taken, ALIKE)
+        fits = ~_related(shuffled, taken, ("original",))
         for name in ("run", "origin", "modality", "generator"):
             if pd.notna(row[name]):
                 fits &= (shuffled[name] == row[name]).fillna(False)
@@ -183,8 +188,7 @@ def _one_each(free: pd.DataFrame, taken: pd.DataFrame, few: bool) -> pd.DataFram
     """Without near-duplicates. New patients come before patients already drawn; training cases come
     from as few prompts as possible.
     """
-    for name in ALIKE:
-        free = free[free[name].isna() | ~free[name].duplicated()]
+    free = free[~free["original"].duplicated()]
     seen = free["patient"].notna() & (
         free["patient"].duplicated() | free["patient"].isin(taken["patient"])
     )
