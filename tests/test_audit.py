@@ -3,6 +3,7 @@ from elsewhere.
 """
 
 import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +13,10 @@ from PIL import Image
 from scipy import linalg, ndimage
 from sklearn.metrics import roc_auc_score
 
-from helpers import audit, images
+from helpers import audit, images, tables
 from helpers.assemble_reading_set import framing
 from helpers.audit import audit_figures, copies, features, fidelity, leakage, signs
-from helpers.runner import folders, parameters
+from helpers.runner import folders, parameters, runs
 
 SIDE, READING = 144, 112
 
@@ -206,6 +207,52 @@ def test_images_made_elsewhere_are_compared_and_never_called_memorised(chests, t
     assert copies.sentences(pool, *again) == told, "a finished run says the same"
     told = copies.sentences(pool, nearest.assign(near=False), rows)
     assert "none of the" in told[0] and "memorisation" not in told[0] and "that case" not in told[0]
+
+
+def finished(name, rows, **values):
+    folder = folders.outputs_folder("unit") / name
+    folder.mkdir(parents=True)
+    frame = pd.DataFrame(rows).assign(path="x.png", sha256="0", modality="xray", simulated=True)
+    if rows:
+        tables.write(frame.assign(finding="", width=9, height=9, bits=8), folder / "images.csv")
+    manifest = {"status": "finished", "run": name, "parameters": values, "files": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"simulated": []}))
+
+
+def test_training_cases_of_another_import_are_searched_too(study_folders):
+    (study_folders / "params" / "unit").mkdir(parents=True)
+    real = [("a1", "train"), ("a2", "test"), ("both", "test")]
+    more = [("b1", "train"), ("b2", "test"), ("both", "train")]
+    for name, rows in (("01_prepare_cases", real), ("01_prepare_cases.b", more)):
+        finished(name, [{"image_id": i, "split": s, "origin": "real"} for i, s in rows])
+    finished("03_finetune_diffusion.b", [], cases="01_prepare_cases.b", base="tiny")
+    finished("03_finetune_diffusion", [], cases="01_prepare_cases", base="03_finetune_diffusion.b")
+    made = [{"image_id": "s1", "origin": "generated", "prompt_id": "p"}]
+    finished("04_sample_diffusion", made, checkpoint="03_finetune_diffusion")
+    values = asked(sources=["04_sample_diffusion"])
+    pool = audit.gather(runs.Run("unit", "05_audit_images", values))
+    found = pool[pool["source"] == "real"].set_index("image_id")["split"].to_dict()
+    assert found == {"a1": "train", "a2": "test", "b1": "train", "both": "train"}
+    assert pool.set_index("image_id").loc["s1", "trained_here"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"false_alarms": 1.0}, {"false_alarms": -0.1}, {"permutations": 0}]
+)
+def test_a_share_of_false_alarms_that_is_none_is_one_sentence(study_folders, wrong):
+    with pytest.raises(runs.RunError, match="must be a share"):
+        audit.gather(runs.Run("unit", "05_audit_images", asked(**wrong)))
+
+
+def test_two_real_images_that_are_duplicates_calibrate_nothing(chests, tmp_path):
+    real = keep(tmp_path, chests[:2], "real", origin="real", source="real", trained_here=False)
+    real = real.assign(split="test", duplicate_group="both")
+    made = keep(
+        tmp_path, chests[4:6], "made", origin="generated", source="02_x", trained_here=False
+    )
+    pool = pd.concat([real, made], ignore_index=True)
+    told = copies.sentences(pool, *copies.judge(pool, asked(feature_size=64)))
+    assert "2 images were not searched for copies" in told[0]
 
 
 def test_threshold_is_the_promised_share_of_other_patients():

@@ -176,7 +176,10 @@ def test_an_image_too_near_to_a_real_one_is_never_drawn_with_it(pool):
     "links",
     [
         {"made1": {"made_from": "real1", "near": "real2"}},
-        {"made1": {"duplicate_group": "m"}, "made2": {"made_from": "real2", "duplicate_group": "m"}},
+        {
+            "made1": {"duplicate_group": "m"},
+            "made2": {"made_from": "real2", "duplicate_group": "m"},
+        },
         {"made1": {"made_from": "made2"}, "made2": {"made_from": "real2"}},
     ],
     ids=["another case is nearer", "the duplicate of one made from it", "over two steps"],

@@ -18,17 +18,26 @@ def gather(run: runs.Run) -> pd.DataFrame:
     """The images of `cases` and of all `sources` from draw.gather, with the columns `source` (run
     and generator, or "real"), `trained_here` (made by a generator of this study) and `group`.
 
-    Images of one `group` stay together in resampling. The group of a real image is its patient,
-    that of a generated one its prompt, else the image itself.
+    Training cases of these generators from other runs of 01 are added: samples may be copies of
+    them. Images of one `group` stay together in resampling. The group of a real image is its
+    patient, that of a generated one its prompt, else the image itself. Raises RunError for
+    parameters that cannot be.
     """
-    sources = [run.reads(name) for name in freshness.matching(run.study, run.parameters.sources)]
-    pool = draw.gather([run.reads(run.parameters.cases), *sources])
+    settings = run.parameters
+    if not (0 <= settings.false_alarms < 1 and settings.permutations >= 1):
+        raise runs.RunError(
+            f"{run.name}: false_alarms is {settings.false_alarms:g} and must be a share, from 0 to"
+            f" below 1; permutations is {settings.permutations} and must be 1 or more."
+        )
+    sources = [run.reads(name) for name in freshness.matching(run.study, settings.sources)]
+    learned = {source.name: _learned_from(source) for source in sources}
+    others = sorted(set().union(*learned.values()) - {settings.cases})
+    pool = draw.gather([run.reads(name) for name in (settings.cases, *others)] + sources)
+    unused = pool["run"].isin(others) & ~(pool["split"] == "train").fillna(False)
+    # An image of two runs counts as a training case if it is one in either.
+    pool = pool[~unused].drop_duplicates("image_id", keep="last", ignore_index=True)
     generated = pool["origin"] == "generated"
-    trained_here = [
-        source.name
-        for source in sources
-        if any(name.startswith("03_") for name in source.references)
-    ]
+    trained_here = [name for name, cases in learned.items() if cases]
     named = pool["run"] + (": " + pool["generator"]).fillna("")
     patient, prompt = (
         "patient " + pool["patient"],
@@ -41,9 +50,19 @@ def gather(run: runs.Run) -> pd.DataFrame:
     )
 
 
+def _learned_from(run: runs.Run) -> set[str]:
+    """The runs of 01 whose training cases the generator of a run has learned from."""
+    found = set()
+    for name in run.references:
+        if name.startswith("03_"):
+            trained = runs.load(run.study, name)
+            found |= {trained.parameters.cases} | _learned_from(trained)
+    return found
+
+
 def judge_copies(run: runs.Run, pool: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two tables: nearest.csv and the rows of quality.csv about copies and near images. copies.judge
-    makes them; on a finished run they are read.
+    """Two tables: nearest.csv, and the rows of quality.csv about copies and near images.
+    copies.judge makes them; on a finished run they are read.
     """
     if run.finished:
         quality = run.read("quality.csv")

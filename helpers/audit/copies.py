@@ -51,11 +51,8 @@ def nearest(samples: pd.DataFrame, cases: pd.DataFrame, apart: tuple = ()) -> pd
         (alignment.structure(image), [perceptual_hash(image), perceptual_hash(image[:, ::-1])])
         for image in _pictures(samples, "samples")
     ]
-    same = np.zeros((len(samples), len(cases)), bool)
-    for name in apart:
-        one, two = (side[name].fillna("").to_numpy(dtype=str) for side in (samples, cases))
-        same |= (one[:, None] == two[None]) & (one != "")[:, None]
-    likeliest = _search(np.stack([small for small, _ in looked_for]), structures, ~same)
+    allowed = _apart(samples, cases, apart)
+    likeliest = _search(np.stack([small for small, _ in looked_for]), structures, allowed)
     rows, names = [], cases["image_id"].to_numpy(dtype=object)
     for (sample, hashed), indices in zip(looked_for, progress(likeliest, "aligning")):
         best, distance = alignment.aligned(sample, structures[indices])
@@ -94,7 +91,7 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
     for modality, source, samples in fidelity.generated(pool):
         trained = bool(samples["trained_here"].all())
         cases, others = _compared(pool[pool["modality"] == modality], trained, settings["seed"])
-        if cases.empty or others.empty:
+        if others.empty:
             continue
         distances = nearest(others, cases, APART)["distance"]
         limit, rate, between = threshold(distances, settings["false_alarms"])
@@ -132,16 +129,26 @@ def judge(pool: pd.DataFrame, settings: dict) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def _compared(pool: pd.DataFrame, trained: bool, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(the real cases that samples are compared with, the real images that calibrate)."""
-    real = pool[pool["origin"] == "real"]
-    if not trained:
-        count = min(NULL, len(real)) if real["group"].nunique() > 1 else 0
-        return real, real.sample(count, random_state=seed)
-    train = (real["split"] == "train").fillna(False)
-    cases, others = real[train], real[real["split"].isin(["validation", "test"])]
-    for name in ("group", "duplicate_group"):
-        others = others[others[name].isna() | ~others[name].isin(cases[name])]
-    return cases, others
+    """(the real cases that samples are compared with, the real images that calibrate: those with a
+    case that is neither of their patient nor their duplicate).
+    """
+    cases = others = pool[pool["origin"] == "real"]
+    if trained:
+        cases = others[(others["split"] == "train").fillna(False)]
+        others = others[others["split"].isin(["validation", "test"])]
+        for name in ("group", "duplicate_group"):
+            others = others[others[name].isna() | ~others[name].isin(cases[name])]
+    others = others[_apart(others, cases, APART).any(axis=1)]
+    return cases, others if trained else others.sample(min(NULL, len(others)), random_state=seed)
+
+
+def _apart(samples: pd.DataFrame, cases: pd.DataFrame, by: tuple) -> np.ndarray:
+    """Whether sample and case share no value of the columns `by`, shape (samples, cases)."""
+    apart = np.ones((len(samples), len(cases)), bool)
+    for name in by:
+        one, two = (side[name].fillna("").to_numpy(dtype=str) for side in (samples, cases))
+        apart &= (one[:, None] != two[None]) | (one == "")[:, None]
+    return apart
 
 
 def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame) -> list[str]:
