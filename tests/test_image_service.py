@@ -218,7 +218,8 @@ def test_a_quality_that_is_not_sent_is_not_recorded(model, quality, sent):
     assert made.ledger.rows[request_id]["quality"] == sent
 
 
-def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted():
+def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted(monkeypatch):
+    monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0.1, 0))
     with ImageServer(answer_by_url=True, sketch=True) as server:
         server.pictures = _Forgetful()
         made = generation(server, 1, ask_again=0)

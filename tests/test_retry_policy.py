@@ -2,6 +2,7 @@
 
 import random
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -151,6 +152,14 @@ def test_the_same_words_about_something_else_are_no_refusal(status, answer, acti
 def test_the_moment_at_which_a_limit_is_renewed_is_heeded(headers, seconds):
     verdict = retry_policy.judge_status(429, body(), headers)
     assert (verdict.action, verdict.retry_after) == ("throttled", seconds)
+
+
+@pytest.mark.parametrize(("date", "seconds"), [("Wed, 10 Jun 2026 12:00:00 GMT", 30), (None, 0)])
+def test_the_moment_of_renewal_is_held_against_the_services_own_clock(date, seconds):
+    renewed = int(datetime(2026, 6, 10, 12, 0, 30, tzinfo=UTC).timestamp())
+    headers = {"x-ratelimit-reset-requests": str(renewed)} | ({"date": date} if date else {})
+    wait = retry_policy.judge_status(429, body(), headers).retry_after
+    assert wait == pytest.approx(seconds)
 
 
 def test_messages_say_what_the_server_said():

@@ -5,16 +5,19 @@ prompt or for all, answers that cannot be used, and keys echoed back.
 import asyncio
 import base64
 import contextlib
+import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from generations import elsewhere, generation, on_disk, run_of, table  # noqa: F401
 from generations import generate as _generate
 from other_services import images_only, png, serving
+from PIL import Image
 from test_retry_policy import REFUSED, body
 
 from helpers.files import write_atomically
-from helpers.generate_openai import paid_images, prompts, service
+from helpers.generate_openai import answers, paid_images, prompts, service
 from helpers.services import connection, secrets
 
 USAGE = {"input_tokens": 10, "output_tokens": 196, "total_tokens": 206}
@@ -164,6 +167,93 @@ def test_an_answer_without_an_image_and_with_a_flag_is_a_refusal(flag):
 
 
 @pytest.mark.parametrize(
+    "limit",
+    [
+        {"error": {"message": "Rate limit exceeded", "code": 429}},
+        {"error": {"message": "slow down", "type": "rate_limit_error"}, "data": []},
+        {"detail": "Too Many Requests"},
+        {"code": 503, "msg": "overloaded"},
+        {"error": {"status": "RESOURCE_EXHAUSTED", "message": "try later"}, "data": None},
+    ],
+)
+def test_a_limit_answered_as_a_success_is_waited_out_and_free(limit):
+    left = 3 * [(200, limit, {"Retry-After": "0.05"})]
+    with answering(lambda *_: left.pop() if left else image(), among=WORDS) as (address, seen):
+        made = at(address, in_flight=1)
+        assert generate(made) == ""
+        assert len(on_disk(made)) == 6 and len(seen) == 9
+    failed = made.ledger.frame().query("status == 'failed'")
+    assert len(failed) == 3 and failed["cost_usd"].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "helps"),
+    [
+        ({"error": {"code": "insufficient_quota", "message": "used up"}}, "add credit"),
+        ({"error": {"code": 401, "message": "no"}, "data": []}, "Check the key"),
+    ],
+)
+def test_what_stops_a_run_stops_it_as_a_success_too(bad, helps):
+    with answering((200, bad), among=WORDS) as (address, seen):
+        made = at(address, in_flight=1)
+        said = generate(made)
+        assert helps in said and len(seen) == 1 and made.ledger.spent_usd == 0
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "JPEG", "PNG"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_image_of_another_format_is_kept(kind, raw):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png())).save(buffer, kind)
+    content = buffer.getvalue()
+    encoded = base64.b64encode(content).decode()
+    answer = (200, content if raw else {"data": [{"b64_json": encoded}], "usage": USAGE})
+    with answering(answer, among=WORDS) as (address, seen):
+        made = at(address, WORDS[:2])
+        assert generate(made) == "" and len(seen) == 2
+        copies = paid_images.study_copies(made.run, made.orders)
+    assert copies["width"].eq(64).all()
+    for order in made.orders:
+        assert made.on_disk(order).read_bytes() == content
+        kept = json.loads((made.paid / f"{order.image_id}.json").read_text())
+        assert kept["format"] == kind and kept["c2pa"] == {"present": False}
+
+
+@pytest.mark.parametrize("trouble", ["redirect", "late", "never"])
+def test_an_image_behind_an_address_is_waited_for(trouble, monkeypatch):
+    monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0.1, 0.1, 0.1, 0.1, 0.1, 0))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    fetched = []
+
+    def answer(method, path, headers, request):
+        if method == "POST":
+            return 200, {"data": [{"url": "/one.png?sig=secret"}], "usage": USAGE}
+        fetched.append(path)
+        if trouble == "redirect" and "one" in path:
+            return 302, b"", {"Location": "/two.png?sig=other"}
+        gone = trouble == "never" or len(fetched) < 6
+        return (404, {}) if trouble != "redirect" and gone else (200, png())
+
+    with serving(answer) as (address, seen):
+        made = at(address, WORDS[:1], ask_again=0)
+        said = generate(made)
+    assert len(seen) == 1 and (said == "") == (trouble != "never")
+    assert "secret" not in said and "other" not in said
+    assert len(on_disk(made)) == (trouble != "never")
+
+
+def test_an_image_elsewhere_is_fetched_through_the_proxy_though_the_gateway_is_here(monkeypatch):
+    tried = []
+    got = SimpleNamespace(raise_for_status=lambda: SimpleNamespace(content=png()))
+    monkeypatch.setattr(
+        answers.httpx2, "get", lambda url, **options: tried.append(options["trust_env"]) or got
+    )
+    for url in ("https://cdn.example/1.png", "http://127.0.0.1:1/1.png", "/1.png"):
+        answers._fetch(SimpleNamespace(base_url="http://localhost:4000/v1"), url)
+    assert tried == [True, False, False]
+
+
+@pytest.mark.parametrize(
     "empty", [{"data": []}, {"data": [], "flagged": False, "moderation": "auto"}, {"data": [{}]}]
 )
 def test_an_empty_answer_is_tried_once_more(empty):
@@ -240,6 +330,8 @@ def test_the_key_and_signed_addresses_are_nowhere(monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", key)
 
     def bad(headers, request):
+        if request["prompt"] == WORDS[5]:
+            return 200, json.dumps({"data": [{"b64_json": f"@{key}"}]}).replace("/", "\\/").encode()
         if request["prompt"] == WORDS[0]:
             return 422, {"error": {"message": f"flagged, {headers['authorization']}"}}
         if request["prompt"] == WORDS[1]:

@@ -17,7 +17,8 @@ from helpers.generate_openai.service import Service
 from helpers.services import connection, prices, retry_policy, secrets
 from helpers.services.connection import Unusable
 
-IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+FETCH_WAITS_SECONDS = (0.5, 1, 2, 4, 8, 0)
 EFFECTIVE = ("created", "size", "quality", "background", "output_format")
 
 
@@ -79,14 +80,14 @@ def _decoded(text, wrong: str) -> bytes:
 
 def fetch_url(url, base_url: str, trust_env: bool) -> bytes:
     """Download an image that was answered by URL, absolute or relative to `base_url`. It is paid
-    for, so this is tried four times.
+    for, so this is tried for a quarter of a minute.
 
     Raises Unusable.
     """
     whole = urljoin(base_url, str(url))
     if not whole.startswith(("http://", "https://")):
         raise Unusable("a url that is not http")
-    for wait_seconds in (0.5, 1, 2, 0):
+    for wait_seconds in FETCH_WAITS_SECONDS:
         try:
             response = httpx2.get(whole, follow_redirects=True, timeout=120.0, trust_env=trust_env)
             return response.raise_for_status().content
@@ -185,9 +186,10 @@ def charge(generation, size: str, usage: dict | None, imaged: int) -> dict:
 
 
 def _fetch(service: Service, url) -> bytes:
-    return fetch_url(
-        url, service.base_url or connection.OPENAI_ADDRESS, trust_env=not service.loopback
-    )
+    base_url = service.base_url or connection.OPENAI_ADDRESS
+    # A proxy finds what a gateway on this machine passes on, but not the gateway's own files.
+    here = connection.on_loopback(urljoin(base_url, str(url)))
+    return fetch_url(url, base_url, trust_env=not here)
 
 
 def _not_again(url) -> bytes:

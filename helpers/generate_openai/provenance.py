@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from helpers.services.connection import Unusable
 
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+SUFFIXES |= {"GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 # The network is not used: only what the file itself carries is verified.
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
@@ -19,18 +20,16 @@ OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 def examine(content: bytes) -> dict:
     """Format, width, height, sha256 and content credentials of an image file.
 
-    Raises Unusable when it is not a complete PNG, JPEG or WebP.
+    Raises Unusable when it is not a complete image of the formats in SUFFIXES.
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=[*SUFFIXES]) as picture:
             picture.load()
             kind, (width, height) = picture.format, picture.size
     except UnidentifiedImageError:
         raise Unusable("not a readable image") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise Unusable(f"does not decode: {error}") from None
-    if kind not in SUFFIXES:
-        raise Unusable(f"is {kind}, not PNG, JPEG or WebP")
     if not _ends(content, kind):
         raise Unusable(f"is a {kind} without its end")
     return {
@@ -47,6 +46,8 @@ def _ends(content: bytes, kind: str) -> bool:
     """Whether the file is complete to its end; a decoder may accept it without the last part."""
     if kind == "WEBP":
         return len(content) >= 8 + struct.unpack("<I", content[4:8])[0]
+    if kind not in ENDS:  # the decoder needs every byte
+        return True
     return content.rfind(ENDS[kind]) > content.rfind(b"IDAT" if kind == "PNG" else b"\xff\xda")
 
 
@@ -64,7 +65,7 @@ def content_credentials(content: bytes, kind: str) -> dict:
         with Reader(f"image/{kind.lower()}", io.BytesIO(content), context=context) as reader:
             state = reader.get_validation_state()
             manifest = reader.get_active_manifest() or {}
-    except C2paError.ManifestNotFound:
+    except (C2paError.ManifestNotFound, C2paError.NotSupported):
         return {"present": False}
     except C2paError as error:
         return {"present": True, "verified": False, "state": str(error)}

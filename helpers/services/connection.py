@@ -77,11 +77,16 @@ class Connection:
     @property
     def loopback(self) -> bool:
         """Whether the service is on this machine: an environment proxy cannot reach it."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:  # a name such as 127.0.0.1.example.org may be anywhere
-            return False
+        return on_loopback(self.base_url)
+
+
+def on_loopback(url: str) -> bool:
+    """Whether an address is one of this machine."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name such as 127.0.0.1.example.org may be anywhere
+        return False
 
 
 def extra_body(settings, own: Collection[str], said: str) -> dict:
@@ -323,10 +328,13 @@ async def ask(
         raise _failed(error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         # The answer is paid for, and it may be complete although the connection ended early.
-        with contextlib.suppress(ValueError):
+        try:
             json.loads(content)
-            return bytes(content), headers
-        raise _disconnected(error.__cause__ or error, headers is not None) from None
+        except ValueError:
+            raise _disconnected(error.__cause__ or error, headers is not None) from None
+    with contextlib.suppress(ValueError, RecursionError):
+        if verdict := retry_policy.judge_success(json.loads(content), headers):
+            raise Failed(verdict, billed=verdict.action == "again")
     return bytes(content), headers
 
 

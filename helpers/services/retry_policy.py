@@ -13,7 +13,6 @@ import json
 import math
 import random
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +51,7 @@ NO_REFUSAL = re.compile(
     r"|unavailable|temporar|timed? ?out|overloaded|rate limit|too many requests|quota",
     re.IGNORECASE,
 )
+LIMITED = re.compile(r"rate[ _-]?limit|too many requests|resource[ _]?exhausted|throttl", re.I)
 # A page of a proxy or gateway: whatever it says, no safety system has seen the prompt.
 PAGE = re.compile(r"<(?:!doctype|html|head)\b", re.IGNORECASE)
 TAG = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -88,6 +88,22 @@ def judge_status(status: int, body, headers) -> Verdict:
         return Verdict("again", f"{text}; may have been billed", wait, status)
     passing = status >= 500 or status in PASSING_STATUS
     return Verdict("retry" if passing else "rejected", text, wait, status)
+
+
+def judge_success(body, headers) -> Verdict | None:
+    """The verdict on an answer with a success status that holds an error instead of content: a
+    limit, no credit, a status of its own. None for content, a refusal, or other words: those may
+    be billed, and the stages judge them.
+    """
+    if not isinstance(body, dict) or any(body.get(key) for key in ("data", "choices", "usage")):
+        return None
+    leaves = [*_leaves(body)]
+    codes = [said for key, said in leaves if key in ("code", "status", "status_code")]
+    own = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), 200)
+    status = 429 if any(LIMITED.search(said) for _, said in leaves) else own
+    verdict = judge_status(status, body, headers)
+    judged = verdict.action == "stop" or (status != 200 and verdict.action != "refused")
+    return verdict if judged else None
 
 
 def is_refusal(body) -> bool:
@@ -163,15 +179,16 @@ def _reset_seconds(headers) -> float:
         limit = re.fullmatch(r"(?:x-)?ratelimit-reset(-\w+)?", name.lower())
         left = limit and headers.get(f"x-ratelimit-remaining{limit[1] or ''}")
         if limit and (left is None or _number(left) == 0):
-            waits.append(_duration(headers[name].strip()))
+            waits.append(_duration(headers[name].strip(), headers.get("date")))
     return max(waits, default=0.0)
 
 
-def _duration(text: str) -> float:
+def _duration(text: str, now: str | None) -> float:
     seconds = _number(text)
     if seconds is not None:
         seconds = seconds / 1000 if seconds > 1e11 else seconds
-        return max(0.0, seconds - time.time()) if seconds > 1e9 else seconds
+        moment = _date(now) or datetime.now(UTC)
+        return max(0.0, seconds - moment.timestamp()) if seconds > 1e9 else seconds
     parts = re.findall(r"([\d.]+)(ms|[dhms])", text)
     unit = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
     return sum((_number(number) or 0.0) * unit[name] for number, name in parts)

@@ -2,6 +2,7 @@
 shown.
 """
 
+import json
 import os
 import re
 from urllib.parse import quote
@@ -25,7 +26,8 @@ def find(variable: str, study: str) -> str:
     key = os.environ.get(variable, "").strip()
     key = key or (kept.read_text().strip() if kept.is_file() else "")
     if key:
-        _in_use.update((key, quote(key, safe="")))
+        escaped = json.dumps(key)[1:-1]  # as an answer in JSON echoes it
+        _in_use.update((key, quote(key, safe=""), escaped, escaped.replace("/", r"\/")))
     return key
 
 
