@@ -696,7 +696,7 @@ def test_weak_designs_are_named(pool):
     strong = drawn_at_random(pool, wanted(*HALF, *TRAINING), 0.15, 5, 1)
     weak = drawing.weak_points(strong, FRAMED | {"readers": 6}, FRAMED, 20)
     # A random draw of few images leaves findings unbalanced: nothing else is weak.
-    assert all(text.startswith("Truth and finding go together") for text in weak)
+    assert all(text.startswith("Truth and finding are associated") for text in weak)
 
 
 def returned(folder, shown, **changes):
@@ -813,7 +813,15 @@ def test_a_partial_imbalance_between_truth_and_modality_is_named():
         read = pd.DataFrame({"origin": real, "modality": modality})
         read = read.assign(training=False, repeat=False, match=None)
         weak = drawing.weak_points(read, FRAMED, FRAMED, 1)
-        assert any(text.startswith("Truth and modality go together") for text in weak) == said
+        assert any(text.startswith("Truth and modality are associated") for text in weak) == said
+
+
+def test_a_weakness_names_modalities_as_people_do_and_one_image_is_one():
+    read = pd.DataFrame({"origin": ["real"] + ["generated"] * 9, "modality": ["xray"] + ["ct"] * 9})
+    read = read.assign(training=False, repeat=False, match=None)
+    weak = " ".join(drawing.weak_points(read, FRAMED, FRAMED, 1))
+    assert "1 of 10 images is real" in weak and "Every X-ray image is real" in weak
+    assert "Every CT image is generated" in weak
 
 
 def test_painted_over_text_is_named_as_a_weak_point():

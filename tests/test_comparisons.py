@@ -93,7 +93,7 @@ def test_too_few_have_a_reason():
     assert few["reason"] == "fewer than 3 readers in a group"
     images = np.arange(80) < 43
     assert (
-        "fewer than 5"
+        "is below 5"
         in comparisons.of_images(scores, TRUTH, images, ~images | (TRUTH == 0))["reason"]
     )
     answered = pd.DataFrame(np.random.default_rng(5).integers(-3, 4, (80, 7)).astype(float))

@@ -153,8 +153,8 @@ def test_what_cannot_be_told_apart_is_left_out_with_its_reason():
     table, about = effects.model(first)
     left = table.set_index("effect")["reason"]
     # Neither gets the credit of the other.
-    assert left["modality"] == "it goes together with source, and cannot be separated"
-    assert left["source"] == "it goes together with modality, and cannot be separated"
+    assert left["modality"] == "it cannot be separated from source"
+    assert left["source"] == "it cannot be separated from modality"
     assert "one level has 5 images" in left["finding"]
     assert "prompts and patients" in about["spread"]
     always = first.assign(right=1.0)
@@ -190,7 +190,7 @@ AWKWARD = {
     "one modality": (lambda t: t[t["modality"] == "ct"], "modality (it does not vary)"),
     "experience is knowledge of AI": (
         lambda t: t.assign(years=np.where(t["prior_ai"], 12.0, 9.0)),
-        "experience (it goes together with prior knowledge of AI, and cannot be separated)",
+        "experience (it cannot be separated from prior knowledge of AI)",
     ),
     "alike in years": (
         lambda t: t.assign(years=5 + t["years"] / 10),

@@ -1,10 +1,13 @@
 """One list of findings: labels and text in, captions and prompts out, and back again."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import findings
+from helpers.reading import setting
 
 KNOWN = [finding for finding in findings.FINDINGS if finding != "other"]
 
@@ -111,3 +114,8 @@ def test_every_label_of_every_layout_is_understood_or_nothing():
     from helpers.prepare_cases.data_sets import CHEXPERT_LABELS
 
     assert all(findings.from_label(label) for label in CHEXPERT_LABELS)
+
+
+def test_the_page_and_the_report_call_a_finding_by_the_same_name():
+    page = json.loads((setting.STATIC / "texts.en.json").read_text())
+    assert page["findings"] == findings.FINDINGS

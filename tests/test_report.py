@@ -330,7 +330,7 @@ def test_equivalence_that_resampling_does_not_confirm_is_said(ordinary):
         primary = {"measure": "area", "general": True, "low": 0.43, "high": 0.59, "reason": ""}
         found["primary"] |= primary
         lead = texts.written(found, CONTEXT)["lead"][0]
-        assert ("no better than by guessing" in lead) != said
+        assert ("no better than chance" in lead) != said
 
 
 @pytest.mark.parametrize("fooled, said", [(0, "None"), (1, "1"), (2, "2")])
@@ -390,6 +390,20 @@ def test_methods_tell_what_was_done_and_agree_with_each_other(ordinary):
         assert "at least 6 readers" not in " ".join(written["limits"])
 
 
+def test_only_what_was_asked_is_in_the_methods(ordinary):
+    empty = {name: [] for name in ("contrasts", "once", "words", "blocks")}
+    for asked in ({"label"}, {"label", "description"}):
+        own = empty | {
+            "noticed": None,
+            "asked": {"read": {name: {"once": False} for name in asked}},
+        }
+        found = ordinary[1] | {"own_questions": own, "main_block": "read"}
+        methods = " ".join(texts.written(found, CONTEXT)["methods"])
+        assert ("and to describe the lung condition in words" in methods) == (
+            "description" in asked
+        )
+
+
 @pytest.mark.parametrize("share, said", [(0.012, "1 percentage point "), (0.02, "points (95")])
 def test_one_percentage_point_is_one_and_intervals_of_points_are_points(ordinary, share, said):
     found = copy.deepcopy(ordinary[1])
@@ -411,6 +425,12 @@ def test_halves_are_rounded_up_and_shares_from_the_counts():
     assert texts.value(-0.001) == "0.00"
     assert texts.value(0.285) == "0.29"
     assert texts.p_value(0.0005) == "p < .001" and texts.p_value(0.0305) == "p = .031"
+    assert [texts.p_cell(p) for p in (0.0002, 0.0305, 1.0, None)] == [
+        "< .001",
+        ".031",
+        "1.000",
+        "–",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -588,9 +608,9 @@ def test_readers_who_only_look_at_the_modality_are_found_out(place):
     assert found["multireader"]["these all"]["estimate"] == pytest.approx(0.9)
     assert found["multireader"]["these stratified"]["estimate"] == 0.5
     first = text[text.index("The mean area under") : text.index("In short")]
-    assert "But modality and truth go together here" in first
+    assert "But modality and truth are associated here" in first
     assert "Comparing X-rays with X-rays and CT with CT only, the mean area is 0.50" in first
-    assert "Truth and modality go together (Cramér's V 0.80)" in text
+    assert "Truth and modality are associated (Cramér's V 0.80)" in text
     # Two images of a kind: what they show, and no interval.
     assert "2 of 2 called real by both readers 100 %, no interval: only 2 images" in text
     assert "the mean area of these readers is 0.50 (no interval: " in text
@@ -687,7 +707,7 @@ def test_the_generator_that_is_harder_to_spot_is_named_first(place):
 @pytest.mark.parametrize("label", ["uncertain", "fake"])
 def test_one_label_throughout(place, label):
     _, found, _, _, text = analyse(answer=lambda reader, image, random: label, confidence="none")
-    assert not re.search(r"d′ \(fake against the rest\) [−\d]", text)
+    assert not re.search(r"d′ \(fake versus the rest\) [−\d]", text)
     assert "no interval: nothing varies from image to image" in text
     assert f"labelled every image “{label}”, which says nothing" in text
     assert text.count(f"are “{label}”: they say nothing about what these readers can see") == 1

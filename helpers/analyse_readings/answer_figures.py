@@ -46,7 +46,7 @@ def answer(shares: pd.DataFrame, areas: pd.DataFrame | None, mean: dict) -> Figu
         rows = pd.concat([areas, pd.DataFrame([mean | {"reader": MEAN}])], ignore_index=True)
         figures.intervals(panels[0][1], rows["reader"].map(places), rows, "black", "D")
         panels[0][1].axvline(0.5, color="#888888", linestyle="--", linewidth=1)
-        panels[0][1].set(xlim=(-0.02, 1.02), xlabel="area under the ROC curve (0.5: guessing)")
+        panels[0][1].set(xlim=(-0.02, 1.02), xlabel="area under the ROC curve (0.5: chance)")
     panels[0][0].set_ylim(0.4, len(readers) + 0.6)
     figures.legend_above(panels[0][0])
     return figure
@@ -96,9 +96,9 @@ def model_and_course(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
 
 
 def named(row: dict) -> str:
-    """generator: tiny-sd, against api-model."""
+    """generator: tiny-sd versus api-model."""
     said = f"{row['effect']}: {finding_names(row['level'])}"
-    return said + (f", against {finding_names(row['reference'])}" if row["reference"] else "")
+    return said + (f" versus {finding_names(row['reference'])}" if row["reference"] else "")
 
 
 def forest(effects: pd.DataFrame) -> Figure:

@@ -109,7 +109,7 @@ def model(first: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with p_holm: its p values, if any, adjusted by Holm's method."""
+    """The table with p_holm: its p-values, if any, adjusted by Holm's method."""
     tested = table["p"].notna()
     if tested.any():
         table.loc[tested, "p_holm"] = multipletests(table["p"][tested], method="holm")[1]
@@ -226,8 +226,8 @@ def design(known: pd.DataFrame, general: bool) -> tuple[list[tuple], list[dict]]
 
 
 def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, str]:
-    """Effects that cannot be separated from the readers' columns or from other effects, and what
-    they go together with. None is kept, because the one kept would get the credit for the others.
+    """Effects that cannot be separated from the readers' columns or from other effects, and
+    from what. None is kept, because the one kept would get the credit for the others.
     """
 
     def replaced(effect: str, others: Iterable[str]) -> bool:
@@ -241,7 +241,7 @@ def inseparable(readers: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str
         if replaced(effect, others):
             alone = [other for other in others if replaced(effect, [other])]
             what = "who read" if replaced(effect, []) else " and ".join(alone) or "other effects"
-            found[effect] = f"it goes together with {what}, and cannot be separated"
+            found[effect] = f"it cannot be separated from {what}"
     return found
 
 

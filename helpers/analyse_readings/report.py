@@ -136,13 +136,13 @@ def _pivot(frame: pd.DataFrame, by: str, columns: list[str]) -> list[list]:
 
 
 def measure_name(measure: str) -> str:
-    """d′ (fake against the rest), generated images called fake, real images left uncertain."""
+    """d′ (fake versus the rest), generated images called fake, real images left uncertain."""
     label, _, origin = measure.partition(" of ")
     if origin:
         said = "left uncertain" if label == "uncertain" else f"called {label}"
         return f"{origin} images {said}"
     name, _, threshold = measure.partition(" ")
-    threshold = threshold.replace(" | ", " against the ")
+    threshold = threshold.replace(" | ", " versus the ")
     return {"dprime": "d′"}.get(name, name) + (f" ({threshold})" if threshold else "")
 
 

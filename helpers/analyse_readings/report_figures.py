@@ -217,7 +217,7 @@ def roc_curves(roc: pd.DataFrame, titles: dict[str, str], legend: dict[str, str]
         if not hits:
             no_curve = "no curve: real and generated\nimages are both needed"
             axes.text(0.5, 0.55, no_curve, ha="center", color="#666666")
-        axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=1, label="guessing: 0.5")
+        axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=1, label="chance: 0.5")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=title)
         axes.title.set_fontsize(9)
         axes.set_xlabel("false-positive rate\n(real images called fake)", fontsize=10)

@@ -69,6 +69,11 @@ def p_value(p: float | None) -> str:
     return "p < .001" if p < 0.001 else f"p = {value(p, 3)}".replace("0.", ".")
 
 
+def p_cell(p: float | None) -> str:
+    """.031, < .001: a p-value in a column of its own."""
+    return value(p) if p is None else p_value(p).removeprefix("p ").removeprefix("= ")
+
+
 def count(part: dict, what: str = "", more: str = "") -> str:
     """3 of 20 (15 %; 95 % interval 5 to 36 %), with `what` after the numbers and `more` at the end
     of the brackets.

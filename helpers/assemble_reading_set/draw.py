@@ -17,6 +17,7 @@ from helpers.runner import runs
 from helpers.runner.progress import progress
 from helpers.statistics import design
 from helpers.statistics.differences import FEW_READERS
+from helpers.table_columns import MODALITY_NAMES
 
 ADVISED = 6  # readers; from this number on the report also draws readers in a bootstrap
 MATCH = "match"
@@ -304,14 +305,16 @@ def weak_points(drawn: pd.DataFrame, settings: dict, audited: dict, needed: int)
         " calling everything fake would look perfect.": real == 0,
         "Only real images are read: there is no sensitivity, no d′ and no ROC curve.": real
         == count,
-        f"{real} of {count} images are real. An equal split is the strongest design, because"
-        " readers adapt to unequal numbers.": mixed and not count / 3 <= real <= count * 2 / 3,
+        f"{real} of {count} images {'is' if real == 1 else 'are'} real. An equal split is the"
+        " strongest design, because readers adapt to unequal numbers.": mixed
+        and not count / 3 <= real <= count * 2 / 3,
         **{
-            f"Every {modality} image is {origin}: the modality alone gives it away.": True
+            f"Every {MODALITY_NAMES[modality]} image is {origin}: the modality alone gives it"
+            " away.": True
             for modality, origin in one_sided.items()
         },
         **{
-            f"Truth and {by} go together (Cramér's V {v:.2f}): a reader who judges by the {by}"
+            f"Truth and {by} are associated (Cramér's V {v:.2f}): a reader who judges by the {by}"
             f" alone would look accurate. Draw as many real as generated images of each {by}.": v
             > design.STRONG
             for by, v in together.items()

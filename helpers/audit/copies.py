@@ -168,7 +168,8 @@ def sentences(pool: pd.DataFrame, nearest: pd.DataFrame, copy_rows: pd.DataFrame
             )
         elif samples["trained_here"].all():
             said.append(
-                f"{name}: {near} of {len(own)} samples are copies of training cases; copies are not"
+                f"{name}: {near} of {len(own)} images"
+                f" {'is a copy' if near == 1 else 'are copies'} of training cases; copies are not"
                 " released and cannot be drawn."
             )
         elif not near:

@@ -178,8 +178,8 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
     joint = leakage[(leakage["feature"] == "joint") & (leakage["stage"] == "after")]
     return [
         f"{MODALITY_NAMES[row.modality]} images of {row.source.replace(': ', ' by ', 1)} can be"
-        " distinguished from real ones without the anatomy: AUC"
-        f" {row.auc:.2f} ({row.low:.2f} to {row.high:.2f}), mostly by {_most(leakage, row)}."
+        " distinguished from real ones without the anatomy: area under"
+        f" the ROC curve {_area(row)}, mostly by {_most(leakage, row)}."
         " Readers may succeed because of this alone."
         for row in joint[joint["low"] > WARN_ABOVE].itertuples()
     ]
@@ -188,10 +188,15 @@ def warnings(leakage: pd.DataFrame) -> list[str]:
 def leading(leakage: pd.DataFrame) -> list[str]:
     """One sentence per source and stage: the signs that give it away most."""
     return [
-        f"{MODALITY_NAMES[row.modality]} of {row.source}, {row.stage} the standardisation: AUC"
-        f" {row.auc:.2f} by all signs together, mostly by {_most(leakage, row)}."
+        f"{MODALITY_NAMES[row.modality]} of {row.source}, {row.stage} the standardisation: area"
+        f" under the ROC curve {_area(row)} by all signs together, mostly by {_most(leakage, row)}."
         for row in leakage[leakage["feature"] == "joint"].itertuples()
     ]
+
+
+def _area(row) -> str:
+    """0.71 (95 % interval 0.62 to 0.80)."""
+    return f"{row.auc:.2f} (95 % interval {row.low:.2f} to {row.high:.2f})"
 
 
 def _most(leakage: pd.DataFrame, row) -> str:

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 FEWEST = 5  # with fewer clusters, counted by `equal`, no interval is reliable
-FEW = f"fewer than {FEWEST} images, prompts or patients of equal weight"
+FEW = f"the effective number of images, prompts or patients is below {FEWEST}"
 FEW_ON_A_SIDE = f"{FEW} on one side"
 UPPER = 0.975  # quantile at the upper end of a 95 % interval
 
