@@ -343,7 +343,7 @@ def test_it_is_said_why_the_missing_image_is_missing():
 
     with Service(sketch=True) as server:
         made = generation(server, 1, ["never"] + [f"prompt {n}" for n in range(4)], in_flight=1)
-        with pytest.raises(connection.ServiceError, match="1 of 5 .* are missing.*empty data"):
+        with pytest.raises(connection.ServiceError, match="1 of 5 .* is missing.*empty data"):
             generate(made)
     assert server.requests[-1]["prompt"] != "never" and len(server.requests) > 14
 

@@ -125,7 +125,7 @@ def test_a_model_has_rows_of_its_own_with_everything(analysed):
     assert {row["over"] for row in told["consistency"]} >= {"readings of the set"}
     page = report.render(found | beside, test_report.CONTEXT, {}).decode()
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
-    assert "A model is not a reader" in text and "#6A3D9A" in page
+    assert "They are not readers" in text and "#6A3D9A" in page
     assert not re.search(r"\bnan\b|\bNone\b(?! of \d)", text)
     json.loads(results.as_json(found | beside))
     for name, frame in more.items():

@@ -260,7 +260,7 @@ def test_an_empty_answer_is_tried_once_more(empty):
     with answering((200, empty | {"usage": USAGE})) as (address, seen):
         said = generate(at(address))
         assert len(seen) == 5 + 2
-    assert "1 of 6 images are missing" in said
+    assert "1 of 6 images is missing" in said
 
 
 @pytest.mark.parametrize("bad", ["@@@@", "abcde", base64.b64encode(b"GIF89a").decode(), ""])

@@ -75,9 +75,9 @@ def read_cases(run: runs.Run) -> pd.DataFrame:
             " image with split train: lower validation_share and test_share of 01, or add cases."
         )
     sides = frame[["width", "height"]].max(axis=1).fillna(0)
-    if (sides < settings.size).any():
+    if small := (sides < settings.size).sum():
         raise TrainingError(
-            f"{(sides < settings.size).sum()} of {len(frame)} images are smaller than size"
+            f"{small} of {len(frame)} images {'is' if small == 1 else 'are'} smaller than size"
             f" {settings.size} (the smallest has {int(sides.min())} pixels): images are never"
             " scaled up, so lower size or prepare larger cases."
         )

@@ -150,7 +150,7 @@ async def generate(generation: Generation) -> None:
     if in_batches:
         raise ServiceError(
             f"{counted(in_batches, 'image is', 'images are')} waiting in a batch: set mode to batch"
-            " and run again to collect first."
+            " and run again to collect them first."
         )
     if await answers.read_again(generation):
         generation.rest()

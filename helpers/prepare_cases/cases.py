@@ -110,8 +110,8 @@ def prepare(run: runs.Run) -> Cases:
     if not len(pictures):
         reasons = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
-            f"None of the {len(files)} files in the folder of images can be used. The most frequent"
-            f" reason: {reasons.index[0]} ({reasons.iloc[0]} of them)."
+            f"None of {counted(len(files), 'file')} in the folder of images can be used. The most"
+            f" frequent reason: {reasons.index[0]} ({reasons.iloc[0]} of them)."
         )
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
@@ -236,7 +236,7 @@ def _held_back(run: runs.Run, pictures: pd.DataFrame, reviews: Path) -> pd.DataF
     )
     if waiting.all():
         raise CasesError(
-            f"All {len(pictures)} images wait for a decision on their text: fill in"
+            f"Every image ({len(pictures)}) waits for a decision on its text: fill in"
             f" {reviews / 'list.csv'}, then run this again."
         )
     return pictures[~waiting].reset_index(drop=True)

@@ -74,8 +74,9 @@ class Sender:
         some = counted(lost, "attempt has", "attempts have")
         perhaps = f" {some} no answer and may have been billed." if lost else ""
         raise ServiceError(
-            f"{len(missing)} of {len(orders)} {self.work.things} are missing,"
-            f" {len(orders) - len(missing)} are safe: {self.stopped or self.last.message}.{perhaps}"
+            f"{len(missing)} of {len(orders)} {self.work.things}"
+            f" {'is' if len(missing) == 1 else 'are'} missing ({len(orders) - len(missing)} safe):"
+            f" {self.stopped or self.last.message}.{perhaps}"
             f" {self.remedy or self.work.left.get(self.last.action, AGAIN)}"
         )
 
