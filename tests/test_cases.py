@@ -327,7 +327,7 @@ def no_columns(folder):
     ("make", "error", "message"),
     [
         (empty, cases.CasesError, "is empty"),
-        (only_notes, cases.CasesError, "None of the .* text, not an image"),
+        (only_notes, cases.CasesError, "No image .* 1 file in .* text, not an image"),
         (no_columns, LayoutError, "needs a column 'file'"),
         (lambda folder: None, cases.CasesError, "is not there"),
     ],
