@@ -110,8 +110,8 @@ def prepare(run: runs.Run) -> Cases:
     if not len(pictures):
         reasons = pd.Series([one.reason for one in taken]).value_counts()
         raise CasesError(
-            f"No image can be made from {counted(len(files), 'file')} in the folder of images. The most"
-            f" frequent reason: {reasons.index[0]} ({reasons.iloc[0]} of {len(files)})."
+            f"No image can be made from {counted(len(files), 'file')} in the folder of images. The"
+            f" most frequent reason: {reasons.index[0]} ({reasons.iloc[0]} of {len(files)})."
         )
     pictures = _held_back(run, pictures, reviews)
     if run.parameters.source != "phantom":
