@@ -686,7 +686,7 @@ def test_weak_designs_are_named(pool):
     fakes = drawn_at_random(pool, wanted(HALF[1]), 0, 0, 1)
     told = " ".join(drawing.weak_points(fakes, FRAMED, {"framing": "common"}, 191))
     for word in (
-        "false alarms",
+        "false-positive rate",
         "12 images are read, but the planned test of kappa needs 191",
         "Readers planned: 2",
         "No image is repeated",

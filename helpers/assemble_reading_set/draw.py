@@ -301,9 +301,9 @@ def weak_points(drawn: pd.DataFrame, settings: dict, audited: dict, needed: int)
         if mixed and group["origin"].nunique() == 1
     }
     weak = {
-        "Only generated images are read: there are no false alarms, no d′ and no ROC curve, and"
-        " calling everything fake would look perfect.": real == 0,
-        "Only real images are read: there is no sensitivity, no d′ and no ROC curve.": real
+        "Only generated images are read: the false-positive rate, d′ and the ROC curve are"
+        " undefined, and calling everything fake would look perfect.": real == 0,
+        "Only real images are read: sensitivity, d′ and the ROC curve are undefined.": real
         == count,
         f"{real} of {count} images {'is' if real == 1 else 'are'} real. An equal split is the"
         " strongest design, because readers adapt to unequal numbers.": mixed
