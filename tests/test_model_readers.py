@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import reading_studies
 import yaml
+from other_services import serving
 
 from helpers import files, images, licences, protocol_tables, tables
 from helpers.ask_models import asking, model_service, recording, replies
@@ -432,6 +433,36 @@ def test_instructions_saved_by_another_editor(place):
 def test_an_answer_of_another_shape_is_no_answer(content):
     with pytest.raises(connection.Unusable):
         replies.answers(replies.read(content)[0], asked())
+
+
+def test_an_answer_sent_as_an_event_stream_is_read():
+    def piece(text, ended=None):
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": ended}
+        return {"model": "m-1", "choices": [choice], "usage": None}
+
+    counted = {"choices": [], "usage": {"completion_tokens": 7}}
+    pieces = [piece('{"label":'), piece(' "real"}'), piece(None, "stop"), counted]
+    content = "".join(f"data: {json.dumps(each)}\n\n" for each in pieces) + "data: [DONE]\n"
+    text, model = replies.read(content.encode())
+    assert (json.loads(text), model) == ({"label": "real"}, "m-1")
+    assert replies.usage(content.encode()) == {"completion_tokens": 7}
+    with pytest.raises(connection.Unusable, match="cut off"):
+        replies.read(content.replace('"stop"', '"length"').encode())
+    for odd in (b'data: {"choices": {"a": 1}}', b'data: {"choices": [1]}', b"data: {}"):
+        with pytest.raises(connection.Unusable):
+            replies.read(odd)
+        assert replies.usage(odd) == {}
+
+
+def test_a_model_that_streams_unasked_is_read(place):
+    text = json.dumps(chat_server.ANSWER)
+    choice = {"delta": {"content": text}, "finish_reason": "stop"}
+    events = f"data: {json.dumps({'choices': [choice], 'usage': chat_server.USAGE})}\n\n"
+    answer = (200, events.encode(), {"Content-Type": "text/event-stream"})
+    with serving(lambda method, *_: (404, {}) if method == "GET" else answer) as (address, seen):
+        found = read(base_url=f"{address}/v1")
+    assert len(seen) == len(found["readings"]) == 8
+    assert found["ledger"]["output_tokens"].eq(60).all()
 
 
 @pytest.mark.parametrize("parts", [['{"label":', ' "real"}'], [{"text": '{"label": "real"}'}]])

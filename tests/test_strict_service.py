@@ -219,6 +219,33 @@ def test_an_image_of_another_format_is_kept(kind, raw):
         assert kept["format"] == kind and kept["c2pa"] == {"present": False}
 
 
+def stream(*events):
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events)
+
+
+@pytest.mark.parametrize("shape", ["event", "data"])
+def test_an_image_sent_as_an_event_stream_is_kept(shape):
+    small, whole = (base64.b64encode(png(grey=grey)).decode() for grey in (1, 2))
+    last = {"type": "image_generation.completed", "usage": USAGE, "size": "64x64"}
+    last |= {"b64_json": whole} if shape == "event" else {"data": [{"b64_json": whole}]}
+    preview = {"type": "image_generation.partial_image", "b64_json": small}
+    answer = (200, stream(preview, last) + b"data: [DONE]\n", {"Content-Type": "text/event-stream"})
+    with answering(answer, among=WORDS) as (address, seen):
+        made = at(address, WORDS[:1])
+        assert generate(made) == "" and len(seen) == 1
+    assert made.on_disk(made.orders[0]).read_bytes() == png(grey=2)
+    assert made.ledger.frame()["output_tokens"].tolist() == [196]
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [({"error": {"message": "out of memory"}}, "out of memory"), ({"type": "partial"}, "empty")],
+)
+def test_an_event_stream_without_an_image_is_empty(event, says):
+    with answering((200, stream(event)), among=WORDS) as (address, seen):
+        assert says in generate(at(address, WORDS[:1])) and len(seen) == 2
+
+
 @pytest.mark.parametrize("trouble", ["redirect", "late", "never"])
 def test_an_image_behind_an_address_is_waited_for(trouble, monkeypatch):
     monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0.1, 0.1, 0.1, 0.1, 0.1, 0))

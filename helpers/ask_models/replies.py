@@ -4,9 +4,10 @@ import json
 import re
 
 from helpers import protocol
-from helpers.services import secrets
+from helpers.services import connection, secrets
 from helpers.services.connection import Unusable, nothing_in
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 DECLINED = re.compile(
     r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|won(?:'|’)t)"
     r"|i(?:(?:'|’)| a)m (?:not able|unable)"
@@ -46,17 +47,33 @@ def _field(question: protocol.Question) -> dict:
 def usage(content: bytes) -> dict:
     """The tokens that the service counted; {} if it gives no readable count."""
     try:
-        counted = json.loads(content).get("usage")
-    except (ValueError, AttributeError, RecursionError):
+        counted = _body(content).get("usage")
+    except UNREADABLE:
         return {}
     return counted if isinstance(counted, dict) else {}
+
+
+def _body(content: bytes):
+    """The JSON value of an answer; the pieces of an event stream are put together."""
+    events = connection.events(content)
+    if not events:
+        return json.loads(content)
+    body = {key: said for event in events for key, said in event.items() if said}
+    choices = [event["choices"][0] for event in events if event.get("choices")]
+    deltas = [choice.get("delta") or {} for choice in choices]
+    message = {
+        key: "".join(delta.get(key) or "" for delta in deltas) for key in ("content", "refusal")
+    }
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    told = {"message": message, "finish_reason": ends[-1] if ends else None}
+    return body | ({"choices": [told]} if choices else {})
 
 
 def read(content: bytes) -> tuple[str, str]:
     """The text of a chat completion, and the model that the service names. Raises Unusable."""
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
+        body = _body(content)
+    except UNREADABLE:
         raise Unusable("the answer is not JSON") from None
     if not isinstance(body, dict):
         raise Unusable("the answer is not a JSON object")

@@ -42,8 +42,13 @@ def read(content: bytes, fetch) -> Answer:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        # An earlier version of this study kept the base64 text alone.
-        return Answer(_decoded(content.decode("ascii", "replace"), "neither JSON nor"), None, {})
+        streamed = connection.events(content)
+        if not streamed:  # an earlier version of this study kept the base64 text alone
+            encoded = content.decode("ascii", "replace")
+            return Answer(_decoded(encoded, "neither JSON nor"), None, {})
+        # Previews come before the image, and an error in place of it.
+        whole = [event for event in streamed if "partial" not in str(event.get("type"))]
+        body = {"data": whole[-1:], **(whole or [{}])[-1]}
     if not isinstance(body, dict):
         raise Unusable("the answer is not a JSON object")
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else None

@@ -280,6 +280,17 @@ def nothing_in(body: dict, what: str, usage: dict | None = None) -> Unusable:
     return Unusable(f"{what}{said}", "empty", usage)
 
 
+def events(content: bytes) -> list[dict]:
+    """The JSON objects of an event stream (server-sent events), as which some servers answer
+    although no stream was asked for; [] for anything else.
+    """
+    found = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(line[5:]) if line.startswith(b"data:") else None)
+    return [event for event in found if isinstance(event, dict)]
+
+
 async def call(sent, what: str):
     """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
     ServiceError if there is no connection.
