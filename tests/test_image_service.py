@@ -323,6 +323,8 @@ def test_answers_with_an_image_however_it_is_encoded():
     assert url_safe != encoded
     said = [{"b64_json": text} for text in (encoded, lines, data, url_safe, encoded.rstrip("="))]
     said += [{"url": data}, {"b64_json": url_safe.rstrip("=")}]
+    said += [{"b64_json": f"\n {data}"}, {"url": f" {data}"}, {"url": data.replace("data", "DATA")}]
+    said += [{"b64_json": f"image/png;base64,{encoded}"}]
     for item in said:
         assert answers.read(json.dumps({"data": [item]}).encode(), None).content == image
         for first in ([], [None], [{"b64_json": ""}]):

@@ -60,7 +60,7 @@ def read(content: bytes, fetch) -> Answer:
         raise connection.nothing_in(body, what, usage)
     encoded, url = made[0].get("b64_json"), made[0].get("url")
     try:
-        if encoded or str(url).startswith("data:"):
+        if encoded or str(url).lower().lstrip().startswith("data:"):
             content = _decoded(encoded or url, "not")
         else:
             content = fetch(url)
@@ -76,7 +76,8 @@ def _decoded(text, wrong: str) -> bytes:
     missing padding, the URL-safe alphabet, and the beginning of a data URL.
     """
     try:
-        encoded = unquote(text.partition(",")[2]) if text.startswith("data:") else text
+        # Base64 has no comma: what comes before one is the beginning of a data URL.
+        encoded = unquote(text.rpartition(",")[2])
         encoded = "".join(encoded.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (ValueError, AttributeError) as error:
