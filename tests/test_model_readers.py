@@ -521,16 +521,24 @@ def test_an_answer_on_disk_whose_line_was_not_settled_is_not_asked_for_again(pla
     assert len(server.raw) == 8 and found["ledger"]["status"].eq("ok").all()
 
 
-def test_a_ledger_that_was_lost_is_written_again_from_the_paid_answers(place):
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_ledger_that_was_lost_is_written_again_from_the_paid_answers(place, monkeypatch, counted):
+    allow_all(place)
+    given = {"approval": "protocol 3", "may_leave": ["01_prepare_cases"], **PAID}
+    if not counted:
+        monkeypatch.setattr(chat_server, "USAGE", None)
     with chat_server.chat() as server:
-        run, _, reading = opened(base_url=server.url)
+        run, _, reading = opened(base_url=server.url, **given)
         asyncio.run(asking.read(reading))
+        spent = reading.ledger.spent_usd
         reading.ledger.path.unlink()
         run.release()
-        found = read(base_url=server.url)
+        found = read(base_url=server.url, **given)
     assert len(server.raw) == 8
-    assert found["ledger"]["output_tokens"].tolist() == [60] * 8
-    assert found["ledger"]["status"].eq("ok").all()
+    assert found["ledger"]["status"].eq("ok").all() and spent > 0
+    if counted:
+        assert found["ledger"]["cost_usd"].sum() == pytest.approx(spent)
+    assert found["ledger"]["cost_usd"].gt(0).all(), "no answer without a count is free"
 
 
 def test_an_answer_that_was_deleted_is_asked_for_again(place):

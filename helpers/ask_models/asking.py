@@ -191,6 +191,8 @@ class ModelReading(Work):
         settled = {"seconds": kept["seconds"], "input_tokens": given, "output_tokens": out}
         if out is not None or not price.by_tokens:
             settled["cost_usd"] = prices.cost(price, "", given, out, batch=False)
+        elif not self.ledger.rows[kept["request_id"]]["cost_usd"]:  # its line was lost
+            settled["cost_usd"] = self.most_expensive().reserve_usd
         status, verdict = "ok", retry_policy.Verdict("done")
         try:
             questions = self.opened.protocol.questions_of(order.block)
