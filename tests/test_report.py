@@ -384,7 +384,8 @@ def test_methods_tell_what_was_done_and_agree_with_each_other(ordinary):
         assert ("The bootstrap draws" in methods) == (readers >= 6)
         items = " ".join(row["text"] for row in texts.checklist(found, CONTEXT))
         assert ("a bootstrap" in items) == (readers >= 6)
-        assert "comparisons and the effects of the mixed model are also corrected" in methods
+        assert "comparisons and the effects of the mixed model only." in methods
+        assert sum(text.startswith("Mixed model. ") for text in written["methods"]) == 1
         assert "Random effects: images; prompts. Readers are fixed" in written["model"][0]
         # No second number of readers beside the five that results in general need.
         assert "at least 6 readers" not in " ".join(written["limits"])
