@@ -15,9 +15,9 @@ KINDS = {"ct": "CT", "xray": "X-ray"}
 NAMES = {
     "frechet_distance": "Fréchet distance\n(lower: closer)",
     "kernel_distance": "Kernel distance\n(lower: closer)",
-    "precision": "Precision\n(higher: more real-looking)",
+    "precision": "Precision\n(higher: more realistic)",
     "recall": "Recall\n(higher: more varied)",
-    "density": "Density\n(higher: more real-looking)",
+    "density": "Density\n(higher: more realistic)",
     "coverage": "Coverage\n(higher: more varied)",
     "ms_ssim_within": "MS-SSIM within\n(higher: less varied)",
 }

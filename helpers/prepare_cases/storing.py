@@ -93,7 +93,7 @@ def take_file(
 def _readable(path: Path, sha256: str) -> Path:
     if path.is_dir():
         raise ImageError("link to a folder, not followed")
-    if not path.is_file():  # reading a pipe would wait for ever
+    if not path.is_file():  # reading a pipe would wait forever
         raise ImageError("cannot be read (a broken link, or not a regular file)")
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256.lower():
         raise ImageError("is not the file in the metadata: its SHA-256 differs")

@@ -92,7 +92,7 @@ def _by_url(url: str) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def settle(connection, _):
-        connection.execute("SET lock_timeout = '2s'")  # nobody waits for a lock for ever
+        connection.execute("SET lock_timeout = '2s'")  # nobody waits for a lock forever
         connection.commit()
 
     return engine

@@ -72,7 +72,7 @@ def worker_pool(count: int, preload: str) -> ProcessPoolExecutor:
     started them, even if it is killed.
 
     The processes are not forked: a notebook kernel has threads, and a forked child may wait for
-    their locks for ever.
+    their locks forever.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])

@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{title}, by images (rows) and readers\n")
         print((100 * table).map("{:.0f} %".format).replace("nan %", "–").to_string(), end="\n\n")
     print(
-        f"Images needed for a power of {100 * power:.0f} % (–: more than {MOST}, or more readers)\n"
+        f"Images needed for a power of {100 * power:.0f} % (–: over {MOST}, or too few readers)\n"
     )
     print(sizes.astype(object).where(sizes.notna(), "–").to_string(index=False))
     print(
