@@ -436,6 +436,14 @@ def test_an_open_reader_keeps_it_sealed_except_in_a_recorded_emergency(pool, tmp
     ]
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"utc": "2026"}'])
+def test_a_damaged_record_of_openings_is_one_sentence(pool, tmp_path, line):
+    sealed_set(pool, tmp_path)
+    (tmp_path / "sealed" / seal.OPENINGS).write_text(line + "\n")
+    with pytest.raises(envelope.SealError, match="record of openings, is damaged"):
+        opened(tmp_path)
+
+
 def test_tampering_is_refused(pool, tmp_path):
     sealed_set(pool, tmp_path)
     folder = tmp_path / "reading_set"

@@ -879,6 +879,20 @@ def test_the_plan_was_frozen_when_the_key_was_sealed(ordinary):
     assert "was frozen when the key was sealed and is unchanged." in said
 
 
+def test_who_locked_after_the_key_was_opened_was_not_blinded(place):
+    studies.make("late", simulated=False)
+    run = studies.begin("late", "08_analyse_readings", **FAST)
+    set_run, reading_run = run.reads("06_assemble_reading_set"), run.reads("07_read_cases")
+
+    def told(utc):
+        history = [{"how": "all readers locked", "utc": utc}]
+        return report.context(run, set_run, reading_run, {"history": history})["early_openings"]
+
+    assert told("2026-01-03T00:00:00.000Z") == []  # they locked on the day before
+    early = told("2026-01-01T00:00:00.000Z")
+    assert early == ["on 2026-01-01, before 2 readers had locked"]
+
+
 def test_a_key_that_was_opened_twice_is_a_sentence(ordinary):
     openings = ["to simulate the readers' answers", "when all readers had locked their answers"]
     context = CONTEXT | {"openings": openings, "early_openings": []}

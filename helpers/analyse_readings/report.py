@@ -15,6 +15,7 @@ import typst
 from helpers.analyse_readings import primary_measure, texts
 from helpers.analyse_readings.report_figures import GALLERIES
 from helpers.assemble_reading_set import blinding, seal
+from helpers.plurals import counted
 from helpers.runner import folders, parameters, runs
 
 # How the seal records an opening -> the end of the sentence "The key was opened …".
@@ -37,11 +38,14 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         run.reads(name)  # so that what is simulated includes the models
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
-    opened = [
-        OPENED.get(entry["how"], entry["how"])
-        + (f" ({entry['reason']})" if entry.get("reason") else "")
+    readers = reading_run.read("readers.csv")
+    locked = readers.loc[~readers["simulated"].fillna(False), "locked_utc"].dropna()
+    # Readers who locked after the key was opened were not blinded.
+    late = [
+        int((locked > entry["utc"]).sum()) if entry["how"] == "all readers locked" else 0
         for entry in unsealed["history"]
     ]
+    opened = [_opening(entry, count) for entry, count in zip(unsealed["history"], late)]
     # Only readers recorded as simulated may see the truth before they have locked.
     allowed = {"all readers locked"}
     allowed |= {"simulated readers"} if "readers" in reading_run.simulated else set()
@@ -59,13 +63,23 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         ),
         "openings": opened,
         "early_openings": [
-            how for how, entry in zip(opened, unsealed["history"]) if entry["how"] not in allowed
+            how
+            for how, entry, count in zip(opened, unsealed["history"], late)
+            if entry["how"] not in allowed or count
         ],
         "primary_named": primary_measure.named_before(sealed, run),
         "framed": blinding.framed(set_run),
         "frozen": seal.frozen(reading_set),
         "git": run.manifest.get("git", {}),
     }
+
+
+def _opening(entry: dict, late: int) -> str:
+    """The end of the sentence "The key was opened …"; `late` readers locked after that."""
+    if late:
+        return f"on {entry['utc'][:10]}, before {counted(late, 'reader')} had locked"
+    reason = f" ({entry['reason']})" if entry.get("reason") else ""
+    return OPENED.get(entry["how"], entry["how"]) + reason
 
 
 def render(results: dict, context: dict, figures: dict[str, dict], files: bool = False) -> bytes:

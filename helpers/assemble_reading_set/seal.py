@@ -327,9 +327,18 @@ def _still_open(locks, planned: int) -> str:
 
 
 def openings(sealed: Path) -> list[dict]:
-    """The openings of the key so far: utc, how, and perhaps reason and state."""
+    """The openings of the key so far: utc, how, and perhaps reason and state. Raises SealError for
+    a damaged record.
+    """
     path = Path(sealed) / OPENINGS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        [(entry["utc"], entry["how"]) for entry in found]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError):
+        raise SealError(f"{path}, the record of openings, is damaged: restore it.") from None
+    return found
 
 
 def _record(sealed: Path, entry: dict) -> dict:
