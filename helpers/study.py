@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from helpers import tables
+from helpers.assemble_reading_set import seal
 from helpers.runner import (
     execution,
     folders,
@@ -210,9 +211,15 @@ def _bad_tables(run: runs.Run) -> str:
 
 
 def _refuse_begun(run: runs.Run, planned: list[runs.Run]) -> None:
+    why = ""
     if any(run.name in other.references and run_folder.begun(other.folder) for other in planned):
+        why = f"Somebody has begun to read {run.name}"
+    # A redo would delete the record that somebody has seen the truth of these images.
+    elif any(entry["how"] == "emergency" for entry in seal.openings(run.folder / "sealed")):
+        why = f"The key of {run.name} was opened in an emergency"
+    if why:
         raise runs.RunError(
-            f"Somebody has begun to read {run.name}, so it is never redone; nothing was changed."
+            f"{why}, so it is never redone; nothing was changed."
             f" For another draw, rename its YAML to {run.name.partition('.')[0]}.second.yaml and"
             " those of 07 to 10 likewise, and name these runs in them: reading_set, readings,"
             " models, analysis and comparison, also where a YAML does not have the key yet."

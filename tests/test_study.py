@@ -22,6 +22,7 @@ from conftest import HEAD, ROOT, START, manifest, notebook
 from jupyter_client.manager import AsyncKernelManager
 
 from helpers import study
+from helpers.assemble_reading_set import seal
 from helpers.reading import accounts, store
 from helpers.runner import folders, parameters, planning, run_folder, runs, status
 
@@ -447,6 +448,18 @@ def test_what_comes_before_a_set_that_is_being_read_is_not_redone_for_nothing(sm
     assert run("--force") == study.FAILED
     assert "Somebody has begun to read 01_count" in capsys.readouterr().err
     assert (small / "outputs/small/01_alone/made.json").stat().st_mtime_ns == before
+
+
+def test_a_set_whose_key_was_opened_in_an_emergency_is_never_redone(study_folders):
+    """A redo would draw the same images and delete the record of that opening."""
+    one = runs.Run("small", "06_assemble_reading_set", {})
+    opened = one.folder / "sealed" / seal.OPENINGS
+    opened.parent.mkdir(parents=True)
+    opened.write_text('{"how": "simulated readers", "utc": "2026"}\n')
+    study._refuse_begun(one, [])
+    opened.write_text('{"how": "emergency", "reason": "ill", "utc": "2026"}\n')
+    with pytest.raises(runs.RunError, match="opened in an emergency, so it is never redone"):
+        study._refuse_begun(one, [])
 
 
 @pytest.mark.parametrize(("command", "code"), [("status", study.DONE), ("run", study.FAILED)])
