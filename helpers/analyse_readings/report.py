@@ -38,13 +38,7 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         run.reads(name)  # so that what is simulated includes the models
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
-    readers = reading_run.read("readers.csv")
-    locked = readers.loc[~readers["simulated"].fillna(False), "locked_utc"].dropna()
-    # Readers who locked after the key was opened were not blinded.
-    late = [
-        int((locked > entry["utc"]).sum()) if entry["how"] == "all readers locked" else 0
-        for entry in unsealed["history"]
-    ]
+    late = [_locked_after(entry, reading_run) for entry in unsealed["history"]]
     opened = [_opening(entry, count) for entry, count in zip(unsealed["history"], late)]
     # Only readers recorded as simulated may see the truth before they have locked.
     allowed = {"all readers locked"}
@@ -72,6 +66,15 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "frozen": seal.frozen(reading_set),
         "git": run.manifest.get("git", {}),
     }
+
+
+def _locked_after(entry: dict, reading_run: runs.Run) -> int:
+    """The number of people who locked after "all readers" had: they were not blinded."""
+    if entry["how"] != "all readers locked":
+        return 0
+    readers = reading_run.read("readers.csv")
+    locked = readers.loc[~readers["simulated"].fillna(False), "locked_utc"].dropna()
+    return int((locked > entry["utc"]).sum())
 
 
 def _opening(entry: dict, late: int) -> str:
