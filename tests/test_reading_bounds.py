@@ -195,6 +195,20 @@ def test_every_answer_has_the_strict_headers(server, path):
             assert status == 404
 
 
+def test_a_browser_is_told_in_a_sentence_why_there_is_no_page(server):
+    reader, browser = server.client(7), {"Accept": "text/html,*/*;q=0.8"}
+    status, content, headers = reader.request("GET", "nothing/here", headers=browser)
+    assert status == 404 and b"open the link" in content and "Refresh" not in headers
+    raw = sqlite3.connect(folder(server) / "readings.sqlite", timeout=20, isolation_level=None)
+    raw.execute("ALTER TABLE sessions RENAME TO away")
+    status, content, headers = reader.request("GET", "", headers=browser)
+    plain = reader.get("reading/state")[1]
+    raw.execute("ALTER TABLE away RENAME TO sessions")
+    raw.close()
+    assert status >= 500 and b"cannot be opened just now" in content and b'"saved"' not in content
+    assert headers["Refresh"] == "5" and json.loads(plain)["saved"] is False
+
+
 def test_verify_answers_only_what_it_was_asked(server):
     name = next(iter(server.links))
     for arguments in (

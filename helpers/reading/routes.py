@@ -4,6 +4,7 @@ Every route serves only the asking reader's own data.
 """
 
 import asyncio
+import html
 import json
 from typing import NoReturn
 from urllib.parse import urlparse
@@ -19,6 +20,7 @@ from helpers.reading import accounts, identity, kernels, reader_state, store
 from helpers.reading.setting import STATIC, decoded
 
 LARGEST_BODY = 64_000
+TRY_AGAIN_SECONDS = 5  # after which an error page opens again
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self'"
     " 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws:"
@@ -37,7 +39,9 @@ HEADERS = {
 
 
 class Strict:
-    """The strict headers of every answer. An error answer holds only its number."""
+    """The strict headers of every answer. An error answer holds only its number, or a sentence for
+    a browser that was to show it as a page.
+    """
 
     def set_default_headers(self) -> None:
         """Set the strict headers."""
@@ -45,8 +49,22 @@ class Strict:
             self.set_header(name, value)
 
     def write_error(self, status_code: int, **_) -> None:
-        """Answer with the number of the error alone."""
-        self.finish({"saved": False, "error": f"{status_code}"})
+        """Answer with the number of the error alone, or with a page that says what to do."""
+        if "text/html" not in self.request.headers.get("Accept", ""):
+            self.finish({"saved": False, "error": f"{status_code}"})
+            return
+        page = self.settings["voila"].setting.page
+        words = page["words"]["page"]
+        if status_code != 404:
+            self.set_header("Refresh", f"{TRY_AGAIN_SECONDS}")
+        said = {"sentence": words["nothing" if status_code == 404 else "trouble"]}
+        said |= {"title": page["title"], "language": page["words"]["language"]}
+        said |= {"base": self.settings["voila"].base_url}
+        text = (STATIC / "error.html").read_text()
+        for name, value in said.items():
+            text = text.replace(f"{{{{{name}}}}}", html.escape(value))
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(text)
 
 
 class ReaderHandler(Strict, JupyterHandler):
@@ -136,7 +154,7 @@ class NotFound(ReaderHandler):
     @allow_unauthenticated
     def prepare(self) -> None:
         """Answer 404."""
-        self.refuse(404, "404")
+        raise web.HTTPError(404)
 
 
 class SignIn(ReaderHandler):

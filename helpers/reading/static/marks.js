@@ -22,7 +22,9 @@ export class Marks {
     this.list = h("div", { className: "choices small", role: "group", "aria-label": words.list });
     const named = { className: "small", changed: () => this.name() };
     this.cues = choices(words.cue, question.options, named);
-    this.cueField = h("div", { className: "cues" }, question.options.length > 0 && this.cues.node);
+    const asked = h("span", { className: "hint", text: words.cue });
+    const cue = question.options.length > 0 && [asked, this.cues.node];
+    this.cueField = h("div", { className: "cues" }, cue);
     const tools = h("div", { className: "row" }, this.toggle, this.undo);
     this.node = h("div", { className: "marks" }, tools, this.said, this.list, this.cueField);
     this.set([]);
@@ -85,7 +87,11 @@ export class Marks {
   }
 
   add(mark) {
-    if (this.marks.length >= MOST) return;
+    this.said.textContent = "";
+    if (this.marks.length >= MOST) {
+      this.said.textContent = fill(this.words.most, { n: MOST });
+      return;
+    }
     this.marks.push(mark);
     this.choose(this.marks.length - 1);
     this.changed();
