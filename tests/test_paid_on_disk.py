@@ -11,7 +11,7 @@ import pytest
 from faulty_service import ImageServer
 from generations import elsewhere, generate, generation, on_disk, run_of  # noqa: F401
 
-from helpers import tables
+from helpers import files, tables
 from helpers.generate_openai import paid_images, prompts, requests, service
 from helpers.runner import folders
 from helpers.services import connection, work
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_sent():
 
 
 def test_a_paid_answer_waits_for_space_on_the_disk(monkeypatch, capsys):
-    full, write = threading.Event(), paid_images.write_atomically
+    full, write = threading.Event(), files.write_atomically
 
     def limited(path, content, mode=0o644):
         if full.is_set() and len(content) > 2000:

@@ -3,8 +3,9 @@ with another window.
 
 A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
 crops of every case find the most similar cases; those are aligned with the sample. The distance is
-1 − the correlation of local structure. It ignores mirrors, negatives, windows, crops, shifts, and
-rotations of a few degrees. The threshold is calibrated on real images of other patients.
+1 − the correlation of local structure. It ignores mirrors, negatives and small rotations; windows,
+crops and stretching add to it. The threshold is calibrated on real images of other patients, so
+that a strongly changed copy is missed where all patients look alike.
 
 Only a generator trained here can be shown to have memorised a case. Images of other generators are
 compared with the real cases by the same distance; the result is called a comparison.
