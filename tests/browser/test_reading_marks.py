@@ -148,6 +148,23 @@ def test_marks_by_keys_alone(browser, server):
     assert near(mark, 32 - 10 * step, 32 - 5 * step, 5 * step, 10 * step), mark
 
 
+def test_who_has_made_the_last_mark_is_told_until_one_is_removed(browser, server):
+    reader = started(browser, server, 4)
+    page = reader.page
+    page.keyboard.press("f")
+    page.click(".choice[data-value=mark]")
+    how = page.inner_text(".marks [role=status]")
+    for number in range(20):
+        assert page.inner_text(".marks [role=status]") == how
+        page.mouse.click(*place(page, 5 + 2.5 * number, 30))
+    assert "There are 20 marks" in page.inner_text(".marks [role=status]")
+    page.mouse.click(*place(page, 30, 50))
+    assert page.locator(".marks .small button:has-text('point')").count() == 20
+    page.click(".choice[data-value=undo]")
+    assert page.inner_text(".marks [role=status]") == how
+    assert page.is_visible("text=What is it?")
+
+
 def test_what_is_no_mark_within_the_image_is_refused_and_marks_are_exported(server):
     client = server.client(3)
     first = client.enter()["current"]

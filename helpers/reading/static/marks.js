@@ -56,7 +56,7 @@ export class Marks {
   turn(on = !this.on) {
     this.on = on;
     this.toggle.setAttribute("aria-pressed", String(on));
-    this.said.textContent = on ? this.words.how : "";
+    this.hint();
     if (!this.viewer) return;
     if (on && this.viewer.marker && this.viewer.marker !== this) this.viewer.marker.turn(false);
     if (on || this.viewer.marker === this) this.viewer.marker = on ? this : null;
@@ -65,8 +65,15 @@ export class Marks {
     this.viewer.redraw();
   }
 
+  hint() {
+    const { how, most } = this.words;
+    const text = this.marks.length < MOST ? how : fill(most, { n: MOST });
+    this.said.textContent = this.on ? text : "";
+  }
+
   choose(n) {
     this.chosen = n;
+    this.hint();
     const { box, point } = this.words;
     const listed = this.marks.map((mark, number) => {
       const text = fill(mark.w || mark.h ? box : point, { n: number + 1 });
@@ -87,11 +94,7 @@ export class Marks {
   }
 
   add(mark) {
-    this.said.textContent = "";
-    if (this.marks.length >= MOST) {
-      this.said.textContent = fill(this.words.most, { n: MOST });
-      return;
-    }
+    if (this.marks.length >= MOST) return;
     this.marks.push(mark);
     this.choose(this.marks.length - 1);
     this.changed();
