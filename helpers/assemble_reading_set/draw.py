@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from helpers import tables
 from helpers.assemble_reading_set import framing
 from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.runner.progress import progress
-from helpers.statistics import design
+from helpers.statistics import clusters, design
 from helpers.statistics.differences import FEW_READERS
 from helpers.table_columns import MODALITY_NAMES
 
@@ -141,8 +139,7 @@ def _with_originals(pool: pd.DataFrame) -> pd.DataFrame:
     links = pd.concat([pd.DataFrame({"one": ids, "other": end}) for end in ends]).dropna()
     codes, names = pd.factorize(pd.concat([ids, links["one"], links["other"]]))
     _, one, other = np.split(codes, [len(ids), len(ids) + len(links)])
-    graph = sparse.coo_array((np.ones(len(links)), (one, other)), (len(names),) * 2)
-    families = csgraph.connected_components(graph, directed=False)[1]
+    families = clusters.linked(np.column_stack([one, other]), len(names))
     return pool.assign(original=families[codes[: len(ids)]])
 
 
