@@ -243,8 +243,16 @@ def _quantiles(what: str, values: list[float]) -> dict[str, float]:
 
 def _drag(page) -> float:
     page.evaluate(
-        "import('/reading/static/app.js').then(m => { window.frames = m.app.screen.viewer.frames;"
-        " window.frames.length = 0 })"
+        """async () => {
+          const { viewer } = (await import('/reading/static/app.js')).app.screen;
+          const draw = viewer.draw;
+          window.drawn = [];
+          viewer.draw = () => {
+            const began = performance.now();
+            draw.call(viewer);
+            window.drawn.push(performance.now() - began);
+          };
+        }"""
     )
     box = page.locator("canvas.picture").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 300)
@@ -252,7 +260,7 @@ def _drag(page) -> float:
     for step in range(60):
         page.mouse.move(box["x"] + 300 + 3 * step, box["y"] + 300 + 2 * step)
     page.mouse.up()
-    return round(float(np.percentile(page.evaluate("[...window.frames]"), 95)), 1)
+    return round(float(np.percentile(page.evaluate("window.drawn"), 95)), 1)
 
 
 def measure_plain(
