@@ -19,6 +19,7 @@ share is beside these folders. In the order in which a newcomer asks:
     findings              the only list of findings and sides; captions and prompts from them
     protocol              what is shown and asked (protocol_tables: blocks.csv and questions.csv)
     images, formats/      images as the study keeps them, standardised; DICOM, PNG, NIfTI, windows
+    loopback              whether an address is on this machine
     licences              the rule for what leaves this machine, is shown or is published
     burned_in_text        finds and masks text in the pixels (text_detection: where words may be;
                           letter_shapes: single letters)

@@ -108,7 +108,7 @@ def test_a_ledger_cut_off_anywhere_is_damaged_or_completed_from_what_was_paid():
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("left", [b"", b'{"bytes": 1'])
+@pytest.mark.parametrize("left", [b"", b'{"bytes": 1', b"[]", b'"text"', b'{"bytes": 1}'])
 def test_a_damaged_record_is_one_sentence(left):
     with ImageServer(sketch=True) as server:
         made = generation(server, 2)

@@ -14,6 +14,7 @@ import httpx2
 from helpers.files import write_atomically
 from helpers.generate_openai import paid_images, provenance
 from helpers.generate_openai.service import Service
+from helpers.loopback import on_loopback
 from helpers.services import connection, prices, retry_policy, secrets
 from helpers.services.connection import Unusable
 
@@ -194,7 +195,7 @@ def charge(generation, size: str, usage: dict | None, imaged: int) -> dict:
 def _fetch(service: Service, url) -> bytes:
     base_url = service.base_url or connection.OPENAI_ADDRESS
     # A proxy finds what a gateway on this machine passes on, but not the gateway's own files.
-    here = connection.on_loopback(urljoin(base_url, str(url)))
+    here = on_loopback(urljoin(base_url, str(url)))
     return fetch_url(url, base_url, trust_env=not here)
 
 

@@ -5,7 +5,6 @@ eight SLURM jobs (Dask's own jobqueue.yaml says what each job gets).
 """
 
 import functools
-import ipaddress
 import logging
 import os
 import platform
@@ -23,10 +22,10 @@ from pathlib import Path
 import dask
 from distributed import Client, LocalCluster, Security
 from distributed.cfexecutor import ClientExecutor
-from distributed.comm import get_address_host
 from filelock import FileLock, Timeout
 
 from helpers.files import sha256, write_atomically
+from helpers.loopback import on_loopback
 from helpers.runner import folders, freshness, run_folder
 from helpers.runner.runs import RunError, lock
 
@@ -89,7 +88,7 @@ def client(where: str) -> Client:
         )
     if not re.fullmatch(r"t(cp|ls)://[^\s/@]+:\d+", where):
         raise RunError(f"CLUSTER={where}: write the scheduler's address as {kind}://host:8786.")
-    if kind == "tcp" and not _is_loopback(where):
+    if kind == "tcp" and not on_loopback(where):
         raise RunError(_OPEN.format(address=where) + _commands(where.replace("tcp:", "tls:")))
     try:
         _opened.append(Client(where, security=_security() if kind == "tls" else None, timeout=10))
@@ -264,16 +263,8 @@ _OPEN = (
 
 def _refuse_open(opened: Client) -> None:
     for address in (opened.scheduler.address, *_workers(opened)):
-        if not address.startswith("tls:") and not _is_loopback(address):
+        if not address.startswith("tls:") and not on_loopback(address):
             raise RunError(_OPEN.format(address=address) + _commands("tls://<host>:8786"))
-
-
-def _is_loopback(address: str) -> bool:
-    host = get_address_host(address)
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _certificate() -> Path:

@@ -5,7 +5,6 @@ requests, retry_policy.py says what failures mean.
 """
 
 import contextlib
-import ipaddress
 import json
 import os
 from collections.abc import Callable, Collection
@@ -17,6 +16,7 @@ import httpx2
 import openai
 import pandas as pd
 
+from helpers.loopback import on_loopback
 from helpers.runner import folders, parameters, runs
 from helpers.services import prices, retry_policy, secrets
 
@@ -78,15 +78,6 @@ class Connection:
     def loopback(self) -> bool:
         """Whether the service is on this machine: an environment proxy cannot reach it."""
         return on_loopback(self.base_url)
-
-
-def on_loopback(url: str) -> bool:
-    """Whether an address is one of this machine."""
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name such as 127.0.0.1.example.org may be anywhere
-        return False
 
 
 def extra_body(settings, own: Collection[str], said: str) -> dict:

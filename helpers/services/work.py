@@ -6,6 +6,7 @@ sending.py sends it.
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from helpers.plurals import counted
@@ -16,12 +17,15 @@ from helpers.services.ledger import Ledger
 
 def record(path: Path) -> dict:
     """A record in paid/, {} if there is none. Raises ServiceError for one that is damaged."""
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError:
-        raise ServiceError(
-            f"{path} is damaged: restore it from a backup, or delete it and pay for it again."
-        ) from None
+    if not path.is_file():
+        return {}
+    with suppress(AttributeError, ValueError):
+        kept = json.loads(path.read_text())
+        if kept.keys() >= {"image_id", "request_id"}:
+            return kept
+    raise ServiceError(
+        f"{path} is damaged: restore it from a backup, or delete it and pay for it again."
+    )
 
 
 class Work:
