@@ -86,9 +86,11 @@ def test_marks_are_a_table_a_map_and_an_agreement():
     first = table.iloc[0]
     assert (first["x"], first["y"], first["width"], first["cue"]) == (0.2, 0.8, 0, "texture")
     own = more["marks"][more["marks"]["image_id"] == "i1"]
-    heat = marks.counted(own)
+    heat = marks.readers_by_cell(own)
     assert heat[48, 12] == 6 and heat[30, 30] == 6 and heat[12, 48] == 0 and heat.max() == 6
-    assert marks.counted(own[own["reader"] == "R1"]).max() == 1, "readers are counted, not marks"
+    assert marks.readers_by_cell(own[own["reader"] == "R1"]).max() == 1, (
+        "readers are counted, not marks"
+    )
     whole = more["mark_agreement"].set_index("coefficient")["estimate"]
     assert whole["percent"] == whole["fleiss"] == 1
     chance = found_in(0.5, 0)[1]["mark_agreement"].set_index("coefficient")["estimate"]

@@ -35,7 +35,7 @@ def seen(joined: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def counted(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
+def finding_counts(found: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
     """How often every finding was given, by modality and origin; columns as in
     table_columns.TABLES["findings_counted"].
     """

@@ -110,7 +110,7 @@ def _shares(read: pd.DataFrame, hits: pd.DataFrame) -> Iterator[dict]:
             own = hits.loc[rows.index]
             yes = own.any(axis=1) if region == "anywhere" else own[region]
             of = accuracy.unit(rows["origin"].eq("generated").astype(int))
-            found = accuracy.counted(yes, rows["cluster"], of)
+            found = accuracy.share_row(yes, rows["cluster"], of)
             yield {"source": source, "region": region} | found
 
 
@@ -135,10 +135,10 @@ def _two_alike(read: pd.DataFrame, hits: pd.DataFrame) -> dict:
     own = pd.concat([read, hits], axis=1)[read["origin"] == "generated"]
     most = own.groupby("image_id")[REGIONS].sum().max(axis=1)
     clusters = own.drop_duplicates("image_id").set_index("image_id")["cluster"]
-    return accuracy.counted(most >= 2, clusters.reindex(most.index), accuracy.unit([1]))
+    return accuracy.share_row(most >= 2, clusters.reindex(most.index), accuracy.unit([1]))
 
 
-def counted(marks: pd.DataFrame) -> np.ndarray:
+def readers_by_cell(marks: pd.DataFrame) -> np.ndarray:
     """How many readers marked each cell of a map (CELLS, CELLS) of one or several images; a point
     marks what is within RADIUS of it.
     """
@@ -162,7 +162,7 @@ def most_alike(marks: pd.DataFrame, most: int) -> list[str]:
     readers marked.
     """
     places = {
-        image: (counted(own).max(), own["reader"].nunique())
+        image: (readers_by_cell(own).max(), own["reader"].nunique())
         for image, own in marks.groupby("image_id")
     }
     return sorted(places, key=lambda image: (*(-n for n in places[image]), image))[:most]
@@ -173,7 +173,7 @@ def on_images(marks: pd.DataFrame, pictures: dict[str, np.ndarray], readers: int
     from 0 to 1 by image_id.
     """
     figure, every = figures.panels(len(pictures), ACROSS, (2.05, 2.45))
-    maps = {image: counted(marks[marks["image_id"] == image]) for image in pictures}
+    maps = {image: readers_by_cell(marks[marks["image_id"] == image]) for image in pictures}
     top = max(heat.max() for heat in maps.values())
     for axes, (image, picture) in zip(every.flat, pictures.items()):
         own = marks[marks["image_id"] == image]
@@ -195,7 +195,9 @@ def by_source(marks: pd.DataFrame, answers: dict[str, int]) -> Figure:
     """Where each source is marked, as the share of its `answers` (source -> number)."""
     sources = sorted(answers)
     figure, every = figures.panels(len(sources), ACROSS, (2.05, 2.6))
-    shares = {name: counted(marks[marks["source"] == name]) / answers[name] for name in sources}
+    shares = {
+        name: readers_by_cell(marks[marks["source"] == name]) / answers[name] for name in sources
+    }
     top = max(max(share.max() for share in shares.values()), 0.01)
     for axes, name in zip(every.flat, sources):
         drawn = axes.imshow(shares[name], cmap="Oranges", vmin=0, vmax=top, extent=(0, 1, 1, 0))

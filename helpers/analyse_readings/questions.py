@@ -185,7 +185,7 @@ def _counts(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:
                 if question.kind == "findings" and not hits.any():
                     continue
                 about = {"block": block, "question": name, "origin": origin, "value": value}
-                yield about | {"text": text} | accuracy.counted(hits, rows["cluster"], of)
+                yield about | {"text": text} | accuracy.share_row(hits, rows["cluster"], of)
 
 
 def _words(answers: pd.DataFrame, questions: dict) -> Iterator[dict]:

@@ -93,7 +93,7 @@ def make_tables(
         "roc": image_sets.by_source(scores, shown, reader_areas.curves),
         "source_areas": image_sets.by_source(scores, shown, reader_areas.mean_area),
         "comparisons": reader_areas.compared(scores, shown, readers),
-        "findings_counted": descriptions.counted(found, answers),
+        "findings_counted": descriptions.finding_counts(found, answers),
         "findings_agreement": descriptions.agreement_on(found, answers, shown),
         "descriptions": descriptions.examples(answers),
         "coverage": coverage_table(settings, labels),

@@ -73,7 +73,7 @@ def share(hits, clusters=None, strata=None, weights=None, of: str = EITHER) -> d
     return found
 
 
-def counted(hits, clusters=None, of: str = EITHER) -> dict:
+def share_row(hits, clusters=None, of: str = EITHER) -> dict:
     """`share` in the form of the tables: count, total, estimate, low, high and reason."""
     found = share(hits, clusters, of=of)
     return {name: found[name] for name in SHARE_FIELDS}
