@@ -1,12 +1,9 @@
 """A study of a few small images and a training that takes a second: shared by the tests of stages
 03 and 04.
-
-`python tests/small_training.py STUDY key=value…` trains in a process of its own, for the tests that
-kill it.
 """
 
-import json
-import sys
+import multiprocessing
+import os
 
 import numpy as np
 import pandas as pd
@@ -120,9 +117,22 @@ def training(study: str, variant: str = "", **values) -> runs.Run:
     return begin("03_finetune_diffusion", study, variant, **{**QUICK, **values})
 
 
-if __name__ == "__main__":
+def process(study: str, variant: str, **values) -> multiprocessing.Process:
+    """A quick training in a process of its own, started; for tests that kill it. It is forked from
+    a process that has imported torch and trained nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.finetune_diffusion.training_run"])
+    made = context.Process(target=_train, args=(dict(os.environ), study, variant, values))
+    made.start()
+    return made
+
+
+def _train(environment: dict, study: str, variant: str, values: dict) -> None:
     from helpers.finetune_diffusion import training_run
 
-    started = training(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))
-    training_run.fine_tune(started)
-    started.finish()
+    os.environ.clear()
+    os.environ.update(environment)
+    run = training(study, variant, **values)
+    training_run.fine_tune(run)
+    run.finish()

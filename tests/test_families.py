@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import small_training
 import tiny_families
 import torch
 from diffusers import (
@@ -217,16 +218,13 @@ def test_a_killed_training_ends_in_the_same_bits(bases, name):
     values = {"steps": 20, "validate_every": 10, "checkpoint_every": 10}
     undisturbed = trained(bases[name], f"{name}-whole", **values)
     asked = {"base": bases[name], "method": "full", **values}
-    script = str(folders.ROOT / "tests" / "small_training.py")
-    command = [sys.executable, script, "t", f"{name}-killed", json.dumps(asked)]
-    process = subprocess.Popen(
-        command, cwd=folders.ROOT, env={**os.environ, "PYTHONPATH": str(folders.ROOT)}
-    )
+    process = small_training.process("t", f"{name}-killed", **asked)
     run = folders.outputs_folder("t") / f"03_finetune_diffusion.{name}-killed"
-    while process.poll() is None and not list(run.glob(f"{training_run.STATE}/training/step-*")):
+    while process.is_alive() and not list(run.glob(f"{training_run.STATE}/training/step-*")):
         time.sleep(0.005)
     process.kill()
-    assert process.wait() == -9, "it ended before it was killed"
+    process.join()
+    assert process.exitcode == -9, "it ended before it was killed"
     resumed = trained(bases[name], f"{name}-killed", **values)
     ours, theirs = weights(resumed), weights(undisturbed)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
