@@ -22,7 +22,6 @@ from helpers.files import utc_now, write_atomically
 from helpers.reading import setting
 from helpers.runner import runs
 from helpers.services import budget, connection, prices, retry_policy, secrets, sending
-from helpers.services.ledger import LOST
 from helpers.services.work import Work, record
 
 OWN_FIELDS = {"model", "messages"}  # the client would parse a schema, 15 ms per request
@@ -182,10 +181,14 @@ class ModelReading(Work):
         }
         text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
         await asyncio.to_thread(write_atomically, self._kept(kept), text.encode())
-        return self._settle(order, kept)
+        status, settled, action = self._judged(order, kept)
+        self.ledger.settle(request_id, status, **settled)
+        return retry_policy.Verdict(action, settled["error"] or "")
 
-    def _settle(self, order: Order, kept: dict) -> retry_policy.Verdict:
-        """Settle an attempt by its answer. Without a count, the amount set aside stays charged."""
+    def _judged(self, order: Order, kept: dict) -> tuple[str, dict, str]:
+        """Status and ledger fields of an attempt by its answer, and the action that follows.
+        Without a count, the amount set aside stays charged.
+        """
         content, price = kept["answer"].encode(), self.service.price
         given, out = prices.tokens(replies.usage(content))
         settled = {"seconds": kept["seconds"], "input_tokens": given, "output_tokens": out}
@@ -193,25 +196,19 @@ class ModelReading(Work):
             settled["cost_usd"] = prices.cost(price, "", given, out, batch=False)
         elif not self.ledger.rows[kept["request_id"]]["cost_usd"]:  # its line was lost
             settled["cost_usd"] = self.most_expensive().reserve_usd
-        status, verdict = "ok", retry_policy.Verdict("done")
+        settled["error"] = None
         try:
             questions = self.opened.protocol.questions_of(order.block)
             replies.answers(replies.read(content)[0], questions)
         except connection.Unusable as error:
-            status = "refused" if error.action == "refused" else "failed"
-            verdict = retry_policy.Verdict(error.action, str(error))
-        self.ledger.settle(kept["request_id"], status, **settled, error=verdict.message or None)
-        return verdict
+            settled["error"] = str(error)
+            return "refused" if error.action == "refused" else "failed", settled, error.action
+        return "ok", settled, "done"
 
-    def settle_open(self, row: dict) -> None:
-        """Settle an attempt from the answer that a killed process put on disk, else as perhaps
-        billed.
-        """
+    def ending(self, row: dict) -> tuple[str, dict] | None:
+        """How an attempt ended by what is on disk: status and ledger fields, or None."""
         kept, order = record(self._kept(row)), self.by_id.get(row["image_id"])
-        if kept and order:
-            self._settle(order, kept)
-        else:
-            self.ledger.settle(row["request_id"], "unknown", error=LOST)
+        return self._judged(order, kept)[:2] if kept and order else None
 
     # --- the request
 

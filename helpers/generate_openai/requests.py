@@ -15,7 +15,6 @@ from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.services import budget, prices, sending
 from helpers.services.connection import ServiceError
-from helpers.services.ledger import LOST
 from helpers.services.work import Work, record
 
 # What to change when a service does not accept a field of the request.
@@ -122,18 +121,15 @@ class Generation(Work):
         wanted = (self.service.parameters.model, self.service.quality)
         return (row["model"], row["quality"]) == wanted
 
-    def settle_open(self, row: dict) -> None:
-        """Settle an attempt from the answer that a killed process put on disk, else as perhaps
-        billed.
-        """
-        name, kept = row["request_id"], record(self.paid / f"{row['image_id']}.json")
-        if kept.get("request_id") != name:
-            self.ledger.settle(name, "unknown", error=LOST)
-        elif paid_images.on_disk(self.paid, row["image_id"]):
-            self.ledger.settle(name, "ok", **kept["settled"])
-        else:
-            lost = {"error": "answered and billed, but lost before it was on disk"}
-            self.ledger.settle(name, "unknown", **kept["settled"] | lost)
+    def ending(self, row: dict) -> tuple[str, dict] | None:
+        """How an attempt ended by what is on disk: status and ledger fields, or None."""
+        kept = record(self.paid / f"{row['image_id']}.json")
+        if kept.get("request_id") != row["request_id"]:
+            return None
+        if paid_images.on_disk(self.paid, row["image_id"]):
+            return "ok", kept["settled"]
+        lost = {"error": "answered and billed, but lost before it was on disk"}
+        return "unknown", kept["settled"] | lost
 
 
 async def generate(generation: Generation) -> None:

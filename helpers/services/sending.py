@@ -55,6 +55,10 @@ class Sender:
         self.queue = [(0.0, number, order) for number, order in enumerate(work.wanted)]
         self.few = len({order.group for order in work.wanted}) < FAILED_ALIKE
         self.failures: Counter = Counter()
+        tries, ask_again = self.limits.tries, self.limits.ask_again
+        # Failed attempts of each kind before an order is given up.
+        self.most = {"retry": tries - 1, "again": ask_again, "rejected": 1, "empty": 1}
+        self.most["unusable"] = min(PAID_FOR_NOTHING, ask_again)
         self.alike: dict[tuple[str, str], set] = defaultdict(set)
         self.settled: set[str] = set()
         self.stopped = self.remedy = ""
@@ -207,53 +211,62 @@ class Sender:
             self.came, self.each = self.came + 1, None
             self.alike.clear()
 
-    def _again(self, number, order, request_id, verdict, others):
-        """Put an order back into the queue for later, unless it has used up its attempts."""
-        action, limits = verdict.action, self.limits
-        now, name = time.monotonic(), order.image_id
+    def _again(self, number, order, request_id, verdict, others: int):
+        """Ask for an order again later, or give it up after its last attempt. Stop the run where
+        waiting is useless.
+        """
+        action, name, now = verdict.action, order.image_id, time.monotonic()
         self.failures[action, name] += 1
         failed = self.failures[action, name]
-        wait = retry_policy.wait_seconds(failed - 1, verdict.retry_after, self.chance)
+        due = now + retry_policy.wait_seconds(failed - 1, verdict.retry_after, self.chance)
         since = self.last_answer if action == "throttled" else now
-        too_long = now + wait - since > limits.patience_seconds
-        most = {"retry": limits.tries - 1, "rejected": 1, "empty": 1, "again": limits.ask_again}
-        most |= {"unusable": min(PAID_FOR_NOTHING, limits.ask_again)}
-        given_up = too_long if action == "throttled" else failed > most[action]
+        too_long = due - since > self.limits.patience_seconds
+        given_up = too_long if action == "throttled" else failed > self.most[action]
         if given_up:
             self.last = verdict
-        if action == "rejected" and given_up and self._others_get_through(name, verdict):
-            # The service rejects only this order.
-            self.work.ledger.settle(request_id, "refused")
-            same = {o.image_id for _, _, o in self.queue if o.group == order.group}
-            self.settled |= {name} | same
-            self.queue = [item for item in self.queue if item[2].image_id not in same]
-            heapq.heapify(self.queue)
-        elif given_up and self.work.leave_out(order, request_id, verdict):
-            self.settled.add(name)
+        else:
+            heapq.heappush(self.queue, (due, number, order))
+        if given_up and self._settled_without(order, request_id, verdict):
+            pass
         elif action in ("rejected", "empty", "unusable"):
-            # Apart from the status, words with digits are details of the single request.
-            words = re.sub(r"(?<=\s)\S*\d\S*", "…", verdict.message)
-            self.alike[action, words].add(name if self.few else order.group)
-            self.came_before.setdefault(name, self.came)
-            if not self.few:
-                self._after_all_others(order.group, now + wait)
-        elif not others and action != "again":
+            self._note_alike(order, verdict, due)
+        elif action in ("throttled", "retry") and not others:
             # Nothing gets through at all, so the other orders would fail too.
-            self.paused_until = now + max(
-                wait, retry_policy.wait_seconds(self.silent // self.flow.most, 0.0, self.chance)
-            )
-        if not given_up:
-            heapq.heappush(self.queue, (now + wait, number, order))
+            silent = self.silent // self.flow.most
+            self.paused_until = max(due, now + retry_policy.wait_seconds(silent, 0.0, self.chance))
         if too_long:
-            seconds = f"{limits.patience_seconds:g} s"
+            seconds = f"{self.limits.patience_seconds:g} s"
             self.stop(f"the service asks to wait longer than {seconds} ({verdict.message})")
-        if self.silent >= FAILURES_IN_A_ROW * limits.tries:
+        if self.silent >= FAILURES_IN_A_ROW * self.limits.tries:
             self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
 
-    def _after_all_others(self, group: str, due: float):
-        """Let the others of a group wait until the failed one has been tried again."""
-        self.queue = [(due if o.group == group else when, n, o) for when, n, o in self.queue]
-        heapq.heapify(self.queue)
+    def _settled_without(self, order, request_id, verdict) -> bool:
+        """Whether an order that was given up needs no answer: the service rejects only this group
+        of orders, or the stage leaves it out.
+        """
+        same = {order.image_id}
+        if verdict.action == "rejected" and self._others_get_through(order.image_id, verdict):
+            self.work.ledger.settle(request_id, "refused")
+            same |= {o.image_id for _, _, o in self.queue if o.group == order.group}
+            self.queue = [item for item in self.queue if item[2].image_id not in same]
+            heapq.heapify(self.queue)
+        elif not self.work.leave_out(order, request_id, verdict):
+            return False
+        self.settled |= same
+        return True
+
+    def _note_alike(self, order, verdict, due: float):
+        """Note a failure that other orders may share. The others of its group wait until it has
+        been tried again (`due`).
+        """
+        # Apart from the status, words with digits are details of the single request.
+        words = re.sub(r"(?<=\s)\S*\d\S*", "…", verdict.message)
+        self.alike[verdict.action, words].add(order.image_id if self.few else order.group)
+        self.came_before.setdefault(order.image_id, self.came)
+        if not self.few:
+            group = order.group
+            self.queue = [(due if o.group == group else when, n, o) for when, n, o in self.queue]
+            heapq.heapify(self.queue)
 
     def _others_get_through(self, name: str, verdict) -> bool:
         if self.came > self.came_before.get(name, self.came):

@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.plurals import counted
 from helpers.runner import runs
 from helpers.services.connection import Connection, ServiceError
-from helpers.services.ledger import Ledger
+from helpers.services.ledger import LOST, Ledger
 
 
 def record(path: Path) -> dict:
@@ -34,8 +34,8 @@ class Work:
 
     A stage defines the orders still `wanted` (`rest` recomputes them), the number still `open`, and
     the expected cost of the most expensive one (`most_expensive`). It enters a request in its
-    `ledger` (`begin`), sends it (`send`), keeps the answer (`keep`), and settles the attempts that
-    a killed process left open (`settle_open`). Its words for messages are `things`, `groups`,
+    `ledger` (`begin`), sends it (`send`), keeps the answer (`keep`), and reads from disk how an
+    attempt ended (`ending`: status and ledger fields, or None). Its words for messages are `things`, `groups`,
     `doing`, `left`, `fields`, `unlike` and `elsewhere`. If `leaves_out`, an order may stay without
     an answer, and useless answers stop nothing.
     """
@@ -50,8 +50,9 @@ class Work:
         self.ledger = Ledger(run.folder / "ledger.csv")
 
     def resume(self) -> None:
-        """Settle the attempts that a killed process left open, and paid answers that the ledger
-        does not have; recompute the missing orders.
+        """Settle the attempts that a killed process left open, from the answers on disk, else as
+        perhaps billed. Enter paid answers that the ledger does not have; recompute the missing
+        orders.
         """
         rows = {} if self.run.finished else self.ledger.rows
         for path in [] if self.run.finished else sorted(self.paid.glob("*.json")):
@@ -60,7 +61,8 @@ class Work:
                 self.ledger.restore(self.begin(order, 0.0), kept)
         left_open = [row for row in rows.values() if row["status"] == "sent"]
         for row in left_open:
-            self.settle_open(row)
+            status, settled = self.ending(row) or ("unknown", {"error": LOST})
+            self.ledger.settle(row["request_id"], status, **settled)
         if left_open:
             self.ledger.save_now()
         self.rest()
