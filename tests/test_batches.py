@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 
+import faulty_service
 import openai
 import pytest
 from faulty_service import ImageServer
@@ -165,6 +166,70 @@ def test_a_result_that_is_missing_or_unreadable_may_have_been_billed(put):
         assert len(on_disk(again)) == 5
         assert again.ledger.frame()["status"].value_counts()["unknown"] == 1
         assert again.ledger.spent_usd >= server.billed_usd
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        ({"response": {"status_code": "200", "body": {"data": []}}}, "unknown"),
+        ({"response": "oops"}, "unknown"),
+        ({"response": {"status_code": None}}, "failed"),
+        ({"custom_id": ["g1"], "response": {"status_code": 200}}, "unknown"),
+    ],
+)
+def test_a_result_of_another_shape_is_settled_and_the_others_are_kept(result, status):
+    with ImageServer(sketch=True) as server:
+        second = submit(server).orders[1].image_id
+        line = json.dumps({"custom_id": second} | result).encode() + b"\n"
+        _results_lose_their_second_line(server, line)
+        again = generation(server, mode="batch")
+        with pytest.raises(connection.ServiceError, match="1 request was submitted"):
+            visit(again)
+    assert len(on_disk(again)) == 5
+    assert again.ledger.frame()["status"].value_counts()[status] == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [("rate_limit_exceeded", "1 request was submitted"), ("insufficient_quota", "add credit")],
+)
+def test_an_error_in_a_result_with_status_200_is_that_error_and_free(code, says):
+    with ImageServer(sketch=True) as server:
+        made = submit(server, 3)
+        second = made.orders[1].image_id
+        body = {"error": {"code": code, "message": "no"}}
+        result = {"custom_id": second, "response": {"status_code": 200, "body": body}}
+        _results_lose_their_second_line(server, json.dumps(result).encode() + b"\n")
+        again = generation(server, 3, mode="batch")
+        with pytest.raises(connection.ServiceError, match=says):
+            visit(again)
+    (failed,) = [row for row in again.ledger.rows.values() if row["status"] == "failed"]
+    assert failed["image_id"] == second and failed["cost_usd"] == 0 and code in failed["error"]
+
+
+def test_a_lost_batch_is_not_forgotten_where_batches_may_not_be_listed(monkeypatch):
+    with ImageServer(sketch=True) as server:
+        made = submit(server)
+        (path,) = (made.paid / "batches").glob("*.json")
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"batch_id": "", "status": "submitting"}))
+        no = (403, {"error": {"message": "you may not list", "code": None}})
+        monkeypatch.setattr(faulty_service.Handler, "found", lambda *_: no)
+        again = generation(server, mode="batch")
+        with pytest.raises(connection.ServiceError, match="may not list.*same key"):
+            visit(again)
+    assert again.ledger.frame()["status"].eq("submitted").all()
+
+
+def test_a_batch_without_counts_is_collected():
+    with ImageServer(sketch=True) as server:
+        submit(server)
+        (batch,) = server.batches.values()
+        server.shown(batch["id"])
+        batch["request_counts"] = {}
+        made = generation(server, mode="batch")
+        visit(made)
+    assert len(on_disk(made)) == 6
 
 
 def test_results_that_the_service_no_longer_has_are_counted(monkeypatch):

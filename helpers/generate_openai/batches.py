@@ -175,16 +175,16 @@ async def _collect(client, generation, record) -> str:
     """Collect the results of a batch; returns a sentence while it is in progress, '' when it is
     over.
     """
-    if not record["batch_id"] and not await _found(client, record):
-        _abandon(generation, record, "the batch was never created")
-        return ""
     try:
+        if not record["batch_id"] and not await _found(client, record):
+            _abandon(generation, record, "the batch was never created")
+            return ""
         asking = client.batches.retrieve(record["batch_id"])
         batch = await connection.call(asking, "describe a batch")
     except connection.Failed as error:
         raise ServiceError(
-            f"The state of batch {record['batch_id']} cannot be read ({error}): use the same key"
-            " and address as when it was submitted."
+            f"The state of batch {record['batch_id'] or record['submission']} cannot be read"
+            f" ({error}): use the same key and address as when it was submitted."
         ) from None
     counts = batch.request_counts
     if batch.status not in OVER:
@@ -198,11 +198,11 @@ async def _collect(client, generation, record) -> str:
     if batch.errors:
         why = secrets.clean("; ".join(error.message or "" for error in batch.errors.data or []))
     # The service counts its requests; a request that no line of its files names may be billed.
-    missing = counts.completed - len(read) if counts else len(record["requests"])
+    missing = len(record["requests"])
     if batch.status == "failed":
         missing = 0
-    elif batch.status == "completed" or unread:
-        missing = len(record["requests"])
+    elif batch.status != "completed" and not unread and counts and counts.completed is not None:
+        missing = counts.completed - len(read)
     _close(generation, record, why, missing)
     wrong = _judge(generation, failures, bool(read))
     await generation.ledger.save()
@@ -280,23 +280,26 @@ async def _take_file(client, generation, record, file_id, read, failures) -> int
 
 async def _take(generation, record, line: dict, read: set, failures: list) -> None:
     """One line of a result file: an image, a refusal or a failure."""
-    request_id = record["requests"].get(line.get("custom_id"))
-    response = line.get("response") or {}
-    if request_id is None:
+    request_id = record["requests"].get(str(line.get("custom_id")))
+    response = line.get("response")
+    response = response if isinstance(response, dict) else {}
+    if request_id is None or not (response or line.get("error")):
         return
-    done = response.get("status_code") == 200
+    body = response.get("body") or {"error": line.get("error") or {}}
+    status = str(response.get("status_code"))
+    done, verdict = status == "200", retry_policy.judge_success(body, {})
     if done:
         read.add(request_id)
     if generation.ledger.rows[request_id]["status"] != "submitted":
         return
-    if done:
+    if done and (verdict is None or verdict.action == "again"):
         order = generation.by_id.get(line["custom_id"]) or _forgotten(generation, request_id)
         headers = {"x-request-id": response.get("request_id") or ""}
         content = json.dumps(response.get("body")).encode()
         await answers.keep(generation, order, request_id, content, headers)
         return
-    body = response.get("body") or {"error": line.get("error") or {}}
-    verdict = retry_policy.judge_status(response.get("status_code") or 500, body, {})
+    if not done:
+        verdict = retry_policy.judge_status(int(status) if status.isdigit() else 500, body, {})
     status = "refused" if verdict.action == "refused" else "failed"
     generation.ledger.settle(request_id, status, cost_usd=0.0, error=verdict.message)
     failures.append((request_id, verdict))
