@@ -55,6 +55,8 @@ def test_published_prices_of_an_image():
         ({"output_tokens": 196, "total_tokens": 206}, (10, 196)),
         ({"input_tokens": "10", "output_tokens": "196"}, (10, 196)),
         ({"input_tokens": None, "output_tokens": None}, (None, None)),
+        ({"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 819}, (9, 810)),
+        ({"input_tokens": 10, "output_tokens": 196, "total_tokens": 0}, (10, 196)),
         ({"output_tokens": -1}, (None, None)),
         ({"output_tokens": [196]}, (None, None)),
         ({"output_tokens": 10**400}, (None, None)),

@@ -105,7 +105,8 @@ def find(
 
 def tokens(usage: dict | None) -> tuple[int | None, int | None]:
     """Input and output tokens of an answer's usage. A missing count follows from the total, or is
-    None.
+    None. What the total has beyond both is output: some services count a model's reasoning only
+    there.
     """
     names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
     counted = usage or {}
@@ -113,10 +114,10 @@ def tokens(usage: dict | None) -> tuple[int | None, int | None]:
         _count(counted.get(name, counted.get(names.get(name))))
         for name in ("input_tokens", "output_tokens", "total_tokens")
     )
-    if out is None and total is not None:
-        out = max(0, total - (given or 0))
-    elif given is None and total is not None:
+    if total is not None and out is not None and given is None:
         given = max(0, total - out)
+    elif total is not None:
+        out = max(out or 0, total - (given or 0))
     return given, out
 
 
