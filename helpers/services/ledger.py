@@ -154,7 +154,8 @@ def _read(path: Path) -> pd.DataFrame:
     except tables.TableError as error:
         raise tables.TableError(
             f"{error} The ledger is damaged: restore it from a backup, or move it away; then the"
-            " answers in paid/ are counted again, and other attempts are forgotten."
+            " answers in paid/ are counted again, but attempts that were refused, lost or unusable"
+            " are forgotten and asked for again."
         ) from None
 
 
