@@ -191,6 +191,7 @@ def test_messages_say_what_the_server_said():
         ({"retry-after": "-3"}, 0),
         ({"retry-after": "nan"}, 0),
         ({"retry-after": "²"}, 0),
+        ({"retry-after": f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT"}, 0),
     ],
 )
 def test_retry_after(headers, seconds):

@@ -5,6 +5,7 @@ prompt or for all, answers that cannot be used, and keys echoed back.
 import asyncio
 import base64
 import contextlib
+import gzip
 import io
 import json
 from types import SimpleNamespace
@@ -244,6 +245,52 @@ def test_an_image_sent_as_an_event_stream_is_kept(shape):
 def test_an_event_stream_without_an_image_is_empty(event, says):
     with answering((200, stream(event)), among=WORDS) as (address, seen):
         assert says in generate(at(address, WORDS[:1])) and len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("rate_limit_exceeded", ""), ("insufficient_quota", "add credit")]
+)
+def test_an_error_inside_an_event_stream_is_that_error_and_free(code, said):
+    event = stream({"type": "error", "error": {"code": code, "message": "no"}})
+    left = 3 * [(200, event, {"Retry-After": "0.05"})]
+    with answering(lambda *_: left.pop() if left else image(), among=WORDS) as (address, seen):
+        made = at(address, in_flight=1)
+        assert said in generate(made) and len(seen) == (1 if said else 9)
+    failed = made.ledger.frame().query("status != 'ok'")
+    assert len(failed) == (1 if said else 3) and failed["cost_usd"].eq(0).all()
+
+
+def _cut_at_its_end(content):
+    """An answer whose connection closes before it has announced its end."""
+    return 200, content, {"Content-Length": str(len(content) + 9), "Connection": "close"}
+
+
+@pytest.mark.parametrize("kind", ["image_generation.completed", None])
+def test_an_event_stream_that_came_whole_is_kept_though_the_connection_broke(kind):
+    event = {"type": kind, "usage": USAGE, "b64_json": base64.b64encode(png()).decode()}
+    whole = _cut_at_its_end(stream(event) + (b"" if kind else b"data: [DONE]\n\n"))
+    with answering(whole, among=WORDS) as (address, seen):
+        made = at(address, WORDS[:1], ask_again=0, timeout_seconds=1.0)
+        assert generate(made) == "" and len(seen) == 1 and len(on_disk(made)) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 200_000, stream({"type": "partial", "b64_json": "iVBO"})]
+)
+def test_an_answer_that_was_cut_off_may_have_been_billed(content):
+    with answering(_cut_at_its_end(content), among=WORDS) as (address, seen):
+        made = at(address, WORDS[:1], ask_again=1, timeout_seconds=1.0)
+        assert "the answer was lost" in generate(made) and len(seen) == 2
+    assert made.ledger.frame()["status"].tolist() == ["unknown", "unknown"]
+
+
+def test_an_answer_that_unpacks_to_more_than_the_memory_is_given_up(monkeypatch):
+    monkeypatch.setattr(connection, "MOST_BYTES", 1 << 20)
+    bomb = (200, gzip.compress(bytes(1 << 26)), {"Content-Encoding": "gzip"})
+    with answering(bomb, among=WORDS) as (address, seen):
+        made = at(address, WORDS[:1], ask_again=1)
+        assert "larger than 1 MB; may have been billed" in generate(made) and len(seen) == 2
+    assert made.ledger.frame()["status"].tolist() == ["unknown", "unknown"]
 
 
 @pytest.mark.parametrize("trouble", ["redirect", "late", "never"])

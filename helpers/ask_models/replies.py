@@ -7,7 +7,7 @@ from helpers import protocol
 from helpers.services import connection, secrets
 from helpers.services.connection import Unusable, nothing_in
 
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 DECLINED = re.compile(
     r"\b(i(?:'|’)?m (?:very )?sorry|i (?:can ?not|can(?:'|’)t|won(?:'|’)t)"
     r"|i(?:(?:'|’)| a)m (?:not able|unable)"
@@ -55,10 +55,7 @@ def usage(content: bytes) -> dict:
 
 def _body(content: bytes):
     """The JSON value of an answer; the pieces of an event stream are put together."""
-    events = connection.events(content)
-    if not events:
-        return json.loads(content)
-    body = {key: said for event in events for key, said in event.items() if said}
+    body, events = connection.decoded(content), connection.events(content)
     choices = [event["choices"][0] for event in events if event.get("choices")]
     deltas = [choice.get("delta") or {} for choice in choices]
     message = {

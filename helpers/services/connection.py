@@ -28,6 +28,7 @@ NEVER_SENT = (
     httpx2.UnsupportedProtocol,
 )
 OPENAI_ADDRESS = "https://api.openai.com/v1"
+MOST_BYTES = 1 << 28  # of one answer: a small compressed one may unpack to more than the memory
 
 
 class ServiceError(runs.RunError):
@@ -282,6 +283,26 @@ def events(content: bytes) -> list[dict]:
     return [event for event in found if isinstance(event, dict)]
 
 
+def decoded(content: bytes):
+    """The JSON value of an answer, or the fields of all its events. Raises ValueError."""
+    if streamed := events(content):
+        return {key: said for event in streamed for key, said in event.items() if said}
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether nothing of an answer is missing although its connection ended early."""
+    if streamed := events(content):
+        ended = str(streamed[-1].get("type")).endswith(".completed")
+        return ended or content.rstrip().endswith(b"[DONE]")
+    with contextlib.suppress(ValueError):
+        return bool(decoded(content))
+    return False
+
+
 async def call(sent, what: str):
     """The result of a request that costs nothing to repeat. Raises Failed for an error answer,
     ServiceError if there is no connection.
@@ -326,16 +347,16 @@ async def ask(
             headers = dict(response.headers)
             async for piece in response.iter_bytes():
                 content += piece
+                if len(content) > MOST_BYTES:
+                    said = f"the answer is larger than {MOST_BYTES >> 20} MB; may have been billed"
+                    raise Failed(retry_policy.Verdict("again", said), billed=True)
     except openai.APIStatusError as error:
         raise _failed(error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        # The answer is paid for, and it may be complete although the connection ended early.
-        try:
-            json.loads(content)
-        except ValueError:
+        if not _is_whole(content):  # what is whole is paid for and kept
             raise _disconnected(error.__cause__ or error, headers is not None) from None
-    with contextlib.suppress(ValueError, RecursionError):
-        if verdict := retry_policy.judge_success(json.loads(content), headers):
+    with contextlib.suppress(ValueError):
+        if verdict := retry_policy.judge_success(decoded(content), headers):
             raise Failed(verdict, billed=verdict.action == "again")
     return bytes(content), headers
 

@@ -95,7 +95,8 @@ def judge_success(body, headers) -> Verdict | None:
     limit, no credit, a status of its own. None for content, a refusal, or other words: those may
     be billed, and the stages judge them.
     """
-    if not isinstance(body, dict) or any(body.get(key) for key in ("data", "choices", "usage")):
+    content = ("data", "choices", "usage", "b64_json", "url")
+    if not isinstance(body, dict) or any(body.get(key) for key in content):
         return None
     leaves = [*_leaves(body)]
     codes = [said for key, said in leaves if key in ("code", "status", "status_code")]
@@ -213,7 +214,7 @@ def _date(text: str | None) -> datetime | None:
     """The moment that a header names, in UTC where it names no zone; None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
