@@ -35,9 +35,9 @@ class Work:
     A stage defines the orders still `wanted` (`rest` recomputes them), the number still `open`, and
     the expected cost of the most expensive one (`most_expensive`). It enters a request in its
     `ledger` (`begin`), sends it (`send`), keeps the answer (`keep`), and reads from disk how an
-    attempt ended (`ending`: status and ledger fields, or None). Its words for messages are `things`, `groups`,
-    `doing`, `left`, `fields`, `unlike` and `elsewhere`. If `leaves_out`, an order may stay without
-    an answer, and useless answers stop nothing.
+    attempt ended (`ending`: status and ledger fields, or None). Its words for messages are
+    `things`, `groups`, `doing`, `left`, `fields`, `unlike` and `elsewhere`. If `leaves_out`, an
+    order may stay without an answer, and useless answers stop nothing.
     """
 
     leaves_out = False
