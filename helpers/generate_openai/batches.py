@@ -65,7 +65,7 @@ async def _collect_all(client, generation) -> list[str]:
     """
     waiting = []
     for path in sorted((generation.paid / "batches").glob("*.json")):
-        record = work.record(path)
+        record = work.record(path, needs=("submission", "status", "batch_id", "requests"))
         if record["status"] not in ("collected", "never created"):
             waiting.append(await _collect(client, generation, record))
     await generation.ledger.save()

@@ -15,13 +15,15 @@ from helpers.services.connection import Connection, ServiceError
 from helpers.services.ledger import LOST, Ledger
 
 
-def record(path: Path) -> dict:
-    """A record in paid/, {} if there is none. Raises ServiceError for one that is damaged."""
+def record(path: Path, needs: tuple[str, ...] = ("image_id", "request_id")) -> dict:
+    """A record in paid/ with the fields it `needs`, {} if there is none. Raises ServiceError for
+    one that is damaged.
+    """
     if not path.is_file():
         return {}
     with suppress(AttributeError, ValueError):
         kept = json.loads(path.read_text())
-        if kept.keys() >= {"image_id", "request_id"}:
+        if kept.keys() >= {*needs}:
             return kept
     raise ServiceError(
         f"{path} is damaged: restore it from a backup, or delete it and pay for it again."
