@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from types import SimpleNamespace
 
 import pytest
 from faulty_service import ImageServer
@@ -15,6 +16,7 @@ from generations import (
     run_of,
     service_of,
 )
+from other_services import images_only, serving
 
 from helpers.generate_openai import answers, service
 from helpers.rehearsal import image_api_answers
@@ -226,6 +228,18 @@ def test_a_url_that_cannot_be_fetched_is_a_lost_answer_and_counted(monkeypatch):
         with pytest.raises(connection.ServiceError, match="url could not be fetched"):
             generate(made)
     assert made.ledger.spent_usd == pytest.approx(server.billed_usd)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "file:///etc/passwd", "http://\0/", 5, {"a": 1}])
+def test_a_url_that_is_none_is_a_useless_answer_and_counted(url, monkeypatch):
+    monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0,))
+    usage = {"input_tokens": 10, "output_tokens": 196}
+    answer = images_only(lambda *_: (200, {"data": [{"url": url}], "usage": usage}))
+    with serving(answer) as (address, seen):
+        made = generation(SimpleNamespace(url=f"{address}/v1"), 1, ask_again=0)
+        with pytest.raises(connection.ServiceError, match="url"):
+            generate(made)
+    assert len(seen) == 1 and made.ledger.frame()["output_tokens"].tolist() == [196]
 
 
 def test_a_url_may_be_relative_to_the_server():

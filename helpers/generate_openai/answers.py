@@ -194,8 +194,11 @@ def charge(generation, size: str, usage: dict | None, imaged: int) -> dict:
 
 def _fetch(service: Service, url) -> bytes:
     base_url = service.base_url or connection.OPENAI_ADDRESS
-    # A proxy finds what a gateway on this machine passes on, but not the gateway's own files.
-    here = on_loopback(urljoin(base_url, str(url)))
+    try:
+        # A proxy finds what a gateway on this machine passes on, but not the gateway's own files.
+        here = on_loopback(urljoin(base_url, str(url)))
+    except ValueError as error:
+        raise Unusable(f"its url is none ({error})") from None
     return fetch_url(url, base_url, trust_env=not here)
 
 
