@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from helpers.rehearsal import model_api
 from helpers.runner import runs
 from helpers.services import connection, prices
 from helpers.services.connection import ServiceError
@@ -20,14 +21,7 @@ def of(run: runs.Run) -> connection.Connection:
     price = prices.find(
         settings.model, "", settings.price_input, settings.price_output, settings.price_image
     )
-    base_url = connection.address(settings)
-    if settings.provider == "rehearsal" and not base_url and not run.finished:
-        # The stand-in starts here and lives as long as this process.
-        from helpers.rehearsal.model_api import ModelServer
-
-        run.mark_simulated("model readers")
-        base_url = ModelServer().__enter__().url
-    key = "" if run.finished else connection.credential(run)
+    base_url, key = connection.place(run, "model readers", model_api.ModelServer)
     return connection.Connection(settings, base_url, extra, price, key)
 
 

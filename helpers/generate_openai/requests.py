@@ -8,12 +8,11 @@ paid/<image_id>.<suffix> byte for byte as received, then the settled line.
 from collections import Counter
 
 from helpers.generate_openai import answers, paid_images
-from helpers.generate_openai import service as services
 from helpers.generate_openai.prompts import Order
-from helpers.generate_openai.service import Service
+from helpers.generate_openai.service import OWN_FIELDS, Service
 from helpers.plurals import counted
 from helpers.runner import runs
-from helpers.services import budget, prices, sending
+from helpers.services import budget, connection, prices, sending
 from helpers.services.connection import ServiceError
 from helpers.services.work import Work, record
 
@@ -88,7 +87,8 @@ class Generation(Work):
 
     async def send(self, client, order: Order, request_id: str) -> tuple[bytes, dict]:
         """Send one request; returns the answer's bytes and headers."""
-        return await services.ask(client, self.service.request(order), request_id)
+        create = client.images.with_streaming_response.generate
+        return await connection.ask(create, self.service.request(order), OWN_FIELDS, request_id)
 
     def estimate(self, order: Order) -> budget.Estimate:
         """Expected cost of one image, and the amount set aside for it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import openai
 
+from helpers.rehearsal import image_api
 from helpers.runner import runs
 from helpers.services import connection, prices
 
@@ -79,26 +80,13 @@ def of(run: runs.Run) -> Service:
         settings.price_image,
     )
     price.image(settings.size)
-    base_url = connection.address(settings)
-    if settings.provider == "rehearsal" and not base_url and not run.finished:
-        # The stand-in starts here and lives as long as this process.
-        from helpers.rehearsal.image_api import ImageServer
-
-        run.mark_simulated("image API")
-        base_url = ImageServer().__enter__().url
-    key = "" if run.finished else connection.credential(run)
+    base_url, key = connection.place(run, "image API", image_api.ImageServer)
     return Service(settings, base_url, extra, price, key)
 
 
 async def preflight(service: Service) -> str:
     """What the service says about the model; see connection.preflight."""
     return await connection.preflight(service, ("image", "dall"), "makes images")
-
-
-async def ask(client: openai.AsyncOpenAI, body: dict, request_id: str) -> tuple[bytes, dict]:
-    """Send one request for an image; see connection.ask."""
-    create = client.images.with_streaming_response.generate
-    return await connection.ask(create, body, OWN_FIELDS, request_id)
 
 
 async def download(client: openai.AsyncOpenAI, file_id: str, path: Path) -> None:

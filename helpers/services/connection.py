@@ -138,6 +138,21 @@ def address(settings) -> str:
     return base_url + "/v1" if base_url and not urlsplit(base_url).path else base_url
 
 
+def place(run: runs.Run, simulated: str, stand_in: type) -> tuple[str, str]:
+    """The address and the key of a run's service. The rehearsal's stand-in starts here and lives as
+    long as this process; a finished run sends nothing and needs neither.
+
+    Raises ServiceError.
+    """
+    base_url = address(run.parameters)
+    if run.finished:
+        return base_url, ""
+    if run.parameters.provider == "rehearsal" and not base_url:
+        run.mark_simulated(simulated)
+        base_url = stand_in().__enter__().url
+    return base_url, credential(run)
+
+
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)

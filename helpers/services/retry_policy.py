@@ -13,9 +13,10 @@ import json
 import math
 import random
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from helpers.services import secrets
@@ -167,8 +168,8 @@ def retry_after_seconds(headers) -> float:
     milliseconds, value = _number(headers.get("retry-after-ms")), headers.get("retry-after")
     if milliseconds:
         return milliseconds / 1000
-    seconds = _number(value)
-    return seconds if seconds is not None else _seconds_until(value, headers.get("date"))
+    seconds, until = _number(value), _date(value)
+    return max(0.0, until - _now(headers)) if seconds is None and until else seconds or 0.0
 
 
 def _reset_seconds(headers) -> float:
@@ -180,16 +181,15 @@ def _reset_seconds(headers) -> float:
         limit = re.fullmatch(r"(?:x-)?ratelimit-reset(-\w+)?", name.lower())
         left = limit and headers.get(f"x-ratelimit-remaining{limit[1] or ''}")
         if limit and (left is None or _number(left) == 0):
-            waits.append(_duration(headers[name].strip(), headers.get("date")))
+            waits.append(_duration(headers[name].strip(), _now(headers)))
     return max(waits, default=0.0)
 
 
-def _duration(text: str, now: str | None) -> float:
+def _duration(text: str, now: float) -> float:
     seconds = _number(text)
     if seconds is not None:
         seconds = seconds / 1000 if seconds > 1e11 else seconds
-        moment = _date(now) or datetime.now(UTC)
-        return max(0.0, seconds - moment.timestamp()) if seconds > 1e9 else seconds
+        return max(0.0, seconds - now) if seconds > 1e9 else seconds
     parts = re.findall(r"([\d.]+)(ms|[dhms])", text)
     unit = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
     return sum((_number(number) or 0.0) * unit[name] for number, name in parts)
@@ -202,21 +202,20 @@ def _number(value: str | None) -> float | None:
         return None
 
 
-def _seconds_until(moment: str | None, now: str | None) -> float:
-    """Seconds from `now` (the service's own clock if it states it) to `moment`; 0 if that is not a
-    date: then our own back-off applies.
+def _now(headers) -> float:
+    """Seconds since 1970 by the service's own clock if it states it, else by this machine's."""
+    return _date(headers.get("date")) or time.time()
+
+
+def _date(text: str | None) -> float | None:
+    """The moment that a header names, in seconds since 1970, in UTC where it names no zone; None if
+    it is not a date.
     """
-    until = _date(moment)
-    return max(0.0, (until - (_date(now) or datetime.now(UTC))).total_seconds()) if until else 0.0
-
-
-def _date(text: str | None) -> datetime | None:
-    """The moment that a header names, in UTC where it names no zone; None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def wait_seconds(failures: int, retry_after: float, chance: random.Random) -> float:

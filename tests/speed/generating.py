@@ -92,8 +92,7 @@ async def _loop(made):
     """What one writes first: a loop that sends, waits, decodes and writes."""
     async with made.service.client() as client:
         for number, order in enumerate(made.orders):
-            request = made.service.request(order)
-            content, _ = await service.ask(client, request, f"loop-{number}")
+            content, _ = await made.send(client, order, f"loop-{number}")
             path = made.run.folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(answers.read(content, None).content)
