@@ -464,6 +464,13 @@ def test_words_with_markup_and_control_characters_stay_words(place, monkeypatch)
     assert "<b>left</b> effusion & <script>alert(1)</script>" in text
 
 
+def test_letters_that_a_joiner_parts_stay_one_word():
+    said = texts.printable(
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u062f Lu\u200bngs\ufeff Re\u00adal"
+    )
+    assert said == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u062f Lungs Real"
+
+
 def test_a_finished_run_changes_nothing(place):
     run, found, frames, _, _ = analyse()
     run.finish()

@@ -3,6 +3,7 @@ numbers for people.
 """
 
 import re
+import unicodedata
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ BANDS = ((0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial")
 UNFILLED = "enter "  # a new study's study.yaml has placeholders
 MOST_MODULES = 3  # changed modules that a sentence names
 NBSP = "\u00a0"
+JOINERS = "\u200c\u200d"  # Persian and Indian words, and compound signs, need them
 SPACES = re.compile(r"[ \t\r\n]+")
 GOING_BACK = {
     "never": "an answer could not be changed",
@@ -198,10 +200,12 @@ def finding_names(ids: str) -> str:
 
 
 def printable(words: str) -> str:
-    """The text on one line, without control characters and characters that change the text
-    direction.
+    """The text on one line, without control characters, characters that change the text direction
+    and other invisible ones; the two that join or part letters stay.
     """
-    return SPACES.sub(" ", "".join(c if c.isprintable() or c == NBSP else " " for c in words))
+    kept = (c for c in words if c in JOINERS or unicodedata.category(c) != "Cf")
+    allowed = NBSP + JOINERS
+    return SPACES.sub(" ", "".join(c if c.isprintable() or c in allowed else " " for c in kept))
 
 
 FOLDER = Path(__file__).parent / "templates"
