@@ -107,6 +107,7 @@ def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
         ('a: 1\n"a": 3', "line 2: not valid YAML ('a' is there twice)."),
         ("a: 010", "line 1: not valid YAML (010 means 8 in YAML: write 8, or use quotes)."),
         ("a: [b, 1:30]", "(1:30 means 90 in YAML: write 90, or use quotes)."),
+        ("tit\u200cle: Lungs", "the key 'tit\\u200cle' has an invisible character"),
         ("a: 1\0", "not valid YAML (unacceptable character #x0000"),
         ("a: 1".encode("utf-16"), "x.yaml is not UTF-8: save it in that encoding."),
         ("# Größe".encode("latin-1"), "x.yaml is not UTF-8: save it in that encoding."),

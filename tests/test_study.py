@@ -138,7 +138,7 @@ def test_set_only_from(small, capsys):
     assert run("--only", "01_count", "--set", "01_count.numbers=2") == study.DONE
     assert states()["02_double"] == "new"
     assert len(list((small / "outputs/small/01_count/parts").iterdir())) == 2
-    assert run("--only", "02_doubel") == study.FAILED
+    assert run("--only", "02_doubel") == study.BAD_SETTINGS
     assert "did you mean '02_double'" in capsys.readouterr().err
     assert run("--from", "02_double", "--set", "01_count.numbers=2") == study.DONE
     assert json.loads((small / "outputs/small/02_double/doubled.json").read_text()) == [0, 2]
@@ -278,8 +278,9 @@ def test_a_study_that_is_none_makes_no_folder_wherever_its_name_comes_from(
     ("arguments", "said"),
     [
         (["--only", "01_count", "--from", "02_double"], "Nothing is selected"),
-        (["--from", ""], "This study has no run ''"),
-        (["--only", ""], "This study has no run ''"),
+        (["--from", ""], "FROM: no run of this study is named ''"),
+        (["--only", ""], "ONLY: no run of this study is named ''"),
+        (["--only", "0"], "ONLY: no run of this study is named '0'"),
         (["--only", "02_double"], "02_double reads 01_count, which is new and not selected"),
         (["--from", "02_double", "--force"], "02_double reads 01_count, which is new"),
         (["--set", "01.study=other"], "study cannot be set here; STUDY= chooses the study"),
@@ -294,6 +295,14 @@ def test_a_selection_or_a_set_that_cannot_be_meant_is_one_sentence(small, capsys
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not list((small / "outputs").iterdir())
+
+
+def test_the_number_of_a_stage_names_its_only_run(small):
+    names = ["01_count", "02_double", "02_double.more"]
+    assert planning.select(names, ["01"], None) == ["01_count"]
+    assert planning.select(names, [], "02_double") == names[1:]
+    with pytest.raises(parameters.ParameterError, match="could be 02_double or 02_double.more"):
+        planning.select(names, ["02"], None)
 
 
 def test_a_stale_input_that_is_not_selected_is_one_sentence(small, capsys):

@@ -266,6 +266,10 @@ def read_yaml(path: Path) -> dict:
     if not isinstance(values, dict):
         raise ParameterError(f"{path}: must consist of lines `key: value`.")
     for key, value in values.items():
+        if not str(key).isprintable():
+            raise ParameterError(
+                f"{path}: the key {key!a} has an invisible character: type the key again."
+            )
         if isinstance(value, dict) or value is None:
             raise ParameterError(
                 f"{path}: '{key}' must be a scalar or a list of strings; leave a line out to take"
@@ -293,6 +297,22 @@ def as_set(run: str, key: str, value) -> str:
     return f"{run}.{key}={yaml.safe_dump([value], default_flow_style=True, width=10**9)[1:-2]}"
 
 
+def run_named(said: str, names: list[str], where: str) -> str:
+    """The one of `names` that is `said` or begins with it. Raises ParameterError, naming `where`,
+    if none or several do.
+    """
+    found = [name for name in names if name == said] or [
+        name for name in names if name.startswith((f"{said}_", f"{said}."))
+    ]
+    if len(found) > 1:
+        raise ParameterError(f"{where}: '{said}' could be {' or '.join(found)}: name one of them.")
+    if not found:
+        raise ParameterError(
+            f"{where}: no run of this study is named '{said}'{nearest(said, names)}."
+        )
+    return found[0]
+
+
 def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
     """`run.key=value` settings by run. A `;` separates settings in one text (a value may contain
     one too). Values are read as YAML.
@@ -314,15 +334,9 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
                 f"SET '{setting}' must read run.key=value, for example"
                 " 03_finetune_diffusion.steps=200."
             )
-        matching = [name for name in names if name == run] or [
-            name for name in names if name.startswith(f"{run}_") or name.startswith(f"{run}.")
-        ]
-        if len(matching) != 1:
-            raise ParameterError(
-                f"SET '{setting}': no run of this study is named '{run}'{nearest(run, names)}."
-            )
+        named = run_named(run, names, f"SET '{setting}'")
         try:
-            chosen.setdefault(matching[0], {})[key] = yaml.load(value, _Loader) if value else ""
+            chosen.setdefault(named, {})[key] = yaml.load(value, _Loader) if value else ""
         except yaml.YAMLError as error:
             raise ParameterError(f"SET '{setting}': not valid YAML ({_problem(error)}).") from None
     return chosen

@@ -117,10 +117,11 @@ def is_reading(run: runs.Run) -> bool:
 
 
 def select(names: list[str], only: list[str], first: str | None) -> list[str]:
-    """The names chosen by ONLY and FROM. Raises RunError for unknown names or an empty choice."""
-    for name in [*only, *([] if first is None else [first])]:
-        if name not in names:
-            raise runs.RunError(f"This study has no run '{name}'{parameters.nearest(name, names)}.")
+    """The names chosen by ONLY and FROM, which take the beginning of a name too. Raises
+    ParameterError for a name that is not one run, RunError for an empty choice.
+    """
+    only = [parameters.run_named(name, names, "ONLY") for name in only]
+    first = first if first is None else parameters.run_named(first, names, "FROM")
     chosen = [name for name in names if (not only or name in only) and name >= (first or "")]
     if not chosen:
         raise runs.RunError(
