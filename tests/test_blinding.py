@@ -553,6 +553,34 @@ def test_the_plan_is_frozen(pool, tmp_path):
     ]
 
 
+def test_comments_and_the_order_of_keys_in_settings_are_no_change(pool, tmp_path):
+    settings_file = tmp_path / "params" / STUDY / "08_analyse_readings.yaml"
+    settings_file.write_text("margin: 0.1\nreplicates: 500\n")
+    sealed_set(pool, tmp_path)
+    settings_file.write_text("# why\nreplicates: 500 # draws\r\nmargin: 1.0e-1\n")
+    assert seal.plan_changes(tmp_path / "reading_set", STUDY) == []
+    settings_file.write_text("replicates: 500\n")
+    assert len(seal.plan_changes(tmp_path / "reading_set", STUDY)) == 1
+    assert "compared by their values" in seal.frozen(tmp_path / "reading_set")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "default"),
+    [("07_ask_models", "repeats", 1), ("09_compare_with_paper", "xrays", 20)],
+)
+def test_a_parameter_of_a_model_or_of_the_comparison_given_by_set_is_a_change(
+    pool, tmp_path, name, key, default
+):
+    (tmp_path / "params" / STUDY / f"{name}.yaml").write_text("# all as in the notebook\n")
+    sealed_set(pool, tmp_path)
+    declared = parameters.schema(folders.NOTEBOOKS / f"{name}.ipynb")
+    given = {k: one.default for k, one in declared.items() if k not in ("study", "variant")}
+    sealed = tmp_path / "sealed"
+    assert seal.settings_changed(sealed, runs.Run(STUDY, name, given)) == []
+    changed = seal.settings_changed(sealed, runs.Run(STUDY, name, given | {key: 3}))
+    assert changed == [f"{key} of {name} was {default} and is 3"]
+
+
 def test_the_code_that_analyses_and_its_packages_are_frozen(pool, tmp_path, monkeypatch):
     root = tmp_path / "checkout"
     shutil.copytree(folders.ROOT / "helpers", root / "helpers")
@@ -594,7 +622,9 @@ def test_the_plan_is_what_the_analysis_does_whatever_set_it(pool, tmp_path, monk
     )
     assert seal.settings_changed(tmp_path / "sealed", run) == []
     run.parameters["margin"] = 0.15  # as SET= would do
-    assert seal.settings_changed(tmp_path / "sealed", run) == ["margin was 0.2 and is 0.15"]
+    assert seal.settings_changed(tmp_path / "sealed", run) == [
+        "margin of 08_analyse_readings was 0.2 and is 0.15"
+    ]
     path = notebooks / "08_analyse_readings.ipynb"
     looked_at = path.read_text().replace(
         '"outputs": []', '"outputs": [{"output_type": "stream", "name": "stdout", "text": ["x"]}]'

@@ -109,6 +109,19 @@ def test_the_report_says_that_a_model_is_simulated(analysed):
     assert told["simulated"] == ["model readers"]
 
 
+def test_the_report_says_that_a_model_was_not_asked_as_planned(analysed):
+    run = runs.Run(STUDY, "08_analyse_readings", analysed[0].values, {"simulated": []})
+    set_run, reading = runs.load(STUDY, reading_studies.SET), runs.Run(STUDY, "07_read_cases", {})
+    model = run.folder.parent / "07_ask_models" / "manifest.json"
+    before = model.read_text()
+    asked = json.loads(before)
+    asked["parameters"] |= {"longest_answer": 7}  # as SET= would do
+    model.write_text(json.dumps(asked))
+    told = report.context(run, set_run, reading, {"history": []})
+    model.write_text(before)
+    assert "longest_answer of 07_ask_models was 2000 and is 7" in told["plan_changes"]
+
+
 def test_a_model_has_rows_of_its_own_with_everything(analysed):
     run, found, _, _, beside, more = analysed
     told = beside["models"]

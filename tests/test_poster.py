@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import poster_studies
 import pytest
+from conftest import values
 from PIL import Image
 
 from helpers import licences
@@ -162,6 +163,16 @@ def test_a_reader_who_withdrew_holds_nothing_up(place):
     said = " ".join(said["methods"])
     assert "every reader who stayed had locked their answers" in said
     assert "Not all planned readers had locked when it was opened in an emergency (a reader" in said
+
+
+def test_the_poster_says_that_the_comparison_is_not_the_planned_one(place):
+    poster_studies.analysed()
+    compared = values("09_compare_with_paper", xrays=30)  # as SET= would give it
+    runs.begin("small", "09_compare_with_paper", compared).finish()
+    run = poster_studies.begin(comparison="09_compare_with_paper")
+    changes = making.read_results(run)["context"]["plan_changes"]
+    run.release()
+    assert "xrays of 09_compare_with_paper was 20 and is 30" in changes
 
 
 def test_the_poster_says_what_the_report_says(place):

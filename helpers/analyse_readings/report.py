@@ -34,8 +34,8 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
     """
     path = folders.params_folder(run.study) / "study.yaml"
     reading_set, sealed = set_run.folder / "reading_set", set_run.folder / "sealed"
-    for name in run.parameters.models:
-        run.reads(name)  # so that what is simulated includes the models
+    # `reads` also marks this run as simulated if a model is.
+    used = [run, *(run.reads(name) for name in run.parameters.models)]
     commitment = seal.read_commitment(reading_set)
     shown = json.loads((reading_set / "study.json").read_text())
     late = [_locked_after(entry, reading_run) for entry in unsealed["history"]]
@@ -52,9 +52,8 @@ def context(run: runs.Run, set_run: runs.Run, reading_run: runs.Run, unsealed: d
         "shown_at": {name: shown[name] for name in ("size", "bits")},
         "committed_utc": commitment["committed_utc"],
         "planned_readers": commitment["readers"],
-        "plan_changes": (
-            seal.plan_changes(reading_set, run.study) + seal.settings_changed(sealed, run)
-        ),
+        "plan_changes": seal.plan_changes(reading_set, run.study)
+        + [change for one in used for change in seal.settings_changed(sealed, one)],
         "openings": opened,
         "early_openings": [
             how

@@ -54,7 +54,10 @@ def seal(
         "presentations": len(key),
         "readers": int(readers),
         "plan": freeze_plan(study, sealed),
-        "defaults": {path.name: _defaults(path) for path in _plan_notebooks()},
+        "defaults": {
+            f"{name}.ipynb": _defaults(folders.NOTEBOOKS / f"{name}.ipynb")
+            for name in (MODELS, *PLANNED)
+        },
         "blocks": _blocks(Path(reading_set)),
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
@@ -214,10 +217,12 @@ def frozen(reading_set: Path) -> str:
     then = read_commitment(reading_set)
     versions = ", ".join(f"{name} {version}" for name, version in then["packages"].items())
     return (
-        f"Frozen with the reading set: {', '.join(sorted(then['plan']))}; the code of"
+        f"Frozen with the reading set: {', '.join(sorted(then['plan']))} (settings are compared"
+        " by their values, notebooks by their code, texts by their bytes); the code of"
         f" {len(then['code'])} modules that 08 and 09 execute (syntax trees without comments and"
         f" docstrings); {versions}. The parts, in order, with their questions:"
-        f" {'; '.join(then.get('blocks', [])) or 'one, the published question'}."
+        f" {'; '.join(then.get('blocks', [])) or 'one, the published question'}. The record of the"
+        " key's openings is an ordinary file: if somebody deleted it, nothing would show that."
     )
 
 
@@ -225,9 +230,14 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
     """How the analysis differs from the one frozen before the read - settings, notebooks, modules
     and packages - one phrase each; empty when it is the same.
     """
-    then = read_commitment(reading_set)
+    then, plan = read_commitment(reading_set), Path(reading_set).parent / "sealed" / "plan"
     now = {
-        "plan": {path.name: _plan_digest(path) for path in _plan_files(study)},
+        "plan": {
+            path.name: then["plan"][path.name]
+            if _same_values(path, plan / path.name)
+            else _plan_digest(path)
+            for path in _plan_files(study)
+        },
         "code": executed_code.of(_plan_notebooks()),
         "packages": executed_code.packages(),
     }
@@ -247,21 +257,21 @@ def plan_changes(reading_set: Path, study: str) -> list[str]:
 
 
 def planned(sealed: Path, run: runs.Run) -> dict:
-    """The parameters of an analysis in the frozen plan: the notebook's defaults and the settings of
-    the run; empty without a frozen notebook. An analysis that was added later is held to one that
-    was planned for the same reading set.
+    """The parameters of a run of 07 to 09 in the frozen plan: the notebook's defaults and the
+    settings of the run. A run that was added later is held to one that was planned for the same
+    reading set.
     """
     plan, stem = Path(sealed) / "plan", run.notebook.stem
-    if not (plan / run.notebook.name).is_file():
-        return {}
-    declared = parameters.schema(plan / run.notebook.name)
-    defaults = _defaults(plan / run.notebook.name)
+    commitment = read_commitment(Path(sealed).parent / "reading_set")
+    defaults = commitment.get("defaults", {}).get(run.notebook.name)
+    if defaults is None:  # a set of an earlier version
+        path = plan / run.notebook.name
+        defaults = _defaults(path) if path.is_file() else {}
     # A file that was put into the folder later is not part of the plan.
-    frozen = sorted(read_commitment(Path(sealed).parent / "reading_set")["plan"])
+    frozen = sorted(commitment["plan"])
     for name in (f"{run.name}.yaml", f"{stem}.yaml", *frozen):
         if name in frozen and name.startswith(stem) and name.endswith(".yaml"):
-            path = plan / name
-            found = defaults | parameters.check(parameters.read_yaml(path), declared, str(path))
+            found = defaults | parameters.read_yaml(plan / name)
             same_set = found.get("reading_set") == run.parameters.get("reading_set")
             if name == f"{run.name}.yaml" or same_set:
                 return found
@@ -269,14 +279,14 @@ def planned(sealed: Path, run: runs.Run) -> dict:
 
 
 def settings_changed(sealed: Path, run: runs.Run) -> list[str]:
-    """Parameters of an analysis that differ from the frozen plan, whatever set them. One phrase
-    each.
+    """Parameters of a run of 07 to 09 that differ from the frozen plan, whatever set them. One
+    phrase each.
 
     `emergency` is not part of the plan: opening the key early is recorded and reported separately.
     """
     used = run.parameters
     return [
-        f"{key} was {value!r} and is {used[key]!r}"
+        f"{key} of {run.name} was {value!r} and is {used[key]!r}"
         for key, value in planned(sealed, run).items()
         if key in used and key != "emergency" and value != used[key]
     ]
@@ -286,6 +296,13 @@ def _plan_digest(path: Path) -> str:
     # A notebook's outputs and its parameter `study` are not part of the plan; its code and the
     # settings in force are.
     return freshness.code_digest(path) if path.suffix == ".ipynb" else sha256(path)
+
+
+def _same_values(path: Path, frozen: Path) -> bool:
+    """Whether two YAML files have the same values; comments and the order of keys do not count."""
+    if path.suffix != ".yaml" or not frozen.is_file():
+        return False
+    return parameters.read_yaml(path) == parameters.read_yaml(frozen)
 
 
 def _defaults(notebook: Path) -> dict:

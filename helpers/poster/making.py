@@ -11,6 +11,7 @@ import pandas as pd
 from helpers import figures, images
 from helpers.analyse_readings import image_sets, report_figures
 from helpers.analyse_readings import texts as report
+from helpers.assemble_reading_set import seal
 from helpers.poster import companion, key_figure, printing, showing, texts
 from helpers.runner import runs
 
@@ -39,6 +40,11 @@ def read_results(run: runs.Run) -> dict:
     if "context" not in found:
         raise runs.RunError(f"{analysis.name} was made by an earlier version: redo it (FORCE=1).")
     showing.refuse_open_readers(run, found)
+    if run.parameters.comparison:  # 08 was finished before 09, so its report cannot know this
+        sealed = runs.load(run.study, analysis.parameters.reading_set).folder / "sealed"
+        later = seal.settings_changed(sealed, run.reads(run.parameters.comparison))
+        changes = [*found["context"]["plan_changes"], *later]
+        found["context"]["plan_changes"] = list(dict.fromkeys(changes))
     return found
 
 
