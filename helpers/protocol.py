@@ -30,7 +30,9 @@ NAMES_GENERATION = re.compile(
     r"\b(?:real|unreal|realis(?:tic|m)|(?:deep[- ]?)?fak(?:es?|ed|ing)|forged|fabricated"
     r"|generat(?:e[ds]?|ing|ions?|ive|ors?)|synthe(?:tics?|tically|sis|si[sz]e[ds]?|si[sz]ing)"
     r"|artificial(?:ly)?|ai|a\.i\.|gans?|(?:chat)?gpt|dall[-·]?e|diffusion|machine learning"
-    r"|(?:machine|computer)[- ]made|simulat(?:e[ds]?|ions?)|authentic(?:ity)?|genuine|unaware)\b",
+    r"|gen-?ai|deep learning|neural networks?|imitations?|counterfeits?|(?:machine|computer)[- ]made"
+    r"|(?:made|created|drawn|produced) by (?:an? )?(?:machine|computer|algorithm)s?"
+    r"|simulat(?:e[ds]?|ions?)|authentic(?:ity)?|genuine|unaware)\b",
     re.IGNORECASE,
 )
 CONTROL = re.compile(

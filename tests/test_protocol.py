@@ -25,6 +25,7 @@ UNAWARE = [
     reading_studies.BLOCK | {"block": "first", "title": "Chest images", "unaware": "true"},
     reading_studies.BLOCK | {"block": "second", "order": 2, "title": "Real or generated?"},
 ]
+ASIDE = [SCALE, LABEL | {"block": "second"}]
 
 
 def built(asked: list[dict], shown: list[dict] | None = None) -> protocol.Protocol:
@@ -122,6 +123,34 @@ def test_shown_when_takes_an_answer_as_people_write_it(said):
     shown = {"odd": (True, False), "level": ("r", "f"), "quality": (2, 1)}
     other = why.shown_when[0]
     assert [why.is_shown({other: value}) for value in shown[other]] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["fake1", "genai-study", "deepfakes_2", "lungs-ai"])
+def test_the_name_of_an_unaware_study_does_not_give_it_away(name):
+    given = {"study": name, "consent": "You read."}
+    designed = built(ASIDE, UNAWARE)
+    assert len(blocks.names_of_generation(given, designed)) == 1
+    assert blocks.names_of_generation(given | {"study": "airway2"}, designed) == []
+
+
+@pytest.mark.parametrize("said", ["Which was made by a computer?", "Was it drawn by a machine?"])
+def test_what_an_unaware_block_must_not_say_in_other_words(said):
+    shown = {"study": "lungs", "consent": said}
+    assert len(blocks.names_of_generation(shown, built(ASIDE, UNAWARE))) == 1
+
+
+def test_no_part_tells_the_truth_before_the_last_unaware_part_has_ended():
+    learning = reading_studies.BLOCK | {"block": "learning", "images": "own", "tell_truth": "true"}
+    shown = {"study": "lungs", "consent": "You read."}
+    first, *others = UNAWARE
+    early = [learning | {"order": 0, "title": "Warm-up"}, first, *others]
+    later = [first, *others, learning | {"order": 9, "title": "Learning"}]
+    mistakes = blocks.names_of_generation(shown, built(ASIDE, early))
+    assert [sentence for *_, sentence in mistakes] == [
+        "blocks.csv, part “Warm-up”: it tells the truth (tell_truth) before the last unaware part"
+        " has ended: move it to a later place."
+    ]
+    assert blocks.names_of_generation(shown, built(ASIDE, later)) == []
 
 
 def as_saved(path, change) -> None:

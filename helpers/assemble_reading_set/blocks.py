@@ -184,6 +184,11 @@ def paragraphs(path: Path) -> str:
     return texts
 
 
+def as_words(name: str) -> str:
+    """A name as separate words: fake_lungs2 as 'fake lungs '."""
+    return re.sub(r"[\W\d_]+", " ", name)
+
+
 def names_of_generation(
     shown: Mapping[str, str], designed: protocol.Protocol
 ) -> list[protocol_tables.Mistake]:
@@ -199,22 +204,32 @@ def names_of_generation(
         if name not in ("study", "consent", "language")
     ]
     name = shown["study"]
-    texts.append(("study.yaml", 0, f"the study's name, '{name}'", name.replace("_", " ")))
+    texts.append(("study.yaml", 0, f"the study's name, '{name}'", as_words(name)))
     texts.append(("consent.txt", 0, "consent.txt", shown.get("consent", "")))
     early = designed.blocks[: unaware[-1] + 1]
     for place, block in enumerate(early):
         said = f"{block.title}\n{block.instructions}"
         texts.append(("blocks.csv", place, f"blocks.csv, part “{block.title}”", said))
+    told = [
+        (
+            "blocks.csv",
+            place,
+            f"blocks.csv, part “{block.title}”: it tells the truth (tell_truth)"
+            " before the last unaware part has ended: move it to a later place.",
+        )
+        for place, block in enumerate(early)
+        if block.tell_truth
+    ]
     names = {protocol.READER, *(block.block for block in early)}
     for place, question in enumerate(designed.questions):
-        said = f"{question.id.replace('_', ' ')}\n{question.text}\n{question.options}"
+        said = f"{as_words(question.id)}\n{question.text}\n{question.options}"
         where = f"questions.csv, question '{question.id}'"
         if names & {*question.blocks}:
             texts.append(("questions.csv", place, where, said))
     for path in sorted(PAGE_WORDS.glob("texts.*.json")):
         said = json.dumps(json.loads(path.read_text()), ensure_ascii=False)
         texts.append((path.name, 0, path.name, said))
-    return [
+    return told + [
         (
             *at,
             f"{where}: {' and '.join(sorted(words))} would reveal to unaware readers what they must"

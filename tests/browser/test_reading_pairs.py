@@ -108,6 +108,7 @@ def test_a_pair_is_linked_unlinked_answered_and_changed(browser, server):
     third = reader.shown(second)
     page.click("text=Change the last answer")
     assert reader.shown(third) == second
+    assert page.inner_text(".progress") == "Changing pair 2"
     page.click(".choice[data-value=right]")
     page.fill("#reason", "a second look")
     page.keyboard.press("Enter")

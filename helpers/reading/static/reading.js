@@ -182,7 +182,9 @@ export class Reading {
     const kind = this.app.words.modality[about.modality] ?? about.modality;
     const editable = this.last();
     const other = state.pictures[editable];
-    this.progress.textContent = this.changing ? fill(this.words.changing, { n }) : words;
+    const { changing, changing_pair } = this.words;
+    const changed = fill(this.block.pairs ? changing_pair : changing, { n });
+    this.progress.textContent = this.changing ? changed : words;
     if (!this.block.pairs) this.canvas.ariaLabel = words;
     this.kind.textContent = about.training ? `${kind}, ${this.words.not_scored}` : kind;
     Object.assign(this.meter, { max: of, value: n - 1, ariaLabel: words });
@@ -243,7 +245,7 @@ export class Reading {
     const { title, body, pause, go_on } = trained ? words.training : words.rest;
     const offered = [pause && ["pause", pause], ["go", go_on, "primary"]].filter(Boolean);
     this.hold();
-    const chosen = await ask(title, fill(body, { n }), offered);
+    const chosen = await ask(title, fill(body, { n, of: state.total }), offered);
     this.release();
     if (chosen === "pause") this.pause();
   }

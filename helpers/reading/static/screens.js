@@ -228,8 +228,8 @@ function displayCheck(app) {
 function again({ words: { summary: words }, state, settings, openAnswer }) {
   const open = Object.keys(state.answers).filter((id) => !state.pictures[id].training);
   const look = (id) => {
-    const n = state.pictures[id].position;
-    return button(fill(words.image, { n }), () => openAnswer(id), { className: "choice" });
+    const { position: n, beside } = state.pictures[id];
+    return button(fill(beside ? words.pair : words.image, { n }), () => openAnswer(id), { className: "choice" });
   };
   const part = ({ title, number }) => {
     const own = open.filter((id) => state.pictures[id].block === number);
