@@ -30,8 +30,8 @@ NAMES_GENERATION = re.compile(
     r"\b(?:real|unreal|realis(?:tic|m)|(?:deep[- ]?)?fak(?:es?|ed|ing)|forged|fabricated"
     r"|generat(?:e[ds]?|ing|ions?|ive|ors?)|synthe(?:tics?|tically|sis|si[sz]e[ds]?|si[sz]ing)"
     r"|artificial(?:ly)?|ai|a\.i\.|gans?|(?:chat)?gpt|dall[-·]?e|diffusion|machine learning"
-    r"|gen-?ai|deep learning|neural networks?|imitations?|counterfeits?|(?:machine|computer)[- ]made"
-    r"|(?:made|created|drawn|produced) by (?:an? )?(?:machine|computer|algorithm)s?"
+    r"|gen-?ai|deep learning|neural networks?|imitations?|counterfeits?"
+    r"|(?:machine|computer)[- ]made|(?:made|created|drawn|produced) by (?:a )?(?:machine|computer)"
     r"|simulat(?:e[ds]?|ions?)|authentic(?:ity)?|genuine|unaware)\b",
     re.IGNORECASE,
 )

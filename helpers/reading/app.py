@@ -103,6 +103,9 @@ class ReadingServer(Voila):
     def init_handlers(self) -> list:
         """The routes of this server, and no other routes of Voila or Jupyter."""
         prefix = re.escape(self.server_url.rstrip("/"))
+        # a word that the page needs when it cannot ask for its words
+        trouble = self.setting.page["words"]["page"]["trouble"]
+        self.voila_configuration.extension_config = {"trouble": trouble}
 
         def at(path: str) -> str:  # a proxy may pass the prefix on or remove it
             return f"(?:{prefix})?{path}"

@@ -3,6 +3,7 @@ large type, other scripts. No answer is lost, refused or sent by accident.
 """
 
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +32,7 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 15}
+    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 17}
     running = serve(tmp_path_factory.mktemp("circumstances"), asked=ASKED, **given)
     yield running
     running.stop()
@@ -223,6 +224,38 @@ def test_an_image_that_stays_silent_is_asked_for_again_within_seconds(browser, s
     began = time.monotonic()
     reader.register()
     assert asked and time.monotonic() - began < 20
+
+
+def test_a_page_that_cannot_ask_says_so_and_goes_on_by_itself(browser, server):
+    reader, away = Reader(browser, link(server, 15)), lambda route: route.abort()
+    page = reader.page
+    down = lambda route: route.fulfill(status=503, body='{"saved": false}')  # noqa: E731
+    page.route("**/reading/state", down)
+    page.goto(reader.link)
+    page.wait_for_selector("#reading-wait:has-text('cannot be opened just now')")
+    page.unroute("**/reading/state", down)
+    page.wait_for_selector("h1:has-text('Before you begin')")
+    page.route("**/reading/image/**", away)
+    reader.come_to_the_display_check()
+    reader.check_display()
+    page.wait_for_selector(".loading:has-text('has not arrived yet')")
+    page.unroute("**/reading/image/**", away)
+    reader.shown()
+    assert page.locator(".loading").is_hidden() and reader.unexpected() == []
+
+
+def test_a_long_consent_is_printed_whole_and_black_on_white(browser, server):
+    reader = Reader(browser, link(server, 16))
+    reader.open()
+    page = reader.page
+    page.evaluate("document.querySelector('.text').textContent = 'You may stop.\\n'.repeat(200)")
+    assert len(re.findall(rb"/Type /Page\b", page.pdf())) > 2
+    page.emulate_media(media="print")
+    look = "getComputedStyle(document.querySelector('.check'))"
+    assert page.evaluate(f"[{look}.color, {look}.backgroundColor]") == [
+        "rgb(0, 0, 0)",
+        "rgb(255, 255, 255)",
+    ]
 
 
 def test_an_image_that_arrives_slowly_is_asked_for_once(browser, server):

@@ -57,8 +57,8 @@ export class Server {
   }
 
   // One image: {values, width, height}. Repeated until it arrives; null if this reader may not load
-  // it.
-  async image(study, id) {
+  // it. late(): called each time that it did not arrive.
+  async image(study, id, late) {
     const place = [study, this.reader, id].map(encodeURIComponent).join("/");
     let { limit } = this;
     for (let wait = 200; ; wait = Math.min(wait * 2, 3000)) {
@@ -71,6 +71,7 @@ export class Server {
       } catch ({ name }) {
         if (name === "TimeoutError") limit = Math.min(2 * limit, LONGEST);
       }
+      late();
       await pause(wait);
     }
   }

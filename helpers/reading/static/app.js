@@ -27,8 +27,7 @@ export function begin(server) {
     ]);
     const { words, ...settings } = page;
     Object.assign(app, { state, words, settings });
-    const waiting = document.getElementById("reading-wait");
-    if (waiting) waiting.textContent = words.page.opening;
+    waitingSays(words.page.opening);
     if (["read", "display"].includes(app.state.phase)) fetchAhead();
   })();
   return beginning;
@@ -40,8 +39,15 @@ async function come(call) {
     const { status, data } = await call();
     if (status === 200) return data;
     if (status === 401) return signIn();
+    waitingSays(document.getElementById("reading-wait")?.dataset.trouble);
     await pause(wait);
   }
+}
+
+// Say why there is no screen yet. The practice page has no such sentence.
+function waitingSays(text) {
+  const waiting = document.getElementById("reading-wait");
+  if (waiting && text) waiting.textContent = text;
 }
 
 function signIn() {
@@ -157,7 +163,8 @@ function fetchAhead() {
 function fetchImage(id) {
   if (!app.images.has(id)) {
     const { study, bits } = app.settings;
-    const coming = app.server.image(study, id).then((raw) => raw && prepare(raw, bits));
+    const late = () => app.screen?.late?.(id);
+    const coming = app.server.image(study, id, late).then((raw) => raw && prepare(raw, bits));
     app.images.set(id, coming);
     coming.then((ready) => {
       if (ready) coming.ready = ready;

@@ -153,6 +153,12 @@ export class Reading {
     requestAnimationFrame(() => requestAnimationFrame(() => this.painted(id, turn)));
   }
 
+  // An image did not arrive and is asked for again.
+  late(id) {
+    if (!this.films.loading.hidden && this.app.both(this.current).includes(id))
+      this.films.cover(this.words.late);
+  }
+
   // The server refuses this image. Either it will allow it once waiting messages are saved, or the
   // reader's position has changed.
   async notOpen(id, turn, again) {

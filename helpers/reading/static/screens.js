@@ -229,7 +229,8 @@ function again({ words: { summary: words }, state, settings, openAnswer }) {
   const open = Object.keys(state.answers).filter((id) => !state.pictures[id].training);
   const look = (id) => {
     const { position: n, beside } = state.pictures[id];
-    return button(fill(beside ? words.pair : words.image, { n }), () => openAnswer(id), { className: "choice" });
+    const named = fill(beside ? words.pair : words.image, { n });
+    return button(named, () => openAnswer(id), { className: "choice" });
   };
   const part = ({ title, number }) => {
     const own = open.filter((id) => state.pictures[id].block === number);
