@@ -194,6 +194,52 @@ def test_without_https_permission_or_camera_the_page_says_so_kindly(companion, h
         assert page.is_visible("#figure") and page.is_hidden("#view")
 
 
+def test_a_camera_that_was_pressed_twice_is_off_when_it_is_stopped(host):
+    with opened("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream") as page:
+        page.goto(f"http://127.0.0.1:{host}/")
+        page.evaluate(
+            """() => {
+                self.tracks = [];
+                const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+                navigator.mediaDevices.getUserMedia = async (wish) => {
+                    const stream = await ask(wish);
+                    self.tracks.push(...stream.getTracks());
+                    return stream;
+                };
+                document.querySelector("#camera").click();
+                document.querySelector("#camera").click();
+            }"""
+        )
+        page.wait_for_selector("#camera:has-text('Stop the camera')")
+        page.wait_for_timeout(1000)
+        page.click("#camera")
+        assert page.evaluate("tracks.map(track => track.readyState)") == ["ended"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_long_names_fit_and_a_text_from_right_to_left_begins_on_the_right(
+    size, companion, tmp_path
+):
+    width, height = SIZES[size]
+    folder = shutil.copytree(companion.folder / "companion", tmp_path / "page")
+    told = truth(companion) | {"title": "\u05e9\u05dc\u05d5\u05dd 3 \u05d1"}
+    told["quiz"] = [
+        image | {"source": "stabilityai/a-model@" + 120 * "a"} for image in told["quiz"]
+    ]
+    (folder / "data.js").write_text(f"self.COMPANION = {json.dumps(told)};")
+    with opened(viewport={"width": width, "height": height}) as page:
+        page.goto((folder / "index.html").as_uri())
+        page.click("[data-answer=fake]")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        begins = """() => {
+            const [heading, range] = [document.querySelector("h1"), document.createRange()];
+            range.setStart(heading.firstChild, 0);
+            range.setEnd(heading.firstChild, 1);
+            return heading.getBoundingClientRect().right - range.getBoundingClientRect().right;
+        }"""
+        assert abs(page.evaluate(begins)) < 2
+
+
 def test_the_slider_goes_from_noise_to_the_finished_image(companion, host):
     with opened() as page:
         page.goto(f"http://127.0.0.1:{host}/")

@@ -143,6 +143,7 @@ function lay(corners, width) {
 }
 
 let stop = null;
+let starting = false; // a second press would start the camera twice and end it once
 function light(on) {
   $("light").setAttribute("aria-pressed", on);
   const { clientWidth, clientHeight } = $("figure");
@@ -164,8 +165,10 @@ $("light").addEventListener("click", () => {
   light(on);
 });
 $("camera").addEventListener("click", async () => {
+  if (starting) return undefined;
   $("camera-says").textContent = "";
   if (stop) return still();
+  starting = true;
   try {
     stop = await Camera.start(page, $("view"), (corners) => {
       if ($("view").hidden) return;
@@ -179,6 +182,7 @@ $("camera").addEventListener("click", async () => {
   } catch (error) {
     $("camera-says").textContent = error.message;
   }
+  starting = false;
   return undefined;
 });
 addEventListener("resize", () => $("light").getAttribute("aria-pressed") === "true" && light(true));
