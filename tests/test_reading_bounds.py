@@ -63,6 +63,18 @@ def test_the_operator_is_told_what_an_id_is(server):
     assert "Traceback" not in done.stderr and "login#" not in done.stdout
 
 
+def test_a_command_says_so_when_it_takes_no_reader_or_the_reader_is_known(server):
+    first = server.command("add", "known").stdout
+    for arguments in (("links", "known"), ("backup", "copy.sqlite"), ("serve", "known")):
+        done = server.command(*arguments)
+        assert done.returncode == 1 and "takes no reader" in done.stderr and not done.stdout
+    again = server.command("add", "known")
+    assert again.returncode == 1 and "is a reader already: DO=renew" in again.stderr
+    code = first.split("login#")[1].split()[0]
+    assert Client(server.port).post("login", {"code": code})[0] == 200
+    del server.links["known"]
+
+
 def test_an_id_is_the_same_however_its_letters_are_composed(tmp_path):
     engine = store.open_store(tmp_path / "readings.sqlite")
     accounts.add_reader(engine, "mu\u0308ller")
@@ -241,7 +253,8 @@ def test_health_writes_and_a_locked_store_is_named_in_the_log(server):
 
 def test_a_withdrawal_by_the_team_is_told_as_such_and_an_erased_reader_is_not_registering(server):
     reader, name = server.client(7), list(server.links)[7]
-    current = reader.enter()["current"]
+    assert reader.answer(reader.enter()["current"])[0] == 200
+    current = reader.state()["current"]
     assert server.command("withdraw", name, "--reason", "a letter").returncode == 0
     status, told = reader.answer(current)
     assert status == 422 and "withdrawn" in told["error"]

@@ -384,17 +384,14 @@ def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch)
     )
     assert "login#" not in done.stdout, "no link is given out by a server that does not start"
     command = [sys.executable, "-m", "helpers.reading.server", reading_studies.STUDY, "status"]
-    done = subprocess.run(
-        command,
-        env=server.env() | {"READING_DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/x"},
-        capture_output=True,
-        text=True,
-    )
-    assert (
-        done.returncode == 1
-        and "cannot be opened" in done.stderr
-        and not any(word in done.stderr for word in ("Traceback", "hidden"))
-    )
+    for url, told in {
+        "postgresql://me:hidden@127.0.0.1:1/x": "cannot be opened",
+        "postgresql:me:hidden@127.0.0.1/x": "must be postgresql://user:password@host/database.",
+    }.items():
+        env = server.env() | {"READING_DATABASE_URL": url}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 1 and told in done.stderr
+        assert not any(word in done.stderr for word in ("Traceback", "hidden"))
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr

@@ -250,6 +250,29 @@ def test_only_postgresql_is_opened_by_url(tmp_path):
         store.open_store(f"sqlite:///{tmp_path / 'readings.sqlite'}")
 
 
+@pytest.mark.parametrize("gone", ["deleted", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_is_no_longer_there(engine, tmp_path, gone):
+    accounts.add_reader(engine, "reader-a")
+    store.append(engine, "reader-a", message(1))
+    path = tmp_path / "readings.sqlite"
+    path.rename(tmp_path / "aside")
+    if gone == "replaced":
+        path.write_bytes(b"")
+    with pytest.raises((sa.exc.DBAPIError, OSError)) as raised:
+        store.append(engine, "reader-a", message(2))
+    assert store.trouble(raised.value)
+    (tmp_path / "aside").replace(path)
+    store.append(engine, "reader-a", message(2))
+    assert len(store.events(engine)) == 2 and store.verify(engine) == []
+
+
+def test_a_backup_never_replaces_the_store_itself(engine, tmp_path):
+    before = (tmp_path / "readings.sqlite").stat().st_ino
+    with pytest.raises(store.StoreError, match="is the store itself"):
+        backup.backup(engine, tmp_path / "." / "readings.sqlite")
+    assert (tmp_path / "readings.sqlite").stat().st_ino == before
+
+
 def test_backup_while_open_and_copy_into_another_store(engine, tmp_path):
     for number in range(3):
         store.append(engine, "reader-a", message(number))

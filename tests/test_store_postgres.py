@@ -81,6 +81,19 @@ def test_the_usual_address_works_and_a_wrong_one_is_one_sentence(engine, address
         store.open_store("nosuch://host/database")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://127.0.0.1:1/nothing?user=me&password=hidden",
+        "postgresql://me:se@hidden@127.0.0.1:1/nothing",
+    ],
+)
+def test_no_message_shows_a_password_however_it_is_given(url):
+    with pytest.raises(store.StoreError) as raised:
+        store.open_store(url)
+    assert "hidden" not in str(raised.value)
+
+
 def test_append_resend_refuse_verify_and_erase(engine):
     accounts.add_reader(engine, "reader-a")
     assert store.append(engine, "reader-a", MESSAGE)["again"] is False
@@ -110,6 +123,36 @@ def test_change_and_deletion_are_refused(engine, statement):
     store.append(engine, "reader-a", MESSAGE)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql(statement)
+
+
+def test_a_table_that_is_gone_is_named_and_the_answer_is_not_shown(engine):
+    accounts.add_reader(engine, "reader-a")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE payloads RENAME TO away")
+    private = {**MESSAGE, "payload": {"description": "private words"}}
+    with pytest.raises(sa.exc.DBAPIError) as raised:
+        store.append(engine, "reader-a", private)
+    assert store.trouble(raised.value) == "a table of the store is missing"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO payloads")
+        connection.exec_driver_sql("ALTER TABLE payloads DROP COLUMN payload")
+        connection.exec_driver_sql("ALTER TABLE payloads ADD COLUMN payload integer")
+        with pytest.raises(sa.exc.DBAPIError) as raised:
+            insert = store.PAYLOADS.insert()
+            own = {"reader_id": "reader-a", "sequence": 1, "payload": "private words"}
+            connection.execute(insert, own)
+    assert "private words" not in str(raised.value)
+
+
+def test_an_erasure_that_must_wait_says_that_it_is_recorded_and_goes_on(engine):
+    accounts.add_reader(engine, "reader-a")
+    store.append(engine, "reader-a", MESSAGE)
+    with engine.connect() as other:
+        other.exec_driver_sql("SELECT count(*) FROM payloads")
+        with pytest.raises(store.StoreError, match="is recorded, but another process holds"):
+            store.erase(engine, "reader-a", "asked")
+    store.erase(engine, "reader-a", "asked")
+    assert store.events(engine, "reader-a")[0].payload is None and store.verify(engine) == []
 
 
 def test_several_hosts_write_one_reader_s_record(engine, address):

@@ -17,7 +17,7 @@ def backup(store: Engine, target: Path) -> Path:
     """A consistent copy of a SQLite store into a new file while it is in use. The store itself is
     opened for reading only.
 
-    Raises StoreError for PostgreSQL or a full disk.
+    Raises StoreError for PostgreSQL, for the store itself as target, or for a full disk.
     """
     if store.dialect.name != "sqlite":
         raise StoreError(
@@ -25,6 +25,8 @@ def backup(store: Engine, target: Path) -> Path:
             " ARGS='--to FILE.sqlite'."
         )
     target = Path(target)
+    if target.resolve() == Path(store.url.database).resolve():
+        raise StoreError(f"{target} is the store itself: name another file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     place = f"file:{quote(str(store.url.database))}?mode=ro"
@@ -35,6 +37,7 @@ def backup(store: Engine, target: Path) -> Path:
         ):
             source.backup(copied)
     except sqlite3.Error as error:
+        partial.unlink(missing_ok=True)
         free = shutil.disk_usage(target.parent).free
         raise StoreError(
             f"{target} could not be written ({error}); free space: {free} bytes."

@@ -80,6 +80,9 @@ def links(engine: Engine, opened: Setting, options: Namespace) -> None:
 
 def add(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Add one reader."""
+    if options.reader and _named(options) in accounts.code_states(engine):
+        name = options.reader
+        raise store.StoreError(f"{name} is a reader already: DO=renew ARGS={name} makes a link.")
     _print_links(engine, opened, [accounts.add_reader(engine, options.reader)], options)
 
 
@@ -116,10 +119,7 @@ def export(engine: Engine, opened: Setting, options: Namespace) -> None:
     target = options.to or str(opened.folder / "export")
     if "://" in target or target.endswith(".sqlite"):
         other = store.open_store(target)
-        print(
-            f"{counted(backup.copy(engine, other), 'event')} copied into"
-            f" {other.url.render_as_string(hide_password=True)}."
-        )
+        print(f"{counted(backup.copy(engine, other), 'event')} copied into {store.named(other)}.")
         other.dispose()
         return
     from helpers import tables  # import pandas only here, never where readers are served
@@ -137,7 +137,9 @@ def back_up(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Make a consistent copy of the store while readers continue."""
     stamp = utc_now().replace(":", "").replace(".", "")
     usual = opened.folder / "backups" / f"readings-{stamp}.sqlite"
-    _say(f"Backed up to {backup.backup(engine, Path(options.to or usual))}.")
+    target = Path(options.to or usual)
+    target = target / usual.name if target.is_dir() else target
+    _say(f"Backed up to {backup.backup(engine, target)}.")
     # SQLite would play an old -wal file into the copy.
     name = Path(engine.url.database).name
     _say(
@@ -183,10 +185,11 @@ def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
     if not reason:
         raise store.StoreError("An erasure needs a reason, which is recorded: add --reason '…'.")
     store.erase(engine, _named(options), reason)
-    copies = [*opened.folder.glob("**/*.sqlite"), *opened.folder.glob("**/*.csv")]
-    named = ", ".join(
-        str(path.relative_to(opened.folder)) for path in copies if path != opened.store_place
-    )
+    # A backup that broke off is a .part file.
+    copies = [*opened.folder.glob("**/*.sqlite*"), *opened.folder.glob("**/*.csv")]
+    own = [f"readings.sqlite{end}" for end in ("", "-wal", "-shm")]
+    names = [str(path.relative_to(opened.folder)) for path in copies]
+    named = ", ".join(name for name in names if name not in own)
     _say(
         f"All that {options.reader} wrote is erased from the store; the tombstone gives the reason."
         " Earlier copies are not changed: delete them or make them again"

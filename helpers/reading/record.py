@@ -118,7 +118,7 @@ def fold(events: Iterable[Event], before: Record | None = None) -> Record:
     for event in events:
         payload, at = event.payload or {}, event.server_utc
         record.head, record.events = event.hash, event.sequence
-        if event.event in ("answered", "changed"):
+        if event.event in ("answered", "changed") and event.payload is not None:
             _answer(record, event, payload)
         elif event.event == "begun":
             record.begun[record.named(payload)] = payload | {"utc": at}

@@ -87,6 +87,10 @@ def parse(arguments: list[str] | None) -> Namespace:
     for name, argument in ARGUMENTS.items():
         parser.add_argument(name, **argument)
     options = parser.parse_args(arguments)
+    if options.reader and options.command in ("serve", "links", "status", "export", "backup"):
+        raise setting.SettingError(
+            f"{options.command} takes no reader: leave '{options.reader}' out. A place needs --to."
+        )
     public = urlsplit(options.url)
     if options.url and not (public.scheme in ("http", "https") and public.netloc):
         raise setting.SettingError(

@@ -72,9 +72,12 @@ class Setting:
     @property
     def store_place(self) -> str | Path:
         """The place of the record: READING_DATABASE_URL if set (PostgreSQL), else readings.sqlite
-        in the run folder.
+        in the run folder. Raises SettingError for what is no URL.
         """
-        return os.environ.get(DATABASE) or self.folder / "readings.sqlite"
+        url = os.environ.get(DATABASE)
+        if url and "://" not in url:  # it would be the name of a file, and hold a password
+            raise SettingError(f"{DATABASE} must be postgresql://user:password@host/database.")
+        return url or self.folder / "readings.sqlite"
 
     @property
     def page(self) -> dict:

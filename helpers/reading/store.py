@@ -8,6 +8,7 @@ got around them.
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -28,6 +29,7 @@ from helpers.reading.schema import (
     metadata,
     triggers,
 )
+from helpers.reading.troubles import trouble
 
 _SQLITE_SETTINGS = (
     "PRAGMA journal_mode=WAL",
@@ -58,7 +60,7 @@ def open_store(place: str | Path) -> Engine:
     database that does not answer, and for a record of an earlier version (which is not changed).
     """
     engine = _by_url(str(place)) if "://" in str(place) else _by_path(Path(place).absolute())
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = named(engine)
     try:
         known = sa.inspect(engine)
         if known.has_table("readers") and "simulated" not in {
@@ -74,9 +76,15 @@ def open_store(place: str | Path) -> Engine:
                 connection.exec_driver_sql(statement)
     except exc.DBAPIError as error:
         raise StoreError(
-            f"The store {shown} cannot be opened ({str(error.orig).splitlines()[0]})."
+            f"The store {shown} cannot be opened ({str(error.orig).partition(chr(10))[0]})."
         ) from None
     return engine
+
+
+def named(store: Engine) -> str:
+    """The store's path, or its URL without options and password (options may hold one too)."""
+    url = store.url.set(query={})
+    return url.database if store.dialect.name == "sqlite" else url.render_as_string()
 
 
 def _by_url(url: str) -> Engine:
@@ -84,10 +92,15 @@ def _by_url(url: str) -> Engine:
     try:
         if scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
             raise ValueError  # the settings and transactions of any other database are not known
-        engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+        engine = sa.create_engine(
+            f"postgresql+psycopg://{rest}", pool_pre_ping=True, hide_parameters=True
+        )
+        if "@" in (engine.url.host or ""):  # the rest of a password, which would be shown
+            raise ValueError
     except (exc.ArgumentError, ValueError):
         raise StoreError(
-            "The database URL is not valid: write postgresql://user:password@host/database."
+            "The database URL is not valid: write postgresql://user:password@host/database, and"
+            " an @ in the password as %40."
         ) from None
 
     @sa.event.listens_for(engine, "connect")
@@ -107,13 +120,23 @@ def _by_path(path: Path) -> Engine:
             " use PostgreSQL by URL."
         )
     url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, connect_args={"timeout": 2, "check_same_thread": False})
+    opened: dict[str, int] = {}
+    options = {"timeout": 2, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=options, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def settle(connection, _):
         connection.isolation_level = None  # transactions begin below, before the first read
         for statement in _SQLITE_SETTINGS:
             connection.execute(statement)
+        opened.setdefault("file", path.stat().st_ino)
+
+    # SQLite would write on into a file that was deleted or replaced, and the answers would be lost.
+    @sa.event.listens_for(engine, "do_connect")
+    @sa.event.listens_for(engine, "checkout")
+    def same_file(*_):
+        if opened and path.stat().st_ino != opened["file"]:
+            raise FileNotFoundError(f"{path} is no such file as was opened: start again")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection):
@@ -231,20 +254,27 @@ def erase(store: Engine, reader_id: str, reason: str) -> None:
     """Erase what a reader wrote: an `erased` event is the tombstone, then the earlier payloads are
     deleted.
 
-    The chain stays valid. Raises StoreError while a text may still be in one of the store's files.
+    The chain stays valid. Raises StoreError while a text may still be in the store's files.
     An interrupted erasure continues when it is repeated.
     """
     tombstones = [event.sequence for event in events(store, reader_id) if event.event == ERASED]
     message = {"id": ERASED, "event": ERASED, "payload": {"reason": reason}}
     sequence = tombstones[0] if tombstones else append(store, reader_id, message)["sequence"]
     earlier = (PAYLOADS.c.reader_id == reader_id) & (PAYLOADS.c.sequence < sequence)
-    with store.begin() as connection:
-        connection.execute(PAYLOADS.delete().where(earlier))
-    if store.dialect.name == "sqlite":
-        _leave_no_trace(store)
-    else:
-        with store.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.exec_driver_sql("VACUUM FULL payloads")
+    try:
+        with store.begin() as connection:
+            connection.execute(PAYLOADS.delete().where(earlier))
+        if store.dialect.name == "sqlite":
+            _leave_no_trace(store)
+        else:
+            with store.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                connection.exec_driver_sql("VACUUM FULL payloads")
+    except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error) as error:
+        why = trouble(error) or "the database refused the request"
+        raise StoreError(
+            f"The erasure is recorded, but {why}, so the text may still be in its files: correct"
+            " this, then erase again."
+        ) from None
 
 
 def _leave_no_trace(store: Engine) -> None:
@@ -309,21 +339,3 @@ def _wrong(record: list[chain.Event], reader, kept_hash: str | None) -> list[str
     if kept_hash is not None and kept_hash not in {event.hash for event in record}:
         found.append("the hash that the reader kept is not in the record")
     return found
-
-
-_TROUBLES = {  # the database's message -> its meaning
-    ("locked", "lock timeout"): "another process holds the store's lock",
-    ("disk is full", "no space left", "quota"): "the store's disk is full",
-    ("disk i/o error", "file too large"): "the store's disk is full or failing",
-    ("readonly", "read-only", "permission"): "the store may not be written by this account",
-}
-
-
-def trouble(error: Exception) -> str:
-    """Why the store cannot be read or written now, in words; "" for any other kind of error."""
-    kinds = exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.InternalError
-    if not isinstance(error, kinds | OSError):
-        return ""
-    said = str(getattr(error, "orig", error)).lower()
-    known = [meaning for words, meaning in _TROUBLES.items() if any(w in said for w in words)]
-    return known[0] if known else "the store does not answer"
