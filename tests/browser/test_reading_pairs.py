@@ -69,6 +69,8 @@ def test_both_images_of_a_pair_are_seen_whole(browser, server, number, width, he
     page = started(browser, server, number, width, height).page
     assert not (found := Axe().run(page)).response["violations"], found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    rows = "new Set([...document.querySelectorAll('.tool')].map(tool => tool.offsetTop)).size"
+    assert page.evaluate(rows) == 1, "the tools are in one row"
     left, right = (one.bounding_box() for one in page.locator("canvas.picture").all())
     beside = right["x"] >= left["x"] + left["width"]
     below = right["y"] >= left["y"] + left["height"]
