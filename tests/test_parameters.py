@@ -106,6 +106,12 @@ def test_a_line_that_is_no_typed_literal_is_refused(tmp_path, line):
         ("a: 1\nb: 2\na: 3", "line 3: not valid YAML ('a' is there twice)."),
         ('a: 1\n"a": 3', "line 2: not valid YAML ('a' is there twice)."),
         ("a: 010", "line 1: not valid YAML (010 means 8 in YAML: write 8, or use quotes)."),
+        ("a: 1:30.5", "(1:30.5 means 90.5 in YAML: write 90.5, or use quotes)."),
+        ("a: !!int abc", "not valid YAML (invalid literal"),
+        ("a: !!bool maybe", "not valid YAML ('maybe')"),
+        ("a: !!int ''", "not valid YAML (string index"),
+        ("a: " + "9" * 5000, "not valid YAML (Exceeds the limit"),
+        ("a: " + "[" * 5000, "not valid YAML (maximum recursion"),
         ("a: [b, 1:30]", "(1:30 means 90 in YAML: write 90, or use quotes)."),
         ("tit\u200cle: Lungs", "the key 'tit\\u200cle' has an invisible character"),
         ("a: 1\0", "not valid YAML (unacceptable character #x0000"),
@@ -140,6 +146,12 @@ def test_set_takes_the_run_with_or_without_its_title():
     }
     with pytest.raises(parameters.ParameterError, match="did you mean '01_prepare_cases'"):
         parameters.read_set(["01_prepare_case.seed=7"], names)
+    for value in ("Model #2", "#2", "x  # why"):
+        with pytest.raises(parameters.ParameterError, match="a # begins a comment"):
+            parameters.read_set([f"01.label={value}"], names)
+    for value, read in (("'Model #2'", "Model #2"), ("a#2", "a#2"), ('["a #2"]', ["a #2"])):
+        chosen = parameters.read_set([f"01.label={value}"], names)
+        assert chosen == {"01_prepare_cases": {"label": read}}
     with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):
         parameters.read_set(["seed"], names)
     with pytest.raises(parameters.ParameterError, match=r"not valid YAML \(010 means 8 in YAML"):

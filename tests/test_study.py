@@ -24,7 +24,7 @@ from jupyter_client.manager import AsyncKernelManager
 from helpers import study
 from helpers.assemble_reading_set import seal
 from helpers.reading import accounts, store
-from helpers.runner import folders, parameters, planning, run_folder, runs, status
+from helpers.runner import folders, freshness, parameters, planning, run_folder, runs, status
 
 
 def run(*arguments):
@@ -303,6 +303,13 @@ def test_the_number_of_a_stage_names_its_only_run(small):
     assert planning.select(names, [], "02_double") == names[1:]
     with pytest.raises(parameters.ParameterError, match="could be 02_double or 02_double.more"):
         planning.select(names, ["02"], None)
+
+
+@pytest.mark.parametrize("name", ["/*", "../*", "*/", "01_*[", "*.yaml"])
+def test_a_pattern_that_names_no_run_is_none(small, name):
+    assert freshness.matching("small", [name]) == []
+    for every in ("0?_*o*", "**"):
+        assert freshness.matching("small", [every]) == ["01_count", "02_double", "03_alone"]
 
 
 def test_a_stale_input_that_is_not_selected_is_one_sentence(small, capsys):

@@ -2,6 +2,7 @@
 same hashes.
 """
 
+import fnmatch
 import hashlib
 import json
 import re
@@ -95,7 +96,9 @@ def matching(study: str, names: list[str]) -> list[str]:
         found
         for name in names
         for found in (
-            sorted(path.stem for path in folder.glob(f"{name}.yaml")) if "*" in name else [name]
+            fnmatch.filter(sorted(path.stem for path in folder.glob("*.yaml")), name)
+            if "*" in name
+            else [name]
         )
     ]
 

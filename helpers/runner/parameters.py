@@ -238,15 +238,27 @@ class _Loader(yaml.SafeLoader):
             self._refuse(f"{node.value} means {value} in YAML: write {value}, or use quotes", node)
         return value
 
+    def construct_yaml_float(self, node):
+        value = super().construct_yaml_float(node)
+        if ":" in node.value:
+            self._refuse(f"{node.value} means {value} in YAML: write {value}, or use quotes", node)
+        return value
+
     def _refuse(self, problem: str, node: yaml.Node):
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 
-def _problem(error: yaml.YAMLError) -> str:
+# What the loader raises: `!!int abc`, `!!bool maybe`, `!!int ""` and a thousand brackets are no
+# YAMLError.
+BAD_YAML = (yaml.YAMLError, ValueError, LookupError, RecursionError)
+
+
+def _problem(error: Exception) -> str:
     return getattr(error, "problem", None) or str(error).partition("\n")[0]
 
 
@@ -259,7 +271,7 @@ def read_yaml(path: Path) -> dict:
         raise ParameterError(f"{path} does not exist.") from None
     except UnicodeDecodeError:
         raise ParameterError(f"{path} is not UTF-8: save it in that encoding.") from None
-    except yaml.YAMLError as error:
+    except BAD_YAML as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" line {line + 1}" if line is not None else ""
         raise ParameterError(f"{path}{at}: not valid YAML ({_problem(error)}).") from None
@@ -335,8 +347,12 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
                 " 03_finetune_diffusion.steps=200."
             )
         named = run_named(run, names, f"SET '{setting}'")
+        if re.match(r"[^'\"\[]*(?<!\S)#", value):
+            raise ParameterError(
+                f"SET '{setting}': in YAML a # begins a comment; put the value in quotes."
+            )
         try:
             chosen.setdefault(named, {})[key] = yaml.load(value, _Loader) if value else ""
-        except yaml.YAMLError as error:
+        except BAD_YAML as error:
             raise ParameterError(f"SET '{setting}': not valid YAML ({_problem(error)}).") from None
     return chosen
