@@ -123,7 +123,19 @@ def test_a_damaged_manifest_is_one_sentence(run):
     with pytest.raises(runs.RunError, match="is damaged"):
         runs.load("s", "01_prepare_cases")
     after = {"seed": 1, "cases": run.name}
-    for content in (b"", b"[]", b"null", b"\xff\xfe", b'{"status": "finished"}'):
+    wrong = [
+        f'{{"status": "finished", "files": [], "{name}": {value}}}'.encode()
+        for name, value in (
+            ("files", '["a.csv"]'),
+            ("files", '{"a.csv": 1}'),
+            ("inputs", "[]"),
+            ("parameters", '["x"]'),
+            ("code", '"x"'),
+            ("finished_utc", "3"),
+        )
+    ]
+    wrong += [b"", b"[]", b"null", b"\xff\xfe", b'{"status": "finished"}', b"[" * 99_999]
+    for content in wrong:
         (run.folder / "manifest.json").write_bytes(content)
         opened = runs.begin("s", "02_generate_openai", after)  # a notebook that reads the run
         with pytest.raises(runs.RunError, match="is damaged"):
@@ -178,6 +190,23 @@ def test_verify_names_a_run_that_is_missing_altogether(run, capsys):
     assert not status.verify("s", lambda _: None)
     said = "02_generate_openai: 01_prepare_cases, which it was made from, is missing"
     assert capsys.readouterr().out.strip() == said
+
+
+def test_verify_names_every_run_without_a_manifest_that_can_be_read(run, capsys):
+    run.write_json("image1.json", 1)
+    run.finish()
+    for name in ("02_generate_openai", "02_generate_openai.second"):
+        after = runs.begin("s", name, {"cases": run.name})
+        after.write_json("image2.json", 1)
+        after.finish()
+    assert status.verify("s", lambda _: None)
+    (run.folder / "manifest.json").write_text("[")
+    (after.folder / "manifest.json").unlink()
+    capsys.readouterr()
+    assert not status.verify("s", lambda _: None)
+    lines = capsys.readouterr().out.splitlines()
+    assert "manifest.json is damaged" in lines[0] and lines[1].endswith("1 file as written")
+    assert lines[2] == "02_generate_openai.second: its manifest.json is missing"
 
 
 @pytest.mark.parametrize(("set_to", "taken"), [("3", 3), ("2,1", 2), (" 4 ", 4)])

@@ -360,7 +360,7 @@ def test_a_study_that_was_begun_before_the_renaming_is_refused_and_untouched(sma
         ["run", "other"],
     ):
         assert study.main(command) != study.DONE
-        assert "commit 64a37d2 is the last that reads it" in capsys.readouterr().err
+        assert "commit 64a37d2 is the last that reads it" in "".join(capsys.readouterr())
     with pytest.raises(runs.RunError, match="64a37d2"):
         runs.start("01_count", by_hand())
     assert {p: p.read_bytes() for p in small.rglob("*") if p.is_file()} == before

@@ -38,15 +38,27 @@ PACKAGES = (
 )
 
 
+# What this version reads of a manifest, and the type of each entry.
+ENTRIES = {"parameters": dict, "inputs": dict, "code": dict, "finished_utc": str, "files": list}
+
+
 def manifest(folder: Path) -> dict | None:
     """The manifest of a run folder: empty if there is none, None if it is damaged."""
     try:
         found = json.loads((folder / "manifest.json").read_text())
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    whole = isinstance(found, dict) and (found.get("status") != "finished" or "files" in found)
+    whole = (
+        isinstance(found, dict)
+        and (found.get("status") != "finished" or "files" in found)
+        and all(isinstance(found[name], kind) for name, kind in ENTRIES.items() if name in found)
+        and all(
+            isinstance(entry, dict) and {"path", "sha256"} <= entry.keys()
+            for entry in found.get("files", [])
+        )
+    )
     return found if whole else None
 
 

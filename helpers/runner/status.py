@@ -44,14 +44,27 @@ def verify(study: str, added_since: Callable[[Path], int | None]) -> bool:
     record of readings may have been used later if the events of the run are unchanged in it;
     `added_since(folder)` then says how many were added (else None).
     """
-    found = sorted(path.parent for path in folders.outputs_folder(study).glob("*/manifest.json"))
+    found = [
+        path
+        for path in sorted(folders.outputs_folder(study).glob("*/"))
+        if (path / "manifest.json").exists()
+        or (freshness.RUN_NAME.match(path.name) and run_folder.listed(path))
+    ]
     if not found:
         raise runs.RunError(f"{folders.outputs_folder(study)} holds no runs.")
     bad, names = 0, {folder.name for folder in found}
     for folder in found:
-        run = runs.load(study, folder.name)
+        try:
+            run = runs.load(study, folder.name)
+        except runs.RunError as error:
+            bad += 1
+            print(f"{folder.name}: {error}")
+            continue
         made_from = run.manifest.get("inputs", {})
         differing = run_folder.differing(run.folder, run.manifest) if run.finished else []
+        # Readers can be invited before their run has begun.
+        if not run.manifest and not (folder / "readings.sqlite").exists():
+            differing = ["its manifest.json is missing"]
         good = f"{counted(len(run.manifest.get('files', [])), 'file')} as written"
         used = differing == ["readings.sqlite has changed"]
         if used and (later := added_since(run.folder)) is not None:
@@ -66,5 +79,5 @@ def verify(study: str, added_since: Callable[[Path], int | None]) -> bool:
             if files and freshness.RUN_NAME.match(name) and name not in names
         ]
         bad += len(differing)
-        print(f"{run.name}: {'not finished' if not run.finished else '; '.join(differing) or good}")
+        print(f"{run.name}: {'; '.join(differing) or (good if run.finished else 'not finished')}")
     return not bad
