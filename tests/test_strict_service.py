@@ -8,6 +8,9 @@ import contextlib
 import gzip
 import io
 import json
+import multiprocessing
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -314,6 +317,32 @@ def test_an_image_behind_an_address_is_waited_for(trouble, monkeypatch):
     assert len(seen) == 1 and (said == "") == (trouble != "never")
     assert "secret" not in said and "other" not in said
     assert len(on_disk(made)) == (trouble != "never")
+
+
+@pytest.mark.parametrize(("address", "signed"), [("/one.png", False), ("/one.png?sig=x", True)])
+def test_a_kill_while_an_image_is_downloaded_loses_it_only_behind_a_signed_address(address, signed):
+    def answer(method, path, headers, request):
+        if method == "POST":
+            return 200, {"data": [{"url": f"http://{headers['host']}{address}"}], "usage": USAGE}
+        return 200, png()
+
+    with serving(answer) as (url, seen):
+        child = multiprocessing.get_context("fork").Process(target=_killed_in_download, args=(url,))
+        child.start()
+        child.join()
+        made = at(url, WORDS[:1])
+        (row,) = made.ledger.rows.values()
+        assert row["status"] == "unknown" and "may have been billed" in made.plan()
+        assert "sig=" not in "".join(path.read_text() for path in made.paid.rglob("*.bin"))
+        assert generate(made) == "" and len(seen) == 1 + signed and len(on_disk(made)) == 1
+    assert not list(made.paid.rglob("*.bin"))
+    assert made.ledger.frame()["status"].tolist() == ["unknown", "ok"][1 - signed :]
+    assert made.ledger.frame()["cost_usd"].min() >= 0.00593 - 1e-9, "what was billed is counted"
+
+
+def _killed_in_download(url):
+    answers.fetch_url = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    generate(at(url, WORDS[:1]))
 
 
 def test_an_image_elsewhere_is_fetched_through_the_proxy_though_the_gateway_is_here(monkeypatch):

@@ -4,9 +4,11 @@ disk.
 
 import asyncio
 import base64
+import functools
 import json
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import unquote, urljoin
 
 import httpx2
@@ -17,6 +19,7 @@ from helpers.generate_openai.service import Service
 from helpers.loopback import on_loopback
 from helpers.services import connection, prices, retry_policy, secrets
 from helpers.services.connection import Unusable
+from helpers.services.ledger import LOST
 
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 FETCH_WAITS_SECONDS = (0.5, 1, 2, 4, 8, 0)
@@ -111,17 +114,23 @@ async def keep(
     in the ledger. Unusable answers are kept in paid/unusable.
     """
     service, settled = generation.service, {"seconds": seconds} if seconds is not None else {}
-    usage = None
+    usage, path = None, _unusable(generation, request_id)
+
+    def fetch(url):
+        # If the process is killed during the download, the next run fetches the image. A signed
+        # address is a secret: it is not kept.
+        if secrets.clean_bytes(content) == content:
+            write_atomically(path, content)
+        return _fetch(service, url)
+
     try:
-        answer = await asyncio.to_thread(read, content, lambda url: _fetch(service, url))
+        answer = await asyncio.to_thread(read, content, fetch)
         usage = answer.usage
         found = await asyncio.to_thread(provenance.examine, answer.content)
     except Unusable as error:
         settled |= charge(generation, order.size, usage or error.usage, 0)
         if error.action == "unusable":
-            kept = secrets.clean_bytes(content)
-            path = generation.paid / "unusable" / f"{request_id}.bin"
-            await asyncio.to_thread(write_atomically, path, kept)
+            await asyncio.to_thread(write_atomically, path, secrets.clean_bytes(content))
         failed = "failed" if "cost_usd" in settled else "unknown"
         status = "refused" if error.action == "refused" else failed
         generation.ledger.settle(request_id, status, **settled, error=str(error))
@@ -129,9 +138,13 @@ async def keep(
     return await _store(generation, order, request_id, answer, found, headers, settled)
 
 
+def _unusable(generation, request_id: str) -> Path:
+    return generation.paid / "unusable" / f"{request_id}.bin"
+
+
 async def read_again(generation) -> int:
-    """Read again the paid answers that were unusable when they came; returns how many images were
-    found.
+    """Read again the paid answers that were unusable when they came, or whose image was being
+    downloaded when the process was killed; returns how many images were found.
     """
     kept = 0
     for path in sorted((generation.paid / "unusable").glob("*.bin")):
@@ -140,13 +153,14 @@ async def read_again(generation) -> int:
         if not order or paid_images.on_disk(generation.paid, order.image_id):
             continue
         try:
-            answer = read(path.read_bytes(), _not_again)
+            killed = row["error"] == LOST
+            fetch = functools.partial(_fetch, generation.service) if killed else _not_again
+            answer = read(path.read_bytes(), fetch)
             found = provenance.examine(answer.content)
         except Unusable:
             continue
         answer = replace(answer, usage=answer.usage or row)
         await _store(generation, order, path.stem, answer, found, {}, {})
-        path.unlink()
         kept += 1
     await generation.ledger.save()
     return kept
@@ -172,6 +186,7 @@ async def _store(generation, order, request_id, answer, found, headers, settled)
         paid_images.write_paid, generation.paid, record | {"settled": settled}, answer.content
     )
     generation.ledger.settle(request_id, "ok", **settled)
+    _unusable(generation, request_id).unlink(missing_ok=True)
     generation.learn(order.size, settled["output_tokens"])
     return retry_policy.Verdict("done")
 
