@@ -165,8 +165,7 @@ async def _create(client, generation, record, part) -> None:
 
 
 def _abandon(generation, record, why) -> None:
-    for request_id in record["requests"].values():
-        generation.ledger.settle(request_id, "failed", cost_usd=0.0, error=why)
+    _close(generation, record, why, perhaps_billed=0)
     record["status"] = "never created"
     _keep(generation, record)
 

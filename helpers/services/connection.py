@@ -311,8 +311,8 @@ def decoded(content: bytes):
 def _is_whole(content: bytes) -> bool:
     """Whether nothing of an answer is missing although its connection ended early."""
     if streamed := events(content):
-        ended = str(streamed[-1].get("type")).endswith(".completed")
-        return ended or content.rstrip().endswith(b"[DONE]")
+        last = str(streamed[-1].get("type"))
+        return last.endswith(".completed") or content.rstrip().endswith(b"[DONE]")
     with contextlib.suppress(ValueError):
         return bool(decoded(content))
     return False

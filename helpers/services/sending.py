@@ -226,17 +226,18 @@ class Sender:
             self.last = verdict
         else:
             heapq.heappush(self.queue, (due, number, order))
-        if given_up and self._settled_without(order, request_id, verdict):
-            pass
-        elif action in ("rejected", "empty", "unusable"):
+        settled = given_up and self._settled_without(order, request_id, verdict)
+        if action in ("rejected", "empty", "unusable") and not settled:
             self._note_alike(order, verdict, due)
         elif action in ("throttled", "retry") and not others:
             # Nothing gets through at all, so the other orders would fail too.
             silent = self.silent // self.flow.most
             self.paused_until = max(due, now + retry_policy.wait_seconds(silent, 0.0, self.chance))
         if too_long:
-            seconds = f"{self.limits.patience_seconds:g} s"
-            self.stop(f"the service asks to wait longer than {seconds} ({verdict.message})")
+            self.stop(
+                f"the service asks to wait longer than {self.limits.patience_seconds:g} s"
+                f" ({verdict.message})"
+            )
         if self.silent >= FAILURES_IN_A_ROW * self.limits.tries:
             self.stop(f"{self.silent} attempts in a row failed, the last with: {verdict.message}")
 
