@@ -57,9 +57,9 @@ def settings_file(study: str, notebook: str, variant: str) -> Path:
 
     Raises ParameterError for a variant that cannot be part of a folder's name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", variant):
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,100}", variant):
         raise ParameterError(
-            f"A variant cannot be named '{variant}': use letters, digits, - and _."
+            f"A variant cannot be named '{variant}': use at most 100 letters, digits, - and _."
         )
     return params_folder(study) / f"{notebook}{'.' if variant else ''}{variant}.yaml"
 
