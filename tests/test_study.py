@@ -330,7 +330,7 @@ def test_the_remedy_of_a_refusal_redoes_the_run_with_the_values_that_were_asked_
     asked = {"words": "two; three = 1e-3", "mishap": "none"}
     with pytest.raises(runs.RunError) as error:
         finish("03_alone", **asked)
-    command = re.search("`(?:.*/)?python[0-9.]* -m helpers.study (.*)`", str(error.value))[1]
+    command = re.search("`(?:.*[/ ])?python[0-9.]* -m helpers.study (.*)`", str(error.value))[1]
     parsed = study.parser().parse_args(shlex.split(command))
     assert (parsed.only, parsed.force) == (["03_alone"], True)
     planned = {run.name: run for run in planning.plan("small", parsed.set)}
