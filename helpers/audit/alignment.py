@@ -116,7 +116,7 @@ def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[
         np.mgrid[:SIDE, :SIDE].reshape(2, -1) + 0.5
     )  # the centre of pixel n lies at n + 1/2
     terms = np.stack([down, across, np.ones_like(down)])
-    surfaces = (case, *np.gradient(case))
+    surfaces = np.stack([case, *np.gradient(case)]).reshape(3, -1)
     best, best_place = 0.0, place
     for _ in range(STEPS):
         at = place @ terms - 0.5
@@ -124,9 +124,7 @@ def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[
         scales = np.linalg.svd(place[:, :2], compute_uv=False)
         if inside.mean() < 0.5 or scales.min() < 0.6 or scales.max() > 1.2:
             break
-        look, *slopes = (
-            ndimage.map_coordinates(surface, at[:, inside], order=1) for surface in surfaces
-        )
+        look, *slopes = _interpolated(surfaces, at[:, inside])
         seen = sample.ravel()[inside]
         value = abs(
             float(
@@ -147,3 +145,16 @@ def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[
         answer = np.linalg.lstsq(design @ design.T, design @ seen, rcond=None)[0]
         place = place + (answer[2:] / (answer[1] or 1)).reshape(2, 3)
     return best, best_place
+
+
+def _interpolated(surfaces: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Flat (SIDE, SIDE) surfaces at the places `at` (down, across), bilinear: much quicker together
+    than each by ndimage.map_coordinates.
+    """
+    whole = np.minimum(at.astype(np.intp), SIDE - 2)
+    (down, across), corner = (at - whole).astype(np.float32), whole[0] * SIDE + whole[1]
+    upper, lower = (
+        surfaces.take(corner + row, 1) * (1 - across) + surfaces.take(corner + row + 1, 1) * across
+        for row in (0, SIDE)
+    )
+    return upper * (1 - down) + lower * down
