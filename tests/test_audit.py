@@ -122,6 +122,10 @@ def squeezed(array, random):
     return np.asarray(Image.fromarray(array[6:-6]).resize(array.shape, Image.Resampling.BICUBIC))
 
 
+def framed(array, random):
+    return np.pad(array, array.shape[0] // random.integers(10, 20))
+
+
 def negative(array, random):
     return 255 - array
 
@@ -155,6 +159,7 @@ def test_planted_copies_are_caught_and_other_patients_are_not(chests, tmp_path):
         turned,
         shifted,
         squeezed,
+        framed,
         negative,
         recompressed,
         everything,

@@ -15,12 +15,7 @@ def structure(picture: np.ndarray) -> np.ndarray:
     """Local structure of an image, (SIDE, SIDE) float32: detail divided by its local strength, so
     the window does not matter.
     """
-    small = (
-        images.area_resize(picture, SIDE, SIDE)
-        if picture.shape[0] > SIDE
-        else ndimage.zoom(picture, SIDE / picture.shape[0], order=1)
-    )
-    small = small.astype(np.float32)
+    small = _resized(picture, SIDE).astype(np.float32)
     detail = ndimage.gaussian_filter(small, 0.6) - ndimage.gaussian_filter(small, 2)
     strength = np.sqrt(ndimage.gaussian_filter(detail**2, 2))
     # The image's own mean strength is the lower limit: otherwise flat air would be amplified into
@@ -28,9 +23,15 @@ def structure(picture: np.ndarray) -> np.ndarray:
     return detail / (strength + strength.mean() + 1e-6)
 
 
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    if picture.shape[0] > side:
+        return images.area_resize(picture, side, side)
+    return ndimage.zoom(picture, side / picture.shape[0], order=1)
+
+
 def aligned(sample: np.ndarray, cases: np.ndarray) -> tuple[int, float]:
     """(index of the nearest case, 1 − its correlation with the sample) over mirrors, negatives,
-    crops, shifts and small turns.
+    crops, bars, shifts and small turns.
 
     `cases` come in the order of the search. Mirror, scale and place come from a grid, by normalised
     cross-correlation (Lewis 1995); the best few cases are then registered by an affine map.
@@ -41,9 +42,9 @@ def aligned(sample: np.ndarray, cases: np.ndarray) -> tuple[int, float]:
         ((0, 0), (0, 0), (1, 0), (1, 0)),
     )
     found = []
-    for scale in np.arange(1.0, 0.66, -0.05):
+    for scale in np.arange(1.35, 0.66, -0.05):
         side = round(scale * SIDE)
-        small = images.area_resize(sample, side, side) if side < SIDE else sample
+        small = _resized(sample, side)
         found += [
             _slide(template, spectra, sums, scale, mirror)
             for mirror, template in enumerate((small, small[:, ::-1]))
@@ -110,7 +111,7 @@ def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[
     """(best absolute correlation, its affine map (2, 3) from sample to case) by Gauss–Newton with
     free gain and offset (Lucas & Kanade 1981).
 
-    The map keeps half of the sample on the case and its scales between 0.6 and 1.2.
+    The map keeps half of the sample on the case and its scales between 0.6 and 1.5.
     """
     down, across = (
         np.mgrid[:SIDE, :SIDE].reshape(2, -1) + 0.5
@@ -122,7 +123,7 @@ def _register(sample: np.ndarray, case: np.ndarray, place: np.ndarray) -> tuple[
         at = place @ terms - 0.5
         inside = ((at >= 0) & (at <= SIDE - 1)).all(axis=0)
         scales = np.linalg.svd(place[:, :2], compute_uv=False)
-        if inside.mean() < 0.5 or scales.min() < 0.6 or scales.max() > 1.2:
+        if inside.mean() < 0.5 or scales.min() < 0.6 or scales.max() > 1.5:
             break
         look, *slopes = _interpolated(surfaces, at[:, inside])
         seen = sample.ravel()[inside]

@@ -1,11 +1,11 @@
-"""Finds memorised copies: a sample that is a training case, even if cropped, mirrored, noisy or
-with another window.
+"""Finds memorised copies: a sample that is a training case, even if cropped, within bars, mirrored,
+noisy or with another window.
 
 A sample is compared with every case in two steps: small, contrast-normalised descriptors of many
 crops of every case find the most similar cases; those are aligned with the sample. The distance is
-1 − the correlation of local structure. It ignores mirrors, negatives and small rotations; windows,
-crops and stretching add to it. The threshold is calibrated on real images of other patients, so
-that a strongly changed copy is missed where all patients look alike.
+1 − the correlation of local structure. It ignores mirrors, negatives and small rotations; crops,
+bars and stretching add to it. The threshold is calibrated on real images of other patients, so that
+a strongly changed copy is missed where all patients look alike.
 
 Only a generator trained here can be shown to have memorised a case. Images of other generators are
 compared with the real cases by the same distance; the result is called a comparison.
@@ -30,9 +30,8 @@ LIKELIEST = 12  # cases aligned with each sample
 APART = ("image_id", "group", "duplicate_group")
 BLOCK = 512  # samples searched at once
 CROPS = {1.0: 1, 0.95: 2, 0.9: 3, 0.85: 4, 0.8: 5, 0.75: 6, 0.7: 7}  # side: places along each side
-SHIFTED = (
-    0.85  # side of the sample's centre, which is also searched for: a shifted image shows it whole
-)
+# Side of the sample's centre, which is also searched for: without bars, and whole if shifted.
+CENTRE = 0.85
 NULL = 60  # real images whose distance to other patients calibrates a comparison
 
 
@@ -206,7 +205,7 @@ def _search(samples: np.ndarray, cases: np.ndarray, allowed: np.ndarray) -> list
     """Indices of the LIKELIEST `allowed` cases of every sample, by the best correlation with any
     crop of the case, also mirrored or negative. `allowed` has shape (samples, cases).
     """
-    whole, inner = (_units(_reduced(samples, side, 0.5, 0.5)) for side in (1.0, SHIFTED))
+    whole, inner = (_units(_reduced(samples, side, 0.5, 0.5)) for side in (1.0, CENTRE))
     best = np.full((len(samples), len(cases)), -1, dtype=np.float32)
     for scale, places in CROPS.items():
         steps = np.linspace(0, 1, places) if places > 1 else [0.5]
@@ -215,7 +214,7 @@ def _search(samples: np.ndarray, cases: np.ndarray, allowed: np.ndarray) -> list
             for units in (_units(crops), _units(crops[:, :, ::-1])):
                 for start in range(0, len(samples), BLOCK):
                     block = best[start : start + BLOCK]
-                    for looks in (whole, inner) if scale == SHIFTED else (whole,):
+                    for looks in (whole, inner):
                         np.maximum(block, np.abs(looks[start : start + BLOCK] @ units.T), out=block)
     best[~allowed] = -2
     order = np.argsort(-best, axis=1, kind="stable")[:, :LIKELIEST]
