@@ -13,7 +13,7 @@ import pytest
 import reading_studies
 from reading_client import Client, Server, message, replies, utc
 
-from helpers.reading import accounts, schema, store
+from helpers.reading import accounts, schema, store, troubles
 
 IDS = ("dr.müller", "Ärztin_7", "читатель", "読影者", "हिन्दी", "a", "r" * 40)
 NO_KERNEL = "01234567-0123-0123-0123-0123456789ab"
@@ -315,5 +315,8 @@ def test_a_record_of_an_earlier_version_is_refused_and_left_alone(tmp_path):
 )
 def test_what_is_wrong_with_the_store_is_said_by_name(error, named):
     raised = schema.sa.exc.OperationalError("INSERT", {}, Exception(error))
-    assert named in store.trouble(raised)
-    assert not re.search("INSERT", store.trouble(raised)) and store.trouble(ValueError(error)) == ""
+    assert named in troubles.trouble(raised)
+    assert (
+        not re.search("INSERT", troubles.trouble(raised))
+        and troubles.trouble(ValueError(error)) == ""
+    )

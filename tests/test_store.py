@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.reading import accounts, backup, chain, schema, store
+from helpers.reading import accounts, backup, chain, schema, store, troubles
 
 MESSAGE = {
     "id": "message-1",
@@ -260,7 +260,7 @@ def test_nothing_is_acknowledged_into_a_file_that_is_no_longer_there(engine, tmp
         path.write_bytes(b"")
     with pytest.raises((sa.exc.DBAPIError, OSError)) as raised:
         store.append(engine, "reader-a", message(2))
-    assert store.trouble(raised.value)
+    assert troubles.trouble(raised.value)
     (tmp_path / "aside").replace(path)
     store.append(engine, "reader-a", message(2))
     assert len(store.events(engine)) == 2 and store.verify(engine) == []

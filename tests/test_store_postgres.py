@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from test_reading_bounds import IDS
 from test_store import MESSAGE, message
 
-from helpers.reading import accounts, backup, store
+from helpers.reading import accounts, backup, schema, store, troubles
 
 
 def programs() -> Path | None:
@@ -132,13 +132,13 @@ def test_a_table_that_is_gone_is_named_and_the_answer_is_not_shown(engine):
     private = {**MESSAGE, "payload": {"description": "private words"}}
     with pytest.raises(sa.exc.DBAPIError) as raised:
         store.append(engine, "reader-a", private)
-    assert store.trouble(raised.value) == "a table of the store is missing"
+    assert troubles.trouble(raised.value) == "a table of the store is missing"
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO payloads")
         connection.exec_driver_sql("ALTER TABLE payloads DROP COLUMN payload")
         connection.exec_driver_sql("ALTER TABLE payloads ADD COLUMN payload integer")
         with pytest.raises(sa.exc.DBAPIError) as raised:
-            insert = store.PAYLOADS.insert()
+            insert = schema.PAYLOADS.insert()
             own = {"reader_id": "reader-a", "sequence": 1, "payload": "private words"}
             connection.execute(insert, own)
     assert "private words" not in str(raised.value)

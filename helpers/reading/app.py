@@ -20,7 +20,7 @@ from traitlets import default
 from traitlets.config import Config
 from voila.app import Voila
 
-from helpers.reading import identity, kernel_socket, kernels, routes, setting, store
+from helpers.reading import identity, kernel_socket, kernels, routes, setting, store, troubles
 from helpers.runner.folders import study_key
 
 KERNEL = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
@@ -86,7 +86,7 @@ class ReadingServer(Voila):
 
     def say_trouble(self, error: Exception) -> None:
         """Log in one line why the record cannot be read or written; raise any other error."""
-        if not (why := store.trouble(error)):
+        if not (why := troubles.trouble(error)):
             raise error
         self.log.error("The record cannot be read or written: %s.", why)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import exc
 
-from helpers.reading import operations, setting, store
+from helpers.reading import operations, setting, store, troubles
 from helpers.runner import parameters
 
 
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except (exc.SQLAlchemyError, OSError) as error:
         of_file = isinstance(error, OSError) and str(error)  # such as a folder for a backup
-        why = of_file or store.trouble(error) or "the database refused the request"
+        why = of_file or troubles.trouble(error) or "the database refused the request"
         print(f"Nothing was done: {why}. Correct this and try again.", file=sys.stderr)
     return 1
 

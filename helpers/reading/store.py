@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, exc
 
 from helpers.files import utc_now
-from helpers.reading import chain
+from helpers.reading import chain, troubles
 from helpers.reading.schema import (
     ERASED,
     EVENTS,
@@ -29,7 +29,6 @@ from helpers.reading.schema import (
     metadata,
     triggers,
 )
-from helpers.reading.troubles import trouble
 
 _SQLITE_SETTINGS = (
     "PRAGMA journal_mode=WAL",
@@ -270,7 +269,7 @@ def erase(store: Engine, reader_id: str, reason: str) -> None:
             with store.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 connection.exec_driver_sql("VACUUM FULL payloads")
     except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error) as error:
-        why = trouble(error) or "the database refused the request"
+        why = troubles.trouble(error) or "the database refused the request"
         raise StoreError(
             f"The erasure is recorded, but {why}, so the text may still be in its files: correct"
             " this, then erase again."
