@@ -2,9 +2,11 @@
 or closed.
 """
 
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -395,6 +397,22 @@ def test_a_taken_port_and_an_unknown_study_are_one_sentence(server, monkeypatch)
     command = [sys.executable, "-m", "helpers.reading.server", "no_such_study", "status"]
     done = subprocess.run(command, env=server.env(), capture_output=True, text=True)
     assert done.returncode == 1 and "run 06 first" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_written_is_named_and_not_served(tmp_path, monkeypatch):
+    reading_studies.use(tmp_path, monkeypatch.setenv)
+    reading_studies.make(tmp_path, read=2, number_of_readers=1)
+    stopped = Server(tmp_path)
+    assert stopped.command("add", "known").returncode == 0
+    [place] = tmp_path.glob("outputs/*/07_read_cases/readings.sqlite")
+    with contextlib.closing(sqlite3.connect(place)) as raw:
+        raw.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON health BEGIN"
+            " SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    done = stopped.command("serve")
+    assert done.returncode == 1 and "the store's disk is full" in done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout
 
 
 def test_a_place_that_cannot_be_written_is_named(server):

@@ -122,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         from helpers.reading import app
 
         refuse_taken(options.ip, options.port)
+        store.check_writable(engine)
         operations.greet(engine, opened, options)
         app.serve(opened, engine, options)
         return 0
