@@ -37,11 +37,16 @@ class Cluster:
         place = folder / "scheduler.json"
         port = ("--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", place)
         self.scheduler = self._start("scheduler", *scheduler, *port)
-        while not place.exists():
-            assert self.scheduler.poll() is None
-            time.sleep(0.05)
-        self.address = json.loads(place.read_text())["address"]
+        self.address = self._address(place)
         self.workers = [self.start_worker() for _ in range(count)]
+
+    def _address(self, place: Path) -> str:
+        """The scheduler's address, once its file is there and written to its end."""
+        while self.scheduler.poll() is None:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                return json.loads(place.read_text())["address"]
+            time.sleep(0.05)
+        raise AssertionError((self.folder / "dask.log").read_text())
 
     def _start(self, *command):
         return subprocess.Popen(
