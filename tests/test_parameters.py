@@ -154,5 +154,8 @@ def test_set_takes_the_run_with_or_without_its_title():
         assert chosen == {"01_prepare_cases": {"label": read}}
     with pytest.raises(parameters.ParameterError, match=r"must read run\.key=value"):
         parameters.read_set(["seed"], names)
+    for twice in (["01.seed=7; 01_prepare_cases.seed=8"], ["01.seed=7", "01.seed=7"]):
+        with pytest.raises(parameters.ParameterError, match=r"cases\.seed is there twice"):
+            parameters.read_set(twice, names)
     with pytest.raises(parameters.ParameterError, match=r"not valid YAML \(010 means 8 in YAML"):
         parameters.read_set(["01.seed=010"], names)

@@ -86,3 +86,15 @@ def test_a_prompt_longer_than_the_request_takes_is_refused_before_anything_is_se
     dalle = service_of(model="dall-e-2", size="256x256", quality="auto")
     with pytest.raises(prompts.PromptError, match="1001 characters"):
         prompts.orders(table, dalle)
+
+
+@pytest.mark.parametrize("budget", [1.0, 1e308])
+def test_more_images_than_any_budget_meant_are_refused(tmp_path, budget):
+    """1e308 USD divided by the price of an image is infinite."""
+    few = read(tmp_path, "a,xray,PA,effusion,left,caption,,3\n")
+    service = service_of(budget_usd=budget)
+    assert len(prompts.orders(few, service)) == 3
+    if budget == 1.0:
+        many = read(tmp_path, "a,xray,PA,effusion,left,caption,,100001\n")
+        with pytest.raises(prompts.PromptError, match="asks for 100,001 images.* covers about"):
+            prompts.orders(many, service)

@@ -116,15 +116,15 @@ def _check_count(count: int, service) -> None:
     each = budget.estimate(
         service.price, "", settings.size, service.quality or "auto", [], False
     ).usd
-    covered = int(settings.budget_usd / each) if each else MOST_IMAGES
+    covered = settings.budget_usd / each if each else MOST_IMAGES
     if count > max(covered, MOST_IMAGES):
         limit = (
-            f"a budget of {settings.budget_usd:g} USD covers about {covered:,}: lower the counts"
+            f"a budget of {settings.budget_usd:g} USD covers about {int(covered):,}: lower the"
+            " counts or raise budget_usd"
+            if each
+            else f"the most is {covered:,}"
         )
-        raise PromptError(
-            f"{settings.prompt_table} asks for {count:,} images;"
-            f" {f'{limit} or raise budget_usd' if each else f'the most is {covered:,}'}."
-        )
+        raise PromptError(f"{settings.prompt_table} asks for {count:,} images; {limit}.")
 
 
 def identity(service, prompt: str, replicate: int) -> str:

@@ -351,8 +351,11 @@ def read_set(settings: list[str], names: list[str]) -> dict[str, dict]:
             raise ParameterError(
                 f"SET '{setting}': in YAML a # begins a comment; put the value in quotes."
             )
+        values = chosen.setdefault(named, {})
+        if key in values:
+            raise ParameterError(f"SET '{setting}': {named}.{key} is there twice.")
         try:
-            chosen.setdefault(named, {})[key] = yaml.load(value, _Loader) if value else ""
+            values[key] = yaml.load(value, _Loader) if value else ""
         except BAD_YAML as error:
             raise ParameterError(f"SET '{setting}': not valid YAML ({_problem(error)}).") from None
     return chosen
