@@ -114,11 +114,27 @@ def test_nothing_pulls_in_torchvision():
     assert not {"torchvision", "irrcac", "krippendorff"} & set(PINS)
 
 
+def listed(*which: str) -> list[str]:
+    """The committed files of this checkout, and others of the kinds that git is asked for."""
+    files = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", *which]
+    said = subprocess.run(files, capture_output=True, check=True, text=True).stdout
+    return [name for name in said.split("\0") if name]
+
+
+def test_a_checkout_has_nothing_beside_what_is_known():
+    """No file of an experiment, and no name that another system cannot write."""
+    names = listed()
+    assert {name.partition("/")[0] for name in names} == {
+        *("README.md", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt"),
+        *("environment.yml", "helpers", "notebooks", "params", "outputs", "tests"),
+        *(".ci", ".gitignore"),
+    }
+    assert not [name for name in names if re.search(r'[<>:"|?*\\]', name)]
+
+
 def clone(folder: Path, *settings: str) -> Path:
     """The committed and changed files of this checkout as a repository of its own."""
-    files = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(files, capture_output=True, check=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
+    for name in listed("--others", "--exclude-standard"):
         if (ROOT / name).is_file() and name.startswith(
             ("helpers", "notebooks", "pyproject", "constraints", "Makefile", "README")
         ):
