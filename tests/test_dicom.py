@@ -377,6 +377,23 @@ def test_enhanced_ct_takes_its_values_from_the_functional_groups(tmp_path):
     assert shown[0].pixels.shape == (64, 128)
 
 
+def test_functional_groups_leave_the_rest_of_the_header_in_force(tmp_path):
+    tags = {"PatientOrientation": ["R", "F"], "PresentationLUTShape": "INVERSE"}
+    tags |= {"ImagerPixelSpacing": [0.2, 0.1], "WindowCenter": 2048, "WindowWidth": 4096}
+    groups = sequence(FrameAnatomySequence=sequence(FrameLaterality="U"))
+    plain = picture(write(tmp_path / "a.dcm", chest_xray(), **tags))
+    shown = write(tmp_path / "b.dcm", chest_xray(), **tags, SharedFunctionalGroupsSequence=groups)
+    np.testing.assert_array_equal(picture(shown).pixels, plain.pixels)
+    assert plain.pixels.shape == (128, 64)
+
+
+@pytest.mark.parametrize("tags", [{"Rows": 100}, {"Columns": 120}, {"NumberOfFrames": 1}])
+def test_a_header_that_counts_too_few_pixels_is_no_crop(tmp_path, tags):
+    pixels = np.stack([chest_xray()] * 2) if "NumberOfFrames" in tags else chest_xray()
+    with pytest.raises(ImageError, match="more pixels than its header says"):
+        picture(write(tmp_path / "x.dcm", pixels, **tags))
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [

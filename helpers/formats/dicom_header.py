@@ -87,7 +87,7 @@ def factor(dataset, name: str, default: float) -> float:
 
 def complete(dataset) -> None:
     """Set tags that decoding needs to what the rest of the header implies, if they are missing,
-    empty or malformed.
+    empty or malformed. Raises ImageError if the header counts fewer pixels than are there.
     """
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
     photometric = re.sub(r"^(?:MONOCHROM|GR[AE]Y).*?([12]?)$", r"MONOCHROME\1", photometric)
@@ -100,10 +100,10 @@ def complete(dataset) -> None:
     }
     samples = given["SamplesPerPixel"] or (3 if photometric.startswith(("RGB", "YBR")) else 1)
     content = dataset.get("PixelData") or b""
-    each = 8 * len(content) // max(places * samples, 1)  # bits, if native
+    each = 8 * len(content) / max(places * samples, 1)  # bits, if native
     allocated = given["BitsAllocated"] or (8 if each < 16 else 16 if each < 32 else 32)
     if not given["SamplesPerPixel"] and not photometric and each >= 3 * allocated:
-        samples, each = 3, each // 3
+        samples, each = 3, each / 3
     high = dataset.get("HighBit")
     stored = given["BitsStored"] or (allocated if high in (None, "") else int(high) + 1)
     dataset.SamplesPerPixel, dataset.BitsAllocated = samples, allocated
@@ -113,8 +113,11 @@ def complete(dataset) -> None:
     dataset.PhotometricInterpretation = photometric or ("RGB" if samples == 3 else "MONOCHROME2")
     if samples == 3 and dataset.get("PlanarConfiguration") in (None, ""):
         dataset.PlanarConfiguration = 0
-    if not frames:
-        dataset.NumberOfFrames = 1 if content.startswith(ITEM) else max(each // allocated, 1)
+    there = 1 if content.startswith(ITEM) else max(int(each / allocated), 1)
+    # Up to a hundredth may fill up a block.
+    if not content.startswith(ITEM) and each > 1.01 * allocated * (1 if frames else there):
+        raise ImageError("damaged DICOM: more pixels than its header says, so part would be lost")
+    dataset.NumberOfFrames = frames or there
 
 
 def directions(frame, modality: str) -> list[str]:
@@ -215,8 +218,9 @@ def of_frame(dataset, number: int):
     if not groups:
         return dataset
     frame = Dataset()
-    tags = [tag for tag in dataset.keys() if tag.group in (0x0008, 0x0028)]  # noqa: SIM118
-    frame.update({tag: dataset[tag] for tag in tags})
+    tags = [tag for tag in dataset.keys() if tag.group < 0x7FE0]  # noqa: SIM118
+    # All but the pixels, as stored, because pydicom refuses to convert an odd value.
+    frame.update({tag: dataset.get_item(tag) for tag in tags})
     for group in groups:
         for name in FUNCTIONAL_GROUPS:
             for item in group.get(name) or []:
