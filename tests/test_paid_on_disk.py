@@ -1,5 +1,7 @@
 """What was paid for and what the disk does to it: full, read-only, a ledger lost or cut off."""
 
+import asyncio
+import contextlib
 import errno
 import os
 import subprocess
@@ -12,7 +14,7 @@ from faulty_service import ImageServer
 from generations import elsewhere, generate, generation, on_disk, run_of  # noqa: F401
 
 from helpers import files, tables
-from helpers.generate_openai import paid_images, prompts, requests, service
+from helpers.generate_openai import batches, paid_images, prompts, requests, service
 from helpers.runner import folders
 from helpers.services import connection, work
 
@@ -91,6 +93,7 @@ def test_a_ledger_cut_off_anywhere_is_damaged_or_completed_from_what_was_paid():
             made.ledger.path.unlink()
             if cut is not None:
                 made.ledger.path.write_bytes(content[:cut])
+            made.ledger.copy.unlink(missing_ok=True)
             try:
                 again = generation(server, 3)
             except tables.TableError as error:
@@ -106,6 +109,22 @@ def test_a_ledger_cut_off_anywhere_is_damaged_or_completed_from_what_was_paid():
             ]
             pd.testing.assert_frame_equal(*compared)
         assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("how", [requests, batches])
+def test_a_lost_ledger_forgets_no_attempt(how):
+    given = {"mode": "batch" if how is batches else "now", "in_flight": 1, "ask_again": 1}
+    with ImageServer(sketch=True, script=["moderation", "empty", "cut"]) as server:
+        made = generation(server, 4, **given)
+        with contextlib.suppress(connection.ServiceError):
+            asyncio.run(how.generate(made))
+        before = made.ledger.frame()
+        made.ledger.path.rename(made.ledger.path.with_name("moved.csv"))
+        again = generation(server, 4, **given)
+        assert again.wanted == [] and again.ledger.path.exists()
+    pd.testing.assert_frame_equal(again.ledger.frame(), before)
+    found = {"submitted"} if how is batches else {"refused", "failed", "unknown", "ok"}
+    assert set(before["status"]) == found
 
 
 @pytest.mark.parametrize("left", [b"", b'{"bytes": 1', b"[]", b'"text"', b'{"bytes": 1}'])

@@ -22,21 +22,19 @@ LOST = "no answer is on record: may have been billed"
 
 
 class Ledger:
-    """ledger.csv in memory and on disk.
+    """ledger.csv in memory and on disk, with a copy in paid/.
 
     While an attempt is open or unknown its cost is the amount set aside for it.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self.rows: dict[str, dict] = {}
+        self.copy = self.path.parent / "paid" / self.path.name
+        found = _read(self.path)
+        # The copy is written after the ledger: a line that only the copy has was lost.
+        self.rows = _read(self.copy) | found
         self._loop = self._lock = None
-        self._changes = self._saved = 0
-        if self.path.exists():
-            for row in _read(self.path).astype(object).to_dict("records"):
-                self.rows[row["request_id"]] = {
-                    key: None if pd.isna(value) else value for key, value in row.items()
-                }
+        self._changes, self._saved = len(self.rows) - len(found), 0
         # begin and settle update these: a sum over all rows for every request would be slow in a
         # long ledger.
         self._attempts = Counter(row["image_id"] for row in self.rows.values())
@@ -128,13 +126,22 @@ class Ledger:
             if self._saved >= wanted:
                 return
             changes, content = self._changes, self._content()
-            await asyncio.to_thread(write_atomically, self.path, content)
+            await asyncio.to_thread(self._write, content)
             self._saved = changes
+
+    @property
+    def saved(self) -> bool:
+        """Whether everything entered so far is on disk."""
+        return self._saved == self._changes
 
     def save_now(self) -> None:
         """`save` outside of an event loop."""
-        write_atomically(self.path, self._content())
+        self._write(self._content())
         self._saved = self._changes
+
+    def _write(self, content: bytes) -> None:
+        for path in (self.path, self.copy):
+            write_atomically(path, content)
 
     def _content(self) -> bytes:
         buffer = io.StringIO(newline="")
@@ -145,18 +152,21 @@ class Ledger:
         return buffer.getvalue().encode()
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> dict[str, dict]:
+    """The attempts in a ledger by request id, {} if there is no such file."""
+    if not path.exists():
+        return {}
     try:
         found = tables.read(path)
         if wrong := set(found["status"]) - STATUSES:
             raise tables.TableError(f"{path}: '{wrong.pop()}' is no status.")
-        return found
     except tables.TableError as error:
         raise tables.TableError(
-            f"{error} The ledger is damaged: restore it from a backup, or move it away; then the"
-            " answers in paid/ are counted again, but attempts that were refused, lost or unusable"
-            " are forgotten and asked for again."
+            f"{error} The ledger is damaged: restore it from a backup, or move it away; then it is"
+            " restored from its other copy (ledger.csv and paid/ledger.csv are the same)."
         ) from None
+    rows = found.astype(object).where(found.notna(), None).to_dict("records")
+    return {row["request_id"]: row for row in rows}
 
 
 def _unanswered(row: dict) -> bool:

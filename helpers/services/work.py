@@ -65,7 +65,7 @@ class Work:
         for row in left_open:
             status, settled = self.ending(row) or ("unknown", {"error": LOST})
             self.ledger.settle(row["request_id"], status, **settled)
-        if left_open:
+        if not self.run.finished and not self.ledger.saved:
             self.ledger.save_now()
         self.rest()
 
