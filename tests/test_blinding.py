@@ -294,6 +294,17 @@ def test_a_draw_from_too_few_says_which_rows(pool):
         drawn_at_random(pool, wanted(*HALF), 0.2, 30, 1)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_of_any_finding_leaves_those_that_another_row_names(pool, seed):
+    half = pool["origin"].eq("real") & (pool.groupby("origin").cumcount() % 2 == 0)
+    few = pool[half].assign(modality="xray", finding="mass", duplicate_group=pd.NA, split="test")
+    few.loc[few.index[:3], "finding"] = "hernia"
+    few = few.assign(patient=few["image_id"], made_from=pd.NA, near=pd.NA)
+    rows = [("01_prepare_cases", "real", "xray", len(few) - 3)]
+    rows += [("01_prepare_cases", "real", "xray", 3, "hernia")]
+    assert len(drawn_at_random(few, wanted(*rows), 0, 0, seed)) == len(few)
+
+
 def test_matched_real_pictures_follow_the_generated_ones(pool):
     drawn = drawn_at_random(
         pool, wanted(HALF[1], ("01_prepare_cases", "real", "xray", 12, "match")), 0, 0, 1

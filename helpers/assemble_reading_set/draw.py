@@ -149,9 +149,13 @@ def _draw_rows(
     taken = shuffled.iloc[:0].assign(
         match=pd.Series(dtype="string"), group=pd.Series(dtype="string")
     )
+    # Matched images come last, and what a row names comes before any, which would take it away.
     matched_last = sorted(
         wanted.to_dict("records"),
-        key=lambda row: (row["origin"] == "real", row["finding"] == MATCH),
+        key=lambda row: (
+            *(row["origin"] == "real", row["finding"] == MATCH),
+            *(pd.isna(row["finding"]), pd.isna(row["generator"])),
+        ),
     )
     short = []
     for row in matched_last:
