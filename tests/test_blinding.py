@@ -356,6 +356,10 @@ def test_the_depth_is_that_of_the_poorest_picture_drawn(pool, tmp_path):
     )
     blinding.write_set(drawn, tmp_path / "poor", STUDY, shown())
     assert json.loads((tmp_path / "poor/study.json").read_text())["bits"] == 8
+    coarse = images.read_png(stretched) // 1024 * 1024
+    stretched.write_bytes(images.write_png(coarse.astype(np.uint16)))
+    blinding.write_set(drawn, tmp_path / "coarse", STUDY, shown())
+    assert json.loads((tmp_path / "coarse/study.json").read_text())["bits"] == 8, "not 2 for all"
 
 
 def test_nothing_is_upsampled(pool, tmp_path):

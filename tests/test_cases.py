@@ -505,6 +505,15 @@ def test_ids_that_are_no_patients_are_warned_about(
     assert (says in said) if says else "Warning" not in said
 
 
+def test_a_mask_whatever_its_name_is_no_xray(tmp_path, study_folders, monkeypatch):
+    write(tmp_path / "in" / "a.dcm", chest_xray(96))
+    mask = Image.fromarray(np.where(chest_xray(96) > 2000, 255, 0).astype(np.uint8))
+    mask.save(tmp_path / "in" / "b.png")
+    mask.convert("1").save(tmp_path / "in" / "c.tif")
+    _, of = prepared(tmp_path / "in", monkeypatch, default_modality="xray")
+    assert of.rejected["reason"].tolist() == ["at most two grey values: empty, or a mask"] * 2
+
+
 def test_xrays_that_look_inverted_are_said_and_shown(tmp_path, study_folders, monkeypatch, capsys):
     for number in range(4):
         array = 4095 - chest_xray(96, number) if number == 2 else chest_xray(96, number)

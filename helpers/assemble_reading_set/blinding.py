@@ -43,11 +43,7 @@ def write_set(
     sets of a study: the same image gets a different blind_id in each set and in each block. Raises
     ImageError for an image smaller than reading_size.
     """
-    # The depth of the image with the lowest depth: a higher one would distinguish the others.
-    depth = min(
-        images.effective_bits(images.read_png(file), int(bits))
-        for file, bits in zip(drawn["file"], drawn["bits"])
-    )
+    depth = framing.common_depth(drawn)
     unmasked = without_masks(study, drawn["run"])
     drawn = blocks.presented(drawn, designed) if designed else drawn.assign(block=MAIN)
     if designed:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage, optimize
 
 from helpers import images
@@ -46,6 +47,18 @@ def field(array: np.ndarray, bits: int, settings: dict) -> np.ndarray:
 def side(row, settings: dict) -> int:
     """The largest reading size that the image of a row (file, bits) allows, pixels."""
     return max(field(images.read_png(row.file), int(row.bits), settings).shape)
+
+
+def common_depth(rows: pd.DataFrame) -> int:
+    """Bits at which images (file, bits) are shown together: those of the image with the fewest,
+    because more would distinguish the others. Not below 8, where grain hides how coarse one is, and
+    fewer would spoil all.
+    """
+    shown = zip(rows["file"], rows["bits"])
+    return max(
+        8,
+        min((images.effective_bits(images.read_png(file), int(b)) for file, b in shown), default=8),
+    )
 
 
 def for_reading(

@@ -42,14 +42,7 @@ def facts_after(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """
     rows = list(pool.itertuples())
     large = [framing.side(row, settings) >= settings["reading_size"] for row in rows]
-    depth = min(
-        (
-            images.effective_bits(images.read_png(row.file), int(row.bits))
-            for row, fits in zip(rows, large)
-            if fits
-        ),
-        default=8,
-    )
+    depth = framing.common_depth(pool[np.array(large, bool)])
     found = []
     for row, fits in zip(progress(rows, "facts after"), large):
         if fits:

@@ -172,8 +172,8 @@ def _refuse(picture: Picture, modality: str, min_pixels: int) -> None:
         )
     if min(height, width) < min_pixels:
         raise ImageError(f"smaller than {min_pixels} pixels ({width} x {height})")
-    if picture.pixels.min() == picture.pixels.max():
-        raise ImageError("every pixel has the same value")
+    if np.isin(picture.pixels, (picture.pixels.min(), picture.pixels.max())).all():
+        raise ImageError("at most two grey values: empty, or a mask")
 
 
 def _without_text(picture: Picture, policy: str) -> tuple[np.ndarray, float, list[str]]:
