@@ -111,13 +111,13 @@ def _store(
     header = asdict(picture.header) if picture.header else {}
     modality = row.get("modality") or header.get("modality")
     modality = modality or ("ct" if picture.hounsfield is not None else settings.default_modality)
-    _refuse(picture, modality, settings.min_pixels)
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < settings.min_lung_share:
         raise ImageError(
             "CT slice that shows little lung (less than"
             f" {100 * settings.min_lung_share:.0f} % of the body)"
         )
+    _refuse(picture, modality, settings.min_pixels)
     image_id = deidentify.pseudonym(secret, "picture", f"{row['file']}#{picture.frame}", 12)
     policy = decisions.get(image_id, settings.burned_in_text)
     shown, masked, crops = _without_text(picture, policy)
