@@ -589,6 +589,19 @@ def test_a_renamed_finding_leaves_the_files_found_by_what_the_table_names(tmp_pa
     assert frame["finding"].tolist() == ["mass"] * 4 + [""]
 
 
+@pytest.mark.parametrize("options", [{}, {"columns": ["Bild:file"]}, {"metadata_table": "l.csv"}])
+def test_no_message_about_a_table_names_a_patient(tmp_path, options):
+    table = "ZZNAME;Hans;12.03.1950\nCRP;5;mg/l\n"
+    contents = {"a.png": b"", "labels.csv": "patients,Bilder\nx,mass\n"}
+    contents |= {"ZZNAME^Hans/ZZNAME lab.csv": table} | ({} if options else {"ZZNAME.csv": table})
+    try:
+        said = described(tmp_path, contents, **options).attrs["notes"][0]
+    except LayoutError as error:
+        said = str(error)
+    assert "ZZNAME" not in said and "Hans" not in said
+    assert "'labels.csv'" in said or "Bilder" in said or "first line must name" in said
+
+
 def test_a_table_that_names_nothing_is_said_with_the_nearest_columns(tmp_path):
     frame = described(tmp_path, {"a.png": b"", "labels.csv": "patients,findngs\nx,mass\n"})
     assert "'findngs' (finding)" in frame.attrs["notes"][0]

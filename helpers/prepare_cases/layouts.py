@@ -16,7 +16,7 @@ import pandas as pd
 
 from helpers import findings
 from helpers.plurals import counted
-from helpers.prepare_cases import data_sets, deidentify, file_names, origins
+from helpers.prepare_cases import data_sets, deidentify, file_names, metadata_tables, origins
 from helpers.prepare_cases.metadata_tables import Finder, LayoutError, one_form, read_tables
 
 COLUMNS = (
@@ -124,7 +124,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     if titles and (missing := [theirs for theirs in pairs.values() if theirs not in titles]):
         raise LayoutError(
             f"No metadata table has the column '{missing[0]}' that `columns` names; columns there:"
-            f" {', '.join(titles[:12])}."
+            f" {metadata_tables.titles(tables.values())}."
         )
     known: dict[str, dict] = {}
     claimed = set()
@@ -148,7 +148,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
             **row,
             **{name: value for name, value in before.items() if value},
         }
-    notes += _of_findings(known, titles) + origins.decide(others, known, settings.origins)
+    notes += _of_findings(known, tables) + origins.decide(others, known, settings.origins)
     known |= {file: {"file": file, "skip": "left over from macOS or Windows"} for file in leftover}
     frame = pd.DataFrame(
         [known.get(file, {"file": file}) for file in files], columns=list(COLUMNS), dtype=object
@@ -175,14 +175,15 @@ def _doubts(titles: list[str], claimed: set[tuple]) -> list[str]:
     return notes
 
 
-def _of_findings(known: dict[str, dict], titles: list[str]) -> list[str]:
+def _of_findings(known: dict[str, dict], tables: dict[str, pd.DataFrame]) -> list[str]:
     """Say it where a user's table gives most of its files no finding."""
     rows = [row for row in known.values() if row.get("layout") == "plain CSV"]
     labelled = [row for row in rows if row["label"]]
     lost = sum(not (row["finding"] or row["origin"]) for row in labelled)
     if rows and not labelled:
         return [
-            f"No column of findings was recognised (columns: {', '.join(titles[:12])}): captions"
+            "No column of findings was recognised (columns:"
+            f" {metadata_tables.titles(tables.values())}): captions"
             " name none. Name the column with columns: ['yours:finding']."
         ]
     if lost > len(labelled) / 2:
@@ -231,7 +232,6 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
     named, or is called metadata.csv.
     """
     name = wanted or min(tables, key=lambda name: (name != "metadata.csv", name.count("/"), name))
-    columns = ", ".join(tables[name].columns[:12])
     guessed = _guessed(tables[name])
     others = [_plain(title) for title in tables[name].columns if title not in guessed.values()]
     near = [
@@ -246,12 +246,14 @@ def _complain(tables: dict[str, pd.DataFrame], wanted: str, pairs: dict[str, str
         if "file" in guessed
         else "it needs a column 'file' with paths below the folder"
     )
+    named = wanted or name == "metadata.csv"  # any other name may be a patient's
     sentence = (
-        f"The metadata table '{name}' names no file that exists: {needs}; it has: {columns}."
+        (f"The metadata table '{name}'" if named else "A table in the folder of images")
+        + f" names no file that exists: {needs}; it has: {metadata_tables.titles([tables[name]])}."
         + (f" The closest columns: {', '.join(near)}." if near else "")
         + " Name the right columns with columns: ['yours:file', 'yours:patient_id']."
     )
-    if wanted or name == "metadata.csv":
+    if named:
         raise LayoutError(sentence)
     return [sentence]
 

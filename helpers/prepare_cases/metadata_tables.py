@@ -1,12 +1,13 @@
 """Metadata tables as data sets and hospitals write them, and the file that each row describes."""
 
 import bisect
+import difflib
 import gzip
 import itertools
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -18,6 +19,15 @@ IMAGE_ENDING = re.compile(r"\.(?:png|jpe?g|dcm|tiff?|webp|bmp)$")
 
 class LayoutError(ValueError):
     """A metadata table that cannot be used; the message says which and what to do."""
+
+
+def titles(frames: Iterable[pd.DataFrame]) -> str:
+    """The first names of columns, for a message. A first line with dates or numbers is no header
+    and may name a patient.
+    """
+    named = [f.columns for f in frames if not re.search(r"\d{3}|\d[.,:/-]\d", " ".join(f.columns))]
+    columns = dict.fromkeys(itertools.chain.from_iterable(named))
+    return ", ".join([*columns][:12]) or "none, but its first line must name them"
 
 
 def one_form(text: str) -> str:
@@ -37,9 +47,10 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
     ]
     chosen = [name for name in names if not wanted or one_form(name) == one_form(wanted)]
     if wanted and not chosen:
+        near = difflib.get_close_matches(wanted, names, 1)  # others may be named after patients
         raise LayoutError(
-            f"The metadata table '{wanted}' is not in the folder; tables there:"
-            f" {', '.join(names) or 'none'}."
+            f"The metadata table '{wanted}' is not in the folder"
+            + (f"; did you mean '{near[0]}'?" if near else ".")
         )
     found = {}
     for name in chosen:
