@@ -1,10 +1,12 @@
 """Small strict servers in the shape of other image services: what each takes, refuses and says."""
 
 import base64
+import contextlib
 import io
 import json
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,7 +22,8 @@ def png(width=64, height=64, grey=100):
 @contextmanager
 def serving(answer):
     """A server on loopback: `answer(method, path, headers, body)` gives status, content (bytes, or
-    what becomes JSON) and perhaps headers. Yields its address and the requests so far.
+    what becomes JSON, or an iterator without an end) and perhaps headers. Yields its address and
+    the requests so far.
     """
     seen = []
 
@@ -41,12 +44,17 @@ def serving(answer):
             if body is not None:
                 seen.append({"path": self.path, "headers": headers, "body": body})
             status, content, *more = answer(self.command, self.path, headers, body)
-            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            endless = isinstance(content, Iterator)
+            if not endless and not isinstance(content, bytes):
+                content = json.dumps(content).encode()
+            length = {"Connection": "close"} if endless else {"Content-Length": str(len(content))}
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **(more or [{}])[0]}.items():
+            for name, value in (length | (more or [{}])[0]).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):
+                for piece in content if endless else [content]:
+                    self.wfile.write(piece)
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True

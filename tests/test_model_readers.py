@@ -432,7 +432,7 @@ def test_instructions_saved_by_another_editor(place):
 )  # fmt: skip
 def test_an_answer_of_another_shape_is_no_answer(content):
     with pytest.raises(connection.Unusable):
-        replies.answers(replies.read(content)[0], asked())
+        replies.answers(replies.read(replies.parse(content))[0], asked())
 
 
 def test_an_answer_sent_as_an_event_stream_is_read():
@@ -443,15 +443,15 @@ def test_an_answer_sent_as_an_event_stream_is_read():
     counted = {"choices": [], "usage": {"completion_tokens": 7}}
     pieces = [piece('{"label":'), piece(' "real"}'), piece(None, "stop"), counted]
     content = "".join(f"data: {json.dumps(each)}\n\n" for each in pieces) + "data: [DONE]\n"
-    text, model = replies.read(content.encode())
+    text, model = replies.read(replies.parse(content.encode()))
     assert (json.loads(text), model) == ({"label": "real"}, "m-1")
-    assert replies.usage(content.encode()) == {"completion_tokens": 7}
+    assert replies.usage(replies.parse(content.encode())) == {"completion_tokens": 7}
     with pytest.raises(connection.Unusable, match="cut off"):
-        replies.read(content.replace('"stop"', '"length"').encode())
+        replies.read(replies.parse(content.replace('"stop"', '"length"').encode()))
     for odd in (b'data: {"choices": {"a": 1}}', b'data: {"choices": [1]}', b"data: {}"):
         with pytest.raises(connection.Unusable):
-            replies.read(odd)
-        assert replies.usage(odd) == {}
+            replies.read(replies.parse(odd))
+        assert replies.usage(replies.parse(odd)) == {}
 
 
 def test_a_model_that_streams_unasked_is_read(place):
@@ -468,7 +468,7 @@ def test_a_model_that_streams_unasked_is_read(place):
 @pytest.mark.parametrize("parts", [['{"label":', ' "real"}'], [{"text": '{"label": "real"}'}]])
 def test_an_answer_in_parts_is_read(parts):
     body = {"choices": [{"message": {"content": parts}}]}
-    assert json.loads(replies.read(json.dumps(body).encode())[0]) == {"label": "real"}
+    assert json.loads(replies.read(body)[0]) == {"label": "real"}
 
 
 # --- kills

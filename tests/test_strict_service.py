@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from generations import elsewhere, generation, on_disk, run_of, table  # noqa: F401
+from generations import elsewhere, generation, on_disk, run_of, service_of, table  # noqa: F401
 from generations import generate as _generate
 from other_services import images_only, png, serving
 from PIL import Image
@@ -296,6 +297,57 @@ def test_an_answer_that_unpacks_to_more_than_the_memory_is_given_up(monkeypatch)
     assert made.ledger.frame()["status"].tolist() == ["unknown", "unknown"]
 
 
+def for_ever(*_):
+    return itertools.repeat(bytes(1 << 16))
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 500])
+def test_an_answer_without_an_end_is_cut_off(status, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_BYTES", 1 << 20)
+    with answering((status, for_ever(), {"Location": "/x"}), among=WORDS) as (address, seen):
+        made = at(address, WORDS[:1], ask_again=0, tries=1)
+        said = generate(made)
+    assert len(seen) <= 2 and ("larger than 1 MB" if status == 200 else str(status)) in said
+
+
+def test_a_list_of_models_without_an_end_is_no_list(monkeypatch):
+    monkeypatch.setattr(connection, "MOST_BYTES", 1 << 20)
+    with serving(lambda *_: (200, for_ever())) as (address, _):
+        said = asyncio.run(service.preflight(service_of(base_url=f"{address}/v1")))
+    assert "does not list its models" in said
+
+
+def test_an_image_without_an_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(connection, "MOST_BYTES", 1 << 20)
+
+    def answer(method, path, headers, request):
+        if method == "POST":
+            return 200, {"data": [{"url": "/one.png"}], "usage": USAGE}
+        return 200, for_ever()
+
+    with serving(answer) as (address, _):
+        made = at(address, WORDS[:1], ask_again=0)
+        assert "its url gives more than 1 MB" in generate(made)
+
+
+def test_an_image_that_could_not_be_downloaded_is_fetched_before_anything_is_asked_for(monkeypatch):
+    monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0.1, 0))
+    there = []
+
+    def answer(method, path, headers, request):
+        if method == "POST":
+            return 200, {"data": [{"url": f"http://{headers['host']}/1.png"}], "usage": USAGE}
+        return (200, png()) if there else (404, {})
+
+    with serving(answer) as (address, seen):
+        assert "could not be fetched" in generate(at(address, WORDS[:1], ask_again=0))
+        there.append(True)
+        again = at(address, WORDS[:1])
+        assert generate(again) == "" and len(seen) == 1
+    assert len(on_disk(again)) == 1 and not list(again.paid.rglob("*.bin"))
+    assert again.ledger.frame()["status"].tolist() == ["ok"]
+
+
 @pytest.mark.parametrize("trouble", ["redirect", "late", "never"])
 def test_an_image_behind_an_address_is_waited_for(trouble, monkeypatch):
     monkeypatch.setattr(answers, "FETCH_WAITS_SECONDS", (0.1, 0.1, 0.1, 0.1, 0.1, 0))
@@ -347,10 +399,14 @@ def _killed_in_download(url):
 
 def test_an_image_elsewhere_is_fetched_through_the_proxy_though_the_gateway_is_here(monkeypatch):
     tried = []
-    got = SimpleNamespace(raise_for_status=lambda: SimpleNamespace(content=png()))
-    monkeypatch.setattr(
-        answers.httpx2, "get", lambda url, **options: tried.append(options["trust_env"]) or got
-    )
+    got = SimpleNamespace(iter_bytes=lambda: [png()])
+    got.raise_for_status = lambda: got
+
+    def stream(method, url, **options):
+        tried.append(options["trust_env"])
+        return contextlib.nullcontext(got)
+
+    monkeypatch.setattr(answers.httpx2, "stream", stream)
     for url in ("https://cdn.example/1.png", "http://127.0.0.1:1/1.png", "/1.png"):
         answers._fetch(SimpleNamespace(base_url="http://localhost:4000/v1"), url)
     assert tried == [True, False, False]

@@ -113,7 +113,7 @@ class ModelReading(Work):
         }
         if row["status"] != "ok":
             return about | {"reason": row["error"] or "refused"}
-        text, model = replies.read(kept["answer"].encode())
+        text, model = replies.read(replies.parse(kept["answer"].encode()))
         return about | {
             "reply.model": model,
             "answers": replies.answers(text, self.opened.protocol.questions_of(order.block)),
@@ -189,8 +189,8 @@ class ModelReading(Work):
         """Status and ledger fields of an attempt by its answer, and the action that follows.
         Without a count, the amount set aside stays charged.
         """
-        content, price = kept["answer"].encode(), self.service.price
-        given, out = prices.tokens(replies.usage(content))
+        body, price = replies.parse(kept["answer"].encode()), self.service.price
+        given, out = prices.tokens(replies.usage(body))
         settled = {"seconds": kept["seconds"], "input_tokens": given, "output_tokens": out}
         if out is not None or not price.by_tokens:
             settled["cost_usd"] = prices.cost(price, "", given, out, batch=False)
@@ -199,7 +199,7 @@ class ModelReading(Work):
         settled["error"] = None
         try:
             questions = self.opened.protocol.questions_of(order.block)
-            replies.answers(replies.read(content)[0], questions)
+            replies.answers(replies.read(body)[0], questions)
         except connection.Unusable as error:
             settled["error"] = str(error)
             return "refused" if error.action == "refused" else "failed", settled, error.action

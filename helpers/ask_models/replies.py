@@ -44,18 +44,24 @@ def _field(question: protocol.Question) -> dict:
     return field
 
 
-def usage(content: bytes) -> dict:
-    """The tokens that the service counted; {} if it gives no readable count."""
+def parse(content: bytes):
+    """The JSON value of an answer, None if it has none; the pieces of an event stream are put
+    together.
+    """
     try:
-        counted = _body(content).get("usage")
+        events = connection.events(content)
+        return _joined(connection.decoded(content, events), events)
     except UNREADABLE:
-        return {}
+        return None
+
+
+def usage(body) -> dict:
+    """The tokens that the service counted; {} if it gives no readable count."""
+    counted = body.get("usage") if isinstance(body, dict) else None
     return counted if isinstance(counted, dict) else {}
 
 
-def _body(content: bytes):
-    """The JSON value of an answer; the pieces of an event stream are put together."""
-    body, events = connection.decoded(content), connection.events(content)
+def _joined(body, events: list[dict]):
     choices = [event["choices"][0] for event in events if event.get("choices")]
     deltas = [choice.get("delta") or {} for choice in choices]
     message = {
@@ -66,12 +72,10 @@ def _body(content: bytes):
     return body | ({"choices": [told]} if choices else {})
 
 
-def read(content: bytes) -> tuple[str, str]:
-    """The text of a chat completion, and the model that the service names. Raises Unusable."""
-    try:
-        body = _body(content)
-    except UNREADABLE:
-        raise Unusable("the answer is not JSON") from None
+def read(body) -> tuple[str, str]:
+    """The text of a parsed chat completion, and the model that the service names. Raises
+    Unusable.
+    """
     if not isinstance(body, dict):
         raise Unusable("the answer is not a JSON object")
     choices = body.get("choices")

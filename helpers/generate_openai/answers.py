@@ -19,9 +19,9 @@ from helpers.generate_openai.service import Service
 from helpers.loopback import on_loopback
 from helpers.services import connection, prices, retry_policy, secrets
 from helpers.services.connection import Unusable
-from helpers.services.ledger import LOST
 
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+NOT_FETCHED = "its url could not be fetched"
 FETCH_WAITS_SECONDS = (0.5, 1, 2, 4, 8, 0)
 EFFECTIVE = ("created", "size", "quality", "background", "output_format")
 
@@ -88,23 +88,32 @@ def _decoded(text, wrong: str) -> bytes:
         raise Unusable(f"the answer is {wrong} base64 that decodes ({error})") from None
 
 
-def fetch_url(url, base_url: str, trust_env: bool) -> bytes:
+def fetch_url(url, base_url: str, trust_env: bool, waits=None) -> bytes:
     """Download an image that was answered by URL, absolute or relative to `base_url`. It is paid
-    for, so this is tried for a quarter of a minute.
+    for, so this is tried for a quarter of a minute, or with other `waits` (seconds after each try).
 
     Raises Unusable.
     """
-    whole = urljoin(base_url, str(url))
+    whole, given = urljoin(base_url, str(url)), {"follow_redirects": True, "timeout": 120.0}
     if not whole.startswith(("http://", "https://")):
         raise Unusable("a url that is not http")
-    for wait_seconds in FETCH_WAITS_SECONDS:
+    for wait_seconds in waits or FETCH_WAITS_SECONDS:
         try:
-            response = httpx2.get(whole, follow_redirects=True, timeout=120.0, trust_env=trust_env)
-            return response.raise_for_status().content
+            with httpx2.stream("GET", whole, trust_env=trust_env, **given) as response:
+                return _whole(response.raise_for_status())
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             said = f"{type(error).__name__}: {error}".splitlines()[0].strip(": ")
             time.sleep(wait_seconds)
-    raise Unusable(f"its url could not be fetched ({said})")
+    raise Unusable(f"{NOT_FETCHED} ({said})")
+
+
+def _whole(response) -> bytes:
+    content = bytearray()
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > connection.MOST_BYTES:
+            raise Unusable(f"its url gives more than {connection.MOST_BYTES >> 20} MB")
+    return bytes(content)
 
 
 async def keep(
@@ -117,8 +126,8 @@ async def keep(
     usage, path = None, _unusable(generation, request_id)
 
     def fetch(url):
-        # If the process is killed during the download, the next run fetches the image. A signed
-        # address is a secret: it is not kept.
+        # If the download fails or is killed, the next run fetches the image. A signed address is a
+        # secret: it is not kept.
         if secrets.clean_bytes(content) == content:
             write_atomically(path, content)
         return _fetch(service, url)
@@ -143,21 +152,22 @@ def _unusable(generation, request_id: str) -> Path:
 
 
 async def read_again(generation) -> int:
-    """Read again the paid answers that were unusable when they came, or whose image was being
-    downloaded when the process was killed; returns how many images were found.
+    """Read again the paid answers that were unusable when they came, or whose image could not be
+    downloaded then; returns how many images were found.
     """
-    kept = 0
+    kept, waits = 0, None
     for path in sorted((generation.paid / "unusable").glob("*.bin")):
         row = generation.ledger.rows.get(path.stem, {})
         order = generation.by_id.get(row.get("image_id"))
         if not order or paid_images.on_disk(generation.paid, order.image_id):
             continue
         try:
-            killed = row["error"] == LOST
-            fetch = functools.partial(_fetch, generation.service) if killed else _not_again
+            fetch = functools.partial(_fetch, generation.service, waits=waits)
             answer = read(path.read_bytes(), fetch)
             found = provenance.examine(answer.content)
-        except Unusable:
+        except Unusable as error:
+            # After one such quarter of a minute, the other addresses are tried once each.
+            waits = (0,) if NOT_FETCHED in str(error) else waits
             continue
         answer = replace(answer, usage=answer.usage or row)
         await _store(generation, order, path.stem, answer, found, {}, {})
@@ -207,15 +217,11 @@ def charge(generation, size: str, usage: dict | None, imaged: int) -> dict:
     return counted | ({"cost_usd": cost} if known else {})
 
 
-def _fetch(service: Service, url) -> bytes:
+def _fetch(service: Service, url, waits=None) -> bytes:
     base_url = service.base_url or connection.OPENAI_ADDRESS
     try:
         # A proxy finds what a gateway on this machine passes on, but not the gateway's own files.
         here = on_loopback(urljoin(base_url, str(url)))
     except ValueError as error:
         raise Unusable(f"its url is none ({error})") from None
-    return fetch_url(url, base_url, trust_env=not here)
-
-
-def _not_again(url) -> bytes:
-    raise Unusable("its url is not requested a second time")
+    return fetch_url(url, base_url, trust_env=not here, waits=waits)

@@ -29,6 +29,7 @@ NEVER_SENT = (
 )
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 MOST_BYTES = 1 << 28  # of one answer: a small compressed one may unpack to more than the memory
+MOST_ERROR_BYTES = 1 << 18  # as sent, of an error's body: the client reads it whole
 
 
 class ServiceError(runs.RunError):
@@ -56,7 +57,11 @@ class Connection:
         """
         # A redirect would carry images, or Azure's key, to an address that nobody has named.
         follows = bool(retries) and self.parameters.provider != "azure"
-        http = openai.DefaultAsyncHttpxClient(trust_env=not self.loopback, follow_redirects=follows)
+        http = openai.DefaultAsyncHttpxClient(
+            trust_env=not self.loopback,
+            follow_redirects=follows,
+            event_hooks={"response": [_shorten_error]},
+        )
         common = {
             "api_key": self.credential or "none",
             "max_retries": retries,
@@ -79,6 +84,29 @@ class Connection:
     def loopback(self) -> bool:
         """Whether the service is on this machine: an environment proxy cannot reach it."""
         return on_loopback(self.base_url)
+
+
+class _Beginning(httpx2.AsyncByteStream):
+    """The first MOST_ERROR_BYTES of a stream."""
+
+    def __init__(self, whole: httpx2.AsyncByteStream):
+        self.whole = whole
+
+    async def __aiter__(self):
+        left = MOST_ERROR_BYTES
+        async for piece in self.whole:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                return
+
+    async def aclose(self):
+        await self.whole.aclose()
+
+
+async def _shorten_error(response: httpx2.Response) -> None:
+    if not response.is_success:
+        response.stream = _Beginning(response.stream)
 
 
 def extra_body(settings, own: Collection[str], said: str) -> dict:
@@ -235,10 +263,16 @@ async def _listed_models(service: Connection) -> dict | None:
     """Models by id with their shutdown date as the server states it; None if the server has no such
     list or does not show it.
     """
+    content = bytearray()
+
+    async def look(client) -> None:
+        async with client.models.with_streaming_response.list() as response:
+            await _take(response, content)
+
     try:
         async with service.client(retries=2) as client:
-            response = await call(client.models.with_raw_response.list(), "list its models")
-        models = json.loads(response.content)["data"]
+            await call(look(client), "list its models")
+        models = json.loads(content)["data"]
         return {str(model["id"]): model.get("shutdown_date") for model in models} or None
     except Failed as error:
         # A key may be allowed to make images but not to list models.
@@ -298,9 +332,11 @@ def events(content: bytes) -> list[dict]:
     return [event for event in found if isinstance(event, dict)]
 
 
-def decoded(content: bytes):
-    """The JSON value of an answer, or the fields of all its events. Raises ValueError."""
-    if streamed := events(content):
+def decoded(content: bytes, streamed: list[dict] | None = None):
+    """The JSON value of an answer, or the fields of all its events (`streamed` where they are read
+    already). Raises ValueError.
+    """
+    if streamed := events(content) if streamed is None else streamed:
         return {key: said for event in streamed for key, said in event.items() if said}
     try:
         return json.loads(content)
@@ -314,7 +350,7 @@ def _is_whole(content: bytes) -> bool:
         last = str(streamed[-1].get("type"))
         return last.endswith(".completed") or content.rstrip().endswith(b"[DONE]")
     with contextlib.suppress(ValueError):
-        return bool(decoded(content))
+        return bool(decoded(content, []))
     return False
 
 
@@ -360,11 +396,7 @@ async def ask(
             extra_headers={"X-Client-Request-Id": request_id},
         ) as response:
             headers = dict(response.headers)
-            async for piece in response.iter_bytes():
-                content += piece
-                if len(content) > MOST_BYTES:
-                    said = f"the answer is larger than {MOST_BYTES >> 20} MB; may have been billed"
-                    raise Failed(retry_policy.Verdict("again", said), billed=True)
+            await _take(response, content)
     except openai.APIStatusError as error:
         raise _failed(error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
@@ -374,6 +406,15 @@ async def ask(
         if verdict := retry_policy.judge_success(decoded(content), headers):
             raise Failed(verdict, billed=verdict.action == "again")
     return bytes(content), headers
+
+
+async def _take(response, content: bytearray) -> None:
+    """Append an answer to `content` as it comes. Raises Failed if it is too large."""
+    async for piece in response.iter_bytes():
+        content += piece
+        if len(content) > MOST_BYTES:
+            said = f"the answer is larger than {MOST_BYTES >> 20} MB; may have been billed"
+            raise Failed(retry_policy.Verdict("again", said), billed=True)
 
 
 def _disconnected(cause: BaseException, within: bool) -> Failed:
