@@ -218,8 +218,11 @@ def test_damaged_files_give_a_picture_or_a_reason(originals, which, cut, flips):
 
 
 def test_white_is_zero_tiffs_are_turned_round_at_every_depth(tmp_path):
-    for bits, values in ((8, FLAT), (16, DEEP)):
-        path = tmp_path / f"{bits}.tif"
+    for values in (FLAT, DEEP, DEEP.astype(np.float32), DEEP / np.float32(2**16)):
+        path = tmp_path / "a.tif"
+        turned = values.dtype.type(2 ** int(values.max()).bit_length() - 1) - values
+        Image.fromarray(turned).save(path)
+        expected = read(path).pixels
         Image.fromarray(values).save(path)
         content = bytearray(path.read_bytes())
         start = int.from_bytes(content[4:8], "little")
@@ -228,9 +231,7 @@ def test_white_is_zero_tiffs_are_turned_round_at_every_depth(tmp_path):
             if int.from_bytes(content[place : place + 2], "little") == 262:
                 content[place + 8 : place + 10] = b"\0\0"
         path.write_bytes(content)
-        np.testing.assert_array_equal(
-            read(path).pixels, 2 ** int(values.max()).bit_length() - 1 - values
-        )
+        np.testing.assert_array_equal(read(path).pixels, expected)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "webp"])

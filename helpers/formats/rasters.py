@@ -142,14 +142,10 @@ def _values(picture: Image.Image, path: Path) -> tuple[np.ndarray, int]:
         return np.asarray(picture.convert("L")), 8
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F", "I;16S"):
         values = np.asarray(picture)
-        if (
-            picture.mode.startswith("I;16")
-            and picture.format == "TIFF"
-            and picture.tag_v2.get(0x0106) == 0
-        ):
+        if picture.format == "TIFF" and picture.tag_v2.get(0x0106) == 0:
             # White is zero here: Pillow inverts 8-bit images but not deeper ones.
-            white = 2 ** int(values.max()).bit_length() - 1
-            values = (white - values.astype(np.int32)).astype(np.uint16)
+            white = 2 ** int(values.max()).bit_length() - 1 if values.dtype.kind == "u" else 0
+            values = values.dtype.type(white) - values
         fits = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 65536
         return values, 16 if picture.mode.startswith("I;16") or fits else 32
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
