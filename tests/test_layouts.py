@@ -535,6 +535,7 @@ def test_an_origin_that_is_neither_is_a_question(tmp_path):
         ("file;finding\n1.png;Erguss\n2.png;-\n", "labels of 2 of 2 files name no finding"),
         ("file,finding,finding\n1.png,Mass,Hernia\n2.png,,Mass\n", "the column 'finding' twice"),
         ("file,patient_id\n1.png,7\n1.png,007\n", "No column of findings"),
+        ("Export\nfile,finding\n1.png,Mass\n", r"1 table .* cannot be read \(row 2 is too long"),
         ("file,finding,patient_id\n1.png,Mass,1\n1.png,Mass,2\n", "1 file more than one patient"),
     ],
 )

@@ -118,7 +118,7 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     table = settings.metadata_table
     leftover = {file for file in files if file_names.LEFTOVER.search(file)}
     others = [file for file in files if file not in leftover]
-    tables = read_tables(folder, others, table)
+    tables, unread = read_tables(folder, others, table)
     pairs, finder = _mapping(settings.columns), Finder(others)
     titles = [*dict.fromkeys(title for frame in tables.values() for title in frame.columns)]
     if titles and (missing := [theirs for theirs in pairs.values() if theirs not in titles]):
@@ -132,11 +132,15 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
         for row in read(tables, finder, pairs):
             known[row["file"]] = _together(known[row["file"]], row) if row["file"] in known else row
             claimed.add((row["layout"], row["file"], deidentify.person(row.get("patient_id", ""))))
-    for name in tables:
-        known.setdefault(name, {"file": name, "skip": "metadata table, read for labels"})
+    for name in (*tables, *unread):
+        said = " that cannot be read" if name in unread else ", read for labels"
+        known.setdefault(name, {"file": name, "skip": f"metadata table{said}"})
     understood = any("table" in row for row in known.values())
     notes = [] if understood or not tables else _complain(tables, table, pairs)
     notes += _doubts(titles, claimed)
+    if unread:
+        said = next(iter(unread.values()))
+        notes.append(f"Warning: {counted(len(unread), 'table')} in the folder of images {said}.")
     for row in [
         *file_names.folders(folder, others),
         *file_names.patterns(others, {row.get("layout") for row in known.values()}),

@@ -35,10 +35,13 @@ def one_form(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.DataFrame]:
-    """Every CSV or TSV (also gzipped) below the folder by its name, as text.
+def read_tables(
+    folder: Path, files: list[str], wanted: str
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Every CSV or TSV (also gzipped) below the folder by its name, as text; and why others cannot
+    be read.
 
-    Raises LayoutError for a wanted one that is missing.
+    Raises LayoutError for a wanted one that is missing or cannot be read.
     """
     names = [
         file
@@ -52,19 +55,18 @@ def read_tables(folder: Path, files: list[str], wanted: str) -> dict[str, pd.Dat
             f"The metadata table '{wanted}' is not in the folder"
             + (f"; did you mean '{near[0]}'?" if near else ".")
         )
-    found = {}
+    found, unread = {}, {}
     for name in chosen:
         try:
             content = (folder / name).read_bytes()
             content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
             found[name] = tables.spreadsheet(content).rename(columns=one_form)
         except (ValueError, OSError, EOFError, zlib.error) as error:
+            why = str(getattr(error, "strerror", None) or error).strip()  # without its path
+            unread[name] = f"cannot be read ({why}): save it as CSV with one header line"
             if wanted or name == "metadata.csv":
-                raise LayoutError(
-                    f"The metadata table '{name}' cannot be read ({str(error).strip()}): save it as"
-                    " CSV with one header line."
-                ) from None
-    return found
+                raise LayoutError(f"The metadata table '{name}' {unread[name]}.") from None
+    return found, unread
 
 
 class Finder:
