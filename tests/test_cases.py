@@ -424,6 +424,26 @@ def test_one_patient_under_several_spellings_is_one(tmp_path, study_folders, mon
     assert of.images["patient"].nunique() == 2
 
 
+def test_a_table_that_leaves_images_out_makes_no_second_patient(
+    tmp_path, study_folders, monkeypatch
+):
+    folder, names = tmp_path / "in", {}
+    identities = ["MRN-1", "mrn-1", *["ANON"] * 3, *["SHARED"] * 3]
+    studies = ["1.1", "1.2", "1.3", "1.3", "1.4", "1.5", "1.6", "1.7"]
+    for number, (identity, study) in enumerate(zip(identities, studies)):
+        tags = {"PatientID": identity, "StudyInstanceUID": study}
+        names[number] = write(folder / f"{number}.dcm", chest_xray(96, number), **tags).name
+    table = "file,patient_id\n0.dcm,A\n2.dcm,B\n4.dcm,unknown\n5.dcm,C\n6.dcm,D\n"
+    (folder / "metadata.csv").write_text(table)
+    run, _ = prepared(folder, monkeypatch)
+    listed = pd.read_csv(folders.keys_folder("s") / f"{run.name}.names.csv", dtype=str)
+    of_file = listed.dropna(subset="patient").set_index("file")["patient"]
+    patient = [of_file[names[number]] for number in names]
+    assert patient[0] == patient[1], "one header's id"
+    assert patient[2] == patient[3] != patient[4], "one study; the same placeholder is nobody"
+    assert len({*patient}) == 6, "an id that the table gives to two persons joins nobody"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_links_pipes_and_odd_names_are_accounted_for(tmp_path, study_folders, monkeypatch):
     folder = tmp_path / "in"

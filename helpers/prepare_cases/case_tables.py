@@ -13,7 +13,7 @@ from helpers.prepare_cases.storing import ImportedFile
 from helpers.runner import runs
 from helpers.statistics import clusters
 
-FROM_HEADER = ("view", "patient_id", "sex", "age")  # a table's values take precedence
+FROM_HEADER = ("view", "sex", "age")  # a table's values take precedence
 FROM_TABLE = (
     *("layout", "origin", "generator", "made_from", "finding", "side", "licence", "credit"),
     "report",
@@ -33,14 +33,12 @@ def with_metadata(
         return pd.DataFrame()
     pictures = pd.DataFrame(rows).drop(columns="header")
     metadata = described.set_index("file").loc[pictures["file"]].reset_index(drop=True)
-    for name in (*FROM_HEADER, "study", "series", "position"):
+    for name in (*FROM_HEADER, "patient_id", "study", "series", "position"):
         pictures[name] = pictures.get(name)
     for name in FROM_HEADER:
         pictures[name] = metadata[name].where(metadata[name] != "", pictures[name].fillna(""))
     pictures[list(FROM_TABLE)] = metadata[list(FROM_TABLE)]
-    pictures["patient_id"] = pictures["patient_id"].where(
-        pictures["patient_id"] != "", metadata["patient_in_path"]
-    )
+    pictures["patient_id"] = _patients(pictures.fillna({"patient_id": "", "study": ""}), metadata)
     pictures["layout"] = pictures["layout"].where(
         pictures["layout"] != "",
         np.where(pictures["kind"].str.startswith("DICOM"), "DICOM header", "files alone"),
@@ -56,6 +54,20 @@ def with_metadata(
         )
     ]
     return _chosen_slices(pictures, slices)
+
+
+def _patients(pictures: pd.DataFrame, metadata: pd.DataFrame) -> pd.Series:
+    """Patient ids: a table's, or else the header's or the path's. Tables often leave images out:
+    these get the id of the image with which they share a header's id, a path's or a study, unless
+    several persons do.
+    """
+    ids, header, path = metadata["patient_id"], pictures["patient_id"], metadata["patient_in_path"]
+    for key, instead in ((header, header), (path, path), (pictures["study"], ids)):
+        person, by = ids.map(deidentify.person), key.map(deidentify.person)
+        named = pd.DataFrame({"by": by, "person": person, "id": ids})[(by != "") & (person != "")]
+        one = named.drop_duplicates(["by", "person"]).drop_duplicates("by", keep=False)
+        ids = ids.where(person != "", by.map(one.set_index("by")["id"]).fillna(instead))
+    return ids
 
 
 def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
