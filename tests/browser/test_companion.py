@@ -180,6 +180,16 @@ def test_from_a_file_all_but_offline_and_camera_works(companion):
         page.wait_for_selector("text=Everything else")
 
 
+@pytest.mark.parametrize(
+    ("motion", "said"),
+    [("no-preference", "then starts to move."), ("reduce", "then lights up.")],
+)
+def test_who_wants_no_motion_is_promised_none(motion, said, companion, host):
+    with opened(reduced_motion=motion) as page:
+        page.goto(f"http://127.0.0.1:{host}/")
+        assert said in page.inner_text("#point")
+
+
 def test_without_https_permission_or_camera_the_page_says_so_kindly(companion, host):
     with opened("--host-resolver-rules=MAP poster.test 127.0.0.1") as page:
         page.goto(f"http://poster.test:{host}/")

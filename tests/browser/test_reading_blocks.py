@@ -179,6 +179,39 @@ def gives_nothing_away(reader: Reader, heard: list, server) -> None:
         assert KEPT_BACK not in text and "debriefing" not in text and "Had you thought" not in text
 
 
+def test_a_dialog_has_its_next_step_under_the_hand_and_a_held_key_presses_nothing(
+    browser, tmp_path
+):
+    server = serve(
+        tmp_path, read=2, training=0, break_after=1, number_of_readers=1, blocks=[SHOT, BLOCKS[-1]]
+    )
+    try:
+        reader = Reader(browser, link(server, 0))
+        page = reader.page
+        reader.open()
+        reader.register()
+        page.keyboard.press("f")
+        for _ in range(5):  # from the second on, repeats of a key that is held down
+            page.keyboard.down("Enter")
+            page.wait_for_timeout(50)
+        page.wait_for_selector("dialog[open]:has-text('Time for a short break?')")
+        page.keyboard.up("Enter")
+        assert page.evaluate("document.activeElement.textContent") == "Go on"
+        page.keyboard.press("Enter")
+        assert page.locator("dialog[open]").count() == 0, "goes on, and does not pause"
+        reader.answer("r")
+        go_on(reader, "This part is done")
+        page.click("button.primary")
+        go_on(reader, "Thank you")
+        page.click("button.primary")
+        page.wait_for_selector("form.lock")
+        assert page.inner_text(".study") == page.title() == "Reading chest images"
+        reader.lock(server.code(0))
+        assert page.inner_text(".study") == "Reading chest images"
+    finally:
+        server.stop()
+
+
 def test_the_next_block_waits_for_its_day(browser, tmp_path):
     later = [block | ({"after_days": "28"} if block["block"] == "told" else {}) for block in BLOCKS]
     server = serve(tmp_path, read=1, training=0, blocks=later, asked=ASKED, number_of_readers=1)

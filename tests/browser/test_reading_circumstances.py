@@ -32,7 +32,7 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 17}
+    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 18}
     running = serve(tmp_path_factory.mktemp("circumstances"), asked=ASKED, **given)
     yield running
     running.stop()
@@ -256,6 +256,23 @@ def test_a_long_consent_is_printed_whole_and_black_on_white(browser, server):
         "rgb(0, 0, 0)",
         "rgb(255, 255, 255)",
     ]
+
+
+def test_the_image_that_the_reader_waits_for_comes_before_the_next_ones(browser, server):
+    reader = started(browser, server, 17)
+    asked, early = [], []
+
+    def slowly(route):
+        asked.append(route.request.url)
+        reader.page.wait_for_timeout(500)
+        early.append(len(asked))
+        route.continue_()
+
+    reader.context.route("**/reading/image/**", slowly)
+    reader.page.reload()
+    reader.shown()
+    reader.page.wait_for_timeout(2500)
+    assert early[0] == 1 and len(asked) == 3
 
 
 def test_an_image_that_arrives_slowly_is_asked_for_once(browser, server):

@@ -172,20 +172,26 @@ def test_only_the_pair_whose_turn_it_is_and_the_next_can_be_loaded(server):
     assert status == 422 and "zoom" in told["error"]
 
 
-def test_the_truth_of_a_pair_is_told_where_it_is_there_to_learn_from(browser, tmp_path):
+@pytest.mark.parametrize(
+    ("width", "height", "places"), [(1440, 900, ("", "")), (390, 844, (" (above)", " (below)"))]
+)
+def test_the_truth_of_a_pair_is_told_where_it_is_there_to_learn_from(
+    browser, tmp_path, width, height, places
+):
     given = {"read": 3, "training": 0, "number_of_readers": 1}
     learning = PAIRS | {"tell_truth": "true"}
     server = serve(tmp_path, blocks=[learning, SINGLE], asked=ASKED, **given)
     try:
-        reader = started(browser, server, 0)
+        reader = started(browser, server, 0, width, height)
+        left, right = (word + place for word, place in zip(("Left", "Right"), places))
         last = ""
         for _ in range(3):
             last = paired(reader, "l", last)
             number = int(last[1:]) // 2  # as reading_studies lays them
             reader.page.wait_for_selector("dialog[open]")
-            side = ("Right", "Left")[number // 2 % 2]
+            side = (right, left)[number // 2 % 2]
             assert reader.page.inner_text("dialog .truth") == f"It was: {side}"
-            assert "You said: Left" in reader.page.inner_text("dialog")
+            assert f"You said: {left}\n" in reader.page.inner_text("dialog")
             reader.dialog()
     finally:
         server.stop()

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const make = (tag, text, kind) =>
   Object.assign(document.createElement(tag), { textContent: text, className: kind || "" });
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const moving = page.frames.length && !calm;
 const FAKE = { generated: "fake", real: "real" };
 const KINDS = { xray: "X-ray", ct: "CT image" };
 
@@ -116,7 +117,8 @@ figure.tiles.forEach((tile, number) => {
 
 // Play backwards into noise and forwards again, in a loop.
 let tick = 0;
-if (page.frames.length && !calm) {
+if (!moving) $("moves").textContent = "lights up";
+else {
   page.frames.forEach((file) => {
     new Image().src = file;
   });

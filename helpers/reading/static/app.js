@@ -10,10 +10,20 @@ import * as screens from "./screens.js";
 import { prepare } from "./viewer.js";
 
 const LOOK_AGAIN = 20000; // milliseconds between two checks that the read is still open
+const ENDS = ["summary", "locked", "withdrawn", "erased"]; // phases after the last block
 
 // Every screen gets this object: functions of the page and, once they exist, server, settings,
 // words, state (the reader's position), root, kept, outbox, screen and shown (its place).
-export const app = { images: new Map(), show, fetchImage, lookAgain, openAnswer, blockOf, both };
+export const app = {
+  images: new Map(),
+  show,
+  title,
+  fetchImage,
+  lookAgain,
+  openAnswer,
+  blockOf,
+  both,
+};
 let beginning = null;
 let mounted = null;
 
@@ -66,7 +76,6 @@ async function put(page) {
   await begin();
   Object.assign(app, page?.settings?.study ? page : {});
   const { settings, words, state } = app;
-  document.title = state.block.title ?? settings.title;
   document.documentElement.lang = words.language;
   const about = { className: "reading", id: "reading", "data-lm-suppress-shortcuts": "true" };
   app.root = h("div", about);
@@ -121,11 +130,17 @@ async function signedOut() {
   location.assign(app.server.login);
 }
 
+// The title of the block, before and after the blocks that of the study.
+function title() {
+  const { phase, block } = app.state;
+  return ENDS.includes(phase) ? app.settings.title : (block.title ?? app.settings.title);
+}
+
 // Show the screen of the present phase.
 function show() {
   const { phase } = app.state;
   app.screen?.leave?.();
-  document.title = app.state.block.title ?? document.title;
+  document.title = title();
   app.root.replaceChildren();
   app.shown = place(app.state);
   app.screen = phase === "read" ? new Reading(app) : screens[phase](app);
@@ -150,11 +165,14 @@ function openAnswer(id) {
   app.screen = new Reading(app, id);
 }
 
-// Every image that is open or next, as a promise of a prepared image. Images that are no longer
-// needed are dropped.
-function fetchAhead() {
-  const { current, next = [], last, pictures } = app.state;
-  const wanted = [current, ...next, last].filter((id) => id && pictures[id]).flatMap(both);
+// Every image that is open or next, as a promise of a prepared image. The one that the reader waits
+// for is not slowed down by the others. Images that are no longer needed are dropped.
+async function fetchAhead() {
+  const known = (ids) => ids.filter((id) => app.state.pictures[id]).flatMap(both);
+  const first = await Promise.all(known([app.state.current]).map(fetchImage));
+  if (!first.every(Boolean)) return;
+  const { current, next = [], last } = app.state;
+  const wanted = known([current, ...next, last]);
   for (const id of wanted) fetchImage(id);
   for (const id of app.images.keys())
     if (!wanted.includes(id) && !app.screen?.needs?.(id)) app.images.delete(id);

@@ -46,7 +46,8 @@ export function choices(label, options, { many = false, changed = () => {}, clas
   };
 }
 
-// A dialog over the page; resolves with the pressed button's value, or "" if it was closed.
+// A dialog over the page; resolves with the pressed button's value, or "" if it was closed. Its
+// primary button has the focus. A key that is still held down from the page presses nothing.
 export function ask(title, body, buttons, className = "") {
   return new Promise((done) => {
     const finish = (value) => {
@@ -55,9 +56,14 @@ export function ask(title, body, buttons, className = "") {
       done(value);
     };
     const pressed = ([value, text, className = ""]) =>
-      button(text, () => finish(value), { className });
+      button(text, () => finish(value), { className, autofocus: className === "primary" });
+    const onkeydown = (event) =>
+      event.repeat &&
+      event.target.matches("button") &&
+      event.key !== "Tab" &&
+      event.preventDefault();
     const oncancel = (event) => (event.preventDefault(), finish(""));
-    const about = { className: `ask ${className}`, "aria-label": title, oncancel };
+    const about = { className: `ask ${className}`, "aria-label": title, oncancel, onkeydown };
     const dialog = h(
       "dialog",
       { ...about, "data-lm-suppress-shortcuts": "true" },
@@ -67,6 +73,6 @@ export function ask(title, body, buttons, className = "") {
     );
     document.body.append(dialog);
     dialog.showModal();
-    dialog.scrollTop = 0; // The first button has the focus, which scrolls a long dialog to its end.
+    dialog.scrollTop = 0; // The focus scrolls a long dialog to its end.
   });
 }

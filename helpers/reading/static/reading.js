@@ -227,13 +227,18 @@ export class Reading {
   // Say what the image is, once the answer is saved; the image stays in sight.
   async tell(id, answer) {
     this.hold();
+    const asked = this.panel.fields.entries.find(({ question }) =>
+      ["label", "which"].includes(question.id),
+    );
+    // As its buttons say it now: of a pair on a phone, with its place
+    const buttons = [...(asked?.node.querySelectorAll(".choice") ?? [])];
+    const names = Object.fromEntries(buttons.map((one) => [one.dataset.value, one.innerText]));
+    const named = (value) => names[value] ?? value;
     while (!(await this.app.outbox.empty()) && !this.app.outbox.stopped);
     const { title, body, pair, yours, go_on } = this.app.words.told;
-    const question = this.block.questions.find((one) => ["label", "which"].includes(one.id));
-    const named = (value) => question?.options.find(([one]) => one === value)?.[1] ?? value;
     const truth = this.app.state.truth?.[id];
     const said = fill(this.block.pairs ? pair : body, { truth: named(truth) });
-    const given = question && p(fill(yours, { answer: named(answer[question.id]) }));
+    const given = asked && p(fill(yours, { answer: named(answer[asked.question.id]) }));
     const both = h("div", {}, p(said, "truth"), given);
     if (truth) await ask(title, both, [["go", go_on, "primary"]], "beside");
     this.release();

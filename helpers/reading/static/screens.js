@@ -22,7 +22,7 @@ function sheet(app, step, title, ...body) {
   const main = h(
     "main",
     { className: "sheet" },
-    step !== "block" && p(app.state.block.title ?? app.settings.title, "study"),
+    step !== "block" && p(app.title(), "study"),
     STEPS.includes(step) && h("ol", list, STEPS.map(named)),
     heading,
     body,
