@@ -90,7 +90,7 @@ def read_a_little(reader: Client, code: str) -> None:
     assert reader.picture(state["current"])[0] == 200
     status, page, _ = reader.get("")
     assert status == 200 and f'data-reading="{reader.prefix}"'.encode() in page
-    script = re.search(rb'<script src="([^"]+)"></script>\s*</body>', page)[1].decode()
+    script = re.search(rb'<script src="([^"]+)"></script>', page)[1].decode()
     assert script.startswith(reader.prefix)
     assert reader.request("GET", script, whole=True)[0] == 200
     assert reader.get("reading/static/app.js")[0] == 200

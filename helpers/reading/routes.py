@@ -4,11 +4,11 @@ Every route serves only the asking reader's own data.
 """
 
 import asyncio
-import html
 import json
 from typing import NoReturn
 from urllib.parse import urlparse
 
+from jinja2 import Environment, FileSystemLoader
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler, PublicStaticFileHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
@@ -38,6 +38,9 @@ HEADERS = {
 }
 
 
+TEMPLATES = Environment(loader=FileSystemLoader(STATIC / "template"), autoescape=True)
+
+
 class Strict:
     """The strict headers of every answer. An error answer holds only its number, or a sentence for
     a browser that was to show it as a page.
@@ -60,11 +63,8 @@ class Strict:
         said = {"sentence": words["nothing" if status_code == 404 else "trouble"]}
         said |= {"title": page["title"], "language": page["words"]["language"]}
         said |= {"base": self.settings["voila"].base_url}
-        text = (STATIC / "error.html").read_text()
-        for name, value in said.items():
-            text = text.replace(f"{{{{{name}}}}}", html.escape(value))
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(text)
+        self.finish(TEMPLATES.get_template("error.html.j2").render(said))
 
 
 class ReaderHandler(Strict, JupyterHandler):
@@ -165,8 +165,9 @@ class SignIn(ReaderHandler):
         """The sign-in page."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         page = self.reading_app.setting.page
-        given = json.dumps({"title": page["title"], "words": page["words"]}).replace("<", "\\u003c")
-        self.finish((STATIC / "signin.html").read_text().replace("{{given}}", given))
+        given = {"title": page["title"], "words": page["words"]["signin"], "base": ""}
+        given |= {"language": page["words"]["language"]}
+        self.finish(TEMPLATES.get_template("signin.html.j2").render(given))
 
     @allow_unauthenticated
     async def post(self) -> None:

@@ -2,10 +2,7 @@
 // typed.
 import { ending, fill, h, p } from "./dom.js";
 
-const given = JSON.parse(document.getElementById("given").textContent);
-const words = given.words.signin;
-document.documentElement.lang = given.words.language;
-document.title = given.title;
+const words = JSON.parse(document.getElementById("words").textContent);
 
 const typed = { type: "text", className: "code", name: "code" };
 const unaided = { autocomplete: "off", spellcheck: false, autocapitalize: "characters" };
@@ -16,7 +13,7 @@ const onsubmit = (event) => (event.preventDefault(), send(code.value));
 const label = h("label", {}, words.code, code);
 const form = h("form", { onsubmit }, p(words.lead), label, problem, ending(go));
 const heading = h("h1", { text: words.enter });
-const sheet = h("main", { className: "sheet narrow" }, p(given.title, "study"), heading, form);
+const sheet = h("main", { className: "sheet narrow" }, p(document.title, "study"), heading, form);
 document.body.append(h("div", { className: "reading" }, h("div", { className: "scroll" }, sheet)));
 
 // Sign in with the code of a link that is opened here or pasted into the address bar.
