@@ -4,7 +4,12 @@ batches.
 
 import asyncio
 import contextlib
+import itertools
 import json
+import multiprocessing
+import os
+import pathlib
+import signal
 
 import faulty_service
 import openai
@@ -89,6 +94,37 @@ def test_a_batch_created_just_before_a_kill_is_found_again():
         after = generation(server, mode="batch")
         visit(after)
         assert len(on_disk(after)) == 6 and len(server.batches) == 1
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_kill_after_any_write_of_a_submission_loses_nothing(at):
+    with ImageServer(sketch=True) as server:
+        child = multiprocessing.get_context("fork").Process(target=_killed, args=(server, at))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        with pytest.raises(connection.ServiceError, match="are waiting in a batch"):
+            generate(generation(server, 4))
+        for _ in range(2):
+            after = generation(server, 4, mode="batch")
+            with contextlib.suppress(connection.ServiceError):
+                visit(after)
+    assert len(on_disk(after)) == len(server.requests) == 4 and len(server.batches) == 1
+    assert after.ledger.spent_usd == pytest.approx(server.billed_usd)
+
+
+def _killed(server, at):
+    """Submit a batch, and die after the write number `at`."""
+    replace, writes = pathlib.Path.replace, itertools.count(1)
+
+    def counted(path, target):
+        replace(path, target)
+        if next(writes) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pathlib.Path.replace = counted
+    submit(server, 4)
+    visit(generation(server, 4, mode="batch"))
 
 
 def test_a_batch_that_was_never_created_is_submitted_anew():

@@ -16,7 +16,7 @@ from helpers.generate_openai import answers, service
 from helpers.generate_openai.prompts import Order
 from helpers.generate_openai.requests import Generation
 from helpers.plurals import counted
-from helpers.services import connection, retry_policy, secrets, work
+from helpers.services import connection, retry_policy, secrets
 from helpers.services.connection import ServiceError
 from helpers.services.sending import ABOUT_THE_PROMPT
 
@@ -63,11 +63,7 @@ async def _collect_all(client, generation) -> list[str]:
     """Collect from every batch that is not settled; returns a sentence for each batch in
     progress.
     """
-    waiting = []
-    for path in sorted((generation.paid / "batches").glob("*.json")):
-        record = work.record(path, needs=("submission", "status", "batch_id", "requests"))
-        if record["status"] not in ("collected", "never created"):
-            waiting.append(await _collect(client, generation, record))
+    waiting = [await _collect(client, generation, kept) for kept in generation.open_batches()]
     await generation.ledger.save()
     generation.rest()
     return [text for text in waiting if text]
@@ -236,7 +232,8 @@ def _close(generation, record, why, perhaps_billed: int) -> None:
     free, unless the service counts more requests than it returns results.
     """
     rows = generation.ledger.rows
-    unnamed = [name for name in record["requests"].values() if rows[name]["status"] == "submitted"]
+    known = [name for name in record["requests"].values() if name in rows]
+    unnamed = [name for name in known if rows[name]["status"] == "submitted"]
     for number, request_id in enumerate(unnamed):
         if number < perhaps_billed:
             generation.ledger.settle(request_id, "unknown", error=UNREADABLE)
@@ -282,7 +279,7 @@ async def _take(generation, record, line: dict, read: set, failures: list) -> No
     request_id = record["requests"].get(str(line.get("custom_id")))
     response = line.get("response")
     response = response if isinstance(response, dict) else {}
-    if request_id is None or not (response or line.get("error")):
+    if request_id not in generation.ledger.rows or not (response or line.get("error")):
         return
     body = response.get("body") or {"error": line.get("error") or {}}
     status = str(response.get("status_code"))

@@ -50,6 +50,24 @@ class Generation(Work):
         if not run.finished:
             self.learn("auto", None)
 
+    def open_batches(self) -> list[dict]:
+        """The records of the batches whose results are not collected yet."""
+        needs = ("submission", "status", "batch_id", "requests")
+        paths = sorted((self.paid / "batches").glob("*.json"))
+        kept = [record(path, needs) for path in paths]
+        return [one for one in kept if one["status"] not in ("collected", "never created")]
+
+    def resume(self) -> None:
+        """Also enter the requests of open batches that the ledger does not have: their record is
+        written first.
+        """
+        for kept in [] if self.run.finished else self.open_batches():
+            for image_id, request_id in kept["requests"].items():
+                if request_id not in self.ledger.rows and (order := self.by_id.get(image_id)):
+                    begun = self.begin(order, self.estimate(order).reserve_usd, "submitted")
+                    self.ledger.restore(begun, request_id)
+        super().resume()
+
     def rest(self) -> None:
         """Recompute the missing images: not on disk, not in a batch, and not of a prompt that was
         only refused. Those that failed before come last.

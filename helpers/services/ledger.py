@@ -87,12 +87,11 @@ class Ledger:
         self._changes += 1
         return request_id
 
-    def restore(self, request_id: str, record: dict) -> None:
-        """Give an attempt that has just begun the id and the time of a paid answer (`record`)
-        whose line was lost.
+    def restore(self, begun: str, request_id: str, **known) -> None:
+        """Give an attempt that has just begun the id, and what else is known, of one whose line
+        was lost.
         """
-        known = {"request_id": record["request_id"], "requested_utc": record["received_utc"]}
-        self.rows[record["request_id"]] = self.rows.pop(request_id) | known
+        self.rows[request_id] = self.rows.pop(begun) | {"request_id": request_id, **known}
 
     def settle(self, request_id: str, status: str, **answer) -> None:
         """Enter the outcome of an attempt.

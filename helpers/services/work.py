@@ -60,7 +60,8 @@ class Work:
         for path in [] if self.run.finished else sorted(self.paid.glob("*.json")):
             kept = record(path)
             if kept["request_id"] not in rows and (order := self.by_id.get(kept["image_id"])):
-                self.ledger.restore(self.begin(order, 0.0), kept)
+                begun, utc = self.begin(order, 0.0), kept["received_utc"]
+                self.ledger.restore(begun, kept["request_id"], requested_utc=utc)
         left_open = [row for row in rows.values() if row["status"] == "sent"]
         for row in left_open:
             status, settled = self.ending(row) or ("unknown", {"error": LOST})
