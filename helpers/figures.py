@@ -101,8 +101,9 @@ def legend_above(axes: Axes, columns: int = 2, **style) -> None:
 
 def mark(figure: Figure, what: list[str] | bool) -> Figure:
     """Mark the figure itself as based on simulated data; without a mark if `what` is empty or
-    False.
+    False. Closes it, so that a notebook shows it once: as what its cell returns.
     """
+    plt.close(figure)
     if what:
         figure.text(
             1.0,

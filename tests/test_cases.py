@@ -542,3 +542,13 @@ def test_xrays_that_look_inverted_are_said_and_shown(tmp_path, study_folders, mo
     assert of.imported["inverted"].sum() == 1
     assert "1 X-ray looks inverted" in capsys.readouterr().out
     assert len(case_figures.with_marks(of, "inverted")) == 1
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_every_figure_of_simulated_cases_says_so(tmp_path, study_folders, monkeypatch, simulated):
+    for number in range(3):
+        write(tmp_path / "in" / f"{number}.dcm", chest_xray(96, number))
+    _, of = prepared(tmp_path / "in", monkeypatch)
+    of.images["simulated"] = simulated
+    for figure in (case_figures.flow(of), case_figures.histograms(of)):
+        assert [text.get_text() for text in figure.texts] == ["SIMULATED"] * simulated

@@ -99,7 +99,6 @@ def figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(rows.index, rows["what"])
     percent_axis(axes, xlabel="share of the generated images (95 % interval)")
     legend_above(axes)
-    plt.close(drawn)
     return drawn
 
 
@@ -132,7 +131,6 @@ def bounds_figure(table: pd.DataFrame, results: dict) -> Figure:
     axes.set_yticks(range(len(names)), [COEFFICIENTS[name] for name in names])
     axes.set(xlim=(-1.05, 1.05), xlabel="agreement that the published counts allow")
     legend_above(axes, fontsize=9)
-    plt.close(drawn)
     return drawn
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -80,7 +79,6 @@ def finish(run: runs.Run, drawn: dict[str, Figure], captions: dict) -> dict[str,
                 " analyse_readings/templates/figures.md."
             )
         figures.mark(figures.stand_alone(figure, *captions[name]), run.simulated)
-        plt.close(figure)
     return drawn
 
 

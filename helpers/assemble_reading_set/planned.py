@@ -52,7 +52,6 @@ def plan(run: runs.Run, drawn: pd.DataFrame) -> tuple[pd.DataFrame, Figure, list
     run.write("planning.csv", table)
     figures.theme()
     figure = figures.mark(curves(settings, read, counts, spread | split), run.simulated)
-    plt.close(figure)
     run.write_bytes("figures/planning.png", figures.as_bytes(figure, "png"))
     return table, figure, too_small(settings, read, spread)
 

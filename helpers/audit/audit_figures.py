@@ -54,7 +54,7 @@ def quality_figure(quality: pd.DataFrame, simulated: bool = False) -> Figure:
     for axis in axes[:, 0]:
         _label_sources(axis, sources)
     _legend(figure, axes[0][0])
-    return _done(figure, simulated)
+    return figures.mark(figure, simulated)
 
 
 def nearest_figure(nearest: pd.DataFrame, threshold, simulated: bool = False) -> Figure:
@@ -82,7 +82,7 @@ def nearest_figure(nearest: pd.DataFrame, threshold, simulated: bool = False) ->
         ylim=(0, max(1, bars.max()) * 1.3),
         title=_label(threshold.modality, threshold.source).replace("\n", " "),
     )
-    return _done(figure, simulated)
+    return figures.mark(figure, simulated)
 
 
 def pairs_figure(
@@ -105,7 +105,7 @@ def pairs_figure(
             axis.set_title(title, fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
-    return _done(figure, simulated)
+    return figures.mark(figure, simulated)
 
 
 def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = False) -> Figure:
@@ -129,7 +129,7 @@ def leakage_figure(leakage: pd.DataFrame, warn_above: float, simulated: bool = F
         xlabel="area under the curve, generated against real (all signs together)", xlim=(0.2, 1.02)
     )
     _legend(figure, axis)
-    return _done(figure, simulated)
+    return figures.mark(figure, simulated)
 
 
 def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
@@ -162,7 +162,7 @@ def signs_figure(leakage: pd.DataFrame, simulated: bool = False) -> Figure:
     axis.set_xticks(range(len(order)), order, fontsize=7)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
-    return _done(figure, simulated)
+    return figures.mark(figure, simulated)
 
 
 def _label(modality: str, source: str) -> str:
@@ -188,8 +188,3 @@ def _legend(figure: Figure, axis: Axes) -> None:
         fontsize=9,
         frameon=False,
     )
-
-
-def _done(figure: Figure, simulated: bool) -> Figure:
-    plt.close(figure)  # a notebook shows what a cell returns, once
-    return figures.mark(figure, simulated)

@@ -35,7 +35,6 @@ def curve(training: pd.DataFrame, simulated: bool = False) -> Figure:
     losses.legend()
     rate.plot(steps, training.learning_rate.astype(float), color=figures.COLOURS["uncertain"])
     rate.set(ylabel="learning rate", xlabel="optimiser steps")
-    plt.close(figure)
     return figures.mark(figure, simulated)
 
 
@@ -46,8 +45,8 @@ def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
     figures.theme()
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(measured) + 1.4))
     places = range(len(measured))
-    axes.hlines(places, measured.low, measured.high, color=figures.COLOURS["generated"])
-    axes.plot(measured.agreement, places, "o", color=figures.COLOURS["generated"], label="samples")
+    ends, colour = ("agreement", "low", "high"), figures.COLOURS["generated"]
+    figures.intervals(axes, places, measured, colour, ends=ends, label="samples")
     axes.plot(measured.chance, places, "|", markersize=14, color="black", label="chance")
     axes.plot(
         measured.on_cases,
@@ -65,5 +64,4 @@ def obedience(measured: pd.DataFrame, simulated: bool = False) -> Figure:
     )
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    plt.close(figure)
     return figures.mark(figure, simulated)

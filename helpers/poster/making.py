@@ -4,7 +4,6 @@ import json
 import re
 import textwrap
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -180,7 +179,6 @@ def draw(run: runs.Run, found: dict) -> dict[str, bytes]:
         width, height = figure.get_size_inches()
         figure.set_size_inches(min(width, 6.2), height)  # larger words in the same column
         drawn[name] = figures.as_bytes(figures.mark(figure, run.simulated), "pdf")
-        plt.close(figure)
     return drawn
 
 

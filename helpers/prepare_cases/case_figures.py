@@ -103,7 +103,7 @@ def histograms(prepared: Cases) -> Figure:
     that could give a source away.
     """
     cases = prepared.imported.merge(
-        prepared.images[["image_id", "modality", "origin", "credit"]], on="image_id"
+        prepared.images[["image_id", "modality", "origin", "credit", "simulated"]], on="image_id"
     )
     named = cases["credit"].fillna(cases["layout"]).str.split(",").str[0].str.slice(0, 38)
     cases["source"] = (
@@ -134,7 +134,7 @@ def histograms(prepared: Cases) -> Figure:
     axes[1].set_xlim(0, max(17, float(cases["original_bits"].max()) + 1))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, **place)
-    return figure
+    return figures.mark(figure, cases["simulated"].any())
 
 
 def split_table(prepared: Cases) -> pd.DataFrame:
