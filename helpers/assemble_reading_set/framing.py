@@ -54,11 +54,8 @@ def common_depth(rows: pd.DataFrame) -> int:
     because more would distinguish the others. Not below 8, where grain hides how coarse one is, and
     fewer would spoil all.
     """
-    shown = zip(rows["file"], rows["bits"])
-    return max(
-        8,
-        min((images.effective_bits(images.read_png(file), int(b)) for file, b in shown), default=8),
-    )
+    found = (images.effective_bits(images.read_png(r.file), int(r.bits)) for r in rows.itertuples())
+    return max(8, min(found, default=8))
 
 
 def for_reading(

@@ -1,15 +1,15 @@
 """What the study may read from a DICOM header, and whether it describes a chest image at all.
 
-Only the fields of `Header` are ever returned; identifying columns never leave the import unhashed.
+Only the fields of `picture.Header` are ever returned; identifying columns never leave the import
+unhashed.
 """
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from helpers.formats.picture import ImageError
+from helpers.formats.picture import Header, ImageError
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "RF", "DR")
 # "other" and words that converters write; they do not say what the image shows.
@@ -42,20 +42,6 @@ FUNCTIONAL_GROUPS = (
     "PixelMeasuresSequence",
     "CTImageFrameTypeSequence",
 )
-
-
-@dataclass
-class Header:
-    """The columns of a DICOM header that may be used."""
-
-    modality: str = ""
-    view: str = ""
-    patient_id: str = ""
-    sex: str = ""
-    age: str = ""
-    study: str = ""
-    series: str = ""
-    position: float | None = None
 
 
 def numbers(dataset, name: str) -> list[float | None]:

@@ -1,6 +1,6 @@
 """One image read from a file of any format, and the error for a file without one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +9,20 @@ class ImageError(ValueError):
     """An image that cannot be read or does not fit; the message is the reason given in
     rejected.csv.
     """
+
+
+@dataclass
+class Header:
+    """The columns of a DICOM header that may be used; empty for other files."""
+
+    modality: str = ""
+    view: str = ""
+    patient_id: str = ""
+    sex: str = ""
+    age: str = ""
+    study: str = ""
+    series: str = ""
+    position: float | None = None
 
 
 @dataclass
@@ -25,7 +39,7 @@ class Picture:
     bits: int
     kind: str
     frame: int = 0
-    header: object = None
+    header: Header = field(default_factory=Header)
     hounsfield: np.ndarray | None = None
     window: str = ""
     clipped: float = 0.0

@@ -67,9 +67,7 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
             pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
             for number in range(pages):
                 picture.seek(number)
-                aspect = _aspect(picture)
                 page = _page(picture, path, number, bits)
-                page.aspect = aspect
                 if number == pages - 1:
                     picture.close()  # or Pillow's copy of a large image would be held while in use
                 yield page
@@ -106,6 +104,7 @@ def _aspect(picture: Image.Image) -> float:
 
 
 def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
+    aspect = _aspect(picture)  # before the picture is turned
     values, deep = _values(picture, path)
     pixels, depth = _as_grey(luminance(values) if values.ndim == 3 else values, deep, bits)
     colour = values.ndim == 3 or picture.mode == "RGB"
@@ -116,6 +115,7 @@ def _page(picture: Image.Image, path: Path, number: int, bits: int) -> Picture:
         frame=number,
         window="as stored" if deep <= bits else "full range",
         original_bits=deep,
+        aspect=aspect,
     )
 
 

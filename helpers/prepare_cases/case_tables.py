@@ -33,12 +33,10 @@ def with_metadata(
         return pd.DataFrame()
     pictures = pd.DataFrame(rows).drop(columns="header")
     metadata = described.set_index("file").loc[pictures["file"]].reset_index(drop=True)
-    for name in (*FROM_HEADER, "patient_id", "study", "series", "position"):
-        pictures[name] = pictures.get(name)
     for name in FROM_HEADER:
-        pictures[name] = metadata[name].where(metadata[name] != "", pictures[name].fillna(""))
+        pictures[name] = metadata[name].where(metadata[name] != "", pictures[name])
     pictures[list(FROM_TABLE)] = metadata[list(FROM_TABLE)]
-    pictures["patient_id"] = _patients(pictures.fillna({"patient_id": "", "study": ""}), metadata)
+    pictures["patient_id"] = _patients(pictures, metadata)
     pictures["layout"] = pictures["layout"].where(
         pictures["layout"] != "",
         np.where(pictures["kind"].str.startswith("DICOM"), "DICOM header", "files alone"),
@@ -92,9 +90,7 @@ def _instead_of_a_patient(pictures: pd.DataFrame) -> pd.Series:
 def _chosen_slices(pictures: pd.DataFrame, slices: int) -> pd.DataFrame:
     """Of every CT series with more slices than wanted, those evenly spaced over the lung."""
     kept = np.ones(len(pictures), dtype=bool)
-    series = pictures["series"].where(
-        (pictures["modality"] == "ct") & pictures["series"].fillna("").ne("")
-    )
+    series = pictures["series"].where((pictures["modality"] == "ct") & (pictures["series"] != ""))
     for _, rows in pictures.groupby(series):
         if len(rows) > slices:
             ordered = rows.sort_values(["position", "file", "frame"])

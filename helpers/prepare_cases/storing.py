@@ -108,8 +108,7 @@ def _store(
     secret: bytes,
     decisions: dict[str, str],
 ) -> dict:
-    header = asdict(picture.header) if picture.header else {}
-    modality = row.get("modality") or header.get("modality")
+    modality = row.get("modality") or picture.header.modality
     modality = modality or ("ct" if picture.hounsfield is not None else settings.default_modality)
     lung = volumes.lung_share(picture.hounsfield) if picture.hounsfield is not None else None
     if lung is not None and lung < settings.min_lung_share:
@@ -150,7 +149,7 @@ def _store(
         "inverted": modality == "xray" and looks_inverted(pixels),
         "crops": crops,
         "doubt": picture.doubt or ("" if picture.hounsfield is not None else "no header"),
-        "header": header,
+        "header": asdict(picture.header),
     }
 
 
