@@ -32,7 +32,7 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 18}
+    given = {"read": 8, "training": 0, "bits": 16, "number_of_readers": 19}
     running = serve(tmp_path_factory.mktemp("circumstances"), asked=ASKED, **given)
     yield running
     running.stop()
@@ -334,9 +334,31 @@ def test_keys_do_nothing_where_nothing_is_asked(browser, tmp_path):
         running.stop()
 
 
-@pytest.mark.parametrize(("width", "height"), [(720, 450), (640, 360), (512, 384), (844, 390)])
+def test_forced_colours_hide_neither_the_greys_of_the_check_nor_what_is_chosen(browser, server):
+    reader = Reader(browser, link(server, 18), forced_colors="active")
+    page = reader.page
+    reader.open()
+    reader.come_to_the_display_check()
+    greys = page.locator(".patch, .patch span").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).backgroundColor)"
+    )
+    assert {f"rgb({n}, {n}, {n})" for n in (0, 13, 255, 242)} <= set(greys)
+    reader.check_display()
+    reader.shown()
+    page.click(".choice[data-value=real]")
+    grounds = page.locator(".labels .choice").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).backgroundColor)"
+    )
+    assert grounds[0] != grounds[1] == grounds[2]
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(720, 450), (640, 360), (512, 384), (844, 390), (410, 590)]
+)
 def test_with_large_type_the_answer_and_the_image_have_room(browser, server, width, height):
-    """Windows of 1440 × 900, 1280 × 720 and 1024 × 768 at 200 %, and a phone held sideways."""
+    """Windows of 1440 × 900, 1280 × 720 and 1024 × 768 at 200 %, a phone held sideways, and a
+    tablet of 820 × 1180 at 200 %.
+    """
     reader = Reader(browser, link(server, 0))
     reader.open()
     page = reader.page

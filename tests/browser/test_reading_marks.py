@@ -23,7 +23,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    given = {"read": 8, "training": 0, "bits": 8, "size": SIZE, "number_of_readers": 5}
+    given = {"read": 8, "training": 0, "bits": 8, "size": SIZE, "number_of_readers": 6}
     running = serve(tmp_path_factory.mktemp("marks"), asked=ASKED, **given)
     yield running
     running.stop()
@@ -129,6 +129,41 @@ def test_a_finger_marks_and_two_fingers_still_zoom(browser, server):
     reader.saved()
     (mark,) = kept(server, 1)[first]["where"]
     assert near(mark, 10, 50), mark
+
+
+def test_a_hand_that_rests_beside_its_pen_makes_no_mark_and_moves_nothing(browser, server):
+    reader = started(browser, server, 5, 1024, 768, has_touch=True)
+    page, first = reader.page, reader.shown()
+    page.click(".choice[data-value=fake]")
+    page.click(".choice[data-value=mark]")
+    window = page.inner_text(".window")
+    device = page.context.new_cdp_session(page)
+
+    def hand(kind: str, *at: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y} for x, y in at]
+        device.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def pen(kind: str, at: tuple[float, float]) -> None:
+        told = {"type": kind, "x": at[0], "y": at[1], "pointerType": "pen", "button": "left"}
+        device.send("Input.dispatchMouseEvent", told | {"buttons": 1, "clickCount": 1})
+
+    resting = place(page, 50, 55)
+    hand("touchStart", resting)
+    pen("mousePressed", place(page, 10, 12))
+    hand("touchMove", (resting[0] + 30, resting[1] + 8))
+    pen("mouseMoved", place(page, 16, 17))
+    hand("touchEnd")
+    pen("mouseMoved", place(page, 20, 22))
+    hand("touchStart", resting)
+    pen("mouseReleased", place(page, 20, 22))
+    hand("touchEnd")
+    page.wait_for_timeout(200)
+    assert page.inner_text(".window") == window
+    page.click("button.save")
+    reader.shown(first)
+    reader.saved()
+    (mark,) = kept(server, 5)[first]["where"]
+    assert near(mark, 10, 12, 10, 10), mark
 
 
 def test_marks_by_keys_alone(browser, server):

@@ -226,13 +226,21 @@ export class Viewer {
       return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, far: Math.hypot(a.x - b.x, a.y - b.y) };
     };
     let begun = null; // the window when the first finger came down
+    let pen = null; // the pen that is on the screen
     canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
+      const { pointerId, pointerType } = event;
+      // The hand that holds a pen rests on the screen: beside a pen, a touch does nothing.
+      if (pen !== null && pointerType === "touch") return;
+      canvas.setPointerCapture(pointerId);
       if (!pointers.size) begun = [this.low, this.high];
-      pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
       // Two fingers zoom and move. The first finger's first move was not meant for the window, and
-      // neither is the last finger's.
-      if (pointers.size === 2) [this.low, this.high] = begun;
+      // neither is the last finger's, nor the hand's that came down before its pen.
+      if (pointers.size === 1) [this.low, this.high] = begun;
+      if (pointerType === "pen") {
+        pen = pointerId;
+        pointers.clear();
+      }
+      pointers.set(pointerId, { x: event.offsetX, y: event.offsetY });
       const moving = event.button === 1 || event.button === 2 || event.shiftKey;
       this.drag = pointers.size > 1 ? "pinch" : moving ? "pan" : this.marker ? "mark" : "window";
       if (this.drag === "mark" && this.picture)
@@ -256,7 +264,8 @@ export class Viewer {
     });
     for (const end of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(end, (event) => {
-        pointers.delete(event.pointerId);
+        if (pen === event.pointerId) pen = null;
+        if (!pointers.delete(event.pointerId)) return;
         if (this.drag === "mark") end === "pointerup" ? this.marker?.end() : this.marker?.cancel();
       });
     }
