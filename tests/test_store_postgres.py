@@ -1,18 +1,25 @@
 """The same record in PostgreSQL, for real: a private cluster on a socket in a temporary folder."""
 
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
 import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import reading_studies
 import sqlalchemy as sa
+from reading_client import Server
 from test_reading_bounds import IDS
 from test_store import MESSAGE, message
 
-from helpers.reading import accounts, backup, schema, store, troubles
+from helpers.reading import accounts, backup, schema, setting, store, troubles
 
 
 def programs() -> Path | None:
@@ -45,20 +52,16 @@ def address():
         shutil.chown(folder, "postgres")
     data = str(folder / "data")
     run_as_owner(str(place / "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync")
-    run_as_owner(
-        str(place / "pg_ctl"),
-        "-D",
-        data,
-        "-w",
-        "-l",
-        str(folder / "log"),
-        "-o",
-        f"-k {folder} -c listen_addresses=''",
-        "start",
-    )
+    control(folder, "start")
     yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    run_as_owner(str(place / "pg_ctl"), "-D", data, "-m", "fast", "stop")
+    control(folder, "stop", "-m", "fast")
     shutil.rmtree(folder)
+
+
+def control(folder: Path, *command: str) -> None:
+    """Start or stop the cluster in a folder, and wait until that is done."""
+    settings = ("-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''")
+    run_as_owner(str(programs() / "pg_ctl"), "-D", str(folder / "data"), *settings, "-w", *command)
 
 
 @pytest.fixture
@@ -173,6 +176,60 @@ def test_several_hosts_write_one_reader_s_record(engine, address):
     assert len(store.events(engine)) == 60 and store.verify(engine) == []
     for host in hosts:
         host.dispose()
+
+
+def test_restarts_of_the_database_lose_and_double_no_answer(engine, address, tmp_path, monkeypatch):
+    """Three readers answer while it is stopped as by a power cut, three times; each sends an answer
+    until it is acknowledged, as the page does.
+    """
+    reading_studies.use(tmp_path, monkeypatch.setenv)
+    reading_studies.make(tmp_path, read=25, training=0, number_of_readers=3)
+    server = Server(tmp_path, **{setting.DATABASE: address}).start()
+    folder, refused = Path(address.partition("host=")[2]), Counter()
+
+    def state_of(client) -> tuple[int, dict]:
+        status, content, _ = client.get("reading/state")
+        return status, json.loads(content) if status == 200 else {}
+
+    def until_acknowledged(send):
+        for _ in range(600):
+            status, told = send()
+            if status == 200:
+                return told
+            refused[status] += 1
+            time.sleep(0.1)
+        raise AssertionError(told)
+
+    def read(number: int) -> list[str]:
+        client, given = server.client(number), []
+        client.enter()
+        while len(given) < 25:
+            time.sleep(0.05)
+            state = until_acknowledged(lambda: state_of(client))
+            shown, identity = state["current"], secrets.token_hex(8)
+            answer = {"label": "fake", "seconds": 1.5, "description": f"seen {shown}"}
+            until_acknowledged(lambda: client.send("shown", shown))
+            until_acknowledged(lambda: client.send("answered", shown, identity=identity, **answer))
+            given.append(shown)
+        return given
+
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            reading = [pool.submit(read, number) for number in range(3)]
+            for _ in range(3):
+                time.sleep(0.7)
+                control(folder, "stop", "-m", "immediate")
+                time.sleep(0.5)
+                control(folder, "start")
+            assert not all(one.done() for one in reading)
+            given = [one.result() for one in reading]
+    finally:
+        server.stop()
+    assert refused and store.verify(engine) == []
+    for name, answered in zip(server.links, given):
+        kept = [event for event in store.events(engine, name) if event.event == "answered"]
+        assert [event.blind_id for event in kept] == answered
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_from_sqlite_to_postgres_and_back(engine, tmp_path):
