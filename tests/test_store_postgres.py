@@ -191,9 +191,9 @@ def test_restarts_of_the_database_lose_and_double_no_answer(engine, address, tmp
         status, content, _ = client.get("reading/state")
         return status, json.loads(content) if status == 200 else {}
 
-    def until_acknowledged(send):
+    def until_acknowledged(send, *what, **more):
         for _ in range(600):
-            status, told = send()
+            status, told = send(*what, **more)
             if status == 200:
                 return told
             refused[status] += 1
@@ -205,11 +205,11 @@ def test_restarts_of_the_database_lose_and_double_no_answer(engine, address, tmp
         client.enter()
         while len(given) < 25:
             time.sleep(0.05)
-            state = until_acknowledged(lambda: state_of(client))
+            state = until_acknowledged(state_of, client)
             shown, identity = state["current"], secrets.token_hex(8)
             answer = {"label": "fake", "seconds": 1.5, "description": f"seen {shown}"}
-            until_acknowledged(lambda: client.send("shown", shown))
-            until_acknowledged(lambda: client.send("answered", shown, identity=identity, **answer))
+            until_acknowledged(client.send, "shown", shown)
+            until_acknowledged(client.send, "answered", shown, identity=identity, **answer)
             given.append(shown)
         return given
 
