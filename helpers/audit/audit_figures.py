@@ -11,7 +11,6 @@ from helpers.figures import COLOURS
 from helpers.runner import runs
 
 GENERATED, REAL, GREY = COLOURS["generated"], COLOURS["real"], COLOURS["uncertain"]
-KINDS = {"ct": "CT", "xray": "X-ray"}
 NAMES = {
     "frechet_distance": "Fréchet distance\n(lower: closer)",
     "kernel_distance": "Kernel distance\n(lower: closer)",
@@ -169,7 +168,7 @@ def _label(modality: str, source: str) -> str:
     run, _, generator = source.partition(": ")
     name = generator or run
     name = name if len(name) <= 26 else name[:25] + "…"
-    return f"{KINDS[modality]} · {run.split('_')[0]}\n{name}"
+    return f"{figures.NAMES[modality]} · {run.split('_')[0]}\n{name}"
 
 
 def _label_sources(axis: Axes, sources: list[tuple[str, str]]) -> None:

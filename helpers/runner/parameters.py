@@ -233,14 +233,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node):
-        value = super().construct_yaml_int(node)
-        if re.match(r"[-+]?0[_0-7]|.*:", node.value):
-            self._refuse(f"{node.value} means {value} in YAML: write {value}, or use quotes", node)
-        return value
+        return self._as_written(super().construct_yaml_int(node), r"[-+]?0[_0-7]|.*:", node)
 
     def construct_yaml_float(self, node):
-        value = super().construct_yaml_float(node)
-        if ":" in node.value:
+        return self._as_written(super().construct_yaml_float(node), ".*:", node)
+
+    def _as_written(self, value: float, misread: str, node: yaml.Node):
+        if re.match(misread, node.value):
             self._refuse(f"{node.value} means {value} in YAML: write {value}, or use quotes", node)
         return value
 
