@@ -40,12 +40,17 @@ def read(path: Path, settings, modality: str = "") -> Iterator[Picture]:
     if not start:
         raise ImageError("empty file")
     if dicom.looks_like(start):
-        found = dicom.read(path, settings, modality)
+        kind, found = "DICOM", dicom.read(path, settings, modality)
     elif volumes.looks_like(start):
-        found = volumes.read(Path(path), settings)
+        kind, found = "NIfTI", volumes.read(Path(path), settings)
     else:
-        found = rasters.read(Path(path), start, settings.bits)
-    yield from map(_with_square_pixels, found)
+        kind, found = "image", rasters.read(Path(path), start, settings.bits)
+    try:
+        yield from map(_with_square_pixels, found)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders fail anywhere on a damaged file, with any exception
+        raise ImageError(f"damaged or unsupported {kind} ({type(error).__name__})") from None
 
 
 def _with_square_pixels(picture: Picture) -> Picture:

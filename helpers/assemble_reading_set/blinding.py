@@ -52,7 +52,8 @@ def write_set(
         )
     rows, drawn = [], drawn.sort_values("part")
     for image in progress(list(drawn.itertuples()), "blinding"):
-        blind_id = _blind_id(image, study, name)
+        said = f"{image.image_id} {image.repeat} {image.block}".encode()
+        blind_id = envelope.derive(study, f"blind id {name}", said).hex()[:16]
         content = _standardised(image, depth, settings, image.run in unmasked)
         path = folder / "images" / f"{blind_id}.png"
         if not path.exists() or path.read_bytes() != content:
@@ -81,11 +82,6 @@ def _key(shown: pd.DataFrame) -> pd.DataFrame:
     left = zip(shown.get("left", pd.Series(pd.NA, shown.index)), shown["block"])
     pair = pd.array([of_image.get(both) for both in left], dtype="string")
     return shown.assign(repeat_of=first.where(shown["repeat"]), pair=pair).sort_values("blind_id")
-
-
-def _blind_id(image, study: str, name: str) -> str:
-    said = f"{image.image_id} {image.repeat} {image.block}".encode()
-    return envelope.derive(study, f"blind id {name}", said).hex()[:16]
 
 
 def _standardised(image, depth: int, settings: dict, masking: bool) -> bytes:

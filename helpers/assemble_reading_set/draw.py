@@ -51,8 +51,7 @@ def gather(sources: Iterable[runs.Run]) -> pd.DataFrame:
     parts = []
     for source in sources:
         rows = source.read("images.csv")
-        files = [str(source.folder / path) for path in rows["path"]]
-        parts.append(rows.assign(run=source.name, file=files))
+        parts.append(rows.assign(run=source.name, file=f"{source.folder}/" + rows["path"]))
         if (source.folder / "imported.csv").exists():
             masked = source.read("imported.csv").set_index("image_id")["masked"]
             parts[-1]["masked"] = rows["image_id"].map(masked)

@@ -61,23 +61,16 @@ def read(path: Path, settings, known_modality: str = "") -> Iterator[Picture]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            dataset = _dataset(path)
-            header = dicom_header.of_chest(dataset, known_modality, settings.default_modality)
-            dicom_header.complete(dataset)
-            for number, values in enumerate(_frames(dataset)):
-                frame = dicom_header.of_frame(dataset, number)
-                place = dicom_header.slice_position(frame) if header.modality == "ct" else None
-                picture = Picture(
-                    None, settings.bits, _kind(dataset), number, replace(header, position=place)
-                )
-                yield _upright(_drawn(picture, frame, values, settings), frame)
-        except ImageError:
-            raise
-        except (
-            Exception
-        ) as error:  # a damaged file fails anywhere inside pydicom or a decoder, with any exception
-            raise ImageError(f"damaged or unsupported DICOM ({type(error).__name__})") from None
+        dataset = _dataset(path)
+        header = dicom_header.of_chest(dataset, known_modality, settings.default_modality)
+        dicom_header.complete(dataset)
+        for number, values in enumerate(_frames(dataset)):
+            frame = dicom_header.of_frame(dataset, number)
+            place = dicom_header.slice_position(frame) if header.modality == "ct" else None
+            picture = Picture(
+                None, settings.bits, _kind(dataset), number, replace(header, position=place)
+            )
+            yield _upright(_drawn(picture, frame, values, settings), frame)
 
 
 def _dataset(path: Path):

@@ -172,9 +172,9 @@ def of_chest(dataset, known_modality: str = "", default_modality: str = "") -> H
             "DICOM without a modality; default_modality or a metadata table can state it"
         )
     if header.modality not in ("xray", "ct"):
-        code = re.sub("[^A-Z]", "", header.modality)[:6]
         raise ImageError(
-            f"DICOM modality {code} is neither X-ray nor CT; a metadata table can state another"
+            f"DICOM modality {re.sub('[^A-Z]', '', header.modality)[:6]} is neither X-ray nor CT; a"
+            " metadata table can state another"
         )
     if not known_modality and not (
         UNSAID_PARTS.fullmatch(part := str(dataset.get("BodyPartExamined") or "").strip())

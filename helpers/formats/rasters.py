@@ -58,23 +58,18 @@ def read(path: Path, start: bytes, bits: int) -> Iterator[Picture]:
             picture = Image.open(file, formats=FORMATS)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             raise ImageError(_what(path, start)) from None
-        try:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                raise ImageError(
-                    f"image of {picture.width * picture.height / 1e6:.0f} megapixels: more than"
-                    f" {Image.MAX_IMAGE_PIXELS / 1e6:.0f} are not read"
-                )
-            pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
-            for number in range(pages):
-                picture.seek(number)
-                page = _page(picture, path, number, bits)
-                if number == pages - 1:
-                    picture.close()  # or Pillow's copy of a large image would be held while in use
-                yield page
-        except ImageError:
-            raise
-        except Exception as error:  # damaged files fail anywhere inside Pillow, with any exception
-            raise ImageError(f"damaged {picture.format} ({type(error).__name__})") from None
+        if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+            raise ImageError(
+                f"image of {picture.width * picture.height / 1e6:.0f} megapixels: more than"
+                f" {Image.MAX_IMAGE_PIXELS / 1e6:.0f} are not read"
+            )
+        pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+        for number in range(pages):
+            picture.seek(number)
+            page = _page(picture, path, number, bits)
+            if number == pages - 1:
+                picture.close()  # or Pillow's copy of a large image would be held while in use
+            yield page
 
 
 def _what(path: Path, start: bytes) -> str:

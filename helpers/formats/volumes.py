@@ -35,12 +35,7 @@ def read(path: Path, settings) -> Iterator[Picture]:
     They are oriented as radiologists view them: the patient's right on the left, the front at the
     top. `settings` has the parameters of stage 01. Raises ImageError.
     """
-    try:
-        volume, aspect, doubt = axial(path)
-    except ImageError:
-        raise
-    except Exception as error:  # damaged files fail anywhere inside nibabel, with any exception
-        raise ImageError(f"damaged or unsupported NIfTI ({type(error).__name__})") from None
+    volume, aspect, doubt = axial(path)
     if volume.min() > -500:
         raise ImageError("NIfTI volume whose values are not Hounsfield units")
     shares = np.array([lung_share(volume[k]) for k in range(len(volume))])

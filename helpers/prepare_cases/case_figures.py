@@ -141,15 +141,16 @@ def split_table(prepared: Cases) -> pd.DataFrame:
     """Real images by modality, finding and split; an image with several findings counts in each."""
     real = prepared.images[prepared.images["origin"] == "real"]
     long = real.assign(finding=real["finding"].fillna("unknown").str.split("|")).explode("finding")
-    table = pd.crosstab(
-        [
-            long["modality"].map(MODALITY_NAMES),
-            long["finding"].map(lambda name: FINDINGS.get(name, "finding unknown")),
-        ],
-        long["split"],
-    )
-    return table.reindex(columns=SPLITS, fill_value=0).rename_axis(
-        index=["modality", "finding"], columns=None
+    return (
+        pd.crosstab(
+            [
+                long["modality"].map(MODALITY_NAMES),
+                long["finding"].map(lambda name: FINDINGS.get(name, "finding unknown")),
+            ],
+            long["split"],
+        )
+        .reindex(columns=SPLITS, fill_value=0)
+        .rename_axis(index=["modality", "finding"], columns=None)
     )
 
 
@@ -172,22 +173,13 @@ def with_marks(prepared: Cases, column: str, most: int = 16) -> pd.DataFrame:
     """The rows of images.csv with duplicates (`duplicate_group`), with the most masked text
     (`masked`) or suspected to be inverted (`inverted`), with a title for each.
     """
-    if column == "masked":
-        worst = prepared.imported.sort_values(["masked", "image_id"], ascending=[False, True]).head(
-            most
-        )
-        worst = worst[worst["masked"] > 0]
-        rows = prepared.images.set_index("image_id").loc[worst["image_id"]].reset_index()
-        return rows.assign(title=[f"{100 * share:.1f} % masked" for share in worst["masked"]])
-    if column == "inverted":
-        suspected = prepared.imported.loc[prepared.imported["inverted"].fillna(False), "image_id"]
-        rows = prepared.images[prepared.images["image_id"].isin(suspected)].head(most)
-        return rows.assign(title=rows["image_id"])
-    shown = (
-        prepared.images[prepared.images["duplicate_group"].notna()]
-        .sort_values("duplicate_group")
-        .head(most)
-    )
-    return shown.assign(
-        title=[f"group {number + 1}" for number in pd.factorize(shown["duplicate_group"])[0]]
-    )
+    marks = prepared.imported[["image_id", "masked", "inverted"]]
+    rows = prepared.images.merge(marks, on="image_id").dropna(subset=column)
+    rows = rows[~rows[column].isin([0])]  # nothing masked, not inverted
+    rows = rows.sort_values([column, "image_id"], ascending=[column != "masked", True]).head(most)
+    titles = {
+        "masked": [f"{100 * share:.1f} % masked" for share in rows["masked"]],
+        "inverted": rows["image_id"],
+        "duplicate_group": [f"group {n + 1}" for n in pd.factorize(rows["duplicate_group"])[0]],
+    }
+    return rows.assign(title=titles[column])

@@ -112,25 +112,28 @@ def images_table(
     )
     alike = duplicates.OF_PHANTOMS if settings.source == "phantom" else duplicates.CORRELATION
     duplicate_group = duplicate_groups(pictures, importing.fingerprints(journal), alike)
-    frame = pictures[
-        [
-            *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
-            *("licence", "credit", "width", "height", "bits"),
+    return (
+        pictures[
+            [
+                *("image_id", "path", "sha256", "modality", "view", "finding", "side", "origin"),
+                *("licence", "credit", "width", "height", "bits"),
+            ]
         ]
-    ].assign(
-        caption=_captions(run, pictures, folder),
-        simulated=settings.source == "phantom",
-        split=pd.Series(
-            _splits(pictures[real], duplicate_group[real], settings), pictures.index[real]
-        ),
-        generator=pictures["generator"].where(~real),
-        made_from=_made_from(run, pictures[~real], pictures[real]),
-        patient=pictures["patient"].where(real),
-        duplicate_group=duplicate_group,
-        sex=pictures["sex"].map(deidentify.sex),
-        age_band=pictures["age"].map(deidentify.age_band),
+        .assign(
+            caption=_captions(run, pictures, folder),
+            simulated=settings.source == "phantom",
+            split=pd.Series(
+                _splits(pictures[real], duplicate_group[real], settings), pictures.index[real]
+            ),
+            generator=pictures["generator"].where(~real),
+            made_from=_made_from(run, pictures[~real], pictures[real]),
+            patient=pictures["patient"].where(real),
+            duplicate_group=duplicate_group,
+            sex=pictures["sex"].map(deidentify.sex),
+            age_band=pictures["age"].map(deidentify.age_band),
+        )
+        .replace("", pd.NA)
     )
-    return frame.replace("", pd.NA)
 
 
 def _made_from(run: runs.Run, made: pd.DataFrame, real: pd.DataFrame) -> pd.Series:
@@ -159,16 +162,23 @@ def _splits(real: pd.DataFrame, duplicate_group: pd.Series, settings) -> np.ndar
     together = clusters.connected(
         real["patient"].reset_index(drop=True), duplicate_group.reset_index(drop=True)
     )
-    held_out = {"validation": settings.validation_share, "test": settings.test_share}
-    shares = {"train": 1 - sum(held_out.values()), **held_out}
+    shares = {
+        "train": 1 - settings.validation_share - settings.test_share,
+        "validation": settings.validation_share,
+        "test": settings.test_share,
+    }
     return splits.split(together, strata, shares, settings.seed)
 
 
 def _captions(run: runs.Run, pictures: pd.DataFrame, folder: Path) -> pd.Series:
     """Captions from modality, view and findings, or from reports (captions_from_reports)."""
     ids = pictures["finding"].str.split("|").map(lambda parts: [one for one in parts if one])
-    written = map(findings.caption, pictures["modality"], pictures["view"], ids, pictures["side"])
-    written = pd.Series(list(written))
+    written = pd.Series(
+        [
+            findings.caption(*said)
+            for said in zip(pictures["modality"], pictures["view"], ids, pictures["side"])
+        ]
+    )
     if not run.parameters.captions_from_reports:
         return written
     run.say(

@@ -124,7 +124,10 @@ def prepare(run: runs.Run) -> Cases:
         run.write("imported.csv", pictures[table_columns.column_names("imported")]),
         run.write("rejected.csv", case_tables.rejected_table(taken, pictures, secret)),
     )
-    _tidy(run.folder, prepared.images)
+    # Slices that were not chosen, and what an import with other settings left.
+    stored = {f"images/{path.name}" for path in (run.folder / "images").iterdir()}
+    for path in stored - set(prepared.images["path"]):
+        (run.folder / path).unlink()
     _say_what_was_left_out(run, prepared)
     return prepared
 
@@ -269,13 +272,3 @@ def _write_names(
         f"{path.name} beside the study's keys says which file and patient each image came from. No"
         " other file does."
     )
-
-
-def _tidy(folder: Path, written: pd.DataFrame) -> None:
-    """Remove images that no row names: slices not chosen, and what an import with other settings
-    left.
-    """
-    named = set(written["path"])
-    for path in (folder / "images").iterdir():
-        if f"images/{path.name}" not in named:
-            path.unlink()

@@ -139,8 +139,10 @@ def describe(folder: Path, files: list[str], settings) -> pd.DataFrame:
     notes = [] if understood or not tables else _complain(tables, table, pairs)
     notes += _doubts(titles, claimed)
     if unread:
-        said = next(iter(unread.values()))
-        notes.append(f"Warning: {counted(len(unread), 'table')} in the folder of images {said}.")
+        notes.append(
+            f"Warning: {counted(len(unread), 'table')} in the folder of images"
+            f" {next(iter(unread.values()))}."
+        )
     for row in [
         *file_names.folders(folder, others),
         *file_names.patterns(others, {row.get("layout") for row in known.values()}),
