@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -299,6 +300,15 @@ def test_other_cases_are_not_gone_on_with(study, monkeypatch):
     images_csv.write_text(images_csv.read_text().replace("left effusion", "large left effusion", 1))
     with pytest.raises(TrainingError, match="training cases: "):
         trained(study)
+
+
+def test_a_base_folder_that_has_changed_is_not_gone_on_with(study, tmp_path, monkeypatch):
+    base = shutil.copytree(trained(study, "base").folder / "checkpoint", tmp_path / "base")
+    values = {"base": str(base), "method": "lora"}
+    interrupted(study, monkeypatch, **values)
+    shutil.copytree(trained(study, "other", seed=7).folder / "checkpoint", base, dirs_exist_ok=True)
+    with pytest.raises(TrainingError, match="files of the base: "):
+        trained(study, **values)
 
 
 def test_training_is_deterministic_on_every_device(study, monkeypatch):

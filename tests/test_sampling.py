@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -161,6 +162,20 @@ def test_what_is_missing_is_drawn_again_to_the_same_bits(study):
     run, made, *_ = sampled(study, "resumed")
     after = pictures(run, made)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_images_of_another_model_are_not_gone_on_with(study, tmp_path):
+    trained = runs.load(study, "03_finetune_diffusion").folder / "checkpoint"
+    folder = shutil.copytree(trained, tmp_path / "model")
+    run, made, *_ = sampled(study, "changed", checkpoint=str(folder))
+    (run.folder / made.path[0]).unlink()
+    run.release()
+    pipeline = load_trained(study)
+    next(pipeline.unet.parameters()).data.add_(1.0)
+    pipeline.save_pretrained(folder)
+    with pytest.raises(SamplingError, match="has other weights than the images of"):
+        sampled(study, "changed", checkpoint=str(folder))
+    assert not (run.folder / made.path[0]).exists()
 
 
 def test_a_prompt_of_which_the_model_reads_only_the_beginning_is_said(study, tmp_path, capsys):

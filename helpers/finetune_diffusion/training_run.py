@@ -111,6 +111,9 @@ def refuse_another(run: runs.Run, frame: pd.DataFrame) -> None:
     if freshness.RUN_NAME.match(settings.base):
         trained = runs.load(run.study, settings.base).manifest.get("files", [])
         learned["files of the base"] = freshness.digest(trained)[:12]
+    elif settings.base != "tiny" and (base := Path(settings.base).expanduser()).exists():
+        paths = [base] if base.is_file() else sorted(filter(Path.is_file, base.rglob("[!.]*")))
+        learned["files of the base"] = freshness.digest(list(map(files.sha256, paths)))[:12]
     note = state / "learned.json"
     begun = note.exists() and any(state.rglob("*.safetensors"))
     before = json.loads(note.read_text()) if begun else learned

@@ -145,6 +145,15 @@ def draw_shard(
             "licence": settings.licence or "not given",
             "sha256": base_models.fingerprint(pipeline),
         }
+        # A finished run of 03 stays as it is, and the sum of a base and LoRA weights may differ
+        # between machines in its last bits.
+        model, fixed = run.folder / "model.json", freshness.RUN_NAME.match(settings.checkpoint)
+        begun = {} if fixed or not model.exists() else json.loads(model.read_text())
+        if begun.get("sha256", about["sha256"]) != about["sha256"]:
+            raise SamplingError(
+                f"{settings.checkpoint} has other weights than the images of {run.name} so far:"
+                f" restore them, or start again with `{runs.redo_command(run)}`."
+            )
         run.write_json("model.json", about)
     drawing.to_device(pipeline, settings.precision)
     missing = [
