@@ -261,7 +261,10 @@ def test_a_withdrawal_by_the_team_is_told_as_such_and_an_erased_reader_is_not_re
     state = reader.state()
     assert (state["phase"], state["withdrawn_by"]) == ("withdrawn", "study team")
     assert reader.picture(current)[0] == 403
-    assert server.command("erase", name, "--reason", "asked").returncode == 0
+    erased = server.command("erase", name, "--reason", "asked")
+    assert erased.returncode == 0
+    for copy in ("--to", "pg_dump", "08", "report", "release", "poster"):  # outside the run folder
+        assert copy in erased.stdout
     line = next(line for line in server.command("status").stdout.splitlines() if name in line)
     assert "erased" in line and "registration" not in line
     assert reader.state()["phase"] == "erased"

@@ -179,7 +179,7 @@ def withdraw(engine: Engine, opened: Setting, options: Namespace) -> None:
 def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
     """Erase what a reader wrote; a tombstone stays and the chain stays valid.
 
-    Earlier backups are not changed.
+    Earlier copies are not changed, but named: the files in the run folder, the kinds elsewhere.
     """
     reason = protocol.plain_text(options.reason)[:500]
     if not reason:
@@ -193,7 +193,9 @@ def erase(engine: Engine, opened: Setting, options: Namespace) -> None:
     _say(
         f"All that {options.reader} wrote is erased from the store; the tombstone gives the reason."
         " Earlier copies are not changed: delete them or make them again"
-        f" ({named or 'none in the run folder'})."
+        f" ({named or 'none in the run folder'}). Others may hold the answers elsewhere: backups"
+        " and exports made with --to, pg_dump files, other backups of the disk or database, and"
+        " what 08 and 10 made of the answers (tables, report, release, poster)."
     )
 
 
