@@ -336,3 +336,17 @@ def test_percent_agreement_of_six_readers_is_more_certain_than_that_of_two():
     six = agreement.coefficients(labels, ["a", "b"], scale="atanh").loc["percent"]
     two = agreement.coefficients(labels[[0, 1]], ["a", "b"], scale="atanh").loc["percent"]
     assert six.high - six.low < 0.5 * (two.high - two.low)
+
+
+@pytest.mark.parametrize(("second", "share"), [("real", 1.0), ("fake", 0.0)])
+def test_images_rated_once_do_not_make_an_interval_of_those_rated_twice(second, share):
+    ratings = pd.DataFrame({"a": ["real"] * 6 + ["fake"] * 6, "b": [second] * 4 + [None] * 8})
+    found = agreement.coefficients(ratings, LABELS, scale="atanh")
+    twice = agreement.coefficients(ratings.dropna(), LABELS, scale="atanh")
+    ours = found.loc["percent", ["estimate", "low", "high"]].tolist()
+    assert ours == twice.loc["percent", ["estimate", "low", "high"]].tolist()
+    assert ours[0] == share and found.images["percent"] == 12
+    if share:
+        perfect = found.loc[["fleiss", "gwet", "conger", "brennan_prediger"]]
+        assert (perfect.estimate == 1).all() and perfect.low.isna().all()
+        assert perfect.reason.str.startswith("every image shows the same agreement").all()

@@ -109,6 +109,10 @@ STUDIES = {
         "skips": lambda reader, position: (7 * reader + 3 * position) % 11 == 0,
     },
     "one prompt": {"per": {"xray": (6, 6), "ct": (0, 1)}, "prompts": 1, "readers": 6},
+    "half each": {
+        "skips": lambda reader, position: position % 2 != reader,
+        "answer": lambda reader, image, random: {"ct": "fake", "xray": "real"}[image["modality"]],
+    },
     "two readers, prompts": {"per": {"xray": (20, 20)}, "prompts": 9, "confidence": "none"},
 }
 
@@ -118,7 +122,7 @@ def released_as(folder, covariance="delong", **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTPUTS", str(folder / "outputs"))
         patch.setenv("KEYS", str(folder / "keys"))
-        key = studies.make("small", answer=noisy, **options)
+        key = studies.make("small", **({"answer": noisy} | options))
         run = studies.begin("small", "08_analyse_readings", covariance=covariance, **FAST)
         given = (run.reads("07_read_cases").read(name) for name in ("readings.csv", "readers.csv"))
         found, frames = results.analyse(run.parameters, key, *given)
@@ -149,7 +153,7 @@ def all_agree(folder, found, *command):
 
 def test_the_main_numbers_are_computed_again_without_our_code(gaps, tmp_path):
     all_agree(*gaps, *WITHOUT_OURS, gaps[0] / "recompute.py")
-    for study in ("one reader", "one prompt"):
+    for study in ("one reader", "one prompt", "half each"):
         folder, found = released_as(tmp_path / study, **STUDIES[study])
         all_agree(folder, found, *WITHOUT_OURS, folder / "recompute.py")
 

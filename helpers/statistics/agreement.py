@@ -219,7 +219,7 @@ def _row(name: str, found: tuple, readers: int, normal: bool, scale: str) -> tup
             most = images * readers * (readers - 1) / 2
             effective = min(spread / se**2 * few, most) if se > 1e-9 else groups
             low, high = cluster.wilson(round(estimate, 12), effective)
-        elif scale == "atanh" and se < 1e-9:
+        elif scale == "atanh" and (se < 1e-9 or abs(estimate) == 1):
             low = high = np.nan
             reason = "every image shows the same agreement, so its variation cannot be estimated"
         elif scale == "atanh" and abs(estimate) < 1:

@@ -50,6 +50,10 @@ def linearised(
     estimate = (observed - chance) / (1 - chance)
     linear = images / several.sum() * (agreement - chance * several) / (1 - chance)
     linear = linear - 2 * (1 - estimate) * (per_image - chance) / (1 - chance)
+    if name == "percent" and round(observed, 12) in (0, 1):
+        # Images rated once would widen or narrow an interval to which they add nothing.
+        found = _estimated(estimate, np.zeros(several.sum()), numbers[several], 0.0)
+        return *found[:2], images, *found[3:]
     return _estimated(estimate, linear - estimate, numbers, -chance / (1 - chance))
 
 

@@ -120,6 +120,9 @@ agreement <- function(labels, clusters, group, clustered) {
     if (chance < 1 - 1e-12)
       found[[name]] <- linearised(observed, chance, beyond, terms[[name]][[2]], clusters)
   }
+  # An image rated once adds nothing to percent agreement.
+  if (observed %in% c(0, 1))
+    found$percent <- c(observed, spread_of(rep(0, sum(several)), clusters[several]))
   if (max(means) < 1) {
     found$krippendorff <- krippendorff(counts[several, , drop = FALSE], clusters[several])
     both <- rowSums(is.na(labels)) == 0

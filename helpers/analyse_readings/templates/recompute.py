@@ -112,6 +112,9 @@ def agreement(labels, clusters, group):
         if chance < 1 - 1e-12:
             beyond = scale * (alike - chance * several)
             found[name] = linearised(observed, chance, beyond, own, clusters)
+    if observed in (0, 1):
+        # An image rated once adds nothing to percent agreement.
+        found["percent"] = observed, *spread_of(np.zeros(several.sum()), clusters[several])
     if mean.max() < 1:
         found["krippendorff"] = krippendorff(counts[several], clusters[several])
         if readers == 2:
