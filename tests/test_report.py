@@ -245,6 +245,19 @@ def test_no_real_images(place):
     assert "ROC curves run from “real” through “uncertain” to “fake”;" in text
 
 
+def test_one_image_is_spoken_of_as_one(place):
+    run, _, _, _, text = analyse(per={"xray": (0, 1)}, repeats=0)
+    assert "1 image, 2 readers analysed (2 planned)" in text
+    assert not re.search("(?<!of )1 images", text)
+    card = (run.folder / "release" / "README.md").read_text()
+    assert "labelled 1 image (1 generated, 0 real)" in card
+    _, _, frames, _, text = analyse("few", per={"xray": (3, 1)}, prompts=1)
+    held = frames["agreement"].query("group == 'all'").set_index("coefficient")["low"].notna()
+    assert held[held].index.tolist() == ["percent"]
+    assert "With fewer than 10 images only percent agreement has an interval." in text
+    assert "The 1 generated image came from 1 prompt" in text
+
+
 def test_one_reader_is_spoken_of_as_one(place):
     run, _, _, _, text = analyse(draw=True, readers=1, training=0)
     assert "by 1 reader; this reader stated no prior knowledge of AI." in text
