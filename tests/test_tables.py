@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import plurals, table_columns, tables
+from helpers.files import write_atomically
 
 
 @pytest.mark.parametrize(
@@ -107,17 +108,26 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old" * 1000)
     loop = (
-        "from helpers import tables; from pathlib import Path\nwhile True:"
+        "from helpers.files import write_atomically; from pathlib import Path\nwhile True:"
         f" write_atomically(Path({str(path)!r}), b'new' * 3_000_000)"
     )
     for wait in (0.6, 0.75, 0.9):
         process = subprocess.Popen([sys.executable, "-c", loop])
-        try:
+        with pytest.raises(subprocess.TimeoutExpired):  # it writes until it is killed
             process.wait(wait)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
         assert path.read_bytes() in (b"old" * 1000, b"new" * 3_000_000)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o000, 0o644)])
+def test_a_file_is_no_more_open_than_the_umask_allows(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "answers.csv", b"private")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "answers.csv").stat().st_mode & 0o777 == mode
 
 
 PROMPTS = [
