@@ -41,6 +41,21 @@ def test_keys_are_private_stable_and_their_place_is_said(study_folders, capsys):
     assert folders.study_key("s", "other") != made
 
 
+def test_keys_that_others_can_open_are_said_once(study_folders, capsys):
+    folders.study_key("s", "seal")
+    assert "Other accounts" not in capsys.readouterr().out
+    folder = study_folders / "keys" / "s"
+    for mode in (0o755, 0o710):
+        folder.chmod(mode)
+        for _ in range(2):
+            folders.study_key("s", "seal")
+        folder.chmod(0o700)
+        folders.study_key("s", "seal")
+    said = capsys.readouterr().out
+    assert said.count("Other accounts of this machine can open") == 1
+    assert f"chmod 700 {folder}" in said
+
+
 def test_the_cases_folder_is_remembered_in_keys_and_nowhere_else(
     study_folders, monkeypatch, tmp_path
 ):

@@ -4,9 +4,11 @@ PARAMS=, OUTPUTS= and KEYS= move them. A relative path begins at the checkout, w
 folder of a kernel or a command is.
 """
 
+import functools
 import os
 import re
 import secrets
+import shlex
 from pathlib import Path
 
 from helpers.files import write_atomically
@@ -22,6 +24,7 @@ def placed(variable: str, usual: str) -> Path:
 
 
 NOTEBOOKS = placed("NOTEBOOKS", "notebooks")
+_say_once = functools.cache(functools.partial(print, flush=True))
 
 
 def params_folder(study: str) -> Path:
@@ -70,9 +73,16 @@ def outputs_folder(study: str) -> Path:
 
 
 def keys_folder(study: str) -> Path:
-    """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=)."""
+    """.keys/<study>/ with mode 0700, made when absent (elsewhere by KEYS=). One that other accounts
+    can open, such as a copy, is said once.
+    """
     folder = placed("KEYS", ".keys") / _named(study)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        _say_once(
+            f"Other accounts of this machine can open {folder}, which holds the study's secrets:"
+            f" run chmod 700 {shlex.quote(str(folder))}"
+        )
     return folder
 
 
