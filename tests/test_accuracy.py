@@ -258,6 +258,19 @@ def test_a_stratified_share_weighs_the_strata_by_their_images():
     assert found.estimate["sensitivity"] == pytest.approx(18 / 40 * 9 / 12 + 22 / 40 * 1.0)
 
 
+def test_strata_with_one_kind_of_image_each_have_neither_accuracy_nor_a_dprime():
+    """It stood in the table as a d′ of 0.00 (0.00 to 0.00)."""
+    labels = pd.Series(["fake", "real", "uncertain", "fake"] * 10)
+    truth = pd.Series([1] * 20 + [0] * 20)
+    both = pd.Series(["ct"] * 19 + ["xray"] * 21)
+    for strata, lacks in ((truth.map({0: "xray", 1: "ct"}), True), (both, False)):
+        found = accuracy.policies(labels, truth, strata=strata).set_index("measure")
+        measured = found.filter(regex="dprime .* rest|criterion|accuracy", axis=0)
+        assert len(measured) == 6 and (measured.estimate.isna() == lacks).all()
+        assert (measured.reason.str.startswith("no stratum has answers") == lacks).all()
+        assert found.estimate[["sensitivity", "specificity"]].notna().all()
+
+
 def test_scores_run_from_sure_real_to_sure_fake():
     labels = pd.Series(["real", "real", "uncertain", "fake", "fake", None])
     found = accuracy.scores(labels, pd.Series([3, 1, 2, 1, 3, 1]))

@@ -356,6 +356,26 @@ def test_one_is_was_and_several_are_were(ordinary, fooled, said):
     assert texts.written(found, CONTEXT)["in short"][1].startswith(sentence)
 
 
+def test_what_nobody_labelled_is_not_counted_as_called_real_by_nobody(place):
+    """Each of two readers labels the first image alone, which is real; then also the second."""
+    _, found, _, _, text = analyse(skips=lambda reader, position: position > 1)
+    assert found["fooled"]["generated"] == 0 and found["design"]["generated"] == 12
+    assert "No generated image was labelled." in text and "called real by more" not in text
+    assert "gave the same label to 100 % of the images that both labelled" in text
+    _, found, _, _, text = analyse(skips=lambda reader, position: position > 8)
+    number = found["fooled"]["generated"]
+    assert 1 < number < 12
+    assert text.count(f"of {number} generated images that somebody labelled were called real") == 2
+
+
+def test_one_reader_has_an_area_and_no_mean(place):
+    _, _, _, _, text = analyse(readers=1, per={"xray": (8, 8), "ct": (8, 8)})
+    assert "The area under the ROC curve is" in text and "For this reader the area under" in text
+    assert not re.search(
+        r"mean areas \d|mean area under", text[: text.index("reporting items Open")]
+    )
+
+
 def test_in_short_does_not_repeat_the_cards(ordinary):
     found, page = ordinary[1], ordinary[3]
     cards = re.sub(r"<[^>]+>|\s+", " ", page[page.index('class="cards"') : page.index("<nav>")])

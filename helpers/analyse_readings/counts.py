@@ -105,10 +105,10 @@ def _counted(name: str, real: pd.Series, fake: pd.Series, uncertain: pd.Series) 
 
 
 def fooled(images: pd.DataFrame) -> dict:
-    """Generated images that more readers called real than fake, and how many of them are near
-    copies of a training case.
+    """Generated images that somebody labelled (`generated`), those of them that more readers called
+    real than fake, and how many of these are near copies of a training case.
     """
-    generated = images[images["origin"] == "generated"]
+    generated = images[(images["origin"] == "generated") & (images["readers"] > 0)]
     found = {"generated": len(generated), "fooled": int(generated["fooled"].sum())}
     if "distance" not in images or images["distance"].isna().all():
         return found | {"distance_known": False}

@@ -53,6 +53,7 @@ def analyse(
     tables["model_effects"], model = effects.model(first)
     tables |= effects.changes(first)
     design = counts.describe(key, shown, readers, labels, confidence)
+    judged = shown.index[(shown["truth"] == 1) & labels.notna().any(axis=1)]
     results = {
         "design": design,
         "flow": counts.flow(design, key, readers, answers),
@@ -65,7 +66,7 @@ def analyse(
         "model": model,
         "power": reader_areas.study_power(settings, scores, shown["truth"]),
         "fooled": counts.fooled(tables["per_image"])
-        | {"chance": counts.by_chance(labels, shown.index[shown["truth"] == 1], "fooled")},
+        | {"chance": counts.by_chance(labels, judged, "fooled")},
         "settings": {
             name: settings[name]
             for name in ("margin", "covariance", "uncertain", "replicates", "seed")

@@ -21,6 +21,7 @@ ENOUGH = 30  # minimum answers per truth for the ordinal d′
 SHARE_FIELDS = ("count", "total", "estimate", "low", "high", "reason")
 KINDS = {1: "generated", 0: "real"}
 EITHER = "prompt or patient"
+UNCOMPARED = "no stratum has answers to both real and generated images"
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
@@ -103,7 +104,7 @@ def detection(
         "accuracy": (
             counted == kind.map({1: "fake", 0: "real"}),
             kind.notna(),
-            lacking[0] or lacking[1],
+            lacking[0] or lacking[1] or _uncompared(kind, strata),
         ),
     }
     if policy == "own":
@@ -147,6 +148,12 @@ def _lacking(value: int, *truths: pd.Series) -> str:
     )[left]
 
 
+def _uncompared(kind: pd.Series, strata: pd.Series | None) -> str:
+    if strata is None or (kind.groupby(strata).nunique() == 2).any():
+        return ""
+    return UNCOMPARED
+
+
 def policies(labels: pd.Series, truth: pd.Series, **options) -> pd.DataFrame:
     """`detection` under all three policies and `discrimination`, stacked."""
     parts = [detection(labels, truth, policy, **options) for policy in POLICIES]
@@ -174,6 +181,7 @@ def discrimination(
     reason = next((r for v in (0, 1) if (r := _lacking(v, shown, kind, kind))), "")
     parts = [labels.index] if strata is None else list(labels.groupby(strata).groups.values())
     parts = [part for part in parts if kind[part].nunique() == 2]
+    reason = reason or ("" if parts else UNCOMPARED)
     sizes = np.array([len(part) for part in parts], dtype=float)
     thresholds = {"fake | rest": labels == "fake", "real | rest": labels != "real"}
     for name, positive in thresholds.items():
