@@ -50,8 +50,8 @@ What imports what
   stage imports what is shared and no other stage, except: finetune_diffusion -> sample_diffusion
   (grids), audit -> assemble_reading_set (what may be drawn, how it is framed), ask_models ->
   reading's record and the seal's openings, analyse_readings -> reading's export, the blinding and
-  the seal, poster -> analyse_readings (its sentences, figures and what may be released), and
-  rehearsal where a parameter asks.
+  the seal, poster -> analyse_readings (its sentences, figures and what may be released) and the
+  seal (changes of 09's settings), and rehearsal where a parameter asks.
 - No two packages import each other; no module only re-exports names.
 - torch and diffusers: diffusion/, finetune_diffusion/, sample_diffusion/, audit/features.
   openai: services/, generate_openai/. anywidget: reading/widget. SQLAlchemy: reading/,

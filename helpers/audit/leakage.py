@@ -21,7 +21,7 @@ def measure(pool: pd.DataFrame, settings: dict) -> pd.DataFrame:
     against real ones of its modality.
 
     Before: the images as their runs hold them. After: as framing.for_reading shows them to readers,
-    at the lowest depth among the images. `settings` has reading_size, framing, margin, seed and
+    at the common depth of the images. `settings` has reading_size, framing, margin, seed and
     permutations. A source too small for the reading size has no rows `after`; one with too few
     patients or prompts has no rows at all.
     """
