@@ -269,6 +269,12 @@ def test_strata_with_one_kind_of_image_each_have_neither_accuracy_nor_a_dprime()
         assert len(measured) == 6 and (measured.estimate.isna() == lacks).all()
         assert (measured.reason.str.startswith("no stratum has answers") == lacks).all()
         assert found.estimate[["sensitivity", "specificity"]].notna().all()
+    # A stratum with one kind of image is left out of the others' accuracy, too.
+    xray = both == "xray"
+    alone = accuracy.detection(labels[xray], truth[xray]).set_index("measure")
+    stratified = accuracy.detection(labels, truth, strata=both).set_index("measure")
+    for name in ("estimate", "chance", "total"):
+        assert stratified[name]["accuracy"] == pytest.approx(alone[name]["accuracy"])
 
 
 def test_scores_run_from_sure_real_to_sure_fake():

@@ -90,21 +90,24 @@ def detection(
     """One reader's shares under one policy, columns COLUMNS, one row per measure.
 
     own: the share of every label among generated and among real images. wrong, dropped:
-    sensitivity, specificity, accuracy. `chance`: the same for a reader who gives these labels to
-    random images. `clusters`, `strata`: as for `share`, by image.
+    sensitivity, specificity, accuracy (of the `strata` that have both kinds). `chance`: the same
+    for a reader who gives these labels to random images. `clusters`, `strata`: as for `share`, by
+    image.
     """
     shown, labels = truth.reindex(labels.index).astype(int), labels.dropna()
     counted = labels[labels != "uncertain"] if policy == "dropped" else labels
     kind, left = shown[counted.index], shown[labels.index.difference(counted.index)]
     lacking = {value: _lacking(value, shown, shown[labels.index], kind) for value in KINDS}
+    both = kind.notna() if strata is None else kind.groupby(strata).transform("nunique") == 2
     measures = {
         "sensitivity": (counted == "fake", kind == 1, lacking[1]),
         "specificity": (counted == "real", kind == 0, lacking[0]),
-        # With one kind of image only, accuracy would be the same as sensitivity or specificity.
+        # With one kind of image only, accuracy would be the same as sensitivity or specificity,
+        # and so it would in a stratum.
         "accuracy": (
             counted == kind.map({1: "fake", 0: "real"}),
-            kind.notna(),
-            lacking[0] or lacking[1] or _uncompared(kind, strata),
+            both,
+            lacking[0] or lacking[1] or ("" if both.any() else UNCOMPARED),
         ),
     }
     if policy == "own":
@@ -114,7 +117,8 @@ def detection(
             for label in LABELS
         }
     weights, rows = None if strata is None else strata.value_counts(), []
-    fake, real, generated = (counted == "fake").mean(), (counted == "real").mean(), kind.mean()
+    fake, real = ((counted[both] == label).mean() for label in ("fake", "real"))
+    generated = kind[both].mean()
     for measure, (hits, inside, reason) in measures.items():
         chosen = inside.index[inside & (reason == "")]
         parts = (_at(clusters, chosen), _at(strata, chosen), weights)
@@ -146,12 +150,6 @@ def _lacking(value: int, *truths: pd.Series) -> str:
         f"only uncertain answers to {name} images",
         "",
     )[left]
-
-
-def _uncompared(kind: pd.Series, strata: pd.Series | None) -> str:
-    if strata is None or (kind.groupby(strata).nunique() == 2).any():
-        return ""
-    return UNCOMPARED
 
 
 def policies(labels: pd.Series, truth: pd.Series, **options) -> pd.DataFrame:
