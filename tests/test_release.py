@@ -113,6 +113,7 @@ STUDIES = {
         "skips": lambda reader, position: position % 2 != reader,
         "answer": lambda reader, image, random: {"ct": "fake", "xray": "real"}[image["modality"]],
     },
+    "few answers": {"skips": lambda reader, position: position > 1, "repeats": 0},
     "two readers, prompts": {"per": {"xray": (20, 20)}, "prompts": 9, "confidence": "none"},
 }
 
@@ -122,6 +123,9 @@ def released_as(folder, covariance="delong", **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTPUTS", str(folder / "outputs"))
         patch.setenv("KEYS", str(folder / "keys"))
+        # The seal orders the images, and with it who answers which: the same in every run.
+        (folder / "keys" / "small").mkdir(parents=True)
+        (folder / "keys" / "small" / "seal").write_text("5e" * 32)
         key = studies.make("small", **({"answer": noisy} | options))
         run = studies.begin("small", "08_analyse_readings", covariance=covariance, **FAST)
         given = (run.reads("07_read_cases").read(name) for name in ("readings.csv", "readers.csv"))
@@ -142,18 +146,19 @@ def all_agree(folder, found, *command):
     last, code, said = again(folder, *command)
     assert last == f"{len(told)} of {len(told)} numbers agree with the report.", said
     assert code == 0
-    assert len(told) > 20
-    several = found["design"]["prompts"] >= 5
-    assert told["low"].notna().sum() > (5 * found["design"]["readers"] if several else 0)
     numbers, both = set(told["number"]), bool(found["design"]["real"])
-    assert ({"mean area", "sensitivity", "dprime fake | rest"} <= numbers) == both
+    if found["flow"]["answers"] > 20:
+        assert len(told) > 20
+        several = found["design"]["prompts"] >= 5
+        assert told["low"].notna().sum() > (5 * found["design"]["readers"] if several else 0)
+        assert ({"mean area", "sensitivity", "dprime fake | rest"} <= numbers) == both
     tested = found["multireader"]["general all"]["shown"][0] if both else None
     assert ("p of the mean area" in numbers) == (tested is not None and len(found["readers"]) >= 5)
 
 
 def test_the_main_numbers_are_computed_again_without_our_code(gaps, tmp_path):
     all_agree(*gaps, *WITHOUT_OURS, gaps[0] / "recompute.py")
-    for study in ("one reader", "one prompt", "half each"):
+    for study in ("one reader", "one prompt", "half each", "few answers"):
         folder, found = released_as(tmp_path / study, **STUDIES[study])
         all_agree(folder, found, *WITHOUT_OURS, folder / "recompute.py")
 

@@ -93,6 +93,7 @@ cohen <- function(labels, clusters, clustered) {
 agreement <- function(labels, clusters, group, clustered) {
   labels <- labels[, colSums(!is.na(labels)) > 0, drop = FALSE]
   kept <- rowSums(!is.na(labels)) > 0
+  if (!any(kept)) return()
   labels <- labels[kept, , drop = FALSE]
   clusters <- clusters[kept]
   counts <- sapply(LABELS, function(label) rowSums(labels == label, na.rm = TRUE))
@@ -139,7 +140,7 @@ agreement <- function(labels, clusters, group, clustered) {
       enough <- if (se > 1e-9) min(spread / se^2 * (Z / t)^2, most) else found[[name]][3]
       held <- wilson(round(estimate, 12), enough)
     } else {
-      half <- if (abs(estimate) < 1) t * se / (1 - estimate^2) else NA
+      half <- if (isTRUE(abs(estimate) < 1)) t * se / (1 - estimate^2) else NA
       held <- if (isTRUE(half > 0)) tanh(atanh(estimate) + c(-half, half)) else c(NA, NA)
     }
     keep(name, group, "", c(estimate, held))
