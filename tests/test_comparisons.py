@@ -119,3 +119,15 @@ def test_generators_of_different_modalities_have_no_test_at_all():
     tests = ["low", "high", "general_low", "general_high", "statistic", "df", "p", "p_holm"]
     assert found.loc["modality", tests].notna().all()
     assert found.loc["generator", tests].isna().all()
+
+
+@pytest.mark.parametrize(("real", "known"), [(2, False), (4, False), (5, True)])
+def test_a_reader_s_area_has_an_interval_only_with_five_images_of_each_kind(real, known):
+    """As the mean of the readers: two real images gave 0.08 to 0.47."""
+    random = np.random.default_rng(3)
+    truth = pd.Series([0] * real + [1] * 20)
+    score = pd.Series(random.normal(size=real + 20) + truth)
+    (found,) = reader_areas.area(score, truth).to_dict("records")
+    assert 0 < found["estimate"] < 1
+    assert np.isfinite([found["low"], found["high"]]).all() == known
+    assert bool(found["reason"]) != known

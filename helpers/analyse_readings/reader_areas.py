@@ -35,7 +35,7 @@ def within(found: pd.Series) -> pd.DataFrame:
 def area(score: pd.Series, truth: pd.Series, clusters=None, strata=None) -> pd.DataFrame:
     """A reader's area with an interval that stays between 0 and 1, one row."""
     found = multireader.these_readers(score.to_frame(), truth, clusters=clusters, strata=strata)
-    row = within(found.drop(["readers", "incomplete", "answers", "fewest"]))
+    row = within(found).drop(columns=["readers", "incomplete", "answers", "fewest"])
     return row.assign(dropped=int(score.isna().sum()))
 
 
