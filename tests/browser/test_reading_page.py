@@ -112,8 +112,8 @@ def test_from_the_link_to_the_lock(browser, tmp_path):
         assert reader.dialog() == "The training cases are done"
         titles = []
         for number in range(4):
-            page.keyboard.press("2")
             blind_id = reader.shown(first)
+            page.keyboard.press("2")
             assert page.inner_text(".progress") == f"{number + 1} of 4"
             titles.append(reader.answer("u") and reader.dialog())
             first = blind_id
